@@ -1,0 +1,43 @@
+"""What every command shares: absl start-up, one-line errors, exit codes."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from vtd_jax.errors import UserError
+
+
+def run(main: Callable[[], str], usage: str) -> None:
+    """Runs a command: parses absl flags, calls `main`, prints its closing line.
+
+    Args:
+      main: does the work and returns one line that says what was written.
+      usage: the command's docstring, shown by `--help`.
+
+    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so does a bad flag.
+    """
+
+    def guarded(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            # absl would print JAX's search for accelerators; --verbosity=0 brings it back
+            logging.set_verbosity(logging.WARNING)
+        try:
+            if len(argv) > 1:
+                raise UserError(f"unexpected argument {argv[1]!r}: options are written --name=value, see --help")
+            print(main())
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    sys.modules["__main__"].__doc__ = usage
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; a bad flag or config field is told in one line."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}; see --help", file=sys.stderr)
+        sys.exit(2)

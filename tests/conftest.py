@@ -1,0 +1,38 @@
+"""Shared fixtures: eight simulated devices, runtime shape checks, and the folder of golden numbers."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+from jaxtyping import install_import_hook
+
+install_import_hook("vtd_jax", "typecheck.check")
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("VTD_JAX_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Drops the tests that need ../shared where there is no such folder."""
+    if not SHARED.is_dir():
+        dropped = [item for item in items if item.get_closest_marker("shared")]
+        items[:] = [item for item in items if not item.get_closest_marker("shared")]
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many checks against golden numbers, real lists and real clips ran."""
+    ran = [r for r in terminalreporter.stats.get("passed", []) if "shared" in r.keywords]
+    where = "../shared found" if SHARED.is_dir() else "no ../shared: those checks were left out"
+    terminalreporter.write_line(f"golden numbers, lists and real clips: {len(ran)} tests passed ({where})")
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with golden/, splits/, videos/ and vocab/."""
+    return SHARED

@@ -1,0 +1,5 @@
+"""The runtime type checker of the tests: beartype, with ints accepted where floats are asked for."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
