@@ -1,0 +1,186 @@
+"""Checkpoints of Hugging Face and open_clip: their names, layouts and configs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch_files as tf
+from safetensors.numpy import save_file
+
+from helpers import SMALL, random_state
+from vtd_jax.clip.checkpoints import read_checkpoint
+from vtd_jax.errors import UserError
+
+CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
+HF_CONFIG = {
+    "model_type": "clip",
+    "text_config": {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "gelu"},
+    "vision_config": {"hidden_size": 64, "num_attention_heads": 2, "hidden_act": "gelu"},
+}
+OPEN_CLIP = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 96, "width": 64, "heads": 4, "layers": 2},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, np.ndarray]:
+    return random_state(CONFIG)
+
+
+def same(found, expected):
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def hugging_face(state: dict) -> dict[str, np.ndarray]:
+    """The state under the names and layouts of `transformers.CLIPModel`."""
+    out = {
+        "logit_scale": state["logit_scale"],
+        "visual_projection.weight": state["visual.proj"].T,
+        "text_projection.weight": state["text_projection"].T,
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "text_model.embeddings.position_ids": np.arange(8)[None],
+        "vision_model.embeddings.position_ids": np.arange(5)[None],
+    }
+    for end in ("weight", "bias"):
+        out[f"vision_model.pre_layrnorm.{end}"] = state[f"visual.ln_pre.{end}"]
+        out[f"vision_model.post_layernorm.{end}"] = state[f"visual.ln_post.{end}"]
+        out[f"text_model.final_layer_norm.{end}"] = state[f"ln_final.{end}"]
+        for tower, prefix in (("vision", "visual."), ("text", "")):
+            for i in range(2):
+                ours, theirs = f"{prefix}transformer.resblocks.{i}", f"{tower}_model.encoder.layers.{i}"
+                qkv = np.split(state[f"{ours}.attn.in_proj_{end}"], 3)
+                out |= {f"{theirs}.self_attn.{part}_proj.{end}": x for part, x in zip("qkv", qkv)}
+                out[f"{theirs}.self_attn.out_proj.{end}"] = state[f"{ours}.attn.out_proj.{end}"]
+                for a, b in (("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")):
+                    out[f"{theirs}.{a}.{end}"] = state[f"{ours}.{b}.{end}"]
+                for n in (1, 2):
+                    out[f"{theirs}.layer_norm{n}.{end}"] = state[f"{ours}.ln_{n}.{end}"]
+    return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in out.items()}
+
+
+def write_json(path: Path, value) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def test_open_clip_names_and_activation(tmp_path, state):
+    text = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")
+    custom = {f"text.{name}" if name.startswith(text) else name: x for name, x in state.items()}
+    custom |= {"text.attn_mask": np.zeros((8, 8), np.float32), "logit_scale": state["logit_scale"].reshape(1)}
+    save_file(custom, tmp_path / "open_clip_model.safetensors")
+    assert read_checkpoint(tmp_path)[0].activation == "quick_gelu"
+    assert read_checkpoint(tmp_path, activation="gelu")[0].activation == "gelu"
+    config = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
+    found, arrays = read_checkpoint(tmp_path)
+    same(arrays, state)
+    assert found == dataclasses.replace(CONFIG, activation="gelu", text_head_width=16)
+    assert read_checkpoint(tmp_path, activation="quick_gelu")[0].activation == "quick_gelu"
+    write_json(config, {"model_cfg": OPEN_CLIP["model_cfg"] | {"quick_gelu": True}})
+    assert read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].activation == "quick_gelu"
+
+
+def test_hugging_face_folder(tmp_path, state):
+    save_file(hugging_face(state), tmp_path / "model.safetensors")
+    found, arrays = read_checkpoint(tmp_path / "model.safetensors")
+    assert found == CONFIG
+    same(arrays, state)
+    write_json(tmp_path / "config.json", HF_CONFIG)
+    found, arrays = read_checkpoint(tmp_path)
+    assert found == dataclasses.replace(CONFIG, activation="gelu", vision_head_width=32)
+    same(arrays, state)
+
+
+def test_hugging_face_defaults_and_older_configs(tmp_path, state):
+    tf.save(tmp_path / "pytorch_model.bin", tf.state_dict(hugging_face(state) | {"logit_scale": state["logit_scale"]}))
+    write_json(tmp_path / "config.json", {"text_config": {}, "vision_config": {"num_attention_heads": 4}})
+    found, _ = read_checkpoint(tmp_path)
+    assert (found.text_head_width, found.vision_head_width, found.activation) == (8, 16, "quick_gelu")
+    write_json(tmp_path / "config.json", HF_CONFIG | {"vision_config_dict": {"num_attention_heads": 8}})
+    assert read_checkpoint(tmp_path)[0].vision_head_width == 8
+
+
+def test_hugging_face_shards(tmp_path, state):
+    arrays = hugging_face(state)
+    names = sorted(arrays)
+    where = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in set(where.values()):
+        save_file({name: arrays[name] for name in names if where[name] == file}, tmp_path / file)
+    index = write_json(tmp_path / "model.safetensors.index.json", {"weight_map": where})
+    same(read_checkpoint(tmp_path)[1], state)
+    for wrong, told in (
+        ({}, "without a weight_map"),
+        ({"weight_map": where | {"visual_projection.weight": "../x.safetensors"}}, "not a file of the same folder"),
+        ({"weight_map": where | {"visual_projection.weight": "y.safetensors"}}, "shard y.safetensors is missing"),
+        ({"weight_map": where | {"made_up": "model-00001-of-00002.safetensors"}}, "does not hold made_up"),
+    ):
+        write_json(index, wrong)
+        with pytest.raises(UserError, match=told):
+            read_checkpoint(tmp_path)
+
+
+def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
+    text = {f"text.{name}": x for name, x in state.items() if not name.startswith(("visual", "logit"))}
+    timm = text | {"visual.trunk.cls_token": np.zeros((1, 1, 64)), "logit_scale": np.zeros(())}
+    tf.save(tmp_path / "x.pt", tf.state_dict(timm))
+    with pytest.raises(UserError, match=r"timm, SigLIP.*first foreign tensor is visual\.trunk\.cls_token"):
+        read_checkpoint(tmp_path / "x.pt")
+    tf.save(tmp_path / "x.pt", tf.state_dict({"layer1.0.conv1.weight": np.zeros((2, 2)), "fc.bias": np.zeros(2)}))
+    with pytest.raises(UserError, match=r"first foreign tensor is layer1\.0\.conv1\.weight"):
+        read_checkpoint(tmp_path / "x.pt")
+    half = hugging_face(state)
+    del half["text_model.encoder.layers.1.self_attn.k_proj.bias"]
+    tf.save(tmp_path / "x.pt", tf.state_dict(half))
+    with pytest.raises(UserError, match=r"missing: k_proj of transformer\.resblocks\.1\.attn\.in_proj_bias"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"vision_config": {"hidden_size": 768}}, "vision_config.hidden_size is 768, expected 64: either a config of"),
+        ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
+        ({"text_config": {"hidden_act": "silu"}}, "hidden_act is .*expected quick_gelu or gelu in both"),
+        ({"text_config": {"num_attention_heads": 7}}, "7 attention heads do not divide the width 64"),
+        ({"text_config": {"num_attention_heads": "8"}}, "expected a positive whole number"),
+        ({"text_config": [1]}, "text_config is list, expected an object"),
+    ],
+)
+def test_wrong_hugging_face_config(tmp_path, state, change, told):
+    save_file(hugging_face(state), tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", HF_CONFIG | change)
+    with pytest.raises(UserError, match=told):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"embed_dim": 512}, "model_cfg.embed_dim is 512, expected 32"),
+        ({"vision_cfg": {"width": 768}}, "vision_cfg.width is 768"),
+        ({"vision_cfg": {"pool_type": "avg"}}, "pool_type is 'avg', expected 'tok'.*not supported"),
+        ({"text_cfg": {"no_causal_mask": True}}, "no_causal_mask is True"),
+        ({"vision_cfg": {"norm_kwargs": {"eps": 1e-6}}}, "norm_kwargs.eps is 1e-06"),
+        ({"vision_cfg": {"head_width": 0}}, "head_width is 0"),
+    ],
+)
+def test_wrong_open_clip_config(tmp_path, state, change, told):
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    write_json(tmp_path / "open_clip_config.json", {"model_cfg": OPEN_CLIP["model_cfg"] | change})
+    with pytest.raises(UserError, match=told):
+        read_checkpoint(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        read_checkpoint(tmp_path)

@@ -1,0 +1,164 @@
+"""What a CLIP is: the numbers that fix its two towers."""
+
+import dataclasses
+from typing import Any
+
+from vtd_jax.errors import UserError
+
+ACTIVATIONS = ("quick_gelu", "gelu")
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPConfig:
+    """Sizes of a CLIP model (Radford et al. 2021, tables 19 and 20).
+
+    Attributes:
+      embed_dim: width D of the space that images and texts share.
+      image_resolution: side of the square input image, pixels.
+      vision_layers: transformer layers, or the four block counts of a ResNet.
+      vision_width: transformer width, or channels of the first ResNet stage.
+      vision_patch_size: patch side in pixels; None for a ResNet.
+      text_width: width of the text tower.
+      text_layers: layers of the text tower.
+      context_length: text positions L.
+      vocab_size: rows of the token table.
+      activation: "quick_gelu" (OpenAI) or "gelu".
+      vision_head_width: channels an attention head of the image tower has.
+      text_head_width: channels an attention head of the text tower has.
+    """
+
+    embed_dim: int
+    image_resolution: int
+    vision_layers: int | tuple[int, int, int, int]
+    vision_width: int
+    vision_patch_size: int | None
+    text_width: int
+    text_layers: int = 12
+    context_length: int = 77
+    vocab_size: int = 49408
+    activation: str = "quick_gelu"
+    vision_head_width: int = 64
+    text_head_width: int = 64
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f"CLIP config: activation {self.activation!r}, expected one of {ACTIVATIONS}")
+        for tower in ("vision", "text"):
+            width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
+            if width % head and not (tower == "vision" and self.is_resnet):
+                raise UserError(f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width {head}")
+        if not self.is_resnet and (self.vision_patch_size is None or self.image_resolution % self.vision_patch_size):
+            raise UserError(
+                f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
+                f"vision_patch_size {self.vision_patch_size}"
+            )
+
+    @property
+    def is_resnet(self) -> bool:
+        """True where the image tower is a ResNet."""
+        return isinstance(self.vision_layers, tuple)
+
+    @property
+    def grid(self) -> int:
+        """Side of the square grid of patches (transformer) or of the last feature map (ResNet)."""
+        return self.image_resolution // (32 if self.is_resnet else self.vision_patch_size)
+
+    @property
+    def architecture(self) -> str:
+        """OpenAI's name where the sizes are those of a released model, else a description."""
+        sizes = dataclasses.replace(self, activation="quick_gelu")
+        for name, make in _NAMED.items():
+            if sizes == make():
+                return name if self.activation == "quick_gelu" else f"{name} (GELU)"
+        kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
+        return f"{kind} {self.vision_layers} layers width {self.vision_width} at {self.image_resolution}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields; `from_dict` reads them back."""
+        fields = dataclasses.asdict(self)
+        return fields | {"vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "CLIPConfig":
+        """Reads `to_dict`'s fields; unknown or missing ones are a `UserError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise UserError(f"CLIP config: unknown fields {unknown}, expected {sorted(known)}")
+        layers = fields.get("vision_layers")
+        if isinstance(layers, list):
+            fields = fields | {"vision_layers": tuple(layers)}
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise UserError(f"CLIP config: {error}") from None
+
+    @classmethod
+    def named(cls, name: str) -> "CLIPConfig":
+        """`named("ViT-B/16")`: one of OpenAI's nine, by its published name, or "tiny"."""
+        if name not in _NAMED:
+            raise UserError(f"unknown CLIP architecture {name!r}, expected one of {', '.join(_NAMED)}")
+        return _NAMED[name]()
+
+    @classmethod
+    def vit_b32(cls) -> "CLIPConfig":
+        """ViT-B/32 at 224 px."""
+        return cls(512, 224, 12, 768, 32, 512)
+
+    @classmethod
+    def vit_b16(cls) -> "CLIPConfig":
+        """ViT-B/16 at 224 px: the backbone of every published table."""
+        return cls(512, 224, 12, 768, 16, 512)
+
+    @classmethod
+    def vit_l14(cls) -> "CLIPConfig":
+        """ViT-L/14 at 224 px."""
+        return cls(768, 224, 24, 1024, 14, 768)
+
+    @classmethod
+    def vit_l14_336(cls) -> "CLIPConfig":
+        """ViT-L/14 at 336 px."""
+        return cls(768, 336, 24, 1024, 14, 768)
+
+    @classmethod
+    def rn50(cls) -> "CLIPConfig":
+        """ResNet-50 with attention pooling at 224 px."""
+        return cls(1024, 224, (3, 4, 6, 3), 64, None, 512)
+
+    @classmethod
+    def rn101(cls) -> "CLIPConfig":
+        """ResNet-101 with attention pooling at 224 px."""
+        return cls(512, 224, (3, 4, 23, 3), 64, None, 512)
+
+    @classmethod
+    def rn50x4(cls) -> "CLIPConfig":
+        """ResNet-50x4 with attention pooling at 288 px."""
+        return cls(640, 288, (4, 6, 10, 6), 80, None, 640)
+
+    @classmethod
+    def rn50x16(cls) -> "CLIPConfig":
+        """ResNet-50x16 with attention pooling at 384 px."""
+        return cls(768, 384, (6, 8, 18, 8), 96, None, 768)
+
+    @classmethod
+    def rn50x64(cls) -> "CLIPConfig":
+        """ResNet-50x64 with attention pooling at 448 px."""
+        return cls(1024, 448, (3, 15, 36, 10), 128, None, 1024)
+
+    @classmethod
+    def tiny(cls) -> "CLIPConfig":
+        """The small CLIP that the repository ships: 64 px, patch 8, 4 + 2 layers of width 64."""
+        return cls(128, 64, 4, 64, 8, 64, text_layers=2)
+
+
+_NAMED = {
+    "ViT-B/32": CLIPConfig.vit_b32,
+    "ViT-B/16": CLIPConfig.vit_b16,
+    "ViT-L/14": CLIPConfig.vit_l14,
+    "ViT-L/14@336px": CLIPConfig.vit_l14_336,
+    "RN50": CLIPConfig.rn50,
+    "RN101": CLIPConfig.rn101,
+    "RN50x4": CLIPConfig.rn50x4,
+    "RN50x16": CLIPConfig.rn50x16,
+    "RN50x64": CLIPConfig.rn50x64,
+    "tiny": CLIPConfig.tiny,
+}

@@ -1,0 +1,202 @@
+"""OpenAI's tensor names <-> the Flax modules: the one place where names and layouts meet."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.layers import Frozen
+from vtd_jax.clip.model import CLIP
+from vtd_jax.clip.resnet import resnet_names, resnet_shapes
+from vtd_jax.errors import UserError
+
+
+class Tensor(NamedTuple):
+    """One tensor: OpenAI's name, where it lives in `CLIP`, and how its layout changes on the way.
+
+    `kind` is "same", "linear" (`[out, in] -> [in, out]`), "conv" (`OIHW -> HWIO`) or "patch" (`OIHW -> [H·W·I, O]`).
+    """
+
+    name: str
+    path: tuple[str | int, ...]
+    kind: str
+
+
+def tensors(config: CLIPConfig) -> list[Tensor]:
+    """Every tensor of a checkpoint of this configuration."""
+    if config.is_resnet:
+        visual = [Tensor(name, ("visual", *path), kind) for name, path, kind in resnet_names(config)]
+    else:
+        at = ("visual",)
+        visual = [
+            Tensor("visual.conv1.weight", (*at, "patch_kernel"), "patch"),
+            Tensor("visual.class_embedding", (*at, "class_embedding"), "same"),
+            Tensor("visual.positional_embedding", (*at, "positional_embedding"), "same"),
+            *_norm("visual.ln_pre", (*at, "ln_pre")),
+            *_blocks("visual.transformer", at, config.vision_layers),
+            *_norm("visual.ln_post", (*at, "ln_post")),
+            Tensor("visual.proj", (*at, "proj"), "same"),
+        ]
+    return [
+        *visual,
+        Tensor("token_embedding.weight", ("text", "token_embedding"), "same"),
+        Tensor("positional_embedding", ("text", "positional_embedding"), "same"),
+        *_blocks("transformer", ("text",), config.text_layers),
+        *_norm("ln_final", ("text", "ln_final")),
+        Tensor("text_projection", ("text", "text_projection"), "same"),
+        Tensor("logit_scale", ("logit_scale",), "same"),
+    ]
+
+
+def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
+    """PyTorch shape of every tensor of a checkpoint of this configuration, by OpenAI's name."""
+    if config.is_resnet:
+        visual = resnet_shapes(config)
+    else:
+        width, patch = config.vision_width, config.vision_patch_size
+        visual = {
+            "visual.conv1.weight": (width, 3, patch, patch),
+            "visual.class_embedding": (width,),
+            "visual.positional_embedding": (1 + config.grid**2, width),
+            "visual.ln_pre.weight": (width,),
+            "visual.ln_pre.bias": (width,),
+            **_block_shapes("visual.transformer", config.vision_layers, width),
+            "visual.ln_post.weight": (width,),
+            "visual.ln_post.bias": (width,),
+            "visual.proj": (width, config.embed_dim),
+        }
+    width = config.text_width
+    return visual | {
+        "token_embedding.weight": (config.vocab_size, width),
+        "positional_embedding": (config.context_length, width),
+        **_block_shapes("transformer", config.text_layers, width),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+        "text_projection": (width, config.embed_dim),
+        "logit_scale": (),
+    }
+
+
+def clip_from_state(config: CLIPConfig, state: Mapping[str, np.ndarray], *, dtype: str = "float32") -> CLIP:
+    """A CLIP filled from OpenAI-named tensors.
+
+    Args:
+      config: the sizes.
+      state: every name of `tensor_shapes(config)` with an array of that shape, any float dtype; kept as float32.
+      dtype: compute dtype of the towers, "float32" or "bfloat16".
+
+    Raises:
+      UserError: missing, surplus or misshapen tensors, by name.
+    """
+    check_state(config, state)
+    clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype))
+    for tensor in tensors(config):
+        array = _to_flax(np.asarray(state[tensor.name]).astype(np.float32, copy=False), tensor.kind)
+        _variable(clip, tensor.path).set_value(jnp.asarray(array))
+    return clip
+
+
+def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
+    """The inverse of `clip_from_state`: float32 arrays in PyTorch's layouts under OpenAI's names."""
+    shapes = tensor_shapes(clip.config)
+    return {
+        tensor.name: _to_torch(np.asarray(_variable(clip, tensor.path)[...]), tensor.kind, shapes[tensor.name])
+        for tensor in tensors(clip.config)
+    }
+
+
+def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str = "checkpoint") -> None:
+    """Raises a `UserError` that names tensors that are missing, surplus or of another shape."""
+    shapes = tensor_shapes(config)
+    wrong = [
+        f"{name} is {tuple(state[name].shape)}, expected {shape}"
+        for name, shape in shapes.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    problems = {
+        "missing": [name for name in shapes if name not in state],
+        "surplus": [name for name in state if name not in shapes],
+        "misshapen": wrong,
+    }
+    told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if told:
+        raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}")
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _variable(clip: CLIP, path: tuple[str | int, ...]) -> Frozen:
+    node = clip
+    for part in path:
+        node = node[part] if isinstance(part, int) else getattr(node, part)
+    return node
+
+
+def _to_flax(array: np.ndarray, kind: str) -> np.ndarray:
+    if kind == "linear":
+        return array.T
+    if kind in ("conv", "patch"):
+        array = array.transpose(2, 3, 1, 0)
+        return array.reshape(-1, array.shape[-1]) if kind == "patch" else array
+    return array
+
+
+def _to_torch(array: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    if kind == "linear":
+        return np.ascontiguousarray(array.T)
+    if kind in ("conv", "patch"):
+        out, channels, height, width = shape
+        return np.ascontiguousarray(array.reshape(height, width, channels, out).transpose(3, 2, 0, 1))
+    return array
+
+
+def _norm(name: str, path: tuple[str | int, ...]) -> list[Tensor]:
+    return [
+        Tensor(f"{name}.weight", (*path, "scale"), "same"),
+        Tensor(f"{name}.bias", (*path, "bias"), "same"),
+    ]
+
+
+def _blocks(prefix: str, at: tuple[str, ...], layers: int) -> list[Tensor]:
+    out = []
+    for i in range(layers):
+        name, path = f"{prefix}.resblocks.{i}", (*at, "blocks", i)
+        out += _norm(f"{name}.ln_1", (*path, "ln_1"))
+        out += [
+            Tensor(f"{name}.attn.in_proj_weight", (*path, "attn", "qkv", "kernel"), "linear"),
+            Tensor(f"{name}.attn.in_proj_bias", (*path, "attn", "qkv", "bias"), "same"),
+            Tensor(f"{name}.attn.out_proj.weight", (*path, "attn", "out", "kernel"), "linear"),
+            Tensor(f"{name}.attn.out_proj.bias", (*path, "attn", "out", "bias"), "same"),
+        ]
+        out += _norm(f"{name}.ln_2", (*path, "ln_2"))
+        for part in ("c_fc", "c_proj"):
+            out += [
+                Tensor(f"{name}.mlp.{part}.weight", (*path, part, "kernel"), "linear"),
+                Tensor(f"{name}.mlp.{part}.bias", (*path, part, "bias"), "same"),
+            ]
+    return out
+
+
+def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for i in range(layers):
+        name = f"{prefix}.resblocks.{i}"
+        for norm in ("ln_1", "ln_2"):
+            shapes |= {f"{name}.{norm}.weight": (width,), f"{name}.{norm}.bias": (width,)}
+        shapes |= {
+            f"{name}.attn.in_proj_weight": (3 * width, width),
+            f"{name}.attn.in_proj_bias": (3 * width,),
+            f"{name}.attn.out_proj.weight": (width, width),
+            f"{name}.attn.out_proj.bias": (width,),
+            f"{name}.mlp.c_fc.weight": (4 * width, width),
+            f"{name}.mlp.c_fc.bias": (4 * width,),
+            f"{name}.mlp.c_proj.weight": (width, 4 * width),
+            f"{name}.mlp.c_proj.bias": (width,),
+        }
+    return shapes

@@ -1,0 +1,118 @@
+"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's `simple_tokenizer`."""
+
+import functools
+import gzip
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+import tokenizers
+from jaxtyping import Int, Int32
+from tokenizers import decoders, models, pre_tokenizers
+
+from vtd_jax.errors import UserError
+
+SOT, EOT = 49406, 49407
+MERGES = Path(__file__).parent / "vocab" / "clip_bpe_merges.txt.gz"
+
+_SPECIAL = {"<|startoftext|>": SOT, "<|endoftext|>": EOT}
+_END_OF_WORD = "</w>"
+# split here and not by `tokenizers`: its Rust regex knows another Unicode version and another \s
+_WORDS = regex.compile(
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
+_SPACES = regex.compile(r"\s+")
+
+
+def tokenize(
+    texts: str | Sequence[str], *, context_length: int = 77, truncate: bool = False
+) -> Int32[np.ndarray, "k l"]:
+    """Token ids of texts: start, the text's tokens, end, then zeros.
+
+    Args:
+      texts: K texts; a single `str` counts as one text.
+      context_length: L, the positions of a row, start and end included.
+      truncate: cut a longer text so that its last position is the end token, as OpenAI does.
+
+    Returns:
+      int32 `[K, L]`, ids in `[0, 49408)`. The end token has the highest id, so `argmax` finds the first one.
+
+    Raises:
+      UserError: a text does not fit and `truncate` is off, or is not a string; `context_length` is below 2.
+    """
+    if context_length < 2:
+        raise UserError(f"context_length={context_length}: start and end tokens alone take 2 positions; give 2 or more")
+    texts = [texts] if isinstance(texts, str) else texts
+    out = np.zeros((len(texts), context_length), np.int32)
+    for text, row, ids in zip(texts, out, encode(texts), strict=True):
+        if len(ids) + 2 > context_length and not truncate:
+            raise UserError(
+                f"text too long for CLIP: {_shorten(text)!r} has {len(ids) + 2} tokens with start and end, "
+                f"the limit is {context_length}; shorten it, or pass truncate=True to cut it"
+            )
+        ids = [SOT, *ids[: context_length - 2], EOT]
+        row[: len(ids)] = ids
+    return out
+
+
+def count_tokens(texts: str | Sequence[str]) -> Int32[np.ndarray, "k"]:
+    """Tokens of each text without start and end; a text fits where this is at most `context_length - 2`."""
+    return np.array([len(ids) for ids in encode([texts] if isinstance(texts, str) else texts)], np.int32)
+
+
+def encode(texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, any length, without start, end or padding.
+
+    As in OpenAI's code a text may spell out `<|startoftext|>` or `<|endoftext|>`: those become the special ids.
+    """
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"text {i} of {len(texts)} is {text!r} ({type(text).__name__}), expected a string")
+    batch = [_WORDS.findall(_clean(text)) for text in texts]
+    return [encoding.ids for encoding in _bpe().encode_batch(batch, is_pretokenized=True, add_special_tokens=False)]
+
+
+def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
+    """The text of one row of ids: what stands before the end token, words parted by single spaces.
+
+    The start token is left out. Bytes that are no UTF-8 (a character cut in two) become U+FFFD.
+
+    Raises:
+      UserError: an id outside `[0, 49408)`.
+    """
+    ids = [int(i) for i in ids]
+    ids = ids[: ids.index(EOT)] if EOT in ids else ids
+    pieces = [_bpe().id_to_token(i) if 0 <= i <= EOT else None for i in ids if i != SOT]
+    if None in pieces:
+        wrong = next(i for i in ids if not 0 <= i <= EOT)
+        raise UserError(f"token id {wrong} is not CLIP's, expected 0 to {EOT}")
+    # the four characters of the suffix stand for themselves as bytes, so it survives the way back to text
+    return decoders.ByteLevel().decode(["".join(pieces)]).replace(_END_OF_WORD, " ").strip()
+
+
+def _clean(text: str) -> str:
+    """OpenAI's order: mend encodings, HTML entities (twice: `&amp;amp;`), runs of whitespace, lower case."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return _SPACES.sub(" ", text).strip().lower()
+
+
+@functools.cache
+def _bpe() -> tokenizers.Tokenizer:
+    """Vocabulary: 256 bytes, the same at the end of a word, one symbol a merge, the two special tokens."""
+    merges = [tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()]
+    # OpenAI's byte order is the order of code points of the characters that stand for bytes
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols += [symbol + _END_OF_WORD for symbol in symbols]
+    symbols += ["".join(merge) for merge in merges]
+    vocabulary = {symbol: i for i, symbol in enumerate(symbols)} | _SPECIAL
+    bpe = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.add_special_tokens(list(_SPECIAL))
+    return bpe
+
+
+def _shorten(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,164 @@
+"""Opens a file or folder of weights whatever wrote it, or says in one line what it is instead."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from vtd_jax.clip.torch_archive import LazyTensor, open_torch_archive
+from vtd_jax.errors import UserError
+
+SOURCES = (
+    "CLIP checkpoints: OpenAI's .pt files (addresses in clip/clip.py of github.com/openai/CLIP), Hugging Face folders "
+    "(openai/clip-vit-base-patch16), open_clip files (huggingface.co/laion), or tiny, the one shipped here"
+)
+# in a folder the first of these is read; the first three are Hugging Face's, the others open_clip's
+FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+# PyTorch's format before 1.6: a pickled magic number comes first
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_FLOATS = ("F16", "BF16", "F32", "F64")
+
+
+class Weights(NamedTuple):
+    """Tensors not read yet, and what the file says about itself.
+
+    Attributes:
+      tensors: by the names that the file uses.
+      metadata: the text that a safetensors header carries.
+      folder: where a config.json or open_clip_config.json would be.
+      is_script: True for a TorchScript archive: OpenAI's own, which no config describes.
+    """
+
+    tensors: dict[str, LazyTensor]
+    metadata: dict[str, str]
+    folder: Path
+    is_script: bool = False
+
+
+def open_weights(path: Path, stack: contextlib.ExitStack) -> Weights:
+    """Opens a checkpoint file, a sharded one by its index, or a folder that has one of `FILES`.
+
+    Args:
+      path: file or folder.
+      stack: keeps files open for as long as tensors are read.
+
+    Raises:
+      UserError: nothing there, an empty or truncated file, or something that is no checkpoint.
+    """
+    if path.is_dir():
+        path = _in_folder(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder. {SOURCES}")
+    try:
+        if path.name.endswith(".index.json"):
+            return _open_shards(path, stack)
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if head.startswith(b"PK\x03\x04"):
+        archive = open_torch_archive(path, stack)
+        return Weights(archive.tensors, {}, path.parent, archive.is_script)
+    # the header's length comes first and may begin like any other format: its upper half and the brace decide
+    is_safetensors = head[4:9] == b"\0\0\0\0{"
+    misplaced = "" if is_safetensors else _misplaced(head)
+    if is_safetensors or (path.suffix == ".safetensors" and not misplaced):
+        return _open_safetensors(path, stack)
+    raise UserError(f"{path}: {misplaced or 'not a checkpoint that is known here'}. {SOURCES}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; anything else is a `UserError`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _misplaced(head: bytes) -> str:
+    """What a file that is no checkpoint most likely is, by its first bytes; "" where that is open."""
+    text = head.lstrip().lower()
+    if not head:
+        return "empty file: the download failed"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights: run git lfs pull in its repository"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page saved under this name, not the weights: download the file itself"
+    if head.startswith(_LEGACY) or head[257:262] == b"ustar":
+        return (
+            "PyTorch's format from before 1.6, read only by PyTorch: convert it there once, "
+            "torch.save(torch.load(FILE, map_location='cpu', weights_only=True), NEW_FILE)"
+        )
+    if head.startswith(b"\x80"):
+        return "a Python pickle, which could run code and is not opened: save it with torch.save or as safetensors"
+    if head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh")):
+        return "a compressed file: unpack it first"
+    return ""
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in FILES:
+        if (folder / name).exists():
+            return folder / name
+    found = sorted(entry.name for entry in folder.iterdir())
+    held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
+    raise UserError(f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}")
+
+
+def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
+    try:
+        file = stack.enter_context(safe_open(path, "numpy"))
+        names = list(file.keys())
+        slices = {name: file.get_slice(name) for name in names}
+        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+        kinds = {name: part.get_dtype() for name, part in slices.items()}
+        metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: truncated or damaged safetensors file of {path.stat().st_size} bytes ({error}); "
+            "download or copy it again"
+        ) from None
+
+    def reader(name: str):
+        def read() -> np.ndarray:
+            if kinds[name] not in _FLOATS:
+                raise UserError(f"{path}: tensor {name} holds {kinds[name]}, expected one of {', '.join(_FLOATS)}")
+            with np.errstate(over="ignore"):
+                return file.get_tensor(name).astype(np.float32, copy=False)
+
+        return read
+
+    return Weights({n: LazyTensor(shapes[n], reader(n)) for n in names}, metadata, path.parent)
+
+
+def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
+    """A model cut into several files, by the index that says which tensor is in which."""
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
+        raise UserError(f"{index}: without a weight_map of tensor names to files")
+    tensors: dict[str, LazyTensor] = {}
+    for name in sorted(set(where.values())):
+        if Path(name).name != name or name.endswith(".index.json"):
+            raise UserError(f"{index}: shard {name!r} is not a file of the same folder")
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index}: shard {name} is missing: download the whole folder")
+        shard = open_weights(index.parent / name, stack).tensors
+        listed = [tensor for tensor, file in where.items() if file == name]
+        if absent := [tensor for tensor in listed if tensor not in shard]:
+            raise UserError(f"{index}: shard {name} does not hold {absent[0]} (of {len(absent)} such)")
+        tensors |= {tensor: shard[tensor] for tensor in listed}
+    return Weights(tensors, {}, index.parent)
