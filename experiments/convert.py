@@ -1,0 +1,49 @@
+"""Converts any CLIP checkpoint to one safetensors file that this package loads fastest.
+
+Examples:
+  python -m experiments.convert --source=ViT-B-16.pt --out=ViT-B-16.safetensors
+  python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors --dtype=float16
+  python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors --activation=gelu
+
+The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the weights), or an open_clip
+file or folder (open_clip_config.json beside the weights). PyTorch is not needed and nothing in the source is run. Give
+--activation for weights without a config: no tensor tells GELU from QuickGELU, and QuickGELU, OpenAI's, is assumed.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import _cli
+from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
+from vtd_jax.errors import UserError
+
+_SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", required=True)
+_OUT = flags.DEFINE_string("out", None, "file to write, .safetensors", required=True)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "dtype of the tensors that are written")
+_ACTIVATION = flags.DEFINE_enum(
+    "activation", None, ["quick_gelu", "gelu"], "activation of both towers; overrules a config beside the weights"
+)
+
+
+def main() -> str:
+    """Reads the source and writes it in our format."""
+    source, out = Path(_SOURCE.value), Path(_OUT.value)
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out={out}: the name must end in .safetensors")
+    if out.is_dir():
+        raise UserError(f"--out={out}: is a folder, expected the name of a file")
+    if out.resolve() == source.resolve() or (source.is_dir() and out.resolve().parent == source.resolve()):
+        raise UserError(f"--out={out}: would write over --source={source}, choose another place")
+    config, state = read_checkpoint(_SOURCE.value, activation=_ACTIVATION.value)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out}: its folder cannot be made: {error}") from None
+    save_clip(out, config, state, dtype=_DTYPE.value)
+    size = out.stat().st_size / 1e6
+    return f"wrote {out}: {config.architecture}, {len(state)} tensors, {_DTYPE.value}, {size:.1f} MB"
+
+
+if __name__ == "__main__":
+    _cli.run(main, __doc__)

@@ -1,0 +1,61 @@
+"""`python -m experiments.convert`, as a user runs it."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch_files as tf
+
+from helpers import SMALL, random_state
+from vtd_jax.clip.checkpoints import read_checkpoint
+
+CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def convert(*flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.convert", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return tf.save(tmp_path_factory.mktemp("source") / "clip.pt", tf.state_dict(random_state(CONFIG)))
+
+
+def test_converts_and_reads_back(tmp_path, source):
+    out = tmp_path / "new" / "clip.safetensors"
+    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu")
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith(f"wrote {out}: ViT/16 2 layers")
+    assert "float16" in line
+    config, state = read_checkpoint(out)
+    assert config == dataclasses.replace(CONFIG, activation="gelu")
+    for name, array in random_state(CONFIG).items():
+        np.testing.assert_array_equal(state[name], array.astype(np.float16))
+    assert [entry.name for entry in out.parent.iterdir()] == ["clip.safetensors"]
+
+
+def test_refuses_in_one_line(tmp_path, source):
+    folder = source.parent
+    text = tmp_path / "page.pt"
+    text.write_text("<html></html>")
+    for flags, told in (
+        ((f"--source={source}", f"--out={tmp_path}/a.npz"), "the name must end in .safetensors"),
+        ((f"--source={folder}", f"--out={folder}/a.safetensors"), "would write over --source"),
+        ((f"--source={text}", f"--out={tmp_path}/a.safetensors"), "a web page"),
+    ):
+        done = convert(*flags)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+        assert told in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def test_help_has_examples():
+    assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in convert("--help").stdout
