@@ -1,0 +1,31 @@
+"""Runs a golden case from our code and writes our values under the same keys.
+
+Examples:
+  python -m experiments.parity --case=../shared/golden/few_shot.npz --out=/tmp/few_shot.npz
+  python -m experiments.parity --case=case.json --out=ours.npz
+
+The `case` string (seed, sizes, class names, optimizer settings) is all that is read from the input: weights are drawn
+from its seed, tokens and every other number are computed here. A `.json` file may hold the string itself.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import _cli
+from vtd_jax.train import parity
+
+_CASE = flags.DEFINE_string("case", None, "golden file (.npz with a `case` string) or .json file", required=True)
+_OUT = flags.DEFINE_string("out", None, "file to write, .npz", required=True)
+
+
+def main() -> str:
+    """Computes one case and writes it."""
+    case = parity.read_case(Path(_CASE.value))
+    values = parity.run_case(case)
+    parity.write_values(Path(_OUT.value), values)
+    return f"wrote {_OUT.value}: {len(values)} arrays of case {case['name']!r}, seed {case['seed']}"
+
+
+if __name__ == "__main__":
+    _cli.run(main, __doc__)

@@ -1,0 +1,150 @@
+"""The whole model on a small CLIP: what is learnable, what it refuses, how the parts fit."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from helpers import SMALL, random_state
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.layers import Frozen
+from vtd_jax.clip.params import clip_from_state
+from vtd_jax.errors import UserError
+from vtd_jax.model import prompts
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.release_names import from_release, to_release
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable, learnable_count
+
+CLIP = clip_from_state(SMALL, random_state(SMALL, 5))
+SETTINGS = ModelConfig(text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4)
+NAMES = ["arm wrestling", "Playing_Guitar", "pour"]
+
+
+def _model(**changes):
+    return VTDCLIP(CLIP, dataclasses.replace(SETTINGS, **changes), rngs=nnx.Rngs(0))
+
+
+def _frames(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)
+
+
+def test_shapes_and_learnables():
+    model = _model()
+    codebook = model.encode_classes(model.class_tokens(NAMES))
+    out = model(_frames(), codebook)
+    assert codebook.shape == (3, 32)
+    assert out.logits.shape == (2, 3)
+    assert out.confidence.shape == (2, 5, 3)
+    assert out.assignment.shape == (2, 5)
+    assert out.video_token.shape == (2, 1, 32)
+    assert out.frame_features.shape == (2, 5, 32)
+    named = to_release(learnable(model))
+    assert named["prompt_learner.ctx"].shape == (4, 64)
+    assert named["image_encoder.transformer.resblocks.1.VPT_shallow"].shape == (3, 64)
+    fusion = 4 * (32 * 32 + 32) + (32 * 128 + 128) + (128 * 32 + 32)
+    assert learnable_count(model) == 2 * 4 * 64 + 2 * 3 * 64 + fusion + 1
+
+
+def test_everything_else_is_frozen():
+    model = _model()
+    kinds = {type(v) for _, v in nnx.to_flat_state(nnx.state(model, nnx.Not(nnx.Param)))}
+    assert kinds == {Frozen}
+
+
+def test_context_of_four_starts_as_words_and_longer_ones_at_random():
+    ids = prompts.class_tokens(["x"], 4)[0, 1:5]
+    words = _model().text_prompts[...][0]
+    np.testing.assert_array_equal(words, CLIP.text.token_embedding[...][ids])
+    longer = _model(text_prompts=16).text_prompts[...]
+    assert 0.015 < float(longer.std()) < 0.025
+
+
+def test_stand_in_words_never_matter():
+    """With prompts over all stand-ins, the codebook depends on the prompts and the name only."""
+    model = _model(text_prompts=6)
+    tokens = model.class_tokens(NAMES)
+    other = tokens.copy()
+    other[:, 1:7] = 1234
+    np.testing.assert_array_equal(model.encode_classes(tokens), model.encode_classes(other))
+
+
+def test_zero_shot_names_are_bare_and_keep_underscores():
+    tokens = prompts.class_tokens(["Playing_Guitar"], 0)
+    spaced = prompts.class_tokens(["Playing Guitar"], 0)
+    assert tokens[0].tolist() != spaced[0].tolist()
+    assert (
+        prompts.class_tokens(["Playing_Guitar"], 4)[0].tolist()
+        == prompts.class_tokens(["Playing Guitar"], 4)[0].tolist()
+    )
+
+
+def test_uint8_is_normalised_and_floats_are_not():
+    model = _model(normalization="clip")
+    frames = _frames()
+    mean, deviation = np.float32([122.7709, 116.7460, 104.0937]), np.float32([68.5005, 66.6322, 70.3232])
+    by_hand = ((frames - mean) / deviation).astype(np.float32)
+    np.testing.assert_allclose(model.encode_frames(frames), model.encode_frames(by_hand), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["confidence", "mean", "softmax_mean"])
+def test_poolings_agree_when_all_frames_are_the_same(pooling):
+    frames = np.repeat(_frames()[:, :1], 5, axis=1)
+    models = {p: _model(pooling=p) for p in (pooling, "mean")}
+    logits = [m(frames, m.encode_classes(m.class_tokens(NAMES))).logits for m in models.values()]
+    np.testing.assert_allclose(jax.nn.softmax(logits[0]), jax.nn.softmax(logits[-1]), atol=2e-5)
+
+
+def test_top_n_tokens_change_the_fused_frames_but_one_class_does_not():
+    one, two = _model(top_n=1), _model(top_n=2)
+    codebook = one.encode_classes(one.class_tokens(NAMES))
+    a, b = one(_frames(), codebook), two(_frames(), codebook)
+    assert b.video_token.shape == (2, 2, 32)
+    assert float(jnp.abs(a.logits - b.logits).max()) > 1e-4
+    assert two(_frames(), codebook[:1]).video_token.shape == (2, 1, 32)
+
+
+def test_release_names_round_trip_and_refuse_others():
+    state = learnable(_model())
+    named = {name: np.asarray(x + 1) for name, x in to_release(state).items()}
+    again = to_release(from_release(state, named))
+    for name, x in named.items():
+        np.testing.assert_array_equal(again[name], x)
+    named.pop("lrf.fc1.bias")
+    named["extra"] = np.zeros(1)
+    with pytest.raises(UserError, match=r"missing: \['lrf.fc1.bias'\]; surplus: \['extra'\]"):
+        from_release(state, named, "file.pth")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"assignment": "manhattan"}, "model.assignment: 'manhattan', expected one of euclidean, cosine"),
+        ({"pooling": "max"}, "model.pooling"),
+        ({"fusion_init": "ones"}, "model.fusion_init"),
+        ({"normalization": "none"}, "model.normalization"),
+        ({"text_depth": 3}, "model.text_depth=3: this CLIP has 2 text layers"),
+        ({"visual_depth": 3}, "model.visual_depth=3: this CLIP has 2 visual layers"),
+        ({"visual_depth": 0}, "set both, or both to 0"),
+        ({"fusion_heads": 5}, "model.fusion_heads=5"),
+        ({"temperature": 0.0}, "model.temperature"),
+        ({"dropout": 1.0}, "model.dropout"),
+        ({"text_prompts": -1}, "model.text_prompts"),
+        ({"top_n": 0}, "model.top_n"),
+    ],
+)
+def test_bad_settings_name_the_field(change, told):
+    with pytest.raises(UserError) as caught:
+        _model(**change)
+    assert told in str(caught.value)
+
+
+def test_a_resnet_takes_no_visual_prompts():
+    config = CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2)
+    clip = clip_from_state(config, random_state(config))
+    with pytest.raises(UserError, match=r"takes no visual prompts; set model\.visual_prompts=0"):
+        VTDCLIP(clip, SETTINGS, rngs=nnx.Rngs(0))
+    model = VTDCLIP(clip, dataclasses.replace(SETTINGS, visual_prompts=0, visual_depth=0), rngs=nnx.Rngs(0))
+    assert model(_frames(), model.encode_classes(model.class_tokens(NAMES))).logits.shape == (2, 3)

@@ -1,0 +1,63 @@
+"""Video-to-text discretization (paper section 3.2): pure functions of frame features and a codebook.
+
+All compute in float32 with exact products on every backend: an argmin over close codes must not depend on the machine.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+def normalize(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Unit L2 norm over the last axis, in float32; a zero vector stays zero."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
+def cosine(features: Float[Array, "b t d"], codebook: Float[Array, "k d"]) -> Float[Array, "b t k"]:
+    """Cosine of every frame with every code."""
+    return jnp.einsum("btd,kd->btk", normalize(features), normalize(codebook), precision=_EXACT)
+
+
+def confidence(similarity: Float[Array, "b t k"], temperature: float) -> Float[Array, "b t k"]:
+    """How much a frame counts for a class: `softmax over t of similarity / temperature`; sums to 1 over frames.
+
+    Paper equation for the frame weights; the release divides by 0.01.
+    """
+    return jax.nn.softmax(similarity / temperature, axis=1)
+
+
+def assign(
+    features: Float[Array, "b t d"],
+    codebook: Float[Array, "k d"],
+    similarity: Float[Array, "b t k"],
+    metric: str,
+) -> Int[Array, "b t"]:
+    """The code that names each frame.
+
+    Args:
+      features: raw frame features.
+      codebook: raw class embeddings.
+      similarity: their cosines, used by "cosine".
+      metric: "euclidean" takes the least `||x - c||²` of raw features, as released; "cosine" the largest cosine, as in
+        the paper. The lowest index wins a tie.
+    """
+    if metric == "cosine":
+        return similarity.argmax(axis=-1)
+    codebook = codebook.astype(jnp.float32)
+    products = jnp.einsum("btd,kd->btk", features.astype(jnp.float32), codebook, precision=_EXACT)
+    return (jnp.square(codebook).sum(-1) - 2 * products).argmin(axis=-1)
+
+
+def count_votes(assignment: Int[Array, "b t"], weights: Float[Array, "b t k"]) -> Float[Array, "b k"]:
+    """Every frame votes for its own code with the confidence it has there. No gradient passes."""
+    chosen = assignment[..., None] == jnp.arange(weights.shape[-1])
+    return jax.lax.stop_gradient(jnp.where(chosen, weights, 0.0).sum(axis=1))
+
+
+def video_tokens(votes: Float[Array, "b k"], codebook: Float[Array, "k d"], top_n: int) -> Float[Array, "b n d"]:
+    """The raw codes with the most votes, best first; gradients reach the codebook through the gather."""
+    _, best = jax.lax.top_k(votes, min(top_n, votes.shape[-1]))
+    return codebook[best]

@@ -1,0 +1,137 @@
+"""VTD-CLIP: composition only; the ideas are in the files beside this one."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Int32, Key, UInt8
+
+from vtd_jax.clip.model import CLIP
+from vtd_jax.errors import UserError
+from vtd_jax.model import discretize, fusion
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.normalization import as_images
+from vtd_jax.model.prompts import Prompt, class_tokens, text_prompts, trim, visual_prompts
+
+Frames = (
+    UInt8[Array, "b t h w 3"]
+    | UInt8[np.ndarray, "b t h w 3"]
+    | Float[Array, "b t h w 3"]
+    | Float[np.ndarray, "b t h w 3"]
+)
+
+
+class Output(NamedTuple):
+    """What a batch of videos became.
+
+    Attributes:
+      logits: `[B, K]`.
+      confidence: `[B, T, K]`, sums to 1 over frames.
+      assignment: `[B, T]`, the code that names each frame.
+      votes: `[B, K]`.
+      video_token: `[B, n, D]`, raw codes, most votes first.
+      frame_features: `[B, T, D]`, raw.
+    """
+
+    logits: Float[Array, "b k"]
+    confidence: Float[Array, "b t k"]
+    assignment: Int[Array, "b t"]
+    votes: Float[Array, "b k"]
+    video_token: Float[Array, "b n d"]
+    frame_features: Float[Array, "b t d"]
+
+
+class VTDCLIP(nnx.Module):
+    """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv 2503.18407).
+
+    The codebook is an argument, not state: base, novel and anyone's own classes differ only in the names encoded.
+    Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones `vtd_jax.clip.layers.Frozen`.
+    """
+
+    def __init__(self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.clip, self.config = clip, config
+        self.text_prompts = self._text_prompts(rngs)
+        self.visual_prompts = self._visual_prompts(rngs)
+        self.fusion = self._fusion(rngs)
+        self.logit_scale = nnx.Param(clip.logit_scale[...])
+
+    def _text_prompts(self, rngs: nnx.Rngs) -> Prompt | None:
+        length, depth = self.config.text_prompts, self.config.text_depth
+        return Prompt(text_prompts(self.clip, length, depth, rngs.params())) if length else None
+
+    def _visual_prompts(self, rngs: nnx.Rngs) -> Prompt | None:
+        length, depth = self.config.visual_prompts, self.config.visual_depth
+        return Prompt(visual_prompts(self.clip, length, depth, rngs.params())) if length else None
+
+    def _fusion(self, rngs: nnx.Rngs) -> fusion.Fusion | None:
+        config, width = self.config, self.clip.config.embed_dim
+        if not config.fusion:
+            return None
+        if width % config.fusion_heads:
+            raise UserError(
+                f"model.fusion_heads={config.fusion_heads}: expected a divisor of the embedding width {width}"
+            )
+        return fusion.Fusion(width, config.fusion_heads, dropout=config.dropout, init=config.fusion_init, rngs=rngs)
+
+    def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"]:
+        """Token ids of the class prompts, as long as the longest one."""
+        return trim(class_tokens(names, self.config.text_prompts))
+
+    def encode_classes(self, tokens: Int[Array, "k l"] | Int[np.ndarray, "k l"]) -> Float[Array, "k d"]:
+        """The codebook: raw text features of `class_tokens(names)` behind the learned context."""
+        prompts = None if self.text_prompts is None else self.text_prompts[...]
+        return self.clip.encode_text(jnp.asarray(tokens), prompts)
+
+    def encode_frames(self, frames: Frames) -> Float[Array, "b t d"]:
+        """Raw frame features.
+
+        Args:
+          frames: `[B, T, H, W, 3]` RGB at the tower's resolution: uint8 (normalised here, on the device), or floating
+            and already normalised.
+        """
+        prompts = None if self.visual_prompts is None else self.visual_prompts[...]
+        images = as_images(jnp.asarray(frames).reshape(-1, *frames.shape[2:]), self.config.normalization)
+        return self.clip.encode_images(images, prompts).reshape(*frames.shape[:2], -1)
+
+    def __call__(
+        self, frames: Frames, codebook: Float[Array, "k d"], *, dropout_keys: Key[Array, " b"] | None = None
+    ) -> Output:
+        """Frames and codebook to logits; `dropout_keys` (one a video) in training only."""
+        return self.classify(self.encode_frames(frames), codebook, dropout_keys=dropout_keys)
+
+    def classify(
+        self,
+        features: Float[Array, "b t d"],
+        codebook: Float[Array, "k d"],
+        *,
+        dropout_keys: Key[Array, " b"] | None = None,
+    ) -> Output:
+        """The part behind the towers: discretization, fusion, logits."""
+        config = self.config
+        similarity = discretize.cosine(features, codebook)
+        weights = discretize.confidence(similarity, config.temperature)
+        assignment = discretize.assign(features, codebook, similarity, config.assignment)
+        votes = discretize.count_votes(assignment, weights)
+        tokens = discretize.video_tokens(votes, codebook, config.top_n)
+        fused = features if self.fusion is None else self.fusion(features, tokens, dropout_keys)
+        scale = jnp.exp(self.logit_scale[...])
+        if config.pooling == "confidence":
+            logits = fusion.confidence_logits(fused, codebook, weights, scale)
+        elif config.pooling == "mean":
+            logits = fusion.mean_logits(fused, codebook, scale)
+        else:
+            logits = fusion.softmax_mean_logits(fused, codebook, scale)
+        return Output(logits, weights, assignment, votes, tokens, features)
+
+
+def learnable(model: VTDCLIP) -> nnx.State:
+    """The learnable variables only."""
+    return nnx.state(model, nnx.Param)
+
+
+def learnable_count(model: VTDCLIP) -> int:
+    """How many learnable numbers there are."""
+    return sum(x.size for x in jax.tree.leaves(learnable(model)))

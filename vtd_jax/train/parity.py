@@ -1,0 +1,203 @@
+"""Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with, computed by ours."""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.params import clip_from_state, tensor_shapes
+from vtd_jax.errors import UserError
+from vtd_jax.model import prompts
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.release_names import from_release, to_release
+from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
+from vtd_jax.train import step
+
+_REQUIRED = {
+    "seed": int, "layers": int, "frames": int, "batch": int, "classes": list, "prompt_model": bool, "zs_eval": bool,
+    "n_ctx_text": int, "n_ctx_vision": int, "depth_text": int, "depth_vision": int, "lr": float, "epochs": int,
+    "warmup": float, "cos": float, "interval": float, "steps": int,
+}  # fmt: skip
+_UPDATES_PER_EPOCH = 2
+_HEAD = 16
+
+
+def read_case(path: Path) -> dict[str, Any]:
+    """The `case` of a golden file: a JSON object; nothing else in the file is read.
+
+    Raises:
+      UserError: no such file, no `case` string, or a field missing or of the wrong type.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, expected a golden .npz with a `case` string or a .json of it")
+    try:
+        if path.suffix == ".json":
+            text = path.read_text()
+        else:
+            with np.load(path, allow_pickle=False) as arrays:
+                text = str(arrays["case"])
+        case = json.loads(text)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path}: no golden case in it ({error}), expected .npz with a JSON string `case`") from None
+    for field, kind in _REQUIRED.items():
+        number = kind is float and isinstance(case.get(field), int)
+        if not isinstance(case.get(field), kind) and not number:
+            raise UserError(f"{path}: case field {field!r} is {case.get(field)!r}, expected {kind.__name__}")
+    if not case["classes"]:
+        raise UserError(f"{path}: case field 'classes' is empty, expected class names")
+    return {"name": path.stem} | case
+
+
+def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Every quantity of a golden file, by its key (see the golden README), from our own code."""
+    model = build_model(case)
+    clips, labels = draw_clip(case, 0)
+    tokens = prompts.class_tokens(case["classes"], model.config.text_prompts)
+    values: dict[str, Any] = {"case": json.dumps(dict(case)), "tokens": tokens, "labels": labels}
+    parts = step.split(model)
+    batch = _batch(clips, labels)
+    gradient = jax.jit(jax.value_and_grad(step.loss_fn, has_aux=True), static_argnums=2)
+    (loss, (_, output)), grads = gradient(parts.learnable, parts.frozen, parts.graphdef, batch, prompts.trim(tokens))
+    codebook = model.encode_classes(prompts.trim(tokens))
+    values |= {"text_features": codebook, "loss": loss, **_describe(output, codebook)}
+    values |= _norms_and_heads("grad", to_release(grads))
+    values["trainable"] = np.array(list(to_release(parts.learnable)))
+    if case["prompt_model"] and not case["zs_eval"]:
+        values |= _train(case, parts, tokens)
+    return {key: np.asarray(value) for key, value in values.items()}
+
+
+def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz whole or not at all."""
+    if path.suffix != ".npz":
+        raise UserError(f"--out={path}: expected a name that ends in .npz")
+    if not path.parent.is_dir():
+        raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **values)
+    os.replace(part, path)
+
+
+def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The seeded weight of a PyTorch name, by the golden README's rules (first that fits)."""
+    x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
+    last = name.split(".")[-1]
+    if name == "logit_scale":
+        return np.array(np.log(100), np.float32)
+    if "ln_" in name and name.endswith(".weight"):
+        return 1 + np.float32(0.1) * x
+    rules = (
+        (last in ("bias", "in_proj_bias"), 0.02),
+        (name == "token_embedding.weight", 0.3),
+        ("positional_embedding" in name, 0.1),
+        ("VPT" in name or name.endswith("ctx"), 0.2),
+    )
+    for fits, factor in rules:
+        if fits:
+            return np.float32(factor) * x
+    if len(shape) >= 2:
+        gain = 0.5 if name.startswith("lrf.") else 1.2
+        fan_in = shape[0] if name.endswith("proj") else int(np.prod(shape[1:]))
+        return (gain * x / np.sqrt(fan_in)).astype(np.float32)
+    return np.float32(0.3) * x
+
+
+def draw_clip(case: Mapping[str, Any], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clip batch number n: normalised frames `[B, T, 32, 32, 3]` float32, and labels `[B]` int32."""
+    rng = np.random.default_rng([case["seed"], 777, n])
+    base = rng.standard_normal((case["batch"], 1, 3, 32, 32), dtype=np.float32)
+    per = rng.standard_normal((case["batch"], case["frames"], 3, 32, 32), dtype=np.float32)
+    labels = rng.integers(0, len(case["classes"]), case["batch"])
+    return np.moveaxis(base + np.float32(0.7) * per, 2, -1), labels.astype(np.int32)
+
+
+def build_model(case: Mapping[str, Any]) -> VTDCLIP:
+    """The case's tiny CLIP with its prompts and fusion block, every weight drawn from the seed."""
+    config = CLIPConfig(512, 32, case["layers"], 64, 8, 64, text_layers=case["layers"])
+    clip = clip_from_state(config, {name: draw(case["seed"], name, s) for name, s in tensor_shapes(config).items()})
+    visual = case["prompt_model"] and case["n_ctx_vision"] and case["depth_vision"]
+    textual = case["prompt_model"] and not case["zs_eval"]
+    model = VTDCLIP(
+        clip,
+        ModelConfig(
+            text_prompts=case["n_ctx_text"] if textual else 0,
+            text_depth=min(case["depth_text"], case["layers"]),
+            visual_prompts=case["n_ctx_vision"] if visual else 0,
+            visual_depth=min(case["depth_vision"], case["layers"]) if visual else 0,
+        ),
+        rngs=nnx.Rngs(0),
+    )
+    named = to_release(learnable(model))
+    words = textual and case["n_ctx_text"] <= 4
+    drawn = {
+        name: value if words and name == "prompt_learner.ctx" else draw(case["seed"], name, value.shape)
+        for name, value in named.items()
+    }
+    nnx.update(model, from_release(learnable(model), drawn))
+    return model
+
+
+def _batch(clips: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    return {"frames": clips, "label": labels, "weight": np.ones(len(labels), np.float32)}
+
+
+def _describe(output: Output, codebook: jax.Array) -> dict[str, Any]:
+    """The discretization's and fusion's results under the golden keys."""
+    difference = np.asarray(output.frame_features, np.float64)[:, :, None] - np.asarray(codebook, np.float64)
+    nearest = np.sort(np.square(difference).sum(-1), axis=-1)[..., :2]
+    return {
+        "frame_features": output.frame_features,
+        "frame_assignment": np.asarray(output.assignment, np.int32),
+        "assignment_margin": np.diff(nearest)[..., 0] / nearest[..., 0] if nearest.shape[-1] > 1 else np.inf,
+        "confidence": output.confidence,
+        "video_token": output.video_token[:, 0],
+        "logits": output.logits,
+    }
+
+
+def _norms_and_heads(prefix: str, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    norms = {f"{prefix}_norm/{name}": np.linalg.norm(np.ravel(x).astype(np.float64)) for name, x in named.items()}
+    return norms | {f"{prefix}_head/{name}": np.ravel(x)[:_HEAD] for name, x in named.items()}
+
+
+def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> dict[str, Any]:
+    """The case's AdamW updates, then what the tuned model says of clip 0 and of three views."""
+    config = step.OptimizerConfig(
+        lr=case["lr"], epochs=case["epochs"], warmup_epochs=case["warmup"], cosine_epochs=case["cos"],
+        step_interval_epochs=case["interval"], min_lr_factor=case.get("min_lr_factor", 0.1),
+        step_factor=case.get("step_factor", 0.5),
+    )  # fmt: skip
+    optimizer = step.make_optimizer(config, _UPDATES_PER_EPOCH)
+    trimmed = prompts.trim(tokens)
+    update = jax.jit(partial(step.train_step, parts.graphdef, optimizer))
+    state, opt_state, losses = parts.learnable, optimizer.init(parts.learnable), []
+    for n in range(case["steps"]):
+        state, opt_state, sums = update(state, opt_state, parts.frozen, _batch(*draw_clip(case, n + 1)), trimmed, None)
+        losses.append(sums["loss"] / sums["count"])
+    rates = [step.schedule(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
+    logits = _forward(parts.graphdef, state, parts.frozen, trimmed)
+    views = [jax.nn.softmax(logits(draw_clip(case, n)[0])) for n in (100, 101, 102)]
+    return {
+        "train_losses": np.array(losses),
+        "train_lrs": np.array(rates),
+        "logits_after": logits(draw_clip(case, 0)[0]),
+        "multiview_scores": sum(views),
+        **_norms_and_heads("after", to_release(state)),
+    }
+
+
+def _forward(graphdef: Any, state: nnx.State, frozen: nnx.State, tokens: np.ndarray) -> Callable[[Any], jax.Array]:
+    def forward(clips):
+        model = nnx.merge(graphdef, state, frozen)
+        return model(clips, model.encode_classes(tokens)).logits
+
+    return jax.jit(forward)
