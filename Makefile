@@ -23,6 +23,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev]'
 	@touch $@
 
+# the `parity` extra without torchvision, which clip-anytorch asks for and our comparison does not need
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0'

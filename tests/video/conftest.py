@@ -1,0 +1,40 @@
+"""Small real videos and their records, made once a session."""
+
+from pathlib import Path
+
+import pytest
+from video_files import make_video, write_catalog
+
+from vtd_jax.video.build import build_records
+from vtd_jax.video.inputs import VideoFolderConfig
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """A folder with good videos: three containers, sizes, lengths, and a blank in a name."""
+    folder = tmp_path_factory.mktemp("clips")
+    make_video(folder / "one.mp4", 40)
+    make_video(folder / "two.avi", 50)
+    make_video(folder / "three.webm", 45)
+    make_video(folder / "a b.mp4", 5, width=48, height=64)
+    make_video(folder / "wide.mp4", 20, width=96, height=32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def good_lines() -> list[str]:
+    """List lines for the good videos."""
+    return ["one.mp4 0", "two.avi 1", "three.webm 0", "a b.mp4 1", "wide.mp4 1"]
+
+
+@pytest.fixture(scope="session")
+def built(clips, good_lines, tmp_path_factory) -> Path:
+    """A data folder with the good videos in both storages, named `jpeg` and `video`."""
+    data_dir = tmp_path_factory.mktemp("records")
+    listed, labels = write_catalog(tmp_path_factory.mktemp("lists"), good_lines)
+    for storage in ("jpeg", "video"):
+        config = VideoFolderConfig(
+            name=storage, list_file=str(listed), labels_file=str(labels), video_dir=str(clips), storage=storage
+        )
+        build_records(config, data_dir)
+    return data_dir

@@ -1,0 +1,139 @@
+"""Any batch of an epoch, made on its own: sampling, decoding, augmentation.
+
+Every batch is a function of its number and the settings alone: the order of an epoch comes from (seed, epoch), the
+random draws of a clip from (seed, epoch, record). Threads, worker processes, hosts and restarts cannot change a batch.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vtd_jax.errors import UserError
+from vtd_jax.video import augment as aug
+from vtd_jax.video import sampling
+from vtd_jax.video.records import Example, Records
+
+Batch = dict[str, np.ndarray]
+SAMPLES = ("segments", "centre")
+NO_AUGMENT = aug.Augment(enabled=False)
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """What determines the batches of an iterator.
+
+    Attributes:
+      kind: "train" or "eval".
+      frames, size: T and R, frames a clip and side of a frame in pixels.
+      batch_size: videos in a batch, over all hosts.
+      host_index, host_count: this host makes rows `host_index * batch_size / host_count` and on of every batch.
+      seed, epochs, shuffle, drop_remainder, sample: of training.
+      augment: of training.
+      temporal_views, spatial_views: of evaluation; 1 and 1 in training.
+    """
+
+    kind: str
+    frames: int
+    size: int
+    batch_size: int
+    host_index: int = 0
+    host_count: int = 1
+    seed: int = 0
+    epochs: int = 1
+    shuffle: bool = False
+    drop_remainder: bool = False
+    sample: str = "centre"
+    augment: aug.Augment = NO_AUGMENT
+    temporal_views: int = 1
+    spatial_views: int = 1
+
+    def check(self, videos: int) -> None:
+        """Raises UserError for settings that do not fit together or the number of videos."""
+        for name in ("frames", "size", "batch_size", "host_count", "temporal_views", "epochs"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: expected at least 1")
+        aug.check_views(self.spatial_views)
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: expected 0 or more")
+        if self.sample not in SAMPLES:
+            raise UserError(f"sample={self.sample!r}: expected one of {', '.join(SAMPLES)}")
+        if not 0 <= self.host_index < self.host_count:
+            raise UserError(f"host_index={self.host_index}: expected 0 to host_count - 1 = {self.host_count - 1}")
+        if self.batch_size % self.host_count:
+            raise UserError(f"batch_size={self.batch_size} cannot be split evenly over {self.host_count} hosts")
+        if self.drop_remainder and videos < self.batch_size:
+            raise UserError(
+                f"batch_size={self.batch_size} with drop_remainder leaves no batch of {videos} videos; "
+                "make batches smaller or keep the remainder"
+            )
+
+
+class BatchSource:
+    """Random access to the batches of a spec: what grain reads from, in threads or in worker processes."""
+
+    def __init__(self, records: Records, spec: BatchSpec, start: int = 0):
+        spec.check(len(records))
+        self.records, self.spec, self.start = records, spec, start
+        whole = len(records) / spec.batch_size
+        self.per_epoch = math.floor(whole) if spec.drop_remainder else math.ceil(whole)
+
+    def __len__(self) -> int:
+        return max(0, self.per_epoch * self.spec.epochs - self.start)
+
+    def __getitem__(self, position: int) -> Batch:
+        """This host's rows of batch `start + position`."""
+        spec = self.spec
+        epoch, batch = divmod(self.start + int(position), self.per_epoch)
+        order = _epoch_order(len(self.records), spec.seed, epoch) if spec.shuffle else np.arange(len(self.records))
+        rows = spec.batch_size // spec.host_count
+        first = batch * spec.batch_size + spec.host_index * rows
+        indices = order[first : first + rows]
+        views = spec.temporal_views * spec.spatial_views
+        out = {
+            "frames": np.zeros((rows, views, spec.frames, spec.size, spec.size, 3), np.uint8),
+            "label": np.zeros(rows, np.int32),
+            "weight": np.zeros(rows, np.float32),
+            "index": np.full(rows, -1, np.int64),
+        }
+        for row, index in enumerate(indices.tolist()):
+            example = self.records[index]
+            if spec.kind == "train":
+                out["frames"][row, 0] = train_clip(example, spec, epoch, index)
+            else:
+                out["frames"][row] = eval_views(example, spec, index)
+            out["label"][row], out["weight"][row], out["index"][row] = example.label, 1.0, index
+        if views == 1:
+            out["frames"] = out["frames"][:, 0]
+        return out
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(videos: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
+    """The order of the videos in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(videos)
+
+
+def train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> UInt8[np.ndarray, "t r r 3"]:
+    """Samples, decodes and augments one training clip; (seed, epoch, index) fix every draw."""
+    rng = np.random.default_rng([spec.seed, epoch, index])
+    if spec.sample == "segments":
+        wanted = sampling.train_indices(example.num_frames, spec.frames, rng)
+    else:
+        wanted = sampling.test_indices(example.num_frames, spec.frames)
+    frames = example.frames(wanted)
+    if not spec.augment.enabled:
+        return aug.spatial_views(frames, spec.size, 1)[0]
+    frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
+    draw = aug.draw_augment(spec.augment, *frames.shape[1:3], len(frames), rng)
+    return aug.apply_augment(frames, draw, spec.size)
+
+
+def eval_views(example: Example, spec: BatchSpec, index: int) -> UInt8[np.ndarray, "v t r r 3"]:
+    """All views of one video, temporal views outermost; decoded in one pass, the same at every evaluation."""
+    wanted = sampling.view_indices(example.num_frames, spec.frames, spec.temporal_views, index)
+    frames = example.frames(wanted.reshape(-1))
+    clips = frames.reshape(*wanted.shape, *frames.shape[1:])
+    return np.concatenate([aug.spatial_views(clip, spec.size, spec.spatial_views) for clip in clips])

@@ -1,0 +1,179 @@
+"""Lists of videos and label files in the field's interchange format.
+
+A label file is a CSV of `id,name` rows (a header row is optional, fields may be quoted). A list has one
+`file class_id` line per video: the class id stands after the last blank, so file names may contain blanks, and a
+leading `#` belongs to the name (HMDB-51 has such files). Blank lines are skipped.
+"""
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Class names and the ids that lists use for them.
+
+    Attributes:
+      names: one name per class, in the order of the ids; the position is the class index of the records.
+      ids: the id of each class in the label file, ascending.
+      path: the file they came from, for messages.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    path: str = ""
+
+    def index(self, class_id: int) -> int:
+        """The class index of an id; KeyError if there is no such id."""
+        try:
+            return self._positions[class_id]
+        except AttributeError:
+            object.__setattr__(self, "_positions", {value: i for i, value in enumerate(self.ids)})
+            return self._positions[class_id]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list: the file as written, its class index and the line it stands on (from 1)."""
+
+    file: str
+    label: int
+    line: int
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Reads a UTF-8 text file (a byte-order mark is dropped); `what` names it in the message of a failure."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such {what}; check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
+
+
+def read_labels(path: str | Path) -> LabelSet:
+    """Reads a label CSV.
+
+    Args:
+      path: CSV of `id,name` rows; ids are integers >= 0, in any order, gaps allowed.
+
+    Raises:
+      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty name, or no
+        classes at all. Names count as the same when CLIP would read the same text: case, underscores and runs of
+        blanks make no difference.
+    """
+    rows = csv.reader(read_text(path, "label file").splitlines())
+    found: dict[int, str] = {}
+    lines: dict[int | str, int] = {}
+    first = True
+    for row in rows:
+        if not any(field.strip() for field in row):
+            continue
+        where = f"{path}:{rows.line_num}"
+        fields = [field.strip() for field in row]
+        header = first and len(fields) == 2 and fields[0].lower() == "id"
+        first = False
+        if header:
+            continue
+        class_id, name = _label_row(fields, where)
+        spoken = " ".join(name.replace("_", " ").lower().split())
+        for key, text in ((class_id, f"class id {class_id}"), (spoken, f"class name {name!r}")):
+            if key in lines:
+                raise UserError(f"{where}: {text} is already on line {lines[key]}; each may appear once")
+            lines[key] = rows.line_num
+        found[class_id] = name
+    if not found:
+        raise UserError(f"{path}: no classes; expected rows of the form id,name")
+    ids = tuple(sorted(found))
+    return LabelSet(tuple(found[i] for i in ids), ids, str(path))
+
+
+def _label_row(fields: list[str], where: str) -> tuple[int, str]:
+    """Checks one `id,name` row."""
+    if len(fields) != 2:
+        hint = "put quotes around a name that contains a comma" if len(fields) > 2 else "add the missing field"
+        raise UserError(f"{where}: expected 2 fields (id,name), found {len(fields)}; {hint}")
+    class_id = _class_id(fields[0])
+    if class_id is None:
+        raise UserError(f"{where}: class id {fields[0]!r} is not a whole number >= 0; expected id,name")
+    if not fields[1]:
+        raise UserError(f"{where}: class {class_id} has an empty name; give it one")
+    return class_id, fields[1]
+
+
+def _class_id(text: str) -> int | None:
+    """Parses a class id; None if it is not one."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def read_list(path: str | Path, labels: LabelSet) -> list[Entry]:
+    """Reads a list of videos.
+
+    Args:
+      path: text file of `file class_id` lines.
+      labels: the classes that the ids refer to.
+
+    Returns:
+      Entries in the order of the file.
+
+    Raises:
+      UserError: with `file:line`, for a malformed line, an id outside the label file or a video listed twice (it
+        would count twice in every accuracy); without a line, for a missing or empty list.
+    """
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
+    for line, text in enumerate(read_text(path, "list of videos").split("\n"), start=1):
+        if not text.strip():
+            continue
+        where = f"{path}:{line}"
+        parts = text.strip().rsplit(None, 1)
+        class_id = _class_id(parts[-1])
+        if len(parts) != 2 or class_id is None:
+            raise UserError(f"{where}: expected 'file class_id', found {text.strip()!r}")
+        file = parts[0].rstrip()
+        try:
+            label = labels.index(class_id)
+        except KeyError:
+            raise UserError(
+                f"{where}: class id {class_id} of {file!r} is not in {labels.path or 'the label file'}, which has "
+                f"{len(labels.ids)} ids from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this list?"
+            ) from None
+        if file in seen:
+            raise UserError(f"{where}: {file!r} is already on line {seen[file]}; list each video once")
+        seen[file] = line
+        entries.append(Entry(file, label, line))
+    if not entries:
+        raise UserError(f"{path}: the list is empty; expected lines of the form 'file class_id'")
+    return entries
+
+
+def select_shots(entries: Sequence[Entry], shots: int, seed: int) -> list[Entry]:
+    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the order.
+
+    Raises:
+      UserError: if `shots` is below 1 or a class has fewer videos.
+    """
+    if shots < 1:
+        raise UserError(f"shots={shots}: expected at least 1 video a class")
+    classes = defaultdict(list)
+    for entry in entries:
+        classes[entry.label].append(entry)
+    chosen = set()
+    for label, members in sorted(classes.items()):
+        if len(members) < shots:
+            raise UserError(f"class index {label} has {len(members)} videos, fewer than shots={shots}")
+        members.sort(key=lambda entry: file_key(entry.file, seed))
+        chosen.update(entry.file for entry in members[:shots])
+    return [entry for entry in entries if entry.file in chosen]
+
+
+def file_key(file: str, seed: int) -> bytes:
+    """A sort key that looks random, fixed by the seed and the file name alone."""
+    return hashlib.sha256(f"{seed}:{file}".encode()).digest()

@@ -1,0 +1,255 @@
+"""Reading video files with PyAV: in order, converting only the frames that are wanted.
+
+A file's frames are what really decodes: containers may promise more. Whether a file is whole is judged by two
+promises of the container: its frame count (AVI and others, not MP4, whose edit lists hide frames) and its duration.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from vtd_jax.errors import UserError
+from vtd_jax.video.augment import resize, short_side_size
+
+Source = str | Path | bytes
+
+# what a sound file may lack of what its container promises: 2 frames, or 2 %
+SLACK_FRAMES = 2
+SLACK_SHARE = 0.02
+
+
+class VideoError(UserError):
+    """A video that is missing, empty, truncated, damaged or not a video at all."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What decoding a whole video showed.
+
+    Attributes:
+      frames: number of frames that decode.
+      fps: frames a second, 0 if the file does not say.
+      duration: seconds from the first to the end of the last frame.
+      width, height: in pixels, as displayed (after rotation).
+      codec: name of the codec, such as "h264".
+    """
+
+    frames: int
+    fps: float
+    duration: float
+    width: int
+    height: int
+    codec: str
+
+
+class _Decoder:
+    """Yields the frames of an open container in order and keeps count of what went by."""
+
+    def __init__(self, container, stream):
+        self.container, self.stream = container, stream
+        self.decoded = self.failed = self.repeats = 0
+        self.first = self.last = None
+        self.reached = 0.0
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        for packet in self.container.demux():
+            self._clock(packet)
+            if packet.stream.index != self.stream.index:
+                continue
+            if packet.size == 0 and packet.dts is not None:
+                self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
+                continue
+            try:
+                frames = packet.decode()
+            except (av.error.InvalidDataError, EOFError):
+                self.failed += 1
+                continue
+            for frame in frames:
+                self.decoded += 1
+                yield frame
+
+    def _clock(self, packet) -> None:
+        """Notes how far the file reaches in time: any stream's end, and the video's span."""
+        if packet.pts is None or packet.time_base is None:
+            return
+        rate = self.stream.average_rate
+        length = float((packet.duration or 0) * packet.time_base)
+        start = float(packet.pts * packet.time_base)
+        if packet.stream.index == self.stream.index:
+            length = length or (float(1 / rate) if rate else 0.0)
+            self.first = start if self.first is None else min(self.first, start)
+            self.last = start + length if self.last is None else max(self.last, start + length)
+        self.reached = max(self.reached, start + length)
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return 0.0 if self.first is None else self.last - self.first
+
+
+@contextmanager
+def _open(source: Source, name: str) -> Iterator[_Decoder]:
+    """Opens a file or bytes, finds the first video stream, and tells every failure in one line."""
+    if not isinstance(source, bytes):
+        path = Path(source)
+        if not path.is_file():
+            raise VideoError(f"{name}: there is no such video file")
+        empty = path.stat().st_size == 0
+    else:
+        empty = not source
+    if empty:
+        raise VideoError(f"{name}: the file is empty (0 bytes)")
+    try:
+        # tags in other encodings than UTF-8 are common in old AVIs and of no interest
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        with av.open(file, metadata_errors="replace") as container:
+            cover = av.stream.Disposition.attached_pic
+            streams = [s for s in container.streams.video if not s.disposition & cover]
+            if not streams:
+                found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise VideoError(f"{name}: the file has no video stream (it holds {found}); is it whole?")
+            if streams[0].codec_context is None:
+                raise VideoError(f"{name}: no decoder for the video stream; the file is damaged or of an unknown codec")
+            # one thread a decoder: videos are decoded side by side, and results do not depend on timing
+            streams[0].thread_type = "NONE"
+            streams[0].codec_context.thread_count = 1
+            yield _Decoder(container, streams[0])
+    except (av.error.FFmpegError, EOFError, OSError, UnicodeDecodeError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise VideoError(
+            f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video file"
+        ) from None
+
+
+def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
+    """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the end.
+
+    Args:
+      source: path, or the file's bytes.
+      wanted: indices of frames to convert; None converts all, an empty sequence none.
+      name: what messages call the video; the path if empty.
+
+    Yields:
+      `(index, uint8 RGB image [h, w, 3])` in order, rotated as the file asks.
+
+    Returns:
+      VideoInfo (the generator's return value).
+
+    Raises:
+      VideoError: for a file that cannot be opened, has no video, no frames, or ends before its time.
+    """
+    name = name or _name(source)
+    keep = None if wanted is None else {int(i) for i in wanted}
+    shape = (0, 0)
+    with _open(source, name) as decoder:
+        for index, frame in enumerate(decoder):
+            if index == 0:
+                turned = _quarter_turns(frame) % 2
+                shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
+            if keep is None or index in keep:
+                yield index, _image(frame, shape)
+        _check_whole(decoder, name)
+        stream = decoder.stream
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        duration = decoder.span or (decoder.decoded / rate if rate else 0.0)
+        return VideoInfo(decoder.decoded, rate, duration, shape[1], shape[0], stream.codec_context.name)
+
+
+def probe(source: Source, name: str = "") -> VideoInfo:
+    """Decodes a whole video without converting a frame; raises VideoError if something is wrong with it."""
+    frames = scan(source, (), name)
+    while True:
+        try:
+            next(frames)
+        except StopIteration as end:
+            return end.value
+
+
+def decode_frames(
+    source: Source, indices: Sequence[int] | np.ndarray, short_side: int | None = None, name: str = ""
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """Decodes chosen frames, in one pass that ends at the last of them.
+
+    Args:
+      source: path, or the file's bytes.
+      indices: frames to return, in any order, repeats allowed; 0 is the first.
+      short_side: scale frames so that the short side has this many pixels; None keeps their size.
+      name: what messages call the video.
+
+    Raises:
+      VideoError: as for `scan`, or if the video ends before the last index.
+    """
+    name = name or _name(source)
+    wanted = [int(i) for i in indices]
+    if not wanted or min(wanted) < 0:
+        raise UserError(f"{name}: expected one or more frame indices >= 0, got {wanted}")
+    images: dict[int, np.ndarray] = {}
+    keep, last, shape = set(wanted), max(wanted), None
+    with _open(source, name) as decoder:
+        for index, frame in enumerate(decoder):
+            if index in keep:
+                image = _image(frame, shape)
+                if shape is None:
+                    shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
+                images[index] = resize(image, *shape)
+            if index == last:
+                break
+        found = decoder.decoded
+    if last not in images:
+        raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
+    return np.stack([images[i] for i in wanted])
+
+
+def header(source: Source, name: str = "") -> tuple[int, int, int]:
+    """Frames (0 if unknown), height and width as the container states them, without decoding."""
+    with _open(source, name or _name(source)) as decoder:
+        stream = decoder.stream
+        frames = stream.frames
+        if not frames and decoder.container.duration and stream.average_rate:
+            frames = int(decoder.container.duration / av.time_base * stream.average_rate)
+        return frames, stream.height, stream.width
+
+
+def _name(source: Source) -> str:
+    return "video" if isinstance(source, bytes) else str(source)
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Counter-clockwise quarter turns that the file asks for; other angles are left alone."""
+    return frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+
+
+def _image(frame: av.VideoFrame, shape: tuple[int, int] | None) -> np.ndarray:
+    """Converts to RGB, rotates as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
+    image = frame.to_ndarray(format="rgb24")
+    turns = _quarter_turns(frame)
+    if turns:
+        image = np.ascontiguousarray(np.rot90(image, turns))
+    return image if shape is None else resize(image, *shape)
+
+
+def _check_whole(decoder: _Decoder, name: str) -> None:
+    """Compares what was decoded with what the container promises."""
+    container, stream = decoder.container, decoder.stream
+    if decoder.decoded == 0:
+        raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
+    seen = decoder.decoded + decoder.repeats
+    promised = seen + decoder.failed
+    if "mp4" not in container.format.name:
+        promised = max(promised, stream.frames)
+    if promised - seen > max(SLACK_FRAMES, SLACK_SHARE * promised):
+        raise VideoError(f"{name}: only {seen} of {promised} frames decode; the file is truncated or damaged")
+    reached, length = decoder.reached, (container.duration or 0) / av.time_base
+    if stream.duration is not None:
+        reached, length = decoder.span, float(stream.duration * stream.time_base)
+    slack = max(SLACK_SHARE * length, SLACK_FRAMES / float(stream.average_rate or 25))
+    if length - reached > slack:
+        raise VideoError(
+            f"{name}: frames end at {reached:.2f} s of {length:.2f} s ({seen} decode); the file is truncated"
+        )

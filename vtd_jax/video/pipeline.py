@@ -1,0 +1,198 @@
+"""Records to batches of uint8 frames, with grain: made ahead in threads or processes, resumed at any batch.
+
+What is in a batch is decided in `batches.py` and depends on its number only, so the state of an iterator is the number
+of the next batch, whatever the number of workers.
+"""
+
+import os
+from dataclasses import asdict
+
+import cv2
+import grain
+from absl import flags
+
+from vtd_jax.errors import UserError
+from vtd_jax.video import augment as aug
+from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
+from vtd_jax.video.records import Records
+
+# "without end": as many epochs as nobody trains
+ENDLESS_EPOCHS = 1_000_000
+
+
+class BatchIterator(grain.DatasetIterator):
+    """Iterates over batches; a grain iterator whose state is the number of the next batch.
+
+    Attributes:
+      batches_per_epoch: how many batches an epoch has, on every host.
+    """
+
+    def __init__(self, records: Records, spec: BatchSpec, workers: int):
+        super().__init__()
+        self._position, self._iterator = 0, None
+        if workers < 0:
+            raise UserError(f"workers={workers}: expected 0 (threads) or a number of processes")
+        self._records, self._spec, self._workers = records, spec, workers
+        self.batches_per_epoch = BatchSource(records, spec).per_epoch
+
+    def __next__(self) -> Batch:
+        """The next batch; StopIteration after the last epoch."""
+        if self._iterator is None:
+            self._iterator = iter(self._dataset())
+        batch = next(self._iterator)
+        self._position += 1
+        return batch
+
+    def _dataset(self) -> grain.IterDataset:
+        """Batches from here on, made a few ahead in threads or processes."""
+        source = grain.MapDataset.source(BatchSource(self._records, self._spec, self._position))
+        if not self._workers:
+            threads = min(4, os.cpu_count() or 1)
+            return source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
+        if not flags.FLAGS.is_parsed():
+            # grain's worker processes read absl flags, which a library's caller may never have parsed
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1)
+        dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        return dataset.mp_prefetch(options, worker_init_fn=_start_worker)
+
+    def get_state(self) -> dict:
+        """The number of the next batch and what must not change before it; JSON-able, the same for any `workers`."""
+        return {"batch": self._position, "data": _identity(self._records, self._spec)}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from a state, of this iterator or of one with another number of workers, hosts or epochs.
+
+        Raises:
+          UserError: if the state is of other records or settings, naming them.
+        """
+        mine = _identity(self._records, self._spec)
+        changed = [
+            f"{key} (was {state['data'].get(key)}, is {value})"
+            for key, value in mine.items()
+            if state["data"].get(key) != value
+        ]
+        if changed:
+            raise UserError(f"the data cannot go on where they stopped, settings differ: {'; '.join(changed)}")
+        self._stop()
+        self._position = int(state["batch"])
+
+    def _stop(self) -> None:
+        """Ends threads and processes; the next batch starts new ones."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def close(self) -> None:
+        """Ends threads and processes for good."""
+        self._stop()
+        super().close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """One thread for OpenCV in each worker process: there are as many processes as wanted."""
+    del index, count
+    cv2.setNumThreads(1)
+
+
+def _identity(records: Records, spec: BatchSpec) -> dict:
+    """What fixes the sequence of batches, as JSON has it."""
+    fields = asdict(spec)
+    for name in ("host_index", "host_count", "epochs"):
+        del fields[name]
+    fields["augment"]["scales"] = list(fields["augment"]["scales"])
+    return fields | {"records": records.name, "videos": len(records), "fingerprint": records.info["fingerprint"]}
+
+
+def train_batches(
+    records: Records,
+    *,
+    frames: int,
+    size: int,
+    batch_size: int,
+    seed: int,
+    augment: aug.Augment,
+    workers: int = 0,
+    num_epochs: int | None = None,
+    shuffle: bool = True,
+    drop_remainder: bool = False,
+    host_index: int = 0,
+    host_count: int = 1,
+    sample: str = "segments",
+) -> BatchIterator:
+    """Batches for training (method.md, section 5).
+
+    Args:
+      records: the videos.
+      frames, size: T and R: frames a clip, side of a frame in pixels.
+      batch_size: videos in a batch over all hosts; a multiple of `host_count`.
+      seed: fixes the order of every epoch and every draw.
+      augment: strengths; `enabled=False` takes centre crops.
+      workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on it.
+      num_epochs: None goes on without end.
+      shuffle: a new order each epoch, or the order of the records.
+      drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight 0, so that an epoch
+        has `ceil(videos / batch_size)` batches.
+      host_index, host_count: which equal part of every batch is made here.
+      sample: "segments" draws a frame in each segment, "centre" takes the middle one.
+
+    Returns:
+      Iterator of dicts, B = batch_size / host_count: `frames` uint8 [B, T, R, R, 3] RGB, `label` int32 [B], `weight`
+      float32 [B] (1, or 0 for padding: black frames, label 0), `index` int64 [B] (position in the records, -1 for
+      padding). A batch of a host may be padding only.
+
+    Raises:
+      UserError: for settings out of range; while iterating, for records that cannot be read.
+    """
+    spec = BatchSpec(
+        "train",
+        frames,
+        size,
+        batch_size,
+        host_index,
+        host_count,
+        seed=seed,
+        epochs=ENDLESS_EPOCHS if num_epochs is None else num_epochs,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        sample=sample,
+        augment=augment,
+    )
+    return BatchIterator(records, spec, workers)
+
+
+def eval_batches(
+    records: Records,
+    *,
+    frames: int,
+    size: int,
+    batch_size: int,
+    temporal_views: int = 1,
+    spatial_views: int = 1,
+    workers: int = 0,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> BatchIterator:
+    """Every video once, in the order of the records; the last batch is filled up with weight 0 (method.md, section 6).
+
+    Args:
+      records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.
+      temporal_views: clips a video; the first takes segment centres, others are train-style draws, fixed by the
+        video's index.
+      spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle, short side `size`.
+
+    Returns:
+      Iterator of dicts as for `train_batches`; with V = temporal_views * spatial_views above 1, `frames` is
+      [B, V, T, R, R, 3].
+    """
+    spec = BatchSpec(
+        "eval",
+        frames,
+        size,
+        batch_size,
+        host_index,
+        host_count,
+        temporal_views=temporal_views,
+        spatial_views=spatial_views,
+    )
+    return BatchIterator(records, spec, workers)
