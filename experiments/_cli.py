@@ -20,8 +20,8 @@ def run(main: Callable[[], str], usage: str) -> None:
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            # absl would print JAX's search for accelerators; --verbosity=0 brings it back
-            logging.set_verbosity(logging.WARNING)
+            # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
+            logging.set_verbosity(logging.ERROR)
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options are written --name=value, see --help")
@@ -35,9 +35,12 @@ def run(main: Callable[[], str], usage: str) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses flags; a bad flag or config field is told in one line."""
+    """Parses flags; a bad flag or config field is told in one line, and asking for help is no failure."""
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}; see --help", file=sys.stderr)
         sys.exit(2)
+    except SystemExit:
+        # absl exits with 1 after its help
+        sys.exit(0)

@@ -1,0 +1,82 @@
+"""The `--config` flag: a locked config file, or a run's saved config, with every field open to `--config.field=…`."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from vtd_jax.errors import UserError
+from vtd_jax.train.config import flatten, unknown_field
+
+_CONFIGS = Path(__file__).parent / "configs"
+_HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"
+
+
+class ConfigParser(flags.ArgumentParser):
+    """Reads `FILE.py:ARGS` or a `.json`; checks the names of overridden fields, which ml_collections tells badly."""
+
+    def __init__(self, inner: flags.ArgumentParser):
+        self.inner, self.syntactic_help = inner, inner.syntactic_help
+
+    def parse(self, argument: str) -> Any:
+        file = argument.split(":")[0]
+        if not Path(file).is_file():
+            there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
+            raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
+        config = read_json(Path(file)) if file.endswith(".json") else self._load(argument)
+        known = list(flatten(config.to_dict()))
+        for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
+            if override not in known and not any(field.startswith(f"{override}.") for field in known):
+                raise UserError(unknown_field(override, known))
+        return config
+
+    def _load(self, argument: str) -> ConfigDict:
+        """A config file's config; what the file says of its arguments is told without ml_collections' traceback."""
+        try:
+            return self.inner.parse(argument)
+        except Exception as error:
+            # the innermost one: what is raised in a config file comes out wrapped in text about it
+            cause, told = error, error
+            while cause is not None:
+                told = cause if isinstance(cause, UserError) else told
+                cause = cause.__cause__ or cause.__context__
+            raise told from None
+
+
+def define(name: str = "config") -> flags.FlagHolder:
+    """Defines the flag; its value is a locked `ConfigDict`, or None where it was not given."""
+    holder = config_flags.DEFINE_config_file(name, None, _HELP, lock_config=True)
+    flags.FLAGS[name].parser = ConfigParser(flags.FLAGS[name].parser)
+    return holder
+
+
+def read_json(path: Path) -> ConfigDict:
+    """A saved config, locked."""
+    try:
+        return ConfigDict(json.loads(path.read_text())).lock()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def overrides() -> dict[str, Any]:
+    """The fields that the command line set, by their full name."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
+def filename() -> str:
+    """What `--config` was given."""
+    return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
+def argument(name: str) -> str | None:
+    """The value of a flag on the command line, before flags are parsed."""
+    found = None
+    for place, item in enumerate(sys.argv[1:], 1):
+        key, equals, value = item.lstrip("-").partition("=")
+        if item.startswith("-") and key == name:
+            found = value if equals else next(iter(sys.argv[place + 1 : place + 2]), None)
+    return found

@@ -1,0 +1,125 @@
+"""What every protocol's config shares: the fields, their defaults, and the reading of `FILE.py:ARGS`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vtd_jax.errors import UserError
+from vtd_jax.video.augment import Augment
+
+
+def read_args(text: str, *, usage: str, **known: Callable[[str], Any]) -> dict[str, Any]:
+    """Reads `name,key=value,…`, the part of a config's path after the colon.
+
+    Args:
+      text: that part; the first item may come without its key.
+      usage: what the error says was expected.
+      **known: key -> converter of its value; the first key is the one that may be left out.
+
+    Raises:
+      UserError: an unknown key, or a value that the converter refuses.
+    """
+    first, found = next(iter(known), ""), {}
+    for place, item in enumerate(filter(None, text.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals and place == 0:
+            key, value = first, item
+        if key not in known or not value:
+            raise UserError(f"config argument {item!r} is not known, expected {usage}")
+        try:
+            found[key] = known[key](value)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"config argument {item!r}: {error}; expected {usage}") from None
+    return found
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """A converter for `read_args` that admits these words only."""
+
+    def convert(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+        return value
+
+    return convert
+
+
+def base_config(
+    *, name: str, protocol: str, data_dir: str, train: str, evaluate: Mapping[str, str], shots: int = 0
+) -> ConfigDict:
+    """The release's settings that no protocol changes; locked, so a misspelt field is an error.
+
+    Args:
+      name: of the run, in tables.
+      protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
+      data_dir: the `--data_dir` that `experiments.build_data` wrote.
+      train: name of the training records there (the list's stem); "" where nothing is learnt.
+      evaluate: split -> name of its records.
+      shots: training videos a class, 0 for all; only told in tables.
+    """
+    return ConfigDict(
+        dict(
+            name=name,
+            protocol=protocol,
+            shots=shots,
+            seed=0,
+            parallel="shard_map",
+            devices=0,
+            log_every=10,
+            clip=dict(path="", architecture="ViT-B/16", dtype="float32"),
+            model=dict(
+                text_prompts=16,
+                text_depth=9,
+                visual_prompts=16,
+                visual_depth=9,
+                assignment="euclidean",
+                temperature=0.01,
+                top_n=1,
+                pooling="confidence",
+                fusion=True,
+                fusion_init="release",
+                fusion_heads=8,
+                dropout=0.1,
+                normalization="imagenet",
+            ),
+            data=dict(
+                data_dir=data_dir,
+                train=train,
+                evaluate=dict(evaluate),
+                frames=32,
+                batch_size=4,
+                workers=2,
+                shuffle=True,
+                drop_remainder=True,
+            ),
+            augment=dataclasses.asdict(Augment()),
+            optimizer=dict(
+                lr=4e-4,
+                epochs=100,
+                warmup_epochs=5.0,
+                cosine_epochs=25.0,
+                min_lr_factor=0.1,
+                step_interval_epochs=5.0,
+                step_factor=0.5,
+                weight_decay=0.001,
+                b1=0.9,
+                b2=0.98,
+                eps=1e-8,
+                accumulation=1,
+            ),
+            evaluate=dict(temporal_views=1, spatial_views=1, batch_size=16, every_epochs=10),
+            checkpoint=dict(every_epochs=1, every_steps=0, keep=2),
+        )
+    ).lock()
+
+
+def prompts(config: ConfigDict, count: int, depth: int) -> None:
+    """Sets `count` prompts in `depth` layers of both towers."""
+    config.model.update(text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth)
+
+
+def nothing_learnt(config: ConfigDict) -> None:
+    """Bare class names, no prompts, no fusion: CLIP as it is."""
+    config.model.update(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, dropout=0.0)

@@ -1,0 +1,52 @@
+"""What an evaluation leaves behind."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+import vtd_jax
+from experiments.configs import few_shot, zero_shot
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.evaluate import report
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.train.config import RunConfig
+
+RESULT = {"val": SplitResult(("a", "b"), np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1], np.int32))}
+
+
+def test_about_tells_what_a_number_depends_on():
+    config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
+    told = report.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
+    assert told["training videos"] == "4 a class"
+    assert told["CLIP"] == "ViT-B/16, float32"
+    assert told["config"] == config.fingerprint
+    assert told["versions"]["vtd_jax"] == vtd_jax.__version__
+    nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
+    assert "training videos" not in report.about(nothing, CLIPConfig.vit_b16(), "nothing")
+
+
+def test_report_files(tmp_path):
+    config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
+    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x")
+    written = report.save_report(tmp_path / "new", "results", table, RESULT)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in written)
+    assert (
+        tmp_path / "new" / "results_per_class.csv"
+    ).read_text() == "split,class,videos,top-1\nval,a,1,1.0\nval,b,1,0.0\n"
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_commit_is_that_of_this_code_only(tmp_path, monkeypatch, checkout):
+    monkeypatch.setattr(vtd_jax, "__file__", str(tmp_path / "vtd_jax" / "__init__.py"))
+    if not checkout:
+        assert report.commit() is None
+        return
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    clean = report.commit()
+    assert len(clean) == 12
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    assert report.commit() == f"{clean}+"

@@ -1,0 +1,87 @@
+"""Tables: the same numbers on the terminal, in Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.tables import Table, headline, split_table, write_text
+
+
+def _result(right: int, count: int, classes: int = 3) -> SplitResult:
+    """`right` of `count` videos get the highest score at their label, 0; the others at class 1."""
+    scores = np.zeros((count, classes), np.float32)
+    scores[np.arange(count), [0] * right + [1] * (count - right)] = 1
+    return SplitResult(tuple(f"class {i}" for i in range(classes)), scores, np.zeros(count, np.int32))
+
+
+@pytest.fixture
+def table() -> Table:
+    splits = {"base": _result(3, 4), "novel": _result(1, 4)}
+    return split_table("run | one", "base_to_novel", splits, {"frames": 8, "splits": {"base": "b", "novel": "n"}})
+
+
+def test_base_novel_and_harmonic_mean(table):
+    assert [row["split"] for row in table.rows] == ["base", "novel", "HM"]
+    assert [row["top-1"] for row in table.rows] == [0.75, 0.25, pytest.approx(0.375)]
+    assert table.columns == ("split", "classes", "videos", "top-1")
+    assert headline(table) == "base 75.00, novel 25.00, HM 37.50"
+
+
+def test_several_splits_end_with_mean_and_deviation():
+    splits = {f"split{i}": _result(i, 4, 7) for i in (1, 2, 3)}
+    table = split_table("t", "zero_shot", splits)
+    assert table.rows[-2] == {"split": "mean", "top-1": 0.5, "top-5": 1.0}
+    assert table.rows[-1] == {"split": "deviation", "top-1": pytest.approx(0.25)}
+    assert table.columns[-1] == "top-5"
+
+
+def test_one_split_has_no_mean():
+    assert [row["split"] for row in split_table("t", "few_shot", {"val": _result(1, 2)}).rows] == ["val"]
+
+
+def test_markdown(table):
+    lines = table.to_markdown().splitlines()
+    assert lines[0] == "# run | one"
+    assert lines[2:5] == [
+        "| split | classes | videos | top-1 |",
+        "| --- | ---: | ---: | ---: |",
+        "| base | 3 | 4 | 75.00 |",
+    ]
+    assert lines[6] == "| HM | – | – | 37.50 |"
+    assert lines[-2:] == ["- frames: 8", "- splits: base b, novel n"]
+
+
+def test_a_bar_in_a_cell_does_not_break_the_markdown_table():
+    assert "a\\|b" in Table("t", ("x",), ({"x": "a|b"},)).to_markdown()
+
+
+def test_csv_and_json_hold_unrounded_numbers(table):
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert rows[2] == {"split": "HM", "classes": "", "videos": "", "top-1": "0.375"}
+    read = json.loads(table.to_json())
+    assert read["rows"][0] == {"split": "base", "classes": 3, "videos": 4, "top-1": 0.75}
+    assert read["about"]["frames"] == 8
+
+
+def test_terminal(table):
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    table.show(console)
+    assert "37.50" in console.file.getvalue()
+
+
+def test_save_writes_three_files_and_leaves_no_part(table, tmp_path):
+    written = table.save(tmp_path, "results")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json", "results.md"]
+    assert written[0].read_text() == table.to_markdown()
+
+
+def test_write_text_keeps_the_old_file_when_writing_fails(tmp_path):
+    path = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"

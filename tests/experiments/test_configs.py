@@ -1,0 +1,145 @@
+"""Configs: the release's settings against the written table, arguments, and what is refused."""
+
+import importlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.configs import _base, base_to_novel, few_shot, fully_supervised, scenes, video_folder, zero_shot
+from vtd_jax.errors import UserError
+from vtd_jax.train.config import RunConfig
+
+FILES = (base_to_novel, few_shot, fully_supervised, scenes, video_folder, zero_shot)
+NAMES = {"HMDB-51": "hmdb51", "UCF-101": "ucf101", "SSv2": "ssv2", "K-400": "kinetics400"}
+EVERY = [
+    *((base_to_novel, data) for data in base_to_novel.RELEASE),
+    *((base_to_novel, f"{data},shots=16,split=3") for data in base_to_novel.RELEASE),
+    *((few_shot, f"{data},shots={shots}") for data, shots in few_shot.RELEASE),
+    *((zero_shot, data) for data in zero_shot.OFFICIAL),
+    *((zero_shot, f"{data},lists=base_to_novel") for data in base_to_novel.RELEASE),
+    (fully_supervised, "kinetics400"),
+    (video_folder, "train=mine,evaluate=theirs"),
+    (scenes, ""),
+]
+
+
+def _of_run(run: str) -> list[ConfigDict]:
+    """The configs that a row of the written table is about, e.g. `few-shot HMDB-51 4, 16`."""
+    protocol, data, *shots = run.split()
+    if protocol == "fully":
+        return [fully_supervised.get_config("kinetics400")]
+    if protocol == "base-to-novel":
+        return [base_to_novel.get_config(NAMES[data])]
+    return [few_shot.get_config(f"{NAMES[data]},shots={count.strip(',')}") for count in shots]
+
+
+@pytest.mark.shared
+def test_every_release_setting_is_the_written_one(shared_dir):
+    text = (shared_dir / "spec" / "benchmarks.md").read_text()
+    table = re.search(r"## Release settings.*?\n(\|.*?)\n\n", text, re.S).group(1).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert len(rows) == 16
+    seen = set()
+    for run, frames, prompts, depth, epochs, lr, batch, cosine, min_lr_factor, step in rows:
+        for config in _of_run(run.replace("fully supervised", "fully")):
+            seen.add(config.name)
+            model, optimizer = config.model, config.optimizer
+            assert config.data.frames == int(frames)
+            assert model.text_prompts == model.visual_prompts == int(prompts)
+            assert model.text_depth == model.visual_depth == int(depth)
+            assert (optimizer.epochs, optimizer.lr) == (int(epochs), float(lr))
+            assert [config.data.batch_size, optimizer.accumulation] == [int(n) for n in batch.split("×")]
+            assert (optimizer.cosine_epochs, optimizer.min_lr_factor) == (float(cosine), float(min_lr_factor))
+            assert (optimizer.step_factor, optimizer.step_interval_epochs) == (float(step), 5)
+            assert (optimizer.warmup_epochs, optimizer.weight_decay) == (5, 0.001)
+            assert (model.normalization, model.assignment, model.fusion_init) == ("imagenet", "euclidean", "release")
+    assert len(seen) == 17
+
+
+@pytest.mark.shared
+def test_named_records_are_lists_of_the_field(shared_dir):
+    stems = {path.stem for path in (shared_dir / "splits").rglob("*.txt")}
+    # the full Kinetics-400 lists are too large to be kept there, and its base list with them
+    stems |= {"train", "base_train"}
+    for file, text in EVERY[:-2]:
+        data = file.get_config(text).data
+        assert {data.train, *data.evaluate.values()} - {""} <= stems, text
+
+
+@pytest.mark.parametrize("file, text", EVERY, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
+def test_every_config_is_locked_and_sound(file, text):
+    config = file.get_config(text) if text else file.get_config()
+    run = RunConfig.from_dict(config.to_dict())
+    assert RunConfig.from_dict(run.to_dict()) == run
+    for group in (config, config.model, config.data, config.data.evaluate):
+        with pytest.raises((KeyError, AttributeError)):
+            group.no_such_field = 1
+
+
+def test_names_are_different():
+    names = [file.get_config(text).name for file, text in EVERY]
+    halves = [name for name in names if name.startswith("base_to_novel_kinetics400")]
+    assert len(set(names)) == len(names)
+    assert halves == ["base_to_novel_kinetics400_16shot_s1", "base_to_novel_kinetics400_16shot_s3"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
+def test_docstrings_tell_command_and_expected_number(file):
+    stem = file.__name__.split(".")[-1]
+    assert f"python -m experiments.{'evaluate' if file is zero_shot else 'train'} --config=" in file.__doc__
+    assert f"experiments/configs/{stem}.py" in file.__doc__
+    assert "Expected" in file.__doc__
+    assert importlib.import_module(f"experiments.configs.{stem}") is file
+
+
+def test_what_is_learnt_on():
+    assert base_to_novel.get_config("hmdb51").data.train == "base_train"
+    assert base_to_novel.get_config("ssv2").data.train == "fs_base_s1_train"
+    seed = base_to_novel.get_config("ucf101,shots=16,split=2")
+    assert (seed.data.train, seed.shots, seed.name) == ("fs_base_s2_train", 16, "base_to_novel_ucf101_16shot_s2")
+    everything = base_to_novel.get_config("ssv2,shots=all")
+    assert (everything.data.train, everything.shots) == ("base_train", 0)
+    assert few_shot.get_config("ssv2,shots=4").data.train == "train1_few_shot_4"
+    mine = video_folder.get_config("train=a,evaluate=b").data
+    assert (mine.train, mine.evaluate.val) == ("a", "b")
+    assert fully_supervised.get_config().evaluate.to_dict() | {"every_epochs": 10} == {
+        "temporal_views": 4,
+        "spatial_views": 3,
+        "batch_size": 16,
+        "every_epochs": 10,
+    }
+
+
+def test_zero_shot_learns_nothing():
+    config = zero_shot.get_config("ucf101")
+    assert (config.data.train, config.model.text_prompts, config.model.fusion) == ("", 0, False)
+    assert config.data.evaluate.to_dict() == {"split1": "val1", "split2": "val2", "split3": "val3"}
+    assert config.model.normalization == "clip"
+
+
+@pytest.mark.parametrize(
+    "file, text, told",
+    [
+        (base_to_novel, "hmdb", "'hmdb' is not one of hmdb51, ucf101"),
+        (base_to_novel, "hmdb51,shots=8", "'8' is not one of all, 16"),
+        (base_to_novel, "hmdb51,shotz=16", "'shotz=16' is not known, expected base_to_novel.py:hmdb51"),
+        (base_to_novel, "hmdb51,split=2", "add shots=16"),
+        (few_shot, "kinetics400", "is not one of hmdb51, ucf101, ssv2"),
+        (few_shot, "hmdb51,shots=", "'shots=' is not known"),
+        (few_shot, "hmdb51,ucf101", "'ucf101' is not known"),
+        (zero_shot, "kinetics600,lists=base_to_novel", "no base and novel lists"),
+        (scenes, "large", "expected scenes.py without arguments"),
+    ],
+)
+def test_wrong_arguments(file, text, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        file.get_config(text)
+
+
+def test_arguments_are_read_in_order():
+    args = _base.read_args("x,n=3", usage="u", word=str, n=int)
+    assert args == {"word": "x", "n": 3}
+    assert _base.read_args("", usage="u", word=str) == {}
+    with pytest.raises(UserError, match="invalid literal"):
+        _base.read_args("x,n=y", usage="u", word=str, n=int)

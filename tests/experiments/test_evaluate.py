@@ -1,0 +1,79 @@
+"""The evaluation command: zero-shot, a run, a run on another config's videos."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import small_run
+
+HALVES = "--config=experiments/configs/zero_shot.py:hmdb51,lists=base_to_novel"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_run.build(tmp_path_factory.mktemp("small"))
+
+
+def _results(workdir, stem="results"):
+    return json.loads((workdir / f"{stem}.json").read_text())
+
+
+def test_zero_shot_writes_every_file(folder, tmp_path):
+    flags = [f"--config.{name}" for name in small_run.where(folder)]
+    workdir = tmp_path / "zero"
+    done = small_run.command("evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "learnt: nothing: no checkpoint, CLIP as it is (zero-shot)" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("results.md, .csv, .json, _per_class.csv and _scores.npz")
+    read = _results(workdir)
+    assert [row["split"] for row in read["rows"]] == ["base", "novel", "HM"]
+    assert [row["videos"] for row in read["rows"]] == [5, 3, None]
+    assert read["about"]["splits"] == {"base": "base_val", "novel": "novel_val"}
+    assert read["about"]["views"] == "1 temporal × 1 spatial"
+    assert {"normalisation", "config", "commit", "versions", "CLIP", "frames"} <= set(read["about"])
+    with np.load(workdir / "results_scores.npz") as scores:
+        assert scores["novel/scores"].shape == (3, 2)
+        hits = scores["base/scores"].argmax(-1) == scores["base/labels"]
+        assert scores["base/class_names"].tolist() == list(small_run.BASE)
+    assert read["rows"][0]["top-1"] == pytest.approx(hits.mean())
+    with (workdir / "results_per_class.csv").open(newline="") as file:
+        rows = [(row["split"], row["class"], row["videos"]) for row in csv.DictReader(file)]
+    assert rows[0] == ("base", "red", "2")
+    assert rows[-1] == ("novel", "black", "1")
+    table = (workdir / "results.md").read_text()
+    assert f"| base | 3 | 5 | {100 * hits.mean():.2f} |" in table
+
+
+def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
+    run, workdir = small_run.flags(folder), tmp_path / "run"
+    trained = small_run.command("train", *run, f"--workdir={workdir}", "--config.optimizer.epochs=1")
+    assert trained.returncode == 0, trained.stderr
+    at_the_end = _results(workdir)
+    done = small_run.command("evaluate", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert _results(workdir)["rows"] == at_the_end["rows"]
+    assert _results(workdir)["about"]["learnt"] == "checkpoint of step 3 (last)"
+
+    data = f"--config.data.data_dir={folder / 'records'}"
+    done = small_run.command("evaluate", f"--workdir={workdir}", HALVES, data, "--config.model.pooling=mean")
+    assert done.returncode == 0, done.stderr
+    other = _results(workdir, "results_zero_shot_hmdb51_halves")
+    assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
+    assert other["about"]["learnt"] == "checkpoint of step 3 (last)"
+    # the run's model, the other config's frames, the flag's pooling
+    told = [other["about"][key] for key in ("fusion", "normalisation", "frames", "pooling", "training records")]
+    assert told == [True, "imagenet", 32, "mean", "base_train"]
+
+    refused = small_run.command("evaluate", f"--workdir={workdir}", "--config.model.text_prompts=3")
+    assert refused.returncode == 2
+    assert (
+        "another run's checkpoint, these arrays differ: text_prompts (1, 2, 64) instead of (1, 3, 64)" in refused.stderr
+    )
+
+
+def test_a_folder_without_anything(tmp_path):
+    refused = small_run.command("evaluate", f"--workdir={tmp_path}")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "config.json: no such file; give the workdir of a run, or --config=… for zero-shot" in refused.stderr

@@ -1,0 +1,123 @@
+"""The training command: a run, its continuation, and one line for what cannot be."""
+
+import csv
+import json
+
+import pytest
+
+import small_run
+from experiments import _config
+from vtd_jax.errors import UserError
+
+FILE = "experiments/configs/video_folder.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_run.build(tmp_path_factory.mktemp("small"))
+
+
+def test_train_resume_and_refusals(folder, tmp_path):
+    flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
+    done = small_run.command("train", *flags, "--config.optimizer.epochs=1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("video_folder: ")
+    assert any(line.startswith("step 3/3  epoch 1.00  loss ") for line in lines)
+    assert lines[-1].startswith("trained to step 3: val ")
+    assert lines[-1].endswith("results.md, metrics.csv, checkpoints/")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["rows"][0]["videos"] == 5
+    assert results["about"]["learnt"] == "step 3, the last"
+
+    refused = small_run.command("train", *flags)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: --workdir=")
+    assert "add --resume to go on" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+    more = small_run.command("train", *flags, "--config.optimizer.epochs=2", "--resume")
+    assert more.returncode == 0, more.stderr
+    assert "--resume: going on from step 3 of 6" in more.stdout
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        assert sorted({row["step"] for row in csv.DictReader(file)}) == ["3", "6"]
+
+
+def test_nothing_is_made_for_an_unknown_field(folder, tmp_path):
+    flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
+    refused = small_run.command("train", *flags, "--config.optimizer.lrr=1")
+    assert refused.returncode == 2
+    assert "unknown config field optimizer.lrr: did you mean optimizer.lr" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_has_examples():
+    told = small_run.command("train", "--help").stdout
+    assert "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51 --workdir=" in told
+    assert "--resume" in told
+
+
+class Inner:
+    """Stands for ml_collections' parser."""
+
+    syntactic_help = ""
+
+    def parse(self, argument):
+        if "broken" in argument:
+            try:
+                raise UserError("the reason")
+            except UserError as error:
+                raise ValueError("Error whilst parsing config file: Traceback …") from error
+        return small_run.config(small_run.Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    "argument, told",
+    [
+        ("experiments/configs/nothing.py", "no such file; experiments/configs has base_to_novel.py, few_shot.py"),
+        (f"{FILE}:broken", "^the reason$"),
+        ("pyproject.json", "no such file"),
+    ],
+)
+def test_config_files_that_cannot_be_read(argument, told, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", f"--config={argument}"])
+    with pytest.raises(UserError, match=told):
+        _config.ConfigParser(Inner()).parse(argument)
+
+
+@pytest.mark.parametrize("field", ["lr", "optimizer.lr2", "model.optimizer", "data.evaluate.test"])
+def test_unknown_fields(field, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", f"--config={FILE}", f"--config.{field}=1"])
+    with pytest.raises(UserError, match=f"unknown config field {field}: "):
+        _config.ConfigParser(Inner()).parse(FILE)
+
+
+@pytest.mark.parametrize(
+    "field", ["optimizer.lr=1", "nomodel.fusion", "data.evaluate={'base': 'x'}", "data.evaluate.base=x"]
+)
+def test_known_fields(field, monkeypatch):
+    item = f"--noconfig.{field[2:]}" if field.startswith("no") else f"--config.{field}"
+    monkeypatch.setattr("sys.argv", ["train", f"--config={FILE}", item])
+    assert _config.ConfigParser(Inner()).parse(FILE).name == "small"
+
+
+def test_saved_configs_are_locked(tmp_path):
+    (tmp_path / "config.json").write_text('{"a": {"b": 1}}')
+    config = _config.read_json(tmp_path / "config.json")
+    assert config.a.b == 1
+    with pytest.raises(AttributeError):
+        config.a.c = 1
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: "):
+        _config.read_json(tmp_path / "config.json")
+
+
+def test_a_flag_is_found_before_flags_are_parsed(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["evaluate", "--workdir", "here", "--config=a.py", "-checkpoint=3"])
+    assert [_config.argument(name) for name in ("workdir", "config", "checkpoint", "nothing")] == [
+        "here",
+        "a.py",
+        "3",
+        None,
+    ]

@@ -1,0 +1,105 @@
+"""Run settings: round trip, and one line for every value that makes no sense."""
+
+import copy
+import re
+
+import pytest
+
+from experiments.configs import video_folder
+from vtd_jax.errors import UserError
+from vtd_jax.train.config import RunConfig, flatten, unknown_field
+
+FIELDS = video_folder.get_config().to_dict()
+
+
+def _with(**changes):
+    """Fields with changes by full name, dots written as two underscores."""
+    fields = copy.deepcopy(FIELDS)
+    for name, value in changes.items():
+        *groups, last = name.split("__")
+        group = fields
+        for key in groups:
+            group = group[key]
+        group[last] = value
+    return fields
+
+
+def test_round_trip():
+    run = RunConfig.from_dict(FIELDS)
+    assert RunConfig.from_dict(run.to_dict()) == run
+    assert run.augment.scales == tuple(FIELDS["augment"]["scales"])
+    assert RunConfig.from_dict(_with(optimizer__lr=1)).optimizer.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (dict(protocol="base"), "protocol: 'base', expected one of base_to_novel"),
+        (dict(parallel="xmap"), "parallel: 'xmap', expected one of shard_map, pmap"),
+        (dict(seed=-1), "seed: -1, expected 0 or more"),
+        (dict(log_every=0), "log_every: 0, expected 1 or more"),
+        (dict(clip__dtype="float16"), "clip.dtype: 'float16', expected one of float32, bfloat16"),
+        (dict(data__frames=0), "data.frames: 0, expected 1 or more"),
+        (dict(data__batch_size=0), "data.batch_size: 0"),
+        (dict(data__workers=-1), "data.workers: -1"),
+        (dict(data__evaluate={}), "data.evaluate: empty"),
+        (dict(data__evaluate={"val": ""}), "data.evaluate.val: ''"),
+        (dict(model__pooling="max"), "model.pooling: 'max', expected one of confidence, mean, softmax_mean"),
+        (dict(model__text_prompts=2.0), "model.text_prompts: 2.0, expected int"),
+        (dict(model__fusion=1), "model.fusion: 1, expected bool"),
+        (dict(optimizer__lr=-1e-3), "optimizer.lr: -0.001"),
+        (dict(optimizer__lr=float("nan")), "optimizer.lr: nan, expected a finite number"),
+        (dict(optimizer__epochs=0), "optimizer.epochs: 0"),
+        (dict(augment__flip=2.0), "augment.flip=2.0"),
+        (dict(augment="none"), "augment: 'none', expected a group of fields"),
+        (dict(evaluate__spatial_views=2), "evaluate.spatial_views: 2, expected one of 1, 3"),
+        (dict(evaluate__temporal_views=0), "evaluate.temporal_views: 0"),
+        (dict(checkpoint__keep=0), "checkpoint.keep: 0"),
+        (dict(optimizer__learning_rate=1.0), "unknown config field optimizer.learning_rate"),
+        (dict(protocol="base_to_novel"), "data.evaluate: splits ['val'], expected base and novel"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_nonsense_is_refused_by_name(change, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        RunConfig.from_dict(_with(**change))
+
+
+def test_a_missing_field_is_named():
+    fields = _with()
+    del fields["optimizer"]["lr"]
+    with pytest.raises(UserError, match=r"fields optimizer\.lr are missing"):
+        RunConfig.from_dict(fields)
+
+
+def test_unknown_field_tells_the_closest():
+    known = flatten(FIELDS)
+    assert unknown_field("optimizer.lrr", known).startswith(
+        "unknown config field optimizer.lrr: did you mean optimizer.lr"
+    )
+    assert "optimizer.lr" in unknown_field("lr", known)
+    assert "expected one of" in unknown_field("qqqqqq", ["seed", "name"])
+
+
+def test_what_a_continuation_may_change():
+    run = RunConfig.from_dict(FIELDS)
+    free = _with(
+        clip__path="elsewhere.pt",
+        data__data_dir="elsewhere",
+        optimizer__epochs=50,
+        evaluate__every_epochs=1,
+        checkpoint__keep=5,
+        log_every=1,
+        data__evaluate={"val": "other"},
+    )
+    assert run.differences(RunConfig.from_dict(free)) == []
+    other = RunConfig.from_dict(_with(optimizer__lr=1.0, data__frames=4))
+    assert run.differences(other) == ["data.frames: 8 -> 4", "optimizer.lr: 0.0004 -> 1.0"]
+
+
+def test_the_fingerprint_changes_with_what_changes_results():
+    run = RunConfig.from_dict(FIELDS).fingerprint
+    assert re.fullmatch("[0-9a-f]{12}", run)
+    assert run == RunConfig.from_dict(_with(data__data_dir="elsewhere", log_every=3)).fingerprint
+    for change in (dict(seed=1), dict(evaluate__temporal_views=2), dict(optimizer__epochs=3), dict(model__top_n=2)):
+        assert RunConfig.from_dict(_with(**change)).fingerprint != run

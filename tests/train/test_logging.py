@@ -1,0 +1,109 @@
+"""CSV without doubled rows, event files that TensorBoard reads, a progress line with rate and time left."""
+
+import csv
+import io
+import math
+
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from vtd_jax.errors import UserError
+from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, duration
+
+
+def _rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_rows_are_there_at_once(tmp_path):
+    log = CsvLog(tmp_path / "m.csv", ("step", "loss"))
+    log.write({"step": 1, "loss": 0.5})
+    log.write({"step": 2})
+    assert _rows(tmp_path / "m.csv") == [{"step": "1", "loss": "0.5"}, {"step": "2", "loss": ""}]
+    log.close()
+
+
+def test_csv_going_on_drops_later_and_broken_rows(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("step,loss\n1,0.5\n2,0.4\n3,0.3\n4")
+    log = CsvLog(path, ("step", "loss"), step=2)
+    log.write({"step": 3, "loss": 0.25})
+    log.close()
+    assert path.read_text() == "step,loss\n1,0.5\n2,0.4\n3,0.25\n"
+
+
+def test_csv_from_the_start_replaces_an_old_file(tmp_path):
+    (tmp_path / "m.csv").write_text("step,loss\n1,0.5\n")
+    CsvLog(tmp_path / "m.csv", ("step", "loss")).close()
+    assert (tmp_path / "m.csv").read_text() == "step,loss\n"
+
+
+def test_csv_of_other_columns_is_refused_and_kept(tmp_path):
+    (tmp_path / "m.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"m\.csv: line 1: columns"):
+        CsvLog(tmp_path / "m.csv", ("step", "loss"), step=1)
+    assert (tmp_path / "m.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_pace_leaves_the_compiling_window_out():
+    pace = Pace(total_steps=100)
+    assert math.isnan(pace.seconds_left)
+    pace.window(10, 10, 40.0, 60.0)
+    assert pace.seconds_left == pytest.approx(90 * 6)
+    pace.window(20, 10, 40.0, 10.0)
+    pace.window(30, 10, 40.0, 20.0)
+    assert pace.videos_per_second == pytest.approx(2.0)
+    assert pace.seconds_left == pytest.approx(70 * 1.5)
+
+
+@pytest.mark.parametrize("seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")])
+def test_duration(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_run_log_writes_everywhere(tmp_path):
+    out = io.StringIO()
+    log = RunLog(tmp_path, total_steps=4, splits=("val",), console=Console(file=out, soft_wrap=True, highlight=False))
+    log.start_timing()
+    log.train(2, 1.0, steps=2, videos=8.0, loss=1.5, accuracy=0.25, lr=1e-3)
+    log.evaluation(2, 1.0, {"val_top1": 0.5, "val_top5": None})
+    log.close()
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("step 2/4  epoch 1.00  loss 1.5000  accuracy 25.0  lr 1.00e-03  ")
+    assert "videos/s" in first
+    assert first.endswith(" left")
+    assert second == "step 2/4  epoch 1.00  evaluated: val top1 50.00"
+    trained, evaluated = _rows(tmp_path / "metrics.csv")
+    assert tuple(trained) == (*BASE_COLUMNS, "val_top1", "val_top5")
+    assert (trained["loss"], trained["lr"], trained["val_top1"]) == ("1.5", "0.001", "")
+    assert (evaluated["loss"], evaluated["val_top1"], evaluated["val_top5"]) == ("", "0.5", "")
+    assert {("loss", 2, 1.5), ("val_top1", 2, 0.5)} <= set(_events(tmp_path / "events"))
+
+
+def test_run_log_on_a_terminal_redraws_one_line(tmp_path):
+    out = io.StringIO()
+    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, force_terminal=True))
+    log.train(1, 0.5, steps=1, videos=4.0, loss=1.0, accuracy=0.5, lr=0.1)
+    log.train(2, 1.0, steps=1, videos=4.0, loss=0.5, accuracy=0.5, lr=0.1)
+    log.close()
+    assert "step 2/4" in out.getvalue()
+
+
+def _events(folder):
+    """(name, step, value) of every scalar: records are length, two checksums and an Event."""
+    found = []
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = Event.FromString(data[12 : 12 + size])
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            data = data[16 + size :]
+    return found
+
+
+def test_events_are_standard_files(tmp_path):
+    RunLog(tmp_path, total_steps=1, splits=()).close()
+    assert all(path.name.startswith("events.out.tfevents.") for path in (tmp_path / "events").iterdir())

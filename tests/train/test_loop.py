@@ -1,0 +1,206 @@
+"""Whole runs on small records: devices, spellings, interruption and resumption, metrics, refusals."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+import small_run
+from helpers import random_state
+from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.errors import UserError
+from vtd_jax.model.vtd_clip import learnable
+from vtd_jax.train import build, loop
+from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.state import Trainer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_run.build(tmp_path_factory.mktemp("small"))
+
+
+def _config(folder, **changes) -> RunConfig:
+    return RunConfig.from_dict(small_run.config(folder, **changes).to_dict())
+
+
+def _train(config, workdir, *, resume=False, evaluate=None):
+    loop.prepare_workdir(workdir, config, resume)
+    records, model = build.open_training(config), build.build_model(config)
+    return loop.train(config, model, records, workdir, evaluate=evaluate, resume=resume)
+
+
+def _learnt(model):
+    return flatten_arrays(learnable(model))
+
+
+def _rows(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A run that was never interrupted: (workdir, what it learnt)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, _learnt(_train(_config(folder), workdir).model)
+
+
+def test_a_run_learns_and_leaves_its_files(folder, whole):
+    workdir, learnt = whole
+    start = _learnt(build.build_model(_config(folder)))
+    moved = [name for name, value in learnt.items() if not np.array_equal(value, start[name])]
+    assert len(moved) == len(start)
+    # 10 videos in batches of 4, the last one padded: 3 batches an epoch
+    assert Checkpoints(workdir).steps == [3, 6]
+    assert [row["step"] for row in _rows(workdir)] == list("123456")
+    # the first update runs at rate 0, the warm-up is one epoch long
+    assert float(_rows(workdir)[0]["lr"]) == 0.0
+    assert float(_rows(workdir)[3]["lr"]) == pytest.approx(2 / 3 * 1e-2)
+    assert RunConfig.from_dict(json.loads((workdir / "config.json").read_text())) == _config(folder)
+    assert any((workdir / "events").iterdir())
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+@pytest.mark.parametrize("at, every_steps, goes_on_from", [(5, 0, 3), (6, 2, 4)])
+def test_resumed_is_bit_for_bit_uninterrupted(folder, whole, tmp_path, monkeypatch, at, every_steps, goes_on_from):
+    config = _config(folder, checkpoint__every_steps=every_steps)
+    step, calls = Trainer.step, []
+
+    def breaking(self, state, batch):
+        calls.append(state.step)
+        if state.step + 1 == at and len(calls) == at:
+            raise Interrupted
+        return step(self, state, batch)
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    with pytest.raises(Interrupted):
+        _train(config, tmp_path)
+    assert Checkpoints(tmp_path).steps[-1] == goes_on_from
+    done = _train(config, tmp_path, resume=True)
+    assert calls[at] == goes_on_from
+    assert (done.step, done.steps_now) == (6, 6 - goes_on_from)
+    for name, value in _learnt(done.model).items():
+        np.testing.assert_array_equal(value, whole[1][name], err_msg=name)
+    before, after = _rows(whole[0]), _rows(tmp_path)
+    assert [row["step"] for row in after] == list("123456")
+    assert [(row["loss"], row["lr"]) for row in after] == [(row["loss"], row["lr"]) for row in before]
+
+
+def test_dropout_and_data_order_are_part_of_what_is_equal(folder, whole, tmp_path):
+    other_seed = _learnt(_train(_config(folder, seed=1), tmp_path / "seed").model)
+    no_dropout = _learnt(_train(_config(folder, model__dropout=0.0), tmp_path / "dropout").model)
+    name = "fusion.fc2.bias"
+    assert not np.array_equal(other_seed[name], whole[1][name])
+    assert not np.array_equal(no_dropout[name], whole[1][name])
+
+
+def test_every_step_draws_its_own_dropout(folder):
+    config = _config(folder)
+    records, model = build.open_training(config), build.build_model(config)
+    batches = loop.open_batches(config, model, records)
+    trainer, batch = Trainer(config, model, records.class_names, 3, jax.local_devices()[:1]), next(batches)
+    batches.close()
+    losses = [float(trainer.step(trainer.initial._replace(step=step), batch)[1]["loss"]) for step in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
+    # Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients
+    changes = dict(optimizer__eps=1e3, optimizer__lr=1e3)
+    one = _train(_config(folder, **changes), tmp_path / "one")
+    losses = [float(row["loss"]) for row in _rows(tmp_path / "one")]
+    for spelling in ("shard_map", "pmap"):
+        done = _train(_config(folder, parallel=spelling, devices=8, **changes), tmp_path / spelling)
+        np.testing.assert_allclose([float(row["loss"]) for row in _rows(tmp_path / spelling)], losses, rtol=1e-4)
+        for name, value in _learnt(done.model).items():
+            np.testing.assert_allclose(value, _learnt(one.model)[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        assert isinstance(jax.tree.leaves(learnable(done.model))[0].sharding, SingleDeviceSharding)
+
+
+def test_accumulation_updates_every_other_batch(folder, tmp_path):
+    config = _config(folder, optimizer__accumulation=2, checkpoint__every_steps=1, optimizer__warmup_epochs=0.0)
+    _train(config, tmp_path)
+    template = learnable(build.build_model(config))
+    checkpoints = Checkpoints(tmp_path)
+    at = [flatten_arrays(checkpoints.learnable(step, template))["logit_scale"] for step in range(1, 7)]
+    checkpoints.close()
+    # update 0 (after batch 2) runs at rate 0, updates 1 and 2 come after batches 4 and 6
+    assert at[0] == at[1] == at[2] != at[3]
+    assert at[3] == at[4] != at[5]
+
+
+def test_evaluations_are_told_and_choose_the_best(folder, tmp_path):
+    told = []
+
+    def evaluate(model, last):
+        told.append(last)
+        return {"base_top1": 0.9 / len(told), "base_top5": None, "novel_top1": 0.5, "novel_top5": None}
+
+    _train(_config(folder, checkpoint__keep=1), tmp_path, evaluate=evaluate)
+    assert told == [False, True]
+    assert (Checkpoints(tmp_path).choose("best"), Checkpoints(tmp_path).choose("last")) == (3, 6)
+    rows = [row for row in _rows(tmp_path) if row["base_top1"]]
+    assert [(row["step"], row["base_top1"], row["base_top5"]) for row in rows] == [("3", "0.9", ""), ("6", "0.45", "")]
+
+
+def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
+    _train(_config(folder, optimizer__epochs=1), tmp_path)
+    assert _train(_config(folder, optimizer__epochs=1), tmp_path, resume=True).steps_now == 0
+    assert _train(_config(folder, optimizer__epochs=2), tmp_path, resume=True).steps_now == 3
+    assert [row["step"] for row in _rows(tmp_path)] == list("123456")
+
+
+def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
+    before = (whole[0] / "metrics.csv").read_text()
+    with pytest.raises(UserError, match=r"holds checkpoints of a run; add --resume"):
+        _train(_config(folder), whole[0])
+    assert (whole[0] / "metrics.csv").read_text() == before
+
+
+def test_another_runs_checkpoints_are_refused(folder, whole):
+    with pytest.raises(
+        UserError, match=r"of another run, these settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5"
+    ):
+        _train(_config(folder, optimizer__lr=0.5, data__frames=3), whole[0], resume=True)
+    assert loop.read_config(whole[0]) == _config(folder)
+
+
+def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path):
+    save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
+    config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
+    with pytest.raises(UserError, match="another run's checkpoint, the CLIP weights differ"):
+        _train(config, whole[0], resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path):
+    # rates that leave float32 within a few updates
+    config = _config(folder, optimizer__lr=1e30, optimizer__warmup_epochs=0.0)
+    with pytest.raises(
+        UserError, match=r"step \d: the loss is (nan|inf); training stops, the last checkpoint is of step 0"
+    ):
+        _train(config, tmp_path)
+    assert Checkpoints(tmp_path).steps == []
+
+
+def test_too_few_videos(folder, tmp_path):
+    with pytest.raises(UserError, match="batch_size=16 with drop_remainder leaves no batch of 10 videos"):
+        _train(_config(folder, data__batch_size=16, data__drop_remainder=True), tmp_path)
+
+
+def test_workdir_that_cannot_be_one(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file, expected a folder"):
+        loop.prepare_workdir(tmp_path / "file", _config(folder), False)
+    with pytest.raises(UserError, match=r"config\.json: no such file"):
+        loop.read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: "):
+        loop.read_config(tmp_path)

@@ -1,0 +1,105 @@
+"""What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
+
+import csv
+import io
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import vtd_jax
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.tables import Table, split_table, write_text
+from vtd_jax.train.config import RunConfig
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def results_table(config: RunConfig, clip: CLIPConfig, results: Mapping[str, SplitResult], learnt: str) -> Table:
+    """The table of a run's evaluation; `learnt` says which checkpoint was used."""
+    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, about(config, clip, learnt))
+
+
+def about(config: RunConfig, clip: CLIPConfig, learnt: str) -> dict[str, Any]:
+    """Everything needed to repeat or to doubt a number."""
+    evaluate, model = config.evaluate, config.model
+    device = jax.local_devices()[0]
+    told = {
+        "protocol": config.protocol,
+        "learnt": learnt,
+        "training videos": f"{config.shots} a class" if config.shots else "all of the list",
+        "training records": config.data.train or "none",
+        "splits": dict(config.data.evaluate),
+        "CLIP": f"{clip.architecture}, {config.clip.dtype}",
+        "frames": config.data.frames,
+        "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
+        "normalisation": model.normalization,
+        "assignment": model.assignment,
+        "pooling": model.pooling,
+        "fusion": model.fusion,
+        "seed": config.seed,
+        "config": config.fingerprint,
+        "commit": commit() or "unknown",
+        "versions": {"vtd_jax": vtd_jax.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in _PACKAGES},
+        "device": f"{device.platform} {device.device_kind}",
+    }
+    if not config.data.train:
+        del told["training videos"], told["training records"]
+    return told
+
+
+def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:
+    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv` and `stem_scores.npz`, each whole or not at all.
+
+    The `.npz` has `SPLIT/scores [N, K]`, `SPLIT/labels [N]` and `SPLIT/class_names [K]`, videos in the records' order.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = table.save(folder, stem)
+    written.append(write_text(folder / f"{stem}_per_class.csv", _per_class(results)))
+    arrays = {}
+    for split, result in results.items():
+        arrays[f"{split}/scores"], arrays[f"{split}/labels"] = result.scores, result.labels
+        arrays[f"{split}/class_names"] = np.asarray(result.class_names)
+    path = folder / f"{stem}_scores.npz"
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(part, path)
+    return [*written, path]
+
+
+def commit() -> str | None:
+    """The git commit of the code, with `+` where files were changed; None where it is not a checkout."""
+    root = Path(vtd_jax.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    found = [_git(root, "rev-parse", "--short=12", "HEAD"), _git(root, "status", "--porcelain", "-uno")]
+    return None if None in found else found[0] + ("+" if found[1] else "")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _per_class(results: Mapping[str, SplitResult]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["split", "class", "videos", "top-1"])
+    for split, result in results.items():
+        counts = np.bincount(result.labels, minlength=len(result.class_names))
+        for name, count, accuracy in zip(result.class_names, counts, result.per_class):
+            writer.writerow([split, name, int(count), float(accuracy) if count else ""])
+    return out.getvalue()

@@ -1,0 +1,144 @@
+"""Tables of accuracies: on the terminal, and as Markdown, CSV and JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+
+from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows under named columns, and what a reader must know to believe them.
+
+    Attributes:
+      title: one line.
+      columns: names; a row is a mapping from them, a missing or None value is shown as "–".
+      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with two decimals.
+      about: settings and versions, in the order they are told.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[_cell(row.get(column)) for column in self.columns] for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """A Markdown table with its title above and `about` as a list below."""
+        lines = [f"# {self.title}", "", _line(self.columns)]
+        lines.append(_line(["---"] + ["---:"] * (len(self.columns) - 1)))
+        lines += [_line(row) for row in self.cells()]
+        if self.about:
+            lines += ["", *(f"- {key}: {_told(value)}" for key, value in self.about.items())]
+        return "\n".join(lines) + "\n"
+
+    def to_csv(self) -> str:
+        """A header line, then the rows; fractions unrounded."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([row.get(column) for column in self.columns] for row in self.rows)
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1."""
+        rows = [{column: row.get(column) for column in self.columns} for row in self.rows]
+        return json.dumps({"title": self.title, "rows": rows, "about": dict(self.about)}, indent=2) + "\n"
+
+    def show(self, console: rich.console.Console | None = None) -> None:
+        """Prints the table."""
+        console = console or rich.console.Console()
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+        for place, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if place == 0 else "right")
+        for row in self.cells():
+            table.add_row(*row)
+        console.print(self.title, soft_wrap=True, highlight=False)
+        console.print(table)
+
+    def save(self, folder: Path, stem: str = "results") -> list[Path]:
+        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all."""
+        texts = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json()}
+        return [write_text(Path(folder) / f"{stem}.{kind}", text) for kind, text in texts.items()]
+
+
+def split_table(
+    title: str, protocol: str, splits: Mapping[str, SplitResult], about: Mapping[str, Any] | None = None
+) -> Table:
+    """One row a split, then what the protocol reports.
+
+    Args:
+      title: one line.
+      protocol: "base_to_novel" ends with the harmonic mean of base and novel; any other protocol with several splits
+        ends with their mean and, from three splits on, the deviation between them.
+      splits: name -> result, in the table's order.
+      about: told below the table.
+    """
+    rows = [
+        {
+            "split": name,
+            "classes": len(result.class_names),
+            "videos": result.count,
+            "top-1": result.top1,
+            "top-5": result.top5,
+        }
+        for name, result in splits.items()
+    ]
+    top1 = [row["top-1"] for row in rows]
+    if protocol == "base_to_novel":
+        rows.append({"split": "HM", "top-1": harmonic_mean([splits["base"].top1, splits["novel"].top1])})
+    elif len(rows) > 1:
+        top5 = [row["top-5"] for row in rows]
+        mean5 = None if None in top5 else float(np.mean(top5))
+        rows.append({"split": "mean", "top-1": float(np.mean(top1)), "top-5": mean5})
+        if len(top1) > 2:
+            rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
+    columns = ("split", "classes", "videos", "top-1", "top-5")
+    if all(row.get("top-5") is None for row in rows):
+        columns = columns[:-1]
+    return Table(title, columns, tuple(rows), about or {})
+
+
+def headline(table: Table) -> str:
+    """The top-1 column in one line: `base 71.20, novel 60.31, HM 65.30`."""
+    return ", ".join(f"{row['split']} {_cell(row['top-1'])}" for row in table.rows)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

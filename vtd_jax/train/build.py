@@ -1,0 +1,91 @@
+"""From a config to the things a run works on: model and records, checked against each other."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flax import nnx
+
+from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.errors import UserError
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint
+from vtd_jax.train.config import RunConfig
+from vtd_jax.video.records import Records, open_records
+
+
+def build_model(config: RunConfig) -> VTDCLIP:
+    """The model at its start: CLIP from its checkpoint, what is learnable from the seed.
+
+    Raises:
+      UserError: no checkpoint given, an unreadable one, or one of another architecture than the config's.
+    """
+    if not config.clip.path:
+        raise UserError(
+            "clip.path: empty; give a CLIP checkpoint with --config.clip.path=FILE (OpenAI's .pt, a Hugging Face or "
+            "open_clip file or folder, or what experiments.convert wrote), or 'tiny' for the small one that ships"
+        )
+    clip = load_clip(config.clip.path, dtype=config.clip.dtype, expected=config.clip.architecture)
+    return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
+
+
+def open_training(config: RunConfig) -> Records:
+    """The training records.
+
+    Raises:
+      UserError: the config learns nothing, or there are no such records.
+    """
+    if not config.data.train:
+        raise UserError(f"data.train: empty, {config.name} learns nothing; use experiments.evaluate, or set data.train")
+    return open_records(config.data.data_dir, config.data.train)
+
+
+def open_splits(config: RunConfig) -> dict[str, Records]:
+    """The records to evaluate, split by split."""
+    return {split: open_records(config.data.data_dir, name) for split, name in config.data.evaluate.items()}
+
+
+def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
+    """Puts what a run learnt into a model of the same CLIP and settings.
+
+    Args:
+      model: changed in place.
+      workdir: of the run.
+      which: "last", "best" or a step.
+
+    Returns:
+      The checkpoint's step.
+
+    Raises:
+      UserError: there is no such checkpoint, or it was learnt on other CLIP weights or with other settings.
+    """
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.choose(which)
+    there, here = checkpoints.progress(step)["clip"], clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+    if there != here:
+        raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
+    nnx.update(model, checkpoints.learnable(step, learnable(model)))
+    checkpoints.close()
+    return step
+
+
+def check_splits(config: RunConfig, training: Records | None, splits: Mapping[str, Records]) -> None:
+    """Refuses class names that make the protocol's numbers meaningless.
+
+    Raises:
+      UserError: a novel class is a base class too, or a split that is evaluated on the classes learnt has others.
+    """
+    if config.protocol == "base_to_novel":
+        both = sorted(set(splits["base"].class_names) & set(splits["novel"].class_names))
+        if both:
+            raise UserError(
+                f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes are base classes too "
+                f"({', '.join(both[:3])}); novel names must be names that were not learnt"
+            )
+    if training is None or config.protocol == "zero_shot":
+        return
+    for split, records in splits.items():
+        if split != "novel" and tuple(records.class_names) != tuple(training.class_names):
+            raise UserError(
+                f"data.evaluate.{split}={config.data.evaluate[split]}: its class names are not those of "
+                f"data.train={config.data.train}; build both with the same --labels"
+            )

@@ -1,0 +1,256 @@
+"""A run's settings as typed, checked, frozen dataclasses: what a config file becomes before anything is computed."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from vtd_jax.errors import UserError
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.train.step import OptimizerConfig
+from vtd_jax.video.augment import Augment
+
+PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
+PARALLEL = ("shard_map", "pmap")
+# fields that may differ between a run and its continuation: where things lie, how fast, how much is shown and kept
+FREE_ON_RESUME = (
+    "name",
+    "parallel",
+    "devices",
+    "log_every",
+    "clip.path",
+    "data.data_dir",
+    "data.evaluate.",
+    "data.workers",
+    "optimizer.epochs",
+    "evaluate.",
+    "checkpoint.",
+)
+# of these, the ones that a score depends on
+_SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSource:
+    """Which CLIP: `path` of a checkpoint ("tiny" for the one that ships), the `architecture` it must have ("" for any),
+    and the `dtype` that its towers compute in ("float32" or "bfloat16")."""
+
+    path: str = ""
+    architecture: str = "ViT-B/16"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        _choice("clip.dtype", self.dtype, ("float32", "bfloat16"))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Records and batches.
+
+    Attributes:
+      data_dir: what `experiments.build_data --data_dir` wrote.
+      train: name of the training records; "" where nothing is learnt.
+      evaluate: split -> name of its records, in the table's order.
+      frames: T, frames sampled from each video.
+      batch_size: videos of one micro-batch, over all devices.
+      workers: decoding processes; 0 decodes in this one.
+      shuffle: whether every epoch has an order of its own.
+      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with weight 0).
+    """
+
+    data_dir: str = "records"
+    train: str = ""
+    evaluate: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    frames: int = 32
+    batch_size: int = 4
+    workers: int = 0
+    shuffle: bool = True
+    drop_remainder: bool = True
+
+    def __post_init__(self):
+        _at_least("data", self, 1, "frames", "batch_size")
+        _at_least("data", self, 0, "workers")
+        if not self.evaluate:
+            raise UserError("data.evaluate: empty, expected at least one split=records")
+        for split, name in self.evaluate.items():
+            if not name or not isinstance(name, str):
+                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of records under data.data_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Views a video, videos a batch, and epochs between two evaluations while training (0: only at the end)."""
+
+    temporal_views: int = 1
+    spatial_views: int = 1
+    batch_size: int = 16
+    every_epochs: int = 10
+
+    def __post_init__(self):
+        _at_least("evaluate", self, 1, "temporal_views", "batch_size")
+        _choice("evaluate.spatial_views", self.spatial_views, (1, 3))
+        _at_least("evaluate", self, 0, "every_epochs")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """Epochs, and micro-batches (0: never), between two checkpoints; how many of the last are kept beside the best."""
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    keep: int = 2
+
+    def __post_init__(self):
+        _at_least("checkpoint", self, 1, "every_epochs", "keep")
+        _at_least("checkpoint", self, 0, "every_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that fixes a run.
+
+    Attributes:
+      name: in tables.
+      protocol: one of `PROTOCOLS`.
+      shots: training videos a class, 0 for all; only told in tables.
+      seed: of parameters, data order, augmentation and dropout.
+      parallel: "shard_map" or "pmap", two spellings of one program.
+      devices: local devices used, 0 for all.
+      log_every: micro-batches between two rows of metrics.
+      clip, model, data, augment, optimizer, evaluate, checkpoint: see their classes.
+    """
+
+    name: str
+    protocol: str
+    shots: int
+    seed: int
+    parallel: str
+    devices: int
+    log_every: int
+    clip: ClipSource
+    model: ModelConfig
+    data: DataConfig
+    augment: Augment
+    optimizer: OptimizerConfig
+    evaluate: EvaluateConfig
+    checkpoint: CheckpointConfig
+
+    def __post_init__(self):
+        _choice("protocol", self.protocol, PROTOCOLS)
+        _choice("parallel", self.parallel, PARALLEL)
+        _at_least("", self, 1, "log_every")
+        _at_least("", self, 0, "shots", "seed", "devices")
+        if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
+            raise UserError(
+                f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for base_to_novel"
+            )
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":
+        """Reads nested fields (a ConfigDict's `to_dict()`, or JSON).
+
+        Raises:
+          UserError: unknown, missing, mistyped or meaningless fields, by their full name.
+        """
+        return _build(cls, fields, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested, JSON-able fields; `from_dict` reads them back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def on_other_videos(self, other: "RunConfig", changes: Mapping[str, Any]) -> "RunConfig":
+        """What this run learnt, on the videos and names of another config.
+
+        CLIP, model, seed and what was learnt on are this run's, the rest is the other's; `changes`, by full name as on
+        the command line, come last.
+        """
+        mine = dataclasses.replace(other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots)
+        fields = mine.to_dict()
+        fields["data"]["train"] = self.data.train
+        for name, value in changes.items():
+            *groups, last = name.split(".")
+            group = fields
+            for key in groups:
+                group = group[key]
+            group[last] = value
+        return RunConfig.from_dict(fields)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with any setting that can change a result."""
+        fields = {k: v for k, v in flatten(self.to_dict()).items() if not _free(k) or k in _SCORES}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """`field: mine -> theirs` for fields that a continuation may not change."""
+        mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
+        keys = [key for key in mine | theirs if not _free(key) and mine.get(key) != theirs.get(key)]
+        return [f"{key}: {mine.get(key)!r} -> {theirs.get(key)!r}" for key in keys]
+
+
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as `{"a.b": value}`."""
+    flat = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def unknown_field(name: str, known: typing.Iterable[str]) -> str:
+    """One line about a field that does not exist, with the closest ones that do."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 3, 0.8)
+    last = name.rpartition(".")[2]
+    close += [field for field in known if field.rpartition(".")[2] == last and field not in close]
+    told = f"did you mean {', '.join(close)}?" if close else f"expected one of {', '.join(sorted(known))}"
+    return f"unknown config field {name}: {told}"
+
+
+def _free(key: str) -> bool:
+    return any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE_ON_RESUME)
+
+
+def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in fields:
+        if key not in hints:
+            raise UserError(unknown_field(where + key, [where + field for field in hints]))
+    missing = [where + field for field in hints if field not in fields]
+    if missing:
+        raise UserError(f"config: fields {', '.join(missing)} are missing")
+    return cls(**{key: _convert(hints[key], value, where + key) for key, value in fields.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
+        return _build(kind, value, where + ".")
+    if typing.get_origin(kind) is not None:
+        return dict(value) if isinstance(value, Mapping) else tuple(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"config field {where}: {value!r}, expected {kind.__name__}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"config field {where}: {value}, expected a finite number")
+    return value
+
+
+def _choice(field: str, value: Any, allowed: tuple) -> None:
+    if value not in allowed:
+        raise UserError(f"{field}: {value!r}, expected one of {', '.join(map(str, allowed))}")
+
+
+def _at_least(group: str, config: Any, lowest: int, *fields: str) -> None:
+    for field in fields:
+        if getattr(config, field) < lowest:
+            name = f"{group}.{field}" if group else field
+            raise UserError(f"{name}: {getattr(config, field)}, expected {lowest} or more")

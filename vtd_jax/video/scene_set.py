@@ -1,0 +1,120 @@
+"""A base-to-novel data set of rendered scenes: real mp4 files, lists and label CSVs in the field's formats."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from vtd_jax.errors import UserError
+from vtd_jax.video.scenes import KINDS, class_names, render_clip, write_mp4
+
+# record name -> (labels, which clips)
+LISTS = {"base_train": "base", "base_val": "base", "novel_val": "novel"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSet:
+    """What is rendered.
+
+    Attributes:
+      seed: of the choice of classes and of every clip.
+      classes: half of them base, half novel, drawn from the 256 combinations.
+      train: training clips a base class.
+      val: validation clips a class, base and novel.
+      length: frames a clip.
+      size: side of the square frames, pixels.
+      irrelevant: share of frames that do not show the clip's object.
+      kind: what those show, see `scenes.KINDS`.
+      shift: strength of the change of blur, contrast and tint that all clips share.
+    """
+
+    seed: int
+    classes: int = 32
+    train: int = 16
+    val: int = 8
+    length: int = 16
+    size: int = 64
+    irrelevant: float = 0.5
+    kind: str = "mixture"
+    shift: float = 1.0
+
+    def __post_init__(self):
+        if not 4 <= self.classes <= len(class_names()) or self.classes % 2:
+            raise UserError(
+                f"scene set: classes {self.classes}, expected an even number from 4 to {len(class_names())}"
+            )
+        if min(self.train, self.val, self.length) < 1:
+            raise UserError(f"scene set: train {self.train}, val {self.val}, length {self.length}, expected 1 or more")
+        if self.kind not in KINDS:
+            raise UserError(f"scene set: kind {self.kind!r}, expected one of {', '.join(KINDS)}")
+
+    def names(self) -> dict[str, list[str]]:
+        """Class names of "base" and "novel"."""
+        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))[: self.classes]
+        chosen, half = [class_names()[i] for i in order], self.classes // 2
+        return {"base": chosen[:half], "novel": chosen[half:]}
+
+    def clips(self) -> list[tuple[str, int, int]]:
+        """(list, class id, number) of every clip."""
+        counts = {name: self.train if name.endswith("train") else self.val for name in LISTS}
+        return [(name, c, i) for name in LISTS for c in range(self.classes // 2) for i in range(counts[name])]
+
+    def render(self, clip: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Frames `[T, H, W, 3]` uint8 of one clip, and which of them show its object."""
+        name, label, number = clip
+        rng = np.random.default_rng([self.seed, 2, list(LISTS).index(name), label, number])
+        names = self.names()[LISTS[name]]
+        return render_clip(
+            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant, kind=self.kind,
+            shift=self.shift,
+        )  # fmt: skip
+
+
+def file_name(clip: tuple[str, int, int]) -> str:
+    """The clip's file below `videos/`."""
+    name, label, number = clip
+    return f"{name}_{label:03d}_{number:03d}.mp4"
+
+
+def write_scene_sets(
+    sets: Sequence[tuple[SceneSet, Path]], *, workers: int = 0, told: Callable[[int, int], None] | None = None
+) -> None:
+    """Renders data sets into folders: `videos/*.mp4`, `base_train.txt`, `base_val.txt`, `novel_val.txt` and label CSVs.
+
+    Args:
+      sets: what, and where to; folders are made.
+      workers: rendering processes; 0 means one a core.
+      told: called with clips done and clips in all.
+    """
+    jobs = []
+    for scene_set, folder in sets:
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
+        clips = scene_set.clips()
+        for name in LISTS:
+            lines = [f"{file_name(clip)} {clip[1]}\n" for clip in clips if clip[0] == name]
+            (folder / f"{name}.txt").write_text("".join(lines))
+        for labels, names in scene_set.names().items():
+            rows = [f"{i},{name}\n" for i, name in enumerate(names)]
+            (folder / f"{labels}_labels.csv").write_text("id,name\n" + "".join(rows))
+        jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
+    total, done = sum(len(job[2]) for job in jobs), 0
+    with _pool(workers) as pool:
+        for future in as_completed([pool.submit(_write, *job) for job in jobs]):
+            done += future.result()
+            if told:
+                told(done, total)
+
+
+def _pool(workers: int) -> Executor:
+    # spawn, not fork: a process that has started JAX must not be forked
+    return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
+
+
+def _write(scene_set: SceneSet, folder: Path, clips: list[tuple[str, int, int]]) -> int:
+    for clip in clips:
+        write_mp4(folder / "videos" / file_name(clip), scene_set.render(clip)[0])
+    return len(clips)
