@@ -1,0 +1,39 @@
+"""Clips of benchmark size for measuring the input pipeline: rendered, encoded, built into records of both storages."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from vtd_jax.video.build import build_records
+from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.records import Records, open_records
+from vtd_jax.video.scenes import class_names, render_clip, write_mp4
+
+# a Kinetics-like clip: ten seconds at 30 frames a second, 340×256, H.264
+FRAMES, WIDTH, HEIGHT, FPS = 300, 340, 256, 30
+CLIPS, DIFFERENT = 8, 2
+
+
+def rendered_records(folder: Path) -> dict[str, Records]:
+    """Eight clips (two different ones, copied) as records, by storage: "jpeg" and "video"."""
+    videos = folder / "videos"
+    videos.mkdir()
+    for i in range(CLIPS):
+        if i < DIFFERENT:
+            frames, _ = render_clip(class_names()[i], np.random.default_rng(i), frames=FRAMES, size=WIDTH)
+            write_mp4(videos / f"{i}.mp4", frames[:, :HEIGHT], FPS)
+        else:
+            shutil.copy(videos / f"{i % DIFFERENT}.mp4", videos / f"{i}.mp4")
+    (folder / "list.txt").write_text("".join(f"{i}.mp4 {i % DIFFERENT}\n" for i in range(CLIPS)))
+    (folder / "labels.csv").write_text("id,name\n0,one\n1,two\n")
+    for storage in ("jpeg", "video"):
+        config = VideoFolderConfig(
+            name=storage,
+            list_file=str(folder / "list.txt"),
+            labels_file=str(folder / "labels.csv"),
+            video_dir=str(videos),
+            storage=storage,
+        )
+        build_records(config, folder / "records")
+    return {storage: open_records(folder / "records", storage) for storage in ("jpeg", "video")}
