@@ -102,5 +102,5 @@ class Block(nnx.Module):
 
 
 def blocks(config: CLIPConfig, width: int, head_width: int, layers: int) -> nnx.List:
-    """`layers` blocks as a list: unrolled code is the faster layout on a CPU (docs/speed.md has the numbers)."""
+    """`layers` blocks as a list: unrolled code is the faster layout on a CPU."""
     return nnx.List([Block(width, head_width, config.activation) for _ in range(layers)])

@@ -1,0 +1,73 @@
+"""The walls of the house: imports point down only, and the model needs no data libraries."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# what a package of vtd_jax may import from the others
+ALLOWED = {
+    "clip": set(),
+    "model": {"clip"},
+    "video": set(),
+    "train": {"clip", "model", "video"},
+    "evaluate": {"clip", "model", "video", "train"},
+    "explain": {"clip", "model", "video"},
+}
+
+
+def _imports(path):
+    """Names of modules that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_down(package):
+    files = sorted((ROOT / "vtd_jax" / package).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in _imports(path):
+            parts = name.split(".")
+            assert parts[0] not in ("experiments", "data", "tests"), f"{path.name} imports {name}"
+            if parts[0] == "vtd_jax" and len(parts) > 1 and parts[1] in ALLOWED:
+                assert parts[1] == package or parts[1] in ALLOWED[package], f"{package}/{path.name} imports {name}"
+
+
+def test_every_package_has_its_wall():
+    found = {path.parent.name for path in (ROOT / "vtd_jax").glob("*/__init__.py")}
+    assert found == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "module, absent",
+    [
+        ("vtd_jax.model.vtd_clip", ("tensorflow_datasets", "grain", "av", "cv2", "orbax", "matplotlib")),
+        ("vtd_jax.clip.checkpoints", ("tensorflow_datasets", "grain", "av", "cv2", "torch", "transformers")),
+        ("vtd_jax.train.step", ("tensorflow_datasets", "grain", "av", "cv2", "matplotlib")),
+    ],
+)
+def test_the_model_imports_without_data_libraries(module, absent):
+    code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_too_long():
+    for folder in ("vtd_jax", "experiments", "data", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_no_path_of_one_machine_and_no_tensorflow_import():
+    for folder in ("vtd_jax", "experiments", "data"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not any(name.split(".")[0] in ("tensorflow", "torch") for name in _imports(path)), path
