@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_files as tf
 from safetensors.numpy import load_file, save_file
 
+import torch_files as tf
 from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import (
     CONFIG_KEY,

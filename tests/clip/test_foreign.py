@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_files as tf
 from safetensors.numpy import save_file
 
+import torch_files as tf
 from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_files as tf
 
+import torch_files as tf
 from vtd_jax.clip.torch_archive import open_torch_archive
 from vtd_jax.clip.torch_pickle import read_pickle
 from vtd_jax.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import make_video, write_catalog
 
+from video_files import make_video, write_catalog
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches
 from vtd_jax.video.records import open_records, record_names

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_files as tf
 
+import torch_files as tf
 from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint
 

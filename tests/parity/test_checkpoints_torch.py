@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import openai
 from transformers import CLIPConfig as HFConfig
 from transformers import CLIPModel
 
+from parity import openai
 from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import tensor_shapes

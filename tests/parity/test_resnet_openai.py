@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from parity import openai
 
+from parity import openai
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state, tensor_shapes
 from vtd_jax.clip.resnet import resnet_shapes

@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-from parity.openai import load
 
+from parity.openai import load
 from vtd_jax.clip.tokenizer import EOT, SOT, count_tokens, decode, encode, tokenize
 
 # fmt: off

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from video_files import make_video, write_catalog
 
+from video_files import make_video, write_catalog
 from vtd_jax.video.build import build_records
 from vtd_jax.video.inputs import VideoFolderConfig
 

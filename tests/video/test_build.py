@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from video_files import write_catalog
 
+from video_files import write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.video import build, inputs
 from vtd_jax.video.build import build_records, check_videos, ordered_map

@@ -5,8 +5,8 @@ import struct
 import av
 import numpy as np
 import pytest
-from video_files import frame_number, make_audio, make_video, picture
 
+from video_files import frame_number, make_audio, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
 from vtd_jax.video.decode import VideoError, decode_frames, header, probe, scan

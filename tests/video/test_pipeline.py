@@ -12,8 +12,8 @@ import grain
 import numpy as np
 import pytest
 from etils import epath
-from video_files import damage_shard
 
+from video_files import damage_shard
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
-from video_files import damage_shard, frame_number, make_video
 
+from video_files import damage_shard, frame_number, make_video
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError, decode_frames
