@@ -173,3 +173,9 @@ def test_wrong_tensors_are_named(change, told):
     with pytest.raises(UserError) as caught:
         clip_from_state(SMALL, state)
     assert told in str(caught.value)
+
+
+def test_images_of_another_size_are_refused():
+    clip = clip_from_state(SMALL, random_state(SMALL, 1))
+    with pytest.raises(UserError, match="images are 48×32, this ViT takes 32×32"):
+        clip.encode_images(jnp.zeros((1, 48, 32, 3)))

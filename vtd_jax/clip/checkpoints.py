@@ -236,8 +236,17 @@ def _write(path: Path, write: Callable[[str], None]) -> None:
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(str(temporary))
+        # safetensors makes files that only their owner may read
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's file-mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, zeros
+from vtd_jax.errors import UserError
 
 
 class VisionTransformer(nnx.Module):
@@ -30,7 +31,10 @@ class VisionTransformer(nnx.Module):
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
-        """Class token and patch tokens with positions, before `ln_pre`."""
+        """Class token and patch tokens with positions, before `ln_pre`; images of another size are a `UserError`."""
+        side = self.grid * self.patch
+        if images.shape[1:3] != (side, side):
+            raise UserError(f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}")
         patches = images.astype(self.dtype).reshape(-1, self.grid, self.patch, self.grid, self.patch, 3)
         patches = jnp.moveaxis(patches, 3, 2).reshape(images.shape[0], self.grid**2, -1)
         x = jnp.matmul(patches, self.patch_kernel[...].astype(self.dtype), precision=precision(patches))

@@ -87,9 +87,9 @@ def _bars(axes, scores):
     rows = np.arange(len(scores))
     axes.barh(rows, scores, color="#3b6ea8", height=0.6)
     for row, score in zip(rows, scores, strict=True):
-        axes.text(min(score + 0.03, 0.8), row, f"{100 * score:.0f} %", va="center", fontsize=8, color=_INK)
+        axes.text(score + 0.03, row, f"{100 * score:.0f} %", va="center", fontsize=8, color=_INK)
     axes.set_ylim(len(scores) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.3)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("class score", fontsize=8, color=_INK)

@@ -37,10 +37,10 @@ class SceneSet:
     train: int = 16
     val: int = 8
     length: int = 16
-    size: int = 64
-    irrelevant: float = 0.5
+    size: int = 80
+    irrelevant: float = 0.625
     kind: str = "mixture"
-    shift: float = 1.0
+    shift: float = 0.6
 
     def __post_init__(self):
         if not 4 <= self.classes <= len(class_names()) or self.classes % 2:

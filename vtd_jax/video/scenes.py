@@ -19,8 +19,9 @@ from vtd_jax.errors import UserError
 from vtd_jax.video.scene_objects import COLOURS, SHAPES, SUBPIXEL, TEXTURES, Pose, draw_object
 
 # What an irrelevant frame shows. "one": the same other object in all of them; "others": another one in each;
-# "corrupt": the right frame, scrambled; "mixture": each frame draws one of the kinds before it.
+# "corrupt": the right frame, scrambled; "mixture": each frame draws one of `_MIXTURE`.
 KINDS = ("empty", "noise", "one", "others", "corrupt", "mixture")
+_MIXTURE = ("empty", "noise", "others", "corrupt")
 
 
 def class_names() -> tuple[str, ...]:
@@ -91,7 +92,7 @@ def render_clip(
     background, pose, one = _Background(rng), Pose.draw(rng), str(rng.choice(pool))
     clip = np.empty((frames, size, size, 3), np.uint8)
     for t in range(frames):
-        shows = "name" if relevant[t] else kind if kind != "mixture" else str(rng.choice(KINDS[:-1]))
+        shows = "name" if relevant[t] else kind if kind != "mixture" else str(rng.choice(_MIXTURE))
         if shows == "noise":
             clip[t] = render_noise(rng, size)
             continue
@@ -120,7 +121,9 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
     partial = path.with_name(f".{path.name}.partial")
     try:
         with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "18"})
+            # x264's macroblock tree gives other bits from run to run on frames this small
+            options = {"preset": "veryfast", "crf": "18", "x264-params": "mbtree=0"}
+            stream = container.add_stream("libx264", rate=fps, options=options)
             stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
             stream.thread_count = 1  # small frames: threads cost more than they bring
             for frame in frames:

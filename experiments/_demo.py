@@ -1,0 +1,119 @@
+"""The demo's rows: what each one is, how it is trained, and the table of all of them over seeds."""
+
+import contextlib
+import dataclasses
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.configs import scenes
+from vtd_jax.evaluate.metrics import harmonic_mean
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.evaluate.views import evaluate
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train import build
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.loop import prepare_workdir, train
+from vtd_jax.video.build import build_records
+from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.scene_set import LISTS, SceneSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One way from frames to a class: its name, fields of the model that differ, and whether anything is trained."""
+
+    name: str
+    model: Mapping[str, Any]
+    trained: bool
+
+
+_ZERO_SHOT = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
+ROWS = (
+    Row("zero-shot CLIP, mean of features", _ZERO_SHOT | {"pooling": "mean"}, False),
+    Row("zero-shot CLIP, mean of softmax scores", _ZERO_SHOT | {"pooling": "softmax_mean"}, False),
+    Row("zero-shot CLIP, confidence", _ZERO_SHOT | {"pooling": "confidence"}, False),
+    Row("prompts, mean of features", {"fusion": False, "pooling": "mean"}, True),
+    Row("prompts, mean of softmax scores", {"fusion": False, "pooling": "softmax_mean"}, True),
+    Row("prompts, confidence", {"fusion": False, "pooling": "confidence"}, True),
+    Row("VTD-CLIP: prompts, confidence, fusion", {}, True),
+)
+
+
+def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) -> RunConfig:
+    """The config file of the scenes with this row's model; `changes` are full field names and values."""
+    config = scenes.get_config().unlock()
+    config.name, config.seed = row.name, seed
+    config.data.data_dir = str(data_dir)
+    config.model.update(row.model)
+    for field, value in changes.items():
+        group, _, name = field.rpartition(".")
+        config[group][name] = value
+    return RunConfig.from_dict(config.to_dict())
+
+
+def build_all(folder: Path) -> None:
+    """Records of the three lists of one rendered data set."""
+    for name, labels in LISTS.items():
+        files = {"list_file": folder / f"{name}.txt", "labels_file": folder / f"{labels}_labels.csv"}
+        config = VideoFolderConfig(
+            name=name, video_dir=str(folder / "videos"), **{field: str(path) for field, path in files.items()}
+        )
+        with contextlib.redirect_stderr(io.StringIO()):
+            build_records(config, folder / "records")
+
+
+def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[str, float], float]:
+    """Trains where the row is trained, then evaluates.
+
+    Returns:
+      (model, top-1 of "base" and "novel" and their harmonic mean "HM", seconds).
+    """
+    start, splits = time.perf_counter(), build.open_splits(config)
+    model = build.build_model(config)
+    if row.trained:
+        prepare_workdir(workdir, config, resume=False)
+        with (workdir / "train.log").open("w") as log, contextlib.redirect_stdout(log):
+            model = train(config, model, build.open_training(config), workdir).model
+    results = evaluate(
+        model,
+        splits,
+        frames=config.data.frames,
+        batch_size=config.evaluate.batch_size,
+        workers=config.data.workers,
+    )
+    accuracy = {split: result.top1 for split, result in results.items()}
+    return model, accuracy | {"HM": harmonic_mean(list(accuracy.values()))}, time.perf_counter() - start
+
+
+def demo_table(found: Mapping[str, Sequence[Mapping[str, float]]], about: Mapping[str, Any]) -> Table:
+    """Mean and deviation over seeds of every row; `found` has one mapping a seed, top-1 in 0..1."""
+    rows = []
+    for name, seeds in found.items():
+        row: dict[str, Any] = {"method": name}
+        for column in ("base", "novel", "HM"):
+            values = 100 * np.array([seed[column] for seed in seeds])
+            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+            row[column] = f"{values.mean():.1f}{spread}"
+        rows.append(row)
+    return Table("Scenes, base to novel: top-1 in percent", ("method", "base", "novel", "HM"), tuple(rows), about)
+
+
+def describe(scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
+    """What a reader needs to judge the table."""
+    half = scene_set.classes // 2
+    return {
+        "classes": f"{half} base, {half} novel, drawn anew for every seed from 256 combinations",
+        "clips": f"{scene_set.train} a base class to learn on, {scene_set.val} a class to evaluate on",
+        "frames": f"{config.data.frames} of {scene_set.length}",
+        "irrelevant frames": f"{100 * scene_set.irrelevant:.0f} % of every clip, kind {scene_set.kind}",
+        "seeds": f"{', '.join(map(str, seeds))}; ± is the standard deviation over them",
+        "training": f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, {config.model.text_prompts} text and "
+        f"{config.model.visual_prompts} visual prompts, fusion starts at {config.model.fusion_init}",
+        "CLIP": "the tiny one of this repository, which saw every combination of the novel classes in pretraining",
+        "seconds": round(seconds),
+    }

@@ -1,0 +1,43 @@
+"""The demo's picture: one validation clip with the words of its frames and their confidences."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vtd_jax.explain.picture import clip_picture
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.config import RunConfig
+from vtd_jax.video import sampling
+from vtd_jax.video.augment import spatial_views
+from vtd_jax.video.records import open_records
+from vtd_jax.video.scene_set import SceneSet
+
+
+def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:
+    """Draws the novel clip that is classified rightly with the fewest rightly named frames."""
+    records = open_records(config.data.data_dir, config.data.evaluate["novel"])
+    names, best = records.class_names, None
+    codebook = model.encode_classes(model.class_tokens(names))
+    for i in range(0, len(records), 3):
+        example = records[i]
+        frames = example.frames(sampling.test_indices(example.num_frames, config.data.frames))
+        frames = spatial_views(frames, model.clip.config.image_resolution, 1)[0]
+        out = jax.device_get(model(frames[None], codebook))
+        right = int((out.assignment[0] == example.label).sum())
+        if out.logits[0].argmax() == example.label and right > 0 and (best is None or right < best[0]):
+            best = right, example, frames, out
+    if best is None:
+        raise RuntimeError("no novel clip was classified rightly")
+    _, example, frames, out = best
+    label, kept = int(example.label), round((1 - scene_set.irrelevant) * 100)
+    clip_picture(
+        path,
+        frames,
+        [names[k] for k in out.assignment[0]],
+        out.confidence[0],
+        np.asarray(jax.nn.softmax(out.logits[0])),
+        names,
+        label,
+        title=f"A novel class, never trained on: {names[label]} ({kept} % of the clip's frames show it)",
+    )

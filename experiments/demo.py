@@ -1,0 +1,96 @@
+"""The main job on a made-up data set, in minutes on two cores: videos, records, training, a base-to-novel table.
+
+Examples:
+  python -m experiments.demo
+  python -m experiments.demo --out=demo_output --seeds=100,101,102
+  python -m experiments.demo --out=/tmp/other --seeds=7 --irrelevant=0.75
+
+Renders clips of coloured, textured shapes of which a share of frames is irrelevant or corrupted, writes them as mp4
+files, builds records, and for every seed compares zero-shot CLIP, prompts and VTD-CLIP on base and on novel classes.
+A seed fixes the classes, the clips and the training. Nothing is downloaded: the small CLIP is part of the repository.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments import _cli
+from vtd_jax.errors import UserError
+from vtd_jax.video.scene_set import SceneSet, write_scene_sets
+
+_DEFAULT = SceneSet(seed=0)
+_OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")
+_SEEDS = flags.DEFINE_list("seeds", ["100", "101", "102"], "one data set and one training of every row a seed")
+_CLASSES = flags.DEFINE_integer("classes", _DEFAULT.classes, "half base, half novel")
+_TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "training clips a base class")
+_VAL = flags.DEFINE_integer("val", _DEFAULT.val, "validation clips a class")
+_IRRELEVANT = flags.DEFINE_float("irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95)
+_EPOCHS = flags.DEFINE_integer("epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0)
+_MARKER = ".vtd_jax_demo"
+
+
+def main() -> str:
+    """Makes the data, runs every row, writes table and picture."""
+    start, out = time.perf_counter(), Path(_OUT.value)
+    seeds = _read_seeds(_SEEDS.value)
+    sets = {
+        seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value) for seed in seeds
+    }
+    _fresh_folder(out)
+    folders = {seed: out / f"seed{seed}" for seed in seeds}
+    write_scene_sets(
+        [(sets[seed], folders[seed]) for seed in seeds],
+        told=_tell_clips,
+    )
+    print(
+        f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips ({time.perf_counter() - start:.0f} s)"
+    )
+    # imported here: the processes that render import this file, and need none of it
+    from experiments import _demo
+    from experiments._demo_picture import draw
+
+    found: dict[str, list] = {row.name: [] for row in _demo.ROWS}
+    changes = {"optimizer.epochs": _EPOCHS.value} if _EPOCHS.value else {}
+    for seed in seeds:
+        _demo.build_all(folders[seed])
+        for number, row in enumerate(_demo.ROWS):
+            config = _demo.run_config(row, seed, folders[seed] / "records", changes)
+            model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")
+            found[row.name].append(scores)
+            told = ", ".join(f"{split} {100 * value:.1f}" for split, value in scores.items())
+            print(f"seed {seed}: {row.name}: {told} ({seconds:.0f} s)", flush=True)
+        if seed == seeds[0]:
+            draw(out / "clip.png", model, config, sets[seed])
+    about = _demo.describe(sets[seeds[0]], config, seeds, time.perf_counter() - start)
+    table = _demo.demo_table(found, about)
+    table.show()
+    table.save(out)
+    return f"wrote {out}/results.md, .csv, .json and {out}/clip.png in {time.perf_counter() - start:.0f} s"
+
+
+def _tell_clips(done: int, total: int) -> None:
+    """A count that is redrawn on a terminal, and nothing elsewhere."""
+    if sys.stdout.isatty():
+        print(f"\rrendering and encoding clips: {done}/{total}", end="\r" if done == total else "", flush=True)
+
+
+def _read_seeds(values: list[str]) -> list[int]:
+    if not values or not all(value.strip().isdigit() for value in values) or len(set(values)) < len(values):
+        raise UserError(f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102")
+    return [int(value) for value in values]
+
+
+def _fresh_folder(out: Path) -> None:
+    """Makes the folder, or empties one that an earlier demo made; anything else is left alone."""
+    if out.exists() and not (out / _MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out={out}: exists and is not an earlier demo's folder; name another one")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / _MARKER).touch()
+
+
+if __name__ == "__main__":
+    _cli.run(main, __doc__)
