@@ -110,7 +110,7 @@ def describe(scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], secon
         "classes": f"{half} base, {half} novel, drawn anew for every seed from 256 combinations",
         "clips": f"{scene_set.train} a base class to learn on, {scene_set.val} a class to evaluate on",
         "frames": f"{config.data.frames} of {scene_set.length}",
-        "irrelevant frames": f"{100 * scene_set.irrelevant:.0f} % of every clip, kind {scene_set.kind}",
+        "irrelevant frames": f"{100 * scene_set.irrelevant:g} % of every clip, kind {scene_set.kind}",
         "seeds": f"{', '.join(map(str, seeds))}; ± is the standard deviation over them",
         "training": f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, {config.model.text_prompts} text and "
         f"{config.model.visual_prompts} visual prompts, fusion starts at {config.model.fusion_init}",

@@ -30,7 +30,7 @@ def get_config(text: str = "") -> ConfigDict:
         fusion_init="zero",
         normalization="clip",
     )
-    config.data.update(frames=8, batch_size=32, workers=0)
+    config.data.update(frames=8, batch_size=32, workers=0, drop_remainder=False)
     # colour and texture are what the classes are named by: no jitter, no grey
     config.augment.update(jitter=0.0, grey=0.0)
     config.optimizer.update(lr=4e-3, epochs=8, warmup_epochs=1.0, cosine_epochs=8.0)

@@ -25,7 +25,7 @@ def test_demo_end_to_end(tmp_path):
     done = _run(f"--out={out}", "--seeds=5,6", "--classes=4", "--train=2", "--val=2", "--epochs=1")
     assert done.returncode == 0, done.stderr
     assert f"wrote {out}/results.md" in done.stdout.splitlines()[-1]
-    rows = list(csv.DictReader((out / "results.csv").open()))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert [row["method"] for row in rows] == [row.name for row in _demo.ROWS]
     for row in rows:
         mean, _, spread = row["HM"].partition(" ± ")

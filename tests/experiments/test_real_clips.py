@@ -1,0 +1,42 @@
+"""The main job on seven real clips, from the command line as the README says: records, training, evaluation."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _run(command, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("storage", ["jpeg", "video"])
+def test_records_training_and_evaluation(shared_dir, tmp_path, storage):
+    videos, records, workdir = shared_dir / "videos", tmp_path / "records", tmp_path / "run"
+    inputs = (f"--list={videos / 'list.txt'}", f"--labels={videos / 'labels.csv'}", f"--video_dir={videos}")
+    built = _run("build_data", "--dataset=video_folder", *inputs, f"--data_dir={records}", f"--storage={storage}")
+    assert "7 videos" in built.splitlines()[-1]
+    config = "--config=experiments/configs/video_folder.py:train=list"
+    settings = (f"--config.data.data_dir={records}", "--config.data.frames=8", "--config.log_every=2")
+    trained = _run("train", config, f"--workdir={workdir}", *settings)
+    assert "trained to step 40" in trained.splitlines()[-1]
+    losses = [
+        float(row["loss"]) for row in csv.DictReader((workdir / "metrics.csv").read_text().splitlines()) if row["loss"]
+    ]
+    assert losses[-1] < losses[0]
+    first = json.loads((workdir / "results.json").read_text())["rows"]
+    evaluated = _run("evaluate", f"--workdir={workdir}")
+    assert f"wrote {workdir}/results.md" in evaluated.splitlines()[-1]
+    again = json.loads((workdir / "results.json").read_text())["rows"]
+    assert first == again
+    assert [(row["split"], row["classes"], row["videos"]) for row in again] == [("val", 7, 7)]
