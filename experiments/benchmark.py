@@ -21,6 +21,7 @@ from absl import flags
 from experiments import _cli
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.train import benchmark
 
@@ -70,7 +71,7 @@ def main() -> str:
     if _OUT.value is None:
         return "measured; nothing was written (--out=FILE.json writes the numbers)"
     report = about | {"compile_seconds": compiling, "seconds": {t.task: t.seconds for t in timings}, "clips": clips}
-    Path(_OUT.value).write_text(json.dumps(report, indent=2) + "\n")
+    write_text(Path(_OUT.value), json.dumps(report, indent=2) + "\n")
     return f"wrote {_OUT.value}"
 
 

@@ -15,10 +15,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from experiments import _cli
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 from vtd_jax.video import build
 from vtd_jax.video.inputs import VideoFolderConfig
 
@@ -41,7 +42,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "fixes the order of the records", lower_
 
 def main() -> str:
     """Builds or checks; returns the closing line."""
-    logging.set_verbosity(logging.ERROR)
     config = VideoFolderConfig(
         name=_NAME.value or Path(_LIST.value).stem,
         list_file=_LIST.value,
@@ -79,7 +79,9 @@ def _check(config: VideoFolderConfig) -> str:
         print("\n".join(f"{line:>{wide[0]}}  {file:<{wide[1]}}  {reason}" for line, file, reason in rows), flush=True)
     if _REPORT.value:
         content = {"list": _LIST.value, "videos": len(inputs.entries), "problems": [asdict(p) for p in problems]}
-        build.write_text(Path(_REPORT.value), json.dumps(content, indent=1))
+        path = Path(_REPORT.value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(content, indent=1) + "\n")
     summary = f"{len(inputs.entries)} videos of {len(inputs.labels.names)} classes checked"
     if problems:
         raise UserError(f"{_LIST.value}: {summary}, {len(problems)} are bad; no records were written")

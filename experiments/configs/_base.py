@@ -7,6 +7,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.train.config import CheckpointConfig, EvaluateConfig
+from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
 
@@ -69,21 +72,7 @@ def base_config(
             devices=0,
             log_every=10,
             clip=dict(path="", architecture="ViT-B/16", dtype="float32"),
-            model=dict(
-                text_prompts=16,
-                text_depth=9,
-                visual_prompts=16,
-                visual_depth=9,
-                assignment="euclidean",
-                temperature=0.01,
-                top_n=1,
-                pooling="confidence",
-                fusion=True,
-                fusion_init="release",
-                fusion_heads=8,
-                dropout=0.1,
-                normalization="imagenet",
-            ),
+            model=dataclasses.asdict(ModelConfig()),
             data=dict(
                 data_dir=data_dir,
                 train=train,
@@ -95,22 +84,9 @@ def base_config(
                 drop_remainder=True,
             ),
             augment=dataclasses.asdict(Augment()),
-            optimizer=dict(
-                lr=4e-4,
-                epochs=100,
-                warmup_epochs=5.0,
-                cosine_epochs=25.0,
-                min_lr_factor=0.1,
-                step_interval_epochs=5.0,
-                step_factor=0.5,
-                weight_decay=0.001,
-                b1=0.9,
-                b2=0.98,
-                eps=1e-8,
-                accumulation=1,
-            ),
-            evaluate=dict(temporal_views=1, spatial_views=1, batch_size=16, every_epochs=10),
-            checkpoint=dict(every_epochs=1, every_steps=0, keep=2),
+            optimizer=dataclasses.asdict(OptimizerConfig()),
+            evaluate=dataclasses.asdict(EvaluateConfig()),
+            checkpoint=dataclasses.asdict(CheckpointConfig()),
         )
     ).lock()
 

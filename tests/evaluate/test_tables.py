@@ -9,7 +9,8 @@ import pytest
 import rich.console
 
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.tables import Table, headline, split_table, write_text
+from vtd_jax.evaluate.tables import Table, headline, split_table
+from vtd_jax.files import write_text
 
 
 def _result(right: int, count: int, classes: int = 3) -> SplitResult:

@@ -23,6 +23,7 @@ from vtd_jax.clip.params import check_state, clip_from_state
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import SOURCES, Weights, open_weights
 from vtd_jax.errors import UserError
+from vtd_jax.files import replacing
 
 TINY_CLIP = Path(__file__).parent / "tiny" / "tiny_clip.safetensors"
 CONFIG_KEY = "vtd_jax.clip_config"
@@ -233,16 +234,13 @@ def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
 
 def _write(path: Path, write: Callable[[str], None]) -> None:
     """Runs `write` on a temporary sibling and moves that into place, so that no half file is ever seen."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
-        write(str(temporary))
-        # safetensors makes files that only their owner may read
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            write(str(temporary))
+            # safetensors makes files that only their owner may read
+            temporary.chmod(0o666 & ~_umask())
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ import numpy as np
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.tables import Table, split_table, write_text
+from vtd_jax.evaluate.tables import Table, split_table
+from vtd_jax.files import replacing, write_text
 from vtd_jax.train.config import RunConfig
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -70,10 +70,8 @@ def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, Spl
         arrays[f"{split}/scores"], arrays[f"{split}/labels"] = result.scores, result.labels
         arrays[f"{split}/class_names"] = np.asarray(result.class_names)
     path = folder / f"{stem}_scores.npz"
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(part, path)
+    with replacing(path) as part:
+        np.savez_compressed(part, **arrays)
     return [*written, path]
 
 

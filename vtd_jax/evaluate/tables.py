@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import rich.console
 import rich.table
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
+from vtd_jax.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,14 +116,6 @@ def split_table(
 def headline(table: Table) -> str:
     """The top-1 column in one line: `base 71.20, novel 60.31, HM 65.30`."""
     return ", ".join(f"{row['split']} {_cell(row['top-1'])}" for row in table.rows)
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,5 @@
 """One clip in words: its frames, the code that names each of them, and how much each counts for each class."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from vtd_jax.files import replacing
 
 _INK, _FAINT, _GOOD, _BAD = "#1f2933", "#9aa5b1", "#1b7f4d", "#b3261e"
 
@@ -51,9 +52,8 @@ def clip_picture(
     _heat(heat, confidence[:, shown].T, [names[k] for k in shown], names[label])
     bars = figure.add_subplot(grid[1, 1])
     _bars(bars, scores[shown])
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(part, bbox_inches="tight")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, bbox_inches="tight")
 
 
 def _frames(figure, grid, frames, words, truth):

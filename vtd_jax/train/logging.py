@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import rich.status
 from tensorboardX import SummaryWriter
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 
 BASE_COLUMNS = ("step", "epoch", "loss", "accuracy", "lr", "videos_per_second")
 
@@ -28,9 +28,7 @@ class CsvLog:
         kept = self._rows_until(step) if step and self.path.exists() else []
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *kept])
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(out.getvalue())
-        os.replace(part, self.path)
+        write_text(self.path, out.getvalue())
         self._file = self.path.open("a", newline="")
 
     def write(self, row: Mapping[str, object]) -> None:

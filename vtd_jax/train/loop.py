@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, names_fingerprint
 from vtd_jax.train.config import RunConfig
@@ -51,9 +52,7 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool) -> None:
                 f"--workdir={workdir}: holds checkpoints of another run, these settings differ: {'; '.join(different)}"
             )
     workdir.mkdir(parents=True, exist_ok=True)
-    part = workdir / f".{CONFIG_FILE}.part"
-    part.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    part.replace(workdir / CONFIG_FILE)
+    write_text(workdir / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> RunConfig:

@@ -1,7 +1,6 @@
 """Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with, computed by ours."""
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from flax import nnx
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state, tensor_shapes
 from vtd_jax.errors import UserError
+from vtd_jax.files import replacing
 from vtd_jax.model import prompts
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.release_names import from_release, to_release
@@ -81,10 +81,8 @@ def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"--out={path}: expected a name that ends in .npz")
     if not path.parent.is_dir():
         raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **values)
-    os.replace(part, path)
+    with replacing(path) as part:
+        np.savez_compressed(part, **values)
 
 
 def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:

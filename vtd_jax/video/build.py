@@ -222,11 +222,3 @@ def _check_space(inputs: Inputs, data_dir: Path) -> None:
             f"{data_dir}: the records need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
             "choose another --data_dir, --storage=video or --max_frames"
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -7,7 +7,6 @@ same pixels in every process.
 """
 
 import itertools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import replacing
 from vtd_jax.video.scene_objects import COLOURS, SHAPES, SUBPIXEL, TEXTURES, Pose, draw_object
 
 # What an irrelevant frame shows. "one": the same other object in all of them; "others": another one in each;
@@ -118,21 +118,16 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
     path = Path(path)
     if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise UserError(f"{path}: frames of shape {frames.shape}; H.264 needs at least one frame and even sides")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            # x264's macroblock tree gives other bits from run to run on frames this small
-            options = {"preset": "veryfast", "crf": "18", "x264-params": "mbtree=0"}
-            stream = container.add_stream("libx264", rate=fps, options=options)
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-            stream.thread_count = 1  # small frames: threads cost more than they bring
-            for frame in frames:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # x264's macroblock tree gives other bits from run to run on frames this small
+    options = {"preset": "veryfast", "crf": "18", "x264-params": "mbtree=0"}
+    with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream.thread_count = 1  # small frames: threads cost more than they bring
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 class _Background:
