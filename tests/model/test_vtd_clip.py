@@ -62,6 +62,19 @@ def test_context_of_four_starts_as_words_and_longer_ones_at_random():
     assert 0.015 < float(longer.std()) < 0.025
 
 
+def test_short_contexts_replace_the_first_words_and_keep_the_rest():
+    """As released: with two tokens, "of a" stays as words between the context and the name."""
+    for length in (1, 2, 4):
+        assert prompts.class_tokens(["pour"], length)[0, 1:5].tolist() == [320, 1125, 539, 320]
+    model = _model(text_prompts=2)
+    tokens = model.class_tokens(NAMES)
+    learned, kept = tokens.copy(), tokens.copy()
+    learned[:, 1:3] = 1234
+    kept[:, 3] = 1234
+    np.testing.assert_array_equal(model.encode_classes(tokens), model.encode_classes(learned))
+    assert not np.array_equal(model.encode_classes(tokens), model.encode_classes(kept))
+
+
 def test_stand_in_words_never_matter():
     """With prompts over all stand-ins, the codebook depends on the prompts and the name only."""
     model = _model(text_prompts=6)
