@@ -37,6 +37,8 @@ def get_config(text: str = "") -> ConfigDict:
     )
     config.clip.update(path="tiny", architecture="")
     config.model.update(text_prompts=4, text_depth=1, visual_prompts=0, visual_depth=0, fusion_init="zero")
+    # what the CLIP that ships was trained with, as every CLIP was
+    config.model.normalization = "clip"
     config.data.update(frames=8, batch_size=4, drop_remainder=False, workers=0)
     config.optimizer.update(lr=4e-4, epochs=20, warmup_epochs=1.0, cosine_epochs=20.0)
     config.evaluate.update(every_epochs=10, batch_size=4)
