@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers import SMALL, random_state
+from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import TINY_CLIP, load_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state, tensor_shapes
