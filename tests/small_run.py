@@ -94,7 +94,7 @@ def where(folder: Path) -> list[str]:
 
 def flags(folder: Path) -> list[str]:
     """Command-line flags of a small few-shot run."""
-    fields = [*where(folder), "data.frames=2", "model.text_prompts=2"]
+    fields = [*where(folder), "data.frames=2", "model.text_prompts=2", "model.normalization=imagenet"]
     source = "experiments/configs/video_folder.py:train=base_train,evaluate=base_val"
     return [f"--config={source}", *(f"--config.{field}" for field in fields)]
 

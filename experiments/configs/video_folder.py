@@ -40,7 +40,7 @@ def get_config(text: str = "") -> ConfigDict:
     # what the CLIP that ships was trained with, as every CLIP was
     config.model.normalization = "clip"
     config.data.update(frames=8, batch_size=4, drop_remainder=False, workers=0)
-    config.optimizer.update(lr=4e-4, epochs=20, warmup_epochs=1.0, cosine_epochs=20.0)
+    config.optimizer.update(lr=2e-3, epochs=20, warmup_epochs=1.0, cosine_epochs=20.0)
     config.evaluate.update(every_epochs=10, batch_size=4)
     config.checkpoint.every_epochs = 5
     return config

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +29,14 @@ def test_records_training_and_evaluation(shared_dir, tmp_path, storage):
     assert "7 videos" in built.splitlines()[-1]
     config = "--config=experiments/configs/video_folder.py:train=list"
     settings = (f"--config.data.data_dir={records}", "--config.data.frames=8", "--config.log_every=2")
+    # the same frames every epoch, so that the loss of a CLIP that knows no such videos falls without noise
+    settings += ("--config.augment.enabled=False", "--config.optimizer.lr=4e-3")
     trained = _run("train", config, f"--workdir={workdir}", *settings)
     assert "trained to step 40" in trained.splitlines()[-1]
     losses = [
         float(row["loss"]) for row in csv.DictReader((workdir / "metrics.csv").read_text().splitlines()) if row["loss"]
     ]
-    assert losses[-1] < losses[0]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
     first = json.loads((workdir / "results.json").read_text())["rows"]
     evaluated = _run("evaluate", f"--workdir={workdir}")
     assert f"wrote {workdir}/results.md" in evaluated.splitlines()[-1]
