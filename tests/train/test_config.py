@@ -94,7 +94,7 @@ def test_what_a_continuation_may_change():
     )
     assert run.differences(RunConfig.from_dict(free)) == []
     other = RunConfig.from_dict(_with(optimizer__lr=1.0, data__frames=4))
-    assert run.differences(other) == ["data.frames: 8 -> 4", "optimizer.lr: 0.0004 -> 1.0"]
+    assert run.differences(other) == ["data.frames: 8 -> 4", "optimizer.lr: 0.002 -> 1.0"]
 
 
 def test_the_fingerprint_changes_with_what_changes_results():
