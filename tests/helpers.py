@@ -27,3 +27,11 @@ def random_state(config: CLIPConfig, seed: int = 0) -> dict[str, np.ndarray]:
             x = x / np.sqrt(np.prod(shape[1:]) if not name.endswith("proj") else shape[0])
         state[name] = np.asarray(x, np.float32)
     return state
+
+
+def assert_same_state(found, expected):
+    """The same names, float32 arrays, equal bit for bit."""
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], array, err_msg=name)

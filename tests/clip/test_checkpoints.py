@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import torch_files as tf
-from helpers import SMALL, random_state
+from helpers import SMALL, assert_same_state, random_state
 from vtd_jax.clip.checkpoints import (
     CONFIG_KEY,
     TINY_CLIP,
@@ -34,13 +34,6 @@ def state() -> dict[str, np.ndarray]:
     return random_state(CONFIG)
 
 
-def same(found, expected):
-    assert set(found) == set(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == np.float32
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
-
-
 @pytest.mark.parametrize("name", OPENAI)
 def test_openai_architectures_by_shape(name):
     config = CLIPConfig.named(name)
@@ -57,7 +50,7 @@ def test_script_archive_in_half_precision(tmp_path, config):
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 7}}')
     found, arrays = read_checkpoint(path)
     assert found == config
-    same(arrays, {name: x.astype(np.float32) for name, x in state.items()})
+    assert_same_state(arrays, {name: x.astype(np.float32) for name, x in state.items()})
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -67,7 +60,7 @@ def test_state_dicts(tmp_path, state, prefix, kind):
     config, arrays = read_checkpoint(tf.save(tmp_path / "clip.bin", root))
     assert config == CONFIG
     if kind == "f4":
-        same(arrays, state)
+        assert_same_state(arrays, state)
     else:
         np.testing.assert_allclose(arrays["visual.proj"], state["visual.proj"], rtol=2**-7)
 
@@ -79,12 +72,14 @@ def test_ours_and_back(tmp_path, config):
     save_clip(path, config, state)
     found, arrays = read_checkpoint(path)
     assert found == config
-    same(arrays, state)
+    assert_same_state(arrays, state)
     save_clip(path, config, state, dtype="float16")
     assert {x.dtype for x in load_file(path).values()} == {np.dtype(np.float16)}
     clip = load_clip(path, expected=config.architecture)
     assert clip.config == config
-    same(state_from_clip(clip), {name: x.astype(np.float16).astype(np.float32) for name, x in state.items()})
+    assert_same_state(
+        state_from_clip(clip), {name: x.astype(np.float16).astype(np.float32) for name, x in state.items()}
+    )
     assert [entry.name for entry in tmp_path.iterdir()] == ["ours.safetensors"]
 
 

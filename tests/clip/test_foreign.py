@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import torch_files as tf
-from helpers import SMALL, random_state
+from helpers import SMALL, assert_same_state, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError
 
@@ -31,13 +31,6 @@ OPEN_CLIP = {
 @pytest.fixture(scope="module")
 def state() -> dict[str, np.ndarray]:
     return random_state(CONFIG)
-
-
-def same(found, expected):
-    assert set(found) == set(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == np.float32
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def hugging_face(state: dict) -> dict[str, np.ndarray]:
@@ -85,7 +78,7 @@ def test_open_clip_names_and_activation(tmp_path, state):
     assert read_checkpoint(tmp_path, activation="gelu")[0].activation == "gelu"
     config = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
     found, arrays = read_checkpoint(tmp_path)
-    same(arrays, state)
+    assert_same_state(arrays, state)
     assert found == dataclasses.replace(CONFIG, activation="gelu", text_head_width=16)
     assert read_checkpoint(tmp_path, activation="quick_gelu")[0].activation == "quick_gelu"
     write_json(config, {"model_cfg": OPEN_CLIP["model_cfg"] | {"quick_gelu": True}})
@@ -96,11 +89,11 @@ def test_hugging_face_folder(tmp_path, state):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     found, arrays = read_checkpoint(tmp_path / "model.safetensors")
     assert found == CONFIG
-    same(arrays, state)
+    assert_same_state(arrays, state)
     write_json(tmp_path / "config.json", HF_CONFIG)
     found, arrays = read_checkpoint(tmp_path)
     assert found == dataclasses.replace(CONFIG, activation="gelu", vision_head_width=32)
-    same(arrays, state)
+    assert_same_state(arrays, state)
 
 
 def test_hugging_face_defaults_and_older_configs(tmp_path, state):
@@ -119,7 +112,7 @@ def test_hugging_face_shards(tmp_path, state):
     for file in set(where.values()):
         save_file({name: arrays[name] for name in names if where[name] == file}, tmp_path / file)
     index = write_json(tmp_path / "model.safetensors.index.json", {"weight_map": where})
-    same(read_checkpoint(tmp_path)[1], state)
+    assert_same_state(read_checkpoint(tmp_path)[1], state)
     for wrong, told in (
         ({}, "without a weight_map"),
         ({"weight_map": where | {"visual_projection.weight": "../x.safetensors"}}, "not a file of the same folder"),
