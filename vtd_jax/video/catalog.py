@@ -40,11 +40,31 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list: the file as written, its class index and the line it stands on (from 1)."""
+    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0 for none)."""
 
     file: str
     label: int
     line: int
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """A named list of videos with classes of its own: what a protocol learns on or evaluates.
+
+    Attributes:
+      name: what configs call it, such as "base_train".
+      entries: the videos; `label` is a place in `class_names`.
+      class_names: one name a class.
+      origin: "official" (the data set's own annotation), "given" (a file of the user's), or "own split" (made here by
+        the protocol's rule).
+      source: the file it was read from, or the rule that made it; for messages and tables.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    class_names: tuple[str, ...]
+    origin: str
+    source: str
 
 
 def read_text(path: str | Path, what: str) -> str:
