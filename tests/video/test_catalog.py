@@ -186,6 +186,19 @@ def test_shots_are_fixed_by_seed_and_name():
     assert file_key("0.mp4", 1) != file_key("0.mp4", 2)
 
 
+def test_fewer_shots_are_among_more_shots():
+    entries = [Entry(f"{i}.mp4", i % 3, i + 1) for i in range(30)]
+    drawn = [set(select_shots(entries, shots, seed=5)) for shots in (1, 2, 4, 8)]
+    assert [len(chosen) for chosen in drawn] == [3, 6, 12, 24]
+    assert drawn[0] < drawn[1] < drawn[2] < drawn[3]
+
+
+def test_small_classes_may_give_all_they_have():
+    entries = [Entry("a", 0, 1), Entry("b", 1, 2), Entry("c", 1, 3), Entry("d", 1, 4)]
+    chosen = select_shots(entries, 2, seed=0, all_of_fewer=True)
+    assert [e.label for e in chosen] == [0, 1, 1]
+
+
 def test_shots_errors():
     with pytest.raises(UserError, match="class index 0 has 1 videos, fewer than shots=2"):
         select_shots([Entry("a", 0, 1)], 2, seed=0)

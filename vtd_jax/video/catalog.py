@@ -66,6 +66,10 @@ class VideoList:
     origin: str
     source: str
 
+    def where(self, entry: Entry) -> str:
+        """Where an entry stands: `file:line`, or the list's source."""
+        return f"{self.source}:{entry.line}" if entry.line else self.source
+
 
 def read_text(path: str | Path, what: str) -> str:
     """Reads a UTF-8 text file (a byte-order mark is dropped); `what` names it in the message of a failure."""
@@ -103,8 +107,7 @@ def read_labels(path: str | Path) -> LabelSet:
         if header:
             continue
         class_id, name = _label_row(fields, where)
-        spoken = " ".join(name.replace("_", " ").lower().split())
-        for key, text in ((class_id, f"class id {class_id}"), (spoken, f"class name {name!r}")):
+        for key, text in ((class_id, f"class id {class_id}"), (spoken(name), f"class name {name!r}")):
             if key in lines:
                 raise UserError(f"{where}: {text} is already on line {lines[key]}; each may appear once")
             lines[key] = rows.line_num
@@ -113,6 +116,11 @@ def read_labels(path: str | Path) -> LabelSet:
         raise UserError(f"{path}: no classes; expected rows of the form id,name")
     ids = tuple(sorted(found))
     return LabelSet(tuple(found[i] for i in ids), ids, str(path))
+
+
+def spoken(name: str) -> str:
+    """A class name as CLIP reads it: case, underscores and runs of blanks make no difference."""
+    return " ".join(name.replace("_", " ").lower().split())
 
 
 def _label_row(fields: list[str], where: str) -> tuple[int, str]:
@@ -174,11 +182,19 @@ def read_list(path: str | Path, labels: LabelSet) -> list[Entry]:
     return entries
 
 
-def select_shots(entries: Sequence[Entry], shots: int, seed: int) -> list[Entry]:
+def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False) -> list[Entry]:
     """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the order.
 
+    With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
+
+    Args:
+      entries: the videos to draw from, each file once.
+      shots: how many a class.
+      seed: which ones.
+      all_of_fewer: take every video of a class that has fewer than `shots`, instead of failing.
+
     Raises:
-      UserError: if `shots` is below 1 or a class has fewer videos.
+      UserError: if `shots` is below 1, or a class has fewer videos and `all_of_fewer` is off.
     """
     if shots < 1:
         raise UserError(f"shots={shots}: expected at least 1 video a class")
@@ -187,7 +203,7 @@ def select_shots(entries: Sequence[Entry], shots: int, seed: int) -> list[Entry]
         classes[entry.label].append(entry)
     chosen = set()
     for label, members in sorted(classes.items()):
-        if len(members) < shots:
+        if len(members) < shots and not all_of_fewer:
             raise UserError(f"class index {label} has {len(members)} videos, fewer than shots={shots}")
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
