@@ -112,10 +112,8 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
         if label is None:
             raise UserError(f"{where}: class {folder!r} is not in classInd.txt beside it; are they of one download?")
         if class_id is not None and ids.get(int(class_id)) != names[label]:
-            named = ids.get(int(class_id), "no class")
-            raise UserError(
-                f"{where}: id {class_id} is {named} in classInd.txt, but the folder is {folder!r}; mend one"
-            )
+            named = repr(ids.get(int(class_id), "no class"))
+            raise UserError(f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r}; mend one")
         collected.add(f"{folder}/{file}", label, line, where)
     return collected.entries(path)
 
@@ -174,7 +172,7 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
         label = places.get(_ssv2_key(template))
         if label is None:
             raise UserError(
-                f"{where}: template {template!r} of video {video} is not in {labels}; are they of one release?"
+                f"{where}: video {video} has template {template!r}, not in {labels}; is it of this release?"
             )
         collected.add(f"{video}.webm", label, 0, where)
     return collected.entries(path)
