@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry, VideoList
+from vtd_jax.video.catalog import Entry, VideoList, spoken
 
 _KINDS = ("mp4", "avi", "webm", "mkv", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "gif", "ogv", "3gp")
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
@@ -147,12 +147,11 @@ def class_folders(video_dir: Path) -> VideoList:
     names = sorted({file.split("/", 1)[0] for file in files})
     if not names:
         raise UserError(f"{video_dir}: no folder in it holds a video; expected {video_dir}/CLASS/video.mp4")
-    spoken: dict[str, str] = {}
+    first: dict[str, str] = {}
     for name in names:
-        key = " ".join(name.replace("_", " ").lower().split())
-        if key in spoken:
-            raise UserError(f"{video_dir}: folders {spoken[key]!r} and {name!r} name the same class; merge them")
-        spoken[key] = name
+        other = first.setdefault(spoken(name), name)
+        if other != name:
+            raise UserError(f"{video_dir}: folders {other!r} and {name!r} name the same class; merge them")
     place = {name: index for index, name in enumerate(names)}
     entries = sorted((Entry(file, place[file.split("/", 1)[0]], 0) for file in files), key=lambda e: (e.label, e.file))
     return VideoList(Path(video_dir).resolve().name, tuple(entries), tuple(names), "given", str(video_dir))
