@@ -19,7 +19,7 @@ from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import prepare_workdir, train
 from vtd_jax.video.build import build_records
-from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.scene_set import LISTS, SceneSet
 
 
@@ -57,14 +57,11 @@ def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) 
 
 
 def build_all(folder: Path) -> None:
-    """Records of the three lists of one rendered data set."""
-    for name, labels in LISTS.items():
-        files = {"list_file": folder / f"{name}.txt", "labels_file": folder / f"{labels}_labels.csv"}
-        config = VideoFolderConfig(
-            name=name, video_dir=str(folder / "videos"), **{field: str(path) for field, path in files.items()}
-        )
-        with contextlib.redirect_stderr(io.StringIO()):
-            build_records(config, folder / "records")
+    """Records of one rendered data set, with its three lists."""
+    lists = [(str(folder / f"{name}.txt"), str(folder / f"{labels}_labels.csv")) for name, labels in LISTS.items()]
+    config = BuildConfig(name="scenes", lists=tuple(lists), video_dir=str(folder / "videos"))
+    with contextlib.redirect_stderr(io.StringIO()):
+        build_records(config, folder / "records")
 
 
 def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[str, float], float]:

@@ -15,7 +15,7 @@ from helpers import random_state
 from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.video.build import build_records
-from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.build_config import BuildConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = CLIPConfig(32, 32, 1, 64, 16, 64, text_layers=1)
@@ -39,13 +39,12 @@ def build(folder: Path) -> Path:
         for number in range(count):
             _write_clip(videos / f"{number}.mp4", COLOURS[classes[number % len(classes)]], number)
         lines = (f"{number}.mp4 {number % len(classes)}\n" for number in range(count))
-        (videos / "list.txt").write_text("".join(lines))
+        (videos / f"{name}.txt").write_text("".join(lines))
         labels = "".join(f"{place},{label}\n" for place, label in enumerate(classes))
         (videos / "labels.csv").write_text("id,name\n" + labels)
-        config = VideoFolderConfig(
+        config = BuildConfig(
             name=name,
-            list_file=str(videos / "list.txt"),
-            labels_file=str(videos / "labels.csv"),
+            lists=((str(videos / f"{name}.txt"), str(videos / "labels.csv")),),
             video_dir=str(videos),
             short_side=40,
             workers=1,

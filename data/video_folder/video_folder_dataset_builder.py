@@ -1,10 +1,9 @@
 """Makes `video_folder` known to TFDS; what it does is in `vtd_jax.video.build`."""
 
-from vtd_jax.video.build import VideoRecordsBuilder
-from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.build import VideoRecordsBuilder, benchmark_configs
 
 
 class Builder(VideoRecordsBuilder):
-    """Records of a list of videos; see README.md beside this file."""
+    """Records of anyone's videos; see README.md beside this file."""
 
-    BUILDER_CONFIGS = [VideoFolderConfig(name="manual", description="list.txt, labels.csv, videos in --manual_dir")]  # noqa: RUF012
+    BUILDER_CONFIGS = benchmark_configs("video_folder")

@@ -6,7 +6,7 @@ import pytest
 
 from video_files import make_video, write_catalog
 from vtd_jax.video.build import build_records
-from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.build_config import BuildConfig
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,8 @@ def good_lines() -> list[str]:
 def built(clips, good_lines, tmp_path_factory) -> Path:
     """A data folder with the good videos in both storages, named `jpeg` and `video`."""
     data_dir = tmp_path_factory.mktemp("records")
-    listed, labels = write_catalog(tmp_path_factory.mktemp("lists"), good_lines)
     for storage in ("jpeg", "video"):
-        config = VideoFolderConfig(
-            name=storage, list_file=str(listed), labels_file=str(labels), video_dir=str(clips), storage=storage
-        )
-        build_records(config, data_dir)
+        pair = write_catalog(tmp_path_factory.mktemp("lists"), good_lines, stem=storage)
+        lists = (tuple(map(str, pair)),)
+        build_records(BuildConfig(name=storage, lists=lists, video_dir=str(clips), storage=storage), data_dir)
     return data_dir

@@ -15,7 +15,8 @@ from video_files import damage_shard, frame_number, make_video
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError, decode_frames
-from vtd_jax.video.records import encode_video, open_records, record_names
+from vtd_jax.video.encode import encode_video
+from vtd_jax.video.records import open_records, record_names
 
 FILES = {"one.mp4": (0, 40), "two.avi": (1, 50), "three.webm": (0, 45), "a b.mp4": (1, 5), "wide.mp4": (1, 20)}
 
@@ -109,7 +110,7 @@ def test_missing_folder_strange_folder_and_unknown_name(built, tmp_path):
         open_records(tmp_path / "none", "x")
     with pytest.raises(UserError, match="no records in this folder"):
         open_records(tmp_path, "x")
-    with pytest.raises(UserError, match="no records named 'x'; it holds jpeg, video"):
+    with pytest.raises(UserError, match="no list named 'x'; it holds jpeg, video"):
         open_records(built, "x")
     assert record_names(built) == ["jpeg", "video"]
 

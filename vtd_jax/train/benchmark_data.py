@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.video.build import build_records
-from vtd_jax.video.inputs import VideoFolderConfig
+from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.scenes import class_names, render_clip, write_mp4
 
@@ -25,15 +25,12 @@ def rendered_records(folder: Path) -> dict[str, Records]:
             write_mp4(videos / f"{i}.mp4", frames[:, :HEIGHT], FPS)
         else:
             shutil.copy(videos / f"{i % DIFFERENT}.mp4", videos / f"{i}.mp4")
-    (folder / "list.txt").write_text("".join(f"{i}.mp4 {i % DIFFERENT}\n" for i in range(CLIPS)))
-    (folder / "labels.csv").write_text("id,name\n0,one\n1,two\n")
+    lists = {}
     for storage in ("jpeg", "video"):
-        config = VideoFolderConfig(
-            name=storage,
-            list_file=str(folder / "list.txt"),
-            labels_file=str(folder / "labels.csv"),
-            video_dir=str(videos),
-            storage=storage,
-        )
+        listed, labels = folder / f"{storage}.txt", folder / "labels.csv"
+        listed.write_text("".join(f"{i}.mp4 {i % DIFFERENT}\n" for i in range(CLIPS)))
+        labels.write_text("id,name\n0,one\n1,two\n")
+        lists[storage] = ((str(listed), str(labels)),)
+        config = BuildConfig(name=storage, lists=lists[storage], video_dir=str(videos), storage=storage)
         build_records(config, folder / "records")
-    return {storage: open_records(folder / "records", storage) for storage in ("jpeg", "video")}
+    return {storage: open_records(folder / "records", storage) for storage in lists}

@@ -71,6 +71,23 @@ class VideoList:
         return f"{self.source}:{entry.line}" if entry.line else self.source
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with an entry of a list or with its video.
+
+    Attributes:
+      kind: "malformed", "missing", "unreadable", "no frames", "duplicate" or "mislabelled".
+      where: the list, and the line where there is one, as `file:line`.
+      file: the video as listed, or the line that cannot be read.
+      reason: one line.
+    """
+
+    kind: str
+    where: str
+    file: str
+    reason: str
+
+
 def read_text(path: str | Path, what: str) -> str:
     """Reads a UTF-8 text file (a byte-order mark is dropped); `what` names it in the message of a failure."""
     path = Path(path)
@@ -141,12 +158,13 @@ def _class_id(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def read_list(path: str | Path, labels: LabelSet) -> list[Entry]:
+def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None = None) -> list[Entry]:
     """Reads a list of videos.
 
     Args:
       path: text file of `file class_id` lines.
       labels: the classes that the ids refer to.
+      problems: gets what is wrong with single lines, which are then left out; None raises at the first.
 
     Returns:
       Entries in the order of the file.
@@ -160,26 +178,46 @@ def read_list(path: str | Path, labels: LabelSet) -> list[Entry]:
     for line, text in enumerate(read_text(path, "list of videos").split("\n"), start=1):
         if not text.strip():
             continue
-        where = f"{path}:{line}"
-        parts = text.strip().rsplit(None, 1)
-        class_id = _class_id(parts[-1])
-        if len(parts) != 2 or class_id is None:
-            raise UserError(f"{where}: expected 'file class_id', found {text.strip()!r}")
-        file = parts[0].rstrip()
         try:
-            label = labels.index(class_id)
-        except KeyError:
-            raise UserError(
-                f"{where}: class id {class_id} of {file!r} is not in {labels.path or 'the label file'}, which has "
-                f"{len(labels.ids)} ids from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this list?"
-            ) from None
-        if file in seen:
-            raise UserError(f"{where}: {file!r} is already on line {seen[file]}; list each video once")
-        seen[file] = line
-        entries.append(Entry(file, label, line))
-    if not entries:
+            entry = _list_line(text.strip(), line, labels)
+            if entry.file in seen:
+                first = seen[entry.file]
+                raise _BadLine(
+                    "duplicate", entry.file, f"{entry.file!r} is already on line {first}; list each video once"
+                )
+        except _BadLine as bad:
+            kind, file, reason = bad.args
+            if problems is None:
+                raise UserError(f"{path}:{line}: {reason}") from None
+            problems.append(Problem(kind, f"{path}:{line}", file, reason))
+            continue
+        seen[entry.file] = line
+        entries.append(entry)
+    if not entries and not problems:
         raise UserError(f"{path}: the list is empty; expected lines of the form 'file class_id'")
     return entries
+
+
+class _BadLine(Exception):
+    """Kind, file and reason of a line that cannot be used."""
+
+
+def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
+    """Reads one `file class_id` line."""
+    parts = text.rsplit(None, 1)
+    class_id = _class_id(parts[-1])
+    if len(parts) != 2 or class_id is None:
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r}")
+    file = parts[0].rstrip()
+    try:
+        return Entry(file, labels.index(class_id), line)
+    except KeyError:
+        raise _BadLine(
+            "mislabelled",
+            file,
+            f"class id {class_id} of {file!r} is not in {labels.path or 'the label file'}, which has "
+            f"{len(labels.ids)} ids from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this list?",
+        ) from None
 
 
 def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False) -> list[Entry]:

@@ -1,135 +1,185 @@
-"""What a build of records starts from: its settings, and the list, labels and videos they name."""
+"""What a build of records works on: the lists that its settings name, and the videos that those list."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode, records
-from vtd_jax.video.augment import short_side_size
-from vtd_jax.video.catalog import Entry, LabelSet, file_key, read_labels, read_list
+from vtd_jax.video import decode, encode
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.catalog import Problem, VideoList, file_key, spoken
+from vtd_jax.video.gather import gather_lists
+from vtd_jax.video.locate import VideoIndex
 
-# a shard is held in memory while it is written
-SHARD_BYTES = 256 * 2**20
-# bytes a pixel of a q90 JPEG, on the high side (measured: 0.2 on noisy clips)
-JPEG_BYTES_PER_PIXEL = 0.25
-
-
-@dataclass
-class VideoFolderConfig(tfds.core.BuilderConfig):
-    """What to build: one list of videos.
-
-    Attributes:
-      list_file, labels_file, video_dir: inputs; empty means `list.txt`, `labels.csv` and the folder itself of TFDS's
-        `--manual_dir`.
-      storage: "jpeg" or "video".
-      short_side: largest short side of stored JPEGs, in pixels.
-      max_frames: most JPEGs a video, 0 for all.
-      on_error: "fail" at the first bad video, or "skip" it and say so.
-      workers: videos decoded at a time; 0 means one a core.
-      seed: fixes the order of the records.
-    """
-
-    list_file: str = ""
-    labels_file: str = ""
-    video_dir: str = ""
-    storage: str = "jpeg"
-    short_side: int = 256
-    max_frames: int = 0
-    on_error: str = "fail"
-    workers: int = 0
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises UserError for a setting out of range."""
-        if self.storage not in records.STORAGES:
-            raise UserError(f"storage={self.storage!r}: expected one of {', '.join(records.STORAGES)}")
-        if self.on_error not in ("fail", "skip"):
-            raise UserError(f"on_error={self.on_error!r}: expected fail or skip")
-        if self.max_frames and self.storage == "video":
-            raise UserError(f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames")
-        for name, low in (("short_side", 1), ("max_frames", 0), ("workers", 0), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name}={getattr(self, name)}: expected {low} or more")
-        if not self.name or self.name.startswith(".") or {"/", "\\"} & set(self.name):
-            raise UserError(f"name={self.name!r}: expected a folder name, without slashes or a leading dot")
+# videos whose first frames tell how large JPEGs will be, and how many of those frames
+SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A video that cannot be used: where it is listed and what is wrong."""
+class Video:
+    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and age of the file, and
+    where it is listed first."""
 
     file: str
-    line: int
-    reason: str
+    label: int
+    size: int
+    modified: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A list whose files were looked for: the video of every entry, None where it is missing."""
+
+    list: VideoList
+    files: tuple[str | None, ...]
 
 
 class Inputs:
-    """The list, the labels and the videos of one config, read and checked."""
+    """The lists of a config and the videos that they name, each once, in the order of the records.
 
-    def __init__(self, config: VideoFolderConfig, manual_dir: Path | None = None):
-        base = manual_dir or Path()
+    Attributes:
+      config, source, video_dir: where everything comes from.
+      placed: the lists, with the file of every entry.
+      videos: in record order: by a hash of the file's name, so that neither lists nor folders decide it.
+      class_names: of all lists, in order of their appearance.
+      problems: malformed, missing, doubled and contradictory entries, list by list.
+    """
+
+    def __init__(self, config: BuildConfig, manual_dir: Path | None = None):
+        config.check()
         self.config = config
-        self.list_file = Path(config.list_file or base / "list.txt")
-        self.labels_file = Path(config.labels_file or base / "labels.csv")
-        self.video_dir = Path(config.video_dir or base)
-        self.labels: LabelSet = read_labels(self.labels_file)
-        self.entries: list[Entry] = read_list(self.list_file, self.labels)
+        self.source = Path(config.source or manual_dir or "")
+        self.video_dir = Path(config.video_dir or self.source)
         if not self.video_dir.is_dir():
-            raise UserError(f"{self.video_dir}: there is no such folder of videos; check video_dir")
-        self.sizes = [_size(self.path(entry)) for entry in self.entries]
+            raise UserError(f"{self.video_dir}: there is no such folder of videos; check video_dir and source")
+        self.problems: list[Problem] = []
+        self.class_names: list[str] = []
+        self._labels: dict[str, int] = {}
+        found: dict[str, Video] = {}
+        index = VideoIndex(self.video_dir)
+        self.placed = [self._place(listed, index, found) for listed in gather_lists(config, self.source, self.problems)]
+        self.videos = sorted(found.values(), key=lambda video: (self.key(video), video.file))
 
-    def path(self, entry: Entry) -> Path:
-        return self.video_dir / entry.file
+    def key(self, video: Video) -> bytes:
+        """What orders the records: a hash of the file's name and the seed."""
+        return file_key(video.file.rpartition("/")[2], self.config.seed)
 
-    def metadata(self) -> dict:
-        """What the records say about their making; `fingerprint` changes whenever other records would result."""
-        config = self.config
-        meta = {"format": 1, "storage": config.storage, "list": self.list_file.name, "entries": len(self.entries)}
-        meta["list_sha256"] = hashlib.sha256(self.list_file.read_bytes()).hexdigest()
-        meta["labels_sha256"] = hashlib.sha256(self.labels_file.read_bytes()).hexdigest()
-        if config.storage == "jpeg":
-            meta |= {"short_side": config.short_side, "max_frames": config.max_frames}
-            meta["quality"] = records.JPEG_QUALITY
-        meta |= {"on_error": config.on_error, "seed": config.seed}
-        whole = json.dumps([meta, [[e.file, size] for e, size in zip(self.entries, self.sizes)]])
-        return meta | {"fingerprint": hashlib.sha256(whole.encode()).hexdigest()}
+    def path(self, video: Video) -> Path:
+        """The file of a video."""
+        return self.video_dir / video.file
 
-    def estimate(self) -> list[float]:
-        """Bytes that each video will take in the records: exact for `video`, for `jpeg` from up to 16 headers."""
-        if self.config.storage == "video":
-            return [float(size) for size in self.sizes]
-        step = -(-len(self.entries) // 16)
-        sampled = [self._jpeg_bytes(entry) for entry in self.entries[::step]]
-        known = [(large, size) for large, size in zip(sampled, self.sizes[::step]) if large]
+    def _place(self, listed: VideoList, index: VideoIndex, found: dict[str, Video]) -> Placed:
+        """Finds the file of every entry; new videos are added to `found`."""
+        labels, files = [self._label(name) for name in listed.class_names], []
+        mine: dict[str, str] = {}
+        for entry in listed.entries:
+            where, file, label = listed.where(entry), index.find(entry.file), labels[entry.label]
+            if file is None:
+                told = f"{self.video_dir / entry.file}: there is no such video file"
+                self.problems.append(Problem("missing", where, entry.file, told))
+            elif file in mine:
+                self.problems.append(Problem("duplicate", where, entry.file, f"the same file as {mine[file]}"))
+                file = None
+            else:
+                mine[file] = where
+                self._add(found, file, label, where)
+            files.append(file)
+        return Placed(listed, tuple(files))
+
+    def _add(self, found: dict[str, Video], file: str, label: int, where: str) -> None:
+        """Adds a video, or checks that it has the class that it had before."""
+        if file not in found:
+            stat = (self.video_dir / file).stat()
+            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, where)
+        elif found[file].label != label:
+            first = found[file]
+            told = f"class {self.class_names[label]!r} here, {self.class_names[first.label]!r} in {first.where}"
+            self.problems.append(Problem("mislabelled", where, file, told))
+
+    def _label(self, name: str) -> int:
+        """The number of a class name among those of all lists."""
+        key = spoken(name)
+        if key not in self._labels:
+            self._labels[key] = len(self.class_names)
+            self.class_names.append(name)
+        return self._labels[key]
+
+    def check(self) -> None:
+        """Raises UserError for problems that this build may not pass over, telling the first and their number."""
+        fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
+        if fatal:
+            first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
+            what = "see them all with --check_only"
+            if first.kind == "missing":
+                what += ", or leave missing videos out with --on_error=skip"
+            raise UserError(f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}")
+        if not self.videos:
+            raise UserError(f"{self.video_dir}: none of the listed videos is there; is it the right folder?")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever other records would result."""
+        whole = [self.config.stored(), self.config.on_error, [[v.file, v.size] for v in self.videos]]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+    def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
+        """Videos spread evenly over the records."""
+        step = max(1, -(-len(self.videos) // count))
+        return self.videos[::step]
+
+    def estimate(self, storage: str | None = None, max_frames: int | None = None) -> list[float]:
+        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames of a few videos."""
+        storage = storage or self.config.storage
+        if storage == "video":
+            return [float(video.size) for video in self.videos]
+        most = self.config.max_frames if max_frames is None else max_frames
+        known = [(large, video.size) for video in self.sampled() if (large := self._jpeg_bytes(video, most))]
         ratio = sum(large for large, _ in known) / sum(size for _, size in known) if known else 1.0
-        return [ratio * size for size in self.sizes]
+        return [ratio * video.size for video in self.videos]
 
-    def _jpeg_bytes(self, entry: Entry) -> float:
+    def _jpeg_bytes(self, video: Video, max_frames: int) -> float:
+        """Frames by the header, times the JPEG of one; 0 for a bad file."""
+        path = self.path(video)
         try:
-            frames, height, width = decode.header(self.path(entry))
+            frames = decode.header(path)[0]
+            image = decode.decode_frames(path, [max(0, min(frames, SAMPLED_FRAMES) - 1)])[0]
         except UserError:
             return 0.0
-        height, width = short_side_size(height, width, min(height, width, self.config.short_side))
-        return min(frames, self.config.max_frames or frames) * height * width * JPEG_BYTES_PER_PIXEL
+        return float(min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side)))
 
-    def shards(self) -> list[list[Entry]]:
-        """Entries in the order of a hash of their names, cut into shards of about `SHARD_BYTES`."""
-        order = sorted(range(len(self.entries)), key=lambda i: file_key(self.entries[i].file, self.config.seed))
-        sizes = self.estimate()
-        count = min(len(order), max(1, -(-int(sum(sizes)) // SHARD_BYTES)))
-        reached = np.cumsum([sizes[i] for i in order])
-        limits = reached[-1] * np.arange(1, count) / count
-        cuts = [0, *np.searchsorted(reached, limits, side="right"), len(order)]
-        parts = [[self.entries[i] for i in order[a:b]] for a, b in pairwise(cuts)]
+    def shards(self) -> list[list[Video]]:
+        """The videos cut into shards at equal steps of their hash: one video more or less changes one shard only."""
+        total = sum(self.estimate())
+        count = min(len(self.videos), max(1, round(total / (self.config.shard_mb * 2**20))))
+        numbers = [int.from_bytes(self.key(video)[:8]) * count >> 64 for video in self.videos]
+        cuts = np.searchsorted(numbers, np.arange(count + 1)).tolist()
+        parts = [self.videos[a:b] for a, b in pairwise(cuts)]
         return [part for part in parts if part]
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file; 0 if it is missing."""
-    return path.stat().st_size if path.is_file() else 0
+@dataclass(frozen=True)
+class Summary:
+    """What a build is about to do, for one line to the user."""
+
+    videos: int
+    bytes: int
+    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """One line on the videos, one on every origin of lists."""
+        yield f"{self.videos} videos, {self.bytes / 1e9:.2f} GB"
+        for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
+            names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
+            yield f"{origin} lists: {', '.join(names)}"
+
+
+def summary(inputs: Inputs) -> Summary:
+    """Counts of videos and lists."""
+    lists = {p.list.name: (len(p.list.entries), p.list.origin) for p in inputs.placed}
+    return Summary(len(inputs.videos), sum(video.size for video in inputs.videos), lists)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry, VideoList, read_labels, read_list, select_shots
+from vtd_jax.video.catalog import Entry, Problem, VideoList, read_labels, read_list, select_shots
 
 BASE_SHOTS, BASE_DRAWS = 16, (1, 2, 3)
 FEW_SHOTS = (2, 4, 8, 16)
@@ -104,13 +104,14 @@ def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> V
     return VideoList(name, entries, listed.class_names, "own split", source)
 
 
-def published_lists(dataset: str, root: Path) -> list[VideoList]:
+def published_lists(dataset: str, root: Path, problems: list[Problem] | None = None) -> list[VideoList]:
     """Reads every list of a data set that an interchange tree has.
 
     Args:
       dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600".
       root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels` in or beside it;
         case in the names of folders and files does not count.
+      problems: as for `catalog.read_list`.
 
     Returns:
       Lists named after their files, sorted by name; their source is the path.
@@ -132,15 +133,15 @@ def published_lists(dataset: str, root: Path) -> list[VideoList]:
             f"{root}: no lists of {dataset}; expected datasets_splits/{folder}/*.txt or "
             f"datasets_splits/{HALVES}/{folder}/*.txt in it"
         )
-    return [_published(path) for path in sorted(paths, key=lambda path: path.stem)]
+    return [_published(path, problems) for path in sorted(paths, key=lambda path: path.stem)]
 
 
-def _published(path: Path) -> VideoList:
+def _published(path: Path, problems: list[Problem] | None) -> VideoList:
     labels = labels_for(path)
     if labels is None:
         raise UserError(f"{path}: its label file labels/{_label_stem(path)}.csv is not in the tree; put it there")
     names = read_labels(labels)
-    return VideoList(path.stem, tuple(read_list(path, names)), names.names, "given", str(path))
+    return VideoList(path.stem, tuple(read_list(path, names, problems)), names.names, "given", str(path))
 
 
 def labels_for(list_path: Path) -> Path | None:

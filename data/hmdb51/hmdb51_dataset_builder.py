@@ -1,0 +1,9 @@
+"""Makes `hmdb51` known to TFDS; what it does is in `vtd_jax.video.build`."""
+
+from vtd_jax.video.build import VideoRecordsBuilder, benchmark_configs
+
+
+class Builder(VideoRecordsBuilder):
+    """Records of HMDB-51 from the official download; see README.md beside this file."""
+
+    BUILDER_CONFIGS = benchmark_configs("hmdb51")

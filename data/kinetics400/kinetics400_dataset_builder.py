@@ -1,0 +1,9 @@
+"""Makes `kinetics400` known to TFDS; what it does is in `vtd_jax.video.build`."""
+
+from vtd_jax.video.build import VideoRecordsBuilder, benchmark_configs
+
+
+class Builder(VideoRecordsBuilder):
+    """Records of Kinetics-400 from the official download; see README.md beside this file."""
+
+    BUILDER_CONFIGS = benchmark_configs("kinetics400")

@@ -1,0 +1,98 @@
+"""Which lists a build makes: the official ones, those that were given, and the protocol's rule where none was."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.catalog import Problem, VideoList, read_labels, read_list
+from vtd_jax.video.locate import class_folders
+from vtd_jax.video.official import official_lists
+from vtd_jax.video.protocols import labels_for, own_splits, published_lists
+
+# own splits are made a whole protocol at a time: halves of different origin could overlap
+PROTOCOL_LISTS = (("base_*", "fs_base_*", "novel_*"), ("train1_few_shot_*",))
+
+
+def given_list(list_file: str | Path, labels_file: str | Path = "", problems: list[Problem] | None = None) -> VideoList:
+    """Reads a list in the interchange format and its labels.
+
+    Args:
+      list_file: `file class_id` lines; the list's name is the file's stem.
+      labels_file: CSV of `id,name`; empty looks for it where published trees keep it.
+      problems: as for `read_list`.
+
+    Raises:
+      UserError: no such file, a malformed line, or no label file.
+    """
+    labels = labels_file or labels_for(Path(list_file))
+    if not labels:
+        raise UserError(f"{list_file}: no label file found for this list; name its id,name CSV with --labels")
+    names = read_labels(labels)
+    entries = read_list(list_file, names, problems)
+    return VideoList(Path(list_file).stem, tuple(entries), names.names, "given", str(list_file))
+
+
+def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | None = None) -> list[VideoList]:
+    """The lists of a config, each name once; what was given comes before what is official.
+
+    Args:
+      config: what to build.
+      source: folder of the official download, or of videos.
+      problems: gets what is wrong with single lines of given lists; None raises at the first.
+
+    Raises:
+      UserError: nothing to build from, two given lists of one name, or an `only` that matches nothing.
+    """
+    lists = _given(config, problems)
+    if config.dataset == "video_folder":
+        lists = lists or _folder(source, problems)
+    else:
+        lists += _official(config, source, {listed.name for listed in lists}, needed=not lists)
+    chosen = [listed for listed in lists if not config.only or any(fnmatch(listed.name, o) for o in config.only)]
+    for pattern in config.only:
+        if not any(fnmatch(listed.name, pattern) for listed in lists):
+            names = ", ".join(listed.name for listed in lists)
+            raise UserError(f"only={pattern}: no list has this name; there are {names}")
+    return chosen
+
+
+def _given(config: BuildConfig, problems: list[Problem] | None) -> list[VideoList]:
+    """Lists by path, and those of a published tree."""
+    lists = [given_list(*pair, problems) for pair in config.lists]
+    if config.splits:
+        lists += published_lists(config.dataset, Path(config.splits), problems)
+    first: dict[str, VideoList] = {}
+    for listed in lists:
+        if listed.name in first:
+            raise UserError(
+                f"{listed.source}: a list named {listed.name} was read from {first[listed.name].source} already; "
+                "rename one of the files"
+            )
+        first[listed.name] = listed
+    return lists
+
+
+def _folder(source: Path, problems: list[Problem] | None) -> list[VideoList]:
+    """What a plain folder of videos holds: list.txt with labels.csv, or class sub-folders."""
+    if not source.is_dir():
+        raise UserError(f"{source}: there is no such folder; check source")
+    if (source / "list.txt").is_file() and (source / "labels.csv").is_file():
+        return [given_list(source / "list.txt", source / "labels.csv", problems)]
+    return [class_folders(source)]
+
+
+def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) -> list[VideoList]:
+    """The official lists, and own splits of the protocols of which no list was given."""
+    try:
+        official = official_lists(config.dataset, source)
+    except UserError:
+        if needed:
+            raise
+        return []
+    own = own_splits(config.dataset, official, config.seed)
+    for patterns in PROTOCOL_LISTS:
+        covered = lambda name, patterns=patterns: any(fnmatch(name, pattern) for pattern in patterns)  # noqa: E731
+        if any(covered(name) for name in given):
+            own = [listed for listed in own if not covered(listed.name)]
+    return [listed for listed in (*official, *own) if listed.name not in given]

@@ -1,0 +1,210 @@
+"""Shards of records, written side by side and one by one whole: what a build can go on from after any interruption.
+
+A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it is finished the
+shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it was made from. A shard whose report
+fits what is to be in it is never made again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core import example_serializer
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.video import encode
+from vtd_jax.video.catalog import Entry
+from vtd_jax.video.inputs import Inputs, Video
+from vtd_jax.video.workers import ordered_map
+
+# random access to single records, no compression: JPEGs and videos are compressed already
+WRITER_OPTIONS = "group_size:1,uncompressed"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """A finished shard: what it was made from, its file's size, and its videos in order.
+
+    Attributes:
+      key: of what was to be in it.
+      files: path and bytes of every video that has a record.
+      skipped: file, place and reason of every video that has none.
+      frames: decoded frames, of all files.
+      bytes: size of the shard.
+    """
+
+    key: str
+    files: list[tuple[str, int]]
+    skipped: list[dict[str, str]]
+    frames: int
+    bytes: int
+
+
+class Staging:
+    """The staging folder of one build; `prepare` lays out the work, `write` does one shard of it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def prepare(self, inputs: Inputs) -> int:
+        """Lays out what is to be done; finished shards of the same content stay. Returns the number of shards."""
+        config, shards = inputs.config, inputs.shards()
+        settings = {
+            "video_dir": str(inputs.video_dir.resolve()),
+            "class_names": inputs.class_names,
+            "on_error": config.on_error,
+            "stored": config.stored(),
+        }
+        write_text(self.folder / SETTINGS, json.dumps(settings))
+        for path in self.folder.iterdir():
+            if path.name.split(".")[0].isdigit() and int(path.name.split(".")[0]) >= len(shards):
+                path.unlink()
+        for index, shard in enumerate(shards):
+            todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
+            if (done := self.report(index)) and done.key != todo["key"]:
+                self._path(index, "done.json").unlink()
+            write_text(self._path(index, "todo.json"), json.dumps(todo))
+        return len(shards)
+
+    def report(self, index: int) -> ShardReport | None:
+        """The report of a finished shard; None where it is not finished."""
+        try:
+            fields = json.loads(self._path(index, "done.json").read_text())
+            report = ShardReport(**fields | {"files": [(file, size) for file, size in fields["files"]]})
+        except (OSError, ValueError, KeyError):
+            return None
+        shard = self.shard(index)
+        return report if shard.is_file() and shard.stat().st_size == report.bytes else None
+
+    def shard(self, index: int) -> Path:
+        """The file of a shard."""
+        return self._path(index, "array_record")
+
+    def todo(self, index: int) -> list[Video]:
+        """The videos that are to be in a shard."""
+        return [Video(**fields) for fields in self._read(self._path(index, "todo.json"))["videos"]]
+
+    def write(self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None) -> ShardReport:
+        """Makes one shard, unless it is finished.
+
+        Args:
+          index: of the shard.
+          threads: videos decoded at a time.
+          tell: gets `(videos done, bad videos)` after every video, and the line of a skipped one in third place.
+
+        Raises:
+          UserError: a bad video where the policy is to fail.
+        """
+        if done := self.report(index):
+            return done
+        settings, videos = self._read(self.folder / SETTINGS), self.todo(index)
+        features = encode.features(settings["stored"]["storage"])
+        features["label"].names = settings["class_names"]
+        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        files, skipped, frames = [], [], 0
+        part = self.folder / f".{index:05d}.{os.getpid()}.part"
+        writer = ArrayRecordWriter(str(part), WRITER_OPTIONS)
+        try:
+            for outcome in ordered_map(self._encoder(index, settings), videos, threads):
+                video, example = outcome.item, outcome.result
+                if outcome.error is None:
+                    writer.write(serializer.serialize_example(features.encode_example(example)))
+                    files.append((video.file, example["bytes"]))
+                    frames += example["source_frames"]
+                    tell((1, 0, ""))
+                elif settings["on_error"] == "skip":
+                    skipped.append({"file": video.file, "where": video.where, "reason": str(outcome.error)})
+                    tell((1, 1, f"{video.where}: {outcome.error}"))
+                else:
+                    raise UserError(
+                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out with --on_error=skip"
+                    )
+            writer.close()
+            return self._finish(index, part, files, skipped, frames)
+        finally:
+            if writer.is_open():
+                writer.close()
+            part.unlink(missing_ok=True)
+            self._path(index, "current").unlink(missing_ok=True)
+
+    def _encoder(self, index: int, settings: dict) -> Callable[[Video], dict]:
+        """Makes a record of a video, and notes which one it is at for the case that the process dies of it."""
+        stored, folder = settings["stored"], Path(settings["video_dir"])
+        current = self._path(index, "current")
+
+        def run(video: Video) -> dict:
+            current.write_text(video.file)
+            return encode.encode_video(
+                Entry(video.file, video.label, 0),
+                folder / video.file,
+                stored["storage"],
+                stored.get("short_side", 0),
+                stored.get("max_frames") or None,
+            )
+
+        return run
+
+    def _finish(self, index: int, part: Path, files: list, skipped: list, frames: int) -> ShardReport:
+        """Puts a written shard in its place; the report comes last."""
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        key = self._read(self._path(index, "todo.json"))["key"]
+        report = ShardReport(key, files, skipped, frames, part.stat().st_size)
+        os.replace(part, self.shard(index))
+        write_text(self._path(index, "done.json"), json.dumps(asdict(report)))
+        return report
+
+    def interrupted(self, index: int) -> str:
+        """The video that a shard's process was at when it died."""
+        try:
+            return self._path(index, "current").read_text()
+        except OSError:
+            return "its first video"
+
+    def finished(self, count: int) -> list[int]:
+        """Indices of the finished shards."""
+        return [index for index in range(count) if self.report(index)]
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self.folder / f"{index:05d}.{kind}"
+
+    def _read(self, path: Path) -> dict:
+        return json.loads(path.read_text())
+
+
+def _key(settings: dict, videos: Sequence[Video]) -> str:
+    """What a shard is made from, as a hash: settings, and files with class, size and age."""
+    used = [settings["stored"], settings["class_names"], settings["on_error"]]
+    whole = [used, [[v.file, v.label, v.size, v.modified] for v in videos]]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+@contextmanager
+def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
+    """Opens a staging folder for this process alone; it is kept unless the block removes it or finished nothing.
+
+    Raises:
+      UserError: another process builds there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: another build of {told} is running; wait for it, or stop it") from None
+        for leftover in folder.glob(".*.part"):
+            leftover.unlink()
+        try:
+            yield Staging(folder)
+        finally:
+            if not any(folder.glob("*.done.json")):
+                shutil.rmtree(folder, ignore_errors=True)

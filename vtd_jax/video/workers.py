@@ -1,0 +1,143 @@
+"""Work on many items in processes of their own: one that crashes or is killed costs its item, not the whole."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from vtd_jax.errors import UserError
+
+# a message of a worker about its work, as opposed to its end
+TOLD, DONE, FAILED = "told", "done", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: its result, or the mistake that ended it, or that its process died."""
+
+    item: Any
+    result: Any = None
+    error: UserError | None = None
+    exit_code: int | None = None
+
+
+def ordered_map(function: Callable, items: Sequence, threads: int, ahead: int = 2) -> Iterator[Outcome]:
+    """Runs `function` on threads and yields outcomes in order, never more than `threads * ahead` handed out.
+
+    Threads suffice where PyAV, OpenCV and simplejpeg do the work: they let go of the interpreter lock. A `UserError`
+    is an outcome, any other exception ends the iteration.
+    """
+    pending: list = []
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append((item, pool.submit(function, item)))
+                if len(pending) >= threads * ahead:
+                    yield _outcome(*pending.pop(0))
+            while pending:
+                yield _outcome(*pending.pop(0))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _outcome(item: Any, future: Any) -> Outcome:
+    try:
+        return Outcome(item, future.result())
+    except UserError as error:
+        return Outcome(item, error=error)
+
+
+def process_map(
+    function: Callable[[Any, Callable], Any],
+    items: Iterable,
+    workers: int,
+    told: Callable[[Any], None] = lambda message: None,
+    idle: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
+    """Runs `function(item, tell)` in spawned processes, one item each at a time; yields outcomes as they come.
+
+    Args:
+      function: importable by name; may call `tell(message)`, which reaches `told` here.
+      items: handed out in order.
+      workers: processes.
+      told: gets the messages.
+      idle: called about once a second.
+
+    A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code` set; a new one takes
+    its place. All processes end with this one, however it ends.
+    """
+    context, rest = multiprocessing.get_context("spawn"), iter(items)
+    busy: dict[Connection, tuple[Any, Any]] = {}
+    try:
+        for item in rest:
+            _give(context, function, busy, None, item)
+            if len(busy) == workers:
+                break
+        while busy:
+            for connection in wait(list(busy), timeout=1.0):
+                process, item = busy[connection]
+                try:
+                    kind, content = connection.recv()
+                except (EOFError, OSError):
+                    del busy[connection]
+                    process.join()
+                    yield Outcome(item, exit_code=process.exitcode)
+                    process = None
+                else:
+                    if kind == TOLD:
+                        told(content)
+                        continue
+                    del busy[connection]
+                    yield Outcome(item, content) if kind == DONE else Outcome(item, error=content)
+                following = next(rest, connection)
+                if following is not connection:
+                    _give(context, function, busy, process and (process, connection), following)
+                elif process:
+                    connection.close()
+            idle()
+    finally:
+        for process, _ in busy.values():
+            process.terminate()
+
+
+def _give(context: Any, function: Callable, busy: dict, idle_worker: Any, item: Any) -> None:
+    """Hands an item to an idle worker, or to a new one."""
+    if idle_worker is None:
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(function, theirs, os.getpid()), daemon=True)
+        process.start()
+        theirs.close()
+    else:
+        process, mine = idle_worker
+    busy[mine] = (process, item)
+    with suppress(OSError):  # a worker that is gone is noticed when it is read from
+        mine.send(item)
+
+
+def _work(function: Callable, connection: Connection, parent: int) -> None:
+    """A worker's life: items come, outcomes go, until the other end is closed."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    while True:
+        try:
+            item = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            connection.send((DONE, function(item, lambda message: connection.send((TOLD, message)))))
+        except UserError as error:
+            connection.send((FAILED, error))
+        except (BrokenPipeError, KeyboardInterrupt):
+            return
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, even if that was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
