@@ -1,23 +1,25 @@
 """Iterators: the same batches from threads and processes, exact resume, and no device touched."""
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grain
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
-from etils import epath
 
-from video_files import damage_shard
+from video_files import damage_shard, frame_number
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches
-from vtd_jax.video.records import open_records
+from vtd_jax.video.records import Records, open_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"frames": 4, "size": 16, "batch_size": 2, "seed": 3, "augment": Augment()}
@@ -89,16 +91,34 @@ def test_resume_in_the_middle_of_an_epoch_and_back(records):
     assert_same(collect(batches), expected[2:])
 
 
-def test_grain_checkpoints_save_and_restore_the_iterator(jpeg, tmp_path):
-    handler = grain.checkpoint.CheckpointHandler()
+@pytest.mark.parametrize(("saved", "restored"), [(0, 2), (1, 0), (2, 1)])
+def test_orbax_saves_and_restores_beside_other_items_with_any_workers(jpeg, tmp_path, saved, restored):
     expected = collect(train_batches(jpeg, **SETTINGS, num_epochs=2))
-    batches = train_batches(jpeg, **SETTINGS, num_epochs=2)
-    for _ in range(3):
-        next(batches)
-    handler.save(epath.Path(tmp_path), batches)
-    batches.close()
-    fresh = handler.restore(epath.Path(tmp_path), train_batches(jpeg, **SETTINGS, num_epochs=2))
-    assert_same(collect(fresh), expected[3:])
+    batches = train_batches(jpeg, **SETTINGS, num_epochs=2, workers=saved)
+    weights = {"prompts": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    with ocp.CheckpointManager(tmp_path) as manager:
+        for step in range(1, 5):  # three batches an epoch: the last save is in the middle of the second
+            next(batches)
+            items = {"weights": ocp.args.StandardSave(weights), "data": grain.checkpoint.CheckpointSave(batches)}
+            manager.save(step, args=ocp.args.Composite(**items))
+        manager.wait_until_finished()
+        assert_same(collect(batches), expected[4:])  # saving disturbs nothing
+        for step in (4, 2):
+            fresh = train_batches(jpeg, **SETTINGS, num_epochs=2, workers=restored)
+            data, numbers = grain.checkpoint.CheckpointRestore(fresh), ocp.args.StandardRestore(weights)
+            found = manager.restore(step, args=ocp.args.Composite(data=data, weights=numbers))
+            assert np.array_equal(found["weights"]["prompts"], weights["prompts"])
+            assert_same(collect(found["data"]), expected[step:])
+
+
+def test_orbax_refuses_the_state_of_another_seed(jpeg, tmp_path):
+    with ocp.CheckpointManager(tmp_path) as manager:
+        save = grain.checkpoint.CheckpointSave(train_batches(jpeg, **SETTINGS))
+        manager.save(1, args=ocp.args.Composite(data=save))
+        manager.wait_until_finished()
+        other = grain.checkpoint.CheckpointRestore(train_batches(jpeg, **{**SETTINGS, "seed": 4}))
+        with pytest.raises(UserError, match=r"seed \(was 3, is 4\)"):
+            manager.restore(1, args=ocp.args.Composite(data=other))
 
 
 def test_more_epochs_or_hosts_go_on_from_a_state(jpeg):
@@ -152,6 +172,38 @@ def test_evaluation_views_and_hosts(jpeg):
     assert np.array_equal(half[1]["frames"], found[1]["frames"][:2])
 
 
+def test_a_state_of_another_kind_of_iterator_is_refused(jpeg):
+    with pytest.raises(UserError, match="expected batch and data, it has next_index"):
+        train_batches(jpeg, **SETTINGS).set_state({"next_index": 3})
+
+
+@pytest.mark.parametrize("frames", [1, 3, 50])
+def test_any_number_of_frames_of_a_clip_of_five(jpeg, frames):
+    index = next(i for i, example in enumerate(jpeg) if example.num_frames == 5)
+    for sample in ("segments", "centre"):
+        found = collect(train_batches(jpeg, **{**SETTINGS, "frames": frames}, num_epochs=1, sample=sample))
+        assert {batch["frames"].shape for batch in found} == {(2, frames, 16, 16, 3)}
+    (batch,) = collect(eval_batches(jpeg, frames=frames, size=16, batch_size=5, temporal_views=2))
+    seen = [frame_number(frame) for frame in batch["frames"][index, 0]]
+    expected = {1: [2], 3: [0, 2, 4], 50: [i // 10 for i in range(50)]}[frames]
+    assert seen == pytest.approx(expected, abs=0.6)
+
+
+def test_threads_run_ahead_but_not_far(jpeg, monkeypatch):
+    reads, read = [], Records.__getitem__
+    monkeypatch.setattr(Records, "__getitem__", lambda self, index: reads.append(index) or read(self, index))
+    most = min(4, os.cpu_count()) + 1
+    assert most <= 5  # what `train_batches` promises
+    with contextlib.closing(train_batches(jpeg, **{**SETTINGS, "batch_size": 1})) as batches:
+        for taken in (1, 2, 3):
+            next(batches)
+            end = time.monotonic() + 10
+            while len(reads) < taken + most and time.monotonic() < end:
+                time.sleep(0.05)
+            time.sleep(0.3)
+            assert len(reads) == taken + most
+
+
 def test_bad_settings_are_told_before_the_first_batch(jpeg):
     with pytest.raises(UserError, match="batch_size=0"):
         train_batches(jpeg, **{**SETTINGS, "batch_size": 0})
@@ -171,7 +223,7 @@ def test_a_damaged_record_is_one_line_from_any_worker(built, tmp_path, workers):
 NO_DEVICE = """
 import sys
 from vtd_jax.video.pipeline import eval_batches
-from vtd_jax.video.records import open_records
+from vtd_jax.video.records import Records, open_records
 for batch in eval_batches(open_records(sys.argv[1], "video"), frames=2, size=16, batch_size=2):
     assert batch["frames"].shape == (2, 2, 16, 16, 3)
 assert "tensorflow" not in sys.modules and "torch" not in sys.modules

@@ -7,6 +7,7 @@ random draws of a clip from (seed, epoch, record). Threads, worker processes, ho
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -83,14 +84,24 @@ class BatchSource:
     def __len__(self) -> int:
         return max(0, self.per_epoch * self.spec.epochs - self.start)
 
-    def __getitem__(self, position: int) -> Batch:
-        """This host's rows of batch `start + position`."""
+    def indices(self, position: int) -> list[int]:
+        """Positions in the records of this host's rows of batch `start + position`; fewer than rows where it is padded.
+
+        Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every record once, without
+        those of a dropped remainder.
+        """
         spec = self.spec
         epoch, batch = divmod(self.start + int(position), self.per_epoch)
         order = _epoch_order(len(self.records), spec.seed, epoch) if spec.shuffle else np.arange(len(self.records))
         rows = spec.batch_size // spec.host_count
         first = batch * spec.batch_size + spec.host_index * rows
-        indices = order[first : first + rows]
+        return order[first : first + rows].tolist()
+
+    def __getitem__(self, position: int) -> Batch:
+        """This host's rows of batch `start + position`."""
+        spec = self.spec
+        epoch = (self.start + int(position)) // self.per_epoch
+        rows = spec.batch_size // spec.host_count
         views = spec.temporal_views * spec.spatial_views
         out = {
             "frames": np.zeros((rows, views, spec.frames, spec.size, spec.size, 3), np.uint8),
@@ -98,7 +109,7 @@ class BatchSource:
             "weight": np.zeros(rows, np.float32),
             "index": np.full(rows, -1, np.int64),
         }
-        for row, index in enumerate(indices.tolist()):
+        for row, index in enumerate(self.indices(position)):
             example = self.records[index]
             if spec.kind == "train":
                 out["frames"][row, 0] = train_clip(example, spec, epoch, index)
@@ -116,8 +127,29 @@ def _epoch_order(videos: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     return np.random.default_rng([seed, epoch]).permutation(videos)
 
 
+class TrainClip(NamedTuple):
+    """One training clip and what was drawn for it.
+
+    Attributes:
+      frames: uint8 [T, R, R, 3].
+      indices: the T frames of the video that were sampled.
+      resized: height and width of the frames that the draw's box is in.
+      draw: the augmentation; None where there is none.
+    """
+
+    frames: UInt8[np.ndarray, "t r r 3"]
+    indices: Int64[np.ndarray, " t"]
+    resized: tuple[int, int]
+    draw: aug.Draw | None
+
+
 def train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> UInt8[np.ndarray, "t r r 3"]:
     """Samples, decodes and augments one training clip; (seed, epoch, index) fix every draw."""
+    return draw_train_clip(example, spec, epoch, index).frames
+
+
+def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> TrainClip:
+    """What `train_clip` does, with all that was drawn."""
     rng = np.random.default_rng([spec.seed, epoch, index])
     if spec.sample == "segments":
         wanted = sampling.train_indices(example.num_frames, spec.frames, rng)
@@ -125,10 +157,12 @@ def train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> UIn
         wanted = sampling.test_indices(example.num_frames, spec.frames)
     frames = example.frames(wanted)
     if not spec.augment.enabled:
-        return aug.spatial_views(frames, spec.size, 1)[0]
+        short = aug.short_side_size(*frames.shape[1:3], aug.crop_short_side(spec.size))
+        return TrainClip(aug.spatial_views(frames, spec.size, 1)[0], wanted, short, None)
     frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
-    draw = aug.draw_augment(spec.augment, *frames.shape[1:3], len(frames), rng)
-    return aug.apply_augment(frames, draw, spec.size)
+    height, width = frames.shape[1:3]
+    draw = aug.draw_augment(spec.augment, height, width, len(frames), rng)
+    return TrainClip(aug.apply_augment(frames, draw, spec.size), wanted, (height, width), draw)
 
 
 def eval_views(example: Example, spec: BatchSpec, index: int) -> UInt8[np.ndarray, "v t r r 3"]:

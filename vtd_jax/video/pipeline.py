@@ -2,9 +2,18 @@
 
 What is in a batch is decided in `batches.py` and depends on its number only, so the state of an iterator is the number
 of the next batch, whatever the number of workers.
+
+Worker processes import this package and the calling script, so a script that asks for workers must do its work below
+`if __name__ == "__main__":`. Batches come from them through /dev/shm. They touch no accelerator, end with their reader,
+and are started again where one dies.
 """
 
+import multiprocessing
 import os
+import re
+import signal
+import sys
+import threading
 from dataclasses import asdict
 
 import cv2
@@ -18,6 +27,15 @@ from vtd_jax.video.records import Records
 
 # "without end": as many epochs as nobody trains
 ENDLESS_EPOCHS = 1_000_000
+# deaths of worker processes that one iterator gets over; what is killed more often needs a person
+RESTARTS = 3
+# how grain tells that a worker is gone; it notices within a second
+_DIED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
+# what to do about the ways in which workers die
+_REMEDIES = {
+    signal.SIGKILL: "the machine was probably out of memory: lower data.workers or the batch size",
+    signal.SIGBUS: "/dev/shm is probably full: make it larger (docker run --shm-size=8g), or lower data.workers",
+}
 
 
 class BatchIterator(grain.DatasetIterator):
@@ -33,15 +51,49 @@ class BatchIterator(grain.DatasetIterator):
         if workers < 0:
             raise UserError(f"workers={workers}: expected 0 (threads) or a number of processes")
         self._records, self._spec, self._workers = records, spec, workers
-        self.batches_per_epoch = BatchSource(records, spec).per_epoch
+        self._source, self._deaths = BatchSource(records, spec), 0
+        self.batches_per_epoch = self._source.per_epoch
 
     def __next__(self) -> Batch:
-        """The next batch; StopIteration after the last epoch."""
-        if self._iterator is None:
-            self._iterator = iter(self._dataset())
-        batch = next(self._iterator)
+        """The next batch; StopIteration after the last epoch.
+
+        Raises:
+          UserError: a record cannot be read, or worker processes died more than `RESTARTS` times.
+        """
+        while True:
+            try:
+                if self._iterator is None:
+                    self._iterator = iter(self._dataset())
+                batch = next(self._iterator)
+                break
+            except RuntimeError as error:
+                died = _DIED.search(str(error))
+                if died is None:
+                    raise
+                code = int(died[1])
+            self._after_death(code)
         self._position += 1
         return batch
+
+    def _after_death(self, code: int) -> None:
+        """Tells that a worker died; the next batch starts new ones at the same place, unless that is of no use."""
+        self._stop()
+        self._deaths += 1
+        # a negative code is a signal; with another one the worker ended itself, and would again
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        rows = ", ".join(map(str, self._source.indices(self._position))) or "none"
+        # what a worker had just made may be lost with it, so it may have been further than the batch that is missed
+        told = f"a data worker died ({how}) at batch {self._position} (records {rows}) or soon after"
+        if code > 0:
+            raise UserError(
+                f"{told}: its own message is above; a script with data.workers above 0 must do its work below "
+                'if __name__ == "__main__":, or use data.workers=0'
+            )
+        remedy = _REMEDIES.get(-code, "one of these records may crash the decoder: look at them with data.workers=0")
+        if self._deaths > RESTARTS:
+            raise UserError(f"{told}; that was death {self._deaths} in this run; {remedy}")
+        again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"
+        print(f"warning: {told}: {again}; {remedy}", file=sys.stderr, flush=True)
 
     def _dataset(self) -> grain.IterDataset:
         """Batches from here on, made a few ahead in threads or processes."""
@@ -53,7 +105,8 @@ class BatchIterator(grain.DatasetIterator):
             # grain's worker processes read absl flags, which a library's caller may never have parsed
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1)
-        dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        # a worker decodes in its own thread: a further buffer there would only hold more batches in memory
+        dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         return dataset.mp_prefetch(options, worker_init_fn=_start_worker)
 
     def get_state(self) -> dict:
@@ -64,8 +117,10 @@ class BatchIterator(grain.DatasetIterator):
         """Goes on from a state, of this iterator or of one with another number of workers, hosts or epochs.
 
         Raises:
-          UserError: if the state is of other records or settings, naming them.
+          UserError: if the state is of other records or settings, naming them, or none of this reader's.
         """
+        if not {"batch", "data"} <= state.keys():
+            raise UserError(f"not a state of these batches: expected batch and data, it has {', '.join(state)}")
         mine = _identity(self._records, self._spec)
         changed = [
             f"{key} (was {state['data'].get(key)}, is {value})"
@@ -90,9 +145,22 @@ class BatchIterator(grain.DatasetIterator):
 
 
 def _start_worker(index: int, count: int) -> None:
-    """One thread for OpenCV in each worker process: there are as many processes as wanted."""
+    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader."""
     del index, count
     cv2.setNumThreads(1)
+    # Ctrl-C reaches the reader too, which then ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_reader, daemon=True).start()
+
+
+def _end_with_reader() -> None:
+    """Waits for the reader's end, then ends this worker: grain's workers would wait for a killed reader for ever.
+
+    Not `PR_SET_PDEATHSIG`: that fires when the thread that started the worker ends. Python's resource tracker removes
+    the shared memory once reader and workers are gone.
+    """
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _identity(records: Records, spec: BatchSpec) -> dict:
@@ -128,7 +196,9 @@ def train_batches(
       batch_size: videos in a batch over all hosts; a multiple of `host_count`.
       seed: fixes the order of every epoch and every draw.
       augment: strengths; `enabled=False` takes centre crops.
-      workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on it.
+      workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on it. Beside the
+        batch that was returned, memory holds at most 5 batches with 0 workers (one more than threads, of which there
+        are as many as cores, at most 4), and with n workers 4 n batches, all in /dev/shm.
       num_epochs: None goes on without end.
       shuffle: a new order each epoch, or the order of the records.
       drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight 0, so that an epoch
