@@ -8,8 +8,8 @@ import pytest
 from video_files import frame_number
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment, apply_augment, draw_augment, resize_short_side, spatial_views
-from vtd_jax.video.batches import BatchSource, BatchSpec, eval_views, train_clip
-from vtd_jax.video.records import open_records
+from vtd_jax.video.batches import BatchSource, BatchSpec, draw_train_clip, eval_views, train_clip
+from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices, train_indices, view_indices
 
 PLAIN = Augment(enabled=False)
@@ -43,13 +43,20 @@ def test_without_augmentation_clips_are_centre_crops(records):
 
 
 def test_views_of_one_video(records):
-    settings = dataclasses.replace(spec(), kind="eval", temporal_views=2, spatial_views=3)
-    example = records[1]
-    views = eval_views(example, settings, 1)
-    assert views.shape == (6, 4, 16, 16, 3)
-    indices = view_indices(example.num_frames, 4, 2, 1)
-    for t in range(2):
-        assert np.array_equal(views[3 * t : 3 * t + 3], spatial_views(example.frames(indices[t]), 16, 3))
+    settings = dataclasses.replace(spec(), kind="eval", temporal_views=4, spatial_views=3)
+    index, example = next((i, e) for i, e in enumerate(records) if e.file == "wide.mp4")
+    views = eval_views(example, settings, index)
+    assert views.shape == (12, 4, 16, 16, 3)
+    indices = view_indices(example.num_frames, 4, 4, index)
+    assert indices[0].tolist() == [2, 7, 12, 17]  # 20 frames, segments of 5: floor(5 i + 2.5)
+    assert ((indices[1:] // 5) == [0, 1, 2, 3]).all()  # other clips draw one frame a segment
+    assert len({tuple(clip) for clip in indices.tolist()}) == 4
+    for t in range(4):
+        # 96 x 32 becomes 48 x 16: left, right and middle of the long side, for each temporal view in turn
+        clip = resize_short_side(example.frames(indices[t]), 16)
+        assert clip.shape == (4, 16, 48, 3)
+        for s, left in enumerate((0, 32, 16)):
+            assert np.array_equal(views[3 * t + s], clip[:, :, left : left + 16])
 
 
 def test_a_clip_shorter_than_wanted_repeats_frames(records):
@@ -114,6 +121,61 @@ def test_hosts_share_every_batch(records, hosts):
         batches = [part[position] for part in parts]
         for key, value in whole[position].items():
             assert np.array_equal(np.concatenate([b[key] for b in batches]), value)
+
+
+class Many(Records):
+    """Records of which only the number matters."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+@pytest.mark.parametrize("kind", ["train", "eval"])
+@pytest.mark.parametrize("count", [24, 23, 13, 5])
+def test_hosts_see_disjoint_parts_that_make_up_every_epoch(hosts, kind, count):
+    fields = {"train": {"shuffle": True, "epochs": 3}, "eval": {"shuffle": False, "epochs": 1}}[kind]
+    whole = spec(kind=kind, batch_size=6, **fields)
+    parts = [dataclasses.replace(whole, host_index=host, host_count=hosts) for host in range(hosts)]
+    whole, *parts = [BatchSource(Many(count), one) for one in (whole, *parts)]
+    assert whole.per_epoch == -(-count // 6)
+    orders = []
+    for epoch in range(fields["epochs"]):
+        batches = range(epoch * whole.per_epoch, (epoch + 1) * whole.per_epoch)
+        seen = [{i for batch in batches for i in part.indices(batch)} for part in parts]
+        assert sum(map(len, seen)) == count  # so that a union of all means disjoint
+        assert set.union(*seen) == set(range(count))
+        for batch in batches:
+            # hosts in their order make the batch of one host: how many hosts there are changes no training step
+            assert [i for part in parts for i in part.indices(batch)] == whole.indices(batch)
+        orders.append([i for batch in batches for i in whole.indices(batch)])
+    if kind == "train":
+        assert orders[0] != orders[1] != orders[2] != orders[0]
+    else:
+        assert orders == [list(range(count))]
+
+
+def test_hosts_of_even_batches_see_halves_of_equal_size():
+    parts = [spec(batch_size=6, epochs=2, host_index=host, host_count=2) for host in range(2)]
+    parts = [BatchSource(Many(24), part) for part in parts]
+    for epoch in range(2):
+        seen = [[i for batch in range(4) for i in part.indices(4 * epoch + batch)] for part in parts]
+        assert [len(one) for one in seen] == [12, 12]
+
+
+def test_what_was_drawn_for_a_clip_comes_with_it(records):
+    example = records[2]
+    told = draw_train_clip(example, spec(augment=Augment(), seed=7), 1, 2)
+    assert np.array_equal(told.frames, train_clip(example, spec(augment=Augment(), seed=7), 1, 2))
+    again = resize_short_side(example.frames(told.indices), 18)
+    assert told.resized == again.shape[1:3]
+    assert np.array_equal(told.frames, apply_augment(again, told.draw, 16))
+    plain = draw_train_clip(example, spec(augment=PLAIN), 1, 2)
+    assert plain.draw is None
+    assert plain.resized == again.shape[1:3]
 
 
 def test_starting_later_skips_batches(records):

@@ -64,6 +64,50 @@ def test_one_frame_a_segment_has_no_choice():
     assert train_indices(7, 6, np.random.default_rng(0)).tolist() == list(range(6))
 
 
+def run(*ranges) -> list[int]:
+    """`run((0, 3), (5, 7))` is [0, 1, 2, 5, 6]."""
+    return [i for first, end in ranges for i in range(first, end)]
+
+
+@pytest.mark.parametrize(
+    ("n", "t", "centres", "draws"),
+    [
+        # one frame fewer than wanted: i n / t + n / 2t, and round(i n / t); where both tie, halves to even
+        (6, 7, [0, 1, 2, 3, 3, 4, 5], [0, 1, 2, 3, 3, 4, 5]),  # centre 3 is 21 / 7, a quotient that floats may miss
+        (7, 8, [0, 1, 2, 3, 3, 4, 5, 6], [0, 1, 2, 3, 4, 4, 5, 6]),  # draws: 3.5 -> 4
+        (15, 16, run((0, 8), (7, 15)), run((0, 9), (8, 15))),  # draws: 7.5 -> 8
+        (31, 32, run((0, 16), (15, 31)), run((0, 17), (16, 31))),  # draws: 15.5 -> 16
+        (63, 64, run((0, 32), (31, 63)), run((0, 33), (32, 63))),  # draws: 31.5 -> 32
+        # one frame more: segments of one frame for the draws, the last frame is never drawn
+        (8, 7, [0, 1, 2, 4, 5, 6, 7], run((0, 7))),
+        (9, 8, [0, 1, 2, 3, 5, 6, 7, 8], run((0, 8))),
+        (17, 16, run((0, 8), (9, 17)), run((0, 16))),
+        (33, 32, run((0, 16), (17, 33)), run((0, 32))),
+        (65, 64, run((0, 32), (33, 65)), run((0, 64))),
+        # one and two frames
+        (1, 1, [0], [0]),
+        (1, 7, [0] * 7, [0] * 7),
+        (1, 64, [0] * 64, [0] * 64),
+        (2, 8, [0] * 4 + [1] * 4, [0, 0, 0, 1, 1, 1, 0, 0]),  # draws: 0 .25 .5 .75 1 1.25 1.5 1.75; 2 wraps to 0
+        (2, 32, [0] * 16 + [1] * 16, [0] * 9 + [1] * 15 + [0] * 8),  # draws: i / 16, 8 -> 0, 24 -> 2 wraps to 0
+    ],
+)
+def test_lengths_around_the_clips(n, t, centres, draws):
+    assert test_indices(n, t).tolist() == centres
+    for seed in range(3):  # nothing is left to chance
+        assert train_indices(n, t, np.random.default_rng(seed)).tolist() == draws
+
+
+@pytest.mark.parametrize("t", [1, 7, 8, 16, 32, 64])
+def test_lengths_that_divide(t):
+    assert test_indices(t, t).tolist() == run((0, t))
+    assert train_indices(t, t, np.random.default_rng(0)).tolist() == run((0, t))
+    # segments 0-2, 3-5, ...: centre 3 i + 1, draws 3 i + 0, 1 or 2
+    assert test_indices(3 * t, t).tolist() == [3 * i + 1 for i in range(t)]
+    drawn = np.stack([train_indices(3 * t, t, np.random.default_rng(seed)) for seed in range(40)]) - 3 * np.arange(t)
+    assert [set(column) for column in drawn.T.tolist()] == [{0, 1, 2}] * t
+
+
 def test_views_begin_with_the_test_clip_and_are_fixed_by_index():
     views = view_indices(100, 8, 4, index=5)
     assert views.shape == (4, 8)
