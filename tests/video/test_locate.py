@@ -4,9 +4,9 @@ import os
 import time
 from pathlib import Path
 
-import layouts
 import pytest
 
+import layouts
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.locate import VideoIndex, class_folders, scan_folders

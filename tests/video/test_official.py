@@ -5,9 +5,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import layouts
 import pytest
 
+import layouts
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.locate import VideoIndex

@@ -5,9 +5,9 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import layouts
 import pytest
 
+import layouts
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry, VideoList, read_labels, read_list
 from vtd_jax.video.official import official_lists

@@ -113,6 +113,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         template = self._get_filename_template(split_name=records.SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
+            shutil.rmtree(staging.folder)
             raise UserError(f"{inputs.video_dir}: all {len(inputs.videos)} videos are bad; no records were written")
         for place, (index, _) in enumerate(full):
             os.replace(staging.shard(index), template.sharded_filepath(shard_index=place, num_shards=len(full)))

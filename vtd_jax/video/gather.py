@@ -8,6 +8,7 @@ from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, read_labels, read_list
 from vtd_jax.video.locate import class_folders
 from vtd_jax.video.official import official_lists
+from vtd_jax.video.official_files import NoAnnotations
 from vtd_jax.video.protocols import labels_for, own_splits, published_lists
 
 # own splits are made a whole protocol at a time: halves of different origin could overlap
@@ -86,7 +87,7 @@ def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) 
     """The official lists, and own splits of the protocols of which no list was given."""
     try:
         official = official_lists(config.dataset, source)
-    except UserError:
+    except NoAnnotations:
         if needed:
             raise
         return []

@@ -62,8 +62,9 @@ class Inputs:
         self.class_names: list[str] = []
         self._labels: dict[str, int] = {}
         found: dict[str, Video] = {}
-        index = VideoIndex(self.video_dir)
-        self.placed = [self._place(listed, index, found) for listed in gather_lists(config, self.source, self.problems)]
+        index, lists = VideoIndex(self.video_dir), gather_lists(config, self.source, self.problems)
+        labels = [[self._label(name) for name in listed.class_names] for listed in lists]
+        self.placed = [self._place(listed, labels[i], index, found) for i, listed in enumerate(lists)]
         self.videos = sorted(found.values(), key=lambda video: (self.key(video), video.file))
 
     def key(self, video: Video) -> bytes:
@@ -74,12 +75,19 @@ class Inputs:
         """The file of a video."""
         return self.video_dir / video.file
 
-    def _place(self, listed: VideoList, index: VideoIndex, found: dict[str, Video]) -> Placed:
+    def folder_labels(self, file: str) -> list[int]:
+        """The classes that the folders of a file are named after."""
+        parts = [spoken(part) for part in file.split("/")[:-1]]
+        return [self._labels[part] for part in parts if part in self._labels]
+
+    def _place(self, listed: VideoList, labels: list[int], index: VideoIndex, found: dict[str, Video]) -> Placed:
         """Finds the file of every entry; new videos are added to `found`."""
-        labels, files = [self._label(name) for name in listed.class_names], []
+        files: list[str | None] = []
         mine: dict[str, str] = {}
         for entry in listed.entries:
             where, file, label = listed.where(entry), index.find(entry.file), labels[entry.label]
+            if file not in (None, entry.file) and label not in (self.folder_labels(file) or [label]):
+                file = None  # found by its base name in the folder of another class: another video
             if file is None:
                 told = f"{self.video_dir / entry.file}: there is no such video file"
                 self.problems.append(Problem("missing", where, entry.file, told))

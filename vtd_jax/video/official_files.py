@@ -8,6 +8,10 @@ from vtd_jax.video.catalog import Entry, read_text
 from vtd_jax.video.locate import scan_folders
 
 
+class NoAnnotations(UserError):
+    """There are no official annotation files where they were looked for."""
+
+
 def find_shallowest(source: Path, matches: Callable[[list[str]], str | None], what: str) -> Path | None:
     """The shallowest file under a folder that is looked for; None if there is none.
 
@@ -37,7 +41,7 @@ def find_official(source: Path, matches: Callable[[list[str]], str | None], what
     """As `find_shallowest`, but UserError, saying where the files come from, if there are none."""
     found = find_shallowest(source, matches, what)
     if found is None:
-        raise UserError(f"{source}: found no {what} in it or below; unpack {origin} there")
+        raise NoAnnotations(f"{source}: found no {what} in it or below; unpack {origin} there")
     return found
 
 

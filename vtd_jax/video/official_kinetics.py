@@ -9,7 +9,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import VideoList, read_text
 from vtd_jax.video.locate import VideoIndex, split_name
-from vtd_jax.video.official_files import Collected, find_shallowest
+from vtd_jax.video.official_files import Collected, NoAnnotations, find_shallowest
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 CSV_NAMES = {
@@ -94,7 +94,7 @@ def _folder_lists(source: Path) -> list[VideoList]:
                 break
     chosen = {split: _shallowest(source, places) for split, places in found.items() if places}
     if not chosen:
-        raise UserError(
+        raise NoAnnotations(
             f"{source}: found neither train.csv and val.csv nor train/CLASS/ and val/CLASS/ with videos, in it or "
             "below; put the annotations of Kinetics-400 (DeepMind's site or the CVD Foundation's copy) there"
         )

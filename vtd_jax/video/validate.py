@@ -13,7 +13,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.video import decode
 from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Problem, spoken
+from vtd_jax.video.catalog import Problem
 from vtd_jax.video.inputs import Inputs, Video, summary
 from vtd_jax.video.progress import Progress
 from vtd_jax.video.run_shards import cores, told_exit
@@ -138,10 +138,9 @@ def _same_content(videos: Sequence[Video], whole: dict[str, tuple[int, float, st
 
 def _other_folders(inputs: Inputs) -> list[Problem]:
     """Videos that lie in a folder named after another class than theirs."""
-    labels = {spoken(name): label for label, name in enumerate(inputs.class_names)}
     problems = []
     for video in inputs.videos:
-        named = [labels[spoken(part)] for part in Path(video.file).parts[:-1] if spoken(part) in labels]
+        named = inputs.folder_labels(video.file)
         if named and video.label not in named:
             told = f"listed as {inputs.class_names[video.label]!r}, in a folder of {inputs.class_names[named[-1]]!r}"
             problems.append(Problem("mislabelled", video.where, video.file, told))

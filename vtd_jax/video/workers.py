@@ -74,9 +74,10 @@ def process_map(
     """
     context, rest = multiprocessing.get_context("spawn"), iter(items)
     busy: dict[Connection, tuple[Any, Any]] = {}
+    started: list[Any] = []
     try:
         for item in rest:
-            _give(context, function, busy, None, item)
+            _give(context, function, busy, started, None, item)
             if len(busy) == workers:
                 break
         while busy:
@@ -97,21 +98,24 @@ def process_map(
                     yield Outcome(item, content) if kind == DONE else Outcome(item, error=content)
                 following = next(rest, connection)
                 if following is not connection:
-                    _give(context, function, busy, process and (process, connection), following)
+                    _give(context, function, busy, started, process and (process, connection), following)
                 elif process:
                     connection.close()
             idle()
     finally:
-        for process, _ in busy.values():
+        for process in started:
             process.terminate()
+        for process in started:
+            process.join()
 
 
-def _give(context: Any, function: Callable, busy: dict, idle_worker: Any, item: Any) -> None:
+def _give(context: Any, function: Callable, busy: dict, started: list, idle_worker: Any, item: Any) -> None:
     """Hands an item to an idle worker, or to a new one."""
     if idle_worker is None:
         mine, theirs = context.Pipe()
         process = context.Process(target=_work, args=(function, theirs, os.getpid()), daemon=True)
         process.start()
+        started.append(process)
         theirs.close()
     else:
         process, mine = idle_worker
