@@ -43,7 +43,7 @@ def test_scan_and_decode_agree_and_bytes_equal_files(clips):
 
 def test_frames_that_are_not_wanted_are_not_converted(clips, monkeypatch):
     count, plain = [], decode._image
-    monkeypatch.setattr(decode, "_image", lambda frame, shape: count.append(1) or plain(frame, shape))
+    monkeypatch.setattr(decode, "_image", lambda *args: count.append(1) or plain(*args))
     decode_frames(clips / "one.mp4", [4, 9, 4])
     assert len(count) == 2
     probe(clips / "one.mp4")
@@ -72,6 +72,7 @@ def test_rotation_is_honoured(clips, matrix, turns):
     plain = decode_frames(data, [0])[0]
     turned = decode_frames(with_rotation(data, *matrix), [0])[0]
     assert np.array_equal(turned, np.rot90(plain, turns))
+    assert np.array_equal(decode_frames(with_rotation(data, *matrix), [0], known_frames=40)[0], turned)
     info = probe(with_rotation(data, *matrix))
     assert (info.height, info.width) == turned.shape[:2]
 

@@ -5,16 +5,19 @@ promises of the container: its frame count (AVI and others, not MP4, whose edit 
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
+from vtd_jax.video import decode_plan
 from vtd_jax.video.augment import resize, short_side_size
 
 Source = str | Path | bytes
@@ -38,6 +41,7 @@ class VideoInfo:
       duration: seconds from the first to the end of the last frame.
       width, height: in pixels, as displayed (after rotation).
       codec: name of the codec, such as "h264".
+      damaged: frames that the decoder had to patch up or could not decode.
     """
 
     frames: int
@@ -46,6 +50,7 @@ class VideoInfo:
     width: int
     height: int
     codec: str
+    damaged: int = 0
 
 
 class _Decoder:
@@ -53,7 +58,7 @@ class _Decoder:
 
     def __init__(self, container, stream):
         self.container, self.stream = container, stream
-        self.decoded = self.failed = self.repeats = 0
+        self.decoded = self.failed = self.repeats = self.corrupt = 0
         self.first = self.last = None
         self.reached = 0.0
 
@@ -72,6 +77,7 @@ class _Decoder:
                 continue
             for frame in frames:
                 self.decoded += 1
+                self.corrupt += frame.is_corrupt
                 yield frame
 
     def _clock(self, packet) -> None:
@@ -146,19 +152,20 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
     """
     name = name or _name(source)
     keep = None if wanted is None else {int(i) for i in wanted}
-    shape = (0, 0)
+    shape, converter = (0, 0), VideoReformatter()
     with _open(source, name) as decoder:
         for index, frame in enumerate(decoder):
             if index == 0:
                 turned = _quarter_turns(frame) % 2
                 shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
             if keep is None or index in keep:
-                yield index, _image(frame, shape)
+                yield index, _image(frame, shape, converter)
         _check_whole(decoder, name)
         stream = decoder.stream
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         duration = decoder.span or (decoder.decoded / rate if rate else 0.0)
-        return VideoInfo(decoder.decoded, rate, duration, shape[1], shape[0], stream.codec_context.name)
+        damaged = decoder.failed + decoder.corrupt
+        return VideoInfo(decoder.decoded, rate, duration, shape[1], shape[0], stream.codec_context.name, damaged)
 
 
 def probe(source: Source, name: str = "") -> VideoInfo:
@@ -172,7 +179,11 @@ def probe(source: Source, name: str = "") -> VideoInfo:
 
 
 def decode_frames(
-    source: Source, indices: Sequence[int] | np.ndarray, short_side: int | None = None, name: str = ""
+    source: Source,
+    indices: Sequence[int] | np.ndarray,
+    short_side: int | None = None,
+    name: str = "",
+    known_frames: int | None = None,
 ) -> UInt8[np.ndarray, "t h w 3"]:
     """Decodes chosen frames, in one pass that ends at the last of them.
 
@@ -181,6 +192,8 @@ def decode_frames(
       indices: frames to return, in any order, repeats allowed; 0 is the first.
       short_side: scale frames so that the short side has this many pixels; None keeps their size.
       name: what messages call the video.
+      known_frames: how many frames `scan` or `probe` found in this very file, none of them damaged. With it, frames
+        that no wanted frame depends on are left out where that changes nothing; the result is the same.
 
     Raises:
       VideoError: as for `scan`, or if the video ends before the last index.
@@ -189,21 +202,74 @@ def decode_frames(
     wanted = [int(i) for i in indices]
     if not wanted or min(wanted) < 0:
         raise UserError(f"{name}: expected one or more frame indices >= 0, got {wanted}")
-    images: dict[int, np.ndarray] = {}
-    keep, last, shape = set(wanted), max(wanted), None
-    with _open(source, name) as decoder:
-        for index, frame in enumerate(decoder):
-            if index in keep:
-                image = _image(frame, shape)
-                if shape is None:
-                    shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
-                images[index] = resize(image, *shape)
-            if index == last:
-                break
-        found = decoder.decoded
+    keep, last = set(wanted), max(wanted)
+    images = None
+    if known_frames is not None and last < known_frames:
+        images = _planned_images(source, keep, short_side, name, known_frames)
+    if images is None or last not in images:
+        with _open(source, name) as decoder:
+            images = _images(enumerate(decoder), keep, short_side)
+            found = decoder.decoded
     if last not in images:
         raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
     return np.stack([images[i] for i in wanted])
+
+
+def _images(
+    frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None
+) -> dict[int, np.ndarray]:
+    """Converts and scales the wanted frames; all get the size of the first, and the last of them ends it."""
+    images, shape, last, converter = {}, None, max(keep), VideoReformatter()
+    for index, frame in frames:
+        if index in keep:
+            image = _image(frame, shape, converter)
+            if shape is None:
+                shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
+            images[index] = resize(image, *shape)
+        if index == last:
+            break
+    return images
+
+
+class _PlanFailedError(Exception):
+    """What came out of the decoder is not what the plan foretold."""
+
+
+def _planned_images(
+    source: Source, keep: set[int], short_side: int | None, name: str, known_frames: int
+) -> dict[int, np.ndarray] | None:
+    """The wanted frames by way of a plan, in order for other codecs; None if there is no plan or it does not work."""
+    with _open(source, name) as decoder:
+        stream = decoder.stream
+        if stream.codec_context.name not in decode_plan.CODECS:
+            return _images(enumerate(decoder), keep, short_side)
+        try:
+            packets = [packet for packet in decoder.container.demux(stream) if packet.size]
+            plan = decode_plan.make_plan(stream, packets, known_frames, keep)
+            if plan is None:
+                return None
+            # damage that the decoder would patch up from other frames must be seen
+            stream.codec_context.options = {"err_detect": "explode"}
+            frames = _follow(stream, plan)
+            images = _images(frames, keep, short_side)
+            # to the end, so that everything is checked
+            deque(frames, maxlen=0)
+            return images
+        except (av.error.FFmpegError, EOFError, _PlanFailedError):
+            return None
+
+
+def _follow(stream: av.VideoStream, plan: decode_plan.Plan) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes the plan's packets; frames must come out in the order of their times, one for each packet."""
+    count = 0
+    for packet in [*plan.packets, None]:
+        for frame in stream.codec_context.decode(packet):
+            if count == len(plan.frames) or frame.is_corrupt or (plan.times and frame.pts != plan.times[count]):
+                raise _PlanFailedError
+            yield plan.frames[count], frame
+            count += 1
+    if count < len(plan.frames):
+        raise _PlanFailedError
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
@@ -225,9 +291,10 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
     return frame.rotation // 90 if frame.rotation % 90 == 0 else 0
 
 
-def _image(frame: av.VideoFrame, shape: tuple[int, int] | None) -> np.ndarray:
+def _image(frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter) -> np.ndarray:
     """Converts to RGB, rotates as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
-    image = frame.to_ndarray(format="rgb24")
+    # one converter for all frames: each frame would set up its own
+    image = converter.reformat(frame, format="rgb24").to_ndarray()
     turns = _quarter_turns(frame)
     if turns:
         image = np.ascontiguousarray(np.rot90(image, turns))
@@ -239,7 +306,7 @@ def _check_whole(decoder: _Decoder, name: str) -> None:
     container, stream = decoder.container, decoder.stream
     if decoder.decoded == 0:
         raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
-    seen = decoder.decoded + decoder.repeats
+    seen = decoder.decoded + max(decoder.repeats, _holes(container, stream))
     promised = seen + decoder.failed
     if "mp4" not in container.format.name:
         promised = max(promised, stream.frames)
@@ -253,3 +320,9 @@ def _check_whole(decoder: _Decoder, name: str) -> None:
         raise VideoError(
             f"{name}: frames end at {reached:.2f} s of {length:.2f} s ({seen} decode); the file is truncated"
         )
+
+
+def _holes(container, stream) -> int:
+    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in silence."""
+    entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
+    return max(0, entries[-1].timestamp + 1 - len(entries)) if len(entries) else 0

@@ -1,0 +1,246 @@
+"""Plans leave packets out; the frames must be the very bits of a decode in order, for every kind of stream."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from vtd_jax.video import decode, decode_plan, stream_units
+from vtd_jax.video.decode import VideoError, decode_frames, scan
+
+FRAMES, HEIGHT, WIDTH = 50, 64, 96
+H264 = {"preset": "ultrafast", "bf": "3", "b_strategy": "0", "g": "250", "sc_threshold": "0"}
+
+
+def moving(index: int) -> np.ndarray:
+    """A picture of which every frame differs everywhere, with noise that does not compress away."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    noise = np.random.default_rng(index).integers(0, 40, (HEIGHT, WIDTH))
+    waves = [127 + 80 * np.sin((x + 3 * index) / 9 + k) * np.cos((y - index) / 7) for k in range(3)]
+    return (np.stack(waves, axis=-1) + noise[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def encode(path, codec, options=(), *, frames=FRAMES, times=None, pixels="yuv420p", change=None):
+    """Writes a clip; `times` are the frames' timestamps, `change` turns the list of packets into another one."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=dict(options))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+        packets = []
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(moving(i), "rgb24").reformat(format=pixels)
+            frame.pts = i if times is None else times[i]
+            frame.time_base = Fraction(1, 25)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        container.mux(change(packets) if change else packets)
+    return path
+
+
+def packed(packets):
+    """MPEG-4 as DivX packs it: a B-VOP rides in the chunk of the VOP before, and a placeholder pays it back."""
+    told = b"\0\0\1\xb2DivX503b1393p" + stream_units.GOV
+    chunks, data = [], [bytes(packet).replace(stream_units.GOV, told) for packet in packets]
+    is_b = [d[d.index(stream_units.VOP) + 4] >> 6 == 2 for d in data]
+    i = 0
+    while i < len(data):
+        run = next((j for j in range(i + 1, len(data)) if not is_b[j]), len(data)) - i - 1
+        if run:
+            nothing = stream_units.VOP + bytes([0b01010000, 0b01001111])
+            chunks += [data[i] + data[i + 1], *data[i + 2 : i + 1 + run], nothing]
+        else:
+            chunks.append(data[i])
+        i += 1 + run
+    out = []
+    for i, chunk in enumerate(chunks):
+        packet = av.Packet(chunk)
+        packet.stream, packet.time_base, packet.pts, packet.dts = packets[0].stream, packets[0].time_base, i, i
+        packet.is_keyframe = packets[i].is_keyframe if i < len(packets) else False
+        out.append(packet)
+    return out
+
+
+VARIED = np.cumsum(np.random.default_rng(0).integers(1, 6, FRAMES)).tolist()
+SKIPPING = (np.arange(FRAMES) * 3 // 2).tolist()
+PLANNED = {
+    "h264.mp4": ("libx264", H264, {}),
+    "no_b.mp4": ("libx264", {**H264, "bf": "0", "g": "10"}, {}),
+    "baseline.mp4": ("libx264", {**H264, "bf": "0", "g": "12", "profile": "baseline"}, {}),
+    "flat_b.mp4": ("libx264", {**H264, "b-pyramid": "none"}, {}),
+    "strict_b.mp4": ("libx264", {**H264, "b-pyramid": "strict", "bf": "5"}, {}),
+    "short.mp4": ("libx264", {**H264, "g": "7"}, {}),
+    "open.mp4": ("libx264", {**H264, "g": "7", "x264-params": "open-gop=1"}, {}),
+    "medium.mp4": ("libx264", {"preset": "medium", "bf": "4", "g": "20"}, {}),
+    "refresh.mp4": ("libx264", {**H264, "x264-params": "intra-refresh=1", "g": "12"}, {}),
+    "slices.mp4": ("libx264", {**H264, "slices": "3"}, {}),
+    "temporal.mp4": ("libx264", {**H264, "direct-pred": "temporal", "weightb": "1", "refs": "4"}, {}),
+    "varied.mp4": ("libx264", H264, {"times": VARIED}),
+    "h264.mkv": ("libx264", H264, {}),
+    "h264.mov": ("libx264", {**H264, "g": "9"}, {}),
+    "mpeg4.avi": ("mpeg4", {"g": "12"}, {}),
+    "mpeg4_b.avi": ("mpeg4", {"g": "12", "bf": "2"}, {}),
+    "mpeg4_closed.avi": ("mpeg4", {"g": "12", "bf": "2", "flags": "cgop", "sc_threshold": "1000000000"}, {}),
+    "mpeg4_b.mp4": ("mpeg4", {"g": "15", "bf": "3"}, {}),
+    "repeats.avi": ("mpeg4", {"g": "12"}, {"times": SKIPPING}),
+    "packed.avi": ("mpeg4", {"g": "12", "bf": "2"}, {"change": packed}),
+    "one.mp4": ("libx264", H264, {"frames": 1}),
+}
+IN_ORDER = {
+    "interlaced.mp4": ("libx264", {**H264, "x264-params": "interlaced=1"}, {}),
+    "h264.ts": ("libx264", H264, {}),
+    "h264.avi": ("libx264", {**H264, "bf": "0"}, {}),
+    "hevc.mp4": ("libx265", {"preset": "ultrafast", "x265-params": "log-level=none"}, {}),
+    "hidden.webm": ("libvpx-vp9", {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}, {}),
+    "vp8.webm": ("libvpx", {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16"}, {}),
+    "mjpeg.avi": ("mjpeg", {}, {"pixels": "yuvj420p"}),
+    "animated.gif": ("gif", {}, {"pixels": "rgb8"}),
+    "one.webm": ("libvpx-vp9", {"cpu-used": "8"}, {"frames": 1}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All clips."""
+    folder = tmp_path_factory.mktemp("streams")
+    for name, (codec, options, more) in (PLANNED | IN_ORDER).items():
+        encode(folder / name, codec, options, **more)
+    return folder
+
+
+def index_sets(frames: int):
+    """Ends, all, evenly spaced, and many random choices."""
+    rng = np.random.default_rng(frames)
+    yield from ([0], [frames - 1], [frames - 1, 0], list(range(frames)))
+    for count in (2, 4, 8, 16):
+        yield ((2 * np.arange(count) + 1) * frames // (2 * count)).tolist()
+    for _ in range(15):
+        yield rng.integers(0, frames, rng.integers(1, 12)).tolist()
+
+
+def everything(data: bytes):
+    """All frames, and what the scan found."""
+    frames, images = scan(data), []
+    while True:
+        try:
+            images.append(next(frames)[1])
+        except StopIteration as end:
+            return np.stack(images), end.value
+
+
+def check_exact(data: bytes, monkeypatch) -> tuple[int, int]:
+    """Compares with a full decode; returns how often a plan worked out, and packets saved over all sets."""
+    full, info = everything(data)
+    assert info.damaged == 0
+    assert len(np.unique(full.reshape(len(full), -1), axis=0)) == len(full), "frames must differ to tell them apart"
+    worked, saved, plain = [], [], decode_plan.make_plan
+
+    def watched(*arguments):
+        plan = plain(*arguments)
+        if plan is not None:
+            saved.append(len(full) - len(plan.packets))
+        return plan
+
+    follow = decode._follow
+
+    def followed(*arguments):
+        yield from follow(*arguments)
+        worked.append(1)
+
+    monkeypatch.setattr(decode_plan, "make_plan", watched)
+    monkeypatch.setattr(decode, "_follow", followed)
+    for indices in index_sets(len(full)):
+        frames = decode_frames(data, indices, known_frames=len(full))
+        assert np.array_equal(frames, full[indices]), indices
+    monkeypatch.undo()
+    assert len(worked) == len(saved), "a plan that did not work out"
+    return len(worked), sum(saved)
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_plans_are_exact_and_save_packets(folder, name, monkeypatch):
+    worked, saved = check_exact((folder / name).read_bytes(), monkeypatch)
+    assert worked == len(list(index_sets(FRAMES)))
+    assert saved > 0 or name in ("one.mp4", "refresh.mp4")
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_other_streams_are_decoded_in_order(folder, name, monkeypatch):
+    assert check_exact((folder / name).read_bytes(), monkeypatch) == (0, 0)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 20])
+def test_edit_lists_hide_frames(folder, cut, monkeypatch):
+    data = bytearray((folder / "h264.mp4").read_bytes())
+    place = data.index(b"elst") + 16
+    start = int.from_bytes(data[place : place + 4], "big")
+    data[place : place + 4] = (start + cut * 512).to_bytes(4, "big")
+    assert len(list(scan(bytes(data)))) == FRAMES - cut
+    check_exact(bytes(data), monkeypatch)
+
+
+def test_timestamps_that_contradict_the_stream_give_no_plan(tmp_path, monkeypatch):
+    def swapped(packets):
+        reference, after = next((a, b) for a, b in pairwise(packets) if a.pts > b.pts)
+        reference.pts, after.pts = after.pts, reference.pts
+        return packets
+
+    path = encode(tmp_path / "swapped.mp4", "libx264", {**H264, "b-pyramid": "none"}, change=swapped)
+    assert check_exact(path.read_bytes(), monkeypatch) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4_b.avi", "packed.avi", "short.mp4"])
+def test_damage_is_told_and_what_is_not_stays_exact(folder, name):
+    """A damaged picture can change later ones that do not refer to it, so damaged files must be told apart."""
+    data = np.frombuffer((folder / name).read_bytes(), np.uint8)
+    rng, told, compared = np.random.default_rng(5), 0, 0
+    for _ in range(25):
+        damaged = data.copy()
+        places = rng.integers(len(data) // 10, len(data) * 8 // 10, 2)
+        damaged[places] ^= (1 << rng.integers(0, 8, 2)).astype(np.uint8)
+        try:
+            full, info = everything(damaged.tobytes())
+        except VideoError:
+            continue
+        told += info.damaged > 0
+        if info.damaged:
+            continue
+        compared += 1
+        for indices in index_sets(len(full)):
+            frames = decode_frames(damaged.tobytes(), indices, known_frames=len(full))
+            assert np.array_equal(frames, full[indices])
+    assert told > 0
+    assert compared > 0
+
+
+@pytest.mark.parametrize("known", [1, 49, 51, 500])
+def test_a_wrong_number_of_frames_changes_nothing(folder, known):
+    data = (folder / "h264.mp4").read_bytes()
+    assert np.array_equal(decode_frames(data, [7, 30], known_frames=known), decode_frames(data, [7, 30]))
+    with pytest.raises(VideoError, match="frame 60 was asked for, but only 50 frames decode"):
+        decode_frames(data, [60], known_frames=known)
+
+
+def test_a_plan_that_does_not_work_out_is_dropped(folder, monkeypatch):
+    data, plain = (folder / "h264.mp4").read_bytes(), decode_plan.make_plan
+
+    def short(*arguments):
+        plan = plain(*arguments)
+        return decode_plan.Plan(plan.packets[:-1], plan.frames, plan.times)
+
+    monkeypatch.setattr(decode_plan, "make_plan", short)
+    assert np.array_equal(decode_frames(data, [7, 30], known_frames=FRAMES), decode_frames(data, [7, 30]))
+
+
+def test_headers_that_end_early_or_are_unusual():
+    assert stream_units.h264_units(b"", []) is None
+    assert stream_units.h264_units(b"\x01\x64\0\x0d\xff\xe1\0\x02\x67\x64", []) is None
+    assert stream_units.slice_heads(memoryview(b"\0\0\0\x09\x65"), 4) == []
+    assert stream_units.slice_heads(memoryview(b"\0\0\0\x01\x67"), 4) == []
+    assert stream_units.read_slice(b"\x65\xff", stream_units.Widths(4, 4)) is None
+
+
+def test_the_picture_order_count_wraps():
+    assert stream_units.unwrap(2, 16, 14, 16) == 32
+    assert stream_units.unwrap(14, 16, 2, 16) == 0
+    assert stream_units.unwrap(5, 16, 2, 16) == 16
