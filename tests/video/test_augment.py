@@ -2,6 +2,7 @@
 
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -155,6 +156,41 @@ def test_red_turned_by_a_third_is_green():
     red = np.full((2, 2, 3), (255, 0, 0), np.uint8)
     assert apply_jitter(red, Jitter(1, 1, 1, 1 / 3, (3,)))[0, 0].tolist() == pytest.approx([0, 255, 0], abs=6)
     assert apply_jitter(red, Jitter(1, 1, 1, -1 / 3, (3,)))[0, 0].tolist() == pytest.approx([0, 0, 255], abs=6)
+
+
+def plain_jitter(image, jitter):
+    """The same arithmetic in the plainest form, for comparing bits."""
+    for step in jitter.order:
+        grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        if step in (0, 1):
+            factor = (jitter.brightness, jitter.contrast)[step]
+            constant = int(grey.mean() + 0.5) if step else 0
+            table = np.rint(np.arange(256) * factor + constant * (1 - factor)).clip(0, 255).astype(np.uint8)
+            image = table[image]
+        elif step == 2:
+            image = cv2.addWeighted(image, jitter.saturation, np.dstack([grey] * 3), 1 - jitter.saturation, 0)
+        else:
+            hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+            hsv[..., 0] = (hsv[..., 0].astype(int) + round(jitter.hue * 256)) % 256
+            image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    return image
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_augmentation_equals_the_plain_form_bit_for_bit(seed):
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (3, 60, 70, 3), np.uint8)
+    if seed % 2:
+        frames = np.stack([cv2.GaussianBlur(frame, (9, 9), 3) for frame in frames])
+    strong = Augment(jitter=1, brightness=1.5, contrast=1.5, saturation=1.5, hue=0.5)
+    draw = draw_augment(strong if seed % 4 > 1 else Augment(jitter=1), 60, 70, 3, rng)
+    x, y, w, h = draw.box
+    for out, frame, jitter in zip(apply_augment(frames, draw, 48), frames, draw.jitters):
+        image = cv2.resize(frame[y : y + h, x : x + w], (48, 48), interpolation=cv2.INTER_LINEAR)
+        image = plain_jitter(image[:, ::-1] if draw.flip else image, jitter)
+        if draw.grey:
+            image = np.dstack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)] * 3)
+        assert np.array_equal(out, image)
 
 
 def test_order_of_steps_matters_and_is_kept():
