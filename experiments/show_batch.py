@@ -1,0 +1,89 @@
+"""Draws one video as training and evaluation see it: sampled frames, training draws with their boxes, spatial views.
+
+Examples:
+  python -m experiments.show_batch --seed=36 --levels=24 --out=docs/augmentations.png
+  python -m experiments.show_batch --data_dir=records --name=base_train --index=12 --out=batch.png
+  python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 --config.augment.flip=0 \\
+      --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
+
+The first makes the picture in docs/, of a rendered clip: that is what is drawn without --data_dir. Rows: the view of
+evaluation; a training clip for each of --draws epochs from --epoch on, exactly as training with this seed gets it, with
+its box on the uncropped frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames
+and records; a flag that is given goes before it.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import _cli, _config
+from vtd_jax.errors import UserError
+from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
+from vtd_jax.train.config import RunConfig
+from vtd_jax.video.augment import Augment
+from vtd_jax.video.batches import BatchSpec
+from vtd_jax.video.records import Example, open_records
+from vtd_jax.video.scenes import render_clip, write_mp4
+
+CONFIG = _config.define()
+flags.adopt_module_key_flags(_config)
+DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; a rendered clip if not given")
+NAME = flags.DEFINE_string("name", None, "name of the list of videos")
+OUT = flags.DEFINE_string("out", None, "picture to write: .png, .pdf or .svg", required=True)
+FRAMES = flags.DEFINE_integer("frames", None, "T, frames a clip; 8, or the config's", lower_bound=1)
+SIZE = flags.DEFINE_integer("size", 224, "R, side of a frame in pixels", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", None, "of the draws; 0, or the config's", lower_bound=0)
+EPOCH = flags.DEFINE_integer("epoch", 0, "of the first draw, from 0", lower_bound=0)
+INDEX = flags.DEFINE_integer("index", 0, "position of the video in its list, from 0", lower_bound=0)
+DRAWS = flags.DEFINE_integer("draws", 4, "training clips, one an epoch", lower_bound=0)
+LEVELS = flags.DEFINE_integer("levels", 256, "of each colour; 24 make a .png less than half as large", 2, 256)
+RENDERED = "orange striped arrow"
+
+
+def main() -> str:
+    """Draws the picture; returns the closing line."""
+    config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
+    frames = FRAMES.value or (config.data.frames if config else 8)
+    seed = SEED.value if SEED.value is not None else config.seed if config else 0
+    out = Path(OUT.value)
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"--out={out}: the name must end in .png, .pdf or .svg")
+    example, name = open_video(config)
+    augment = config.augment if config else Augment()
+    spec = BatchSpec("train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment)
+    rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    augmentations_picture(out, rows, f"{name}: {example.file}, {example.num_frames} frames", LEVELS.value)
+    return f"wrote {out}: {example.file} ({name}), {frames} frames, {DRAWS.value} training draws of seed {seed}"
+
+
+def open_video(config: RunConfig | None) -> tuple[Example, str]:
+    """The video to draw and the name of its class."""
+    data_dir = DATA_DIR.value or (config.data.data_dir if config else None)
+    name = NAME.value or (config.data.train if config else None)
+    if data_dir is None:
+        if NAME.value or INDEX.value:
+            raise UserError("--data_dir is missing: --name and --index choose a video of records")
+        return rendered(), RENDERED
+    if not name:
+        raise UserError("--name is missing: name a list of these records, see what experiments.build_data printed")
+    records = open_records(data_dir, name)
+    if INDEX.value >= len(records):
+        raise UserError(f"--index={INDEX.value}: {name} has {len(records)} videos, 0 to {len(records) - 1}")
+    example = records[INDEX.value]
+    return example, records.class_names[example.label]
+
+
+def rendered() -> Example:
+    """A rendered clip of 340 × 256 pixels; every frame shows its object."""
+    clip, _ = render_clip(RENDERED, np.random.default_rng(197), frames=40, size=340, irrelevant=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rendered.mp4"
+        write_mp4(path, clip[:, 32:288])
+        return Example(path.name, 0, len(clip), {"video": path.read_bytes()}, path.name)
+
+
+if __name__ == "__main__":
+    _cli.run(main, __doc__)
