@@ -113,6 +113,27 @@ def test_truncated_mp4_with_its_index_in_front(tmp_path, share):
     assert probe(data).frames == 40
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_avi_with_its_index_but_without_all_its_pictures(clips, share):
+    data = (clips / "two.avi").read_bytes()
+    start, index = data.index(b"movi"), data.rindex(b"idx1")
+    cut = start + int(share * (index - start))
+    for gap in (b"", bytes(index - cut)):
+        with pytest.raises(VideoError, match=r"only \d+ of \d+ frames decode"):
+            probe(data[:cut] + gap + data[index:])
+
+
+def test_webm_that_does_not_know_its_length(tmp_path):
+    path = make_video(tmp_path / "live.webm", 45, live="1")
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    info = probe(path)
+    assert (info.frames, info.duration) == (45, pytest.approx(1.8))
+    assert header(path)[0] == 0
+    # nothing in the file says that there was more
+    assert 10 < probe(path.read_bytes()[: path.stat().st_size // 2]).frames < 45
+
+
 def test_what_a_file_that_lacks_little_keeps(clips):
     """Two frames short is no reason to refuse a video."""
     data = (clips / "three.webm").read_bytes()

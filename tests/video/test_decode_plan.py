@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vtd_jax.video import decode, decode_plan, stream_units
-from vtd_jax.video.decode import VideoError, decode_frames, scan
+from vtd_jax.video.decode import VideoError, decode_frames, probe, scan
 
 FRAMES, HEIGHT, WIDTH = 50, 64, 96
 H264 = {"preset": "ultrafast", "bf": "3", "b_strategy": "0", "g": "250", "sc_threshold": "0"}
@@ -167,6 +167,31 @@ def test_plans_are_exact_and_save_packets(folder, name, monkeypatch):
 @pytest.mark.parametrize("name", IN_ORDER)
 def test_other_streams_are_decoded_in_order(folder, name, monkeypatch):
     assert check_exact((folder / name).read_bytes(), monkeypatch) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "seconds"),
+    [
+        ("animated.gif", 50, 2.0),
+        ("one.mp4", 1, 0.04),
+        ("one.webm", 1, 0.04),
+        ("varied.mp4", 50, (VARIED[-1] - VARIED[0] + 1) / 25),
+        ("repeats.avi", 50, (SKIPPING[-1] + 1) / 25),
+        ("packed.avi", 50, 2.0),
+    ],
+)
+def test_what_a_scan_finds(folder, name, frames, seconds):
+    info = probe(folder / name)
+    assert (info.frames, info.width, info.height, info.damaged) == (frames, WIDTH, HEIGHT, 0)
+    assert info.duration == pytest.approx(seconds, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["packed.avi", "repeats.avi", "mpeg4_b.avi"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.75])
+def test_truncated_avi_with_b_frames_or_repeats(folder, name, share):
+    data = (folder / name).read_bytes()
+    with pytest.raises(VideoError, match="truncated"):
+        probe(data[: int(share * len(data))])
 
 
 @pytest.mark.parametrize("cut", [1, 3, 20])
