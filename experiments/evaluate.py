@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import _cli, _config
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import results_table, save_report
+from vtd_jax.evaluate.report import read_training_list, results_table, save_report
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.train import build
@@ -73,7 +73,8 @@ def main() -> str:
         devices=local_devices(config.devices),
         parallel=config.parallel,
     )
-    table = results_table(config, model.clip.config, results, learnt)
+    lists = {name: split.stored for name, split in splits.items()}
+    table = results_table(config, model.clip.config, results, learnt, lists, read_training_list(workdir))
     table.show()
     stem = f"results_{config.name}" if trained and not own else "results"
     save_report(workdir, stem, table, results)

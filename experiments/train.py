@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments import _cli, _config
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import results_table, save_report
+from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -71,11 +71,13 @@ def main() -> str:
     build.check_splits(config, records, splits)
     model = build.build_model(config)
     prepare_workdir(workdir, config, RESUME.value)
+    save_training_list(workdir, records.stored)
     evaluation = Evaluation(config, splits)
     done = train(config, model, records, workdir, evaluate=evaluation, resume=RESUME.value)
     if not evaluation.finished:
         return f"{workdir} was at step {done.step} already, nothing left to train; see experiments.evaluate"
-    table = results_table(config, model.clip.config, evaluation.results, f"step {done.step}, the last")
+    lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
+    table = results_table(config, model.clip.config, evaluation.results, learnt, lists, records.stored.told)
     table.show()
     save_report(workdir, "results", table, evaluation.results)
     return f"trained to step {done.step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"

@@ -57,9 +57,9 @@ def base_config(
     Args:
       name: of the run, in tables.
       protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
-      data_dir: the `--data_dir` that `experiments.build_data` wrote.
-      train: name of the training records there (the list's stem); "" where nothing is learnt.
-      evaluate: split -> name of its records.
+      data_dir: what `experiments.build_data --data_dir` wrote, or the folder of a data set in it.
+      train: name of the training list there; "" where nothing is learnt.
+      evaluate: split -> name of its list.
       shots: training videos a class, 0 for all; only told in tables.
     """
     return ConfigDict(

@@ -5,9 +5,9 @@
     python -m experiments.evaluate --workdir=runs/hmdb51
 
 Arguments: `DATASET[,shots=all|16][,split=1|2|3]` with DATASET one of hmdb51, ucf101, ssv2, kinetics400.
-`shots=16,split=S` learns on the 16-shot seed S (records `fs_base_sS_train`), `shots=all` on every base video (records
+`shots=16,split=S` learns on the 16-shot seed S (list `fs_base_sS_train`), `shots=all` on every base video (list
 `base_train`). Left out, it is what the release learns on: all for HMDB-51 and UCF-101, 16 shots for SSv2; for
-Kinetics-400, of which we do not know it, 16 shots as peers do. Records `base_val` and `novel_val` are evaluated, each
+Kinetics-400, of which we do not know it, 16 shots as peers do. Lists `base_val` and `novel_val` are evaluated, each
 with its own list of names.
 
 Expected, ViT-B/16, base / novel / HM: of VTD-CLIP only HM is known to us, as a later paper cites it: 70.0 for HMDB-51

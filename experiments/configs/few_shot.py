@@ -4,7 +4,7 @@
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51_2
 
-Arguments: `DATASET[,shots=2|4|8|16]` with DATASET one of hmdb51, ucf101, ssv2; 16 shots when left out. Records:
+Arguments: `DATASET[,shots=2|4|8|16]` with DATASET one of hmdb51, ucf101, ssv2; 16 shots when left out. Lists:
 `train1_few_shot_K`, and `val1` (HMDB-51, UCF-101) or `validation` (SSv2).
 
 Expected: VTD-CLIP's own few-shot accuracies are not known to us. Peers with ViT-B/16, top-1 at K = 2 / 4 / 8 / 16

@@ -4,7 +4,7 @@
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/kinetics400
     python -m experiments.evaluate --workdir=runs/k400
 
-Records: `train` and `val`. While training, one view is evaluated (every `evaluate.every_epochs` epochs); at the end
+Lists: `train` and `val`. While training, one view is evaluated (every `evaluate.every_epochs` epochs); at the end
 and in `experiments.evaluate`, all views: the score of a video is the sum over its views of softmax(logits).
 
 Expected: VTD-CLIP's own accuracy is not known to us. Peers with ViT-B/16, top-1 as published: X-CLIP 84.7 (16 frames),

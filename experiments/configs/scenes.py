@@ -3,7 +3,7 @@
     python -m experiments.train --config=experiments/configs/scenes.py --workdir=runs/scenes
     python -m experiments.evaluate --workdir=runs/scenes
 
-Records: `base_train`, `base_val` and `novel_val` under `data.data_dir`. Expected: `make demo` measures it.
+Lists: `base_train`, `base_val` and `novel_val` under `data.data_dir`. Expected: `make demo` measures it.
 """
 
 from ml_collections import ConfigDict

@@ -6,8 +6,9 @@
         --workdir=runs/mine --config.data.data_dir=records
     python -m experiments.evaluate --workdir=runs/mine
 
-Arguments: `train=NAME[,evaluate=NAME]`, names of records under `data.data_dir` (a list's stem, unless `--name` said
-otherwise); `list` when left out. Evaluating on the training list, as the example does, checks the path, not the method.
+Arguments: `train=NAME[,evaluate=NAME]`, names of lists of the records in `data.data_dir` (the stem of a list's file,
+or the name of a folder of class folders); `list` when left out. Evaluating on the training list, as the example does,
+checks the path, not the method.
 
 The settings are those of a small run on a laptop: the 64-pixel CLIP of this repository, 8 frames, 4 context tokens that
 start as "a photo of a", no visual prompts. With an OpenAI checkpoint (`--config.clip.path=ViT-B-16.pt`), take more:

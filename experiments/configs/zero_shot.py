@@ -44,7 +44,7 @@ def get_config(text: str = "hmdb51") -> ConfigDict:
     config = _base.base_config(
         name=f"zero_shot_{dataset}" + ("_halves" if lists == "base_to_novel" else ""),
         protocol="base_to_novel" if lists == "base_to_novel" else "zero_shot",
-        data_dir=f"records/{dataset}",
+        data_dir="records/video_folder/kinetics600" if dataset == "kinetics600" else f"records/{dataset}",
         train="",
         evaluate=halves if lists == "base_to_novel" else OFFICIAL[dataset],
     )

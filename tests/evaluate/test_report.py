@@ -11,6 +11,7 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.evaluate import report
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
+from vtd_jax.video.list_files import StoredList
 
 RESULT = {"val": SplitResult(("a", "b"), np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1], np.int32))}
 
@@ -23,7 +24,26 @@ def test_about_tells_what_a_number_depends_on():
     assert told["config"] == config.fingerprint
     assert told["versions"]["vtd_jax"] == vtd_jax.__version__
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
-    assert "training videos" not in report.about(nothing, CLIPConfig.vit_b16(), "nothing")
+    assert not {"training videos", "training list"} & set(report.about(nothing, CLIPConfig.vit_b16(), "nothing"))
+
+
+def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
+    some = np.arange(3)
+    return StoredList("base_val", origin, source, ("a",), some, some, tuple({"file": "x"} for _ in range(left_out)), "")
+
+
+def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
+    config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
+    own = stored("own split", "own split: frequent half of the classes of train1", 2)
+    report.save_training_list(tmp_path, stored("official", "trainlist01.txt"))
+    training = report.read_training_list(tmp_path)
+    assert training == "base_val (official list; 3 videos)"
+    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
+    assert table.rows[0]["list"] == "own split"
+    assert table.about["training list"] == training
+    told = "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
+    assert table.about["lists"] == {"val": told}
+    assert report.read_training_list(tmp_path / "none") == ""
 
 
 def test_report_files(tmp_path):

@@ -45,6 +45,17 @@ def test_one_split_has_no_mean():
     assert [row["split"] for row in split_table("t", "few_shot", {"val": _result(1, 2)}).rows] == ["val"]
 
 
+def test_own_splits_are_marked():
+    splits, origins = {"base": _result(3, 4), "novel": _result(1, 4)}, {"base": "given", "novel": "own split"}
+    lines = split_table("t", "base_to_novel", splits, origins=origins).to_markdown().splitlines()
+    assert lines[2] == "| split | list | classes | videos | top-1 |"
+    assert lines[4:7] == [
+        "| base | given | 3 | 4 | 75.00 |",
+        "| novel | own split | 3 | 4 | 25.00 |",
+        "| HM | – | – | – | 37.50 |",
+    ]
+
+
 def test_markdown(table):
     lines = table.to_markdown().splitlines()
     assert lines[0] == "# run | one"

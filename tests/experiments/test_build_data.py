@@ -1,10 +1,8 @@
 """The command line of build_data, as a user runs it."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +35,47 @@ def inputs(folder, lines, stem):
     return [f"--list={listed}", f"--labels={labels}", f"--video_dir={folder}"]
 
 
-def test_builds_reuses_and_says_so(folder, tmp_path):
-    call = ["--dataset=video_folder", *inputs(folder, ["one.mp4 0", "two.avi 1"], "good"), f"--data_dir={tmp_path}"]
-    first = run(*call)
+def test_builds_reuses_and_adds_lists(folder, tmp_path):
+    lines = ["one.mp4 0", "two.avi 1"]
+    call = ["--dataset=video_folder", "--name=mine", f"--data_dir={tmp_path}"]
+    first = run(*call, *inputs(folder, lines, "good"))
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith(f"wrote {tmp_path}/video_folder/good/1.0.0: 2 videos, 2 classes, ")
-    assert first.stdout.count("\n") == 1
+    assert first.stdout.startswith("good (given list; 2 videos)\n")
+    wrote = first.stdout.splitlines()[-1]
+    assert wrote.startswith(f"wrote {tmp_path}/video_folder/mine/1.0.0: 2 videos, 2 classes, ")
+    told = [line.split(": ")[1] for line in first.stderr.splitlines()]
+    assert told[1].startswith("given lists")
+    assert told[2].startswith("storages (reading 32 frames, measured on 2 of the videos)")
     assert "Traceback" not in first.stderr
-    again = run(*call)
-    assert again.stdout.startswith("nothing to do: ")
-    assert len(open_records(tmp_path, "good")) == 2
+    again = run(*call, *inputs(folder, lines, "good"))
+    assert again.stdout.splitlines()[-1].startswith("nothing to do: ")
+    more = run(*call, *inputs(folder, lines[:1], "more"))
+    assert more.stdout.splitlines()[-1].startswith("added lists more to ")
+    assert [len(open_records(tmp_path, name)) for name in ("good", "more")] == [2, 1]
+
+
+def test_several_lists_in_one_build(folder, tmp_path):
+    a, b = inputs(folder, ["one.mp4 0", "two.avi 1"], "a"), inputs(folder, ["one.mp4 0"], "b")
+    done = run(*a, b[0], f"--data_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert record_names(tmp_path) == ["a", "b"]
+    assert len(list(tmp_path.rglob("*array_record*"))) == 1
+    done = run(*a, *b, a[0], f"--data_dir={tmp_path}")
+    assert "3 --list and 2 --labels: give one for all lists, or one for each" in done.stderr
+
+
+def test_class_folders_need_no_list(folder, tmp_path):
+    for name in ("left turn", "right turn"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    (tmp_path / "mine" / "left turn" / "1.mp4").write_bytes((folder / "one.mp4").read_bytes())
+    (tmp_path / "mine" / "right turn" / "1.avi").write_bytes((folder / "two.avi").read_bytes())
+    done = run(f"--source={tmp_path / 'mine'}", f"--data_dir={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    records = open_records(tmp_path / "out", "mine")
+    assert {e.file: records.class_names[e.label] for e in records} == {
+        "left turn/1.mp4": "left turn",
+        "right turn/1.avi": "right turn",
+    }
 
 
 def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
@@ -54,12 +83,14 @@ def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
     failed = run(*call)
     assert failed.returncode == 2
     assert failed.stdout == ""
-    assert failed.stderr.startswith(f"error: {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty")
-    assert failed.stderr.count("\n") == 1
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty")
     skipped = run(*call, "--on_error=skip", "--name=left", "--storage=video")
     assert skipped.returncode == 0
-    assert "1 videos, 1 bad videos left out" in skipped.stdout
-    assert record_names(tmp_path / "out") == ["left"]
+    assert "bad (given list; 1 videos, 1 more left out)" in skipped.stdout
+    assert "1 videos, 1 bad and 0 missing ones left out" in skipped.stdout
+    assert f"skipped {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty" in skipped.stderr
+    assert record_names(tmp_path / "out") == ["bad"]
 
 
 def test_check_only_writes_no_records(folder, tmp_path):
@@ -68,33 +99,32 @@ def test_check_only_writes_no_records(folder, tmp_path):
     failed = run(*call, f"--data_dir={tmp_path / 'out'}")
     assert failed.returncode == 2
     table = failed.stdout.splitlines()
-    assert table[0].split() == ["line", "file", "problem"]
-    assert [row.split()[:2] for row in table[1:]] == [["2", "bad.mp4"], ["3", "gone.mp4"]]
-    assert "3 videos of 2 classes checked, 2 are bad" in failed.stderr
-    assert [p["line"] for p in json.loads(report.read_text())["problems"]] == [2, 3]
+    assert table[0].split() == ["kind", "where", "file", "reason"]
+    assert [row.split()[:2] for row in table[1:]] == [["error", "unreadable"], ["error", "missing"]]
+    assert "checked 2 videos of 1 lists (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
+    assert [p["file"] for p in json.loads(report.read_text())["problems"]] == ["bad.mp4", "gone.mp4"]
     assert not (tmp_path / "out").exists()
     good = run(*inputs(folder, ["one.mp4 0", "two.avi 1"], "fine"), "--check_only")
     assert good.returncode == 0
-    assert good.stdout.endswith("2 videos of 2 classes checked, all whole; no records were written\n")
+    assert good.stdout.endswith("checked 2 videos of 1 lists (fine 2): all whole; no records were written\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--list=x.txt"], "labels"),
+        ([], "nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir"),
+        (["--list={list}", "--data_dir=d"], "--video_dir is missing"),
+        (["--list={list}", "--video_dir=.", "--data_dir=d"], "no label file found for this list"),
         (["--list=nowhere.txt", "--labels={labels}", "--video_dir=.", "--data_dir=d"], "no such list of videos"),
         (["--list={list}", "--labels=nowhere.csv", "--video_dir=.", "--data_dir=d"], "no such label file"),
         (["--list={list}", "--labels={labels}", "--video_dir=."], "--data_dir is missing"),
         (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--storage=png"], "storage"),
         (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--sise=3"], "sise"),
-        (
-            ["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "extra"],
-            "unexpected argument 'extra'",
-        ),
-        (
-            ["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--report=r"],
-            "belongs to --check_only",
-        ),
+        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "extra"], "argument 'extra'"),
+        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--report=r"], "--check_only"),
+        (["--source=nowhere", "--data_dir=d"], "nowhere: there is no such folder"),
+        (["--dataset=hmdb51", "--source=.ci", "--data_dir=d"], "testTrainMulti_7030_splits"),
+        (["--dataset=imagenet", "--source=.", "--data_dir=d"], "dataset"),
     ],
 )
 def test_bad_flags_are_one_line(folder, arguments, words):
@@ -108,30 +138,8 @@ def test_bad_flags_are_one_line(folder, arguments, words):
 
 def test_help_has_examples():
     shown = run("--help")
-    assert "python -m experiments.build_data --list=train.txt" in shown.stdout
+    assert "python -m experiments.build_data --dataset=hmdb51" in shown.stdout
     assert "--on_error" in shown.stdout
-
-
-def test_a_killed_build_leaves_nothing_that_looks_complete(folder, tmp_path):
-    for i in range(30):
-        (folder / f"copy{i}.avi").write_bytes((folder / "two.avi").read_bytes())
-    lines = [f"copy{i}.avi {i % 2}" for i in range(30)]
-    call = [*inputs(folder, lines, "killed"), f"--data_dir={tmp_path / 'out'}", "--workers=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.build_data", *call],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and not list((tmp_path / "out").glob(".building-*")):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert record_names(tmp_path / "out") == []
-    assert run(*call).returncode == 0
-    assert len(open_records(tmp_path / "out", "killed")) == 30
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["video_folder"]
 
 
 @pytest.mark.shared
@@ -141,7 +149,7 @@ def test_real_clips_from_files_to_batches(shared_dir, tmp_path, storage):
     catalog = [f"--list={videos / 'list.txt'}", f"--labels={videos / 'labels.csv'}", f"--video_dir={videos}"]
     done = run(*catalog, f"--data_dir={tmp_path}", "--name=clips", f"--storage={storage}")
     assert done.returncode == 0, done.stderr
-    records = open_records(tmp_path, "clips")
+    records = open_records(tmp_path, "list")
     assert len(records) == 7
     assert records.class_names[5] == "drumming on water bottles"
     found = list(eval_batches(records, frames=8, size=64, batch_size=4))

@@ -30,7 +30,8 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     read = _results(workdir)
     assert [row["split"] for row in read["rows"]] == ["base", "novel", "HM"]
     assert [row["videos"] for row in read["rows"]] == [5, 3, None]
-    assert read["about"]["splits"] == {"base": "base_val", "novel": "novel_val"}
+    told = {"base": "base_val (given list; 5 videos)", "novel": "novel_val (given list; 3 videos)"}
+    assert read["about"]["lists"] == told
     assert read["about"]["views"] == "1 temporal × 1 spatial"
     assert {"normalisation", "config", "commit", "versions", "CLIP", "frames"} <= set(read["about"])
     with np.load(workdir / "results_scores.npz") as scores:
@@ -43,7 +44,7 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     assert rows[0] == ("base", "red", "2")
     assert rows[-1] == ("novel", "black", "1")
     table = (workdir / "results.md").read_text()
-    assert f"| base | 3 | 5 | {100 * hits.mean():.2f} |" in table
+    assert f"| base | given | 3 | 5 | {100 * hits.mean():.2f} |" in table
 
 
 def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
@@ -63,8 +64,8 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
     assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
     assert other["about"]["learnt"] == "checkpoint of step 3 (last)"
     # the run's model, the other config's frames, the flag's pooling
-    told = [other["about"][key] for key in ("fusion", "normalisation", "frames", "pooling", "training records")]
-    assert told == [True, "imagenet", 32, "mean", "base_train"]
+    told = [other["about"][key] for key in ("fusion", "normalisation", "frames", "pooling", "training list")]
+    assert told == [True, "imagenet", 32, "mean", "base_train (given list; 10 videos)"]
 
     refused = small_run.command("evaluate", f"--workdir={workdir}", "--config.model.text_prompts=3")
     assert refused.returncode == 2

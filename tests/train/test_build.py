@@ -41,7 +41,7 @@ def test_nothing_to_train(folder):
 
 
 def test_records_that_are_not_there(folder):
-    with pytest.raises(UserError, match="no records named 'other'; it holds base_train, base_val, novel_val"):
+    with pytest.raises(UserError, match="no list named 'other'; it holds base_train, base_val, novel_val"):
         build.open_training(_config(folder, data__train="other"))
 
 

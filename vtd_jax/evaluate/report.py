@@ -18,25 +18,57 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import replacing, write_text
 from vtd_jax.train.config import RunConfig
+from vtd_jax.video.list_files import StoredList
 
+TRAINING_LIST = "training_list.txt"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def results_table(config: RunConfig, clip: CLIPConfig, results: Mapping[str, SplitResult], learnt: str) -> Table:
-    """The table of a run's evaluation; `learnt` says which checkpoint was used."""
-    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, about(config, clip, learnt))
+def results_table(
+    config: RunConfig,
+    clip: CLIPConfig,
+    results: Mapping[str, SplitResult],
+    learnt: str,
+    lists: Mapping[str, StoredList] | None = None,
+    training: str = "",
+) -> Table:
+    """The table of a run's evaluation.
+
+    Args:
+      config, clip: the run and its CLIP.
+      results: split -> what its videos scored.
+      learnt: which checkpoint was used.
+      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a published one).
+      training: what the training list says of itself.
+    """
+    told = about(config, clip, learnt, {split: stored.told for split, stored in (lists or {}).items()}, training)
+    origins = {split: stored.origin for split, stored in (lists or {}).items()}
+    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, told, origins)
 
 
-def about(config: RunConfig, clip: CLIPConfig, learnt: str) -> dict[str, Any]:
-    """Everything needed to repeat or to doubt a number."""
+def save_training_list(workdir: Path, stored: StoredList) -> None:
+    """Notes in a run's folder what it learns on, for the tables of later evaluations."""
+    write_text(Path(workdir) / TRAINING_LIST, stored.told + "\n")
+
+
+def read_training_list(workdir: Path) -> str:
+    """What a run learnt on, as its training list says it; empty where that was not noted."""
+    path = Path(workdir) / TRAINING_LIST
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def about(
+    config: RunConfig, clip: CLIPConfig, learnt: str, lists: Mapping[str, str] | None = None, training: str = ""
+) -> dict[str, Any]:
+    """Everything needed to repeat or to doubt a number; arguments as for `results_table`."""
     evaluate, model = config.evaluate, config.model
     device = jax.local_devices()[0]
     told = {
         "protocol": config.protocol,
         "learnt": learnt,
         "training videos": f"{config.shots} a class" if config.shots else "all of the list",
-        "training records": config.data.train or "none",
-        "splits": dict(config.data.evaluate),
+        "training list": training or config.data.train,
+        "lists": dict(config.data.evaluate) | dict(lists or {}),
         "CLIP": f"{clip.architecture}, {config.clip.dtype}",
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
@@ -52,7 +84,7 @@ def about(config: RunConfig, clip: CLIPConfig, learnt: str) -> dict[str, Any]:
         "device": f"{device.platform} {device.device_kind}",
     }
     if not config.data.train:
-        del told["training videos"], told["training records"]
+        del told["training videos"], told["training list"]
     return told
 
 

@@ -77,7 +77,11 @@ class Table:
 
 
 def split_table(
-    title: str, protocol: str, splits: Mapping[str, SplitResult], about: Mapping[str, Any] | None = None
+    title: str,
+    protocol: str,
+    splits: Mapping[str, SplitResult],
+    about: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> Table:
     """One row a split, then what the protocol reports.
 
@@ -87,10 +91,12 @@ def split_table(
         ends with their mean and, from three splits on, the deviation between them.
       splits: name -> result, in the table's order.
       about: told below the table.
+      origins: split -> where its list comes from ("official", "given", "own split"), told beside its name.
     """
     rows = [
         {
             "split": name,
+            "list": (origins or {}).get(name),
             "classes": len(result.class_names),
             "videos": result.count,
             "top-1": result.top1,
@@ -107,9 +113,9 @@ def split_table(
         rows.append({"split": "mean", "top-1": float(np.mean(top1)), "top-5": mean5})
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = ("split", "classes", "videos", "top-1", "top-5")
-    if all(row.get("top-5") is None for row in rows):
-        columns = columns[:-1]
+    columns = ("split", "list", "classes", "videos", "top-1", "top-5")
+    unused = {name for name in ("list", "top-5") if all(row.get(name) is None for row in rows)}
+    columns = tuple(name for name in columns if name not in unused)
     return Table(title, columns, tuple(rows), about or {})
 
 

@@ -87,5 +87,5 @@ def check_splits(config: RunConfig, training: Records | None, splits: Mapping[st
         if split != "novel" and tuple(records.class_names) != tuple(training.class_names):
             raise UserError(
                 f"data.evaluate.{split}={config.data.evaluate[split]}: its class names are not those of "
-                f"data.train={config.data.train}; build both with the same --labels"
+                f"data.train={config.data.train}; build both lists with the same --labels"
             )

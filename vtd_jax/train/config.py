@@ -52,9 +52,9 @@ class DataConfig:
     """Records and batches.
 
     Attributes:
-      data_dir: what `experiments.build_data --data_dir` wrote.
-      train: name of the training records; "" where nothing is learnt.
-      evaluate: split -> name of its records, in the table's order.
+      data_dir: what `experiments.build_data --data_dir` wrote, or a folder of records in it.
+      train: name of the training list; "" where nothing is learnt.
+      evaluate: split -> name of its list, in the table's order.
       frames: T, frames sampled from each video.
       batch_size: videos of one micro-batch, over all devices.
       workers: decoding processes; 0 decodes in this one.
@@ -75,10 +75,10 @@ class DataConfig:
         _at_least("data", self, 1, "frames", "batch_size")
         _at_least("data", self, 0, "workers")
         if not self.evaluate:
-            raise UserError("data.evaluate: empty, expected at least one split=records")
+            raise UserError("data.evaluate: empty, expected at least one split=list")
         for split, name in self.evaluate.items():
             if not name or not isinstance(name, str):
-                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of records under data.data_dir")
+                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of a list of the records in data.data_dir")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,9 @@ class Staging:
             for outcome in ordered_map(self._encoder(index, settings), videos, threads):
                 video, example = outcome.item, outcome.result
                 if outcome.error is None:
-                    writer.write(serializer.serialize_example(features.encode_example(example)))
+                    # fields in a fixed order: the same inputs give the same bytes
+                    proto = serializer.get_tf_example(features.encode_example(example))
+                    writer.write(proto.SerializeToString(deterministic=True))
                     files.append((video.file, example["bytes"]))
                     frames += example["source_frames"]
                     tell((1, 0, ""))

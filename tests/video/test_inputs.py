@@ -1,0 +1,153 @@
+"""What a build works on: which lists there are, and which file every entry means."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from layouts import make_class_folders, make_hmdb51, make_kinetics400
+from video_files import write_catalog
+from vtd_jax.errors import UserError
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.gather import given_list
+from vtd_jax.video.inputs import Inputs, summary
+
+
+@pytest.fixture(scope="module")
+def hmdb51(tmp_path_factory) -> Path:
+    return make_hmdb51(tmp_path_factory.mktemp("hmdb51"))
+
+
+def lists_of(config: BuildConfig) -> dict[str, str]:
+    return {placed.list.name: placed.list.origin for placed in Inputs(config).placed}
+
+
+HALVES = {"base_train", "base_val", "novel_val", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train"}
+SHOTS = {f"train1_few_shot_{n}" for n in (2, 4, 8, 16)}
+OFFICIAL = {f"{kind}{i}" for kind in ("train", "val") for i in (1, 2, 3)}
+
+
+def test_a_benchmark_has_its_official_lists_and_own_splits(hmdb51):
+    found = lists_of(BuildConfig("x", dataset="hmdb51", source=str(hmdb51)))
+    assert {name for name, origin in found.items() if origin == "official"} == OFFICIAL
+    assert {name for name, origin in found.items() if origin == "own split"} == HALVES | SHOTS
+
+
+def test_a_given_list_replaces_its_whole_protocol_and_an_official_list_of_its_name(hmdb51, tmp_path):
+    file = "hmdb51_org/brush_hair/" + next((hmdb51 / "hmdb51_org/brush_hair").iterdir()).name
+    pairs = []
+    for stem in ("base_val", "val1"):
+        pairs.append(tuple(map(str, write_catalog(tmp_path, [f"{file} 0"], ("brush hair", "climb"), stem=stem))))
+    config = BuildConfig("x", dataset="hmdb51", source=str(hmdb51), lists=tuple(pairs))
+    found = lists_of(config)
+    assert {name for name, origin in found.items() if origin == "given"} == {"base_val", "val1"}
+    assert {name for name, origin in found.items() if origin == "own split"} == SHOTS
+    assert {name for name, origin in found.items() if origin == "official"} == OFFICIAL - {"val1"}
+    lines = list(summary(Inputs(config)).lines())
+    assert lines[1] == "given lists: base_val (1), val1 (1)"
+    assert [line.split(" lists")[0] for line in lines[1:]] == ["given", "official", "own split"]
+
+
+def test_only_takes_names_and_patterns(hmdb51):
+    config = BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("base_*", "novel_val"))
+    assert set(lists_of(config)) == {"base_train", "base_val", "novel_val"}
+    with pytest.raises(UserError, match="only=vall: no list has this name; there are train1, val1, "):
+        Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("vall",)))
+
+
+def test_the_seed_changes_the_shots_and_the_order_only(hmdb51):
+    a, b = (Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), seed=seed)) for seed in (0, 1))
+    lists = [{p.list.name: sorted(file for file in p.files) for p in each.placed} for each in (a, b)]
+    assert {name for name in lists[0] if lists[0][name] != lists[1][name]} <= SHOTS | HALVES
+    assert lists[0]["train1_few_shot_2"] != lists[1]["train1_few_shot_2"]
+    assert lists[0]["base_train"] == lists[1]["base_train"]
+    assert {v.file for v in a.videos} == {v.file for v in b.videos}
+    assert [v.file for v in a.videos] != [v.file for v in b.videos]
+
+
+def test_malformed_official_files_are_not_passed_over_when_lists_are_given(hmdb51, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(hmdb51, copy)
+    split = next(copy.rglob("*_test_split1.txt"))
+    split.write_text("what is this\n")
+    pair = tuple(map(str, write_catalog(tmp_path, ["x.avi 0"], stem="val1")))
+    with pytest.raises(UserError, match=r"_test_split1\.txt:1"):
+        Inputs(BuildConfig("x", dataset="hmdb51", source=str(copy), lists=(pair,)))
+    # without any annotation the given list is all there is
+    shutil.rmtree(copy / "testTrainMulti_7030_splits")
+    assert lists_of(BuildConfig("x", dataset="hmdb51", source=str(copy), lists=(pair,))) == {"val1": "given"}
+    with pytest.raises(UserError, match="testTrainMulti_7030_splits"):
+        Inputs(BuildConfig("x", dataset="hmdb51", source=str(copy)))
+
+
+def test_every_video_once_with_the_class_of_its_name(hmdb51):
+    inputs = Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51)))
+    files = {path.relative_to(hmdb51).as_posix() for path in hmdb51.rglob("*.avi")}
+    listed = {v.file: inputs.class_names[v.label].replace(" ", "_") for v in inputs.videos}
+    assert set(listed) <= files
+    assert len(listed) == len(inputs.videos) > 20
+    assert all(file.split("/")[1] == name for file, name in listed.items())
+    assert inputs.problems == []
+
+
+def test_published_kinetics_names_find_files_in_class_folders(tmp_path):
+    ids = make_kinetics400(tmp_path / "ids")
+    folders = make_kinetics400(tmp_path / "folders", naming="class_folders")
+    shutil.copytree(ids / "annotations", folders / "annotations")
+    flat, deep = (Inputs(BuildConfig("x", dataset="kinetics400", source=str(p))) for p in (ids, folders))
+    assert (flat.problems, deep.problems) == ([], [])
+    assert [v.file.split("/")[-1] for v in flat.videos] == [v.file.split("/")[-1] for v in deep.videos]
+    assert [v.label for v in flat.videos] == [v.label for v in deep.videos]
+    assert all(v.file.count("/") == 2 for v in deep.videos)
+
+
+def test_a_file_of_the_same_name_in_the_folder_of_another_class_is_another_video(tmp_path):
+    for name in ("left turn", "right turn"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "left turn" / "1.mp4").write_bytes(b"x")
+    pair = tuple(map(str, write_catalog(tmp_path, ["right turn/1.mp4 1"])))
+    inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path)))
+    assert [(p.kind, p.file) for p in inputs.problems] == [("missing", "right turn/1.mp4")]
+    # one level of folders more or less is the same video
+    (tmp_path / "all").mkdir()
+    (tmp_path / "left turn").rename(tmp_path / "all" / "left turn")
+    pair = tuple(map(str, write_catalog(tmp_path, ["left turn/1.mp4 0"])))
+    inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path)))
+    assert [v.file for v in inputs.videos] == ["all/left turn/1.mp4"]
+
+
+def test_contradicting_lists_are_told_with_both_places(clips, tmp_path):
+    names = ("left turn", "right turn")
+    pairs = [write_catalog(tmp_path, [f"one.mp4 {label}"], names, stem=f"list{label}") for label in (0, 1)]
+    config = BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(clips))
+    inputs = Inputs(config)
+    assert [(p.kind, p.where) for p in inputs.problems] == [("mislabelled", f"{pairs[1][0]}:1")]
+    with pytest.raises(UserError, match=r"list1\.txt:1: class 'right turn' here, 'left turn' in .*list0\.txt:1"):
+        inputs.check()
+
+
+def test_one_name_for_two_given_lists_is_refused(clips, tmp_path):
+    (tmp_path / "a").mkdir()
+    pairs = [write_catalog(folder, ["one.mp4 0"]) for folder in (tmp_path, tmp_path / "a")]
+    config = BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(clips))
+    with pytest.raises(UserError, match=r"a list named list was read from .* already; rename one"):
+        Inputs(config)
+
+
+def test_plain_folders(tmp_path):
+    mine = make_class_folders(tmp_path / "mine")
+    inputs = Inputs(BuildConfig("x", source=str(mine)))
+    assert [(p.list.name, p.list.origin) for p in inputs.placed] == [("mine", "given")]
+    assert inputs.class_names == ["left_turn", "right turn", "stop", "wave #1"]
+    (mine / "list.txt").write_text("left_turn/take 1.avi 1\n")
+    (mine / "labels.csv").write_text("id,name\n0,a\n1,b\n")
+    again = Inputs(BuildConfig("x", source=str(mine)))
+    assert [(p.list.name, len(p.files)) for p in again.placed] == [("list", 1)]
+    with pytest.raises(UserError, match="there is no such folder"):
+        Inputs(BuildConfig("x", source=str(tmp_path / "none")))
+
+
+def test_a_list_without_labels_is_told(tmp_path):
+    (tmp_path / "list.txt").write_text("a.mp4 0\n")
+    with pytest.raises(UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"):
+        given_list(tmp_path / "list.txt")
