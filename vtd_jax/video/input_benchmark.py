@@ -1,0 +1,256 @@
+"""How many clips a second one core reads: this project's records against other readers of the same files.
+
+Clips are re-encoded at the sizes of the field's data sets, then every reader returns the same thing: T frames at test
+indices, scaled to a short side of 256 and cropped to 224, uint8. Other readers are optional and only measured.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from vtd_jax.errors import UserError
+from vtd_jax.video import decode
+from vtd_jax.video.augment import centre_crop, resize, resize_short_side
+from vtd_jax.video.catalog import Entry
+from vtd_jax.video.encode import encode_video
+from vtd_jax.video.records import Example
+from vtd_jax.video.sampling import test_indices
+from vtd_jax.video.scenes import class_names, render_clip
+
+SHORT_SIDE, CROP, FEW_JPEGS = 256, 224, 64
+ENDINGS = (".mp4", ".avi", ".webm", ".mkv", ".mov")
+BASE = "PyAV, seek to each frame"
+OTHERS = (BASE, "PyAV, decode all", "OpenCV, grab in order", "decord")
+OURS = ("records, video", "records, jpeg", f"records, jpeg, at most {FEW_JPEGS}")
+Job = Callable[[], UInt8[np.ndarray, "t r r 3"]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A data set's usual clip: file ending, encoder and its options, size, frames a second and seconds."""
+
+    name: str
+    ending: str
+    codec: str
+    options: Mapping[str, str]
+    width: int
+    height: int
+    fps: int
+    seconds: int
+
+
+KINDS = (
+    Kind("Kinetics-like: H.264 mp4", "mp4", "libx264", {"crf": "23"}, 340, 256, 30, 10),
+    # as XviD writes: B-frames, and key frames far apart
+    Kind("UCF- and HMDB-like: MPEG-4 avi", "avi", "mpeg4", {"b": "600k", "g": "300", "bf": "2"}, 320, 240, 25, 7),
+    Kind(
+        "SSv2-like: VP9 webm", "webm", "libvpx-vp9", {"crf": "33", "b": "0", "cpu-used": "4", "row-mt": "0"},
+        427, 240, 12, 4,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: a reader, a kind of clip, a number of frames; `clips_per_second` is None if the reader is not there."""
+
+    kind: str
+    frames: int
+    reader: str
+    clips_per_second: float | None
+    size: float | None
+
+
+def sources(folder: Path | None, count: int) -> list[tuple[list[np.ndarray], float]]:
+    """Up to `count` clips of a folder, or rendered ones, as lists of frames with their rate."""
+    if folder is None:
+        clips = [render_clip(class_names()[i], np.random.default_rng(i), frames=60, size=340)[0] for i in range(count)]
+        return [(list(clip[:, :256]), 30.0) for clip in clips]
+    files = sorted(path for path in folder.glob("*") if path.suffix in ENDINGS)[:count]
+    if not files:
+        raise UserError(f"{folder}: no videos here; expected files ending in {', '.join(ENDINGS)}")
+    return [([image for _, image in decode.scan(path)], decode.probe(path).fps or 25.0) for path in files]
+
+
+def write_clip(frames: Sequence[np.ndarray], rate: float, kind: Kind, path: Path) -> Path:
+    """Writes a clip of this kind; a source that is shorter is looped, a longer one cut."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(kind.codec, rate=kind.fps, options=dict(kind.options))
+        stream.width, stream.height, stream.pix_fmt = kind.width, kind.height, "yuv420p"
+        for i in range(kind.fps * kind.seconds):
+            image = resize(frames[int(i * rate / kind.fps) % len(frames)], kind.height, kind.width)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """PyAV as in many training codes: seek to the key frame before each wanted frame, decode from there.
+
+    In AVIs with B-frames it may return neighbours of the wanted frames: AVI stores no times.
+    """
+    frames = []
+    with av.open(str(path)) as container:
+        stream = _one_thread(container)
+        first, step = stream.start_time or 0, 1 / (stream.average_rate * stream.time_base)
+        length = stream.frames or round(container.duration / av.time_base * stream.average_rate)
+        for index in test_indices(length, count):
+            time_wanted = first + int(index * step)
+            container.seek(time_wanted, stream=stream)
+            # half a frame early: times are rounded
+            late = (
+                frame for frame in container.decode(stream) if frame.pts is None or frame.pts >= time_wanted - step / 2
+            )
+            frame = next(late, None)
+            if frame is not None:
+                frames.append(frame.to_ndarray(format="rgb24"))
+    return np.stack(frames)
+
+
+def read_all(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """PyAV: decode every frame, convert the wanted ones."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(_one_thread(container)))
+    return np.stack([frames[i].to_ndarray(format="rgb24") for i in test_indices(len(frames), count)])
+
+
+def _one_thread(container) -> av.VideoStream:
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def read_opencv(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """OpenCV's VideoCapture: grab in order, retrieve the wanted frames."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    wanted = test_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count).tolist()
+    frames = []
+    for index in range(wanted[-1] + 1):
+        if not capture.grab():
+            break
+        if index in wanted:
+            frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
+    capture.release()
+    return np.stack(frames)
+
+
+def read_decord(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """decord, as it is used everywhere: `get_batch` of the wanted frames."""
+    reader = import_module("decord").VideoReader(str(path), num_threads=1)
+    return reader.get_batch(test_indices(len(reader), count).tolist()).asnumpy()
+
+
+READERS = dict(zip(OTHERS, (read_seeking, read_all, read_opencv, read_decord)))
+
+
+def missing(reader: str) -> bool:
+    """Whether an optional reader is not installed."""
+    try:
+        return reader == "decord" and import_module("decord") is None
+    except (ImportError, OSError):
+        return True
+
+
+def make_records(path: Path) -> dict[str, Example]:
+    """The file as a record of every storage, in memory."""
+    made = {}
+    for name, storage, most in zip(OURS, ("video", "jpeg", "jpeg"), (None, None, FEW_JPEGS)):
+        record = encode_video(Entry(path.name, 0, 0), path, storage, SHORT_SIDE, most)
+        made[name] = Example(path.name, 0, record["num_frames"], record, path.name)
+    return made
+
+
+def read_record(example: Example, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """The wanted frames of a record."""
+    return example.frames(test_indices(example.num_frames, count))
+
+
+def stored_bytes(example: Example) -> int:
+    """Bytes of video or JPEGs in a record."""
+    frames = example.record.get("frames")
+    return len(example.record["video"]) if frames is None else sum(len(jpeg) for jpeg in frames)
+
+
+def _cropped(read: Callable[[], np.ndarray]) -> np.ndarray:
+    return centre_crop(resize_short_side(read(), SHORT_SIDE), CROP)
+
+
+def measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: int) -> list[Result]:
+    """Times every reader on every file in turn; the rate comes from the median of each file."""
+    stored = {path: make_records(path) for path in files}
+    results = []
+    for count in frames:
+        jobs: dict[str, list[Job]] = {
+            reader: [partial(_cropped, partial(read, path, count)) for path in files]
+            for reader, read in READERS.items()
+            if not missing(reader)
+        }
+        for name in OURS:
+            jobs[name] = [partial(_cropped, partial(read_record, stored[path][name], count)) for path in files]
+        rates = interleaved(jobs, rounds)
+        for reader in (*OTHERS, *OURS):
+            size = None
+            if reader in OURS:
+                size = sum(stored_bytes(s[reader]) for s in stored.values()) / sum(p.stat().st_size for p in files)
+            results.append(Result(kind.name, count, reader, rates.get(reader), size))
+    return results
+
+
+def interleaved(jobs: Mapping[str, Sequence[Job]], rounds: int) -> dict[str, float]:
+    """Clips a second by reader: all jobs once to warm up, then all in turn, `rounds` times; medians of each job."""
+    seconds = {(reader, i): [] for reader, calls in jobs.items() for i in range(len(calls))}
+    for turn in range(rounds + 1):
+        for (reader, i), times in seconds.items():
+            start = time.perf_counter()
+            jobs[reader][i]()
+            if turn:
+                times.append(time.perf_counter() - start)
+    medians = {key: statistics.median(times) for key, times in seconds.items()}
+    return {reader: len(calls) / sum(medians[reader, i] for i in range(len(calls))) for reader, calls in jobs.items()}
+
+
+def one_core() -> None:
+    """Keeps this process on one core where the system allows it, and OpenCV to one thread."""
+    cv2.setNumThreads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """A table: clips/s, the ratio to seeking and to the best other reader, and the stored size."""
+    lines = [
+        "| clips | T | reader | clips/s | to seeking | to the best other | size, of the source |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results:
+        rates = {r.reader: r.clips_per_second for r in results if (r.kind, r.frames) == (row.kind, row.frames)}
+        cells = ["not installed", "–", "–"]
+        if row.clips_per_second is not None:
+            best = max(rate for reader, rate in rates.items() if reader in OTHERS and rate is not None)
+            cells = [f"{row.clips_per_second:.1f}"]
+            cells += [f"{row.clips_per_second / base:.2f}×" for base in (rates[BASE], best)]
+        size = "–" if row.size is None else f"{row.size:.2f}×"
+        lines.append(f"| {row.kind} | {row.frames} | {row.reader} | {' | '.join(cells)} | {size} |")
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what was measured."""
+    found = {}
+    for name in ("av", "opencv-python-headless", "simplejpeg", "numpy", "decord", "decord2"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found | {"FFmpeg of av": av.ffmpeg_version_info}
