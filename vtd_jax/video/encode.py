@@ -29,8 +29,8 @@ def features(storage: str) -> tfds.features.FeaturesDict:
     """The fields of one record.
 
     `num_frames` counts the frames that sampling sees; `source_frames` those of the file (larger if only so many were
-    kept). `fps`, `duration` (seconds), `width`, `height` and `bytes` describe the file. `frames` holds encoded JPEGs,
-    `video` the file itself.
+    kept), `damaged` how many of these the decoder had to patch up or left out. `fps`, `duration` (seconds), `width`,
+    `height` and `bytes` describe the file. `frames` holds encoded JPEGs, `video` the file itself.
     """
     raw = tfds.features.Tensor(shape=(), dtype=np.object_)
     payload = {"frames": tfds.features.Sequence(raw)} if storage == "jpeg" else {"video": raw}
@@ -40,6 +40,7 @@ def features(storage: str) -> tfds.features.FeaturesDict:
             "label": tfds.features.ClassLabel(),
             "num_frames": np.int64,
             "source_frames": np.int64,
+            "damaged": np.int64,
             "fps": np.float32,
             "duration": np.float32,
             "width": np.int64,
@@ -79,6 +80,7 @@ def encode_video(entry: Entry, path: Path, storage: str, short_side: int = 256, 
         "label": entry.label,
         "num_frames": stored,
         "source_frames": info.frames,
+        "damaged": info.damaged,
         "fps": info.fps,
         "duration": info.duration,
         "width": info.width,

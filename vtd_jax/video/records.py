@@ -47,7 +47,9 @@ class Example:
           UserError: if stored frames do not decode.
         """
         if "video" in self.record:
-            return decode.decode_frames(self.record["video"], indices, name=self.name)
+            # frames that were patched up depend on all that went before them, so nothing may be left out there
+            whole = None if self.record["damaged"] else int(self.record["source_frames"])
+            return decode.decode_frames(self.record["video"], indices, name=self.name, known_frames=whole)
         jpegs = self.record["frames"]
         try:
             images = {int(i): simplejpeg.decode_jpeg(jpegs[int(i)]) for i in set(np.asarray(indices).tolist())}
