@@ -78,7 +78,7 @@ class DataConfig:
             raise UserError("data.evaluate: empty, expected at least one split=list")
         for split, name in self.evaluate.items():
             if not name or not isinstance(name, str):
-                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of a list of the records in data.data_dir")
+                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of a list in data.data_dir")
 
 
 @dataclasses.dataclass(frozen=True)
