@@ -32,7 +32,7 @@ def test_clips_have_the_size_that_their_kind_says(clip):
 
 
 @pytest.mark.parametrize("reader", bench.OTHERS)
-def test_all_readers_give_the_same_frames(clip, reader):
+def test_all_readers_give_the_same_frames(clip, reader, tmp_path):
     if bench.missing(reader):
         return
     kind, path = clip
@@ -42,8 +42,8 @@ def test_all_readers_give_the_same_frames(clip, reader):
     # AVI stores no times; those that FFmpeg guesses for B-frames lead readers that seek to neighbouring frames
     if kind.ending != "avi" or reader not in (bench.BASE, "decord"):
         assert np.abs(frames.astype(int) - expected).max() <= 4
-    for name, example in bench.make_records(path).items():
-        frames = bench.read_record(example, 4)
+    for name, records in bench.make_records([path], tmp_path).items():
+        frames = bench.read_record(records, 0, 4)
         assert frames.shape == expected.shape
         assert np.abs(frames.astype(int) - expected).mean() < (5 if "jpeg" in name else 0.01)
 
@@ -54,7 +54,7 @@ def test_measuring_gives_a_row_for_every_reader(clip):
     assert [row.reader for row in rows] == [*bench.OTHERS, *bench.OURS]
     assert all(row.clips_per_second > 0 for row in rows if not bench.missing(row.reader))
     sizes = {row.reader: row.size for row in rows}
-    assert sizes[bench.OURS[0]] == 1
+    assert 1 < sizes[bench.OURS[0]] < 3  # a record file of one small clip is mostly padding to whole blocks
     assert sizes[bench.OURS[1]] > 0
     assert sizes[bench.BASE] is None
 

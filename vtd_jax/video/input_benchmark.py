@@ -6,6 +6,7 @@ indices, scaled to a short side of 256 and cropped to 224, uint8. Other readers 
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
 from vtd_jax.video.augment import centre_crop, resize, resize_short_side
-from vtd_jax.video.catalog import Entry
-from vtd_jax.video.encode import encode_video
-from vtd_jax.video.records import Example
+from vtd_jax.video.build import build_records
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices
 from vtd_jax.video.scenes import class_names, render_clip
 
@@ -162,24 +163,34 @@ def missing(reader: str) -> bool:
         return True
 
 
-def make_records(path: Path) -> dict[str, Example]:
-    """The file as a record of every storage, in memory."""
+def make_records(files: Sequence[Path], folder: Path) -> dict[str, Records]:
+    """The files as records of every storage, on disk."""
+    listed, labels = folder / "list.txt", folder / "labels.csv"
+    listed.write_text("".join(f"{path.name} 0\n" for path in files))
+    labels.write_text("id,name\n0,clip\n")
     made = {}
-    for name, storage, most in zip(OURS, ("video", "jpeg", "jpeg"), (None, None, FEW_JPEGS)):
-        record = encode_video(Entry(path.name, 0, 0), path, storage, SHORT_SIDE, most)
-        made[name] = Example(path.name, 0, record["num_frames"], record, path.name)
+    for name, storage, most in zip(OURS, ("video", "jpeg", "jpeg"), (0, 0, FEW_JPEGS)):
+        config = BuildConfig(
+            f"{storage}{most}",
+            lists=((str(listed), str(labels)),),
+            video_dir=str(files[0].parent),
+            storage=storage,
+            max_frames=most,
+            workers=1,
+        )
+        made[name] = open_records(build_records(config, folder).path, listed.stem)
     return made
 
 
-def read_record(example: Example, count: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """The wanted frames of a record."""
+def read_record(records: Records, index: int, count: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """The wanted frames of a record, from the file of records on."""
+    example = records[index]
     return example.frames(test_indices(example.num_frames, count))
 
 
-def stored_bytes(example: Example) -> int:
-    """Bytes of video or JPEGs in a record."""
-    frames = example.record.get("frames")
-    return len(example.record["video"]) if frames is None else sum(len(jpeg) for jpeg in frames)
+def stored_bytes(records: Records) -> int:
+    """Bytes of the files of records."""
+    return sum(path.stat().st_size for path in records.path.glob("*.array_record*"))
 
 
 def _cropped(read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -188,7 +199,11 @@ def _cropped(read: Callable[[], np.ndarray]) -> np.ndarray:
 
 def measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: int) -> list[Result]:
     """Times every reader on every file in turn; the rate comes from the median of each file."""
-    stored = {path: make_records(path) for path in files}
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(kind, files, frames, rounds, make_records(files, Path(folder)))
+
+
+def _measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: int, stored: dict) -> list[Result]:
     results = []
     for count in frames:
         jobs: dict[str, list[Job]] = {
@@ -197,12 +212,12 @@ def measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: in
             if not missing(reader)
         }
         for name in OURS:
-            jobs[name] = [partial(_cropped, partial(read_record, stored[path][name], count)) for path in files]
+            jobs[name] = [partial(_cropped, partial(read_record, stored[name], i, count)) for i in range(len(files))]
         rates = interleaved(jobs, rounds)
         for reader in (*OTHERS, *OURS):
             size = None
             if reader in OURS:
-                size = sum(stored_bytes(s[reader]) for s in stored.values()) / sum(p.stat().st_size for p in files)
+                size = stored_bytes(stored[reader]) / sum(path.stat().st_size for path in files)
             results.append(Result(kind.name, count, reader, rates.get(reader), size))
     return results
 
