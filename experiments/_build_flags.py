@@ -14,6 +14,7 @@ LIST = flags.DEFINE_multi_string("list", [], "list of videos: `file class_id` li
 LABELS = flags.DEFINE_multi_string("labels", [], "label CSV: `id,name` rows; one for all lists, or one for each")
 SPLITS = flags.DEFINE_string("splits", "", "folder of published lists (datasets_splits/ and labels/ of ViFi-CLIP)")
 ONLY = flags.DEFINE_list("only", [], "names of the lists to make, with * and ?; all if not given")
+HOLDOUT = flags.DEFINE_float("holdout", 0.0, "of a folder of class sub-folders: share of each class for validation")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "folder for records, made if need be")
 NAME = flags.DEFINE_string("name", None, "name of the records; if not given, of the list, the folder or the storage")
 STORAGE = flags.DEFINE_enum("storage", "jpeg", ["jpeg", "video"], "what records hold: JPEGs, or the original files")
@@ -47,6 +48,7 @@ def read_config() -> BuildConfig:
         lists=tuple(zip(LIST.value, labels)),
         splits=SPLITS.value,
         only=tuple(ONLY.value),
+        holdout=HOLDOUT.value,
         storage=STORAGE.value,
         short_side=SHORT_SIDE.value,
         max_frames=MAX_FRAMES.value,

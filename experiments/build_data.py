@@ -4,7 +4,7 @@ Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --data_dir=records
   python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP --only='base_*,novel_val' \\
       --data_dir=records
-  python -m experiments.build_data --source=my_videos --data_dir=records
+  python -m experiments.build_data --source=my_videos --data_dir=records --holdout=0.2
   python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv --video_dir=clips \\
       --data_dir=records
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only --report=problems.json

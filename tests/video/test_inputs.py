@@ -147,6 +147,18 @@ def test_plain_folders(tmp_path):
         Inputs(BuildConfig("x", source=str(tmp_path / "none")))
 
 
+def test_a_plain_folder_is_cut_on_request(tmp_path):
+    mine = make_class_folders(tmp_path / "mine", videos_per_class=3)
+    inputs = Inputs(BuildConfig("x", source=str(mine), holdout=0.25))
+    assert [(p.list.name, len(p.files), p.list.origin) for p in inputs.placed] == [
+        ("mine_train", 11, "own split"),
+        ("mine_val", 4, "own split"),
+    ]
+    pair = tuple(map(str, write_catalog(tmp_path, ["a.mp4 0"])))
+    with pytest.raises(UserError, match=r"holdout=0\.25: only a plain folder of videos is cut"):
+        Inputs(BuildConfig("x", lists=(pair,), video_dir=str(mine), holdout=0.25))
+
+
 def test_a_list_without_labels_is_told(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0\n")
     with pytest.raises(UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"):

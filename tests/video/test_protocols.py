@@ -11,7 +11,7 @@ import layouts
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import Entry, VideoList, read_labels, read_list
 from vtd_jax.video.official import official_lists
-from vtd_jax.video.protocols import labels_for, own_splits, published_lists
+from vtd_jax.video.protocols import held_out, labels_for, own_splits, published_lists
 
 HALVES = ["base_train", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train", "base_val", "novel_val"]
 SHOTS = [f"train1_few_shot_{shots}" for shots in (2, 4, 8, 16)]
@@ -96,6 +96,26 @@ def test_the_seed_decides_the_shots_and_the_order_of_a_list_does_not():
     # no draw of one seed is a draw of the next
     draws = [frozenset(x[name].entries) for x in (first, other) for name in HALVES[1:4]]
     assert len(set(draws)) == 6
+
+
+def test_a_share_of_each_class_is_held_out():
+    whole = listed("mine", [10, 2, 3, 0])
+    train, val = held_out(whole, 0.2, seed=0)
+    assert (train.name, val.name) == ("mine_train", "mine_val")
+    assert (per_class(train), per_class(val)) == ([8, 1, 2, 0], [2, 1, 1, 0])
+    assert {e.file for e in train.entries} | {e.file for e in val.entries} == {e.file for e in whole.entries}
+    assert {e.file for e in train.entries}.isdisjoint(e.file for e in val.entries)
+    assert (val.origin, val.class_names) == ("own split", whole.class_names)
+    assert val.source == "own split: 0.2 of the videos of each class of mine held out with seed 0"
+    assert held_out(whole, 0.2, seed=0) == [train, val]
+    assert held_out(whole, 0.2, seed=1)[1].entries != val.entries
+    assert per_class(held_out(whole, 0.99, seed=0)[0]) == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("share", "counts", "words"), [(1.0, [2], "holdout=1.0"), (0.5, [3, 1], "'class 1' has one")])
+def test_nothing_can_be_held_out(share, counts, words):
+    with pytest.raises(UserError, match=words):
+        held_out(listed("mine", counts), share, seed=0)
 
 
 def test_what_is_missing_makes_no_lists():

@@ -22,6 +22,7 @@ class BuildConfig(tfds.core.BuilderConfig):
       lists: pairs of a list and its label CSV ("" where the CSV lies where published ones do).
       splits: folder of published lists (`datasets_splits/`, `labels/`), read whole.
       only: names of the lists to make, `*` and `?` allowed; empty means all.
+      holdout: share of the videos of each class that a plain folder's validation list gets; 0 makes one list of all.
       storage: "jpeg" or "video".
       short_side: largest short side of stored JPEGs, in pixels.
       max_frames: most JPEGs a video, 0 for all.
@@ -37,6 +38,7 @@ class BuildConfig(tfds.core.BuilderConfig):
     lists: tuple[tuple[str, str], ...] = ()
     splits: str = ""
     only: tuple[str, ...] = ()
+    holdout: float = 0.0
     storage: str = "jpeg"
     short_side: int = 256
     max_frames: int = 0
@@ -59,6 +61,10 @@ class BuildConfig(tfds.core.BuilderConfig):
         for name, low in (("short_side", 1), ("max_frames", 0), ("workers", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"{name}={getattr(self, name)}: expected {low} or more")
+        if self.holdout and (self.dataset != "video_folder" or self.lists or self.splits):
+            raise UserError(
+                f"holdout={self.holdout}: only a plain folder of videos is cut; these lists are made already"
+            )
         if self.shard_mb <= 0:
             raise UserError(f"shard_mb={self.shard_mb}: expected a size above 0")
         if not self.name or self.name.startswith(".") or {"/", "\\"} & set(self.name):

@@ -9,7 +9,7 @@ from vtd_jax.video.catalog import Problem, VideoList, read_labels, read_list
 from vtd_jax.video.locate import class_folders
 from vtd_jax.video.official import official_lists
 from vtd_jax.video.official_files import NoAnnotations
-from vtd_jax.video.protocols import labels_for, own_splits, published_lists
+from vtd_jax.video.protocols import held_out, labels_for, own_splits, published_lists
 
 # own splits are made a whole protocol at a time: halves of different origin could overlap
 PROTOCOL_LISTS = (("base_*", "fs_base_*", "novel_*"), ("train1_few_shot_*",))
@@ -47,7 +47,7 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
     """
     lists = _given(config, problems)
     if config.dataset == "video_folder":
-        lists = lists or _folder(source, problems)
+        lists = lists or _folder(config, source, problems)
     else:
         lists += _official(config, source, {listed.name for listed in lists}, needed=not lists)
     chosen = [listed for listed in lists if not config.only or any(fnmatch(listed.name, o) for o in config.only)]
@@ -74,13 +74,15 @@ def _given(config: BuildConfig, problems: list[Problem] | None) -> list[VideoLis
     return lists
 
 
-def _folder(source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with labels.csv, or class sub-folders."""
+def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
+    """What a plain folder of videos holds: list.txt with labels.csv, or class sub-folders; cut in two on request."""
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
     if (source / "list.txt").is_file() and (source / "labels.csv").is_file():
-        return [given_list(source / "list.txt", source / "labels.csv", problems)]
-    return [class_folders(source)]
+        listed = given_list(source / "list.txt", source / "labels.csv", problems)
+    else:
+        listed = class_folders(source)
+    return held_out(listed, config.holdout, config.seed) if config.holdout else [listed]
 
 
 def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) -> list[VideoList]:

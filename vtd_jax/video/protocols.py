@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry, Problem, VideoList, read_labels, read_list, select_shots
+from vtd_jax.video.catalog import Entry, Problem, VideoList, file_key, read_labels, read_list, select_shots
 
 BASE_SHOTS, BASE_DRAWS = 16, (1, 2, 3)
 FEW_SHOTS = (2, 4, 8, 16)
@@ -102,6 +102,46 @@ def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> V
         source += f"; {fewer} of {len(listed.class_names)} classes have fewer and give all"
     entries = tuple(select_shots(listed.entries, shots, seed, all_of_fewer=True))
     return VideoList(name, entries, listed.class_names, "own split", source)
+
+
+def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
+    """Cuts a list into `NAME_train` and `NAME_val`, class by class, the same way for the same seed.
+
+    Args:
+      listed: every class with a video in it has at least two.
+      share: of the videos of a class, for validation: at least one, and never all.
+      seed: which videos.
+
+    Raises:
+      UserError: for a share that is not between 0 and 1, or a class with a single video.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"holdout={share}: expected a share between 0 and 1, such as 0.2")
+    classes: dict[int, list[Entry]] = {}
+    for entry in listed.entries:
+        classes.setdefault(entry.label, []).append(entry)
+    chosen: set[str] = set()
+    for label, members in sorted(classes.items()):
+        if len(members) < 2:
+            raise UserError(
+                f"{listed.source}: class {listed.class_names[label]!r} has one video, too few to hold one out; add "
+                "videos, or build without --holdout"
+            )
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        members.sort(key=lambda entry: file_key(entry.file, seed))
+        chosen.update(entry.file for entry in members[:count])
+    about = f"own split: {share:g} of the videos of each class of {listed.name} held out with seed {seed}"
+    parts = {"train": lambda file: file not in chosen, "val": lambda file: file in chosen}
+    return [
+        VideoList(
+            f"{listed.name}_{part}",
+            tuple(entry for entry in listed.entries if belongs(entry.file)),
+            listed.class_names,
+            "own split",
+            about,
+        )
+        for part, belongs in parts.items()
+    ]
 
 
 def published_lists(dataset: str, root: Path, problems: list[Problem] | None = None) -> list[VideoList]:
