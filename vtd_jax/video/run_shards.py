@@ -1,17 +1,30 @@
 """Making all shards of a build: in this process, in processes beside each other, or on a Beam cluster."""
 
+import contextlib
+import io
 import os
+import re
 import signal
+import time
 import traceback
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from absl import logging as absl_logging
+
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.video.beam_watch import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.progress import Progress
 from vtd_jax.video.shards import Staging
 from vtd_jax.video.workers import process_map
+
+# files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a runner may retry
+BUILD, BAD, TROUBLE = "beam-build", "bad", "trouble"
+# seconds that a finished shard may stay unseen
+LATE = 90.0
 
 
 def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
@@ -74,7 +87,7 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     """TFDS's download config with a Beam runner and `name=value,…` options.
 
     Raises:
-      UserError: Beam is not installed, or has no such runner.
+      UserError: Beam is not installed, has no such runner, or no such option.
     """
     import tensorflow_datasets as tfds
 
@@ -84,13 +97,38 @@ def beam_config(runner: str | None, options: str | None) -> Any:
         raise UserError(
             "--beam_runner: Apache Beam is not installed; in an environment of its own, pip install -e '.[beam]'"
         ) from None
-    flags = [f"--{option}" for option in (options or "").split(",") if option]
+    parsed = _beam_options(options or "")
+    runner = runner or parsed.view_as(beam.options.pipeline_options.StandardOptions).runner or "DirectRunner"
     try:
-        beam.runners.runner.create_runner(runner)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"--beam_runner={runner}: {error}") from None
-    config = tfds.download.DownloadConfig(beam_runner=runner)
-    return config.replace(beam_options=beam.options.pipeline_options.PipelineOptions(flags=flags))
+        made = beam.runners.runner.create_runner(runner)
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"--beam_runner={runner}: {' '.join(str(error).split())}") from None
+    unknown = parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
+    # the job servers of other runners have options that Beam itself does not know
+    if unknown and isinstance(made, (beam.runners.DirectRunner, beam.runners.DataflowRunner)):
+        raise UserError(
+            f"--beam_options: {runner} has no option {min(unknown)!r}; its options are those of Apache Beam"
+        )
+    return tfds.download.DownloadConfig(beam_runner=runner).replace(beam_options=parsed)
+
+
+def _beam_options(text: str) -> Any:
+    """Beam's pipeline options; Beam itself prints its whole usage about a mistake."""
+    import apache_beam as beam
+
+    given = [option for option in text.split(",") if option]
+    for option in given:
+        if not re.fullmatch(r"\w+(=.*)?", option):
+            raise UserError(f"--beam_options: {option!r} is not name=value; give name=value,name=value")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options = beam.options.pipeline_options.PipelineOptions(flags=[f"--{option}" for option in given])
+            options.get_all_options()
+    except SystemExit:
+        mistake = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UserError(f"--beam_options={text}: {mistake}") from None
+    return options
 
 
 def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
@@ -105,27 +143,90 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
 
     finished = set(staging.finished(count))
     todo = [index for index in range(count) if index not in finished]
-    for failed in staging.folder.glob("*.failed"):
-        failed.unlink()
-    try:
-        with split_builder.maybe_beam_pipeline():
-            indices = split_builder.beam_pipeline | "Shards" >> beam.Create(todo) | beam.Reshuffle()
-            _ = indices | "WriteShard" >> beam.Map(partial(_beam_task, str(staging.folder)))
-    except Exception as error:
-        told = sorted(staging.folder.glob("*.failed"))
-        text = told[0].read_text() if told else f"Beam: {type(error).__name__}: {str(error).splitlines()[0]}"
-        raise UserError(f"{text}{kept(staging, count)}") from error
+    if not todo:
+        return
+    for kind in (BAD, TROUBLE, "current"):
+        for leftover in staging.folder.glob(f"[0-9]*.{kind}"):
+            leftover.unlink()
+    # workers have other working directories
+    task = partial(_beam_task, str(staging.folder.absolute()), _mark(staging))
+    trouble = None
+    with progress_of(staging, todo), lost_workers() as lost:
+        try:
+            with split_builder.maybe_beam_pipeline():
+                pipeline = split_builder.beam_pipeline
+                _settle(pipeline.options)
+                _ = pipeline | "Shards" >> beam.Create(todo) | beam.Reshuffle() | "WriteShard" >> beam.Map(task)
+        except (Exception, WorkerLost) as error:
+            trouble = error
+    if lost:
+        at = ", ".join(path.read_text() for path in sorted(staging.folder.glob("[0-9]*.current"))) or "its first video"
+        raise UserError(
+            f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer workers a build needs less "
+            f"memory{kept(staging, count)}"
+        )
+    _require_all(staging, count, trouble)
 
 
-def _beam_task(folder: str, index: int) -> int:
-    """What a Beam worker does; its mistake is left in a file, as runners wrap exceptions in text."""
+def _mark(staging: Staging) -> str:
+    """Marks the staging folder as of this build: tasks of an earlier one, still running somewhere, let go of it."""
+    build = uuid.uuid4().hex
+    write_text(staging.folder / BUILD, build)
+    return build
+
+
+def _settle(options: Any) -> None:
+    """Settings that are ours unless the user gave them."""
+    from apache_beam.options import pipeline_options
+
+    # DirectRunner would look for a Go program on GitHub first; there is no trigger here that could be unsafe
+    options.view_as(pipeline_options.TypeOptions).allow_unsafe_triggers = True
+    worker = options.view_as(pipeline_options.WorkerOptions)
+    if worker.default_sdk_harness_log_level is None and absl_logging.get_verbosity() < absl_logging.INFO:
+        worker.default_sdk_harness_log_level = "ERROR"
+
+
+def _require_all(staging: Staging, count: int, trouble: BaseException | None) -> None:
+    """Raises what stopped the build; a network file system may show finished shards late."""
+    deadline = time.monotonic() + LATE
+    while True:
+        if told := sorted(staging.folder.glob(f"[0-9]*.{BAD}")):
+            raise UserError(f"{told[0].read_text()}{kept(staging, count)}")
+        if trouble:
+            told = sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}"))
+            last = (str(trouble).splitlines() or [""])[-1]
+            text = told[0].read_text() if told else f"{type(trouble).__name__}: {last}"
+            raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
+        lacking = count - len(staging.finished(count))
+        if not lacking:
+            return
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{staging.folder}: Beam ended without an error, but {lacking} of {count} shards are not here; every "
+                "worker must see this folder under this path"
+            )
+        time.sleep(0.5)
+
+
+def _beam_task(folder: str, build: str, index: int) -> int:
+    """What a Beam worker does; its mistake is left in a file, as runners wrap exceptions in text.
+
+    A bad video is no exception for Beam, which would try it again: this and the other tasks end without work.
+    """
+    staging = Staging(Path(folder))
     try:
-        Staging(Path(folder)).write(index)
+        if (staging.folder / BUILD).read_text() != build or any(staging.folder.glob(f"[0-9]*.{BAD}")):
+            return index
+    except OSError:
+        raise FileNotFoundError(
+            f"{folder}: a worker cannot read this folder; all must see it under this path"
+        ) from None
+    try:
+        staging.write(index)
     except UserError as error:
-        write_text(Path(folder) / f"{index:05d}.failed", str(error))
-        raise
+        write_text(staging.folder / f"{index:05d}.{BAD}", str(error))
     except Exception:
-        write_text(Path(folder) / f"{index:05d}.failed", traceback.format_exc().splitlines()[-1])
+        write_text(staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1])
         raise
     return index
 
