@@ -1,20 +1,26 @@
 # Every target sets up what it needs in .venv; PYTHON=python3.12 chooses another interpreter (3.11 to 3.13).
 PYTHON ?= python3
 VENV ?= .venv
+VENV_BEAM ?= .venv-beam
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
-.PHONY: help demo test parity lint format setup clean
+.PHONY: help demo test parity beam lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    all tests, offline, on a CPU"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
+	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make lint    ruff"
 
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+  { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one with PYTHON=python3.12"; exit 2; }
+endef
+
 $(VENV)/.installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one with PYTHON=python3.12"; exit 2; }
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
 	@touch $@
@@ -29,6 +35,13 @@ $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0'
 	@touch $@
 
+# Beam cannot use protobuf 7
+$(VENV_BEAM)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_BEAM)
+	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,dev]'
+	@touch $@
+
 setup: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed
@@ -40,6 +53,9 @@ test: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest tests/parity
 
+beam: $(VENV_BEAM)/.installed
+	$(VENV_BEAM)/bin/python -m pytest -n 2 --dist worksteal tests/beam
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,4 +65,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(OUT)
