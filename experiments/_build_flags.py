@@ -35,6 +35,8 @@ def read_config() -> BuildConfig:
     """What the flags ask for."""
     if not (SOURCE.value or LIST.value or SPLITS.value):
         raise UserError("nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir; see --help")
+    if "" in LIST.value or (LABELS.value and not LIST.value):
+        raise UserError("--list is missing or empty: name the file of the list that --labels belongs to")
     labels = LABELS.value * len(LIST.value) if len(LABELS.value) == 1 else LABELS.value or [""] * len(LIST.value)
     if len(labels) != len(LIST.value):
         raise UserError(f"{len(LIST.value)} --list and {len(labels)} --labels: give one for all lists, or one for each")

@@ -15,7 +15,8 @@ def run(main: Callable[[], str], usage: str) -> None:
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
 
-    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so does a bad flag.
+    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
+    system refuses (no permission, no space). Ctrl-C ends with status 130.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -29,6 +30,15 @@ def run(main: Callable[[], str], usage: str) -> None:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            print(f"error: {what}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(130)
 
     sys.modules["__main__"].__doc__ = usage
     app.run(guarded, flags_parser=_parse)

@@ -26,6 +26,7 @@ from experiments import _cli
 from vtd_jax.errors import UserError
 from vtd_jax.video import build, validate
 from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.builder import to_stderr
 from vtd_jax.video.run_shards import beam_config
 
 flags.adopt_module_key_flags(given)
@@ -48,7 +49,7 @@ def main() -> str:
         given.DATA_DIR.value,
         overwrite=given.OVERWRITE.value,
         download_config=beam,
-        announce=build.to_stderr,
+        announce=to_stderr,
     )
     for told in built.lists:
         print(told)
@@ -57,6 +58,8 @@ def main() -> str:
 
 def check(config: BuildConfig) -> str:
     """Prints a table of the problems; raises UserError if there are any that a build would stop at."""
+    if given.REPORT.value:
+        validate.Checked.check_path(Path(given.REPORT.value))
     checked = validate.check_videos(config)
     if table := checked.table():
         print(table, flush=True)

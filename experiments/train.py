@@ -11,6 +11,7 @@ Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), ch
 evaluation as results.md, .csv and .json. Every field of a config can be set with --config.group.field=value.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,13 +72,15 @@ def main() -> str:
     build.check_splits(config, records, splits)
     model = build.build_model(config)
     prepare_workdir(workdir, config, RESUME.value)
-    save_training_list(workdir, records.stored)
+    learnt_on = save_training_list(workdir, records.stored)
+    for line in build.shared_videos(records, splits):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     evaluation = Evaluation(config, splits)
     done = train(config, model, records, workdir, evaluate=evaluation, resume=RESUME.value)
     if not evaluation.finished:
         return f"{workdir} was at step {done.step} already, nothing left to train; see experiments.evaluate"
     lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
-    table = results_table(config, model.clip.config, evaluation.results, learnt, lists, records.stored.told)
+    table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
     table.show()
     save_report(workdir, "results", table, evaluation.results)
     return f"trained to step {done.step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"

@@ -37,13 +37,18 @@ def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     own = stored("own split", "own split: frequent half of the classes of train1", 2)
     report.save_training_list(tmp_path, stored("official", "trainlist01.txt"))
     training = report.read_training_list(tmp_path)
-    assert training == "base_val (official list; 3 videos)"
+    assert training == {"origin": "official", "told": "base_val (official list; 3 videos)"}
     table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
-    assert table.rows[0]["list"] == "own split"
-    assert table.about["training list"] == training
+    assert (table.rows[0]["list"], table.rows[0]["left out"]) == ("own split", 2)
+    assert table.about["training list"] == "base_val (official list; 3 videos)"
     told = "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
     assert table.about["lists"] == {"val": told}
-    assert report.read_training_list(tmp_path / "none") == ""
+    assert report.read_training_list(tmp_path / "none") == {}
+    # numbers learnt on an own split are marked, whatever they are evaluated on
+    learnt = report.save_training_list(tmp_path, own)
+    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt)
+    assert table.rows[0]["list"] == "official, learnt on own split"
+    assert "left out" not in table.columns
 
 
 def test_report_files(tmp_path):

@@ -88,7 +88,7 @@ def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
     skipped = run(*call, "--on_error=skip", "--name=left", "--storage=video")
     assert skipped.returncode == 0
     assert "bad (given list; 1 videos, 1 more left out)" in skipped.stdout
-    assert "1 videos, 1 bad and 0 missing ones left out" in skipped.stdout
+    assert "1 videos, 1 bad ones left out" in skipped.stdout
     assert f"skipped {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty" in skipped.stderr
     assert record_names(tmp_path / "out") == ["bad"]
 

@@ -31,9 +31,9 @@ def test_rows_are_what_training_and_evaluation_get(tmp_path):
         *["evaluation, views"] * 3,
     ]
     evaluation = dataclasses.replace(SPEC, kind="eval")
-    assert np.array_equal(rows[0].clip, eval_views(one, evaluation, 0)[0])
+    assert np.array_equal(rows[0].clip, eval_views(one, evaluation)[0])
     assert rows[0].indices.tolist() == [2, 7, 12, 17]
-    views = eval_views(one, dataclasses.replace(evaluation, spatial_views=3), 0)
+    views = eval_views(one, dataclasses.replace(evaluation, spatial_views=3))
     assert np.array_equal(np.stack([row.clip for row in rows[3:]]), views)
     assert [row.details[1].split()[0] for row in rows[3:]] == ["left", "right", "middle"]
     for row, epoch in zip(rows[1:3], (2, 3)):

@@ -8,7 +8,7 @@ import pytest
 from video_files import frame_number
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment, apply_augment, draw_augment, resize_short_side, spatial_views
-from vtd_jax.video.batches import BatchSource, BatchSpec, draw_train_clip, eval_views, train_clip
+from vtd_jax.video.batches import BatchSource, BatchSpec, draw_train_clip, eval_views, train_clip, video_number
 from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices, train_indices, view_indices
 
@@ -44,10 +44,10 @@ def test_without_augmentation_clips_are_centre_crops(records):
 
 def test_views_of_one_video(records):
     settings = dataclasses.replace(spec(), kind="eval", temporal_views=4, spatial_views=3)
-    index, example = next((i, e) for i, e in enumerate(records) if e.file == "wide.mp4")
-    views = eval_views(example, settings, index)
+    example = next(e for e in records if e.file == "wide.mp4")
+    views = eval_views(example, settings)
     assert views.shape == (12, 4, 16, 16, 3)
-    indices = view_indices(example.num_frames, 4, 4, index)
+    indices = view_indices(example.num_frames, 4, 4, video_number(example.file))
     assert indices[0].tolist() == [2, 7, 12, 17]  # 20 frames, segments of 5: floor(5 i + 2.5)
     assert ((indices[1:] // 5) == [0, 1, 2, 3]).all()  # other clips draw one frame a segment
     assert len({tuple(clip) for clip in indices.tolist()}) == 4
@@ -60,8 +60,8 @@ def test_views_of_one_video(records):
 
 
 def test_a_clip_shorter_than_wanted_repeats_frames(records):
-    index, example = next((i, e) for i, e in enumerate(records) if e.file == "a b.mp4")
-    clip = eval_views(example, dataclasses.replace(spec(), kind="eval", frames=10), index)[0]
+    example = next(e for e in records if e.file == "a b.mp4")
+    clip = eval_views(example, dataclasses.replace(spec(), kind="eval", frames=10))[0]
     assert [frame_number(f) for f in clip] == pytest.approx([0, 0, 1, 1, 2, 2, 3, 3, 4, 4], abs=1)
 
 

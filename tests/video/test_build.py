@@ -197,7 +197,7 @@ def test_bad_settings(folder, tmp_path, fields, words):
 def test_too_little_disk_space_is_told_before_the_work(folder, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"0\.0 GB are free"):
+    with pytest.raises(UserError, match=r"0\.0 kB are free"):
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
 
 

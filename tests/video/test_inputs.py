@@ -1,5 +1,6 @@
 """What a build works on: which lists there are, and which file every entry means."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,73 @@ def test_a_file_of_the_same_name_in_the_folder_of_another_class_is_another_video
     pair = tuple(map(str, write_catalog(tmp_path, ["left turn/1.mp4 0"])))
     inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path)))
     assert [v.file for v in inputs.videos] == ["all/left turn/1.mp4"]
+
+
+def test_a_missing_video_is_never_another_one_of_its_name(tmp_path):
+    """Folders that are no classes: recordings of persons, numbered alike."""
+    for name in ("s1/clip1.mp4", "s1/clip2.mp4", "s2/clip3.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    pairs = [
+        write_catalog(tmp_path, ["s1/clip1.mp4 0", "s1/clip2.mp4 1"], stem="train"),
+        write_catalog(tmp_path, ["s2/clip1.mp4 0", "s2/clip2.mp4 1", "s2/clip3.mp4 0"], stem="val"),
+    ]
+    inputs = Inputs(BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(tmp_path)))
+    assert [p.files for p in inputs.placed] == [("s1/clip1.mp4", "s1/clip2.mp4"), (None, None, "s2/clip3.mp4")]
+    assert [(p.kind, p.file) for p in inputs.problems] == [("missing", "s2/clip1.mp4"), ("missing", "s2/clip2.mp4")]
+    assert "the one of its name, s1/clip1.mp4, lies in a folder of something else" in inputs.problems[0].reason
+
+
+def test_a_name_that_may_be_several_files_is_told_with_its_place(tmp_path):
+    for name in ("a/clip1.mp4", "b/clip1.mp4", "c_d/x y/clip1.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    pair = write_catalog(tmp_path, ["clip1.mp4 0", "a/clip1.mp4 0", "c d/x y/clip1.mp4 1"])
+    inputs = Inputs(BuildConfig("x", lists=(tuple(map(str, pair)),), video_dir=str(tmp_path)))
+    assert inputs.placed[0].files == (None, "a/clip1.mp4", "c_d/x y/clip1.mp4")
+    assert [(p.kind, p.where) for p in inputs.problems] == [("missing", f"{pair[0]}:1")]
+    assert "may be any of a/clip1.mp4, b/clip1.mp4" in inputs.problems[0].reason
+
+
+def test_names_that_are_not_utf8_are_told(tmp_path):
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    inputs = Inputs(BuildConfig("x", source=str(tmp_path)))
+    assert [p.file for p in inputs.problems] == ["left/caf\\xe9.mp4"]
+    assert "the file's name is not UTF-8; rename it" in inputs.problems[0].reason
+    inputs.problems[0].reason.encode()
+
+
+def test_the_current_folder_does_not_matter(hmdb51, tmp_path, monkeypatch):
+    file = next((hmdb51 / "hmdb51_org/climb").iterdir()).name
+    pair = tuple(map(str, write_catalog(tmp_path, [f"climb/{file} 0"], stem="val1")))
+    config = BuildConfig("x", dataset="hmdb51", lists=(pair,), video_dir=str(hmdb51 / "hmdb51_org"))
+    found = []
+    for folder in (tmp_path, hmdb51):
+        monkeypatch.chdir(folder)
+        found.append(lists_of(config))
+    assert found == [{"val1": "given"}] * 2
+
+
+def test_lists_that_are_not_wanted_are_not_read(tmp_path):
+    good = tuple(map(str, write_catalog(tmp_path, ["a.mp4 0"], stem="good")))
+    bad = tmp_path / "bad.txt"
+    bad.write_text("nonsense\n")
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    config = BuildConfig("x", lists=(good, (str(bad), good[1])), video_dir=str(tmp_path), only=("good",))
+    assert (lists_of(config), Inputs(config).problems) == ({"good": "given"}, [])
+    with pytest.raises(UserError, match="only=goods: no list has this name; there are good, bad"):
+        Inputs(BuildConfig("x", lists=config.lists, video_dir=str(tmp_path), only=("goods",)))
+
+
+def test_a_given_few_shot_list_ends_the_own_ones(hmdb51, tmp_path):
+    file = next((hmdb51 / "hmdb51_org/climb").iterdir()).name
+    pair = tuple(
+        map(str, write_catalog(tmp_path, [f"climb/{file} 1"], ("brush hair", "climb"), stem="train1_few_shot_8"))
+    )
+    found = lists_of(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), lists=(pair,)))
+    assert {name for name in found if "few_shot" in name} == {"train1_few_shot_8"}
+    assert set(found) >= HALVES
 
 
 def test_contradicting_lists_are_told_with_both_places(clips, tmp_path):

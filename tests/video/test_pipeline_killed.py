@@ -194,10 +194,7 @@ if __name__ == "__main__":
 
 
 READER = """
-import multiprocessing, os, sys
-from multiprocessing import shared_memory
-# workers run this file too: all shared memory of this reader has a name of its own
-shared_memory._SHM_NAME_PREFIX = "/" + sys.argv[3]
+import multiprocessing, sys
 
 def main():
     import grain
@@ -216,8 +213,8 @@ if __name__ == "__main__":
 """
 
 
-def shared_memory(prefix: str) -> list[str]:
-    return [path.name for path in Path("/dev/shm").glob(f"{prefix}*")]
+def shared_memory(reader: int) -> list[str]:
+    return [path.name for path in Path("/dev/shm").glob(f"vtd_{reader}_*")]
 
 
 def running(pid: int) -> bool:
@@ -238,18 +235,17 @@ def wait_for(condition, seconds: float = 15) -> bool:
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks at Linux's /proc and /dev/shm")
 def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, tmp_path):
     (tmp_path / "reader.py").write_text(READER)
-    prefix = f"k{os.getpid()}_"  # Python allows no more than 11 letters
-    command = [sys.executable, str(tmp_path / "reader.py"), str(built), str(tmp_path / "saved"), prefix]
+    command = [sys.executable, str(tmp_path / "reader.py"), str(built), str(tmp_path / "saved")]
     env = {**ENV, "PYTHONPATH": f"{ROOT}:{ROOT}/tests:{Path(__file__).parent}"}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as reader:
         lines = [reader.stdout.readline().split() for _ in range(4)]
         workers = [int(pid) for pid in lines[-1][1:]]
         assert len(workers) == 2, lines
         assert all(map(running, workers))
-        assert wait_for(lambda: shared_memory(prefix))
+        assert wait_for(lambda: shared_memory(reader.pid))
         reader.kill()
     assert wait_for(lambda: not any(map(running, workers))), "workers outlived their reader"
-    assert wait_for(lambda: not shared_memory(prefix)), "shared memory was left behind"
+    assert wait_for(lambda: not shared_memory(reader.pid)), "shared memory was left behind"
     expected = digests(jpeg, 60)
     assert [line[0] for line in lines] == expected[:4]
     # another number of workers goes on where the last whole checkpoint is

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from video_files import damage_shard, frame_number, make_video
 from vtd_jax.errors import UserError
+from vtd_jax.video import encode, records
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError, decode_frames
 from vtd_jax.video.encode import encode_video
@@ -88,6 +89,37 @@ def test_jpegs_are_scaled_down_but_never_up_and_thinned(tmp_path):
     whole = encode_video(Entry("big.mp4", 1, 1), path, "jpeg", short_side=256)
     assert len(whole["frames"]) == 30
     assert simplejpeg.decode_jpeg(whole["frames"][0]).shape == (120, 160, 3)
+
+
+def test_frames_are_thinned_by_what_decodes_not_by_what_the_header_says(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "clip.mp4", 30)
+    expected = encode_video(Entry("clip.mp4", 1, 1), path, "jpeg", max_frames=4)
+    for guess in (0, 1, 29, 31, 300):
+        monkeypatch.setattr(encode.decode, "header", lambda *args, guess=guess: (guess, 48, 64))
+        assert encode_video(Entry("clip.mp4", 1, 1), path, "jpeg", max_frames=4) == expected
+
+
+def test_videos_that_do_not_fit_into_a_record_are_told(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "long.mp4", 30)
+    monkeypatch.setattr(encode, "MAX_RECORD_BYTES", 2000)
+    for storage in ("jpeg", "video"):
+        with pytest.raises(VideoError, match="the most that a record may hold; cut the video into parts"):
+            encode_video(Entry("long.mp4", 0, 1), path, storage)
+
+
+@pytest.mark.parametrize("damaged", [0, 3])
+def test_only_whole_videos_leave_frames_out(built, monkeypatch, damaged):
+    asked, plain = [], records.decode.decode_frames
+
+    def ask(*args, **fields):
+        asked.append(fields["known_frames"])
+        return plain(*args, **fields)
+
+    monkeypatch.setattr(records.decode, "decode_frames", ask)
+    example = open_records(built, "video")[0]
+    assert example.record["damaged"] == 0
+    replace(example, record={**example.record, "damaged": damaged}).frames([0])
+    assert asked == [None if damaged else example.num_frames]
 
 
 def test_a_bad_video_is_not_encoded(tmp_path, clips):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from vtd_jax.files import replacing, write_text
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
-TRAINING_LIST = "training_list.txt"
+TRAINING_LIST = "training_list.json"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -30,7 +31,7 @@ def results_table(
     results: Mapping[str, SplitResult],
     learnt: str,
     lists: Mapping[str, StoredList] | None = None,
-    training: str = "",
+    training: Mapping[str, str] | None = None,
 ) -> Table:
     """The table of a run's evaluation.
 
@@ -38,29 +39,37 @@ def results_table(
       config, clip: the run and its CLIP.
       results: split -> what its videos scored.
       learnt: which checkpoint was used.
-      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a published one).
-      training: what the training list says of itself.
+      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a published one),
+        with the number of videos that it lacks.
+      training: `origin` of the training list, and what it says of itself as `told`; own splits are marked here too.
     """
-    told = about(config, clip, learnt, {split: stored.told for split, stored in (lists or {}).items()}, training)
-    origins = {split: stored.origin for split, stored in (lists or {}).items()}
-    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, told, origins)
+    lists, training = lists or {}, training or {}
+    told = about(
+        config, clip, learnt, {split: stored.told for split, stored in lists.items()}, training.get("told", "")
+    )
+    own = ", learnt on own split" if training.get("origin") == "own split" else ""
+    origins = {split: stored.origin + own for split, stored in lists.items()}
+    lacking = {split: len(stored.left_out) for split, stored in lists.items()}
+    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, told, origins, lacking)
 
 
-def save_training_list(workdir: Path, stored: StoredList) -> None:
+def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
     """Notes in a run's folder what it learns on, for the tables of later evaluations."""
-    write_text(Path(workdir) / TRAINING_LIST, stored.told + "\n")
+    noted = {"origin": stored.origin, "told": stored.told}
+    write_text(Path(workdir) / TRAINING_LIST, json.dumps(noted) + "\n")
+    return noted
 
 
-def read_training_list(workdir: Path) -> str:
-    """What a run learnt on, as its training list says it; empty where that was not noted."""
+def read_training_list(workdir: Path) -> dict[str, str]:
+    """What a run learnt on, as `save_training_list` noted it; empty where nothing was learnt."""
     path = Path(workdir) / TRAINING_LIST
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def about(
     config: RunConfig, clip: CLIPConfig, learnt: str, lists: Mapping[str, str] | None = None, training: str = ""
 ) -> dict[str, Any]:
-    """Everything needed to repeat or to doubt a number; arguments as for `results_table`."""
+    """Everything needed to repeat or to doubt a number; `lists` and `training` are what lists say of themselves."""
     evaluate, model = config.evaluate, config.model
     device = jax.local_devices()[0]
     told = {

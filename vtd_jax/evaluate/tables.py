@@ -82,6 +82,7 @@ def split_table(
     splits: Mapping[str, SplitResult],
     about: Mapping[str, Any] | None = None,
     origins: Mapping[str, str] | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> Table:
     """One row a split, then what the protocol reports.
 
@@ -92,6 +93,7 @@ def split_table(
       splits: name -> result, in the table's order.
       about: told below the table.
       origins: split -> where its list comes from ("official", "given", "own split"), told beside its name.
+      left_out: split -> videos of its list that have no record, missing or bad.
     """
     rows = [
         {
@@ -99,6 +101,7 @@ def split_table(
             "list": (origins or {}).get(name),
             "classes": len(result.class_names),
             "videos": result.count,
+            "left out": (left_out or {}).get(name) or None,
             "top-1": result.top1,
             "top-5": result.top5,
         }
@@ -113,8 +116,8 @@ def split_table(
         rows.append({"split": "mean", "top-1": float(np.mean(top1)), "top-5": mean5})
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = ("split", "list", "classes", "videos", "top-1", "top-5")
-    unused = {name for name in ("list", "top-5") if all(row.get(name) is None for row in rows)}
+    columns = ("split", "list", "classes", "videos", "left out", "top-1", "top-5")
+    unused = {name for name in ("list", "left out", "top-5") if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
     return Table(title, columns, tuple(rows), about or {})
 

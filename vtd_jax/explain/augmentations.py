@@ -60,10 +60,10 @@ def clip_rows(example: Example, spec: BatchSpec, index: int, epochs: Sequence[in
     height, width = whole.shape[:2]
     size = f"{spec.size} × {spec.size}"
     told = ("centres of the segments", f"centre crop {size}", f"of a video of {width} × {height}")
-    rows = [ClipRow("evaluation, one view", told, eval_views(example, evaluation, index)[0], indices, whole)]
+    rows = [ClipRow("evaluation, one view", told, eval_views(example, evaluation)[0], indices, whole)]
     rows += [_training_row(example, spec, index, epoch) for epoch in epochs]
     sides = ("left", "right", "middle") if width >= height else ("top", "bottom", "middle")
-    views = eval_views(example, replace(evaluation, spatial_views=3), index)
+    views = eval_views(example, replace(evaluation, spatial_views=3))
     for number, (side, clip) in enumerate(zip(sides, views, strict=True), 1):
         told = (f"spatial view {number} of 3", f"{side} {size}", f"short side {spec.size}")
         rows.append(ClipRow("evaluation, views", told, clip, indices, whole))

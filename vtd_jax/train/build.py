@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.checkpoints import load_clip
@@ -66,6 +67,18 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     nnx.update(model, checkpoints.learnable(step, learnable(model)))
     checkpoints.close()
     return step
+
+
+def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]:
+    """A line for every split that is evaluated on videos learnt from."""
+    lines = []
+    for split, records in splits.items():
+        same = np.intersect1d(training.stored.records, records.stored.records).size
+        if training.path == records.path and same:
+            lines.append(
+                f"{same} of the {len(records)} videos of split {split} ({records.name}) are learnt from as well"
+            )
+    return lines
 
 
 def check_splits(config: RunConfig, training: Records | None, splits: Mapping[str, Records]) -> None:

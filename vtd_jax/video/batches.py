@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import augment as aug
 from vtd_jax.video import sampling
+from vtd_jax.video.catalog import file_key
 from vtd_jax.video.records import Example, Records
 
 Batch = dict[str, np.ndarray]
@@ -114,7 +115,7 @@ class BatchSource:
             if spec.kind == "train":
                 out["frames"][row, 0] = train_clip(example, spec, epoch, index)
             else:
-                out["frames"][row] = eval_views(example, spec, index)
+                out["frames"][row] = eval_views(example, spec)
             out["label"][row], out["weight"][row], out["index"][row] = example.label, 1.0, index
         if views == 1:
             out["frames"] = out["frames"][:, 0]
@@ -165,9 +166,14 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
     return TrainClip(aug.apply_augment(frames, draw, spec.size), wanted, (height, width), draw)
 
 
-def eval_views(example: Example, spec: BatchSpec, index: int) -> UInt8[np.ndarray, "v t r r 3"]:
+def video_number(file: str) -> int:
+    """A number of a video that its file's name fixes, whatever folder or list it is in."""
+    return int.from_bytes(file_key(file.rpartition("/")[2], 0)[:8])
+
+
+def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 3"]:
     """All views of one video, temporal views outermost; decoded in one pass, the same at every evaluation."""
-    wanted = sampling.view_indices(example.num_frames, spec.frames, spec.temporal_views, index)
+    wanted = sampling.view_indices(example.num_frames, spec.frames, spec.temporal_views, video_number(example.file))
     frames = example.frames(wanted.reshape(-1))
     clips = frames.reshape(*wanted.shape, *frames.shape[1:])
     return np.concatenate([aug.spatial_views(clip, spec.size, spec.spatial_views) for clip in clips])

@@ -58,6 +58,8 @@ class BuildConfig(tfds.core.BuilderConfig):
                 raise UserError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         if self.max_frames and self.storage == "video":
             raise UserError(f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames")
+        if self.storage == "video" and self.short_side != 256:
+            raise UserError(f"short_side={self.short_side}: only storage=jpeg scales frames")
         for name, low in (("short_side", 1), ("max_frames", 0), ("workers", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"{name}={getattr(self, name)}: expected {low} or more")

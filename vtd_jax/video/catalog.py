@@ -67,8 +67,13 @@ class VideoList:
     source: str
 
     def where(self, entry: Entry) -> str:
-        """Where an entry stands: `file:line`, or the list's source."""
-        return f"{self.source}:{entry.line}" if entry.line else self.source
+        """Where an entry stands: `file:line`, or the list's source.
+
+        A star in the source stands for the entry's folder: HMDB-51 has a file for each class.
+        """
+        if not entry.line or self.origin == "own split":
+            return self.source
+        return f"{self.source.replace('*', entry.file.split('/')[0])}:{entry.line}"
 
 
 @dataclass(frozen=True)
@@ -250,4 +255,14 @@ def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewe
 
 def file_key(file: str, seed: int) -> bytes:
     """A sort key that looks random, fixed by the seed and the file name alone."""
-    return hashlib.sha256(f"{seed}:{file}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{file}".encode(errors="surrogateescape")).digest()
+
+
+def utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
+    return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)
+
+
+def printable(name: str) -> str:
+    """A file's name for messages, with the bytes that are not UTF-8 as `\\xNN`."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

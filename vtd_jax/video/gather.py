@@ -1,5 +1,6 @@
 """Which lists a build makes: the official ones, those that were given, and the protocol's rule where none was."""
 
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
     labels = labels_file or labels_for(Path(list_file))
     if not labels:
         raise UserError(f"{list_file}: no label file found for this list; name its id,name CSV with --labels")
+    if Path(list_file).name.startswith("."):
+        raise UserError(f"{list_file}: a list is named after its file; give it a name without a leading dot")
     names = read_labels(labels)
     entries = read_list(list_file, names, problems)
     return VideoList(Path(list_file).stem, tuple(entries), names.names, "given", str(list_file))
@@ -45,24 +48,29 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
     Raises:
       UserError: nothing to build from, two given lists of one name, or an `only` that matches nothing.
     """
-    lists = _given(config, problems)
+    names: dict[str, None] = {}
+
+    def wanted(name: str) -> bool:
+        names[name] = None
+        return not config.only or any(fnmatch(name, pattern) for pattern in config.only)
+
+    lists = _given(config, problems, wanted)
     if config.dataset == "video_folder":
-        lists = lists or _folder(config, source, problems)
+        found = [] if names else _folder(config, source, problems)
     else:
-        lists += _official(config, source, {listed.name for listed in lists}, needed=not lists)
-    chosen = [listed for listed in lists if not config.only or any(fnmatch(listed.name, o) for o in config.only)]
+        found = _official(config, source, set(names), needed=not names)
+    lists += [listed for listed in found if wanted(listed.name)]
     for pattern in config.only:
-        if not any(fnmatch(listed.name, pattern) for listed in lists):
-            names = ", ".join(listed.name for listed in lists)
-            raise UserError(f"only={pattern}: no list has this name; there are {names}")
-    return chosen
+        if not any(fnmatch(name, pattern) for name in names):
+            raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
+    return lists
 
 
-def _given(config: BuildConfig, problems: list[Problem] | None) -> list[VideoList]:
-    """Lists by path, and those of a published tree."""
-    lists = [given_list(*pair, problems) for pair in config.lists]
+def _given(config: BuildConfig, problems: list[Problem] | None, wanted: Callable[[str], bool]) -> list[VideoList]:
+    """Lists by path, and those of a published tree; only the wanted ones are read."""
+    lists = [given_list(*pair, problems) for pair in config.lists if wanted(Path(pair[0]).stem)]
     if config.splits:
-        lists += published_lists(config.dataset, Path(config.splits), problems)
+        lists += published_lists(config.dataset, Path(config.splits), problems, wanted)
     first: dict[str, VideoList] = {}
     for listed in lists:
         if listed.name in first:
@@ -95,7 +103,11 @@ def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) 
         return []
     own = own_splits(config.dataset, official, config.seed)
     for patterns in PROTOCOL_LISTS:
-        covered = lambda name, patterns=patterns: any(fnmatch(name, pattern) for pattern in patterns)  # noqa: E731
-        if any(covered(name) for name in given):
-            own = [listed for listed in own if not covered(listed.name)]
+        if any(in_protocol(name, patterns) for name in given):
+            own = [listed for listed in own if not in_protocol(listed.name, patterns)]
     return [listed for listed in (*official, *own) if listed.name not in given]
+
+
+def in_protocol(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a list is one of a protocol's, see `PROTOCOL_LISTS`."""
+    return any(fnmatch(name, pattern) for pattern in patterns)

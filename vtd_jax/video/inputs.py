@@ -12,9 +12,9 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Problem, VideoList, file_key, spoken
+from vtd_jax.video.catalog import Problem, VideoList, file_key, printable, spoken, utf8
 from vtd_jax.video.gather import gather_lists
-from vtd_jax.video.locate import VideoIndex
+from vtd_jax.video.locate import VideoIndex, akin
 
 # videos whose first frames tell how large JPEGs will be, and how many of those frames
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
@@ -54,7 +54,7 @@ class Inputs:
     def __init__(self, config: BuildConfig, manual_dir: Path | None = None):
         config.check()
         self.config = config
-        self.source = Path(config.source or manual_dir or "")
+        self.source = Path(config.source or manual_dir or config.video_dir)
         self.video_dir = Path(config.video_dir or self.source)
         if not self.video_dir.is_dir():
             raise UserError(f"{self.video_dir}: there is no such folder of videos; check video_dir and source")
@@ -85,12 +85,10 @@ class Inputs:
         files: list[str | None] = []
         mine: dict[str, str] = {}
         for entry in listed.entries:
-            where, file, label = listed.where(entry), index.find(entry.file), labels[entry.label]
-            if file not in (None, entry.file) and label not in (self.folder_labels(file) or [label]):
-                file = None  # found by its base name in the folder of another class: another video
+            where, label = listed.where(entry), labels[entry.label]
+            file, told = self._find(index, entry.file, label, exact=listed.origin == "given")
             if file is None:
-                told = f"{self.video_dir / entry.file}: there is no such video file"
-                self.problems.append(Problem("missing", where, entry.file, told))
+                self.problems.append(Problem("missing", where, printable(entry.file), told))
             elif file in mine:
                 self.problems.append(Problem("duplicate", where, entry.file, f"the same file as {mine[file]}"))
                 file = None
@@ -99,6 +97,26 @@ class Inputs:
                 self._add(found, file, label, where)
             files.append(file)
         return Placed(listed, tuple(files))
+
+    def _find(self, index: VideoIndex, file: str, label: int, exact: bool) -> tuple[str | None, str]:
+        """The file that an entry means, or why there is none.
+
+        A file of the same base name in other folders is the same video only if nothing speaks against it: the folder
+        of another class does, and in lists that were given, folders that have nothing in common with those listed.
+        """
+        told = f"{self.video_dir / printable(file)}: there is no such video file"
+        try:
+            found = index.find(file)
+        except UserError as error:
+            return None, str(error)
+        if found is None:
+            return None, told
+        if not utf8(found):
+            return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
+        elsewhere = found != file and not found.endswith(f"/{file}")
+        if elsewhere and (label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))):
+            return None, f"{told} (the one of its name, {found}, lies in a folder of something else)"
+        return found, ""
 
     def _add(self, found: dict[str, Video], file: str, label: int, where: str) -> None:
         """Adds a video, or checks that it has the class that it had before."""
@@ -162,13 +180,24 @@ class Inputs:
         return float(min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side)))
 
     def shards(self) -> list[list[Video]]:
-        """The videos cut into shards at equal steps of their hash: one video more or less changes one shard only."""
+        """The videos cut into shards at equal steps of their hash.
+
+        One video more or less changes one shard only, unless it changes the number of shards.
+        """
         total = sum(self.estimate())
         count = min(len(self.videos), max(1, round(total / (self.config.shard_mb * 2**20))))
         numbers = [int.from_bytes(self.key(video)[:8]) * count >> 64 for video in self.videos]
         cuts = np.searchsorted(numbers, np.arange(count + 1)).tolist()
         parts = [self.videos[a:b] for a, b in pairwise(cuts)]
         return [part for part in parts if part]
+
+
+def readable(size: float) -> str:
+    """Bytes as people say them: 3.2 MB, 1.50 TB."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{max(size, 0) / 1e3:.1f} kB"
 
 
 @dataclass(frozen=True)
@@ -181,7 +210,7 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """One line on the videos, one on every origin of lists."""
-        yield f"{self.videos} videos, {self.bytes / 1e9:.2f} GB"
+        yield f"{self.videos} videos, {readable(self.bytes)}"
         for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
             names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
             yield f"{origin} lists: {', '.join(names)}"

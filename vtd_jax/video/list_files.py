@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -32,7 +33,7 @@ class StoredList:
       class_names: K names.
       records: int64 `[N]`, positions of the list's videos in the records, ascending.
       labels: int64 `[N]`, in 0..K-1.
-      left_out: file, place and reason of every video that has no record.
+      left_out: file, place, kind ("missing" or "bad") and reason of every video that has no record.
       fingerprint: changes with the classes, the videos, their order or how they are stored.
     """
 
@@ -53,18 +54,16 @@ class StoredList:
         return f"{self.name} ({origin}; {len(self.records)} videos{lacking})"
 
 
-def write_list(
-    folder: Path,
+def list_content(
     listed: VideoList,
     found: Sequence[str | None],
     files: Mapping[str, tuple[int, int]],
     bad: Mapping[str, str],
     stored: Mapping,
-) -> Path:
-    """Writes one list.
+) -> dict[str, Any]:
+    """What the file of one list says.
 
     Args:
-      folder: of the records (the version folder).
       listed: the list.
       found: the file of every entry, None where there is none.
       files: file -> (position, bytes) of every record.
@@ -76,11 +75,11 @@ def write_list(
         if file in files:
             rows.append((files[file][0], entry.label, file, files[file][1]))
         else:
-            reason = bad.get(file, "there is no such video file") if file else "there is no such video file"
-            left_out.append({"file": entry.file, "where": listed.where(entry), "reason": reason})
+            kind, reason = ("bad", bad[file]) if file in bad else ("missing", "there is no such video file")
+            left_out.append({"file": entry.file, "where": listed.where(entry), "kind": kind, "reason": reason})
     rows.sort()
     identity = [dict(stored), listed.class_names, [row[1:] for row in rows]]
-    content = {
+    return {
         "name": listed.name,
         "origin": listed.origin,
         "source": listed.source,
@@ -90,8 +89,12 @@ def write_list(
         "labels": [row[1] for row in rows],
         "left_out": left_out,
     }
+
+
+def write_list(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Writes one list into a record folder, whole or not at all."""
     (folder / FOLDER).mkdir(exist_ok=True)
-    return write_text(folder / FOLDER / f"{listed.name}.json", json.dumps(content) + "\n")
+    return write_text(folder / FOLDER / f"{content['name']}.json", json.dumps(content) + "\n")
 
 
 def list_names(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from vtd_jax.video.catalog import Entry, VideoList, spoken
 _KINDS = ("mp4", "avi", "webm", "mkv", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "gif", "ogv", "3gp")
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 # what the two halves of a data set are called in folder names
+HALVES = {"train", "val", "test"}
 SPLITS = {"training": "train", "validation": "val", "validate": "val", "valid": "val"}
 
 
@@ -50,10 +51,13 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
             for item in found:
                 if item.name.startswith("."):
                     continue
-                if item.is_dir():
-                    folders.append((item.is_symlink(), item.name))
-                elif item.is_file():
-                    files.append(item.name)
+                try:
+                    if item.is_dir():
+                        folders.append((item.is_symlink(), item.name))
+                    elif item.is_file():
+                        files.append(item.name)
+                except OSError:
+                    continue  # a link that leads nowhere or to itself
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
     return sorted(files), folders
@@ -113,12 +117,26 @@ class VideoIndex:
         ranks = {other: _likeness(wanted, PurePosixPath(other)) for other in found}
         best = sorted(other for other in found if ranks[other] == max(ranks.values()))
         if len(best) > 1:
+            # folders are named after classes, whose spellings differ
+            best = [other for other in best if f"/{spoken(other)}".endswith(f"/{spoken(path)}")] or best
+        if len(best) > 1:
             some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
                 f"{self.video_dir}: {file!r} of the list may be any of {some}; write the path in the list, or point "
                 "at a folder that holds one of them"
             )
         return best[0]
+
+
+def akin(wanted: str, found: str) -> bool:
+    """Whether the folders of a listed name may be those of a file: they share one, or one side says nothing."""
+    ours, theirs = (_folder_names(path) for path in (wanted, found))
+    return not ours or not theirs or bool(ours & theirs) or ours <= HALVES
+
+
+def _folder_names(path: str) -> set[str]:
+    """The folders of a path as class names read, and "train" for `train_256`."""
+    return {half if (half := split_name(part)) in HALVES else spoken(part) for part in PurePosixPath(path).parts[:-1]}
 
 
 def _likeness(wanted: PurePosixPath, found: PurePosixPath) -> tuple[int, int, int]:
@@ -128,7 +146,7 @@ def _likeness(wanted: PurePosixPath, found: PurePosixPath) -> tuple[int, int, in
     while last < min(len(ours), len(theirs)) and ours[-1 - last] == theirs[-1 - last]:
         last += 1
     halves = {split_name(name) for name in ours} & {split_name(name) for name in theirs}
-    return last, len(set(ours) & set(theirs)), len(halves & {"train", "val", "test"})
+    return last, len(set(ours) & set(theirs)), len(halves & HALVES)
 
 
 def class_folders(video_dir: Path) -> VideoList:

@@ -9,7 +9,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video import decode, encode
 from vtd_jax.video.augment import spatial_views
 from vtd_jax.video.catalog import Entry
-from vtd_jax.video.inputs import Inputs, Video
+from vtd_jax.video.inputs import Inputs, Video, readable
 from vtd_jax.video.records import Example
 from vtd_jax.video.sampling import test_indices
 
@@ -30,7 +30,7 @@ def storage_lines(inputs: Inputs) -> Iterator[str]:
     for storage, most in kinds:
         size = sum(inputs.estimate(storage, most))
         rate = f"{rates[storage, most]:.1f} clips/s a core, " if (storage, most) in rates else ""
-        told.append(f"{_name(storage, most)} {rate}about {size / 1e9:.2f} GB ({size / max(source, 1):.1f}× the source)")
+        told.append(f"{_name(storage, most)} {rate}about {readable(size)} ({size / max(source, 1):.1f}× the source)")
     measured = f"reading {FRAMES} frames, measured on {videos} of the videos" if videos else "not measured"
     yield f"storages ({measured}): {'; '.join(told)}"
     yield f"writing {_name(config.storage, config.max_frames)} in {len(inputs.shards())} shards"

@@ -47,7 +47,7 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
     folders = sorted({name for name, _ in found if not name.startswith(".")}, key=_hmdb51_order)
     names = tuple(name.replace("_", " ") for name in folders)
     lists = []
-    for split in "123":
+    for split in sorted({number for _, number in found}):
         train, val = Collected(), Collected()
         for label, folder in enumerate(folders):
             for line, where, text in numbered_lines(first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"):
@@ -77,7 +77,7 @@ def _ucf101_lists(source: Path) -> list[VideoList]:
     ids = _ucf101_classes(classes)
     names = tuple(ids[i] for i in sorted(ids))
     lists = []
-    for split in "123":
+    for split in [number for number in "123" if (classes.parent / f"trainlist0{number}.txt").is_file()]:
         for name, kind in (("train", "trainlist"), ("val", "testlist")):
             path = classes.parent / f"{kind}0{split}.txt"
             entries = _ucf101_entries(path, ids, names, needs_id=name == "train")

@@ -144,14 +144,20 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
     ]
 
 
-def published_lists(dataset: str, root: Path, problems: list[Problem] | None = None) -> list[VideoList]:
-    """Reads every list of a data set that an interchange tree has.
+def published_lists(
+    dataset: str,
+    root: Path,
+    problems: list[Problem] | None = None,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> list[VideoList]:
+    """Reads the lists of a data set that an interchange tree has.
 
     Args:
       dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600".
       root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels` in or beside it;
         case in the names of folders and files does not count.
       problems: as for `catalog.read_list`.
+      wanted: asked about every list's name; the others are not read.
 
     Returns:
       Lists named after their files, sorted by name; their source is the path.
@@ -173,7 +179,7 @@ def published_lists(dataset: str, root: Path, problems: list[Problem] | None = N
             f"{root}: no lists of {dataset}; expected datasets_splits/{folder}/*.txt or "
             f"datasets_splits/{HALVES}/{folder}/*.txt in it"
         )
-    return [_published(path, problems) for path in sorted(paths, key=lambda path: path.stem)]
+    return [_published(path, problems) for path in sorted(paths, key=lambda path: path.stem) if wanted(path.stem)]
 
 
 def _published(path: Path, problems: list[Problem] | None) -> VideoList:

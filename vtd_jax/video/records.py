@@ -48,7 +48,7 @@ class Example:
         """
         if "video" in self.record:
             # frames that were patched up depend on all that went before them, so nothing may be left out there
-            whole = None if self.record["damaged"] else int(self.record["source_frames"])
+            whole = None if self.record.get("damaged", True) else int(self.record["source_frames"])
             return decode.decode_frames(self.record["video"], indices, name=self.name, known_frames=whole)
         jpegs = self.record["frames"]
         try:

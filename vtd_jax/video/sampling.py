@@ -47,7 +47,7 @@ def view_indices(n: int, t: int, views: int, index: int, seed: int = 0) -> Int64
       n: frames in the video.
       t: frames a clip.
       views: temporal views, >= 1.
-      index: number of the video in its records; with `seed` it fixes the draws.
+      index: a number of the video; with `seed` it fixes the draws.
       seed: another seed gives other draws.
     """
     if views < 1:

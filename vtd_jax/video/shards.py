@@ -5,15 +5,18 @@ shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it
 fits what is to be in it is never made again.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
@@ -22,6 +25,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.video import encode
 from vtd_jax.video.catalog import Entry
+from vtd_jax.video.decode import VideoError
 from vtd_jax.video.inputs import Inputs, Video
 from vtd_jax.video.workers import ordered_map
 
@@ -37,14 +41,14 @@ class ShardReport:
     Attributes:
       key: of what was to be in it.
       files: path and bytes of every video that has a record.
-      skipped: file, place and reason of every video that has none.
+      skipped: file, place, reason and bytes of every video that has none.
       frames: decoded frames, of all files.
       bytes: size of the shard.
     """
 
     key: str
     files: list[tuple[str, int]]
-    skipped: list[dict[str, str]]
+    skipped: list[dict[str, Any]]
     frames: int
     bytes: int
 
@@ -79,6 +83,8 @@ class Staging:
         """The report of a finished shard; None where it is not finished."""
         try:
             fields = json.loads(self._path(index, "done.json").read_text())
+            if set(fields) != {field.name for field in dataclasses.fields(ShardReport)}:
+                return None
             report = ShardReport(**fields | {"files": [(file, size) for file, size in fields["files"]]})
         except (OSError, ValueError, KeyError):
             return None
@@ -106,12 +112,13 @@ class Staging:
         """
         if done := self.report(index):
             return done
-        settings, videos = self._read(self.folder / SETTINGS), self.todo(index)
+        settings, todo = self._read(self.folder / SETTINGS), self._read(self._path(index, "todo.json"))
+        videos = [Video(**fields) for fields in todo["videos"]]
         features = encode.features(settings["stored"]["storage"])
         features["label"].names = settings["class_names"]
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
         files, skipped, frames = [], [], 0
-        part = self.folder / f".{index:05d}.{os.getpid()}.part"
+        part = self.folder / f".{index:05d}.{platform.node()}.{os.getpid()}.part"
         writer = ArrayRecordWriter(str(part), WRITER_OPTIONS)
         try:
             for outcome in ordered_map(self._encoder(index, settings), videos, threads):
@@ -124,17 +131,22 @@ class Staging:
                     frames += example["source_frames"]
                     tell((1, 0, ""))
                 elif settings["on_error"] == "skip":
-                    skipped.append({"file": video.file, "where": video.where, "reason": str(outcome.error)})
+                    skipped.append(
+                        {"file": video.file, "where": video.where, "reason": str(outcome.error), "bytes": video.size}
+                    )
                     tell((1, 1, f"{video.where}: {outcome.error}"))
                 else:
                     raise UserError(
                         f"{video.where}: {outcome.error}; mend the list, or leave bad videos out with --on_error=skip"
                     )
             writer.close()
-            return self._finish(index, part, files, skipped, frames)
+            return self._finish(index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size))
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{part}: cannot be written ({error}); is the disk full?") from error
         finally:
-            if writer.is_open():
-                writer.close()
+            with suppress(RuntimeError):
+                if writer.is_open():
+                    writer.close()
             part.unlink(missing_ok=True)
             self._path(index, "current").unlink(missing_ok=True)
 
@@ -145,22 +157,20 @@ class Staging:
 
         def run(video: Video) -> dict:
             current.write_text(video.file)
-            return encode.encode_video(
-                Entry(video.file, video.label, 0),
-                folder / video.file,
-                stored["storage"],
-                stored.get("short_side", 0),
-                stored.get("max_frames") or None,
-            )
+            path, entry = folder / video.file, Entry(video.file, video.label, 0)
+            try:
+                return encode.encode_video(
+                    entry, path, stored["storage"], stored.get("short_side", 0), stored.get("max_frames") or None
+                )
+            except OSError as error:
+                raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
 
         return run
 
-    def _finish(self, index: int, part: Path, files: list, skipped: list, frames: int) -> ShardReport:
+    def _finish(self, index: int, part: Path, report: ShardReport) -> ShardReport:
         """Puts a written shard in its place; the report comes last."""
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        key = self._read(self._path(index, "todo.json"))["key"]
-        report = ShardReport(key, files, skipped, frames, part.stat().st_size)
         os.replace(part, self.shard(index))
         write_text(self._path(index, "done.json"), json.dumps(asdict(report)))
         return report

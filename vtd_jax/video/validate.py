@@ -56,9 +56,16 @@ class Checked:
         """`("error" or "warning", problem)`."""
         return [("error", p) for p in self.errors] + [("warning", p) for p in self.warnings]
 
+    @staticmethod
+    def check_path(path: Path) -> None:
+        """Raises UserError if a report cannot be written there; to be asked before the work."""
+        if path.is_dir() or path.suffix.lower() not in (".json", ".csv"):
+            raise UserError(f"--report={path}: expected a file ending in .json or .csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+
     def save(self, path: Path) -> None:
         """Writes everything as JSON, or the problems as CSV where the path ends in .csv."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.check_path(path)
         if path.suffix.lower() == ".csv":
             out = io.StringIO()
             writer = csv.writer(out, lineterminator="\n")

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -126,18 +128,23 @@ def _give(context: Any, function: Callable, busy: dict, started: list, idle_work
 
 def _work(function: Callable, connection: Connection, parent: int) -> None:
     """A worker's life: items come, outcomes go, until the other end is closed."""
+    # Ctrl-C reaches the parent too, which then ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while True:
         try:
             item = connection.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             connection.send((DONE, function(item, lambda message: connection.send((TOLD, message)))))
         except UserError as error:
             connection.send((FAILED, error))
-        except (BrokenPipeError, KeyboardInterrupt):
+        except BrokenPipeError:
             return
+        except Exception as error:
+            traceback.print_exc()
+            connection.send((FAILED, UserError(f"{type(error).__name__}: {error}")))
 
 
 def _end_with(parent: int) -> None:

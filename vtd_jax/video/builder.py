@@ -1,0 +1,168 @@
+"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's folder."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import split_builder as tfds_split_builder
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.video import encode, records
+from vtd_jax.video.build_config import BENCHMARKS, BuildConfig
+from vtd_jax.video.inputs import Inputs, summary
+from vtd_jax.video.list_files import list_content, write_list
+from vtd_jax.video.measure import storage_lines
+from vtd_jax.video.run_shards import cores, run_here, run_on_beam
+from vtd_jax.video.shards import ShardReport, Staging, staging_folder
+
+# record order, in the record folder: path and bytes of every video
+FILES = "files.json"
+
+
+def to_stderr(line: str) -> None:
+    """Prints a line where it does not mix with results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds build`.
+
+    Attributes:
+      inputs: what is to be built, where it was read already.
+      staging: where shards are made; None makes a hidden folder in the data directory.
+      announce: gets lines about what is going to be done, storages measured; None is silent and measures nothing.
+    """
+
+    VERSION = tfds.core.Version(records.VERSION)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the official download, unpacked, or list.txt, labels.csv and the videos here."
+    inputs: Inputs | None = None
+    staging: Staging | None = None
+    announce: Callable[[str], None] | None = staticmethod(to_stderr)
+
+    def __init__(self, *, file_format: str | None = None, **kwargs):
+        super().__init__(file_format=file_format or "array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Videos with their classes, as JPEG frames or original files, and lists of them.",
+            features=encode.features(self.builder_config.storage),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _shard_iterators_per_split(self, dl_manager):
+        raise AssertionError("shards are written by _download_and_prepare")  # pragma: no cover
+
+    def _download_and_prepare(self, dl_manager, download_config=None):
+        config = self.builder_config
+        config.check()
+        manual = None if config.source or config.video_dir else Path(dl_manager.manual_dir)
+        inputs = self.inputs or Inputs(config, manual)
+        inputs.check()
+        with contextlib.ExitStack() as stack:
+            hidden = Path(self._data_dir_root) / f".shards-{self.name}-{config.name}"
+            staging = self.staging or stack.enter_context(staging_folder(hidden, f"{self.name}/{config.name}"))
+            if self.announce:
+                for line in (*summary(inputs).lines(), *storage_lines(inputs)):
+                    self.announce(f"{self.name}: {line}")
+            count = staging.prepare(inputs)
+            self._make(staging, count, download_config or tfds.download.DownloadConfig())
+            self._gather(staging, inputs, [staging.report(index) for index in range(count)])
+            if self.staging is None:
+                shutil.rmtree(staging.folder)
+
+    def _make(self, staging: Staging, count: int, download_config: Any) -> None:
+        """Makes the shards here, or with Beam where a runner or its options are given."""
+        beam = {"beam_options": download_config.beam_options, "beam_runner": download_config.beam_runner}
+        if not any(beam.values()):
+            run_here(staging, count, cores(self.builder_config.workers), f"{self.name}/{self.builder_config.name}")
+            return
+        unused = dict.fromkeys(("ignore_duplicates", "max_examples_per_split", "shard_config"))
+        run_on_beam(
+            staging,
+            count,
+            tfds_split_builder.SplitBuilder(
+                split_dict=self.info.splits,
+                features=self.info.features,
+                dataset_size=self.info.dataset_size,
+                example_writer=self._example_writer(),
+                **beam,
+                **unused,
+            ),
+        )
+
+    def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
+        """Moves the shards into TFDS's folder, and writes the lists and what the records say about their making."""
+        folder = Path(self.data_dir)
+        template = self._get_filename_template(split_name=records.SPLIT)
+        full = [(index, report) for index, report in enumerate(reports) if report.files]
+        if not full:
+            shutil.rmtree(staging.folder)
+            raise UserError(f"{inputs.video_dir}: all {len(inputs.videos)} videos are bad; no records were written")
+        for place, (index, _) in enumerate(full):
+            _put(staging.shard(index), Path(template.sharded_filepath(shard_index=place, num_shards=len(full))))
+        lengths = [len(report.files) for _, report in full]
+        size = sum(report.bytes for _, report in full)
+        split = tfds.core.SplitInfo(
+            name=records.SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template
+        )
+        self.info.set_splits(tfds.core.splits.SplitDict([split]))
+        self.info.features["label"].names = inputs.class_names
+        files = [(file, size) for _, report in full for file, size in report.files]
+        skipped = [entry for report in reports for entry in report.skipped]
+        self.info.metadata.update(
+            **inputs.config.stored(),
+            fingerprint=inputs.fingerprint,
+            on_error=inputs.config.on_error,
+            videos=len(files),
+            frames=sum(report.frames for _, report in full),
+            source_bytes=sum(size for _, size in files),
+            bytes=size,
+            missing=len({p.file for p in inputs.problems if p.kind == "missing"}),
+            skipped=skipped,
+            made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
+        )
+        write_text(folder / FILES, json.dumps(files) + "\n")
+        for content in contents(inputs, files, skipped):
+            write_list(folder, content)
+
+
+def _put(shard: Path, target: Path) -> None:
+    """A second name for a finished shard, so that nothing is lost if the build still fails; else moves it."""
+    try:
+        os.link(shard, target)
+    except OSError:
+        shutil.move(shard, target)
+
+
+def contents(inputs: Inputs, files: Sequence, skipped: Sequence) -> list[dict[str, Any]]:
+    """The lists of a config as they lie beside records; a list of which no video has a record is left out, loudly."""
+    bad = {entry["file"]: entry["reason"] for entry in skipped}
+    placed = {file: (position, size) for position, (file, size) in enumerate(files)}
+    stored = inputs.config.stored()
+    found = [list_content(each.list, each.files, placed, bad, stored) for each in inputs.placed]
+    if empty := [content["name"] for content in found if not content["records"]]:
+        to_stderr(f"no list {', '.join(empty)}: none of its videos is there")
+    return [content for content in found if content["records"]]
+
+
+def builder_class(dataset: str) -> type[VideoRecordsBuilder]:
+    """The builder of a data set, without its folder under `data/`."""
+    return type("Builder", (VideoRecordsBuilder,), {"name": dataset}, skip_registration=True)
+
+
+def benchmark_configs(dataset: str) -> list[BuildConfig]:
+    """What `tfds build data/DATASET` offers: everything in `--manual_dir`, in each storage."""
+    kinds = {"jpeg": {}, "jpeg64": {"max_frames": 64}, "video": {"storage": "video"}}
+    if dataset not in BENCHMARKS:
+        kinds = {"manual": {}}
+    return [BuildConfig(name=name, dataset=dataset, **fields) for name, fields in kinds.items()]
