@@ -167,6 +167,15 @@ def test_missing_file_folder_and_sound(tmp_path):
         probe(make_audio(tmp_path / "sound.mp4"))
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(clips, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(decode.av, "open", refuse)
+    with pytest.raises(VideoError, match="permission denied.; check the file's permissions"):
+        probe(clips / "one.mp4")
+
+
 def test_zero_frames(tmp_path):
     path = tmp_path / "none.avi"
     with av.open(str(path), "w") as container:

@@ -126,6 +126,8 @@ def _open(source: Source, name: str) -> Iterator[_Decoder]:
             streams[0].thread_type = "NONE"
             streams[0].codec_context.thread_count = 1
             yield _Decoder(container, streams[0])
+    except PermissionError:
+        raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
     except (av.error.FFmpegError, EOFError, OSError, UnicodeDecodeError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise VideoError(
