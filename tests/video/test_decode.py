@@ -172,7 +172,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(clips, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(decode.av, "open", refuse)
-    with pytest.raises(VideoError, match="permission denied.; check the file's permissions"):
+    with pytest.raises(VideoError, match=r"permission denied.; check the file's permissions"):
         probe(clips / "one.mp4")
 
 

@@ -4,25 +4,23 @@ What is in a batch is decided in `batches.py` and depends on its number only, so
 of the next batch, whatever the number of workers.
 
 Worker processes import this package and the calling script, so a script that asks for workers must do its work below
-`if __name__ == "__main__":`. Batches come from them through /dev/shm. They touch no accelerator, end with their reader,
-and are started again where one dies.
+`if __name__ == "__main__":`. Batches come from them through /dev/shm, see `prefetch.py`. They touch no accelerator, end
+with their reader, and are started again where one dies.
 """
 
-import multiprocessing
 import os
 import re
 import signal
 import sys
-import threading
+import weakref
 from dataclasses import asdict
 
-import cv2
 import grain
-from absl import flags
 
 from vtd_jax.errors import UserError
 from vtd_jax.video import augment as aug
 from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
+from vtd_jax.video.prefetch import WorkerBatches
 from vtd_jax.video.records import Records
 
 # "without end": as many epochs as nobody trains
@@ -47,7 +45,7 @@ class BatchIterator(grain.DatasetIterator):
 
     def __init__(self, records: Records, spec: BatchSpec, workers: int):
         super().__init__()
-        self._position, self._iterator = 0, None
+        self._position, self._iterator, self._end = 0, None, None
         if workers < 0:
             raise UserError(f"workers={workers}: expected 0 (threads) or a number of processes")
         self._records, self._spec, self._workers = records, spec, workers
@@ -63,7 +61,9 @@ class BatchIterator(grain.DatasetIterator):
         while True:
             try:
                 if self._iterator is None:
-                    self._iterator = iter(self._dataset())
+                    self._iterator = self._start()
+                    # a reader that is collected, or left open at the end of the program, ends them too
+                    self._end = weakref.finalize(self, self._iterator.close)
                 batch = next(self._iterator)
                 break
             except RuntimeError as error:
@@ -95,19 +95,14 @@ class BatchIterator(grain.DatasetIterator):
         again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"
         print(f"warning: {told}: {again}; {remedy}", file=sys.stderr, flush=True)
 
-    def _dataset(self) -> grain.IterDataset:
+    def _start(self) -> grain.DatasetIterator | WorkerBatches:
         """Batches from here on, made a few ahead in threads or processes."""
-        source = grain.MapDataset.source(BatchSource(self._records, self._spec, self._position))
-        if not self._workers:
-            threads = min(4, os.cpu_count() or 1)
-            return source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
-        if not flags.FLAGS.is_parsed():
-            # grain's worker processes read absl flags, which a library's caller may never have parsed
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1)
-        # a worker decodes in its own thread: a further buffer there would only hold more batches in memory
-        dataset = source.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        return dataset.mp_prefetch(options, worker_init_fn=_start_worker)
+        source = BatchSource(self._records, self._spec, self._position)
+        if self._workers:
+            return WorkerBatches(source, self._workers)
+        threads = min(4, os.cpu_count() or 1)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+        return iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
     def get_state(self) -> dict:
         """The number of the next batch and what must not change before it; JSON-able, the same for any `workers`."""
@@ -136,31 +131,13 @@ class BatchIterator(grain.DatasetIterator):
         """Ends threads and processes; the next batch starts new ones."""
         if self._iterator is not None:
             self._iterator.close()
+            self._end.detach()
             self._iterator = None
 
     def close(self) -> None:
         """Ends threads and processes for good."""
         self._stop()
         super().close()
-
-
-def _start_worker(index: int, count: int) -> None:
-    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader."""
-    del index, count
-    cv2.setNumThreads(1)
-    # Ctrl-C reaches the reader too, which then ends its workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_reader, daemon=True).start()
-
-
-def _end_with_reader() -> None:
-    """Waits for the reader's end, then ends this worker: grain's workers would wait for a killed reader for ever.
-
-    Not `PR_SET_PDEATHSIG`: that fires when the thread that started the worker ends. Python's resource tracker removes
-    the shared memory once reader and workers are gone.
-    """
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _identity(records: Records, spec: BatchSpec) -> dict:
@@ -247,8 +224,8 @@ def eval_batches(
 
     Args:
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.
-      temporal_views: clips a video; the first takes segment centres, others are train-style draws, fixed by the
-        video's index.
+      temporal_views: clips a video; the first takes segment centres, others are train-style draws, fixed by the name
+        of the video's file.
       spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle, short side `size`.
 
     Returns:
