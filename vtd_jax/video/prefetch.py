@@ -1,0 +1,177 @@
+"""Batches made ahead in worker processes, and the shared memory that they come through.
+
+grain starts the workers, keeps the order and passes messages on; the arrays of a batch go beside it, in one segment of
+shared memory a batch whose name is known beforehand. grain's own segments have names that only their messages hold, and
+a name lives until its arrays are collected: what nobody reads, or is still in use when Python ends, is left behind.
+Here a name is gone once its batch is read, and the names of batches that nobody read are removed with the workers.
+"""
+
+import multiprocessing
+import os
+import queue
+import secrets
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from vtd_jax.video.batches import Batch, BatchSource
+
+# batches that a worker may have made beyond those that were read: with these settings grain keeps 4; room for more
+_AHEAD = 16
+# arrays start at multiples of so many bytes, as JAX on CPU takes them without a copy
+_ALIGNED = 64
+
+
+class WorkerBatches:
+    """Iterates over the batches of a source, in order, made by worker processes."""
+
+    def __init__(self, source: BatchSource, workers: int):
+        if not flags.FLAGS.is_parsed():
+            # grain's worker processes read absl flags, which a library's caller may never have parsed
+            flags.FLAGS.mark_as_parsed()
+        # the reader's process is named for people who look into /dev/shm; macOS allows no more than 30 letters
+        self._names = f"vtd_{os.getpid()}_{secrets.token_hex(3)}"
+        self._reader, self._workers, self._read = os.getpid(), workers, 0
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        # a worker decodes in its own thread: a further buffer there would only hold more batches in memory
+        dataset = grain.MapDataset.source(_SharedSource(source, self._names)).to_iter_dataset(
+            grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        )
+        self._iterator = iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))
+
+    def __next__(self) -> Batch:
+        """The next batch; StopIteration after the last one, RuntimeError where a worker died."""
+        batch = next(self._iterator).open()
+        self._read += 1
+        return batch
+
+    def close(self) -> None:
+        """Ends the workers and removes what they made and nobody read; may be called again, and in any state."""
+        # a fork of the reader has neither workers nor batches
+        if self._iterator is None or os.getpid() != self._reader:
+            return
+        with ExitStack() as stack:
+            stack.callback(self._remove_unread)
+            stack.callback(self._iterator.close)
+            # grain's close leaves workers running that it has not read from yet; a look at the state takes them in
+            self._iterator.get_state()
+        # grain's iterators complain where they are collected as late as the modules of a program
+        self._iterator = None
+
+    def _remove_unread(self) -> None:
+        for number in range(self._read, self._read + _AHEAD * self._workers):
+            _remove(f"{self._names}_{number}")
+
+
+class _SharedSource:
+    """In a worker: puts the batches of a source into shared memory and gives messages that tell where."""
+
+    def __init__(self, source: BatchSource, names: str):
+        self._source, self._names = source, names
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, number: int) -> "_Message":
+        return _share(self._source[number], f"{self._names}_{int(number)}")
+
+
+@dataclass(frozen=True)
+class _Message:
+    """Where a batch is: its segment, and the place, shape and type of its arrays in there."""
+
+    name: str
+    arrays: dict[str, tuple[int, tuple[int, ...], str]]
+
+    def open(self) -> Batch:
+        """The batch, once: its memory has no name from here on and ends with the frames, whoever holds them."""
+        segment = SharedMemory(self.name)
+        segment.unlink()
+        batch = {}
+        for key, (start, shape, dtype) in self.arrays.items():
+            array = np.ndarray(shape, dtype, buffer=segment.buf, offset=start)
+            # small arrays are copied: a label that is kept must not keep the frames
+            batch[key] = np.asarray(_Held(segment, array)) if key == "frames" else array.copy()
+        return batch
+
+
+class _Held:
+    """What numpy holds on to as long as an array of a segment, or a view of it, is in use."""
+
+    def __init__(self, segment: SharedMemory, array: np.ndarray):
+        self.__array_interface__ = array.__array_interface__
+        # an attribute: when Python ends, the module's names go before the last batches
+        self._segment, self._used = segment, _used_segments()
+
+    def __del__(self):
+        self._used.put(self._segment)
+
+
+_USED: queue.SimpleQueue = queue.SimpleQueue()
+_UNMAPPING = threading.Lock()
+
+
+def _used_segments() -> queue.SimpleQueue:
+    """Takes segments that are no longer used. A thread unmaps them: for large batches that takes ten milliseconds."""
+    if _UNMAPPING.acquire(blocking=False):  # never released: one thread in a process
+        threading.Thread(target=_unmap, daemon=True, name="vtd-unmap").start()
+    return _USED
+
+
+def _unmap() -> None:
+    while True:
+        _USED.get().close()
+
+
+def _share(batch: Batch, name: str) -> _Message:
+    """Copies a batch into a new segment."""
+    arrays, end = {}, 0
+    for key, array in batch.items():
+        arrays[key] = (end, array.shape, array.dtype.str)
+        end += -(-array.nbytes // _ALIGNED) * _ALIGNED
+    segment = SharedMemory(name, create=True, size=end)
+    for key, (start, shape, dtype) in arrays.items():
+        np.ndarray(shape, dtype, buffer=segment.buf, offset=start)[...] = batch[key]
+    segment.close()
+    return _Message(name, arrays)
+
+
+def _remove(name: str) -> None:
+    """Removes a segment where there is one."""
+    try:
+        segment = SharedMemory(name)
+    except FileNotFoundError:
+        return
+    except ValueError:
+        # its worker was killed before the segment had a size, and Python cannot open it
+        Path("/dev/shm", name).unlink(missing_ok=True)
+        return
+    segment.close()
+    segment.unlink()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader."""
+    del index, count
+    cv2.setNumThreads(1)
+    # Ctrl-C reaches the reader too, which then ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_reader, daemon=True).start()
+
+
+def _end_with_reader() -> None:
+    """Waits for the reader's end, then ends this worker: grain's workers would wait for a killed reader for ever.
+
+    Not `PR_SET_PDEATHSIG`: that fires when the thread that started the worker ends. Python's resource tracker removes
+    the shared memory once reader and workers are gone.
+    """
+    multiprocessing.parent_process().join()
+    os._exit(1)
