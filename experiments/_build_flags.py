@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.build_config import DATASETS, BuildConfig
+from vtd_jax.video.build_config import DATASETS, BuildConfig, default_storage
 
 DATASET = flags.DEFINE_enum("dataset", "video_folder", DATASETS, "which official layout, or anyone's videos")
 SOURCE = flags.DEFINE_string("source", "", "folder of the official download, or of class sub-folders")
@@ -17,7 +17,9 @@ ONLY = flags.DEFINE_list("only", [], "names of the lists to make, with * and ?; 
 HOLDOUT = flags.DEFINE_float("holdout", 0.0, "of a folder of class sub-folders: share of each class for validation")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "folder for records, made if need be")
 NAME = flags.DEFINE_string("name", None, "name of the records; if not given, of the list, the folder or the storage")
-STORAGE = flags.DEFINE_enum("storage", "jpeg", ["jpeg", "video"], "what records hold: JPEGs, or the original files")
+STORAGE = flags.DEFINE_enum(
+    "storage", None, ["jpeg", "video"], "JPEGs, or the original files; by data set if not given"
+)
 SHORT_SIDE = flags.DEFINE_integer("short_side", 256, "largest short side of stored JPEGs, pixels", lower_bound=1)
 MAX_FRAMES = flags.DEFINE_integer("max_frames", 0, "most JPEGs a video, evenly spaced; 0 keeps all", lower_bound=0)
 ON_ERROR = flags.DEFINE_enum("on_error", "fail", ["fail", "skip"], "what to do about a missing or bad video")
@@ -51,7 +53,7 @@ def read_config() -> BuildConfig:
         splits=SPLITS.value,
         only=tuple(ONLY.value),
         holdout=HOLDOUT.value,
-        storage=STORAGE.value,
+        storage=STORAGE.value or "",
         short_side=SHORT_SIDE.value,
         max_frames=MAX_FRAMES.value,
         on_error=ON_ERROR.value,
@@ -65,4 +67,5 @@ def default_name() -> str:
     """For anyone's videos the name of list or folder; for a benchmark, how it is stored."""
     if DATASET.value == "video_folder":
         return Path(LIST.value[0]).stem if LIST.value else Path(SOURCE.value or SPLITS.value).resolve().name
-    return STORAGE.value + (str(MAX_FRAMES.value) if MAX_FRAMES.value else "")
+    storage = STORAGE.value or default_storage(DATASET.value, MAX_FRAMES.value, SHORT_SIDE.value)
+    return storage + (str(MAX_FRAMES.value) if MAX_FRAMES.value else "")

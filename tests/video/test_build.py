@@ -12,7 +12,8 @@ from video_files import write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.video import build
 from vtd_jax.video.build import build_records, closing
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.build_config import DATASETS, BuildConfig
+from vtd_jax.video.builder import benchmark_configs
 from vtd_jax.video.inputs import Inputs
 from vtd_jax.video.records import open_records, record_names
 
@@ -192,6 +193,23 @@ def test_bad_settings(folder, tmp_path, fields, words):
     with pytest.raises(UserError, match=words):
         build_records(config_for(folder, ["one.mp4 0"], **fields), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_default_storage_is_that_of_the_data_set():
+    found = {name: BuildConfig("x", dataset=name).storage for name in DATASETS}
+    assert found == {
+        "hmdb51": "video",
+        "ucf101": "video",
+        "ssv2": "jpeg",
+        "kinetics400": "jpeg",
+        "video_folder": "jpeg",
+    }
+    # frames can be thinned or scaled in JPEGs only
+    assert BuildConfig("x", dataset="hmdb51", max_frames=8).storage == "jpeg"
+    assert BuildConfig("x", dataset="hmdb51", short_side=128).storage == "jpeg"
+    assert BuildConfig("x", dataset="hmdb51", storage="jpeg").storage == "jpeg"
+    assert [config.name for config in benchmark_configs("hmdb51")] == ["video", "jpeg", "jpeg64"]
+    assert [config.name for config in benchmark_configs("ssv2")] == ["jpeg", "jpeg64", "video"]
 
 
 def test_too_little_disk_space_is_told_before_the_work(folder, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from tensorflow_datasets.core import split_builder as tfds_split_builder
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.video import encode, records
-from vtd_jax.video.build_config import BENCHMARKS, BuildConfig
+from vtd_jax.video.build_config import BENCHMARKS, BuildConfig, default_storage
 from vtd_jax.video.inputs import Inputs, summary
 from vtd_jax.video.list_files import list_content, write_list
 from vtd_jax.video.measure import storage_lines
@@ -162,7 +162,9 @@ def builder_class(dataset: str) -> type[VideoRecordsBuilder]:
 
 def benchmark_configs(dataset: str) -> list[BuildConfig]:
     """What `tfds build data/DATASET` offers: everything in `--manual_dir`, in each storage."""
-    kinds = {"jpeg": {}, "jpeg64": {"max_frames": 64}, "video": {"storage": "video"}}
+    kinds = {"jpeg": {"storage": "jpeg"}, "jpeg64": {"max_frames": 64}, "video": {"storage": "video"}}
     if dataset not in BENCHMARKS:
         kinds = {"manual": {}}
+    # TFDS takes the first where one is wanted and none named
+    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != default_storage(dataset)))
     return [BuildConfig(name=name, dataset=dataset, **fields) for name, fields in kinds.items()]
