@@ -72,8 +72,24 @@ def test_published_lists_take_the_place_of_own_splits(hmdb51, tmp_path):
     assert read_stored_list(path, "val1").origin == "official"
     assert build_records(config, tmp_path / "out").added == ()
     # and never back again
-    with pytest.raises(UserError, match=r"base_train\.json: another list has this name"):
-        build_records(plain, tmp_path / "out")
+    assert build_records(plain, tmp_path / "out").added == ()
+    assert {read_stored_list(path, name).origin for name in ("base_train", "base_val", "novel_val")} == {"given"}
+    assert not any(name.startswith("fs_base") for name in list_names(path))
+
+
+def test_a_given_list_takes_the_place_of_an_official_one_but_not_of_another_given_one(hmdb51, tmp_path):
+    path = build_records(BuildConfig("r", dataset="hmdb51", source=str(hmdb51)), tmp_path / "out").path
+    official = open_records(path, "val1")
+    lines = [f"{e.file} {e.label}" for e in official]
+    for count, added in ((3, ("val1",)), (3, ()), (2, None)):
+        pair = tuple(map(str, write_catalog(tmp_path, lines[:count], official.class_names, stem="val1")))
+        config = BuildConfig("r", dataset="hmdb51", source=str(hmdb51), lists=(pair,))
+        if added is None:
+            with pytest.raises(UserError, match=r"val1\.json: another list has this name"):
+                build_records(config, tmp_path / "out")
+        else:
+            assert build_records(config, tmp_path / "out").added == added
+        assert (read_stored_list(path, "val1").origin, len(open_records(path, "val1"))) == ("given", 3)
 
 
 def test_a_list_that_turns_out_to_be_the_published_one_is_marked_given(folder, tmp_path):

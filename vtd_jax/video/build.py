@@ -18,7 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video import records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.builder import FILES, builder_class, contents
-from vtd_jax.video.catalog import spoken
+from vtd_jax.video.catalog import ORIGINS, spoken
 from vtd_jax.video.gather import PROTOCOL_LISTS, in_protocol
 from vtd_jax.video.inputs import Inputs, readable
 from vtd_jax.video.list_files import FOLDER, list_names, read_stored_list, write_list
@@ -132,30 +132,38 @@ def _reuse(inputs: Inputs, folder: Path) -> Built:
 def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
     """Writes the lists that are not there yet; returns their names.
 
-    A list that was given takes the place of an own split of its name, and ends the other own splits of its protocol:
-    halves of different origin could overlap.
+    Of two lists of one name the given one counts, then the official one, then the own split. A given list also ends the
+    own splits of its protocol: halves of different origin could overlap.
 
     Raises:
-      UserError: another list of that name is there, which is no own split.
+      UserError: another list of that name and that origin is there.
     """
     there = {name: read_stored_list(folder, name) for name in list_names(folder)}
+    given = [name for name, old in there.items() if old.origin == "given"]
+    given += [content["name"] for content in lists if content["origin"] == "given"]
+    ended = [patterns for patterns in PROTOCOL_LISTS if any(in_protocol(name, patterns) for name in given)]
+
+    def superseded(name: str, origin: str) -> bool:
+        return origin == "own split" and any(in_protocol(name, patterns) for patterns in ended)
+
     new = []
     for content in lists:
-        old = there.get(content["name"])
-        if old and (old.fingerprint, old.origin) == (content["fingerprint"], content["origin"]):
+        name, origin, old = content["name"], content["origin"], there.get(content["name"])
+        if superseded(name, origin) or (old and ORIGINS.index(old.origin) > ORIGINS.index(origin)):
             continue
-        if old and not (old.origin == "own split" != content["origin"]):
-            path = folder / FOLDER / f"{old.name}.json"
+        if old and old.origin == origin:
+            if old.fingerprint == content["fingerprint"]:
+                continue
+            path = folder / FOLDER / f"{name}.json"
             raise UserError(f"{path}: another list has this name; rename the new one, or remove this file first")
         new.append(content)
-    for patterns in PROTOCOL_LISTS:
-        given = any(in_protocol(c["name"], patterns) and c["origin"] != "own split" for c in lists)
-        for old in there.values():
-            if given and old.origin == "own split" and in_protocol(old.name, patterns):
-                (folder / FOLDER / f"{old.name}.json").unlink()
     for content in new:
         write_list(folder, content)
-    return [content["name"] for content in new]
+    added = [content["name"] for content in new]
+    for name, old in there.items():
+        if superseded(name, old.origin) and name not in added:
+            (folder / FOLDER / f"{name}.json").unlink()
+    return added
 
 
 def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:

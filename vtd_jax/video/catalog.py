@@ -14,6 +14,9 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 
+# where a list comes from; what comes later in this order takes precedence
+ORIGINS = ("own split", "official", "given")
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -55,8 +58,8 @@ class VideoList:
       name: what configs call it, such as "base_train".
       entries: the videos; `label` is a place in `class_names`.
       class_names: one name a class.
-      origin: "official" (the data set's own annotation), "given" (a file of the user's), or "own split" (made here by
-        the protocol's rule).
+      origin: one of `ORIGINS`: "official" (the data set's own annotation), "given" (a file of the user's), or "own
+        split" (made here by the protocol's rule).
       source: the file it was read from, or the rule that made it; for messages and tables.
     """
 
