@@ -90,7 +90,7 @@ def many(clips, tmp_path_factory) -> list[str]:
 
 
 def official(source: Path, out: Path) -> list[str]:
-    return ["--dataset=hmdb51", f"--source={source}", f"--data_dir={out}", "--shard_mb=1"]
+    return ["--dataset=hmdb51", f"--source={source}", f"--data_dir={out}", "--shard_mb=1", "--storage=jpeg"]
 
 
 def with_a_bad_video(hmdb51: Path, folder: Path) -> Path:
