@@ -48,7 +48,7 @@ def results_table(
         config, clip, learnt, {split: stored.told for split, stored in lists.items()}, training.get("told", "")
     )
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
-    origins = {split: stored.origin + own for split, stored in lists.items()}
+    origins = {split: stored.origin + (own if stored.origin != "own split" else "") for split, stored in lists.items()}
     lacking = {split: len(stored.left_out) for split, stored in lists.items()}
     return split_table(f"{config.name}: top-1 in percent", config.protocol, results, told, origins, lacking)
 

@@ -53,9 +53,10 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
             if outcome.error:
                 raise outcome.error
             if outcome.exit_code is not None:
+                advice = "; with fewer --workers a build needs less memory" * (outcome.exit_code == -signal.SIGKILL)
                 raise UserError(
                     f"{staging.interrupted(outcome.item)}: the process that encoded this video died "
-                    f"({told_exit(outcome.exit_code)}); with fewer --workers a build needs less memory"
+                    f"({told_exit(outcome.exit_code)}){advice}"
                 )
     except UserError as error:
         raise UserError(f"{error}{kept(staging, count)}") from None
