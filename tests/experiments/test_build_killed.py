@@ -28,8 +28,16 @@ def call(tmp_path_factory) -> list[str]:
     return [f"--list={listed}", f"--labels={labels}", f"--video_dir={folder}", "--name=k", "--shard_mb=1"]
 
 
+# where tests run in the background, Ctrl-C is ignored, and processes inherit that
+LISTEN = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def start(call: list[str], out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments.build_data", *call, f"--data_dir={out}"]
+    command = [sys.executable, "-c", LISTEN, "-m", "experiments.build_data", *call, f"--data_dir={out}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
