@@ -6,11 +6,9 @@ a name lives until its arrays are collected: what nobody reads, or is still in u
 Here a name is gone once its batch is read, and the names of batches that nobody read are removed with the workers.
 """
 
-import multiprocessing
 import os
 import queue
 import secrets
-import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from vtd_jax.video.batches import Batch, BatchSource
+from vtd_jax.video.workers import follow_parent
 
 # batches that a worker may have made beyond those that were read: with these settings grain keeps 4; room for more
 _AHEAD = 16
@@ -159,19 +158,11 @@ def _remove(name: str) -> None:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader."""
+    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader.
+
+    grain's workers would wait for a killed reader for ever. Python's resource tracker removes the shared memory once
+    reader and workers are gone.
+    """
     del index, count
     cv2.setNumThreads(1)
-    # Ctrl-C reaches the reader too, which then ends its workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_reader, daemon=True).start()
-
-
-def _end_with_reader() -> None:
-    """Waits for the reader's end, then ends this worker: grain's workers would wait for a killed reader for ever.
-
-    Not `PR_SET_PDEATHSIG`: that fires when the thread that started the worker ends. Python's resource tracker removes
-    the shared memory once reader and workers are gone.
-    """
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    follow_parent()

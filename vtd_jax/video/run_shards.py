@@ -39,8 +39,7 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
     Raises:
       UserError: a bad video where the policy is to fail, or a process that died.
     """
-    finished = staging.finished(count)
-    todo = [index for index in range(count) if index not in set(finished)]
+    todo = staging.unfinished(count)
     progress = Progress(sum(len(staging.todo(index)) for index in todo), label)
     processes = min(workers, len(todo))
     try:
@@ -142,8 +141,7 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
     """
     import apache_beam as beam
 
-    finished = set(staging.finished(count))
-    todo = [index for index in range(count) if index not in finished]
+    todo = staging.unfinished(count)
     if not todo:
         return
     for kind in (BAD, TROUBLE, "current"):
@@ -198,7 +196,7 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
             last = [line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)][-1:]
             text = told[0].read_text() if told else f"{type(trouble).__name__}: {''.join(last)}"
             raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
-        lacking = count - len(staging.finished(count))
+        lacking = len(staging.unfinished(count))
         if not lacking:
             return
         if time.monotonic() > deadline:

@@ -186,6 +186,10 @@ class Staging:
         """Indices of the finished shards."""
         return [index for index in range(count) if self.report(index)]
 
+    def unfinished(self, count: int) -> list[int]:
+        """Indices of the shards that are still to be made."""
+        return [index for index in range(count) if not self.report(index)]
+
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:05d}.{kind}"
 

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +114,7 @@ def _give(context: Any, function: Callable, busy: dict, started: list, idle_work
     """Hands an item to an idle worker, or to a new one."""
     if idle_worker is None:
         mine, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(function, theirs, os.getpid()), daemon=True)
+        process = context.Process(target=_work, args=(function, theirs), daemon=True)
         process.start()
         started.append(process)
         theirs.close()
@@ -126,11 +125,9 @@ def _give(context: Any, function: Callable, busy: dict, started: list, idle_work
         mine.send(item)
 
 
-def _work(function: Callable, connection: Connection, parent: int) -> None:
+def _work(function: Callable, connection: Connection) -> None:
     """A worker's life: items come, outcomes go, until the other end is closed."""
-    # Ctrl-C reaches the parent too, which then ends its workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    follow_parent()
     while True:
         try:
             item = connection.recv()
@@ -147,8 +144,16 @@ def _work(function: Callable, connection: Connection, parent: int) -> None:
             connection.send((FAILED, UserError(f"{type(error).__name__}: {error}")))
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, even if that was killed."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def follow_parent() -> None:
+    """Ties a worker process to the one that started it: it ends soon after that, even if that was killed.
+
+    Ctrl-C reaches the parent too, which then ends its workers. Not `PR_SET_PDEATHSIG`: that fires when the thread that
+    started the worker ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
     os._exit(1)
