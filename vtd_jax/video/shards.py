@@ -188,7 +188,8 @@ class Staging:
 
     def unfinished(self, count: int) -> list[int]:
         """Indices of the shards that are still to be made."""
-        return [index for index in range(count) if not self.report(index)]
+        finished = set(self.finished(count))
+        return [index for index in range(count) if index not in finished]
 
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:05d}.{kind}"
