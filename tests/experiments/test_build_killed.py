@@ -1,16 +1,20 @@
 """Builds that are killed: nothing looks complete, and the next build goes on with what was finished."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from video_files import make_video, write_catalog
+from vtd_jax.video.inputs import Video
 from vtd_jax.video.records import open_records, record_names
+from vtd_jax.video.shards import Staging
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 120
@@ -82,13 +86,39 @@ def test_a_build_killed_half_way_goes_on(call, tmp_path, workers):
     assert set(finished.values()) <= shards
 
 
+def stopped_while_encoding(process: subprocess.Popen, hidden: Path) -> int:
+    """A worker that stands still in the middle of a shard: both are stopped, one goes on if that one is not at work."""
+    while process.poll() is None:
+        workers = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in workers:
+            wait_for(lambda at=Path(f"/proc/{pid}/stat"): at.read_text().split(") ")[1][0] == "T")
+        # as many shards are open as there are workers: each of them is at one
+        begun = [path for path in hidden.glob("*.current") if not path.with_suffix(".done.json").exists()]
+        if len(workers) == len(begun) == 2:
+            os.kill(workers[1], signal.SIGCONT)
+            return workers[0]
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+    raise AssertionError("the build ended")
+
+
+def test_a_worker_that_dies_before_its_first_video_names_it(tmp_path):
+    staging = Staging(tmp_path)
+    (tmp_path / "00003.todo.json").write_text(json.dumps({"videos": [asdict(Video("a.mp4", 0, 1, 1, "list.txt:1"))]}))
+    assert staging.interrupted(3) == "a.mp4"
+    (tmp_path / "00003.current").write_text("a.mp4\nb.mp4\n")
+    assert staging.interrupted(3) == "b.mp4"
+
+
 def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_path):
     out = tmp_path / "out"
     process = start([*call, "--workers=2"], out)
     hidden = out / ".building-video_folder-k"
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 2, process)
-    encoding = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(encoding[0], signal.SIGKILL)
+    os.kill(stopped_while_encoding(process, hidden), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     last = errors.splitlines()[-1]

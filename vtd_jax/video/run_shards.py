@@ -51,7 +51,8 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
         for outcome in process_map(write, todo, processes, progress.add, progress.show):
             if outcome.error:
                 raise outcome.error
-            if outcome.exit_code is not None:
+            # one that died after its shard was whole has cost nothing
+            if outcome.exit_code is not None and not staging.report(outcome.item):
                 advice = "; with fewer --workers a build needs less memory" * (outcome.exit_code == -signal.SIGKILL)
                 raise UserError(
                     f"{staging.interrupted(outcome.item)}: the process that encoded this video died "
@@ -159,7 +160,8 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
         except (Exception, WorkerLost) as error:
             trouble = error
     if lost:
-        at = ", ".join(path.read_text() for path in sorted(staging.folder.glob("[0-9]*.current"))) or "its first video"
+        begun = sorted(int(path.name.split(".")[0]) for path in staging.folder.glob("[0-9]*.current"))
+        at = ", ".join(staging.interrupted(index) for index in begun) or str(staging.folder)
         raise UserError(
             f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer workers a build needs less "
             f"memory{kept(staging, count)}"

@@ -112,6 +112,7 @@ class Staging:
         """
         if done := self.report(index):
             return done
+        self._path(index, "current").unlink(missing_ok=True)
         settings, todo = self._read(self.folder / SETTINGS), self._read(self._path(index, "todo.json"))
         videos = [Video(**fields) for fields in todo["videos"]]
         features = encode.features(settings["stored"]["storage"])
@@ -156,7 +157,9 @@ class Staging:
         current = self._path(index, "current")
 
         def run(video: Video) -> dict:
-            current.write_text(video.file)
+            # a whole line at a time: a process killed here leaves the line before
+            with current.open("a") as file:
+                file.write(f"{video.file}\n")
             path, entry = folder / video.file, Entry(video.file, video.label, 0)
             try:
                 return encode.encode_video(
@@ -176,11 +179,11 @@ class Staging:
         return report
 
     def interrupted(self, index: int) -> str:
-        """The video that a shard's process was at when it died."""
+        """The video that a shard's process was at when it died: its first one where it died before that began."""
         try:
-            return self._path(index, "current").read_text()
-        except OSError:
-            return "its first video"
+            return self._path(index, "current").read_text().splitlines()[-1]
+        except (OSError, IndexError):
+            return self.todo(index)[0].file
 
     def finished(self, count: int) -> list[int]:
         """Indices of the finished shards."""
