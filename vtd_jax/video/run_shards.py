@@ -160,8 +160,8 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
         except (Exception, WorkerLost) as error:
             trouble = error
     if lost:
-        begun = sorted(int(path.name.split(".")[0]) for path in staging.folder.glob("[0-9]*.current"))
-        at = ", ".join(staging.interrupted(index) for index in begun) or str(staging.folder)
+        begun = [index for index in staging.unfinished(count) if staging.begun(index)]
+        at = ", ".join(map(staging.interrupted, begun)) or str(staging.folder)
         raise UserError(
             f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer workers a build needs less "
             f"memory{kept(staging, count)}"

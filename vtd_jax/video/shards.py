@@ -178,12 +178,17 @@ class Staging:
         write_text(self._path(index, "done.json"), json.dumps(asdict(report)))
         return report
 
+    def begun(self, index: int) -> bool:
+        """Whether a process is at a video of this shard, or died there."""
+        return self._path(index, "current").exists()
+
     def interrupted(self, index: int) -> str:
         """The video that a shard's process was at when it died: its first one where it died before that began."""
         try:
-            return self._path(index, "current").read_text().splitlines()[-1]
-        except (OSError, IndexError):
-            return self.todo(index)[0].file
+            begun = self._path(index, "current").read_text().removesuffix("\n").rpartition("\n")[2]
+        except OSError:
+            begun = ""
+        return begun or self.todo(index)[0].file
 
     def finished(self, count: int) -> list[int]:
         """Indices of the finished shards."""
