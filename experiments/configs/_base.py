@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.train.config import CheckpointConfig, EvaluateConfig
+from vtd_jax.train.config import CheckpointConfig, EvaluateConfig, MemoryConfig
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
@@ -70,7 +70,9 @@ def base_config(
             seed=0,
             parallel="shard_map",
             devices=0,
+            codebook_shards=1,
             log_every=10,
+            on_nonfinite="stop",
             clip=dict(path="", architecture="ViT-B/16", dtype="float32"),
             model=dataclasses.asdict(ModelConfig()),
             data=dict(
@@ -85,6 +87,7 @@ def base_config(
             ),
             augment=dataclasses.asdict(Augment()),
             optimizer=dataclasses.asdict(OptimizerConfig()),
+            memory=dataclasses.asdict(MemoryConfig()),
             evaluate=dataclasses.asdict(EvaluateConfig()),
             checkpoint=dataclasses.asdict(CheckpointConfig()),
         )

@@ -16,12 +16,17 @@ from vtd_jax.video.augment import Augment
 
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 PARALLEL = ("shard_map", "pmap")
+REMAT = ("none", "block", "dots")
+ON_NONFINITE = ("stop", "skip")
 # fields that may differ between a run and its continuation: where things lie, how fast, how much is shown and kept
 FREE_ON_RESUME = (
     "name",
     "parallel",
     "devices",
+    "codebook_shards",
     "log_every",
+    "on_nonfinite",
+    "memory.",
     "clip.path",
     "data.data_dir",
     "data.evaluate.",
@@ -82,6 +87,26 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+    """What a training step keeps in memory; the numbers stay the same to float32 rounding.
+
+    Attributes:
+      remat: what the towers compute again in the backward pass: "none" of it, everything inside a "block", or all but
+        the results of matrix products ("dots").
+      microbatches: equal parts of a device's videos that go through one after another, their gradients added up.
+      frame_chunks: equal parts of a device's frames that go through the image tower one after another.
+    """
+
+    remat: str = "none"
+    microbatches: int = 1
+    frame_chunks: int = 1
+
+    def __post_init__(self):
+        _choice("memory.remat", self.remat, REMAT)
+        _at_least("memory", self, 1, "microbatches", "frame_chunks")
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Views a video, videos a batch, and epochs between two evaluations while training (0: only at the end)."""
 
@@ -119,9 +144,11 @@ class RunConfig:
       shots: training videos a class, 0 for all; only told in tables.
       seed: of parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", two spellings of one program.
-      devices: local devices used, 0 for all.
+      devices: devices used on each host, 0 for all.
+      codebook_shards: devices that share the classes of one copy of the codebook, and the frames of each video.
       log_every: micro-batches between two rows of metrics.
-      clip, model, data, augment, optimizer, evaluate, checkpoint: see their classes.
+      on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" the update and count it.
+      clip, model, data, augment, optimizer, memory, evaluate, checkpoint: see their classes.
     """
 
     name: str
@@ -130,20 +157,30 @@ class RunConfig:
     seed: int
     parallel: str
     devices: int
+    codebook_shards: int
     log_every: int
+    on_nonfinite: str
     clip: ClipSource
     model: ModelConfig
     data: DataConfig
     augment: Augment
     optimizer: OptimizerConfig
+    memory: MemoryConfig
     evaluate: EvaluateConfig
     checkpoint: CheckpointConfig
 
     def __post_init__(self):
         _choice("protocol", self.protocol, PROTOCOLS)
         _choice("parallel", self.parallel, PARALLEL)
-        _at_least("", self, 1, "log_every")
+        _choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        _at_least("", self, 1, "log_every", "codebook_shards")
         _at_least("", self, 0, "shots", "seed", "devices")
+        if self.codebook_shards > 1 and self.parallel == "pmap":
+            raise UserError("codebook_shards: pmap has the data axis only; set parallel=shard_map or codebook_shards=1")
+        if self.data.frames % self.codebook_shards:
+            raise UserError(
+                f"codebook_shards: {self.codebook_shards}, which does not divide data.frames={self.data.frames}"
+            )
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
             raise UserError(
                 f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for base_to_novel"
