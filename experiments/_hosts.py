@@ -45,6 +45,8 @@ def run(main: Callable[[], str], usage: str) -> None:
             return main()
         except Exception as error:
             _prepare_to_leave(error)
+            if _is_lost_connection(error):
+                raise UserError("another process of this run ended; its own output says why") from error
             raise
         except KeyboardInterrupt:
             _leave_at_once(130)
@@ -59,6 +61,13 @@ def _prepare_to_leave(error: Exception) -> None:
         _leave_at_once(status)
     elif distributed.told_elsewhere(error):
         sys.exit(status)
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Gloo's words, on CPUs; on GPUs and TPUs XLA itself ends this process when heartbeats stay away."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and (
+        "closed by peer" in str(error) or "reset by peer" in str(error)
+    )
 
 
 def _leave_at_once(status: int) -> None:
