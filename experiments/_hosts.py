@@ -26,14 +26,17 @@ PLACE = flags.DEFINE_integer(
 )
 
 
-def start() -> None:
+def start(catch_sigterm: bool = False) -> None:
     """Joins the other processes of this run, if there are any, and quiets all but the first."""
-    distributed.initialize(ADDRESS.value, COUNT.value, PLACE.value)
+    distributed.initialize(ADDRESS.value, COUNT.value, PLACE.value, catch_sigterm=catch_sigterm)
     distributed.quiet_unless_first()
 
 
-def run(main: Callable[[], str], usage: str) -> None:
+def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> None:
     """`_cli.run` for a command that may be one of several processes: `start`, then `main`.
+
+    With `catch_sigterm`, `main` must ask `multihost_utils.reached_preemption_sync_point` at every step, or several
+    processes cannot be ended by SIGTERM.
 
     An error that all processes raise is told by one of them, and all leave with its status. A process that fails alone
     tells it and leaves at once: its orderly end would wait for the others, which wait for it.
@@ -41,7 +44,7 @@ def run(main: Callable[[], str], usage: str) -> None:
 
     def on_hosts() -> str:
         try:
-            start()
+            start(catch_sigterm)
             return main()
         except Exception as error:
             _prepare_to_leave(error)

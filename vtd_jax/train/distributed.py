@@ -32,6 +32,7 @@ def initialize(
     *,
     environ: Mapping[str, str] = os.environ,
     timeout: float = TIMEOUT,
+    catch_sigterm: bool = True,
 ) -> None:
     """Joins the other processes of the run, if there are any; call it before anything touches a device.
 
@@ -44,6 +45,8 @@ def initialize(
       process_id: which one this is, from 0.
       environ: where to look for variables.
       timeout: seconds to wait for the others.
+      catch_sigterm: whether, with several processes, SIGTERM only makes `multihost_utils.reached_preemption_sync_point`
+        true, at the same step on all; otherwise it ends a process as ever.
 
     Raises:
       UserError: an argument is missing or wrong, or the others did not come in time.
@@ -52,6 +55,7 @@ def initialize(
         return
     planned = hosts.plan(coordinator_address, num_processes, process_id, environ)
     if planned is not None:
+        jax.config.update("jax_enable_preemption_service", catch_sigterm)
         _connect(planned, timeout)
 
 
