@@ -24,11 +24,13 @@ class TrainState(NamedTuple):
       step: micro-batches done.
       learnable: the learnable variables.
       opt_state: optax's state.
+      key: raw data of the base key of dropout, constant over a run.
     """
 
     step: int
     learnable: nnx.State
     opt_state: optax.OptState
+    key: np.ndarray
 
 
 class Trainer:
@@ -58,11 +60,13 @@ class Trainer:
         dropout = config.model.fusion and config.model.dropout > 0
         self._key = jax.random.fold_in(jax.random.key(config.seed), 1) if dropout else None
         self._size = round_up(config.data.batch_size, len(self._devices))
-        self.initial = TrainState(0, parts.learnable, optimizer.init(parts.learnable))
+        key = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+        self.initial = TrainState(0, parts.learnable, optimizer.init(parts.learnable), key)
+        self._skip = config.on_nonfinite == "skip"
 
     def place(self, state: TrainState) -> TrainState:
         """A state on the devices."""
-        return TrainState(state.step, *self._mapped.replicate((state.learnable, state.opt_state)))
+        return TrainState(state.step, *self._mapped.replicate((state.learnable, state.opt_state)), state.key)
 
     def step(self, state: TrainState, batch: Mapping[str, np.ndarray]) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch, padded to the same size on every device.
@@ -77,7 +81,12 @@ class Trainer:
         _, (learnable, opt_state, sums) = self._mapped(
             padded, state.learnable, state.opt_state, self.frozen, self._tokens, key
         )
-        return TrainState(state.step + 1, learnable, opt_state), sums
+        skipped = self._skip and not bool(sums.pop("finite"))
+        if skipped:
+            learnable, opt_state = state.learnable, state.opt_state
+        sums = dict(sums, skipped=np.float32(skipped), lr=np.float32(self.rate(state.step)))
+        sums.pop("finite", None)
+        return TrainState(state.step + 1, learnable, opt_state, state.key), sums
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that micro-batch number `step` (from 0) is part of."""
