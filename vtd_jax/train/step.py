@@ -162,7 +162,7 @@ def train_step(
     grads, (sums, _) = gradient(learnable, frozen, graphdef, batch, tokens, key, axis_name)
     if axis_name is not None:
         grads = jax.lax.psum(grads, axis_name)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     sums |= {"grad_norm": norm, "finite": jnp.isfinite(norm) & jnp.isfinite(sums["loss"])}
     updates, opt_state = optimizer.update(grads, opt_state, learnable)
     return optax.apply_updates(learnable, updates), opt_state, sums
