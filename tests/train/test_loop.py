@@ -1,6 +1,5 @@
 """Whole runs on small records: devices, spellings, interruption and resumption, metrics, refusals."""
 
-import csv
 import json
 
 import jax
@@ -18,7 +17,6 @@ from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
-
 
 _config, _train, _learnt, _rows = small_run.run_config, small_run.train, small_run.learnt, small_run.rows
 

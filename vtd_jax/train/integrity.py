@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
 # the items of a checkpoint; "metrics" is orbax's own and may be missing
 LEARNABLE, OPTIMIZER, PROGRESS, METRICS = "learnable", "optimizer", "progress", "metrics"
@@ -57,6 +58,8 @@ def read(folder: Path) -> Stored:
     for item in (LEARNABLE, OPTIMIZER, PROGRESS):
         if not (folder / item).is_dir():
             raise Damaged(f"{item} is missing")
+    for item in (LEARNABLE, OPTIMIZER):
+        _reads(folder, item)
     learnable, optimizer = (_restore(folder, item, ocp.StandardCheckpointHandler) for item in (LEARNABLE, OPTIMIZER))
     progress = _restore(folder, PROGRESS, ocp.JsonCheckpointHandler)
     if not isinstance(progress, dict) or _DIGEST not in progress:
@@ -83,9 +86,26 @@ def read_metric(folder: Path) -> float | None:
         raise Damaged(f"{METRICS} cannot be read ({type(error).__name__}: {error})") from error
 
 
+def _reads(folder: Path, item: str) -> None:
+    """Reads every array, one after another: orbax reads them together, and prints a screen where several fail."""
+    base = (folder / item).resolve()
+    store = {"driver": "ocdbt", "base": f"file://{base}/"}
+    try:
+        keys = [key.decode() for key in tensorstore.KvStore.open(store).result().list().result()]
+        for name in [key.removesuffix("/.zarray") for key in keys if key.endswith("/.zarray")]:
+            tensorstore.open({"driver": "zarr", "kvstore": store | {"path": f"{name}/"}}).result().read().result()
+    except Exception as error:  # tensorstore raises whatever a damaged file provokes
+        raise _unreadable(item, error) from error
+    if not keys:
+        raise Damaged(f"{item} holds no arrays")
+
+
 def _restore(folder: Path, item: str, handler: type) -> Any:
     try:
         return ocp.Checkpointer(handler()).restore((folder / item).resolve())
-    except Exception as error:  # orbax and tensorstore raise whatever a damaged file provokes
-        told = " ".join(str(error).split())[:200]
-        raise Damaged(f"{item} cannot be read ({type(error).__name__}: {told})") from error
+    except Exception as error:  # and so does orbax
+        raise _unreadable(item, error) from error
+
+
+def _unreadable(item: str, error: Exception) -> Damaged:
+    return Damaged(f"{item} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})")

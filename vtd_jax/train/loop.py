@@ -158,11 +158,14 @@ class _Run:
         step = self.state.step
         values = self.evaluate(self.trainer.model(self.state), step == self.total, self._check_evaluation)
         metric = next(iter(values.values()), None)
-        # of equals the later one, as among the checkpoints
-        if metric is not None and (self.best is None or metric >= self.best.value):
-            self.best = Best(metric, step)
+        self._note_best(metric)
         self.log.evaluation(step, step / self.per_epoch, values, self.best)
         return metric
+
+    def _note_best(self, metric: float | None) -> None:
+        # of equals the later one, as among the checkpoints
+        if metric is not None and (self.best is None or metric >= self.best.value):
+            self.best = Best(metric, self.state.step)
 
     def _check_evaluation(self) -> None:
         if self.preemption.breaks_off:
@@ -236,8 +239,11 @@ class _Run:
     def _restore(self, override: bool) -> None:
         self.state, progress = restore(self.checkpoints, self.trainer.initial, self.batches, self.identity, override)
         self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
-        evaluated = progress.evaluated or self.checkpoints.metric(self.state.step) is not None
-        self.missed = self._evaluation_due() and not evaluated
+        metric = self.checkpoints.metric(self.state.step)
+        if not progress.evaluated:
+            # made after the checkpoint was written, if at all
+            self._note_best(metric)
+        self.missed = self._evaluation_due() and not progress.evaluated and metric is None
         save_config(self.workdir, self.config)
 
     def _close(self, failed: bool = False) -> None:
