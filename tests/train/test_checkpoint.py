@@ -222,7 +222,7 @@ def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, mon
 
 
 @pytest.mark.parametrize("end", ["save", "close", "steps"])
-def test_a_write_that_fails_is_never_silent(tmp_path, monkeypatch, end):
+def test_a_write_that_fails_is_one_line_and_never_silent(tmp_path, monkeypatch, end, caplog):
     checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
     checkpoints.save(1, arrays, arrays, {"step": 1})
     checkpoints.wait()
@@ -240,6 +240,7 @@ def test_a_write_that_fails_is_never_silent(tmp_path, monkeypatch, end):
     told = r"checkpoints/2: this .* could not be written \(OSError.*No space left.*last one is of step 1"
     with pytest.raises(UserError, match=told):
         ends[end]()
+    assert not [record for record in caplog.records if record.exc_info]
     monkeypatch.undo()
     assert Checkpoints(tmp_path).steps == [1]
     # and the step can be written by a later run

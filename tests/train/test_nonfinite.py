@@ -69,6 +69,8 @@ def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, told):
     assert (line["step"], line["epoch"], line["what"], line["seed"], line["skipped"]) == (5, 1, told, 3, False)
     assert line["list"] == "base_train"
     assert (line["index"], line["files"]) == _batch(config, 5)
+    # the window of six steps was told up to there
+    assert [row["step"] for row in small_run.rows(tmp_path)] == ["3", "4"]
     name, value = next(iter(values.items()))
     assert line[name] == str(value)
     assert line["lr"] == pytest.approx(config.optimizer.lr, rel=0.5)

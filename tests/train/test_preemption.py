@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import jax
@@ -71,6 +74,46 @@ def test_processes_that_train_together_agree_through_jax(monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (steps, len(terminated)) == ([1, 2, 3], 2)
+
+
+TOGETHER = """
+import sys, time
+import jax
+from vtd_jax.train.preemption import Preemption
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+with Preemption() as preemption:
+    print("ready", flush=True)
+    for step in range(2000):
+        # not at one pace
+        time.sleep(0.01 * (1 + int(sys.argv[2])))
+        if preemption.asked(step):
+            break
+print("stopped", step, flush=True)
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_two_processes_stop_at_one_step(number):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu")
+    call = [sys.executable, "-c", TOGETHER, address]
+    options = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=small_run.ROOT, env=environment)
+    both = [subprocess.Popen([*call, str(rank)], **options) for rank in (0, 1)]
+    try:
+        assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+        both[1].send_signal(number)
+        outputs = [process.communicate(timeout=60) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], outputs
+    told = [out.split() for out, _ in outputs]
+    assert told[0] == told[1]
+    assert told[0][0] == "stopped"
+    assert int(told[0][1]) < 1999
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import zlib
@@ -23,6 +24,11 @@ from vtd_jax.train.integrity import Damaged, Stored
 _FOLDER, _ASIDE = "checkpoints", "damaged"
 # old checkpoints leave under this name, at once, and are deleted there: no half of one is ever among the whole
 _LEAVING = "leaving"
+
+
+def _told_elsewhere(record: logging.LogRecord) -> bool:
+    """Keeps orbax's tracebacks of writes that failed off the screen: the error is raised, and told in one line."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 class Checkpoints:
@@ -200,6 +206,7 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+            logging.getLogger("absl").removeFilter(_told_elsewhere)
 
     def _steps(self) -> list[int]:
         # a checkpoint gets its number as its name when it is whole
@@ -209,6 +216,7 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+            logging.getLogger("absl").addFilter(_told_elsewhere)
             self._manager = ocp.CheckpointManager(
                 self.folder.resolve(),
                 options=self._options,
@@ -231,18 +239,12 @@ class Checkpoints:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
             except Damaged as error:
-                whole = ", ".join(map(str, self._whole())) or "none"
+                whole = [other for other in self._steps() if integrity.is_whole(self.folder / str(other))]
+                told = ", ".join(map(str, whole)) or "none"
                 raise UserError(
-                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {whole}"
+                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {told}"
                 ) from error
         return self._read[step]
-
-    def _whole(self) -> list[int]:
-        try:
-            wrong = self.last_whole()[1]
-        except UserError:
-            return []
-        return [step for step in self._steps() if step not in wrong]
 
 
 def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:

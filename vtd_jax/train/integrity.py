@@ -71,6 +71,15 @@ def read(folder: Path) -> Stored:
     return stored._replace(progress={key: value for key, value in progress.items() if key != _DIGEST})
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether `read` finds nothing wrong with a checkpoint."""
+    try:
+        read(folder)
+    except Damaged:
+        return False
+    return True
+
+
 def read_metric(folder: Path) -> float | None:
     """What "best" goes by; None for a checkpoint that was not evaluated.
 

@@ -189,22 +189,33 @@ class _Run:
             for step, index, sums in jax.device_get(self.window)
         ]
         self.window.clear()
-        for one in window:
-            self.guard.check(one, self.saved)
-        self.last = window[-1]
-        used = [one.sums for one in window if not one.sums["skipped"]]
+        for place, one in enumerate(window):
+            self.last = one
+            try:
+                self.guard.check(one, self.saved)
+            except UserError:
+                # how it came to that is worth a row
+                self._row(window[:place])
+                raise
+        self._row(window)
+
+    def _row(self, window: list[StepSums]) -> None:
+        """One row for some micro-batches; skipped ones count as work done, and in nothing else."""
+        if not window:
+            return
+        last, used = window[-1], [one.sums for one in window if not one.sums["skipped"]]
         count = sum(sums["count"] for sums in used)
         mean = {key: sum(sums[key] for sums in used) / count if count else math.nan for key in ("loss", "correct")}
         self.log.train(
-            self.last.step,
-            self.last.step / self.per_epoch,
+            last.step,
+            last.step / self.per_epoch,
             Window(
                 steps=len(window),
                 videos=sum(one.sums["count"] for one in window),
                 loss=mean["loss"],
                 accuracy=mean["correct"],
                 grad_norm=sum(sums["grad_norm"] for sums in used) / len(used) if used else math.nan,
-                lr=self.last.sums["lr"],
+                lr=last.sums["lr"],
                 skipped=self.guard.skipped,
             ),
         )
@@ -212,13 +223,14 @@ class _Run:
     def _save(self, metric: float | None = None, evaluated: bool = False) -> None:
         """A checkpoint of the steps that were told; nothing that is not finite gets into one."""
         state = self.state
-        wrong = not_finite(flatten_arrays(state.learnable) | flatten_arrays(state.opt_state))
+        learnable, opt_state = flatten_arrays(state.learnable), flatten_arrays(state.opt_state)
+        wrong = not_finite(learnable) + not_finite(opt_state)
         if wrong:
             self.guard.stop(self.last, f"update left {', '.join(wrong[:3])} not finite", self.saved)
         self.log.flush()
         progress = Progress(self.batches.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
         told = to_json(progress, state, self.identity)
-        self.checkpoints.save(state.step, state.learnable, state.opt_state, told, metric)
+        self.checkpoints.save(state.step, learnable, opt_state, told, metric)
         self.saved = state.step
 
     def _stop_if_asked(self) -> None:

@@ -70,7 +70,7 @@ class Guard:
             raise UserError(
                 f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: nothing moves any more, so "
                 f"the same would come again; their videos are in {self.file}; the last checkpoint is of step "
-                f"{last_saved}; a lower optimizer.lr or more warmup_epochs may help"
+                f"{last_saved}; a lower optimizer.lr (with --override_config) may help"
             )
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> None:
@@ -80,10 +80,10 @@ class Guard:
           UserError: always.
         """
         self._note(one, wrong)
+        skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
         raise UserError(
             f"step {one.step}: the {wrong}; training stops, the videos of this batch are in {self.file}; the last "
-            f"checkpoint is of step {last_saved}; a lower optimizer.lr or more warmup_epochs may help, or "
-            "on_nonfinite=skip"
+            f"checkpoint is of step {last_saved}; a lower optimizer.lr (with --override_config){skip} may help"
         )
 
     def _note(self, one: StepSums, wrong: str) -> None:
