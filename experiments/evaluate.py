@@ -25,8 +25,8 @@ from vtd_jax.evaluate.views import evaluate
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.loop import CONFIG_FILE, read_config
 from vtd_jax.train.parallel import run_devices
+from vtd_jax.train.workdir import CONFIG_FILE, read_config
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
