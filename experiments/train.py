@@ -18,20 +18,23 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli, _config
+from experiments import _config, _hosts
 from experiments._evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import headline
-from vtd_jax.train import build
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train import build, distributed
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.preemption import Preempted, Preemption
 from vtd_jax.train.profiling import read_steps
 from vtd_jax.train.workdir import prepare_workdir
+from vtd_jax.video.records import Records
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
+flags.adopt_module_key_flags(_hosts)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; made where it is not there", required=True)
 RESUME = flags.DEFINE_bool("resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some")
 OVERRIDE = flags.DEFINE_bool("override_config", False, "go on with settings other than those of the checkpoints")
@@ -48,16 +51,22 @@ def main() -> str:
         return run(RunConfig.from_dict(CONFIG.value.to_dict()), Path(WORKDIR.value), preemption)
 
 
+def prepare(config: RunConfig) -> tuple[Records, dict[str, Records], VTDCLIP]:
+    """Training records, those of the splits, and the model."""
+    records, splits = build.open_training(config), build.open_splits(config)
+    build.check_splits(config, records, splits)
+    return records, splits, build.build_model(config)
+
+
 def run(config: RunConfig, workdir: Path, preemption: Preemption) -> str:
     """The whole run, from records to the table."""
     profile = read_steps(PROFILE.value)
-    records, splits = build.open_training(config), build.open_splits(config)
-    build.check_splits(config, records, splits)
-    model = build.build_model(config)
-    prepare_workdir(workdir, config, RESUME.value, OVERRIDE.value)
-    learnt_on = save_training_list(workdir, records.stored)
-    for line in build.shared_videos(records, splits):
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+    records, splits, model = distributed.together(prepare, config)
+    distributed.on_first(prepare_workdir, workdir, config, RESUME.value, OVERRIDE.value)
+    learnt_on = distributed.on_first(save_training_list, workdir, records.stored)
+    if distributed.is_first():
+        for line in build.shared_videos(records, splits):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
     evaluation = Evaluation(config, splits)
     done = train(
         config,
@@ -78,16 +87,16 @@ def run(config: RunConfig, workdir: Path, preemption: Preemption) -> str:
             )
 
     if not evaluation.finished:
-        if has_table(workdir, done.step):
+        if distributed.on_first(has_table, workdir, done.step):
             return f"{workdir} was at step {done.step} already, nothing left to train; see experiments.evaluate"
         # ended between the last checkpoint and the table
         evaluation(done.model, True, check)
     lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
     table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
     table.show()
-    save_report(workdir, "results", table, evaluation.results)
+    distributed.on_first(save_report, workdir, "results", table, evaluation.results)
     return f"trained to step {done.step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _hosts.run(main, __doc__, catch_sigterm=True)

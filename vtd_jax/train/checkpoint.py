@@ -53,6 +53,8 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             todelete_subdir=_LEAVING,
             create=False,
+            # of several processes, only the first has checkpoints
+            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
         )
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
@@ -130,6 +132,10 @@ class Checkpoints:
             raise self._unwritten(error) from error
         self._writing = None
         shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+
+    def stored(self, step: int) -> Stored:
+        """All of one checkpoint, as it is stored."""
+        return self._checked(step)
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON part of one checkpoint."""

@@ -186,6 +186,42 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
     raise _everywhere(failure, pickle.loads(_broadcast(told, first)), first)
 
 
+def alike(error: Exception) -> Exception:
+    """Marks an error that all processes raise by themselves, from what all of them know; process 0 tells it."""
+    error._raised_by = 0
+    return error
+
+
+def check_same(**values: str) -> None:
+    """Refuses to go on where a value is not the same on all processes; all must give the same names.
+
+    Raises:
+      UserError: naming what differs and the first process where it does.
+    """
+    if process_count() == 1:
+        return
+    digests = [zlib.crc32(value.encode()) for value in values.values()]
+    everywhere = multihost_utils.process_allgather(np.array(digests, np.uint32))
+    for place, found in enumerate(everywhere):
+        wrong = [name for name, first, there in zip(values, everywhere[0], found) if first != there]
+        if wrong:
+            raise alike(
+                UserError(
+                    f"process {place}: its {' and '.join(wrong)} differ from those of process 0; "
+                    "give all processes the same command, and the same files under its paths"
+                )
+            )
+
+
+class Nobody:
+    """Stands for what only the first process has: any method may be called, and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
+
+
 def raised_everywhere(error: BaseException) -> bool:
     """Whether all processes raise this now, so that each may leave in the ordinary way."""
     return getattr(error, "_raised_by", None) is not None

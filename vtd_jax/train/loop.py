@@ -14,12 +14,23 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import (
+    Nobody,
+    alike,
+    check_same,
+    gather_rows,
+    is_first,
+    on_first,
+    process_count,
+    process_index,
+    together,
+)
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.preemption import BrokenOff, Preempted, Preemption
 from vtd_jax.train.profiling import Profile
-from vtd_jax.train.resume import Best, Progress, restore, to_json
+from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.workdir import save_config
 from vtd_jax.video.pipeline import BatchIterator, train_batches
@@ -87,16 +98,26 @@ class _Run:
             "clip": clip_fingerprint(self.trainer.frozen),
             "names": names_fingerprint(tuple(records.class_names)),
         }
-        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+        check_same(
+            config=config.fingerprint,
+            records=records.info["fingerprint"],
+            **{"class names": self.identity["names"], "CLIP weights": self.identity["clip"]},
+        )
+        # only the first process has files in the workdir
+        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
         self.guard = Guard(config, records, self.per_epoch, workdir)
         self.state, self.best, self.missed = self.trainer.initial, None, False
-        if resume and self.checkpoints.steps:
-            self._restore(override)
+        found = on_first(find, self.checkpoints, self.identity) if resume else None
+        if found is not None:
+            self._restore(found, override)
         # steps done before this call, and the step of the last checkpoint
         self.start = self.saved = self.state.step
         splits = tuple(config.data.evaluate) if evaluate else ()
-        self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=not self.missed)
-        self.profile = Profile(profile, workdir, self.log.line)
+        self.log = self.profile = Nobody()
+        if is_first():
+            evaluated = not self.missed
+            self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=evaluated)
+            self.profile = Profile(profile, workdir, self.log.line)
         self.window: list[tuple[int, Any, Mapping[str, Any]]] = []
         self._tell_start(model, records)
 
@@ -192,12 +213,23 @@ class _Run:
         for place, one in enumerate(window):
             self.last = one
             try:
-                self.guard.check(one, self.saved)
+                self._look_at(one)
             except UserError:
                 # how it came to that is worth a row
                 self._row(window[:place])
                 raise
         self._row(window)
+
+    def _look_at(self, one: StepSums, left: str | None = None) -> None:
+        """Has the guard see a micro-batch, or stop for what it `left`; all processes come to the same."""
+        if left is None and not one.unusual:
+            self.guard.check(one, self.saved)
+            return
+        one = one._replace(index=gather_rows(one.index))
+        try:
+            self.guard.check(one, self.saved) if left is None else self.guard.stop(one, left, self.saved)
+        except UserError as error:
+            raise alike(error) from None
 
     def _row(self, window: list[StepSums]) -> None:
         """One row for some micro-batches; skipped ones count as work done, and in nothing else."""
@@ -226,7 +258,7 @@ class _Run:
         learnable, opt_state = flatten_arrays(state.learnable), flatten_arrays(state.opt_state)
         wrong = not_finite(learnable) + not_finite(opt_state)
         if wrong:
-            self.guard.stop(self.last, f"update left {', '.join(wrong[:3])} not finite", self.saved)
+            self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
         self.log.flush()
         progress = Progress(self.batches.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
         told = to_json(progress, state, self.identity)
@@ -248,15 +280,16 @@ class _Run:
             raise Preempted(f"saved step {step} of {self.total} in {self.workdir}; the same command goes on")
         raise Preempted(f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again")
 
-    def _restore(self, override: bool) -> None:
-        self.state, progress = restore(self.checkpoints, self.trainer.initial, self.batches, self.identity, override)
+    def _restore(self, found: Found, override: bool) -> None:
+        where = f"{self.workdir}/checkpoints/{found.step}"
+        self.state, progress = together(restore, found, self.trainer.initial, self.batches, where, override)
+        on_first(self.checkpoints.set_aside, found.damaged, found.step)
         self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
-        metric = self.checkpoints.metric(self.state.step)
         if not progress.evaluated:
             # made after the checkpoint was written, if at all
-            self._note_best(metric)
-        self.missed = self._evaluation_due() and not progress.evaluated and metric is None
-        save_config(self.workdir, self.config)
+            self._note_best(found.metric)
+        self.missed = self._evaluation_due() and not progress.evaluated and found.metric is None
+        on_first(save_config, self.workdir, self.config)
 
     def _close(self, failed: bool = False) -> None:
         """Closes everything; after a failure that is what is told, and one more only warned of."""
@@ -275,11 +308,12 @@ class _Run:
             print(f"warning: {error}", file=sys.stderr, flush=True)
 
     def _tell_start(self, model: VTDCLIP, records: Records) -> None:
-        config, devices = self.config, run_devices(self.config.devices)
+        config, devices = self.config, self.trainer.mesh.devices
+        hosts = f" of {self.trainer.mesh.hosts} processes" if self.trainer.mesh.hosts > 1 else ""
         self.log.line(
             f"{config.name}: {learnable_count(model):,} learnable numbers, {len(records)} videos of "
             f"{len(records.class_names)} classes, {self.per_epoch} batches of {config.data.batch_size} an epoch, "
-            f"{config.optimizer.epochs} epochs on {len(devices)} {devices[0].platform} device(s)"
+            f"{config.optimizer.epochs} epochs on {len(devices)} {devices[0].platform} device(s){hosts}"
         )
         if self.start:
             first = ", with the evaluation that is missing there" if self.missed else ""
@@ -291,7 +325,7 @@ def _due(count: int, every: int) -> bool:
 
 
 def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> BatchIterator:
-    """Endless in epochs: the loop counts, so that more epochs go on with the same data."""
+    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the same data."""
     return train_batches(
         records,
         frames=config.data.frames,
@@ -303,4 +337,6 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> BatchIt
         num_epochs=None,
         shuffle=config.data.shuffle,
         drop_remainder=config.data.drop_remainder,
+        host_index=process_index(),
+        host_count=process_count(),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import is_first
 from vtd_jax.video.records import Records
 
 FILE = "nonfinite.jsonl"
@@ -39,6 +40,11 @@ class StepSums(NamedTuple):
                 return f"{told} is {self.sums[key]}"
         return None
 
+    @property
+    def unusual(self) -> bool:
+        """Whether it is not to be passed over: numbers that are not finite, or a skipped update."""
+        return self.wrong is not None or self.sums["skipped"] > 0
+
 
 class Guard:
     """Stops at numbers that are not finite, or counts what the step skipped, and notes the batches in a file.
@@ -60,7 +66,7 @@ class Guard:
         wrong, skipped = one.wrong, one.sums["skipped"] > 0
         self.skipped += skipped
         self.in_a_row = self.in_a_row + 1 if skipped else 0
-        if wrong is None and not skipped:
+        if not one.unusual:
             return
         wrong = wrong or "update is not finite"
         if not skipped:
@@ -88,6 +94,8 @@ class Guard:
 
     def _note(self, one: StepSums, wrong: str) -> None:
         """One line for the batch, in the place of an earlier one for this step: a run that goes on may redo steps."""
+        if not is_first():
+            return
         index = [int(i) for i in one.index if i >= 0]
         line = {
             "step": one.step,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
 from vtd_jax.train.state import TrainState
 from vtd_jax.video.pipeline import BatchIterator
 
@@ -45,38 +45,74 @@ def to_json(progress: Progress, state: TrainState, identity: Mapping[str, str]) 
     return {"step": state.step, "key": key, **identity, **progress._asdict(), "best": best}
 
 
-def restore(
-    checkpoints: Checkpoints, start: TrainState, batches: BatchIterator, identity: Mapping[str, str], override: bool
-) -> tuple[TrainState, Progress]:
-    """The state of the last whole checkpoint; later ones, which are damaged, are moved out of the way and told.
+class Found(NamedTuple):
+    """A checkpoint to go on from, as it was read.
+
+    Attributes:
+      step: of the last whole checkpoint.
+      learnable, optimizer: its arrays by name.
+      progress: its JSON part.
+      metric: what it was found to be worth; None where it was not evaluated.
+      damaged: what is wrong with later ones, by step.
+    """
+
+    step: int
+    learnable: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+    progress: dict[str, Any]
+    metric: float | None
+    damaged: dict[int, str]
+
+
+def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
+    """The last whole checkpoint, or None where there are none at all; changes nothing.
 
     Args:
-      checkpoints: of the run, at least one.
+      checkpoints: of the run.
+      identity: as given to `to_json`.
+
+    Raises:
+      UserError: none is whole, or it is of another CLIP or of other names.
+    """
+    if not checkpoints.steps:
+        return None
+    step, wrong = checkpoints.last_whole()
+    there = checkpoints.stored(step)
+    for key, told in _IDENTITY.items():
+        if there.progress[key] != identity[key]:
+            raise UserError(
+                f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
+                f"(fingerprint {there.progress[key]}, here {identity[key]})"
+            )
+    return Found(step, there.learnable, there.optimizer, there.progress, checkpoints.metric(step), wrong)
+
+
+def restore(
+    found: Found, start: TrainState, batches: BatchIterator, where: str, override: bool
+) -> tuple[TrainState, Progress]:
+    """The state that a checkpoint holds, and what is known beside it.
+
+    Args:
+      found: the checkpoint.
       start: the run's state at step 0, for names and shapes.
       batches: set to what follows the last batch that the checkpoint saw.
-      identity: as given to `to_json`.
+      where: the checkpoint's folder, for messages.
       override: settings may have changed: the data go on at the same batch number, the key is this config's.
 
     Raises:
-      UserError: none is whole, or it is of another CLIP, of other names or settings; nothing is moved then.
+      UserError: it is of other settings.
     """
-    step, wrong = checkpoints.last_whole()
-    there = checkpoints.progress(step)
-    for key, told in _IDENTITY.items():
-        if there[key] != identity[key]:
-            raise UserError(
-                f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
-                f"(fingerprint {there[key]}, here {identity[key]})"
-            )
-    learnable = checkpoints.learnable(step, start.learnable)
+    there = found.progress
     state = TrainState(
-        step, learnable, checkpoints.optimizer(step, start.opt_state), start.key if override else _key(there["key"])
+        found.step,
+        unflatten_arrays(start.learnable, found.learnable, f"{where}: learnable"),
+        unflatten_arrays(start.opt_state, found.optimizer, f"{where}: optimizer"),
+        start.key if override else _key(there["key"]),
     )
     if override:
         batches.set_state(batches.get_state() | {"batch": there["batches"]["batch"]})
     else:
         _set_batches(batches, there["batches"])
-    checkpoints.set_aside(wrong, step)
     best = Best(**there["best"]) if there["best"] else None
     return state, Progress(there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"])
 
