@@ -30,6 +30,7 @@ def start(catch_sigterm: bool = False) -> None:
     """Joins the other processes of this run, if there are any, and quiets all but the first."""
     distributed.initialize(ADDRESS.value, COUNT.value, PLACE.value, catch_sigterm=catch_sigterm)
     distributed.quiet_unless_first()
+    distributed.meet()
 
 
 def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> None:
@@ -49,7 +50,9 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> Non
         except Exception as error:
             _prepare_to_leave(error)
             if _is_lost_connection(error):
-                raise UserError("another process of this run ended; its own output says why") from error
+                raise UserError(
+                    "another process of this run ended, or is far behind; its own output says why"
+                ) from error
             raise
         except KeyboardInterrupt:
             _leave_at_once(130)
@@ -68,9 +71,7 @@ def _prepare_to_leave(error: Exception) -> None:
 
 def _is_lost_connection(error: Exception) -> bool:
     """Gloo's words, on CPUs; on GPUs and TPUs XLA itself ends this process when heartbeats stay away."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and (
-        "closed by peer" in str(error) or "reset by peer" in str(error)
-    )
+    return isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" in str(error)
 
 
 def _leave_at_once(status: int) -> None:

@@ -131,6 +131,8 @@ def main():
     assert (d.process_count(), jax.process_count(), jax.device_count(), jax.local_device_count()) == (2, 2, 8, 4)
     assert d.is_first() == (me == 0)
     mesh = Mesh(np.array(jax.devices()), ("data",))
+    d.meet()
+    d.meet(Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "codebook")))
     check_collectives(me, mesh)
     check_donation(mesh)
     check_failures(me)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Shaped
 
 from vtd_jax.errors import UserError
@@ -57,6 +58,27 @@ def initialize(
     if planned is not None:
         jax.config.update("jax_enable_preemption_service", catch_sigterm)
         _connect(planned, timeout)
+
+
+def meet(mesh: Mesh | None = None) -> None:
+    """A sum over all devices, and over each axis of a mesh: connections are made now, while all processes are here.
+
+    Call it soon after `initialize`, and for every mesh of other axes.
+    Gloo gives up where a process comes 30 s late to the first collective over some set of devices; to later ones it may
+    come as late as it likes.
+    """
+    if process_count() == 1:
+        return
+    multihost_utils.sync_global_devices("meet")
+    mesh = mesh or Mesh(np.array(jax.devices()), ("all",))
+    groups = [mesh.axis_names, *((name,) for name in mesh.axis_names if len(mesh.axis_names) > 1)]
+    same = PartitionSpec()
+
+    def sums(x: jax.Array) -> list[jax.Array]:
+        return [jax.lax.psum(x, group) for group in groups]
+
+    mapped = jax.shard_map(sums, mesh=mesh, in_specs=same, out_specs=same, check_vma=False)
+    jax.block_until_ready(jax.jit(mapped)(np.float32(1)))
 
 
 def _connect(planned: Hosts, timeout: float) -> None:
