@@ -19,7 +19,7 @@ _HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with 
 
 
 class ConfigParser(flags.ArgumentParser):
-    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks names of overridden fields (ml_collections tells them badly)."""
+    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks the fields that flags override."""
 
     def __init__(self, inner: flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help
@@ -30,7 +30,7 @@ class ConfigParser(flags.ArgumentParser):
             there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
             raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
         saved = file.endswith((".json", SUFFIX))
-        config = read_saved(Path(file)) if saved else self._load(argument)
+        config = read_json(Path(file)) if saved else self._load(argument)
         known = list(flatten(config.to_dict()))
         for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
             if override not in known and not any(field.startswith(f"{override}.") for field in known):
@@ -57,7 +57,7 @@ def define(name: str = "config") -> flags.FlagHolder:
     return holder
 
 
-def read_saved(path: Path) -> ConfigDict:
+def read_json(path: Path) -> ConfigDict:
     """The config that a run saved, or that an exported model carries, locked."""
     try:
         if path.suffix == SUFFIX:

@@ -29,7 +29,7 @@ from vtd_jax.evaluate.views import evaluate
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import read_tuned
+from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.loop import CONFIG_FILE, read_config
 from vtd_jax.train.parallel import local_devices
 
@@ -40,18 +40,18 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a
 
 
 def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) -> RunConfig:
-    """The own config of run or file, or the one given; what was learnt keeps its model and CLIP unless a flag sets it."""
+    """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a flag sets them."""
+    exported = read_tuned(file) if file and file.suffix == SUFFIX else None
     if CONFIG.value is None:
-        raise UserError(
-            f"{workdir / CONFIG_FILE}: no such file; give the workdir of a run, or --config=… for zero-shot"
-        )
+        lacking = f"{workdir / CONFIG_FILE}: no such file; give the workdir of a run, or --config=… for zero-shot"
+        raise UserError(f"{file}: has no settings of its own; give the --config=… that fits it" if file else lacking)
     config = RunConfig.from_dict(CONFIG.value.to_dict())
-    if file is not None and file.suffix == ".pth":
+    if file and not exported:
         # what it learnt on is not known
         return replace(config, shots=0, data=replace(config.data, train=""))
-    if own or not (trained or file):
+    if own or not (trained or exported):
         return config
-    learnt = read_tuned(file).config() if file else read_config(workdir)
+    learnt = exported.config() if exported else read_config(workdir)
     return learnt.on_other_videos(config, _config.overrides())
 
 

@@ -7,8 +7,8 @@
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
 
 A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the CLIP;
-`vtd_jax.train.export.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names of
-the authors' code. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
+`vtd_jax.train.export.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
+the authors use. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
 """
 
 import sys

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -67,7 +69,7 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     there, here = checkpoints.progress(step)["clip"], clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
     if there != here:
         raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
-    nnx.update(model, checkpoints.learnable(step, learnable(model)))
+    nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     checkpoints.close()
     return step
 
@@ -106,7 +108,7 @@ def checkpoint_file(which: str) -> Path | None:
 
 
 def load_file(model: VTDCLIP, path: Path) -> Learnt:
-    """Puts what is in an exported file, or in the authors' `.pth`, into a model of the same CLIP and settings, in place.
+    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same CLIP and settings.
 
     Raises:
       UserError: no such file, a damaged one, another CLIP or other settings.

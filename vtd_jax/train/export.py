@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError, safe_open
@@ -173,7 +175,7 @@ def load_tuned(path: str | os.PathLike, clip: str | os.PathLike | None = None, *
     tower = load_clip(given, dtype=dtype or info.clip.dtype)
     if tower.config.architecture != info.clip.architecture:
         raise UserError(
-            f"{path}: was learnt on a CLIP {info.clip.architecture}, {given} is a {tower.config.architecture}"
+            f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is {tower.config.architecture})"
         )
     model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0))
     fill_tuned(model, path, info)
@@ -192,13 +194,14 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
         )
     try:
         with safe_open(path, "numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise UserError(f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite")
-    nnx.update(model, unflatten_arrays(learnable(model), arrays, str(path)))
+    nnx.update(model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path))))
 
 
 def read_tuned(path: str | os.PathLike) -> TunedInfo:

@@ -81,8 +81,8 @@ def save_release(
     Args:
       path: ends in `.pth`; written whole or not at all.
       model: the tuned model.
-      with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names, so that the state dict
-        is whole.
+      with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names, so that the
+        state dict is whole.
       class_names: needed with `with_clip`.
       module_prefix: whether names begin with `module.`, as where their script wraps the model for parallel training.
 
@@ -116,7 +116,7 @@ def _check_shapes(frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTenso
     for name, tensor in here.items():
         if tensor.shape != frozen[name].shape:
             raise UserError(
-                f"{where}: was learnt on another CLIP: {name} is {tensor.shape} there and {frozen[name].shape} in the one "
+                f"{where}: was learnt on another CLIP: {name} is {tensor.shape} there, {frozen[name].shape} in the one "
                 "given; give that one"
             )
 
