@@ -59,9 +59,9 @@ def define(name: str = "config") -> flags.FlagHolder:
 
 def read_json(path: Path) -> ConfigDict:
     """The config that a run saved, or that an exported model carries, locked."""
+    if path.suffix == SUFFIX:
+        return ConfigDict(dict(read_tuned(path).settings)).lock()
     try:
-        if path.suffix == SUFFIX:
-            return ConfigDict(dict(read_tuned(path).settings)).lock()
         return ConfigDict(json.loads(path.read_text())).lock()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
