@@ -14,7 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.distributed import gather_rows, process_count, process_index
+from vtd_jax.train.distributed import gather_rows, meet, process_count, process_index
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import Records
@@ -97,6 +97,7 @@ def evaluate_split(
     """
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(run_devices() if devices is None else devices)
+    meet(mesh.mesh)
     scorer, encoder = _scorer(graphdef, mesh, parallel), _encoder(graphdef, mesh, len(class_names), parallel)
     state = scorer.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
