@@ -1,7 +1,7 @@
 """Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def evaluate(
     workers: int = 0,
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
+    check: Callable[[], None] | None = None,
 ) -> dict[str, SplitResult]:
     """Scores every video of every split, each split against a codebook of its own class names.
 
@@ -43,6 +44,7 @@ def evaluate(
       workers: decoding processes, 0 for none.
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
+      check: called before every batch; may raise to break the evaluation off.
 
     Returns:
       Split -> what its videos scored, the same on every host.
@@ -65,7 +67,9 @@ def evaluate(
             host_count=hosts,
         )
         try:
-            result = evaluate_split(model, batches, records.class_names, devices=devices, parallel=parallel)
+            result = evaluate_split(
+                model, batches, records.class_names, devices=devices, parallel=parallel, check=check
+            )
         finally:
             batches.close()
         if result.count != len(records):
@@ -81,6 +85,7 @@ def evaluate_split(
     *,
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
+    check: Callable[[], None] | None = None,
 ) -> SplitResult:
     """Scores the videos of one split; the codebook is computed once.
 
@@ -91,6 +96,7 @@ def evaluate_split(
       class_names: K names of the codebook.
       devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
+      check: called before every batch; may raise.
 
     Raises:
       RuntimeError: an index that comes twice; a video would be counted twice.
@@ -102,7 +108,7 @@ def evaluate_split(
     state = scorer.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
     codebook = encoder(encoder.place(0, tokens), state)
-    rows = _score_all(scorer, batches, state, codebook, len(class_names))
+    rows = _score_all(scorer, _checked(batches, check), state, codebook, len(class_names))
     scores, labels, place = (gather_rows(column) for column in rows)
     if len(np.unique(place)) != len(place):
         raise RuntimeError("a video came twice in one pass over its records")
@@ -124,6 +130,13 @@ def _score_all(
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
+
+
+def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterator[Any]:
+    for batch in batches:
+        if check is not None:
+            check()
+        yield batch
 
 
 def view_scores(
