@@ -11,6 +11,7 @@ from absl import flags
 from experiments import _cli
 from vtd_jax.errors import UserError
 from vtd_jax.train import distributed
+from vtd_jax.train.preemption import EXIT_STATUS, Preempted
 
 ADDRESS = flags.DEFINE_string(
     "coordinator_address",
@@ -63,6 +64,7 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> Non
 
 def _prepare_to_leave(error: Exception) -> None:
     status = 2 if isinstance(error, (UserError, OSError)) else 1
+    status = EXIT_STATUS if isinstance(error, Preempted) else status
     if not distributed.raised_everywhere(error):
         _leave_at_once(status)
     elif distributed.told_elsewhere(error):

@@ -24,8 +24,9 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import build, distributed
+from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import is_first, on_first, together
 from vtd_jax.train.loop import train
 from vtd_jax.train.preemption import Preempted, Preemption
 from vtd_jax.train.profiling import read_steps
@@ -45,28 +46,26 @@ PROFILE = flags.DEFINE_string(
 
 def main() -> str:
     """Trains, evaluates, and tells where everything is."""
+    with Preemption() as preemption:
+        return run(preemption, Path(WORKDIR.value), *together(prepare))
+
+
+def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Records], VTDCLIP]:
+    """Settings, steps to trace, training records, those of the splits, and the model."""
     if CONFIG.value is None:
         raise UserError("--config is needed, e.g. --config=experiments/configs/base_to_novel.py:hmdb51; see --help")
-    with Preemption() as preemption:
-        return run(RunConfig.from_dict(CONFIG.value.to_dict()), Path(WORKDIR.value), preemption)
-
-
-def prepare(config: RunConfig) -> tuple[Records, dict[str, Records], VTDCLIP]:
-    """Training records, those of the splits, and the model."""
+    config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     records, splits = build.open_training(config), build.open_splits(config)
     build.check_splits(config, records, splits)
-    return records, splits, build.build_model(config)
+    return config, profile, records, splits, build.build_model(config)
 
 
-def run(config: RunConfig, workdir: Path, preemption: Preemption) -> str:
-    """The whole run, from records to the table."""
-    profile = read_steps(PROFILE.value)
-    records, splits, model = distributed.together(prepare, config)
-    distributed.on_first(prepare_workdir, workdir, config, RESUME.value, OVERRIDE.value)
-    learnt_on = distributed.on_first(save_training_list, workdir, records.stored)
-    if distributed.is_first():
-        for line in build.shared_videos(records, splits):
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+def run(preemption, workdir, config, profile, records, splits, model) -> str:
+    """The whole run, from records to the table; the first process alone has files in the workdir."""
+    on_first(prepare_workdir, workdir, config, RESUME.value, OVERRIDE.value)
+    learnt_on = on_first(save_training_list, workdir, records.stored)
+    for line in build.shared_videos(records, splits) if is_first() else ():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     evaluation = Evaluation(config, splits)
     done = train(
         config,
@@ -87,14 +86,14 @@ def run(config: RunConfig, workdir: Path, preemption: Preemption) -> str:
             )
 
     if not evaluation.finished:
-        if distributed.on_first(has_table, workdir, done.step):
+        if on_first(has_table, workdir, done.step):
             return f"{workdir} was at step {done.step} already, nothing left to train; see experiments.evaluate"
         # ended between the last checkpoint and the table
         evaluation(done.model, True, check)
     lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
     table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
     table.show()
-    distributed.on_first(save_report, workdir, "results", table, evaluation.results)
+    on_first(save_report, workdir, "results", table, evaluation.results)
     return f"trained to step {done.step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"
 
 

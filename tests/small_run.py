@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.configs import _base
-from helpers import random_state
+from helpers import random_state, shared_programs
 from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.model.vtd_clip import learnable
@@ -130,6 +130,6 @@ def flags(folder: Path) -> list[str]:
 
 def command(name: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs `python -m experiments.NAME` on one device, with warnings shown."""
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120", **shared_programs())
     call = [sys.executable, "-m", f"experiments.{name}", *arguments]
     return subprocess.run(call, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600, check=False)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from helpers import shared_programs
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -49,6 +51,7 @@ def start(
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
             COLUMNS="120",
             PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
+            **shared_programs(),
             **(variables(place) if variables else found),
         )
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -33,7 +33,7 @@ def _told_elsewhere(record: logging.LogRecord) -> bool:
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """Never: of several processes only the first saves, and JAX tells each of a notice once, which is the loop's."""
+        """Never: JAX tells a process of a notice once, and of several only the first saves; the loop asks for all."""
         del step
         return False
 

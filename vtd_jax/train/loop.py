@@ -89,10 +89,11 @@ class _Run:
     def __init__(self, config, model, records, workdir, evaluate, resume, override, preemption, profile):
         self.config, self.workdir, self.evaluate = config, workdir, evaluate
         self.preemption = preemption or Preemption()
-        self.batches = open_batches(config, model, records)
+        self.batches = together(open_batches, config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
-        self.trainer = Trainer(config, model, records.class_names, self.per_epoch, run_devices(config.devices))
+        names, devices = records.class_names, together(run_devices, config.devices)
+        self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
         self.identity = {
             "clip": clip_fingerprint(self.trainer.frozen),
             "names": names_fingerprint(tuple(records.class_names)),
@@ -262,9 +263,10 @@ class _Run:
         if step != self.saved:
             self._save()
         self.checkpoints.wait()
+        told = f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again"
         if step:
-            raise Preempted(f"saved step {step} of {self.total} in {self.workdir}; the same command goes on")
-        raise Preempted(f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again")
+            told = f"saved step {step} of {self.total} in {self.workdir}; the same command goes on"
+        raise alike(Preempted(told))
 
     def _restore(self, found: Found, override: bool) -> None:
         where = f"{self.workdir}/checkpoints/{found.step}"
