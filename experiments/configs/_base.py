@@ -95,7 +95,11 @@ def base_config(
 
 
 def prompts(config: ConfigDict, count: int, depth: int) -> None:
-    """Sets `count` prompts in `depth` layers of both towers."""
+    """Sets `count` prompts in `depth` layers of both towers, and has the backward pass compute blocks again.
+
+    With visual prompts, gradients go through the image tower: what it keeps for them fills an accelerator's memory.
+    """
+    config.memory.remat = "block"
     config.model.update(text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth)
 
 
