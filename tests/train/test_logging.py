@@ -127,10 +127,9 @@ def test_memory_is_the_fullest_devices_or_this_processs():
     assert array.nbytes / 2**30 < gib < 64
 
 
-def test_events_are_there_after_a_flush(tmp_path):
+def test_events_are_there_at_once(tmp_path):
     log = RunLog(tmp_path, total_steps=4, splits=())
     log.train(1, 0.5, Window(1, 4.0, 1.25, 0.5, 0.5, 0.1, 0))
-    log.flush()
     assert ("loss", 1, 1.25) in _events(tmp_path / "events")
     log.close()
 

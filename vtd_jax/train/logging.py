@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import rich.console
 import rich.status
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
@@ -123,6 +125,27 @@ class CsvLog:
         return [row for row in whole if int(row[0]) <= step]
 
 
+class Events:
+    """A TensorBoard event file; what was written is in it at once (`SummaryWriter` leaves it to a thread of its own).
+
+    Going on from a step hides the events of later ones, which the run will write again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"), f".{step}")
+        if step:
+            self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.close = self._writer.close
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds scalars by name."""
+        now = time.time()
+        for name, value in values.items():
+            self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
+        self._writer.flush()
+
+
 class Pace:
     """Videos a second and time left, from the time that training steps took (evaluation and saving left out)."""
 
@@ -159,8 +182,7 @@ class RunLog:
     ):
         columns = BASE_COLUMNS + tuple(f"{split}_{metric}" for split in splits for metric in ("top1", "top5"))
         self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated)
-        # events of steps after `step` are hidden: the run will write them again
-        self._events = SummaryWriter(str(Path(workdir) / "events"), purge_step=step + 1 if step else None)
+        self._events = Events(Path(workdir) / "events", step)
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
         self._status: rich.status.Status | None = None
         self._total = total_steps
@@ -216,12 +238,8 @@ class RunLog:
         """A line that stays."""
         self._console.print(text)
 
-    def flush(self) -> None:
-        """Puts into the files what was told so far; the CSV's rows are there at once."""
-        self._events.flush()
-
     def close(self) -> None:
-        """Flushes everything."""
+        """Ends the line of progress and closes the files."""
         if self._status is not None:
             self._status.stop()
         self._csv.close()
@@ -229,8 +247,7 @@ class RunLog:
 
     def _write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         self._csv.write({"step": step, "epoch": f"{epoch:.4f}", **{k: f"{v:.8g}" for k, v in values.items()}})
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        self._events.write(step, values)
 
     def _tell(self, text: str) -> None:
         if not self._console.is_terminal:

@@ -246,7 +246,6 @@ class _Run:
         wrong = not_finite(learnable) + not_finite(opt_state)
         if wrong:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
-        self.log.flush()
         progress = Progress(self.batches.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
         told = to_json(progress, state, self.identity)
         self.checkpoints.save(state.step, learnable, opt_state, told, metric)
