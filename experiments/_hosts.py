@@ -10,7 +10,7 @@ from absl import flags
 
 from experiments import _cli
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed
+from vtd_jax.train import distributed, joining
 from vtd_jax.train.preemption import EXIT_STATUS, Preempted
 
 ADDRESS = flags.DEFINE_string(
@@ -29,9 +29,9 @@ PLACE = flags.DEFINE_integer(
 
 def start(catch_sigterm: bool = False) -> None:
     """Joins the other processes of this run, if there are any, and quiets all but the first."""
-    distributed.initialize(ADDRESS.value, COUNT.value, PLACE.value, catch_sigterm=catch_sigterm)
-    distributed.quiet_unless_first()
-    distributed.meet()
+    joining.initialize(ADDRESS.value, COUNT.value, PLACE.value, catch_sigterm=catch_sigterm)
+    joining.quiet_unless_first()
+    joining.meet()
 
 
 def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> None:

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from vtd_jax.errors import UserError
 from vtd_jax.train import distributed as d
+from vtd_jax.train import joining
 
 
 def raised(kind, function, *args):
@@ -104,7 +105,7 @@ def check_arrays(me):
         "scalar": np.float32(0.1).reshape(()),
         "empty": np.zeros((0, 3), np.float32),
     }
-    got = d.broadcast_arrays(tree if me == 0 else None)
+    got = d.on_first(lambda: tree)
     assert list(got) == list(tree)
     for name, x in tree.items():
         assert (got[name].dtype, got[name].shape) == (x.dtype, x.shape), name
@@ -121,21 +122,31 @@ def check_arrays(me):
     raised(ValueError, d.gather_rows, np.zeros((1, 2 + me), np.float32))
 
 
+def check_sameness(me):
+    """What differs between processes is named, on all of them, and told by the first."""
+    d.check_same(config="1", weights="2")
+    error = raised(UserError, lambda: d.check_same(config="1", weights=f"of {me}", **{"class names": f"{me}"}))
+    assert str(error).startswith("process 1: its weights and class names differ from those of process 0; ")
+    assert d.raised_everywhere(error)
+    assert d.told_elsewhere(error) == (me != 0)
+
+
 def main():
     warnings.simplefilter("error")
     assert jax.config.jax_cpu_collectives_implementation == "gloo"
-    d.initialize()
-    d.initialize()
-    d.quiet_unless_first()
+    joining.initialize()
+    joining.initialize()
+    joining.quiet_unless_first()
     me = d.process_index()
     assert (d.process_count(), jax.process_count(), jax.device_count(), jax.local_device_count()) == (2, 2, 8, 4)
     assert d.is_first() == (me == 0)
     mesh = Mesh(np.array(jax.devices()), ("data",))
-    d.meet()
-    d.meet(Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "codebook")))
+    joining.meet()
+    joining.meet(Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "codebook")))
     check_collectives(me, mesh)
     check_donation(mesh)
     check_failures(me)
+    check_sameness(me)
     check_arrays(me)
     print(f"process {me} is done")
 

@@ -12,7 +12,7 @@ import pytest
 import two_processes
 from two_processes import run_two
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed
+from vtd_jax.train import distributed, joining
 
 
 def test_two_processes_share_devices_results_failures_and_arrays():
@@ -47,8 +47,8 @@ def open_mpi(place: int) -> dict[str, str]:
 
 JOINED = """
 import jax
-from vtd_jax.train import distributed
-distributed.initialize()
+from vtd_jax.train import distributed, joining
+joining.initialize()
 print(distributed.process_index(), "of", distributed.process_count(), distributed.on_first(lambda: "hello"))
 """
 
@@ -68,9 +68,9 @@ def test_a_cluster_that_cannot_be_asked(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    distributed.initialize(environ={"TPU_ML_PLATFORM": "JAX"})
+    joining.initialize(environ={"TPU_ML_PLATFORM": "JAX"})
     with pytest.raises(UserError, match=r"Slurm: the processes could not be joined: coord.*--num_processes=1 for"):
-        distributed.initialize(environ=slurm(0))
+        joining.initialize(environ=slurm(0))
 
 
 def test_a_single_process_only_calls():
@@ -83,21 +83,24 @@ def test_a_single_process_only_calls():
     assert distributed.together(lambda x: x, unpicklable) is unpicklable
     rows = np.arange(3)
     assert distributed.gather_rows(rows) is rows
-    assert distributed.broadcast_arrays({"a": rows})["a"] is rows
+    distributed.check_same(config="1")
+    assert distributed.Nobody().save(1, metric=2) is None
+    with pytest.raises(AttributeError):
+        _ = distributed.Nobody().__len__
     assert distributed.is_first()
     assert (distributed.process_count(), distributed.process_index()) == (1, 0)
-    distributed.quiet_unless_first()
-    distributed.initialize(environ={})
+    joining.quiet_unless_first()
+    joining.initialize(environ={})
     assert not jax.distributed.is_initialized()
 
 
 LATE = """
 import sys
 from experiments import _hosts
-from vtd_jax.train import distributed
+from vtd_jax.train import distributed, joining
 address, place = sys.argv[1:]
 del sys.argv[1:]
-_hosts.start = lambda catch_sigterm: distributed.initialize(address, 2, int(place), timeout=1.5)
+_hosts.start = lambda catch_sigterm: joining.initialize(address, 2, int(place), timeout=1.5)
 _hosts.run(lambda: "never", "usage")
 """
 
@@ -122,7 +125,7 @@ def test_a_port_in_use_is_one_line_at_once():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"process 0 cannot listen on port {port} \\(Address already in use\\)"):
-            distributed.initialize(f"localhost:{port}", 2, 0, environ={})
+            joining.initialize(f"localhost:{port}", 2, 0, environ={})
     assert not jax.distributed.is_initialized()
 
 
@@ -130,8 +133,8 @@ PREEMPTED = """
 import time
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather, reached_preemption_sync_point
-from vtd_jax.train import distributed
-distributed.initialize()
+from vtd_jax.train import distributed, joining
+joining.initialize()
 me = distributed.process_index()
 print("started", flush=True)
 for step in range(600):
@@ -164,8 +167,8 @@ def test_sigterm_to_one_process_stops_both_at_the_same_step():
 
 UNPREPARED = """
 import time
-from vtd_jax.train import distributed
-distributed.initialize(catch_sigterm=False)
+from vtd_jax.train import distributed, joining
+joining.initialize(catch_sigterm=False)
 print("started", flush=True)
 time.sleep(60)
 """

@@ -14,7 +14,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.distributed import gather_rows, meet, process_count, process_index
+from vtd_jax.train.distributed import gather_rows, process_count, process_index
+from vtd_jax.train.joining import meet
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import Records

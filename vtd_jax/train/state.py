@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, UInt32
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import meet
+from vtd_jax.train.joining import meet
 from vtd_jax.train.parallel import BATCH, DeviceMesh, Mapped, Over, pad_batch, round_up
 
 # arguments of the compiled step, in their order
