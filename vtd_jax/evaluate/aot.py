@@ -1,0 +1,118 @@
+"""Every program of a run, ahead of time, and the tables of what they cost."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vtd_jax.evaluate import views
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.train.aot import Names, Report, Step, abstract_frames, abstract_model, abstract_tokens, mesh_of, training_step
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.cost import Sent
+from vtd_jax.train.parallel import DeviceMesh, round_up
+from vtd_jax.train.topology import GIB, Target
+
+_SHORT = {
+    "all-reduce": "reduce",
+    "all-gather": "gather",
+    "reduce-scatter": "scatter",
+    "collective-permute": "permute",
+    "all-to-all": "all to all",
+}
+
+
+def run_steps(config: RunConfig, target: Target, learnt: Names | None, evaluated: Names) -> list[Step]:
+    """The programs of a run: the training step if it learns, scoring a batch, and encoding the codebook.
+
+    Args:
+      config: of the run.
+      target: the devices.
+      learnt: class names of the training list; None where nothing is learnt.
+      evaluated: of the largest split that is evaluated.
+    """
+    found = [] if learnt is None else [training_step(config, target, learnt)]
+    return [*found, *evaluation_steps(config, target, evaluated)]
+
+
+def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
+    """Scoring a batch, padded to equal parts, with all views of the config; and encoding the codebook."""
+    mesh_of(config, target)
+    mesh, model = DeviceMesh(target.devices), abstract_model(config)
+    graphdef, state = nnx.split(model)
+    videos = round_up(config.evaluate.batch_size, len(target.devices))
+    shown, frames = config.evaluate.temporal_views * config.evaluate.spatial_views, config.data.frames
+    axes = (videos, shown, frames) if shown > 1 else (videos, frames)
+    codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
+    scorer = views.scorer(graphdef, mesh, config.parallel)
+    encoder = views.encoder(graphdef, mesh, names.classes, config.parallel)
+    score = scorer.abstract(abstract_frames(model, *axes), state, codebook)
+    encode = encoder.abstract(abstract_tokens(mesh, names), state)
+    return [
+        Step("evaluation", scorer, score, videos, frames, names, shown),
+        Step("codebook", encoder, encode, 0, 0, names),
+    ]
+
+
+def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Table:
+    """One row a program and target; `settings` are told below, with the versions."""
+    compiled = any(report.memory is not None for report in reports)
+    columns = ("run", "step", "on", "videos", "a device", "frames", "classes")
+    columns += ("GiB a device",) if compiled else ("arguments, MB", "program, MB")
+    columns += ("TFLOP", "traffic, GB", "sent, MB") if compiled else ("TFLOP", "sent, MB")
+    kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
+    rows = tuple(_row(report) for report in reports)
+    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, dict(settings) | versions())
+
+
+def _row(report: Report) -> dict[str, str]:
+    memory = None if report.memory is None else f"{report.memory / GIB:.2f}"
+    if report.fits is False:
+        memory = f"{memory}: does not fit {report.available / GIB:.2f}"
+    frames = f"{report.frames}" if report.views == 1 else f"{report.views} × {report.frames}"
+    return {
+        "run": report.run,
+        "step": report.kind,
+        "on": report.target,
+        "videos": f"{report.videos}" if report.videos else None,
+        "a device": f"{report.videos / report.devices:g}" if report.videos else None,
+        "frames": frames if report.frames else None,
+        "classes": f"{report.classes}",
+        "GiB a device": memory,
+        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else None,
+        "program, MB": None if report.text is None else f"{report.text / 1e6:.2f}",
+        "TFLOP": f"{report.flops / 1e12:.3f}",
+        "traffic, GB": None if report.traffic is None else f"{report.traffic / 1e9:.1f}",
+        "sent, MB": sent(report.collectives) if report.fits is not False else None,
+    }
+
+
+def sent(collectives: Mapping[str, Sent]) -> str:
+    """Collectives in a few words, megabytes of their results: "2 reduce 13.3, 1 gather 0.1"."""
+    told = [f"{found.count} {_SHORT[kind]} {found.bytes / 1e6:.1f}" for kind, found in collectives.items()]
+    return ", ".join(told) or "nothing"
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    found = {}
+    for name in ("jax", "libtpu"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:
+    """`{"settings", "versions", "programs": [fields of a report]}`."""
+    found = {
+        "settings": dict(settings),
+        "versions": versions(),
+        "programs": [report.to_dict() for report in reports],
+    }
+    return json.dumps(found, indent=2) + "\n"
