@@ -26,7 +26,7 @@ from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import CONFIG_FILE, read_config
-from vtd_jax.train.parallel import local_devices
+from vtd_jax.train.parallel import run_devices
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
@@ -70,7 +70,7 @@ def main() -> str:
         temporal_views=config.evaluate.temporal_views,
         spatial_views=config.evaluate.spatial_views,
         workers=config.data.workers,
-        devices=local_devices(config.devices),
+        devices=run_devices(config.devices),
         parallel=config.parallel,
     )
     lists = {name: split.stored for name, split in splits.items()}

@@ -26,7 +26,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import prepare_workdir, train
-from vtd_jax.train.parallel import local_devices
+from vtd_jax.train.parallel import run_devices
 from vtd_jax.video.records import Records
 
 CONFIG = _config.define()
@@ -53,7 +53,7 @@ class Evaluation:
             temporal_views=config.evaluate.temporal_views if last else 1,
             spatial_views=config.evaluate.spatial_views if last else 1,
             workers=config.data.workers,
-            devices=local_devices(config.devices),
+            devices=run_devices(config.devices),
             parallel=config.parallel,
         )
         self.finished = last

@@ -10,7 +10,7 @@ from vtd_jax.clip.params import clip_from_state
 from vtd_jax.evaluate.views import evaluate, evaluate_split
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.parallel import local_devices
+from vtd_jax.train.parallel import run_devices
 from vtd_jax.video.records import open_records
 
 NAMES = ("red", "green", "blue")
@@ -45,7 +45,7 @@ def model():
 
 
 def test_one_view_is_the_softmax_of_the_models_logits(model):
-    result = evaluate_split(model, _batches(5, 2), NAMES, devices=local_devices(1))
+    result = evaluate_split(model, _batches(5, 2), NAMES, devices=run_devices(1))
     frames = np.concatenate([batch["frames"] for batch in _batches(5, 2)])[:5]
     logits = model(frames, model.encode_classes(model.class_tokens(NAMES))).logits
     np.testing.assert_allclose(result.scores, jax.nn.softmax(logits), rtol=1e-4, atol=1e-6)
@@ -54,7 +54,7 @@ def test_one_view_is_the_softmax_of_the_models_logits(model):
 
 
 def test_views_are_summed_after_the_softmax(model):
-    result = evaluate_split(model, _batches(3, 3, views=4), NAMES, devices=local_devices(1))
+    result = evaluate_split(model, _batches(3, 3, views=4), NAMES, devices=run_devices(1))
     frames = next(_batches(3, 3, views=4))["frames"]
     codebook = model.encode_classes(model.class_tokens(NAMES))
     expected = sum(jax.nn.softmax(model(frames[:, view], codebook).logits) for view in range(4))
@@ -64,16 +64,16 @@ def test_views_are_summed_after_the_softmax(model):
 
 @pytest.mark.parametrize("size, devices, spelling", [(5, 1, "shard_map"), (2, 8, "shard_map"), (3, 2, "pmap")])
 def test_batches_and_devices_do_not_matter(model, size, devices, spelling):
-    one = evaluate_split(model, _batches(5, 1), NAMES, devices=local_devices(1))
-    many = evaluate_split(model, _batches(5, size), NAMES, devices=local_devices(devices), parallel=spelling)
+    one = evaluate_split(model, _batches(5, 1), NAMES, devices=run_devices(1))
+    many = evaluate_split(model, _batches(5, size), NAMES, devices=run_devices(devices), parallel=spelling)
     assert many.count == 5
     np.testing.assert_allclose(many.scores, one.scores, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(many.labels, one.labels)
 
 
 def test_the_order_of_batches_does_not_matter(model):
-    forward = evaluate_split(model, _batches(5, 2), NAMES, devices=local_devices(1))
-    backward = evaluate_split(model, reversed(list(_batches(5, 2))), NAMES, devices=local_devices(1))
+    forward = evaluate_split(model, _batches(5, 2), NAMES, devices=run_devices(1))
+    backward = evaluate_split(model, reversed(list(_batches(5, 2))), NAMES, devices=run_devices(1))
     np.testing.assert_array_equal(backward.scores, forward.scores)
     np.testing.assert_array_equal(backward.labels, forward.labels)
 
@@ -81,12 +81,12 @@ def test_the_order_of_batches_does_not_matter(model):
 def test_a_video_that_comes_twice_is_an_error(model):
     twice = [next(_batches(2, 2))] * 2
     with pytest.raises(RuntimeError, match="came twice"):
-        evaluate_split(model, twice, NAMES, devices=local_devices(1))
+        evaluate_split(model, twice, NAMES, devices=run_devices(1))
 
 
 def test_other_poolings_of_the_same_weights(model):
     scores = {
-        pooling: evaluate_split(_model(pooling=pooling), _batches(4, 4), NAMES, devices=local_devices(1)).scores
+        pooling: evaluate_split(_model(pooling=pooling), _batches(4, 4), NAMES, devices=run_devices(1)).scores
         for pooling in ("confidence", "mean", "softmax_mean")
     }
     assert not np.allclose(scores["confidence"], scores["mean"])
@@ -96,8 +96,8 @@ def test_other_poolings_of_the_same_weights(model):
 def test_records_of_several_splits(model, tmp_path):
     small_run.build(tmp_path)
     splits = {name: open_records(tmp_path / "records", f"{name}_val") for name in ("base", "novel")}
-    results = evaluate(model, splits, frames=2, batch_size=4, devices=local_devices(1))
-    views = evaluate(model, splits, frames=2, batch_size=4, temporal_views=2, spatial_views=3, devices=local_devices(1))
+    results = evaluate(model, splits, frames=2, batch_size=4, devices=run_devices(1))
+    views = evaluate(model, splits, frames=2, batch_size=4, temporal_views=2, spatial_views=3, devices=run_devices(1))
     assert {name: result.count for name, result in results.items()} == {"base": 5, "novel": 3}
     assert results["novel"].class_names == small_run.NOVEL
     assert results["base"].labels.tolist() == [splits["base"][i].label for i in range(5)]

@@ -108,7 +108,9 @@ def test_every_step_draws_its_own_dropout(folder):
     batches = loop.open_batches(config, model, records)
     trainer, batch = Trainer(config, model, records.class_names, 3, jax.local_devices()[:1]), next(batches)
     batches.close()
-    losses = [float(trainer.step(trainer.initial._replace(step=step), batch)[1]["loss"]) for step in (0, 1, 0)]
+    losses = [
+        float(trainer.step(trainer.place(trainer.initial)._replace(step=step), batch)[1]["loss"]) for step in (0, 1, 0)
+    ]
     assert losses[0] == losses[2] != losses[1]
 
 

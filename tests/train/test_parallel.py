@@ -1,17 +1,16 @@
-"""One program, two spellings, one or eight devices: the same numbers."""
+"""One program, two spellings, one or eight devices: the same numbers; what each device is given."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.parallel import Mapped, local_devices, pad_batch, round_up
+from vtd_jax.train.parallel import DATA, DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 
 
-def _centre(split, offset, *, axis_name):
+def _centre(split, offset):
     """Subtracts the global mean: wrong on more than one device unless the mean is taken over all of them."""
-    mean = jax.lax.psum(split["x"].sum(), axis_name) / jax.lax.psum(split["x"].size, axis_name)
+    mean = jax.lax.psum(split["x"].sum(), DATA) / jax.lax.psum(split["x"].size, DATA)
     return {"y": split["x"] - mean + offset["by"]}, {"mean": mean}
 
 
@@ -19,31 +18,75 @@ def _centre(split, offset, *, axis_name):
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_both_spellings_on_any_number_of_devices(spelling, count):
     x = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
-    mapped = Mapped(_centre, local_devices(count), spelling)
-    offset = mapped.replicate({"by": jnp.float32(2)})
+    mesh = DeviceMesh(run_devices(count))
+    mapped = Mapped(_centre, mesh, (Over.VIDEOS, Over.SAME), (Over.VIDEOS, Over.SAME), spelling)
+    offset = mapped.place(1, {"by": np.float32(2)})
     for _ in range(2):  # the second call reuses the program and takes the replicated array again
-        per_example, common = mapped({"x": x}, offset)
-    np.testing.assert_allclose(per_example["y"], x - x.mean() + 2, rtol=1e-6)
+        per_example, common = mapped(mapped.place(0, {"x": x}), offset)
+    np.testing.assert_allclose(mesh.here(per_example["y"]), x - x.mean() + 2, rtol=1e-6)
     np.testing.assert_allclose(common["mean"], x.mean(), rtol=1e-6)
     assert common["mean"].shape == ()
 
 
 @pytest.mark.parametrize("spelling", ["shard_map", "pmap"])
-def test_keys_and_none_pass_through(spelling):
-    def draw(split, key, nothing, *, axis_name):
-        assert nothing is None
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, split)
-        return jax.vmap(jax.random.uniform)(keys), jax.lax.psum(1, axis_name)
+def test_donated_memory_is_taken_over(spelling):
+    def add(x, split):
+        return x + jax.lax.psum(split.sum(), DATA)
 
-    expected, _ = Mapped(draw, local_devices(1))(np.arange(8), jax.random.key(3), None)
-    found, _ = Mapped(draw, local_devices(8), spelling)(np.arange(8), jax.random.key(3), None)
-    np.testing.assert_array_equal(found, expected)
+    mapped = Mapped(add, DeviceMesh(run_devices()), (Over.SAME, Over.VIDEOS), Over.SAME, spelling, donate=(0,))
+    first, split = mapped.place(0, np.zeros((64, 64), np.float32)), mapped.place(1, np.ones(8, np.float32))
+    second = mapped(first, split)
+    assert first.is_deleted()
+    np.testing.assert_array_equal(mapped(second, split), np.full((64, 64), 16))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 8])
+@pytest.mark.parametrize("classes", [1, 3, 10, 51])
+def test_every_class_is_encoded_where_its_shard_is(classes, shards):
+    mesh = DeviceMesh(run_devices(), shards)
+    tokens = np.arange(classes)[:, None] + np.zeros((1, 4), np.int32)
+    rows = np.split(mesh.lay_out(tokens)[:, 0], shards)
+    share = -(-classes // shards)
+    for shard, there in enumerate(rows):
+        expected = np.arange(shard * share, (shard + 1) * share)
+        # behind the last class it is repeated
+        assert there[:share].tolist() == np.minimum(expected, classes - 1).tolist()
+        assert len(there) % mesh.data_shards == 0
+    assert len(np.concatenate(rows)) < classes + share + 2 * 8 * shards
+
+
+def test_what_each_device_is_given():
+    mesh = DeviceMesh(run_devices(), 4)
+    frames = mesh.place(np.arange(4 * 8).reshape(4, 8), Over.FRAMES)
+    assert [shard.data.shape for shard in frames.addressable_shards] == [(2, 2)] * 8
+    assert frames.addressable_shards[5].data.tolist() == [[18, 19], [26, 27]]
+    labels = mesh.place({"label": np.arange(4)}, {"label": Over.VIDEOS})["label"]
+    assert [shard.data.tolist() for shard in labels.addressable_shards] == [[0, 1]] * 4 + [[2, 3]] * 4
+    classes = mesh.place(np.arange(16), Over.CLASSES)
+    assert classes.addressable_shards[1].data.tolist() == [4, 5]
+    assert classes.addressable_shards[4].data.tolist() == [2, 3]
+
+
+def test_shapes_stand_for_arrays():
+    mesh = DeviceMesh(run_devices(), 2)
+    mapped = Mapped(lambda x, y: (x, y), mesh, (Over.FRAMES, Over.SAME), (Over.FRAMES, Over.SAME))
+    x, y = np.zeros((8, 4), np.uint8), {"a": np.zeros(3, np.float32)}
+    lowered = mapped.jitted.lower(*mapped.abstract(x, y))
+    compiled = lowered.compile()
+    assert compiled.input_shardings[0][0].spec == Over.FRAMES.value
+    args = [mapped.place(number, arg) for number, arg in enumerate((x, y))]
+    np.testing.assert_array_equal(compiled(*args)[0], x)
+
+
+def test_equal_meshes_are_equal():
+    assert DeviceMesh(run_devices(), 2) == DeviceMesh(run_devices(), 2) != DeviceMesh(run_devices(), 4)
+    assert len({DeviceMesh(run_devices()), DeviceMesh(run_devices()), DeviceMesh(run_devices(2))}) == 2
 
 
 def test_more_devices_than_there_are():
-    assert len(local_devices()) == 8
+    assert len(run_devices()) == 8
     with pytest.raises(UserError, match=r"devices: 9, but this machine has 8 cpu device\(s\)"):
-        local_devices(9)
+        run_devices(9)
 
 
 def test_padding_repeats_the_last_video_with_weight_0():

@@ -104,3 +104,12 @@ class Block(nnx.Module):
 def blocks(config: CLIPConfig, width: int, head_width: int, layers: int) -> nnx.List:
     """`layers` blocks as a list: unrolled code is the faster layout on a CPU."""
     return nnx.List([Block(width, head_width, config.activation) for _ in range(layers)])
+
+
+def run(block: Block, x: Float[Array, "b n w"], mask: Array | None, remat: str) -> Float[Array, "b n w"]:
+    """One block; `remat` says what its backward pass computes again: "none", "block" (all) or "dots" (but products)."""
+    if remat == "none":
+        return block(x, mask)
+    # attention's products have batch axes and are large: they are computed again in either case
+    keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return jax.checkpoint(lambda x: block(x, mask), policy=keep)(x)

@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import LayerNorm, blocks, precision, zeros
+from vtd_jax.clip.layers import LayerNorm, blocks, precision, run, zeros
 
 
 class TextTransformer(nnx.Module):
@@ -25,6 +25,7 @@ class TextTransformer(nnx.Module):
         self.ln_final = LayerNorm(width)
         self.text_projection = zeros(width, config.embed_dim)
         self.dtype = jnp.dtype(dtype)
+        self.remat = "none"
 
     def __call__(
         self, tokens: Int[Array, "k l"], prompts: Float[Array, "depth p width"] | None = None
@@ -45,7 +46,7 @@ class TextTransformer(nnx.Module):
         for i, block in enumerate(self.blocks):
             if prompts is not None and 0 < i < prompts.shape[0]:
                 x = _replace(x, prompts[i].astype(self.dtype))
-            x = block(x, mask)
+            x = run(block, x, mask, self.remat)
         ends = x[jnp.arange(tokens.shape[0]), tokens.argmax(axis=-1)]
         pooled = self.ln_final(ends).astype(jnp.float32)
         return jnp.matmul(pooled, self.text_projection[...], precision=precision(pooled))

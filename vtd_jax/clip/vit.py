@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, zeros
+from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, run, zeros
 from vtd_jax.errors import UserError
 
 
@@ -29,6 +29,7 @@ class VisionTransformer(nnx.Module):
         self.ln_post = LayerNorm(width)
         self.proj: Frozen = zeros(width, config.embed_dim)
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
+        self.remat = "none"
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
         """Class token and patch tokens with positions, before `ln_pre`; images of another size are a `UserError`."""
@@ -59,7 +60,7 @@ class VisionTransformer(nnx.Module):
         for i, block in enumerate(self.blocks):
             if prompts is not None and 0 < i < prompts.shape[0]:
                 x = jnp.concatenate([x[:, : -prompts.shape[1]], _rows(prompts[i], x)], axis=1)
-            x = block(x)
+            x = run(block, x, None, self.remat)
         pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 

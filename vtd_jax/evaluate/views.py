@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.parallel import Mapped, local_devices, pad_batch, round_up
+from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import Records
 
@@ -36,12 +37,17 @@ def evaluate(
       model: read only; its `config.pooling`, prompts and fusion decide what is evaluated.
       splits: name -> records.
       frames: T, frames sampled from each view.
-      batch_size: videos at once, over all devices.
+      batch_size: videos at once, over all devices of all hosts.
       temporal_views, spatial_views: V is their product (method, section 6).
       workers: decoding processes, 0 for none.
-      devices: local devices; None for all.
+      devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
+
+    Returns:
+      Split -> what its videos scored, the same on every host.
     """
+    devices = run_devices() if devices is None else devices
+    hosts = DeviceMesh(devices).hosts
     results = {}
     for name, records in splits.items():
         if not len(records):
@@ -50,10 +56,12 @@ def evaluate(
             records,
             frames=frames,
             size=model.clip.config.image_resolution,
-            batch_size=batch_size,
+            batch_size=round_up(batch_size, hosts),
             temporal_views=temporal_views,
             spatial_views=spatial_views,
             workers=workers,
+            host_index=jax.process_index() if hosts > 1 else 0,
+            host_count=hosts,
         )
         try:
             result = evaluate_split(model, batches, records.class_names, devices=devices, parallel=parallel)
@@ -80,66 +88,77 @@ def evaluate_split(
       batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views), `label [B]`, `weight [B]` (0
         marks padding, which is left out) and `index [B]` (a video's place in its records; rows are put in this order).
       class_names: K names of the codebook.
-      devices: local devices that share each batch; None for all.
+      devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
 
     Raises:
       RuntimeError: an index that comes twice; a video would be counted twice.
     """
-    devices = tuple(devices or local_devices())
     graphdef, state = nnx.split(model)
-    scorer = _scorer(graphdef, devices, parallel)
-    state = scorer.replicate(state)
-    codebook = scorer.replicate(_encoder(graphdef)(state, jnp.asarray(model.class_tokens(class_names))))
-    scores, labels, index = [], [], []
-    for batch in batches:
-        real = batch["weight"] > 0
-        padded = pad_batch(batch, round_up(len(real), len(devices)))
-        found, _ = scorer(padded["frames"], state, codebook)
-        scores.append(np.asarray(found)[: len(real)][real])
-        labels.append(batch["label"][real])
-        index.append(batch["index"][real])
-    place = np.concatenate(index) if index else np.zeros(0, np.int64)
+    mesh = DeviceMesh(run_devices() if devices is None else devices)
+    scorer, encoder = _scorer(graphdef, mesh, parallel), _encoder(graphdef, mesh, len(class_names), parallel)
+    state = scorer.place(STATE, state)
+    tokens = mesh.lay_out(model.class_tokens(class_names))
+    codebook = encoder(encoder.place(0, tokens), state)
+    rows = _score_all(scorer, batches, state, codebook, len(class_names))
+    if mesh.hosts > 1:
+        from vtd_jax.train.distributed import gather_rows
+
+        rows = tuple(gather_rows(column) for column in rows)
+    scores, labels, place = rows
     if len(np.unique(place)) != len(place):
         raise RuntimeError("a video came twice in one pass over its records")
     order = np.argsort(place)
-    empty = [np.zeros((0, len(class_names)), np.float32)]
-    return SplitResult(
-        tuple(class_names),
-        np.concatenate(scores or empty)[order],
-        np.concatenate(labels or [np.zeros(0)])[order].astype(np.int32),
-    )
+    return SplitResult(tuple(class_names), scores[order], labels[order].astype(np.int32))
+
+
+def _score_all(
+    scorer: Mapped, batches: Iterable[Mapping[str, np.ndarray]], state: Any, codebook: Any, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """This host's real videos: scores `[N, K]`, labels and indices `[N]`, in the order in which they came."""
+    mesh = scorer.mesh
+    scores, labels, index = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    for batch in batches:
+        real = batch["weight"] > 0
+        padded = pad_batch(batch, round_up(len(real), len(mesh.local_devices)))
+        found = mesh.here(scorer(scorer.place(FRAMES, padded["frames"]), state, codebook))
+        scores.append(found[: len(real)][real])
+        labels.append(batch["label"][real])
+        index.append(batch["index"][real])
+    return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
 
 
 def view_scores(
-    frames: Array,
-    state: nnx.State,
-    codebook: Float[Array, "k d"],
-    *,
-    graphdef: Any,
-    axis_name: str | None = None,
-) -> tuple[Float[Array, "b k"], tuple[()]]:
-    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one.
-
-    Videos do not meet, so `axis_name` is there for the mapping only.
-    """
-    del axis_name
+    frames: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
+) -> Float[Array, "b k"]:
+    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one."""
     model = nnx.merge(graphdef, state)
 
     def one(view: Array) -> Array:
         return jax.nn.softmax(model(view, codebook).logits.astype(jnp.float32), axis=-1)
 
     if frames.ndim == 5:
-        return one(frames), ()
-    return jax.lax.map(one, jnp.moveaxis(frames, 1, 0)).sum(0), ()
+        return one(frames)
+    return jax.lax.map(one, jnp.moveaxis(frames, 1, 0)).sum(0)
+
+
+def encode_codebook(tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes) -> Float[Array, "k d"]:
+    """The codebook, the same on every device, of which each encodes its share of the classes."""
+    return axes.gather_classes(nnx.merge(graphdef, state).encode_classes(tokens))
+
+
+# arguments of the compiled functions
+FRAMES, STATE = 0, 1
 
 
 @functools.lru_cache(maxsize=16)
-def _scorer(graphdef: Any, devices: tuple[jax.Device, ...], parallel: str) -> Mapped:
+def _scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
     """One compiled program a kind of model, however often it is evaluated."""
-    return Mapped(functools.partial(view_scores, graphdef=graphdef), devices, parallel)
+    score = functools.partial(view_scores, graphdef=graphdef)
+    return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 
 
 @functools.lru_cache(maxsize=16)
-def _encoder(graphdef: Any) -> Any:
-    return jax.jit(lambda state, tokens: nnx.merge(graphdef, state).encode_classes(tokens))
+def _encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+    encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
+    return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)

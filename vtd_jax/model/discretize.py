@@ -1,11 +1,14 @@
 """Video-to-text discretization (paper section 3.2): pure functions of frame features and a codebook.
 
 All compute in float32 with exact products on every backend: an argmin over close codes must not depend on the machine.
+Where the codebook is split over devices, `k` is this device's share of the classes, and `axes` says so.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from vtd_jax.model.axes import WHOLE, Axes
 
 _EXACT = jax.lax.Precision.HIGHEST
 
@@ -34,6 +37,7 @@ def assign(
     codebook: Float[Array, "k d"],
     similarity: Float[Array, "b t k"],
     metric: str,
+    axes: Axes = WHOLE,
 ) -> Int[Array, "b t"]:
     """The code that names each frame.
 
@@ -43,21 +47,25 @@ def assign(
       similarity: their cosines, used by "cosine".
       metric: "euclidean" takes the least `||x - c||²` of raw features, as released; "cosine" the largest cosine, as in
         the paper. The lowest index wins a tie.
+      axes: how classes are split over devices.
     """
     if metric == "cosine":
-        return similarity.argmax(axis=-1)
+        return axes.argmax(similarity)
     codebook = codebook.astype(jnp.float32)
     products = jnp.einsum("btd,kd->btk", features.astype(jnp.float32), codebook, precision=_EXACT)
-    return (jnp.square(codebook).sum(-1) - 2 * products).argmin(axis=-1)
+    return axes.argmin(jnp.square(codebook).sum(-1) - 2 * products)
 
 
-def count_votes(assignment: Int[Array, "b t"], weights: Float[Array, "b t k"]) -> Float[Array, "b k"]:
+def count_votes(
+    assignment: Int[Array, "b t"], weights: Float[Array, "b t k"], axes: Axes = WHOLE
+) -> Float[Array, "b k"]:
     """Every frame votes for its own code with the confidence it has there. No gradient passes."""
-    chosen = assignment[..., None] == jnp.arange(weights.shape[-1])
+    chosen = assignment[..., None] == axes.ids(weights.shape[-1])
     return jax.lax.stop_gradient(jnp.where(chosen, weights, 0.0).sum(axis=1))
 
 
-def video_tokens(votes: Float[Array, "b k"], codebook: Float[Array, "k d"], top_n: int) -> Float[Array, "b n d"]:
+def video_tokens(
+    votes: Float[Array, "b k"], codebook: Float[Array, "k d"], top_n: int, axes: Axes = WHOLE
+) -> Float[Array, "b n d"]:
     """The raw codes with the most votes, best first; gradients reach the codebook through the gather."""
-    _, best = jax.lax.top_k(votes, min(top_n, votes.shape[-1]))
-    return codebook[best]
+    return axes.best_rows(votes, codebook, top_n)

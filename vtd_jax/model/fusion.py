@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.discretize import cosine
 
 _EXACT = jax.lax.Precision.HIGHEST
@@ -89,8 +90,8 @@ def mean_logits(
 
 
 def softmax_mean_logits(
-    fused: Float[Array, "b t d"], codebook: Float[Array, "k d"], scale: Float[Array, ""]
+    fused: Float[Array, "b t d"], codebook: Float[Array, "k d"], scale: Float[Array, ""], axes: Axes = WHOLE
 ) -> Float[Array, "b k"]:
     """Log of the mean over frames of `softmax(scale · cos)`; its softmax is the mean of the frames' scores."""
-    scores = jax.nn.log_softmax(scale * cosine(fused, codebook), axis=-1)
+    scores = axes.log_softmax(scale * cosine(fused, codebook))
     return jax.nn.logsumexp(scores, axis=1) - jnp.log(fused.shape[1])

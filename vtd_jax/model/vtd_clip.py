@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fusion
+from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images
 from vtd_jax.model.prompts import Prompt, class_tokens, text_prompts, trim, visual_prompts
@@ -57,6 +58,20 @@ class VTDCLIP(nnx.Module):
         self.visual_prompts = self._visual_prompts(rngs)
         self.fusion = self._fusion(rngs)
         self.logit_scale = nnx.Param(clip.logit_scale[...])
+        self.frame_chunks = 1
+
+    def save_memory(self, remat: str, frame_chunks: int) -> None:
+        """Chooses what the backward pass computes again; results stay the same to rounding.
+
+        Args:
+          remat: "none", "block" (everything inside a transformer block) or "dots" (all but matrix products).
+          frame_chunks: equal parts of a video's frames that are encoded one after another, all of it again backwards.
+        """
+        self.clip.text.remat = remat
+        # no gradient passes through a ResNet: it takes no prompts, so nothing of it is kept
+        if not self.clip.config.is_resnet:
+            self.clip.visual.remat = remat
+        self.frame_chunks = frame_chunks
 
     def _text_prompts(self, rngs: nnx.Rngs) -> Prompt | None:
         length, depth = self.config.text_prompts, self.config.text_depth
@@ -92,8 +107,17 @@ class VTDCLIP(nnx.Module):
           frames: `[B, T, H, W, 3]` RGB at the tower's resolution: uint8 (normalised here, on the device), or floating
             and already normalised.
         """
+        frames = jnp.asarray(frames)
+        if self.frame_chunks == 1:
+            return self._encode(frames)
+        batch, count, *image = frames.shape
+        chunks = jnp.moveaxis(frames.reshape(batch, self.frame_chunks, -1, *image), 1, 0)
+        return jnp.moveaxis(jax.lax.map(jax.checkpoint(self._encode), chunks), 0, 1).reshape(batch, count, -1)
+
+    def _encode(self, frames: Array) -> Array:
+        """All of `[B, T, H, W, 3]` at once."""
         prompts = None if self.visual_prompts is None else self.visual_prompts[...]
-        images = as_images(jnp.asarray(frames).reshape(-1, *frames.shape[2:]), self.config.normalization)
+        images = as_images(frames.reshape(-1, *frames.shape[2:]), self.config.normalization)
         return self.clip.encode_images(images, prompts).reshape(*frames.shape[:2], -1)
 
     def __call__(
@@ -108,14 +132,22 @@ class VTDCLIP(nnx.Module):
         codebook: Float[Array, "k d"],
         *,
         dropout_keys: Key[Array, " b"] | None = None,
+        axes: Axes = WHOLE,
     ) -> Output:
-        """The part behind the towers: discretization, fusion, logits."""
+        """The part behind the towers: discretization, fusion, logits.
+
+        Args:
+          features: raw features of all frames.
+          codebook: raw codes; this device's share of them where `axes` splits the codebook.
+          dropout_keys: one a video, in training only.
+          axes: how classes are split; `k` is this device's share in everything that comes back.
+        """
         config = self.config
         similarity = discretize.cosine(features, codebook)
         weights = discretize.confidence(similarity, config.temperature)
-        assignment = discretize.assign(features, codebook, similarity, config.assignment)
-        votes = discretize.count_votes(assignment, weights)
-        tokens = discretize.video_tokens(votes, codebook, config.top_n)
+        assignment = discretize.assign(features, codebook, similarity, config.assignment, axes)
+        votes = discretize.count_votes(assignment, weights, axes)
+        tokens = discretize.video_tokens(votes, codebook, config.top_n, axes)
         fused = features if self.fusion is None else self.fusion(features, tokens, dropout_keys)
         scale = jnp.exp(self.logit_scale[...])
         if config.pooling == "confidence":
@@ -123,7 +155,7 @@ class VTDCLIP(nnx.Module):
         elif config.pooling == "mean":
             logits = fusion.mean_logits(fused, codebook, scale)
         else:
-            logits = fusion.softmax_mean_logits(fused, codebook, scale)
+            logits = fusion.softmax_mean_logits(fused, codebook, scale, axes)
         return Output(logits, weights, assignment, votes, tokens, features)
 
 

@@ -26,7 +26,9 @@ def build_model(config: RunConfig) -> VTDCLIP:
             "open_clip file or folder, or what experiments.convert wrote), or 'tiny' for the small one that ships"
         )
     clip = load_clip(config.clip.path, dtype=config.clip.dtype, expected=config.clip.architecture)
-    return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
+    model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
+    model.save_memory(config.memory.remat, config.memory.frame_chunks)
+    return model
 
 
 def open_training(config: RunConfig) -> Records:

@@ -177,9 +177,11 @@ class RunConfig:
         _at_least("", self, 0, "shots", "seed", "devices")
         if self.codebook_shards > 1 and self.parallel == "pmap":
             raise UserError("codebook_shards: pmap has the data axis only; set parallel=shard_map or codebook_shards=1")
-        if self.data.frames % self.codebook_shards:
+        parts = self.codebook_shards * self.memory.frame_chunks
+        if self.data.frames % parts:
             raise UserError(
-                f"codebook_shards: {self.codebook_shards}, which does not divide data.frames={self.data.frames}"
+                f"data.frames={self.data.frames}: cannot be split into {parts} equal parts (codebook_shards="
+                f"{self.codebook_shards} × memory.frame_chunks={self.memory.frame_chunks})"
             )
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
             raise UserError(

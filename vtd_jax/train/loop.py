@@ -14,7 +14,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.logging import RunLog
-from vtd_jax.train.parallel import local_devices
+from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.state import Trainer, TrainState
 from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
@@ -104,7 +104,7 @@ class _Run:
         self.batches = open_batches(config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
-        self.trainer = Trainer(config, model, records.class_names, self.per_epoch, local_devices(config.devices))
+        self.trainer = Trainer(config, model, records.class_names, self.per_epoch, run_devices(config.devices))
         self.identity = {
             "clip": clip_fingerprint(self.trainer.frozen),
             "names": names_fingerprint(tuple(records.class_names)),
@@ -170,7 +170,7 @@ class _Run:
             videos=count,
             loss=sum(one["loss"] for one in sums) / max(count, 1),
             accuracy=sum(one["correct"] for one in sums) / max(count, 1),
-            lr=self.trainer.rate(step - 1),
+            lr=sums[-1]["lr"],
         )
         self.window.clear()
 
@@ -192,10 +192,10 @@ class _Run:
         self.batches.set_state(progress["batches"])
         start = self.trainer.initial
         learnable = self.checkpoints.learnable(step, start.learnable)
-        return TrainState(step, learnable, self.checkpoints.optimizer(step, start.opt_state))
+        return TrainState(step, learnable, self.checkpoints.optimizer(step, start.opt_state), start.key)
 
     def _tell_start(self, model: VTDCLIP, records: Records, resume: bool) -> None:
-        config, devices = self.config, local_devices(self.config.devices)
+        config, devices = self.config, run_devices(self.config.devices)
         self.log.line(
             f"{config.name}: {learnable_count(model):,} learnable numbers, {len(records)} videos of "
             f"{len(records.class_names)} classes, {self.per_epoch} batches of {config.data.batch_size} an epoch, "

@@ -1,6 +1,6 @@
-"""One program for one device, mapped over many: `jit` + `shard_map` over a mesh, or `pmap`."""
+"""One program for one device, mapped over many: `jit` + `shard_map` over a mesh, or `pmap`; on one host or several."""
 
-import functools
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,85 +9,196 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.axes import Axes
 
-AXIS = "data"
+DATA, CODEBOOK = "data", "codebook"
 
 
-def local_devices(count: int = 0) -> list[jax.Device]:
-    """The first `count` devices of this host, all of them for 0.
+class Over(enum.Enum):
+    """What an array is split over.
+
+    VIDEOS: its first axis over the data axis. FRAMES: that, and its second axis over the codebook axis. CLASSES: its
+    first axis over all devices, in the order that `DeviceMesh.lay_out` makes. SAME: not split, every device has all.
+    """
+
+    VIDEOS = PartitionSpec(DATA)
+    FRAMES = PartitionSpec(DATA, CODEBOOK)
+    CLASSES = PartitionSpec((CODEBOOK, DATA))
+    SAME = PartitionSpec()
+
+
+BATCH = {"frames": Over.FRAMES, "label": Over.VIDEOS, "weight": Over.VIDEOS, "index": Over.VIDEOS}
+
+
+def run_devices(count: int = 0) -> list[jax.Device]:
+    """The first `count` devices of every host, all of them for 0; hosts in their order.
 
     Raises:
       UserError: fewer devices than asked for.
     """
-    devices = jax.local_devices()
-    if count > len(devices):
-        raise UserError(f"devices: {count}, but this machine has {len(devices)} {devices[0].platform} device(s)")
-    return devices[: count or None]
+    here = jax.local_devices()
+    if count > len(here):
+        raise UserError(f"devices: {count}, but this machine has {len(here)} {here[0].platform} device(s)")
+    hosts: dict[int, list[jax.Device]] = {}
+    for device in sorted(jax.devices(), key=lambda device: (device.process_index, device.id)):
+        hosts.setdefault(device.process_index, []).append(device)
+    return [device for devices in hosts.values() for device in devices[: count or None]]
+
+
+class DeviceMesh:
+    """Devices as a grid, data × codebook.
+
+    Attributes:
+      devices: all of them, those of a host together.
+      codebook_shards: S, devices that share one copy of the codebook; they are of one host.
+      data_shards: how many parts a batch of videos is in.
+      hosts: processes that the devices belong to.
+      mesh: JAX's mesh with the axes "data" and "codebook".
+    """
+
+    def __init__(self, devices: Sequence[jax.Device], codebook_shards: int = 1):
+        self.devices, self.codebook_shards = tuple(devices), codebook_shards
+        self.hosts = len({device.process_index for device in self.devices})
+        on_a_host = len(self.devices) // self.hosts
+        if on_a_host % codebook_shards:
+            raise UserError(f"codebook_shards={codebook_shards}: does not divide the {on_a_host} device(s) of a host")
+        self.data_shards = len(self.devices) // codebook_shards
+        self.mesh = Mesh(np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeviceMesh) and self.mesh == other.mesh
+
+    def __hash__(self) -> int:
+        return hash(self.mesh)
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """Those of this host."""
+        return tuple(device for device in self.devices if device.process_index == jax.process_index())
+
+    def axes(self, classes: int) -> Axes:
+        """What a per-device function is told about the mesh, for a codebook of K classes."""
+        return Axes(DATA, CODEBOOK if self.codebook_shards > 1 else None, classes)
+
+    def lay_out(self, tokens: np.ndarray) -> np.ndarray:
+        """Class tokens `[K, L]` in the order of the devices, `[rows, L]`; the last class is repeated as padding.
+
+        A shard has `ceil(K / S)` classes, and these are shared out again over the data axis, which encodes them.
+        """
+        classes, length = tokens.shape
+        shard = -(-classes // self.codebook_shards)
+        share = round_up(shard, self.data_shards)
+        place = np.arange(self.codebook_shards)[:, None] * shard + np.minimum(np.arange(share), shard - 1)
+        return tokens[np.minimum(place, classes - 1)].reshape(-1, length)
+
+    def place(self, tree: Any, over: Any) -> Any:
+        """Puts NumPy arrays onto the devices; what is on them already is not moved.
+
+        Args:
+          tree: arrays; of those split over videos this host's share, of others all.
+          over: an `Over`, or a tree of them that is a prefix of `tree`.
+        """
+        return _each(self._put, over, tree)
+
+    def _put(self, x: Any, kind: Over) -> jax.Array:
+        sharding = NamedSharding(self.mesh, kind.value)
+        if self.hosts == 1 or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+            return jax.device_put(x, sharding)
+        x = np.asarray(x)
+        if kind in (Over.VIDEOS, Over.FRAMES):
+            return jax.make_array_from_process_local_data(sharding, x, (x.shape[0] * self.hosts, *x.shape[1:]))
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    def here(self, array: jax.Array) -> np.ndarray:
+        """This host's rows of an array that is split over videos, in order."""
+        if array.is_fully_addressable:
+            return np.asarray(array)
+        # with a codebook axis several devices hold the same rows
+        rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+        return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def _each(function: Callable[[Any, Over], Any], over: Any, tree: Any) -> Any:
+    """Calls `function(leaf, Over)` on every leaf of a tree of which `over` is a prefix."""
+    return jax.tree.map(lambda kind, part: jax.tree.map(lambda x: function(x, kind), part), over, tree)
 
 
 class Mapped:
-    """A per-device function over a batch that is split along its first axis.
+    """A per-device function, compiled for a mesh.
 
-    `function(split, *same, axis_name)` sees its device's share of `split`, a tree of arrays `[B, …]`, and all of
-    `same`; it may use collectives over `axis_name`. It returns a pair `(per_example, common)`: arrays `[B, …]` that are
-    put together again, and values that are equal on every device. Both spellings compute the same numbers.
+    The function sees its device's share of every argument and may use collectives over the axes of the mesh. Both
+    spellings compute the same numbers; `pmap` has the data axis only.
+
+    Attributes:
+      jitted: the compiled function of `shard_map`, for looking into it before it runs.
     """
 
     def __init__(
         self,
-        function: Callable[..., tuple[Any, Any]],
-        devices: Sequence[jax.Device],
+        function: Callable[..., Any],
+        mesh: DeviceMesh,
+        ins: Sequence[Any],
+        outs: Any,
         spelling: str = "shard_map",
+        donate: Sequence[int] = (),
     ):
-        self.devices, self.spelling = tuple(devices), spelling
-        self._mesh = Mesh(np.asarray(self.devices), (AXIS,))
-        self._function = functools.partial(function, axis_name=AXIS)
-        self._calls: dict[int, Callable[..., tuple[Any, Any]]] = {}
-
-    def __call__(self, split: Any, *same: Any) -> tuple[Any, Any]:
-        """Runs a global batch; its first axis must be a multiple of the device count (`pad_batch`)."""
-        return self._mapped(len(same))(split, *same)
-
-    def _mapped(self, count: int) -> Callable[..., tuple[Any, Any]]:
-        if count not in self._calls:
-            make = self._shard_map if self.spelling == "shard_map" else self._pmap
-            self._calls[count] = make(count)
-        return self._calls[count]
-
-    def _shard_map(self, count: int) -> Callable[..., tuple[Any, Any]]:
-        shared, parts = PartitionSpec(), PartitionSpec(AXIS)
+        """
+        Args:
+          function: of one device; takes the arguments positionally.
+          mesh: the devices.
+          ins: for each argument an `Over`, or a prefix of its tree.
+          outs: the same for what it returns; `Over.SAME` for values that are equal on every device.
+          spelling: "shard_map" or "pmap".
+          donate: numbers of the arguments whose memory the results may take; these must not be used again.
+        """
+        self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
+        if spelling == "pmap":
+            self._call = self._pmap(function, donate)
+            return
+        specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
         # check_vma=False: gradients are summed by the function itself, exactly as under pmap
-        mapped = jax.shard_map(
-            self._function,
-            mesh=self._mesh,
-            in_specs=(parts, *[shared] * count),
-            out_specs=(parts, shared),
-            check_vma=False,
-        )
-        return jax.jit(mapped)
+        mapped = jax.shard_map(function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
+        self._call = self.jitted = jax.jit(mapped, donate_argnums=tuple(donate))
 
-    def _pmap(self, count: int) -> Callable[..., tuple[Any, Any]]:
+    def __call__(self, *args: Any) -> Any:
+        """Runs a global batch of arguments that `place` put on the devices."""
+        return self._call(*args)
+
+    def place(self, number: int, argument: Any) -> Any:
+        """Argument `number` as a call takes it; axes that are split must be multiples of their parts (`pad_batch`)."""
+        if self.spelling == "shard_map":
+            return self.mesh.place(argument, self.ins[number])
+        return _each(self._unfold, self.ins[number], argument)
+
+    def abstract(self, *args: Any) -> tuple[Any, ...]:
+        """Global arguments as shapes with shardings, which `jitted.lower` takes; leaves need `shape` and `dtype`."""
+
+        def shape(x: Any, kind: Over) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh.mesh, kind.value))
+
+        return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
+
+    def _pmap(self, function: Callable[..., Any], donate: Sequence[int]) -> Callable[..., Any]:
+        if self.mesh.codebook_shards > 1:
+            raise UserError("codebook_shards: pmap has the data axis only; use parallel=shard_map")
+        ins, outs = jax.tree.map(lambda over: None if over is Over.SAME else 0, (self.ins, self.outs))
         mapped = jax.pmap(
-            self._function,
-            AXIS,
-            devices=self.devices,
-            in_axes=(0, *[None] * count),
-            out_axes=(0, None),
+            function, DATA, in_axes=ins, out_axes=outs, devices=self.mesh.devices, donate_argnums=tuple(donate)
         )
 
-        def call(split: Any, *same: Any) -> tuple[Any, Any]:
-            size = len(self.devices)
-            split = jax.tree.map(lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), split)
-            per_example, common = mapped(split, *same)
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), per_example), common
+        def fold(x: jax.Array, kind: Over) -> jax.Array:
+            return x if kind is Over.SAME else x.reshape(-1, *x.shape[2:])
 
-        return call
+        return lambda *args: _each(fold, self.outs, mapped(*args))
 
-    def replicate(self, tree: Any) -> Any:
-        """Puts a copy of every array on every device, once, so that calls need not."""
-        if self.spelling == "pmap":
-            return jax.device_put(tree, self.devices[0])
-        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+    def _unfold(self, x: Any, kind: Over) -> Any:
+        """One row a device of this host, as pmap wants what is split."""
+        if kind is Over.SAME:
+            return self.mesh.place(x, kind)
+        devices, hosts = len(self.mesh.devices), self.mesh.hosts
+        if kind is Over.CLASSES:
+            x = np.split(x, hosts)[jax.process_index()]
+        return x.reshape(devices // hosts, -1, *x.shape[1:])
 
 
 def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

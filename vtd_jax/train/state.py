@@ -9,26 +9,33 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Int, UInt32
 
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.parallel import Mapped, pad_batch, round_up
+from vtd_jax.train.parallel import BATCH, DeviceMesh, Mapped, Over, pad_batch, round_up
+
+# arguments of the compiled step, in their order
+LEARNABLE, OPT_STATE, FROZEN, VIDEOS, TOKENS, KEY, STEP = range(7)
+_INS = (Over.SAME, Over.SAME, Over.SAME, BATCH, Over.CLASSES, Over.SAME, Over.SAME)
+_OUTS = (Over.SAME, Over.SAME, Over.SAME)
 
 
 class TrainState(NamedTuple):
-    """All that changes while training.
+    """All that changes while training, and the key of all that is drawn.
 
     Attributes:
       step: micro-batches done.
       learnable: the learnable variables.
       opt_state: optax's state.
+      key: raw data of the run's random key; every step folds its number in.
     """
 
     step: int
     learnable: nnx.State
     opt_state: optax.OptState
+    key: UInt32[np.ndarray, " n"] | UInt32[Array, " n"]
 
 
 class Trainer:
@@ -36,6 +43,11 @@ class Trainer:
 
     The result does not depend on the number of devices beyond float32 rounding: the loss is the mean over the global
     batch, padding has weight 0, and every video draws its dropout from a key of its own.
+
+    Attributes:
+      initial: the state at step 0, in host memory.
+      frozen: what is not learnt, on the devices.
+      mesh: the devices.
     """
 
     def __init__(
@@ -47,77 +59,131 @@ class Trainer:
         devices: Sequence[Any],
     ):
         parts = steps.split(model)
-        self._graphdef, self._devices = parts.graphdef, tuple(devices)
-        self._rate = steps.schedule(config.optimizer, steps_per_epoch)
-        self._accumulation = config.optimizer.accumulation
-        optimizer, self._mapped = _compiled(
-            parts.graphdef, _timeless(config.optimizer), steps_per_epoch, self._devices, config.parallel
+        self.mesh, self._graphdef = DeviceMesh(devices, config.codebook_shards), parts.graphdef
+        optimizer, self._mapped = compiled_step(
+            parts.graphdef, StepSettings.of(config, steps_per_epoch, len(class_names)), self.mesh, config.parallel
         )
-        self.frozen = self._mapped.replicate(parts.frozen)
-        self._tokens: Int32[np.ndarray, "k l"] = model.class_tokens(class_names)
-        dropout = config.model.fusion and config.model.dropout > 0
-        self._key = jax.random.fold_in(jax.random.key(config.seed), 1) if dropout else None
-        self._size = round_up(config.data.batch_size, len(self._devices))
-        self.initial = TrainState(0, parts.learnable, optimizer.init(parts.learnable))
+        self.frozen = self._mapped.place(FROZEN, parts.frozen)
+        self._tokens = self._mapped.place(TOKENS, self.mesh.lay_out(model.class_tokens(class_names)))
+        self._rows = global_batch(config, self.mesh) // self.mesh.hosts
+        # copies: a step takes the memory of the state that it is given
+        start = jax.tree.map(np.array, jax.device_get((parts.learnable, optimizer.init(parts.learnable))))
+        self.initial = TrainState(0, *start, np.asarray(jax.random.key_data(jax.random.key(config.seed))))
 
     def place(self, state: TrainState) -> TrainState:
-        """A state on the devices."""
-        return TrainState(state.step, *self._mapped.replicate((state.learnable, state.opt_state)))
+        """A state in host memory on the devices, in memory of its own."""
+        step, *arrays = jax.tree.map(np.array, state)
+        placed = (self._mapped.place(number, part) for number, part in zip((LEARNABLE, OPT_STATE, KEY), arrays))
+        return TrainState(int(step), *placed)
 
     def step(self, state: TrainState, batch: Mapping[str, np.ndarray]) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch, padded to the same size on every device.
 
-        Returns the next state and `loss`, `correct` and `count`, sums over the batch that are still on the device.
+        Args:
+          state: from `place` or the step before; its memory is taken over, it must not be used again.
+          batch: this host's rows.
+
+        Returns:
+          The next state, and numbers of the global batch that are still on the device: the sums `loss`, `correct` and
+          `count`, the gradient's `grad_norm`, the rate `lr` of the update, and `skipped`, 1 where nothing was changed
+          because loss or gradient was not finite.
         """
-        key = None if self._key is None else jax.random.fold_in(self._key, state.step)
         batch = {name: batch[name] for name in ("frames", "label", "weight", "index")}
         # 64-bit indices would be cut without a word: JAX computes in 32 bits
         batch["index"] = batch["index"].astype(np.int32)
-        padded = pad_batch(batch, self._size)
-        _, (learnable, opt_state, sums) = self._mapped(
-            padded, state.learnable, state.opt_state, self.frozen, self._tokens, key
+        videos = self._mapped.place(VIDEOS, pad_batch(batch, self._rows))
+        number = self._mapped.place(STEP, np.int32(state.step))
+        learnable, opt_state, sums = self._mapped(
+            state.learnable, state.opt_state, self.frozen, videos, self._tokens, state.key, number
         )
-        return TrainState(state.step + 1, learnable, opt_state), sums
-
-    def rate(self, step: int) -> float:
-        """The learning rate of the update that micro-batch number `step` (from 0) is part of."""
-        return float(self._rate(step // self._accumulation))
+        return TrainState(state.step + 1, learnable, opt_state, state.key), sums
 
     def model(self, state: TrainState) -> VTDCLIP:
-        """The model with the learnable variables of `state`."""
-        first = self._devices[0]
-        return nnx.merge(self._graphdef, *jax.device_put((state.learnable, self.frozen), first))
+        """The model with the learnable variables of `state`, copied to this host's first device."""
+        first = self.mesh.local_devices[0]
+        learnable = jax.device_put(jax.tree.map(np.array, jax.device_get(state.learnable)), first)
+        frozen = jax.tree.map(lambda x: x.addressable_data(0), self.frozen)
+        return nnx.merge(self._graphdef, learnable, jax.device_put(frozen, first))
 
 
-def _timeless(config: steps.OptimizerConfig) -> steps.OptimizerConfig:
-    """The settings without the number of epochs, which no update depends on."""
-    return dataclasses.replace(config, epochs=1)
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """All that a compiled step depends on beside the model and the mesh.
+
+    Attributes:
+      optimizer: without the number of epochs, which no update depends on.
+      steps_per_epoch: micro-batches.
+      classes: K.
+      dropout: whether anything is dropped.
+      microbatches, skip_nonfinite: see `steps.train_step`.
+    """
+
+    optimizer: steps.OptimizerConfig
+    steps_per_epoch: int
+    classes: int
+    dropout: bool
+    microbatches: int
+    skip_nonfinite: bool
+
+    @classmethod
+    def of(cls, config: RunConfig, steps_per_epoch: int, classes: int) -> "StepSettings":
+        """What a run's config says of its step."""
+        return cls(
+            dataclasses.replace(config.optimizer, epochs=1),
+            steps_per_epoch,
+            classes,
+            config.model.fusion and config.model.dropout > 0,
+            config.memory.microbatches,
+            config.on_nonfinite == "skip",
+        )
+
+
+def global_batch(config: RunConfig, mesh: DeviceMesh) -> int:
+    """Videos of a compiled step over all devices: the batch, padded to equal parts."""
+    return round_up(config.data.batch_size, mesh.data_shards * config.memory.microbatches)
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(
-    graphdef: Any,
-    config: steps.OptimizerConfig,
-    steps_per_epoch: int,
-    devices: tuple[jax.Device, ...],
-    parallel: str,
+def compiled_step(
+    graphdef: Any, settings: StepSettings, mesh: DeviceMesh, spelling: str = "shard_map"
 ) -> tuple[optax.GradientTransformation, Mapped]:
-    """One compiled program a kind of run: other seeds, videos and weights run through the same one."""
-    optimizer = steps.make_optimizer(config, steps_per_epoch)
-    return optimizer, Mapped(functools.partial(_step, graphdef, optimizer), devices, parallel)
+    """One compiled program a kind of run: other seeds, videos and weights run through the same one.
+
+    Its arguments are `(learnable, opt_state, frozen, videos, tokens, key, step)`; the first two are given up.
+    """
+    optimizer = steps.make_optimizer(settings.optimizer, settings.steps_per_epoch)
+    step = functools.partial(_step, graphdef, optimizer, settings, mesh)
+    return optimizer, Mapped(step, mesh, _INS, _OUTS, spelling, donate=(LEARNABLE, OPT_STATE))
 
 
 def _step(
     graphdef: Any,
     optimizer: optax.GradientTransformation,
-    batch: Mapping[str, Array],
+    settings: StepSettings,
+    mesh: DeviceMesh,
     learnable: nnx.State,
     opt_state: optax.OptState,
     frozen: nnx.State,
+    videos: Mapping[str, Array],
     tokens: Array,
-    key: Array | None,
-    *,
-    axis_name: str,
-) -> tuple[tuple[()], tuple[nnx.State, optax.OptState, dict[str, Array]]]:
-    """`steps.train_step` in the form that `Mapped` asks for."""
-    return (), steps.train_step(graphdef, optimizer, learnable, opt_state, frozen, batch, tokens, key, axis_name)
+    key: Array,
+    step: Int[Array, ""],
+) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
+    """`steps.train_step` of one device, with the step's key and rate."""
+    # 1 sets training apart from what else a seed is used for
+    drawn = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), step) if settings.dropout else None
+    rate = steps.schedule(settings.optimizer, settings.steps_per_epoch)(steps.update_count(opt_state))
+    *state, sums = steps.train_step(
+        graphdef,
+        optimizer,
+        learnable,
+        opt_state,
+        frozen,
+        videos,
+        tokens,
+        drawn,
+        mesh.axes(settings.classes),
+        settings.microbatches,
+        settings.skip_nonfinite,
+    )
+    return *state, sums | {"lr": rate}

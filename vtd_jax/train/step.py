@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, for one device of possibly many (a named axis joins them)."""
+"""One training step, for one device of possibly many (named axes join them)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
 from vtd_jax.model.vtd_clip import VTDCLIP, Output
 from vtd_jax.train.schedule import learning_rate
 
@@ -102,6 +103,11 @@ def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.Gradi
     return optax.MultiSteps(adamw, config.accumulation).gradient_transformation()
 
 
+def update_count(opt_state: optax.OptState) -> Int[Array, ""]:
+    """How many updates an optimizer's state has seen."""
+    return optax.tree.get_all_with_path(opt_state, "count")[0][1]
+
+
 def dropout_keys(key: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
     """A key a video, from the step's key and the video's index: the same however a batch is split over devices."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
@@ -114,33 +120,89 @@ def loss_fn(
     batch: Batch,
     tokens: Int[Array, "k l"],
     key: Key[Array, ""] | None = None,
-    axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], Output]]:
-    """Cross-entropy of one batch (paper section 3.5): no label smoothing, no mixup.
+    """Cross-entropy of one batch on one device (paper section 3.5): no label smoothing, no mixup.
+
+    The plain reference of what `gradients` splits over devices and microbatches.
 
     Args:
       learnable, frozen, graphdef: from `split`.
       batch: `frames [B,T,H,W,3]`, `label [B]`, `weight [B]` (0 for padding), `index [B]` where `key` is given.
       tokens: class prompts.
       key: the step's dropout key; None switches dropout off.
-      axis_name: mapped axis over which the global batch is split.
 
     Returns:
-      This device's share of the global mean loss (shares add up over `axis_name`), and (sums, output); `sums` holds
-      `loss`, `correct` and `count` over the whole global batch.
+      The mean loss and (sums, output); `sums` holds `loss`, `correct` and `count`.
     """
     model = nnx.merge(graphdef, learnable, frozen)
-    codebook = model.encode_classes(tokens)
+    count = batch["weight"].sum()
+    loss, sums, output = _share(model, model.encode_classes(tokens), batch, key, count, WHOLE)
+    return loss, (sums | {"count": count}, output)
+
+
+def _share(
+    model: VTDCLIP, codebook: Array, batch: Batch, key: Array | None, count: Array, axes: Axes
+) -> tuple[Array, dict[str, Array], Output]:
+    """This device's share of the global mean loss (the shares of all devices add up), sums over its videos, output."""
     keys = None if key is None else dropout_keys(key, batch)
-    output = model(batch["frames"], codebook, dropout_keys=keys)
-    losses = optax.softmax_cross_entropy_with_integer_labels(output.logits, batch["label"])
-    correct = output.logits.argmax(-1) == batch["label"]
-    weight = batch["weight"]
-    sums = {"loss": (losses * weight).sum(), "correct": (correct * weight).sum(), "count": weight.sum()}
-    local = sums["loss"]
-    if axis_name is not None:
-        sums = jax.lax.psum(sums, axis_name)
-    return local / jnp.maximum(sums["count"], 1), (sums, output)
+    features = axes.gather_frames(model.encode_frames(batch["frames"]))
+    output = model.classify(features, codebook, dropout_keys=keys, axes=axes)
+    losses = cross_entropy(output.logits, batch["label"], axes)
+    correct = axes.argmax(output.logits) == batch["label"]
+    sums = {"loss": (losses * batch["weight"]).sum(), "correct": (correct * batch["weight"]).sum()}
+    # devices along the codebook axis hold the same losses
+    return sums["loss"] / jnp.maximum(count, 1) / axes.shards, sums, output
+
+
+def gradients(
+    learnable: nnx.State,
+    frozen: nnx.State,
+    graphdef: Any,
+    batch: Batch,
+    tokens: Int[Array, "c l"],
+    key: Key[Array, ""] | None = None,
+    axes: Axes = WHOLE,
+    microbatches: int = 1,
+) -> tuple[nnx.State, dict[str, Array]]:
+    """The gradient of `loss_fn` over the global batch, for one device of possibly many.
+
+    Args:
+      learnable, frozen, graphdef, key: as `loss_fn`'s.
+      batch: this device's videos, and of their frames its share along the codebook axis.
+      tokens: the classes that this device encodes.
+      axes: named axes over which batch and classes are split.
+      microbatches: equal parts of the videos that go one after another, so that activations of one part are alive at
+        a time; the codebook is encoded once.
+
+    Returns:
+      (gradient, sums), both equal on every device; `sums` holds `loss`, `correct` and `count` of the global batch.
+    """
+    count = batch["weight"].sum()
+    count = count if axes.data is None else jax.lax.psum(count, axes.data)
+
+    def encode(learnable: nnx.State) -> Array:
+        return axes.gather_classes(nnx.merge(graphdef, learnable, frozen).encode_classes(tokens))
+
+    def share(learnable: nnx.State, codebook: Array, videos: Batch) -> tuple[Array, dict[str, Array]]:
+        return _share(nnx.merge(graphdef, learnable, frozen), codebook, videos, key, count, axes)[:2]
+
+    codebook, pull_back = jax.vjp(encode, learnable)
+    gradient = jax.grad(share, argnums=(0, 1), has_aux=True)
+    if microbatches == 1:
+        (grads, of_codebook), sums = gradient(learnable, codebook, batch)
+    else:
+        parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), dict(batch))
+
+        def add(total: Any, videos: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradient(learnable, codebook, videos)), None
+
+        zero = jax.tree.map(jnp.zeros_like, ((learnable, codebook), {"loss": count, "correct": count}))
+        ((grads, of_codebook), sums), _ = jax.lax.scan(add, zero, parts)
+    grads = jax.tree.map(jnp.add, grads, pull_back(of_codebook)[0])
+    if axes.names:
+        # devices along the codebook axis have the same sums, but shares of the gradient
+        grads, sums = jax.lax.psum(grads, axes.names), jax.lax.psum(sums, axes.data)
+    return grads, sums | {"count": count}
 
 
 def train_step(
@@ -150,17 +212,27 @@ def train_step(
     opt_state: optax.OptState,
     frozen: nnx.State,
     batch: Batch,
-    tokens: Int[Array, "k l"],
+    tokens: Int[Array, "c l"],
     key: Key[Array, ""] | None,
-    axis_name: str | None = None,
+    axes: Axes = WHOLE,
+    microbatches: int = 1,
+    skip_nonfinite: bool = False,
 ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
     """One micro-batch: gradient of the global mean loss, AdamW, new parameters.
 
-    Arguments as `loss_fn`'s; `optimizer` and `opt_state` as optax's. Returns `(learnable, opt_state, sums)`.
+    Arguments as those of `gradients`; `optimizer` and `opt_state` as optax's. With `skip_nonfinite` a batch whose loss
+    or gradient is not finite changes nothing.
+
+    Returns:
+      `(learnable, opt_state, sums)`; `sums` also has `grad_norm`, the L2 norm of the gradient, and `skipped`, 1 or 0.
     """
-    gradient = jax.grad(loss_fn, has_aux=True)
-    grads, (sums, _) = gradient(learnable, frozen, graphdef, batch, tokens, key, axis_name)
-    if axis_name is not None:
-        grads = jax.lax.psum(grads, axis_name)
-    updates, opt_state = optimizer.update(grads, opt_state, learnable)
-    return optax.apply_updates(learnable, updates), opt_state, sums
+    grads, sums = gradients(learnable, frozen, graphdef, batch, tokens, key, axes, microbatches)
+    norm = optax.tree.norm(grads)
+    updates, new_state = optimizer.update(grads, opt_state, learnable)
+    new = optax.apply_updates(learnable, updates), new_state
+    skipped = jnp.zeros(())
+    if skip_nonfinite:
+        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"])
+        new = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, (learnable, opt_state))
+        skipped = 1.0 - finite
+    return *new, sums | {"grad_norm": norm, "skipped": skipped}

@@ -1,0 +1,113 @@
+"""Named axes that a batch and a codebook are split over, and what the method needs to know across devices.
+
+Without an axis every function is the plain one, which is the reference; with one, each device calls it on its share.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# a logit of padding: finite, so that no gradient becomes 0 · inf
+_NEVER = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """How a step is split over devices.
+
+    Videos are split over `data`. Over `codebook` the classes are split, and with them everything that has a class axis,
+    and the frames of every video while they are encoded. Classes are split further over `data` while they are encoded.
+
+    Attributes:
+      data: axis of the videos; None where one device has them all.
+      codebook: axis of the classes; None where every device holds all codes.
+      classes: K, the number of classes over all devices; needed with either axis.
+    """
+
+    data: str | None = None
+    codebook: str | None = None
+    classes: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The axes there are."""
+        return tuple(name for name in (self.data, self.codebook) if name is not None)
+
+    @property
+    def shards(self) -> int:
+        """How many parts the codebook is in."""
+        return 1 if self.codebook is None else jax.lax.axis_size(self.codebook)
+
+    def ids(self, rows: int) -> Int[Array, " r"]:
+        """The classes of this device's `rows` codes: shards are contiguous, `K` and above are padding."""
+        first = 0 if self.codebook is None else jax.lax.axis_index(self.codebook) * rows
+        return first + jnp.arange(rows)
+
+    def real(self, rows: int) -> Bool[Array, " r"]:
+        """Which of this device's codes are classes, not padding."""
+        return self.ids(rows) < self.classes
+
+    def gather_classes(self, encoded: Float[Array, "c d"]) -> Float[Array, "r d"]:
+        """This device's codes, from the rows that it and its neighbours on `data` encoded."""
+        if self.data is None:
+            return encoded
+        rows = -(-self.classes // self.shards)
+        return jax.lax.all_gather(encoded, self.data, axis=0, tiled=True)[:rows]
+
+    def gather_frames(self, features: Float[Array, "b s d"]) -> Float[Array, "b t d"]:
+        """Features of all frames, from those that this device encoded."""
+        return features if self.codebook is None else jax.lax.all_gather(features, self.codebook, axis=1, tiled=True)
+
+    def argmin(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
+        """The class with the least value; the lowest class wins a tie."""
+        if self.codebook is None:
+            return x.argmin(axis=-1)
+        return self._first(jnp.where(self.real(x.shape[-1]), x, jnp.inf))
+
+    def argmax(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
+        """The class with the largest value; the lowest class wins a tie."""
+        return x.argmax(axis=-1) if self.codebook is None else self.argmin(-x)
+
+    def _first(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
+        """Every shard's least value and its class meet; shards ascend, so the first least one has the lowest class."""
+        classes = self.ids(x.shape[-1])[x.argmin(axis=-1)]
+        least, classes = jax.lax.all_gather((x.min(axis=-1), classes), self.codebook)
+        return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
+
+    def log_softmax(self, x: Float[Array, "... r"]) -> Float[Array, "... r"]:
+        """Log-softmax over all classes, for this device's share of them."""
+        if self.codebook is None:
+            return jax.nn.log_softmax(x, axis=-1)
+        x = jnp.where(self.real(x.shape[-1]), x, _NEVER)
+        # subtracting the largest keeps exp in range; it cancels, so no gradient need pass
+        x = x - jax.lax.pmax(jax.lax.stop_gradient(x.max(axis=-1, keepdims=True)), self.codebook)
+        return x - jnp.log(jax.lax.psum(jnp.exp(x).sum(axis=-1, keepdims=True), self.codebook))
+
+    def pick(self, x: Float[Array, "... r"], classes: Int[Array, "..."]) -> Float[Array, "..."]:
+        """The values of these classes, on whichever device they are."""
+        if self.codebook is None:
+            return jnp.take_along_axis(x, classes[..., None], axis=-1)[..., 0]
+        mine = self.ids(x.shape[-1]) == classes[..., None]
+        return jax.lax.psum(jnp.where(mine, x, 0.0).sum(axis=-1), self.codebook)
+
+    def best_rows(self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int) -> Float[Array, "b n d"]:
+        """The rows of the `count` classes with the most votes, best first, the lowest class first among equals."""
+        rows = votes.shape[-1]
+        found, best = jax.lax.top_k(votes, min(count, rows))
+        if self.codebook is None:
+            return codebook[best]
+        # at equal votes padding comes last: it has the highest ids, and nobody votes for it
+        found = jax.lax.all_gather(found, self.codebook, axis=1, tiled=True)
+        codes = jax.lax.all_gather(codebook[best], self.codebook, axis=1, tiled=True)
+        _, best = jax.lax.top_k(found, min(count, self.classes))
+        return jnp.take_along_axis(codes, best[..., None], axis=1)
+
+
+WHOLE = Axes()
+
+
+def cross_entropy(logits: Float[Array, "b r"], labels: Int[Array, " b"], axes: Axes = WHOLE) -> Float[Array, " b"]:
+    """Minus the log-softmax of every video's label (paper section 3.5); no logits leave their device."""
+    return -axes.pick(axes.log_softmax(logits), labels)
