@@ -96,11 +96,11 @@ def evaluate_split(
     """
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(run_devices() if devices is None else devices)
-    scorer, encoder = _scorer(graphdef, mesh, parallel), _encoder(graphdef, mesh, len(class_names), parallel)
-    state = scorer.place(STATE, state)
+    score, encode = scorer(graphdef, mesh, parallel), encoder(graphdef, mesh, len(class_names), parallel)
+    state = score.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
-    codebook = encoder(encoder.place(0, tokens), state)
-    rows = _score_all(scorer, batches, state, codebook, len(class_names))
+    codebook = encode(encode.place(0, tokens), state)
+    rows = _score_all(score, batches, state, codebook, len(class_names))
     if mesh.hosts > 1:
         from vtd_jax.train.distributed import gather_rows
 
@@ -152,13 +152,14 @@ FRAMES, STATE = 0, 1
 
 
 @functools.lru_cache(maxsize=16)
-def _scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
-    """One compiled program a kind of model, however often it is evaluated."""
+def scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
+    """One compiled program a kind of model, however often it is evaluated; takes `(frames, state, codebook)`."""
     score = functools.partial(view_scores, graphdef=graphdef)
     return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 
 
 @functools.lru_cache(maxsize=16)
-def _encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+def encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+    """One compiled program a kind of model and number of classes K; takes `(tokens, state)`."""
     encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
     return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)
