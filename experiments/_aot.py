@@ -1,7 +1,7 @@
 """What `experiments.aot` compiles: the benchmark configs at the release's batch, and how long their class names are."""
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,5 +115,5 @@ def joined(reports: Sequence[Report]) -> list[Report]:
 def _braces(names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
-    start = os.path.commonprefix(names)
+    start = "".join(same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names)))
     return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"

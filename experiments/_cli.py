@@ -1,11 +1,13 @@
 """What every command shares: absl start-up, one-line errors, exit codes."""
 
+import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from vtd_jax.errors import UserError
+from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
 def run(main: Callable[[], str], usage: str) -> None:
@@ -16,7 +18,7 @@ def run(main: Callable[[], str], usage: str) -> None:
       usage: the command's docstring, shown by `--help`.
 
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
-    system refuses (no permission, no space). Ctrl-C ends with status 130.
+    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -27,6 +29,12 @@ def run(main: Callable[[], str], usage: str) -> None:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options are written --name=value, see --help")
             print(main())
+        except Preempted as stopped:
+            for number in SIGNALS:
+                # everything is saved: one more notice must not change the status
+                signal.signal(number, signal.SIG_IGN)
+            print(f"preempted: {stopped}", file=sys.stderr)
+            sys.exit(EXIT_STATUS)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -11,13 +11,15 @@ from ml_collections import ConfigDict, config_flags
 
 from vtd_jax.errors import UserError
 from vtd_jax.train.config import flatten, unknown_field
+from vtd_jax.train.export import SUFFIX, read_tuned
+from vtd_jax.train.workdir import CONFIG_FILE
 
 _CONFIGS = Path(__file__).parent / "configs"
 _HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"
 
 
 class ConfigParser(flags.ArgumentParser):
-    """Reads `FILE.py:ARGS` or a `.json`; checks the names of overridden fields, which ml_collections tells badly."""
+    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks the fields that flags override."""
 
     def __init__(self, inner: flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help
@@ -27,7 +29,8 @@ class ConfigParser(flags.ArgumentParser):
         if not Path(file).is_file():
             there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
             raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
-        config = read_json(Path(file)) if file.endswith(".json") else self._load(argument)
+        saved = file.endswith((".json", SUFFIX))
+        config = read_json(Path(file)) if saved else self._load(argument)
         known = list(flatten(config.to_dict()))
         for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
             if override not in known and not any(field.startswith(f"{override}.") for field in known):
@@ -55,11 +58,24 @@ def define(name: str = "config") -> flags.FlagHolder:
 
 
 def read_json(path: Path) -> ConfigDict:
-    """A saved config, locked."""
+    """The config that a run saved, or that an exported model carries, locked."""
+    if path.suffix == SUFFIX:
+        return ConfigDict(dict(read_tuned(path).settings)).lock()
     try:
         return ConfigDict(json.loads(path.read_text())).lock()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def use_saved() -> None:
+    """Without `--config`, takes the settings in an exported `--checkpoint`, else those of the run in `--workdir`.
+
+    To be called before flags are parsed.
+    """
+    checkpoint, workdir = argument("checkpoint") or "", argument("workdir")
+    own = Path(checkpoint) if checkpoint.endswith(SUFFIX) else Path(workdir or "") / CONFIG_FILE
+    if argument("config") is None and (workdir or own.suffix == SUFFIX) and own.is_file():
+        sys.argv.insert(1, f"--config={own}")
 
 
 def overrides() -> dict[str, Any]:

@@ -17,7 +17,8 @@ from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.loop import prepare_workdir, train
+from vtd_jax.train.loop import train
+from vtd_jax.train.workdir import prepare_workdir
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.scene_set import LISTS, SceneSet

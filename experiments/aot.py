@@ -9,7 +9,7 @@
 For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for GPUs they are lowered.
 With --config its own settings are used; without, every benchmark config at the release's effective batch. A program
 that does not fit ends the command with exit status 2 and one line that says what to change. Class names come from the
-records in data.data_dir where that is a folder, else from what is known of the benchmark (--classes, --tokens for others).
+records in data.data_dir where that is a folder, else from what is known of the benchmark (or --classes, --tokens).
 """
 
 import dataclasses
@@ -74,14 +74,15 @@ def main() -> str:
     reports = [_examined(known, place, len(jobs), *job) for place, job in enumerate(jobs, 1)]
     settings = {"config": _config.filename(), **_config.overrides()} if own else _aot.SETTINGS
     table = report_table(_aot.joined(reports), settings)
-    table.show()
+    print(table.to_markdown())
     if out is not None:
         write_text(out, to_json(reports, settings) if out.suffix == ".json" else table.to_markdown())
     failed = [complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False]
     if failed:
         more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""
         raise UserError(failed[0] + more)
-    return f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}{f'; wrote {out}' if out else ''}"
+    told = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
+    return f"{told}; wrote {out}" if out else f"{told}; nothing was written (--out=FILE.md or .json)"
 
 
 def _examined(known: dict, place: int, count: int, config: RunConfig, target: Target, step: Step) -> Report:

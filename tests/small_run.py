@@ -1,5 +1,6 @@
 """A run small enough for tests: coloured mp4 clips as records, a CLIP of random weights as a file, a config."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -14,6 +15,12 @@ from experiments.configs import _base
 from helpers import random_state
 from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.model.vtd_clip import learnable
+from vtd_jax.train import build as parts
+from vtd_jax.train import loop
+from vtd_jax.train.checkpoint import flatten_arrays
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.workdir import prepare_workdir
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
 
@@ -72,6 +79,29 @@ def config(folder: Path, **changes) -> ConfigDict:
     run.update(log_every=1, devices=1)
     run.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
     return run
+
+
+def run_config(folder: Path, **changes) -> RunConfig:
+    """`config` as the loop takes it."""
+    return RunConfig.from_dict(config(folder, **changes).to_dict())
+
+
+def train(run: RunConfig, workdir: Path, *, resume=False, override=False, **others) -> loop.Finished:
+    """One call of the loop, as the training command makes it."""
+    prepare_workdir(workdir, run, resume, override)
+    records, model = parts.open_training(run), parts.build_model(run)
+    return loop.train(run, model, records, workdir, resume=resume, override=override, **others)
+
+
+def learnt(model) -> dict[str, np.ndarray]:
+    """What is learnable, by name."""
+    return flatten_arrays(learnable(model))
+
+
+def rows(workdir: Path) -> list[dict[str, str]]:
+    """The rows of `metrics.csv`."""
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _write_clip(path: Path, colour: tuple[int, int, int], seed: int, frames: int = 6) -> None:

@@ -78,3 +78,22 @@ def test_a_folder_without_anything(tmp_path):
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "config.json: no such file; give the workdir of a run, or --config=… for zero-shot" in refused.stderr
+
+
+def test_files_that_cannot_be_evaluated(folder, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    (tmp_path / "damaged.safetensors").write_bytes(b"no header")
+    for name, flags, told in (
+        (
+            "no.pth",
+            small_run.flags(folder),
+            "no.pth: no such file or folder. Expected what the authors",
+        ),
+        ("no.pth", [], "no.pth: has no settings of its own; give the --config=… that fits it"),
+        ("damaged.safetensors", [], "damaged.safetensors: truncated or damaged safetensors file of 9 bytes"),
+        ("no.safetensors", [], "no.safetensors: no such file, expected what experiments.export wrote"),
+    ):
+        refused = small_run.command("evaluate", f"--checkpoint={tmp_path / name}", workdir, *flags)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert told in refused.stderr
+    assert not (tmp_path / "run").exists()

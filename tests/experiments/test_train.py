@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
 
 import pytest
 
 import small_run
 from experiments import _config
+from experiments._evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
+from vtd_jax.train import build
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.preemption import BrokenOff
 
 FILE = "experiments/configs/video_folder.py"
 
@@ -30,17 +35,71 @@ def test_train_resume_and_refusals(folder, tmp_path):
     assert results["rows"][0]["videos"] == 5
     assert results["about"]["learnt"] == "step 3, the last"
 
-    refused = small_run.command("train", *flags)
+    refused = small_run.command("train", *flags, "--noresume")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: --workdir=")
-    assert "add --resume to go on" in refused.stderr
+    assert "the last of step 3; leave --noresume out to go on from there" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
-    more = small_run.command("train", *flags, "--config.optimizer.epochs=2", "--resume")
+    # as if it had been killed between its last checkpoint and its table
+    (tmp_path / "run" / "results_scores.npz").unlink()
+    again = small_run.command("train", *flags, "--config.optimizer.epochs=1")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1] == lines[-1]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == results["rows"]
+
+    more = small_run.command("train", *flags, "--config.optimizer.epochs=2", "--profile_steps=5:9")
     assert more.returncode == 0, more.stderr
-    assert "--resume: going on from step 3 of 6" in more.stdout
+    assert "going on from the checkpoint of step 3 of 6" in more.stdout
+    assert f"profile: steps 5 to 6 traced into {tmp_path / 'run' / 'profile'}" in more.stdout
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         assert sorted({row["step"] for row in csv.DictReader(file)}) == ["3", "6"]
+
+
+@pytest.mark.parametrize(
+    "learnt, step, whole",
+    [
+        ("step 3, the last", 3, True),
+        ("checkpoint of step 3 (best)", 3, True),
+        ("step 3, the last", 6, False),
+        ("nothing: no checkpoint", 3, False),
+    ],
+)
+def test_a_table_is_that_of_a_step(tmp_path, learnt, step, whole):
+    assert not has_table(tmp_path, step)
+    (tmp_path / "results.json").write_text(json.dumps({"about": {"learnt": learnt}}))
+    assert not has_table(tmp_path, step)
+    scores = tmp_path / "results_scores.npz"
+    scores.write_bytes(b"")
+    assert has_table(tmp_path, step) == whole
+    # scores of an evaluation before
+    os.utime(scores, (0, 0))
+    assert not has_table(tmp_path, step)
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"about": 3}'])
+def test_a_table_that_cannot_be_read_is_none(tmp_path, broken):
+    (tmp_path / "results.json").write_text(broken)
+    (tmp_path / "results_scores.npz").write_bytes(b"")
+    assert not has_table(tmp_path, 3)
+
+
+def test_an_evaluation_may_be_broken_off_between_splits(folder):
+    config = RunConfig.from_dict(small_run.config(folder).to_dict())
+    evaluation, checks = Evaluation(config, build.open_splits(config)), []
+
+    def check():
+        checks.append(1)
+        if len(checks) == 2:
+            raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        evaluation(build.build_model(config), True, check)
+    # half an evaluation is none
+    assert (evaluation.finished, evaluation.results) == (False, {})
+    found = evaluation(build.build_model(config), True, lambda: None)
+    assert list(found) == ["base_top1", "base_top5", "novel_top1", "novel_top5"]
+    assert evaluation.finished
 
 
 def test_nothing_is_made_for_an_unknown_field(folder, tmp_path):
@@ -52,10 +111,20 @@ def test_nothing_is_made_for_an_unknown_field(folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
+    flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
+    refused = small_run.command("train", *flags, "--profile_steps=15:10")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --profile_steps=15:10: expected FIRST:LAST")
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_has_examples():
     told = small_run.command("train", "--help").stdout
     assert "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51 --workdir=" in told
-    assert "--resume" in told
+    assert all(flag in told for flag in ("--[no]resume", "--[no]override_config", "--profile_steps"))
+    assert "exit status 75" in told
 
 
 class Inner:

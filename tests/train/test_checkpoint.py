@@ -1,17 +1,22 @@
 """Checkpoints: what is in them, which are kept, how the wrong ones are refused."""
 
+import shutil
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
+from orbax.checkpoint._src.path import atomicity
 
 from helpers import SMALL, random_state
 from vtd_jax.clip.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.train import integrity
 from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, flatten_arrays, unflatten_arrays
 
 CONFIG = ModelConfig(text_prompts=2, text_depth=2, visual_prompts=2, visual_depth=1)
@@ -85,15 +90,190 @@ def test_no_best_before_an_evaluation(tmp_path, parts):
     checkpoints.close()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, parts):
-    checkpoints = Checkpoints(tmp_path)
-    _save(checkpoints, parts, 1)
+@pytest.fixture(scope="module")
+def three(tmp_path_factory, parts):
+    """A folder with three checkpoints."""
+    folder = tmp_path_factory.mktemp("three")
+    checkpoints = Checkpoints(folder, keep=3)
+    for step in (1, 2, 3):
+        _save(checkpoints, parts, step, metric=step / 10)
     checkpoints.close()
-    for path in (tmp_path / "checkpoints" / "1" / "learnable").rglob("*"):
+    return folder
+
+
+def _no_item(folder):
+    shutil.rmtree(folder / "optimizer")
+
+
+def _no_bytes(folder):
+    for path in (folder / "learnable").rglob("*"):
         if path.is_file():
-            path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"checkpoints/1: cannot be read .* remove this folder"):
-        Checkpoints(tmp_path).learnable(1, parts[0])
+            path.write_bytes(b"")
+
+
+def _one_digit(folder):
+    path = folder / "progress" / "metadata"
+    path.write_text(path.read_text().replace('"step": 3', '"step": 4'))
+
+
+def _no_digest(folder):
+    (folder / "progress" / "metadata").write_text('{"step": 3}')
+
+
+def _metrics(folder):
+    (folder / "metrics" / "metrics").write_text("{")
+
+
+def _nothing(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGES = {
+    _no_item: "optimizer is missing",
+    _no_bytes: "learnable cannot be read",
+    _one_digit: "its contents are not those that were written",
+    _no_digest: "progress has no digest",
+    _metrics: "metrics cannot be read",
+    _nothing: "learnable is missing",
+}
+
+
+def _listing(folder):
+    return sorted((str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("damage, told", DAMAGES.items())
+def test_a_damaged_checkpoint_is_told_and_left_by_readers(three, tmp_path, parts, damage, told):
+    shutil.copytree(three, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "3")
+    before, checkpoints = _listing(tmp_path), Checkpoints(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* --checkpoint=STEP: 1, 2$"):
+        checkpoints.learnable(3, parts[0])
+    assert checkpoints.choose("last") == 3
+    assert checkpoints.choose("best") == (2 if damage in (_metrics, _nothing) else 3)
+    assert _listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_makes_way_for_the_one_before(three, tmp_path, parts, damage, capsys):
+    shutil.copytree(three, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoints" / "3")
+    (tmp_path / "damaged" / "3").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    last, wrong = checkpoints.last_whole()
+    assert (last, list(wrong)) == (2, [3])
+    checkpoints.set_aside(wrong, last)
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {tmp_path}/checkpoints/3: damaged, {DAMAGES[damage]}")
+    assert told.endswith(f"moved to {tmp_path}/damaged/3_2; going on from the checkpoint of step 2\n")
+    assert ((tmp_path / "damaged" / "3_2").is_dir(), checkpoints.steps) == (True, [1, 2])
+    # orbax takes the folder as it is now, and the step again
+    _save(checkpoints, parts, 3, metric=0.05)
+    assert (checkpoints.steps, checkpoints.choose("best")) == ([1, 2, 3], 2)
+    checkpoints.close()
+
+
+def test_every_byte_counts(three, tmp_path):
+    start = integrity.read(three / "checkpoints" / "3")
+    files = [path.relative_to(three) for path in (three / "checkpoints" / "3").rglob("*") if path.is_file()]
+    found = set()
+    for name in [name for name in files if name.name not in ("commit_success.txt", "_CHECKPOINT_METADATA")]:
+        shutil.copytree(three, tmp_path, dirs_exist_ok=True)
+        data = bytearray((three / name).read_bytes())
+        data[int(0.7 * len(data))] ^= 0x10
+        (tmp_path / name).write_bytes(data)
+        try:
+            # tensorstore leaves files behind that nothing refers to
+            assert integrity.digest(integrity.read(tmp_path / "checkpoints" / "3")) == integrity.digest(start)
+        except integrity.Damaged:
+            found.add(name.parts[2])
+    assert {"learnable", "optimizer", "progress", "metrics"} == found
+
+
+def test_none_whole(three, tmp_path):
+    shutil.copytree(three, tmp_path, dirs_exist_ok=True)
+    for step in (1, 2, 3):
+        _no_item(tmp_path / "checkpoints" / str(step))
+    before = _listing(tmp_path)
+    with pytest.raises(
+        UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another --wo"
+    ):
+        Checkpoints(tmp_path).last_whole()
+    assert _listing(tmp_path) == before
+
+
+def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, monkeypatch):
+    commit, released = atomicity.on_commit_callback, threading.Event()
+
+    def slow(*args, **kwargs):
+        assert released.wait(30)
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(atomicity, "on_commit_callback", slow)
+    checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
+    checkpoints.save(1, arrays, arrays, {"step": 1})
+    arrays["a"] += 1
+    assert not (tmp_path / "checkpoints" / "1").exists()
+    released.set()
+    assert checkpoints.steps == [1]
+    np.testing.assert_array_equal(checkpoints.learnable(1, arrays)["a"], np.arange(6.0))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("end", ["save", "close", "steps"])
+def test_a_write_that_fails_is_one_line_and_never_silent(tmp_path, monkeypatch, end, caplog):
+    checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
+    checkpoints.save(1, arrays, arrays, {"step": 1})
+    checkpoints.wait()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomicity, "on_commit_callback", full)
+    checkpoints.save(2, arrays, arrays, {"step": 2})
+    ends = {
+        "save": lambda: checkpoints.save(3, arrays, arrays, {"step": 3}),
+        "close": checkpoints.close,
+        "steps": lambda: checkpoints.steps,
+    }
+    told = r"checkpoints/2: this .* could not be written \(OSError.*No space left.*last one is of step 1"
+    with pytest.raises(UserError, match=told):
+        ends[end]()
+    assert not [record for record in caplog.records if record.exc_info]
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path).steps == [1]
+    # and the step can be written by a later run
+    again = Checkpoints(tmp_path)
+    again.save(2, arrays, arrays, {"step": 2})
+    assert again.steps == [1, 2]
+    again.close()
+    checkpoints.close()
+
+
+def test_what_a_killed_run_left_is_no_checkpoint_and_goes(tmp_path, parts):
+    folder = tmp_path / "checkpoints"
+    for name in ("3.orbax-checkpoint-tmp", "leaving/1"):
+        (folder / name / "learnable").mkdir(parents=True)
+        (folder / name / "learnable" / "file").write_text("half")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps == []
+    _save(checkpoints, parts, 3)
+    checkpoints.close()
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+def test_a_metric_that_comes_later_is_the_one_that_counts(three, tmp_path, parts):
+    shutil.copytree(three, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "metrics")
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    assert checkpoints.metric(1) is None
+    checkpoints.add_metric(1, 0.9)
+    assert (checkpoints.choose("best"), checkpoints.progress(1)["step"]) == (1, 1)
+    _save(checkpoints, parts, 4, metric=0.3)
+    # orbax goes by it as well
+    assert checkpoints.steps == [1, 4]
+    checkpoints.close()
 
 
 def test_other_settings_are_refused_by_name():

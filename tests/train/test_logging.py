@@ -3,13 +3,15 @@
 import csv
 import io
 import math
+import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, duration
+from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, Window, duration, memory
 
 
 def _rows(path):
@@ -32,6 +34,13 @@ def test_csv_going_on_drops_later_and_broken_rows(tmp_path):
     log.write({"step": 3, "loss": 0.25})
     log.close()
     assert path.read_text() == "step,loss\n1,0.5\n2,0.4\n3,0.25\n"
+
+
+def test_csv_drops_an_evaluation_that_is_made_again(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("step,loss,val\n1,0.5,\n1,,0.9\n2,0.4,\n2,,0.8\n3,0.3,\n")
+    CsvLog(path, ("step", "loss", "val"), step=2, evaluated=False).close()
+    assert path.read_text() == "step,loss,val\n1,0.5,\n1,,0.9\n2,0.4,\n"
 
 
 def test_csv_from_the_start_replaces_an_old_file(tmp_path):
@@ -67,26 +76,60 @@ def test_run_log_writes_everywhere(tmp_path):
     out = io.StringIO()
     log = RunLog(tmp_path, total_steps=4, splits=("val",), console=Console(file=out, soft_wrap=True, highlight=False))
     log.start_timing()
-    log.train(2, 1.0, steps=2, videos=8.0, loss=1.5, accuracy=0.25, lr=1e-3)
-    log.evaluation(2, 1.0, {"val_top1": 0.5, "val_top5": None})
+    log.train(2, 1.0, Window(2, 8.0, 1.5, 0.25, 0.125, 1e-3, 0))
+    log.evaluation(2, 1.0, {"val_top1": 0.5, "val_top5": None}, (0.5, 2))
+    log.train(4, 2.0, Window(2, 8.0, 1.5, 0.25, 0.125, 1e-3, 3))
+    log.evaluation(4, 2.0, {"val_top1": 0.25, "val_top5": None}, (0.5, 2))
     log.close()
-    first, second = out.getvalue().splitlines()
+    first, second, third, fourth = out.getvalue().splitlines()
     assert first.startswith("step 2/4  epoch 1.00  loss 1.5000  accuracy 25.0  lr 1.00e-03  ")
     assert "videos/s" in first
-    assert first.endswith(" left")
+    assert re.search(r" left  host mem \d+\.\d GiB$", first)
     assert second == "step 2/4  epoch 1.00  evaluated: val top1 50.00"
-    trained, evaluated = _rows(tmp_path / "metrics.csv")
+    assert third.endswith(" GiB  3 skipped")
+    assert fourth == "step 4/4  epoch 2.00  evaluated: val top1 25.00  (best val top1 50.00 at step 2)"
+    trained, evaluated, later, _ = _rows(tmp_path / "metrics.csv")
     assert tuple(trained) == (*BASE_COLUMNS, "val_top1", "val_top5")
     assert (trained["loss"], trained["lr"], trained["val_top1"]) == ("1.5", "0.001", "")
+    assert (trained["grad_norm"], trained["skipped"], later["skipped"]) == ("0.125", "0", "3")
+    assert float(trained["memory_gib"]) > 0.05
     assert (evaluated["loss"], evaluated["val_top1"], evaluated["val_top5"]) == ("", "0.5", "")
-    assert {("loss", 2, 1.5), ("val_top1", 2, 0.5)} <= set(_events(tmp_path / "events"))
+    told = {("loss", 2, 1.5), ("grad_norm", 2, 0.125), ("skipped", 4, 3.0), ("val_top1", 2, 0.5)}
+    assert told <= set(_events(tmp_path / "events"))
+
+
+class Device:
+    """Stands for an accelerator, or for a CPU, which tells nothing."""
+
+    def __init__(self, stats):
+        self.stats = stats
+
+    def memory_stats(self):
+        return self.stats
+
+
+def test_memory_is_the_fullest_devices_or_this_processs():
+    devices = [Device({"peak_bytes_in_use": 2**30}), Device({"peak_bytes_in_use": 3 * 2**30}), Device(None)]
+    assert memory(devices) == ("mem", 3.0)
+    array = np.ones(2**25)
+    name, gib = memory([Device(None), Device({"bytes_in_use": 5})])
+    assert name == "host mem"
+    assert array.nbytes / 2**30 < gib < 64
+
+
+def test_events_are_there_after_a_flush(tmp_path):
+    log = RunLog(tmp_path, total_steps=4, splits=())
+    log.train(1, 0.5, Window(1, 4.0, 1.25, 0.5, 0.5, 0.1, 0))
+    log.flush()
+    assert ("loss", 1, 1.25) in _events(tmp_path / "events")
+    log.close()
 
 
 def test_run_log_on_a_terminal_redraws_one_line(tmp_path):
     out = io.StringIO()
     log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, force_terminal=True))
-    log.train(1, 0.5, steps=1, videos=4.0, loss=1.0, accuracy=0.5, lr=0.1)
-    log.train(2, 1.0, steps=1, videos=4.0, loss=0.5, accuracy=0.5, lr=0.1)
+    log.train(1, 0.5, Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 0))
+    log.train(2, 1.0, Window(1, 4.0, 0.5, 0.5, 0.5, 0.1, 0))
     log.close()
     assert "step 2/4" in out.getvalue()
 

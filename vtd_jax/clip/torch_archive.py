@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vtd_jax.clip.torch_pickle import ScriptObject, Storage, TensorView, read_pickle
+from vtd_jax.clip.torch_pickle import Foreign, ScriptObject, Storage, TensorView, read_pickle
 from vtd_jax.errors import UserError
 
 CHUNK = 1 << 24
@@ -34,10 +34,12 @@ _MOST_MODULES = 5_000
 
 
 class LazyTensor(NamedTuple):
-    """A tensor of a checkpoint before it is read: its shape, and a call that gives it as float32."""
+    """A tensor of a checkpoint before it is read: its shape, a call that gives it as float32, and the dtype that it is
+    stored in where that is known ("f4", "f2", "bfloat16", …)."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    dtype: str = ""
 
 
 class TorchArchive(NamedTuple):
@@ -47,24 +49,26 @@ class TorchArchive(NamedTuple):
     is_script: bool
 
 
-def open_torch_archive(path: Path, stack: contextlib.ExitStack) -> TorchArchive:
+def open_torch_archive(path: Path, stack: contextlib.ExitStack, skip_foreign: bool = False) -> TorchArchive:
     """Opens a `.pt`, `.pth` or `.bin` in PyTorch's zip format (1.6 and later, and every TorchScript since 1.4).
 
     Args:
       path: the file.
       stack: keeps the file open for as long as tensors are read.
+      skip_foreign: whether objects made by code, beside the state dict, are passed over (see `read_pickle`).
 
     Raises:
       UserError: a truncated or damaged file, another kind of zip file, or one that carries code.
     """
     archive = _Archive(path, stack)
-    root = read_pickle(archive.read_small("data.pkl"), str(path))
+    root = read_pickle(archive.read_small("data.pkl"), str(path), skip_foreign)
     views = dict(_named_tensors(root, str(path)))
     users = Counter(view.storage.key for view in views.values())
     tensors = {}
     for name, view in views.items():
         archive.check(name, view)
-        tensors[name] = LazyTensor(view.shape, _Reader(archive, name, view, users[view.storage.key] > 1))
+        reader = _Reader(archive, name, view, users[view.storage.key] > 1)
+        tensors[name] = LazyTensor(view.shape, reader, view.storage.dtype)
     return TorchArchive(tensors, isinstance(root, ScriptObject))
 
 
@@ -208,9 +212,16 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
         if named:
             if wrong := [name for name, _ in named if not isinstance(name, str)]:
                 raise UserError(f"{where}: tensor named {wrong[0]!r}, expected a state dict with text for names")
+            if foreign := [(name, value.kind) for name, value in level.items() if isinstance(value, Foreign)]:
+                raise UserError(
+                    f"{where}: carries code ({foreign[0][1]}) as {foreign[0][0]!r} among its tensors; it has not run"
+                )
             return named
         level = next((level[key] for key in _NESTED if key in level), None)
-    raise UserError(f"{where}: a PyTorch archive without a state dict; expected a CLIP checkpoint")
+    if isinstance(level, Foreign):
+        raise UserError(f"{where}: holds an object of code ({level.kind}), which is not run; save its state_dict()")
+    held = f"; it holds {', '.join(map(str, list(root)[:6])) or 'nothing'}" if isinstance(root, dict) else ""
+    raise UserError(f"{where}: a PyTorch archive without a state dict, bare or under {', '.join(_NESTED)}{held}")
 
 
 def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorView]]:

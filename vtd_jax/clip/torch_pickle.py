@@ -1,7 +1,7 @@
 """Reads the pickle inside a PyTorch archive without the power to run anything.
 
 Python's unpickler calls whatever the stream names. This stack machine imports and calls nothing: a name is looked up in
-a short list of what tensors and containers are made of, and any other is refused.
+a short list of what tensors and containers are made of, and any other is refused, or stands for an empty object.
 """
 
 import pickletools
@@ -54,6 +54,13 @@ class ScriptObject:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class Foreign:
+    """What would have been made by code of `kind`, which was not looked up and has not run: nothing is in it."""
+
+    kind: str
+
+
 class _Name(NamedTuple):
     """A class or function that the stream names; it stands on the stack and can do nothing."""
 
@@ -67,20 +74,22 @@ class _Unexpected(Exception):
 _MARK = object()
 
 
-def read_pickle(data: bytes, where: str) -> Any:
+def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
     """The object that a PyTorch pickle describes.
 
     Args:
       data: the bytes of `data.pkl`.
       where: the file, for messages.
+      skip_foreign: whether code that the stream names becomes an empty `Foreign`, where else it is refused. A training
+        script's settings and scheduler are such objects; either way nothing runs.
 
     Returns:
-      Dicts, lists, tuples and plain values with `TensorView`, `Storage` and `ScriptObject` among them.
+      Dicts, lists, tuples and plain values with `TensorView`, `Storage`, `ScriptObject` and `Foreign` among them.
 
     Raises:
       UserError: the stream names code (told by name; nothing has run), or is damaged.
     """
-    machine = _Machine(where)
+    machine = _Machine(where, skip_foreign)
     try:
         with warnings.catch_warnings():
             # pickletools decodes the texts of protocol 0 with Python's escapes, and warns of odd ones
@@ -98,8 +107,8 @@ def read_pickle(data: bytes, where: str) -> Any:
 class _Machine:
     """The stack, the memo and one method per kind of instruction."""
 
-    def __init__(self, where: str):
-        self.where = where
+    def __init__(self, where: str, skip_foreign: bool):
+        self.where, self.skip_foreign = where, skip_foreign
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -149,14 +158,20 @@ class _Machine:
 
     def _container(self, kind: type) -> Any:
         (value,) = self._top(1)
+        if isinstance(value, Foreign):
+            # what is put into it is let go
+            return kind()
         if not isinstance(value, kind):
             raise _Unexpected(f"items for a {type(value).__name__}")
         return value
 
     def push_name(self, name: str) -> None:
-        """A class or function: admitted by name, or refused by name."""
+        """A class or function: admitted by name, or passed over or refused by name."""
         storage = name.removeprefix("torch.").removeprefix("storage.")
         if name not in _CALLS and not name.startswith("__torch__.") and storage not in STORAGES:
+            if self.skip_foreign:
+                self.stack.append(Foreign(name))
+                return
             raise UserError(
                 f"{self.where}: carries code ({name}): a checkpoint holds tensors and containers only, so loading "
                 f"refuses it and has run none of it; save the model's state_dict() alone, or get the file elsewhere"
@@ -179,6 +194,8 @@ class _Machine:
     def persistent(self, _: Any) -> None:
         """A storage, named by `("storage", class, key, device, elements)`."""
         match self._pop():
+            case ("storage", Foreign() as kind, *_):
+                self.stack.append(kind)
             case ("storage", _Name(name=name), str(key), str(), int(numel)) if numel >= 0:
                 dtype = STORAGES.get(name.removeprefix("torch.").removeprefix("storage."))
                 if dtype is None:
@@ -188,8 +205,13 @@ class _Machine:
                 raise _Unexpected("a storage in words that PyTorch does not use")
 
     def reduce(self, _: Any) -> None:
-        """A call: only those of `_CALLS`, which build plain values."""
+        """A call: only those of `_CALLS`, which build plain values; with anything foreign in it, it is foreign."""
         name, arguments = self._pop_two()
+        if isinstance(arguments, tuple):
+            foreign = next((part for part in (name, *arguments) if isinstance(part, Foreign)), None)
+            if foreign is not None:
+                self.stack.append(Foreign(foreign.kind))
+                return
         if not isinstance(name, _Name) or not isinstance(arguments, tuple):
             raise _Unexpected("a call of something that is no function")
         if name.name in _CALLS:
@@ -202,6 +224,9 @@ class _Machine:
     def new_object(self, _: Any) -> None:
         """A TorchScript object without attributes yet."""
         name, arguments = self._pop_two()
+        if isinstance(name, Foreign):
+            self.stack.append(Foreign(name.kind))
+            return
         if not isinstance(name, _Name) or not name.name.startswith("__torch__.") or arguments != ():
             raise _Unexpected("an object of a class that is not TorchScript's")
         self.stack.append(ScriptObject(name.name))
@@ -213,7 +238,7 @@ class _Machine:
         if isinstance(target, ScriptObject):
             if isinstance(state, dict):
                 target.attributes.update(state)
-        elif not isinstance(target, dict):
+        elif not isinstance(target, dict | Foreign):
             raise _Unexpected(f"attributes for a {type(target).__name__}")
 
     def set_items(self, pairs: list[Any]) -> None:
@@ -241,7 +266,7 @@ class _Machine:
 def _plain(keys: list[Any]) -> list[Any]:
     """Keys and set items: no containers, as hashing crafted tuples can take for ever."""
     for key in keys:
-        if not isinstance(key, str | int | float | bytes | None):
+        if not isinstance(key, str | int | float | bytes | Foreign | None):
             raise _Unexpected(f"a {type(key).__name__} as a key")
     return keys
 

@@ -46,12 +46,16 @@ class Weights(NamedTuple):
     is_script: bool = False
 
 
-def open_weights(path: Path, stack: contextlib.ExitStack) -> Weights:
+def open_weights(
+    path: Path, stack: contextlib.ExitStack, *, skip_foreign: bool = False, sources: str = SOURCES
+) -> Weights:
     """Opens a checkpoint file, a sharded one by its index, or a folder that has one of `FILES`.
 
     Args:
       path: file or folder.
       stack: keeps files open for as long as tensors are read.
+      skip_foreign: as for `open_torch_archive`.
+      sources: where a right file comes from, for messages.
 
     Raises:
       UserError: nothing there, an empty or truncated file, or something that is no checkpoint.
@@ -59,7 +63,7 @@ def open_weights(path: Path, stack: contextlib.ExitStack) -> Weights:
     if path.is_dir():
         path = _in_folder(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder. {SOURCES}")
+        raise UserError(f"{path}: no such file or folder. {sources}")
     try:
         if path.name.endswith(".index.json"):
             return _open_shards(path, stack)
@@ -68,14 +72,14 @@ def open_weights(path: Path, stack: contextlib.ExitStack) -> Weights:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if head.startswith(b"PK\x03\x04"):
-        archive = open_torch_archive(path, stack)
+        archive = open_torch_archive(path, stack, skip_foreign)
         return Weights(archive.tensors, {}, path.parent, archive.is_script)
     # the header's length comes first and may begin like any other format: its upper half and the brace decide
     is_safetensors = head[4:9] == b"\0\0\0\0{"
     misplaced = "" if is_safetensors else _misplaced(head)
     if is_safetensors or (path.suffix == ".safetensors" and not misplaced):
         return _open_safetensors(path, stack)
-    raise UserError(f"{path}: {misplaced or 'not a checkpoint that is known here'}. {SOURCES}")
+    raise UserError(f"{path}: {misplaced or 'not a checkpoint that is known here'}. {sources}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Every program of a run, ahead of time, and the tables of what they cost."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,16 @@ from flax import nnx
 
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.train.aot import Names, Report, Step, abstract_frames, abstract_model, abstract_tokens, mesh_of, training_step
+from vtd_jax.train.aot import (
+    Names,
+    Report,
+    Step,
+    abstract_frames,
+    abstract_model,
+    abstract_tokens,
+    mesh_of,
+    training_step,
+)
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.cost import Sent
 from vtd_jax.train.parallel import DeviceMesh, round_up
@@ -66,7 +76,7 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
     columns += ("TFLOP", "traffic, GB", "sent, MB") if compiled else ("TFLOP", "sent, MB")
     kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
     rows = tuple(_row(report) for report in reports)
-    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, dict(settings) | versions())
+    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, dict(settings) | versions(compiled))
 
 
 def _row(report: Report) -> dict[str, str]:
@@ -97,14 +107,12 @@ def sent(collectives: Mapping[str, Sent]) -> str:
     return ", ".join(told) or "nothing"
 
 
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    found = {}
-    for name in ("jax", "libtpu"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+def versions(compiled: bool) -> dict[str, str]:
+    """Of what the numbers depend on: JAX, and libtpu where it compiled."""
+    found = {"jax": version("jax")}
+    if compiled:
+        with contextlib.suppress(PackageNotFoundError):
+            found["libtpu"] = version("libtpu")
     return found
 
 
@@ -112,7 +120,7 @@ def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:
     """`{"settings", "versions", "programs": [fields of a report]}`."""
     found = {
         "settings": dict(settings),
-        "versions": versions(),
+        "versions": versions(any(report.memory is not None for report in reports)),
         "programs": [report.to_dict() for report in reports],
     }
     return json.dumps(found, indent=2) + "\n"

@@ -14,6 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.distributed import gather_rows, meet, process_count, process_index
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import Records
@@ -47,7 +48,7 @@ def evaluate(
       Split -> what its videos scored, the same on every host.
     """
     devices = run_devices() if devices is None else devices
-    hosts = DeviceMesh(devices).hosts
+    hosts = process_count()
     results = {}
     for name, records in splits.items():
         if not len(records):
@@ -60,7 +61,7 @@ def evaluate(
             temporal_views=temporal_views,
             spatial_views=spatial_views,
             workers=workers,
-            host_index=jax.process_index() if hosts > 1 else 0,
+            host_index=process_index(),
             host_count=hosts,
         )
         try:
@@ -96,16 +97,13 @@ def evaluate_split(
     """
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(run_devices() if devices is None else devices)
+    meet(mesh.mesh)
     score, encode = scorer(graphdef, mesh, parallel), encoder(graphdef, mesh, len(class_names), parallel)
     state = score.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
     codebook = encode(encode.place(0, tokens), state)
     rows = _score_all(score, batches, state, codebook, len(class_names))
-    if mesh.hosts > 1:
-        from vtd_jax.train.distributed import gather_rows
-
-        rows = tuple(gather_rows(column) for column in rows)
-    scores, labels, place = rows
+    scores, labels, place = (gather_rows(column) for column in rows)
     if len(np.unique(place)) != len(place):
         raise RuntimeError("a video came twice in one pass over its records")
     order = np.argsort(place)

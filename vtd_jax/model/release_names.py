@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Float, Int
 
 from vtd_jax.errors import UserError
 
@@ -86,3 +87,59 @@ def from_release(state: nnx.State, named: Mapping[str, np.ndarray], where: str =
     filled = nnx.clone(state)
     nnx.replace_by_pure_dict(filled, jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), new))
     return filled
+
+
+def frozen_name(name: str) -> str | None:
+    """The release's name of a frozen tensor that OpenAI calls `name`; None for what its state dict does not hold.
+
+    Its image encoder is CLIP's image tower, its text encoder the text tower without the token table, and `logit_scale`
+    is learnable.
+    """
+    if name.startswith("visual."):
+        return "image_encoder." + name.removeprefix("visual.")
+    return None if name in ("logit_scale", "token_embedding.weight") else f"text_encoder.{name}"
+
+
+def is_buffer(name: str) -> bool:
+    """Whether the release's state dict holds this beside parameters: token embeddings of its class names, counters."""
+    return name in _BUFFERS or name.endswith(".num_batches_tracked")
+
+
+def class_buffers(tokens: Int[np.ndarray, "k l"], table: Float[np.ndarray, "v w"], prompts: int) -> dict[str, Any]:
+    """The buffers that the release keeps for its class names, by name.
+
+    Args:
+      tokens: ids of the class prompts, all positions.
+      table: CLIP's token embedding.
+      prompts: P_t. With 0 the whole texts are kept, else what lies before and behind the context.
+    """
+    embedded = table[tokens]
+    if not prompts:
+        return {"prompt_learner.complete_text_embeddings": embedded}
+    return {
+        "prompt_learner.token_prefix": embedded[:, :1],
+        "prompt_learner.token_suffix": embedded[:, 1 + prompts :],
+    }
+
+
+def release_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | bool]:
+    """The fields of `ModelConfig` that the learnable tensors' names and shapes tell."""
+    text, visual = (_prompt_sizes(shapes, first, tower) for first, tower in _PROMPTS.values())
+    return {
+        "text_prompts": text[0],
+        "text_depth": text[1],
+        "visual_prompts": visual[0],
+        "visual_depth": visual[1],
+        "fusion": any(name.startswith("lrf.") for name in shapes),
+    }
+
+
+def _prompt_sizes(shapes: Mapping[str, tuple[int, ...]], first: str, tower: str) -> tuple[int, int]:
+    """Prompts, and layers that have some; (0, 0) without."""
+    if first not in shapes:
+        return 0, 0
+    deep = [n for n in shapes if n.startswith(f"{tower}.transformer.resblocks.") and n.endswith(".VPT_shallow")]
+    return (shapes[first][0] if shapes[first] else 0), 1 + len(deep)
+
+
+_BUFFERS = ("prompt_learner.token_prefix", "prompt_learner.token_suffix", "prompt_learner.complete_text_embeddings")

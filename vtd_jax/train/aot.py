@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
+from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
@@ -105,15 +106,17 @@ class Report:
 
 
 def abstract_model(config: RunConfig) -> VTDCLIP:
-    """The model of `build.build_model` as shapes, whatever the weights.
+    """The model of `build.build_model` as shapes; a checkpoint is read only where no architecture is named.
 
     Raises:
-      UserError: the config leaves the architecture to a checkpoint.
+      UserError: the config names neither.
     """
-    name = config.clip.architecture or ("tiny" if config.clip.path == "tiny" else "")
-    if not name:
+    if config.clip.architecture:
+        clip = CLIPConfig.named(config.clip.architecture)
+    elif config.clip.path:
+        clip = read_checkpoint(config.clip.path)[0]
+    else:
         raise UserError("clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16")
-    clip = CLIPConfig.named(name)
     model = nnx.eval_shape(lambda: VTDCLIP(CLIP(clip, dtype=config.clip.dtype), config.model, rngs=nnx.Rngs(0)))
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
     return model
@@ -252,17 +255,17 @@ def complaint(report: Report, config: RunConfig) -> str:
 
 
 def _remedy(report: Report, config: RunConfig) -> str:
-    memory, videos = config.memory, -(-report.videos * config.codebook_shards // report.devices)
-    if report.kind == "codebook":
-        return "use more chips"
-    if report.kind == "evaluation":
-        changes = [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (videos > 1)
-        changes += [f"raise --config.memory.frame_chunks={memory.frame_chunks}"] * (memory.frame_chunks < report.frames)
-        return " or ".join([*changes, "use larger chips"])
-    changes = ["set --config.memory.remat=block"] * (memory.remat != "block")
-    changes += [f"raise --config.memory.microbatches={memory.microbatches}"] * (memory.microbatches < videos)
-    changes += [f"raise --config.memory.frame_chunks={memory.frame_chunks}"] * (
-        memory.microbatches >= videos and memory.frame_chunks * config.codebook_shards < report.frames
-    )
-    changes += ["use more chips" if videos > 1 else "use larger chips"]
-    return ", ".join(changes[:-1]) + " or " * (len(changes) > 1) + changes[-1]
+    memory, shards = config.memory, config.codebook_shards if report.kind == "training" else 1
+    videos = -(-report.videos * shards // report.devices)
+    changes = []
+    if report.kind == "training":
+        changes += ["set --config.memory.remat=block"] * (memory.remat != "block")
+        changes += [f"raise --config.memory.microbatches={memory.microbatches}"] * (memory.microbatches < videos)
+    elif report.kind == "evaluation":
+        changes += [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (videos > 1)
+    # frames in parts is what is left where videos go one by one
+    one_by_one = report.kind == "evaluation" or (report.kind == "training" and memory.microbatches >= videos)
+    if one_by_one and memory.frame_chunks * shards < report.frames:
+        changes.append(f"raise --config.memory.frame_chunks={memory.frame_chunks}")
+    more = "use larger chips" if videos == 1 else "use more chips"
+    return f"{', '.join(changes)} or {more}" if changes else more

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint
+from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, names_fingerprint
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.export import fill_tuned, read_tuned
+from vtd_jax.train.release_files import load_release
 from vtd_jax.video.records import Records, open_records
 
 
@@ -66,9 +71,77 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     there, here = checkpoints.progress(step)["clip"], clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
     if there != here:
         raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
-    nnx.update(model, checkpoints.learnable(step, learnable(model)))
+    nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     checkpoints.close()
     return step
+
+
+class Learnt(NamedTuple):
+    """Where a file's parameters come from.
+
+    Attributes:
+      told: the file, and what it says of itself, for tables.
+      step: micro-batches learnt; None where the file does not say.
+      class_names: that were learnt on; () where it does not say.
+      learnt_on: `origin` and `told` of the training list.
+    """
+
+    told: str
+    step: int | None
+    class_names: tuple[str, ...]
+    learnt_on: Mapping[str, str]
+
+
+def checkpoint_file(which: str) -> Path | None:
+    """The file that `--checkpoint` names; None where it is "last", "best" or a step.
+
+    Raises:
+      UserError: a file of another kind.
+    """
+    path = Path(which)
+    if not path.suffix:
+        return None
+    if path.suffix not in (".safetensors", ".pth"):
+        raise UserError(
+            f"--checkpoint={which}: expected last, best, a step, or a file: .safetensors (experiments.export wrote it) "
+            "or .pth (of the authors' code)"
+        )
+    return path
+
+
+def load_file(model: VTDCLIP, path: Path) -> Learnt:
+    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same CLIP and settings.
+
+    Raises:
+      UserError: no such file, a damaged one, another CLIP or other settings.
+    """
+    if path.suffix == ".pth":
+        compared = load_release(model, path)
+        clip = "its CLIP is the one used" if compared else "without a CLIP to compare"
+        return Learnt(
+            f"{path} (the authors' format, {clip})", None, (), {"told": f"not known, {path.name} does not say"}
+        )
+    info = read_tuned(path)
+    fill_tuned(model, path, info)
+    return Learnt(f"{path} ({info.told})", info.step, info.class_names, info.learnt_on)
+
+
+def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]:
+    """The class names that a run's checkpoint was learnt on, in their order, from the records.
+
+    Raises:
+      UserError: the training records are not there, or have other names by now.
+    """
+    names = tuple(open_training(config).class_names)
+    checkpoints = Checkpoints(workdir)
+    noted = checkpoints.progress(step)["names"]
+    checkpoints.close()
+    if noted != names_fingerprint(names):
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on other class names than data.train={config.data.train} of "
+            f"{config.data.data_dir} has now"
+        )
+    return names
 
 
 def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]:

@@ -1,6 +1,10 @@
 """Checkpoints of what is learnable, with all that a run needs to go on exactly where it was (orbax)."""
 
 import hashlib
+import json
+import logging
+import shutil
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,34 +17,54 @@ from flax import nnx
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.train import integrity
+from vtd_jax.train.integrity import Damaged, Stored
 
-_FOLDER = "checkpoints"
+_FOLDER, _ASIDE = "checkpoints", "damaged"
+# old checkpoints leave under this name, at once, and are deleted there: no half of one is ever among the whole
+_LEAVING = "leaving"
+
+
+def _told_elsewhere(record: logging.LogRecord) -> bool:
+    """Keeps orbax's tracebacks of writes that failed off the screen: the error is raised, and told in one line."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 class Checkpoints:
     """The checkpoints under `workdir/checkpoints`, one folder a step.
 
-    Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON). A checkpoint is
-    written beside its place and renamed when whole. Kept are the last `keep` and the one with the highest metric.
-    Frozen weights are not in them, so a checkpoint of a ViT-B/16 run has a few MB instead of 600.
+    Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON) with a digest over all
+    three, which every reading checks. A checkpoint is written in the background, beside its place, and renamed when
+    whole. Kept are the last `keep` and the one with the highest metric. Frozen weights are not in them, so a
+    checkpoint of a ViT-B/16 run has a few MB instead of 600.
+
+    Reading changes nothing in the folder; the first `save` removes what a killed run left of an unfinished one.
     """
 
     def __init__(self, workdir: Path, keep: int = 2):
-        self.folder = Path(workdir) / _FOLDER
+        self.workdir = Path(workdir)
+        self.folder = self.workdir / _FOLDER
         keep_best = managers.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             best_fn=_metric,
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), keep_best]),
-            enable_async_checkpointing=False,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+            todelete_subdir=_LEAVING,
             create=False,
+            # of several processes, only the first has checkpoints
+            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
         )
-        self._options = options
         self._manager: ocp.CheckpointManager | None = None
+        self._writing: int | None = None
+        self._read: dict[int, Stored] = {}
 
     @property
     def steps(self) -> list[int]:
-        """Steps with a whole checkpoint, ascending."""
-        return sorted(self._open().all_steps()) if self.folder.is_dir() else []
+        """Steps with a checkpoint, ascending; waits for the one that is being written."""
+        self.wait()
+        return self._steps()
 
     def choose(self, which: str) -> int:
         """The step that "last", "best" or a number names.
@@ -56,10 +80,10 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            best = self._open().best_step()
-            if best is None:
+            metrics = [(metric, step) for step in steps if (metric := self.metric(step)) is not None]
+            if not metrics:
                 raise UserError(f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last")
-            return best
+            return max(metrics)[1]
         if which.isdigit() and int(which) in steps:
             return int(which)
         raise UserError(f"--checkpoint={which}: expected last, best or one of the steps {steps} of {self.folder}")
@@ -72,52 +96,161 @@ class Checkpoints:
         progress: Mapping[str, Any],
         metric: float | None = None,
     ) -> None:
-        """Writes one checkpoint; `metric` (higher is better) is what "best" goes by."""
+        """Writes one checkpoint in the background; `metric` (higher is better) is what "best" goes by.
+
+        Everything is copied first: the arrays may be changed or given away as soon as this returns.
+
+        Raises:
+          UserError: the checkpoint before could not be written.
+        """
+        self.wait()
         self.folder.mkdir(parents=True, exist_ok=True)
+        stored = integrity.sealed(Stored(_copied(learnable), _copied(opt_state), dict(progress)))
         items = ocp.args.Composite(
-            learnable=ocp.args.StandardSave(flatten_arrays(learnable)),
-            optimizer=ocp.args.StandardSave(flatten_arrays(opt_state)),
-            progress=ocp.args.JsonSave(dict(progress)),
+            learnable=ocp.args.StandardSave(stored.learnable),
+            optimizer=ocp.args.StandardSave(stored.optimizer),
+            progress=ocp.args.JsonSave(stored.progress),
         )
         metrics = None if metric is None else {"metric": float(metric)}
-        self._open().save(step, args=items, metrics=metrics, force=True)
+        self._writing = step
+        try:
+            self._open().save(step, args=items, metrics=metrics, force=True)
+        except Exception as error:
+            raise self._unwritten(error) from error
+
+    def wait(self) -> None:
+        """Until the checkpoint that is being written is whole.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        if self._writing is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # whatever the file system answers, through orbax and tensorstore
+            raise self._unwritten(error) from error
+        self._writing = None
+        shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+
+    def stored(self, step: int) -> Stored:
+        """All of one checkpoint, as it is stored."""
+        return self._checked(step)
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON part of one checkpoint."""
-        return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
+        return self._checked(step).progress
 
     def learnable(self, step: int, template: Any) -> Any:
         """The learnable variables of one checkpoint, in the structure of `template`."""
-        found = self._restore(step, learnable=ocp.args.StandardRestore())["learnable"]
-        return unflatten_arrays(template, found, f"{self.folder / str(step)}: learnable")
+        return unflatten_arrays(template, self._checked(step).learnable, f"{self.folder / str(step)}: learnable")
 
     def optimizer(self, step: int, template: Any) -> Any:
         """The optimizer's state of one checkpoint, in the structure of `template`."""
-        found = self._restore(step, optimizer=ocp.args.StandardRestore())["optimizer"]
-        return unflatten_arrays(template, found, f"{self.folder / str(step)}: optimizer")
+        return unflatten_arrays(template, self._checked(step).optimizer, f"{self.folder / str(step)}: optimizer")
+
+    def metric(self, step: int) -> float | None:
+        """The metric of one checkpoint; None where it was not evaluated, or cannot be read."""
+        try:
+            return integrity.read_metric(self.folder / str(step))
+        except Damaged:
+            return None
+
+    def add_metric(self, step: int, metric: float) -> None:
+        """Notes what a checkpoint was found to be worth after it was written; before the first `save` only."""
+        if self._manager is not None:
+            raise RuntimeError("orbax has read the metrics already")
+        file = self.folder / str(step) / integrity.METRICS / integrity.METRICS
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, json.dumps({"metric": float(metric)}))
+
+    def last_whole(self) -> tuple[int, dict[int, str]]:
+        """The last checkpoint that is whole, and what is wrong with others, by step; changes nothing.
+
+        Raises:
+          UserError: none is whole.
+        """
+        wrong, whole = {}, []
+        for step in self.steps:
+            try:
+                self._read = {step: integrity.read(self.folder / str(step))}
+                whole.append(step)
+            except Damaged as error:
+                wrong[step] = str(error)
+        if not whole:
+            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
+            raise UserError(
+                f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; to train from the "
+                "start, give another --workdir or move this folder away"
+            )
+        return whole[-1], wrong
+
+    def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
+        """Moves damaged checkpoints out of the way, each told on stderr; `last` is the one to go on from."""
+        for step, why in wrong.items():
+            aside = self.workdir / _ASIDE
+            aside.mkdir(exist_ok=True)
+            place, number = aside / str(step), 1
+            while place.exists():
+                number += 1
+                place = aside / f"{step}_{number}"
+            (self.folder / str(step)).rename(place)
+            print(
+                f"warning: {self.folder / str(step)}: damaged, {why}; moved to {place}; "
+                f"going on from the checkpoint of step {last}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for what is being written.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        self.wait()
         if self._manager is not None:
             self._manager.close()
+            self._manager = None
+            logging.getLogger("absl").removeFilter(_told_elsewhere)
+
+    def _steps(self) -> list[int]:
+        # a checkpoint gets its number as its name when it is whole
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdigit())
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+            logging.getLogger("absl").addFilter(_told_elsewhere)
             self._manager = ocp.CheckpointManager(
                 self.folder.resolve(),
                 options=self._options,
-                item_names=("learnable", "optimizer", "progress"),
+                item_names=(integrity.LEARNABLE, integrity.OPTIMIZER, integrity.PROGRESS),
             )
         return self._manager
 
-    def _restore(self, step: int, **items: Any) -> Mapping[str, Any]:
-        try:
-            return self._open().restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # orbax and tensorstore raise whatever a damaged file provokes
-            raise UserError(
-                f"{self.folder / str(step)}: cannot be read ({type(error).__name__}: {str(error)[:200]}); "
-                "remove this folder to fall back to the checkpoint before it"
-            ) from error
+    def _unwritten(self, error: Exception) -> UserError:
+        step, self._writing = self._writing, None
+        before = max((other for other in self._steps() if other != step), default=None)
+        told = "there is none before it" if before is None else f"the last one is of step {before}"
+        return UserError(
+            f"{self.folder / str(step)}: this checkpoint could not be written ({type(error).__name__}: "
+            f"{str(error)[:200]}); {told}; see to space and permissions, then run the same command again"
+        )
+
+    def _checked(self, step: int) -> Stored:
+        self.wait()
+        if step not in self._read:
+            try:
+                self._read = {step: integrity.read(self.folder / str(step))}
+            except Damaged as error:
+                whole = [other for other in self._steps() if integrity.is_whole(self.folder / str(other))]
+                told = ", ".join(map(str, whole)) or "none"
+                raise UserError(
+                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {told}"
+                ) from error
+        return self._read[step]
 
 
 def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -126,6 +259,11 @@ def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
     # nnx wraps every array in a variable, whose attribute is no part of the name
     names = [jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value") for path, _ in leaves]
     return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
+
+
+def _copied(tree: Any) -> dict[str, np.ndarray]:
+    # on a CPU, what NumPy sees of a device's array is its memory, which the next step writes over
+    return {name: np.array(value, copy=True) for name, value in flatten_arrays(tree).items()}
 
 
 def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> Any:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 from jax.extend import core
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -27,6 +26,8 @@ _BITS = {"pred": 8, "token": 0, "c64": 64, "c128": 128, "bf16": 16}
 # instructions that move nothing
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call", "conditional")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w\-]*)\((?P<rest>.*)$")
+# groups of one device each: nothing is sent
+_ALONE = re.compile(r"\breplica_groups=(?:\{\{\d+\}(?:,\{\d+\})*\}|\[\d+,1\])")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
@@ -52,28 +53,37 @@ class Work(NamedTuple):
 def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
     """Counts a traced program; the body of a loop as often as it runs (once where that is not known)."""
     flops, found = 0, []
-    for equation, times in _equations(jaxpr.jaxpr, 1):
+    for equation, times, sizes in _equations(jaxpr.jaxpr, 1, {}):
         name = equation.primitive.name
         if name == "dot_general":
             flops += times * _product(equation)
         elif name == "conv_general_dilated":
             flops += times * _convolution(equation)
-        elif name in _PRIMITIVES:
+        elif name in _PRIMITIVES and _parties(equation, sizes) > 1:
             size = sum(out.aval.size * out.aval.dtype.itemsize for out in equation.outvars)
             found.append((_PRIMITIVES[name], times, size))
     return Work(flops, _sum_up(found))
 
 
-def _equations(jaxpr: core.Jaxpr, times: int) -> Iterator[tuple[Any, int]]:
+def _equations(jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]) -> Iterator[tuple[Any, int, Mapping[str, int]]]:
+    """Equations however deep, how often each runs, and the sizes of the named axes around it."""
     for equation in jaxpr.eqns:
-        yield equation, times
+        yield equation, times, sizes
         inner = [sub for value in equation.params.values() for sub in _jaxprs(value)]
         if equation.primitive.name == "cond":
             # one branch runs: the one with the most products stands for it
             inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
         rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
+        around = dict(equation.params["mesh"].shape) if equation.primitive.name == "shard_map" else sizes
         for sub in inner:
-            yield from _equations(sub, times * rounds)
+            yield from _equations(sub, times * rounds, around)
+
+
+def _parties(equation: Any, sizes: Mapping[str, int]) -> int:
+    """How many devices meet in a collective."""
+    axes = equation.params.get("axes", equation.params.get("axis_name"))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    return math.prod(sizes.get(axis, 1) for axis in axes)
 
 
 def _jaxprs(value: Any) -> list[core.Jaxpr]:
@@ -101,8 +111,12 @@ class _Instruction(NamedTuple):
     shape: str
     kind: str
     operands: tuple[str, ...]
+    literal: int | None
     called: tuple[str, ...]
-    rounds: int
+    condition: str
+    rounds: int | None
+    chain: str
+    alone: bool
 
 
 class Program:
@@ -112,13 +126,14 @@ class Program:
         self._computations, self._entry = _parse(text)
 
     def collectives(self) -> dict[str, Sent]:
-        """What one device sends in one call; an asynchronous collective counts once."""
-        found = []
+        """What one device sends in one call; an asynchronous collective counts once, into however many it was cut."""
+        found, chains = [], set()
         for instruction, times, _ in self._running(self._entry, 1):
-            kind, start = instruction.kind, False
-            if kind.endswith("-start"):
-                kind, start = kind.removesuffix("-start"), True
-            if kind in COLLECTIVES:
+            start = instruction.kind.endswith("-start")
+            kind, chain = instruction.kind.removesuffix("-start"), (instruction.kind, instruction.chain)
+            # XLA for TPUs writes a collective that runs beside other work into every fusion that it runs beside
+            if kind in COLLECTIVES and not instruction.alone and not (instruction.chain and chain in chains):
+                chains.add(chain)
                 found.append((kind, times, _result_bytes(instruction.shape, kind, start)))
         return _sum_up(found)
 
@@ -144,7 +159,14 @@ class Program:
             yield instruction, times, fused
             inside = fused or instruction.kind not in ("while", "call", "conditional")
             for called in instruction.called:
-                yield from self._running(called, times * instruction.rounds, inside)
+                yield from self._running(called, times * self._rounds(instruction), inside)
+
+    def _rounds(self, instruction: _Instruction) -> int:
+        """How often a loop's body runs: as XLA wrote it down, else the one number that its condition compares with."""
+        if instruction.kind != "while" or instruction.rounds is not None:
+            return instruction.rounds or 1
+        limits = {found.literal for found, _, _ in self._running(instruction.condition, 1) if found.literal is not None}
+        return limits.pop() if len(limits) == 1 else 1
 
 
 def array_bytes(shape: str) -> int:
@@ -187,7 +209,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     computations: dict[str, list[_Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
-        if line.endswith("{") and (line.startswith("%") or line.startswith("ENTRY ")):
+        if line.endswith("{") and line.startswith(("%", "ENTRY ")):
             name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
             current = computations[name] = []
             entry = name if line.startswith("ENTRY ") else entry
@@ -202,6 +224,8 @@ def _instruction(found: re.Match) -> _Instruction:
         # what they call is told, and counted, at the start
         attributes = ""
     trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
+    condition = re.search(r"\bcondition=%?([\w.\-]+)", attributes)
+    chain = re.search(r'\bchain_id="(\w+)"', attributes)
     # a reduction's to_apply is arithmetic of the instruction itself
     called = re.findall(r"\b(?:calls|body|called_computation)=%?([\w.\-]+)", attributes)
     for group in re.findall(r"branch_computations=\{([^}]*)\}", attributes):
@@ -214,6 +238,10 @@ def _instruction(found: re.Match) -> _Instruction:
         found["shape"],
         found["kind"],
         tuple(re.findall(r"%([\w.\-]+)", operands)),
+        int(operands) if found["kind"] == "constant" and re.fullmatch(r"\d+", operands) else None,
         tuple(called),
-        int(trips[1]) if trips else 1,
+        condition[1] if condition else "",
+        int(trips[1]) if trips else None,
+        chain[1] if chain else "",
+        _ALONE.search(attributes) is not None,
     )

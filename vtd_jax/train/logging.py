@@ -3,10 +3,14 @@
 import csv
 import io
 import math
+import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import rich.console
 import rich.status
 from tensorboardX import SummaryWriter
@@ -14,18 +18,69 @@ from tensorboardX import SummaryWriter
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 
-BASE_COLUMNS = ("step", "epoch", "loss", "accuracy", "lr", "videos_per_second")
+BASE_COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "accuracy",
+    "lr",
+    "grad_norm",
+    "videos_per_second",
+    "memory_gib",
+    "skipped",
+)
+
+
+class Window(NamedTuple):
+    """What the micro-batches since the last row came to.
+
+    Attributes:
+      steps, videos: how many they were, skipped ones too.
+      loss, accuracy (0..1), grad_norm: means over those that were not skipped; nan where all were.
+      lr: the last rate.
+      skipped: updates skipped since the run began.
+    """
+
+    steps: int
+    videos: float
+    loss: float
+    accuracy: float
+    grad_norm: float
+    lr: float
+    skipped: int
+
+
+class Memory(NamedTuple):
+    """The most memory used so far: of a device ("mem"), or of this process where devices do not tell ("host mem")."""
+
+    name: str
+    gib: float
+
+
+def memory(devices: Sequence[Any] | None = None) -> Memory:
+    """What is used on the fullest of the devices (None: all local ones), or by this process."""
+    told = [device.memory_stats() or {} for device in (jax.local_devices() if devices is None else devices)]
+    peaks = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
+    if peaks:
+        return Memory("mem", max(peaks) / 2**30)
+    # in KiB, but for macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Memory("host mem", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
 
 
 class CsvLog:
     """`metrics.csv`: one row a step that was told, flushed at once.
 
-    Going on from a step drops the rows after it, which the run will write again: no step is there twice.
+    Going on from a step drops the rows after it, which the run will write again: no step is there twice. `evaluated`
+    says whether an evaluation of that very step counts: without, its row (the one without a loss) is dropped too.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], step: int = 0):
+    def __init__(self, path: Path, columns: Sequence[str], step: int = 0, evaluated: bool = True):
         self.path, self.columns = Path(path), tuple(columns)
         kept = self._rows_until(step) if step and self.path.exists() else []
+        if not evaluated:
+            loss = self.columns.index("loss")
+            kept = [row for row in kept if int(row[0]) < step or row[loss]]
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *kept])
         write_text(self.path, out.getvalue())
@@ -84,10 +139,11 @@ class RunLog:
         total_steps: int,
         splits: Sequence[str],
         step: int = 0,
+        evaluated: bool = True,
         console: rich.console.Console | None = None,
     ):
         columns = BASE_COLUMNS + tuple(f"{split}_{metric}" for split in splits for metric in ("top1", "top5"))
-        self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step)
+        self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated)
         # events of steps after `step` are hidden: the run will write them again
         self._events = SummaryWriter(str(Path(workdir) / "events"), purge_step=step + 1 if step else None)
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
@@ -100,29 +156,54 @@ class RunLog:
         """Training goes on from here: what happened since the last row was not training."""
         self._mark = time.perf_counter()
 
-    def train(self, step: int, epoch: float, *, steps: int, videos: float, loss: float, accuracy: float, lr: float):
-        """One row for the last `steps` micro-batches with `videos` videos: mean loss, accuracy 0..1, the last rate."""
+    def train(self, step: int, epoch: float, window: Window) -> None:
+        """One row for the micro-batches that end with `step`."""
         now = time.perf_counter()
-        self._pace.window(step, steps, videos, now - self._mark)
+        self._pace.window(step, window.steps, window.videos, now - self._mark)
         self._mark = now
-        rate = self._pace.videos_per_second
-        row = {"loss": loss, "accuracy": accuracy, "lr": lr, "videos_per_second": rate}
-        self._write(step, epoch, row)
+        rate, used = self._pace.videos_per_second, memory()
+        self._write(
+            step,
+            epoch,
+            {
+                "loss": window.loss,
+                "accuracy": window.accuracy,
+                "lr": window.lr,
+                "grad_norm": window.grad_norm,
+                "videos_per_second": rate,
+                "memory_gib": used.gib,
+                "skipped": window.skipped,
+            },
+        )
+        skipped = f"  {window.skipped} skipped" if window.skipped else ""
         self._tell(
-            f"step {step}/{self._total}  epoch {epoch:.2f}  loss {loss:.4f}  accuracy {100 * accuracy:.1f}  "
-            f"lr {lr:.2e}  {rate:.1f} videos/s  {duration(self._pace.seconds_left)} left"
+            f"step {step}/{self._total}  epoch {epoch:.2f}  loss {window.loss:.4f}  "
+            f"accuracy {100 * window.accuracy:.1f}  lr {window.lr:.2e}  {rate:.1f} videos/s  "
+            f"{duration(self._pace.seconds_left)} left  {used.name} {used.gib:.1f} GiB{skipped}"
         )
 
-    def evaluation(self, step: int, epoch: float, values: Mapping[str, float | None]) -> None:
-        """One row of accuracies (0..1) by `split_top1` and `split_top5`."""
+    def evaluation(
+        self, step: int, epoch: float, values: Mapping[str, float | None], best: tuple[float, int] | None = None
+    ) -> None:
+        """One row of accuracies (0..1) by `split_top1` and `split_top5`.
+
+        `best` is the highest of the first one so far and its step; it is told where it is another step's.
+        """
+        first = next(iter(values), "").replace("_", " ")
         values = {key: value for key, value in values.items() if value is not None}
         self._write(step, epoch, values)
         told = "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in values.items())
+        if best is not None and best[1] != step:
+            told += f"  (best {first} {100 * best[0]:.2f} at step {best[1]})"
         self.line(f"step {step}/{self._total}  epoch {epoch:.2f}  evaluated: {told}")
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self._console.print(text)
+
+    def flush(self) -> None:
+        """Puts into the files what was told so far; the CSV's rows are there at once."""
+        self._events.flush()
 
     def close(self) -> None:
         """Flushes everything."""

@@ -1,27 +1,44 @@
 """The training run: batches through the step, metrics, evaluations, checkpoints; from the start or a checkpoint."""
 
-import json
+import contextlib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
-from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, names_fingerprint
+from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.logging import RunLog
+from vtd_jax.train.distributed import (
+    Nobody,
+    alike,
+    check_same,
+    gather_rows,
+    is_first,
+    on_first,
+    process_count,
+    process_index,
+    together,
+)
+from vtd_jax.train.logging import RunLog, Window
+from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
-from vtd_jax.train.state import Trainer, TrainState
+from vtd_jax.train.preemption import BrokenOff, Preempted, Preemption
+from vtd_jax.train.profiling import Profile
+from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
+from vtd_jax.train.state import Trainer
+from vtd_jax.train.workdir import save_config
 from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
 
-# (model, whether it is the last one) -> accuracies 0..1 by `split_top1`, `split_top5`
-Evaluate = Callable[[VTDCLIP, bool], Mapping[str, float | None]]
-CONFIG_FILE = "config.json"
+# (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by `split_top1`, `split_top5`;
+# the check raises where the evaluation is to be broken off, it is made again when the run goes on
+Evaluate = Callable[[VTDCLIP, bool, Callable[[], None]], Mapping[str, float | None]]
 
 
 class Finished(NamedTuple):
@@ -32,44 +49,6 @@ class Finished(NamedTuple):
     steps_now: int
 
 
-def prepare_workdir(workdir: Path, config: RunConfig, resume: bool) -> None:
-    """Makes the folder ready for this run and saves the config there.
-
-    Raises:
-      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings.
-    """
-    workdir = Path(workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
-    if Checkpoints(workdir).steps:
-        if not resume:
-            raise UserError(
-                f"--workdir={workdir}: holds checkpoints of a run; add --resume to go on, or give another folder"
-            )
-        different = read_config(workdir).differences(config)
-        if different:
-            raise UserError(
-                f"--workdir={workdir}: holds checkpoints of another run, these settings differ: {'; '.join(different)}"
-            )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
-
-
-def read_config(workdir: Path) -> RunConfig:
-    """The config that a run was started with.
-
-    Raises:
-      UserError: there is none, or it cannot be read.
-    """
-    path = Path(workdir) / CONFIG_FILE
-    try:
-        return RunConfig.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, expected the workdir of a training run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
-
-
 def train(
     config: RunConfig,
     model: VTDCLIP,
@@ -78,6 +57,9 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     resume: bool = False,
+    override: bool = False,
+    preemption: Preemption | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> Finished:
     """Trains what is learnable in `model`.
 
@@ -85,22 +67,29 @@ def train(
       config: the run; `prepare_workdir` must have accepted it.
       model: at its start; left as it is.
       records: the training videos.
-      workdir: gets `checkpoints/`, `metrics.csv` and `events/`.
+      workdir: gets `checkpoints/`, `metrics.csv` and `events/`, and `nonfinite.jsonl` where it comes to that.
       evaluate: called every `config.evaluate.every_epochs` epochs and at the end; the first of its values is what the
         best checkpoint goes by.
-      resume: goes on from the last checkpoint, if there is one, bit for bit as if the run had not stopped.
+      resume: goes on from the last whole checkpoint, if there is one, bit for bit as if the run had not stopped; an
+        evaluation that was due there and not made comes first.
+      override: the checkpoint may be of other settings, as `prepare_workdir` was told.
+      preemption: listens for notices; None for a run that is never asked to stop.
+      profile: first and last step to trace, counted from 1.
 
     Raises:
-      UserError: too few videos for a batch, a loss that is not finite, or a checkpoint of another run.
+      UserError: too few videos for a batch, numbers that are not finite, a checkpoint of another run or one that could
+        not be written, or no whole checkpoint among those that are there.
+      Preempted: a notice came; everything is saved.
     """
-    return _Run(config, model, records, Path(workdir), evaluate, resume).run()
+    return _Run(config, model, records, Path(workdir), evaluate, resume, override, preemption, profile).run()
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, config, model, records, workdir, evaluate, resume):
-        self.config, self.evaluate = config, evaluate
+    def __init__(self, config, model, records, workdir, evaluate, resume, override, preemption, profile):
+        self.config, self.workdir, self.evaluate = config, workdir, evaluate
+        self.preemption = preemption or Preemption()
         self.batches = open_batches(config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
@@ -109,101 +98,226 @@ class _Run:
             "clip": clip_fingerprint(self.trainer.frozen),
             "names": names_fingerprint(tuple(records.class_names)),
         }
-        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-        self.state = self._restored() if resume and self.checkpoints.steps else self.trainer.initial
-        self.start = self.state.step
+        check_same(
+            config=config.fingerprint,
+            records=records.info["fingerprint"],
+            **{"class names": self.identity["names"], "CLIP weights": self.identity["clip"]},
+        )
+        # only the first process has files in the workdir
+        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
+        self.guard = Guard(config, records, self.per_epoch, workdir)
+        self.state, self.best, self.missed = self.trainer.initial, None, False
+        found = on_first(find, self.checkpoints, self.identity) if resume else None
+        if found is not None:
+            self._restore(found, override)
+        # steps done before this call, and the step of the last checkpoint
+        self.start = self.saved = self.state.step
         splits = tuple(config.data.evaluate) if evaluate else ()
-        self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start)
-        self.window: list[tuple[int, Mapping[str, Any]]] = []
-        self._tell_start(model, records, resume)
+        self.log = self.profile = Nobody()
+        if is_first():
+            evaluated = not self.missed
+            self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=evaluated)
+            self.profile = Profile(profile, workdir, self.log.line)
+        self.window: list[tuple[int, Any, Mapping[str, Any]]] = []
+        self._tell_start(model, records)
 
     def run(self) -> Finished:
         """Steps to the end; whatever happens, metrics are flushed and files closed."""
-        self.state = self.trainer.place(self.state)
         try:
-            self.log.start_timing()
-            while self.state.step < self.total:
-                self.state, sums = self.trainer.step(self.state, next(self.batches))
-                self.window.append((self.state.step, sums))
-                self._after_step()
-        finally:
-            self.batches.close()
-            self.log.close()
-            self.checkpoints.close()
+            self._steps()
+        except BaseException:
+            self._close(failed=True)
+            raise
+        self._close()
         return Finished(self.trainer.model(self.state), self.state.step, self.state.step - self.start)
+
+    def _steps(self) -> None:
+        self.state = self.trainer.place(self.state)
+        self._stop_if_asked()
+        if self.missed:
+            self._make_up()
+        self.log.start_timing()
+        while self.state.step < self.total:
+            self.profile.before(self.state.step + 1)
+            batch = next(self.batches)
+            self.state, sums = self.trainer.step(self.state, batch)
+            self.window.append((self.state.step, batch["index"], sums))
+            self.profile.after(self.state.step, sums)
+            self._after_step()
+            if self.state.step < self.total:
+                self._stop_if_asked()
 
     def _after_step(self) -> None:
         """Metrics, evaluation and a checkpoint, where one is due."""
         step, config = self.state.step, self.config
         epoch_end, last = step % self.per_epoch == 0, step == self.total
-        epoch = step // self.per_epoch
-        evaluate = last or (epoch_end and _due(epoch, config.evaluate.every_epochs))
-        evaluate = evaluate and self.evaluate is not None
-        save = last or evaluate or (epoch_end and _due(epoch, config.checkpoint.every_epochs))
+        evaluate = self._evaluation_due()
+        save = last or evaluate or (epoch_end and _due(step // self.per_epoch, config.checkpoint.every_epochs))
         save = save or _due(step, config.checkpoint.every_steps)
         if save or len(self.window) >= config.log_every:
             self._tell_window()
-        metric = self._evaluate(last) if evaluate else None
-        if save:
-            progress = {"step": step, "batches": self.batches.get_state(), **self.identity}
-            self.checkpoints.save(step, self.state.learnable, self.state.opt_state, progress, metric)
-        if evaluate or save:
-            self.log.start_timing()
+        if not save:
+            return
+        if evaluate:
+            try:
+                metric = self._evaluate()
+            except BrokenOff:
+                self._stop()
+            self._save(metric, evaluated=True)
+        else:
+            self._save()
+        self.log.start_timing()
+
+    def _evaluation_due(self) -> bool:
+        step = self.state.step
+        at_end = step % self.per_epoch == 0 and _due(step // self.per_epoch, self.config.evaluate.every_epochs)
+        return self.evaluate is not None and (step == self.total or at_end)
+
+    def _evaluate(self) -> float | None:
+        """Evaluates the model as it is; returns what "best" goes by."""
+        self._check_evaluation()
+        step = self.state.step
+        values = self.evaluate(self.trainer.model(self.state), step == self.total, self._check_evaluation)
+        metric = next(iter(values.values()), None)
+        self._note_best(metric)
+        self.log.evaluation(step, step / self.per_epoch, values, self.best)
+        return metric
+
+    def _note_best(self, metric: float | None) -> None:
+        # of equals the later one, as among the checkpoints
+        if metric is not None and (self.best is None or metric >= self.best.value):
+            self.best = Best(metric, self.state.step)
+
+    def _check_evaluation(self) -> None:
+        if self.preemption.breaks_off:
+            raise BrokenOff
+
+    def _make_up(self) -> None:
+        """The evaluation that was due at the checkpoint and not made."""
+        try:
+            metric = self._evaluate()
+        except BrokenOff:
+            self._stop()
+        if metric is not None:
+            self.checkpoints.add_metric(self.state.step, metric)
 
     def _tell_window(self) -> None:
-        """One row for the micro-batches since the last one; waits for the device. Stops at a loss that is no number."""
+        """One row for the micro-batches since the last one; waits for the device. Stops at numbers not finite."""
         if not self.window:
             return
-        sums = [{key: float(value) for key, value in sums.items()} for _, sums in jax.device_get(self.window)]
-        for (step, _), one in zip(self.window, sums):
-            if not math.isfinite(one["loss"]):
-                raise UserError(
-                    f"step {step}: the loss is {one['loss']}; training stops, the last checkpoint is of step "
-                    f"{max(self.checkpoints.steps, default=0)}; a lower optimizer.lr or more warmup_epochs may help"
-                )
-        count = sum(one["count"] for one in sums)
-        step, _ = self.window[-1]
-        self.log.train(
-            step,
-            step / self.per_epoch,
-            steps=len(sums),
-            videos=count,
-            loss=sum(one["loss"] for one in sums) / max(count, 1),
-            accuracy=sum(one["correct"] for one in sums) / max(count, 1),
-            lr=sums[-1]["lr"],
-        )
+        window = [
+            StepSums(step, np.asarray(index), {key: float(value) for key, value in sums.items()})
+            for step, index, sums in jax.device_get(self.window)
+        ]
         self.window.clear()
+        for place, one in enumerate(window):
+            self.last = one
+            try:
+                self._look_at(one)
+            except UserError:
+                # how it came to that is worth a row
+                self._row(window[:place])
+                raise
+        self._row(window)
 
-    def _evaluate(self, last: bool) -> float | None:
-        values = self.evaluate(self.trainer.model(self.state), last)
-        self.log.evaluation(self.state.step, self.state.step / self.per_epoch, values)
-        return next(iter(values.values()), None)
+    def _look_at(self, one: StepSums, left: str | None = None) -> None:
+        """Has the guard see a micro-batch, or stop for what it `left`; all processes come to the same."""
+        if left is None and not one.unusual:
+            self.guard.check(one, self.saved)
+            return
+        one = one._replace(index=gather_rows(one.index))
+        try:
+            self.guard.check(one, self.saved) if left is None else self.guard.stop(one, left, self.saved)
+        except UserError as error:
+            raise alike(error) from None
 
-    def _restored(self) -> TrainState:
-        """The last checkpoint; the data go on behind the last batch that it saw."""
-        step = self.checkpoints.choose("last")
-        progress = self.checkpoints.progress(step)
-        for key, told in (("clip", "CLIP weights"), ("names", "class names")):
-            if progress[key] != self.identity[key]:
-                raise UserError(
-                    f"{self.checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
-                    f"({progress[key]} there, {self.identity[key]} now)"
-                )
-        self.batches.set_state(progress["batches"])
-        start = self.trainer.initial
-        learnable = self.checkpoints.learnable(step, start.learnable)
-        return TrainState(step, learnable, self.checkpoints.optimizer(step, start.opt_state), start.key)
+    def _row(self, window: list[StepSums]) -> None:
+        """One row for some micro-batches; skipped ones count as work done, and in nothing else."""
+        if not window:
+            return
+        last, used = window[-1], [one.sums for one in window if not one.sums["skipped"]]
+        count = sum(sums["count"] for sums in used)
+        mean = {key: sum(sums[key] for sums in used) / count if count else math.nan for key in ("loss", "correct")}
+        self.log.train(
+            last.step,
+            last.step / self.per_epoch,
+            Window(
+                steps=len(window),
+                videos=sum(one.sums["count"] for one in window),
+                loss=mean["loss"],
+                accuracy=mean["correct"],
+                grad_norm=sum(sums["grad_norm"] for sums in used) / len(used) if used else math.nan,
+                lr=last.sums["lr"],
+                skipped=self.guard.skipped,
+            ),
+        )
 
-    def _tell_start(self, model: VTDCLIP, records: Records, resume: bool) -> None:
-        config, devices = self.config, run_devices(self.config.devices)
+    def _save(self, metric: float | None = None, evaluated: bool = False) -> None:
+        """A checkpoint of the steps that were told; nothing that is not finite gets into one."""
+        state = self.state
+        learnable, opt_state = flatten_arrays(state.learnable), flatten_arrays(state.opt_state)
+        wrong = not_finite(learnable) + not_finite(opt_state)
+        if wrong:
+            self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
+        self.log.flush()
+        progress = Progress(self.batches.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
+        told = to_json(progress, state, self.identity)
+        self.checkpoints.save(state.step, learnable, opt_state, told, metric)
+        self.saved = state.step
+
+    def _stop_if_asked(self) -> None:
+        if self.preemption.asked(self.state.step):
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        """Saves what is not saved, and ends the run."""
+        step = self.state.step
+        self._tell_window()
+        if step != self.saved:
+            self._save()
+        self.checkpoints.wait()
+        if step:
+            raise Preempted(f"saved step {step} of {self.total} in {self.workdir}; the same command goes on")
+        raise Preempted(f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again")
+
+    def _restore(self, found: Found, override: bool) -> None:
+        where = f"{self.workdir}/checkpoints/{found.step}"
+        self.state, progress = together(restore, found, self.trainer.initial, self.batches, where, override)
+        on_first(self.checkpoints.set_aside, found.damaged, found.step)
+        self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
+        if not progress.evaluated:
+            # made after the checkpoint was written, if at all
+            self._note_best(found.metric)
+        self.missed = self._evaluation_due() and not progress.evaluated and found.metric is None
+        on_first(save_config, self.workdir, self.config)
+
+    def _close(self, failed: bool = False) -> None:
+        """Closes everything; after a failure that is what is told, and one more only warned of."""
+        with contextlib.ExitStack() as stack:
+            # the last one first, and each of them whatever becomes of the others
+            stack.callback(self._close_checkpoints, failed)
+            for part in (self.log, self.batches, self.profile):
+                stack.callback(part.close)
+
+    def _close_checkpoints(self, failed: bool) -> None:
+        try:
+            self.checkpoints.close()
+        except UserError as error:
+            if not failed:
+                raise
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+
+    def _tell_start(self, model: VTDCLIP, records: Records) -> None:
+        config, devices = self.config, self.trainer.mesh.devices
+        hosts = f" of {self.trainer.mesh.hosts} processes" if self.trainer.mesh.hosts > 1 else ""
         self.log.line(
             f"{config.name}: {learnable_count(model):,} learnable numbers, {len(records)} videos of "
             f"{len(records.class_names)} classes, {self.per_epoch} batches of {config.data.batch_size} an epoch, "
-            f"{config.optimizer.epochs} epochs on {len(devices)} {devices[0].platform} device(s)"
+            f"{config.optimizer.epochs} epochs on {len(devices)} {devices[0].platform} device(s){hosts}"
         )
-        if resume:
-            told = f"going on from step {self.start}" if self.start else "no checkpoint yet, starting at step 0"
-            self.log.line(f"--resume: {told} of {self.total}")
+        if self.start:
+            first = ", with the evaluation that is missing there" if self.missed else ""
+            self.log.line(f"going on from the checkpoint of step {self.start} of {self.total}{first}")
 
 
 def _due(count: int, every: int) -> bool:
@@ -211,7 +325,7 @@ def _due(count: int, every: int) -> bool:
 
 
 def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> BatchIterator:
-    """Endless in epochs: the loop counts, so that more epochs go on with the same data."""
+    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the same data."""
     return train_batches(
         records,
         frames=config.data.frames,
@@ -223,4 +337,6 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> BatchIt
         num_epochs=None,
         shuffle=config.data.shuffle,
         drop_remainder=config.data.drop_remainder,
+        host_index=process_index(),
+        host_count=process_count(),
     )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, UInt32
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import meet
 from vtd_jax.train.parallel import BATCH, DeviceMesh, Mapped, Over, pad_batch, round_up
 
 # arguments of the compiled step, in their order
@@ -60,6 +61,7 @@ class Trainer:
     ):
         parts = steps.split(model)
         self.mesh, self._graphdef = DeviceMesh(devices, config.codebook_shards), parts.graphdef
+        meet(self.mesh.mesh)
         optimizer, self._mapped = compiled_step(
             parts.graphdef, StepSettings.of(config, steps_per_epoch, len(class_names)), self.mesh, config.parallel
         )

@@ -1,5 +1,6 @@
 """Devices that need not be there: TPU topologies that libtpu describes, and stand-ins to lower for GPUs with."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -72,10 +73,9 @@ def cuda_target(count: int) -> Target:
       UserError: this process has started with fewer.
     """
     on_cpu()
-    try:
+    # refused where devices are there already; whether they are enough is seen below
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:
-        pass  # devices are there already; whether they are enough is seen below
     devices = tuple(jax.devices("cpu"))
     if len(devices) < count:
         raise UserError(f"--devices={count}: this process simulates {len(devices)} only; start it again with {count}")

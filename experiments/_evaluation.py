@@ -1,0 +1,55 @@
+"""Evaluations of a training run, and whether its last one is told already."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.views import evaluate
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.parallel import run_devices
+from vtd_jax.video.records import Records
+
+
+class Evaluation:
+    """Evaluates: one view a video while training, all views of the config at the end; keeps the results."""
+
+    def __init__(self, config: RunConfig, splits: Mapping[str, Records]):
+        self.config, self.splits = config, splits
+        self.results: dict[str, SplitResult] = {}
+        self.finished = False
+
+    def __call__(self, model: VTDCLIP, last: bool, check: Callable[[], None]) -> dict[str, float | None]:
+        """Accuracies by `split_top1` and `split_top5`; `check` is called before every split and may raise."""
+        config, results = self.config, {}
+        for name, records in self.splits.items():
+            check()
+            results |= evaluate(
+                model,
+                {name: records},
+                frames=config.data.frames,
+                batch_size=config.evaluate.batch_size,
+                temporal_views=config.evaluate.temporal_views if last else 1,
+                spatial_views=config.evaluate.spatial_views if last else 1,
+                workers=config.data.workers,
+                devices=run_devices(config.devices),
+                parallel=config.parallel,
+            )
+        self.results, self.finished = results, last
+        accuracies = [(f"{name}_top1", result.top1, f"{name}_top5", result.top5) for name, result in results.items()]
+        return {key: value for top in accuracies for key, value in (top[:2], top[2:])}
+
+
+def has_table(workdir: Path, step: int) -> bool:
+    """Whether the folder holds the whole results of this step, from training or from `experiments.evaluate`."""
+    table, scores = workdir / "results.json", workdir / "results_scores.npz"
+    try:
+        # scores are written last: older ones are of an evaluation before
+        whole = scores.stat().st_mtime_ns >= table.stat().st_mtime_ns
+        learnt = json.loads(table.read_text(encoding="utf-8"))["about"]["learnt"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    found = re.search(r"step (\d+)", str(learnt))
+    return whole and found is not None and int(found[1]) == step

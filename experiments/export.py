@@ -1,0 +1,95 @@
+"""Writes what a run learnt as one file: for this package (.safetensors), or for the authors' code (.pth).
+
+    python -m experiments.export --workdir=runs/hmdb51 --checkpoint=best --out=hmdb51.safetensors
+    python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip --module_prefix
+    python -m experiments.export --checkpoint=hmdb51.safetensors --out=hmdb51.pth
+    python -m experiments.export --checkpoint=authors.pth --out=authors.safetensors \\
+        --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
+
+A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the CLIP;
+`vtd_jax.train.export.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
+the authors use. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import _cli, _config
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train import build
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.export import SUFFIX, describe, save_tuned
+from vtd_jax.train.release_files import save_release
+from vtd_jax.train.workdir import CONFIG_FILE
+
+CONFIG = _config.define()
+flags.adopt_module_key_flags(_config)
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run; not needed where --checkpoint is a file")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a .safetensors or .pth file")
+OUT = flags.DEFINE_string("out", None, "file to write, .safetensors or .pth; replaced where it is there", required=True)
+WITH_CLIP = flags.DEFINE_bool("with_clip", False, "a .pth also holds the frozen CLIP and the class names' embeddings")
+MODULE_PREFIX = flags.DEFINE_bool("module_prefix", False, "names in a .pth begin with module., as of DataParallel")
+
+
+def check_flags(out: Path, file: Path | None) -> None:
+    """Refuses what does not go together, before anything is read."""
+    if out.suffix not in (SUFFIX, ".pth"):
+        raise UserError(f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format")
+    if out.is_dir():
+        raise UserError(f"--out={out}: is a folder, expected the name of a file")
+    if out.suffix == SUFFIX and (WITH_CLIP.value or MODULE_PREFIX.value):
+        raise UserError(f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth")
+    if file is None and WORKDIR.value is None:
+        raise UserError("--workdir is needed: the folder of a run; or give --checkpoint=FILE")
+    if file is not None and file.resolve() == out.resolve():
+        raise UserError(f"--out={out}: would write over --checkpoint, choose another name")
+    if file is None and CONFIG.value is not None and Path(_config.filename()) != Path(WORKDIR.value) / CONFIG_FILE:
+        raise UserError("--config: a run is exported with its own settings; leave it out (--config.FIELD=… is fine)")
+    if CONFIG.value is None:
+        lacking = f"{WORKDIR.value}/{CONFIG_FILE}: no such file" if file is None else f"{file}: has no settings"
+        raise UserError(f"{lacking}; give the workdir of a run, or a .pth with the --config=… that fits it")
+
+
+def load(model: VTDCLIP, config: RunConfig, file: Path | None) -> build.Learnt:
+    """Puts what was learnt into the model, and tells where it is from."""
+    if file is not None:
+        return build.load_file(model, file)
+    workdir = Path(WORKDIR.value)
+    step = build.load_learnt(model, workdir, CHECKPOINT.value)
+    try:
+        names = build.learnt_names(config, workdir, step)
+    except UserError as error:
+        print(f"warning: the class names are not known: {error}", file=sys.stderr, flush=True)
+        names = ()
+    return build.Learnt(f"step {step} of {workdir}", step, names, read_training_list(workdir))
+
+
+def main() -> str:
+    """Loads what was learnt and writes it."""
+    out, file = Path(OUT.value), build.checkpoint_file(CHECKPOINT.value)
+    check_flags(out, file)
+    config = RunConfig.from_dict(CONFIG.value.to_dict())
+    model = build.build_model(config)
+    learnt = load(model, config, file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == SUFFIX:
+        about = describe(
+            model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on)
+        )
+        save_tuned(out, model, about)
+        held = f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {len(about.class_names)} classes"
+    else:
+        count = save_release(
+            out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names, module_prefix=MODULE_PREFIX.value
+        )
+        held = f"{count} tensors in the authors' names"
+    return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    _config.use_saved()
+    _cli.run(main, __doc__)

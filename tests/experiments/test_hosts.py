@@ -1,0 +1,107 @@
+"""Commands as two processes: who prints, and how they end when all fail, or one does."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from two_processes import ROOT, run_two
+
+COMMAND = """
+import sys
+from absl import flags
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+from experiments import _hosts
+from vtd_jax.errors import UserError
+from vtd_jax.train import distributed
+flags.adopt_module_key_flags(_hosts)
+HOW = flags.DEFINE_string("how", "", "what goes wrong")
+
+def fail(error):
+    raise error
+
+def main():
+    me = distributed.process_index()
+    print("at work", flush=True)
+    process_allgather(np.float32(1))
+    if HOW.value == "first":
+        distributed.on_first(fail, UserError("a.txt: no such file"))
+    if HOW.value == "second":
+        distributed.together(lambda: fail(UserError("b.txt: no such file")) if me else 0)
+    if HOW.value == "bug":
+        distributed.together(lambda: fail(KeyError("a bug")) if me else 0)
+    if HOW.value == "alone" and me:
+        raise UserError("c.txt: no such file")
+    if HOW.value == "alone bug" and me:
+        raise KeyError("a bug")
+    if HOW.value == "stop":
+        sys.exit(75)
+    total = process_allgather(np.float32(me)).sum()
+    return f"wrote {total:g}"
+
+_hosts.run(main, "usage")
+"""
+
+
+def run(how="", **kind):
+    began = time.monotonic()
+    first, second = run_two(COMMAND, f"--how={how}", **kind)
+    # nobody waits for one that is gone: XLA's own patience is 100 s and more
+    assert time.monotonic() - began < 60
+    assert second.stdout == ""
+    assert "at work" in first.stdout
+    return first, second
+
+
+def test_the_first_process_prints():
+    first, second = run(by_flags=True)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert (first.stdout, first.stderr, second.stderr) == ("at work\nwrote 1\n", "", "")
+
+
+@pytest.mark.parametrize("how, told, line", [("first", 0, "a.txt: no such file"), ("second", 1, "b.txt: no such file")])
+def test_what_all_raise_is_told_once(how, told, line):
+    done = run(how)
+    assert [one.returncode for one in done] == [2, 2]
+    assert done[told].stderr == f"error: {line}\n"
+    assert done[1 - told].stderr == ""
+
+
+def test_a_bug_is_told_once_with_its_traceback():
+    first, second = run("bug")
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert first.stderr == ""
+    assert second.stderr.count("Traceback") == 1
+    assert second.stderr.splitlines()[-1] == "KeyError: 'a bug'"
+
+
+@pytest.mark.parametrize(
+    "how, status, last", [("alone", 2, "error: c.txt: no such file"), ("alone bug", 1, "KeyError: 'a bug'")]
+)
+def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(how, status, last):
+    first, second = run(how)
+    assert second.returncode == status
+    assert second.stderr.splitlines()[-1] == last
+    assert (first.returncode, first.stdout) == (1, "at work\n")
+    assert first.stderr == "error: another process of this run ended, or is far behind; its own output says why\n"
+
+
+def test_an_exit_status_of_all_is_theirs():
+    assert [(one.returncode, one.stderr) for one in run("stop")] == [(75, ""), (75, "")]
+
+
+def test_missing_flags_are_one_line_and_one_process_needs_none():
+    def command(*flags):
+        call = [sys.executable, "-c", COMMAND, *flags]
+        return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+
+    alone = command()
+    assert (alone.returncode, alone.stdout, alone.stderr) == (0, "at work\nwrote 0\n", "")
+    refused = command("--coordinator_address=localhost:1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: --coordinator_address given, --num_processes, --process_id missing: ")
+    assert len(refused.stderr.splitlines()) == 1
+    told = command("--help").stdout
+    assert "--coordinator_address: host:port of process 0" in told

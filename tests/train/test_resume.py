@@ -1,0 +1,160 @@
+"""Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is written."""
+
+import shutil
+import threading
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint._src.path import atomicity
+
+import small_run
+from helpers import random_state
+from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.errors import UserError
+from vtd_jax.train import build, integrity
+from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.state import Trainer
+from vtd_jax.train.workdir import save_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_run.build(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A run with a checkpoint a step: (workdir, what it learnt)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, small_run.learnt(small_run.train(_config(folder), workdir).model)
+
+
+def _config(folder, **changes):
+    return small_run.run_config(folder, **{"checkpoint__every_steps": 1, **changes})
+
+
+def _damage(workdir, step):
+    shutil.rmtree(workdir / "checkpoints" / str(step) / "optimizer")
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, whole, tmp_path, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    for step in (2, 5, 6):
+        _damage(tmp_path, step)
+    done = small_run.train(_config(folder), tmp_path, resume=True)
+    out, errors = capsys.readouterr()
+    assert errors.splitlines() == [
+        f"warning: {tmp_path}/checkpoints/{step}: damaged, optimizer is missing; moved to {tmp_path}/damaged/{step}; "
+        "going on from the checkpoint of step 4"
+        for step in (2, 5, 6)
+    ]
+    assert "going on from the checkpoint of step 4 of 6" in out
+    assert done.steps_now == 2
+    for name, value in small_run.learnt(done.model).items():
+        np.testing.assert_array_equal(value, whole[1][name], err_msg=name)
+    assert Checkpoints(tmp_path).steps == [1, 3, 4, 5, 6]
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "5", "6"]
+    assert [row["step"] for row in small_run.rows(tmp_path)] == list("123456")
+    assert [row["loss"] for row in small_run.rows(tmp_path)] == [row["loss"] for row in small_run.rows(whole[0])]
+
+
+def test_nothing_whole_is_refused_every_time(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    for step in range(1, 7):
+        _damage(tmp_path, step)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; "):
+            small_run.train(_config(folder), tmp_path, resume=True)
+    assert (Checkpoints(tmp_path).steps, (tmp_path / "damaged").exists()) == ([1, 2, 3, 4, 5, 6], False)
+
+
+def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    _damage(tmp_path / "run", 6)
+    save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
+    config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
+    with pytest.raises(UserError, match=r"checkpoints/5: another run's checkpoint, the CLIP weights differ"):
+        small_run.train(config, tmp_path / "run", resume=True, override=True)
+    assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
+    assert not (tmp_path / "run" / "damaged").exists()
+
+
+def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    _damage(tmp_path, 6)
+    model = build.build_model(_config(folder))
+    with pytest.raises(
+        UserError, match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$"
+    ):
+        build.load_learnt(model, tmp_path)
+    assert build.load_learnt(model, tmp_path, "5") == 5
+    assert Checkpoints(tmp_path).steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    config = _config(folder, data__frames=3)
+    # as after a change that was allowed once, and before the next checkpoint
+    save_config(tmp_path, config)
+    with pytest.raises(UserError, match=r"settings differ: frames \(was 2, is 3\); --override_config goes on with"):
+        small_run.train(config, tmp_path, resume=True)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(folder, whole, tmp_path, monkeypatch):
+    commit, step, released, meanwhile = atomicity.on_commit_callback, Trainer.step, threading.Event(), []
+
+    def slow(*args, **kwargs):
+        assert released.wait(60)
+        return commit(*args, **kwargs)
+
+    def watched(self, state, batch):
+        after, sums = step(self, state, batch)
+        jax.block_until_ready(sums)
+        meanwhile.append((after.step, Checkpoints(tmp_path).steps))
+        if after.step == 6:
+            released.set()
+        return after, sums
+
+    monkeypatch.setattr(atomicity, "on_commit_callback", slow)
+    monkeypatch.setattr(Trainer, "step", watched)
+    small_run.train(_config(folder, checkpoint__every_steps=0, checkpoint__every_epochs=1), tmp_path)
+    # the one of step 3 was under way until step 6 was made
+    assert meanwhile == [(step, []) for step in range(1, 7)]
+    assert Checkpoints(tmp_path).steps == [3, 6]
+    # and holds what was learnt by step 3, not by the steps after
+    mine, theirs = (integrity.read(each / "checkpoints" / "3") for each in (tmp_path, whole[0]))
+    for name, value in theirs.learnable.items():
+        np.testing.assert_array_equal(mine.learnable[name], value, err_msg=name)
+    for name, value in theirs.optimizer.items():
+        np.testing.assert_array_equal(mine.optimizer[name], value, err_msg=name)
+
+
+def test_a_write_that_fails_ends_the_run(folder, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomicity, "on_commit_callback", full)
+    with pytest.raises(
+        UserError, match=r"checkpoints/1: this checkpoint could not be written .*; there is none before"
+    ):
+        small_run.train(_config(folder), tmp_path)
+    assert [row["step"] for row in small_run.rows(tmp_path)] == ["1", "2"]
+
+
+def test_an_error_of_the_run_is_told_before_one_of_its_last_checkpoint(folder, tmp_path, monkeypatch, capsys):
+    step = Trainer.step
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    def broken(self, state, batch):
+        if state.step == 3:
+            raise ZeroDivisionError
+        return step(self, state, batch)
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    monkeypatch.setattr(atomicity, "on_commit_callback", full)
+    with pytest.raises(ZeroDivisionError):
+        small_run.train(_config(folder, checkpoint__every_steps=0), tmp_path)
+    assert "warning: " in capsys.readouterr().err

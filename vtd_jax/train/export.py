@@ -1,0 +1,252 @@
+"""A tuned model as one safetensors file: what was learnt, and which CLIP it belongs to.
+
+model, info = load_tuned("hmdb51.safetensors", clip="ViT-B-16.pt")
+codebook = model.encode_classes(model.class_tokens(info.class_names))
+logits = model(frames, codebook).logits
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+import vtd_jax
+from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.errors import UserError
+from vtd_jax.files import replacing
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.train.checkpoint import clip_fingerprint, flatten_arrays, unflatten_arrays
+from vtd_jax.train.config import RunConfig
+
+METADATA_KEY = "vtd_jax.tuned"
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipReference:
+    """The frozen CLIP that a tuned model belongs to.
+
+    Attributes:
+      architecture: e.g. "ViT-B/16".
+      weights: fingerprint of its weights; another CLIP is refused by it.
+      resolution: side of its frames in pixels.
+      dtype: that the towers computed in, "float32" or "bfloat16".
+      path: where it was when the file was written.
+    """
+
+    architecture: str
+    weights: str
+    resolution: int
+    dtype: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedInfo:
+    """What an exported file says of itself.
+
+    Attributes:
+      model: the method's settings.
+      clip: which CLIP.
+      frames: T, frames of a video in training.
+      class_names: that were learnt on, in their order; () where the export could not tell.
+      run: the run's name.
+      fingerprint: of the run's settings.
+      step: micro-batches learnt; None where that is not known.
+      learnt_on: `origin` of the training list, and what it says of itself as `told`; {} where that is not known.
+      settings: all of the run's settings, as `RunConfig.to_dict` gives them.
+      version: of the vtd_jax that wrote it.
+    """
+
+    model: ModelConfig
+    clip: ClipReference
+    frames: int
+    class_names: tuple[str, ...]
+    run: str
+    fingerprint: str
+    step: int | None
+    learnt_on: Mapping[str, str]
+    settings: Mapping[str, Any]
+    version: str = vtd_jax.__version__
+
+    @property
+    def told(self) -> str:
+        """Run and step, for tables."""
+        step = "an unknown step" if self.step is None else f"step {self.step}"
+        return f"{step} of {self.run}, config {self.fingerprint}"
+
+    def config(self) -> RunConfig:
+        """The run's settings.
+
+        Raises:
+          UserError: this version of vtd_jax has other fields.
+        """
+        return RunConfig.from_dict(self.settings)
+
+
+class Tuned(NamedTuple):
+    """A tuned model, and what its file says."""
+
+    model: VTDCLIP
+    info: TunedInfo
+
+
+def describe(
+    model: VTDCLIP, config: RunConfig, *, step: int | None, class_names: Sequence[str], learnt_on: Mapping[str, str]
+) -> TunedInfo:
+    """What an export of this run's model says of itself; the arguments are the fields of `TunedInfo`."""
+    clip = ClipReference(
+        architecture=model.clip.config.architecture,
+        weights=_fingerprint(model),
+        resolution=model.clip.config.image_resolution,
+        dtype=config.clip.dtype,
+        path=config.clip.path,
+    )
+    return TunedInfo(
+        model=model.config,
+        clip=clip,
+        frames=config.data.frames,
+        class_names=tuple(class_names),
+        run=config.name,
+        fingerprint=config.fingerprint,
+        step=step,
+        learnt_on=dict(learnt_on),
+        settings=config.to_dict(),
+    )
+
+
+def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None:
+    """Writes what is learnable, float32, and `info`, as one safetensors file.
+
+    Args:
+      path: ends in `.safetensors`; written whole or not at all.
+      model: the tuned model.
+      info: what `describe` gives.
+
+    Raises:
+      UserError: another suffix, values that are not finite, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
+    arrays = {name: np.array(array, np.float32, order="C") for name, array in flatten_arrays(learnable(model)).items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth exporting was learnt")
+    header = {METADATA_KEY: json.dumps({"format": FORMAT, **dataclasses.asdict(info)})}
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(arrays, header))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def load_tuned(path: str | os.PathLike, clip: str | os.PathLike | None = None, *, dtype: str | None = None) -> Tuned:
+    """The model of an exported file, ready for frames, and what the file says of itself.
+
+    Args:
+      path: what `experiments.export` wrote, `.safetensors`.
+      clip: its CLIP, any published checkpoint or "tiny"; None tries the path that the file notes.
+      dtype: compute dtype of the towers, "float32" or "bfloat16"; None is that of training.
+
+    Raises:
+      UserError: no such file, a damaged one or one of another kind; no CLIP, or another one than was learnt on.
+    """
+    info = read_tuned(path)
+    given = os.fspath(info.clip.path if clip is None else clip)
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"dtype {dtype!r}, expected float32 or bfloat16")
+    if clip is None and given != "tiny" and not Path(given).exists():
+        raise UserError(
+            f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was {given or 'not noted'}, "
+            "which is not there; say where it is: load_tuned(FILE, clip=PATH)"
+        )
+    tower = load_clip(given, dtype=dtype or info.clip.dtype)
+    if tower.config.architecture != info.clip.architecture:
+        raise UserError(
+            f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is {tower.config.architecture})"
+        )
+    model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0))
+    fill_tuned(model, path, info)
+    return Tuned(model, info)
+
+
+def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None:
+    """Puts an exported file's learnable arrays into a model of the same CLIP and settings, in place.
+
+    Raises:
+      UserError: another CLIP, or arrays that are not the model's by name or shape, or damaged.
+    """
+    if (here := _fingerprint(model)) != info.clip.weights:
+        raise UserError(
+            f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights {info.clip.weights}; here {here})"
+        )
+    try:
+        with safe_open(path, "numpy") as file:
+            names = list(file.keys())
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise UserError(f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite")
+    nnx.update(model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path))))
+
+
+def read_tuned(path: str | os.PathLike) -> TunedInfo:
+    """What an exported file says of itself; no array is read.
+
+    Raises:
+      UserError: no such file, a damaged one, one of another kind, or one that a later vtd_jax wrote.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, expected what experiments.export wrote")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: truncated or damaged safetensors file of {path.stat().st_size} bytes ({error}); copy it again"
+        ) from None
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path}: not an exported model but other tensors; expected what experiments.export wrote")
+    return _parse(metadata[METADATA_KEY], path)
+
+
+def _parse(text: str, path: Path) -> TunedInfo:
+    try:
+        fields = json.loads(text)
+        form, version = fields.pop("format"), fields["version"]
+        if form != FORMAT:
+            raise UserError(f"{path}: format {form} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
+        unknown = set(fields["model"]) - {field.name for field in dataclasses.fields(ModelConfig)}
+        if unknown:
+            raise UserError(
+                f"{path}: vtd_jax {version} wrote it and knows model settings ({', '.join(sorted(unknown))}) that this "
+                f"version, {vtd_jax.__version__}, does not: update it"
+            )
+        fields["model"], fields["clip"] = ModelConfig(**fields["model"]), ClipReference(**fields["clip"])
+        fields["class_names"] = tuple(fields["class_names"])
+        return TunedInfo(**fields)
+    except UserError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged: its {METADATA_KEY} cannot be read: {error!r}") from None
+
+
+def _fingerprint(model: VTDCLIP) -> str:
+    return clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))

@@ -1,0 +1,128 @@
+"""Losses and gradients that are not finite: which batch it was, and when there is no use in going on."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import is_first
+from vtd_jax.video.records import Records
+
+FILE = "nonfinite.jsonl"
+# skipped updates in a row after which nothing can be expected to change any more
+LIMIT = 10
+
+
+class StepSums(NamedTuple):
+    """What one micro-batch came to.
+
+    Attributes:
+      step: its number, from 1.
+      index: places of its videos in the records, -1 for padding.
+      sums: numbers by name, as `Trainer.step` returns them, on the host.
+    """
+
+    step: int
+    index: np.ndarray
+    sums: Mapping[str, float]
+
+    @property
+    def wrong(self) -> str | None:
+        """The first of loss and gradient that is not finite, with its value; None where both are."""
+        for key, told in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            if not math.isfinite(self.sums[key]):
+                return f"{told} is {self.sums[key]}"
+        return None
+
+    @property
+    def unusual(self) -> bool:
+        """Whether it is not to be passed over: numbers that are not finite, or a skipped update."""
+        return self.wrong is not None or self.sums["skipped"] > 0
+
+
+class Guard:
+    """Stops at numbers that are not finite, or counts what the step skipped, and notes the batches in a file.
+
+    `skipped` and `in_a_row` count skipped updates of the whole run; they belong into its checkpoints.
+    """
+
+    def __init__(self, config: RunConfig, records: Records, per_epoch: int, workdir: Path):
+        self._config, self._records, self._per_epoch = config, records, per_epoch
+        self.file = Path(workdir) / FILE
+        self.skipped = self.in_a_row = 0
+
+    def check(self, one: StepSums, last_saved: int) -> None:
+        """Looks at one micro-batch; `last_saved` is the step of the last checkpoint, 0 for none.
+
+        Raises:
+          UserError: training cannot go on.
+        """
+        wrong, skipped = one.wrong, one.sums["skipped"] > 0
+        self.skipped += skipped
+        self.in_a_row = self.in_a_row + 1 if skipped else 0
+        if not one.unusual:
+            return
+        wrong = wrong or "update is not finite"
+        if not skipped:
+            self.stop(one, wrong, last_saved)
+        self._note(one, wrong)
+        if self.in_a_row >= LIMIT:
+            raise UserError(
+                f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: nothing moves any more, so "
+                f"the same would come again; their videos are in {self.file}; the last checkpoint is of step "
+                f"{last_saved}; a lower optimizer.lr (with --override_config) may help"
+            )
+
+    def stop(self, one: StepSums, wrong: str, last_saved: int) -> None:
+        """Ends the run at this micro-batch.
+
+        Raises:
+          UserError: always.
+        """
+        self._note(one, wrong)
+        skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
+        raise UserError(
+            f"step {one.step}: the {wrong}; training stops, the videos of this batch are in {self.file}; the last "
+            f"checkpoint is of step {last_saved}; a lower optimizer.lr (with --override_config){skip} may help"
+        )
+
+    def _note(self, one: StepSums, wrong: str) -> None:
+        """One line for the batch, in the place of an earlier one for this step: a run that goes on may redo steps."""
+        if not is_first():
+            return
+        index = [int(i) for i in one.index if i >= 0]
+        line = {
+            "step": one.step,
+            "epoch": (one.step - 1) // self._per_epoch,
+            "what": wrong,
+            "skipped": bool(one.sums["skipped"]),
+            # JSON has no nan: numbers that are not finite are text
+            **{key: _number(one.sums[key]) for key in ("loss", "grad_norm", "lr")},
+            "seed": self._config.seed,
+            "records": str(self._records.path),
+            "list": self._records.name,
+            "index": index,
+            "files": [self._records[i].file for i in index],
+        }
+        before = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
+        kept = [text for text in before if json.loads(text)["step"] != one.step]
+        write_text(self.file, "".join(f"{text}\n" for text in [*kept, json.dumps(line, ensure_ascii=False)]))
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the arrays that hold a number that is not finite."""
+    return [
+        name
+        for name, array in arrays.items()
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all()
+    ]
+
+
+def _number(value: Any) -> float | str:
+    return value if math.isfinite(value) else str(value)

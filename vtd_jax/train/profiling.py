@@ -1,0 +1,66 @@
+"""A trace of chosen steps, for TensorBoard's profile plugin."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vtd_jax.errors import UserError
+
+FOLDER = "profile"
+
+
+def read_steps(value: str) -> tuple[int, int] | None:
+    """`10:15` as (10, 15): the steps from the 10th to the 15th, both included, the first of a run being 1.
+
+    Returns:
+      None for an empty string.
+
+    Raises:
+      UserError: anything else.
+    """
+    if not value:
+        return None
+    first, colon, last = value.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise UserError(f"--profile_steps={value}: expected FIRST:LAST, steps counted from 1, e.g. 10:15")
+    return int(first), int(last)
+
+
+class Profile:
+    """Traces the steps of a range, or those of them that this run makes."""
+
+    def __init__(self, steps: tuple[int, int] | None, workdir: Path, tell: Callable[[str], None]):
+        self._steps, self._folder, self._tell = steps, Path(workdir) / FOLDER, tell
+        self._begun: int | None = None
+        self._last, self._pending = 0, None
+
+    def before(self, step: int) -> None:
+        """Step number `step` (from 1) is about to begin."""
+        if self._steps and self._begun is None and self._steps[0] <= step <= self._steps[1]:
+            jax.block_until_ready(self._pending)
+            jax.profiler.start_trace(str(self._folder))
+            self._begun = step
+
+    def after(self, step: int, results: Any) -> None:
+        """Step number `step` was given to the devices, which are done when `results` are there."""
+        if self._steps is None:
+            return
+        self._last, self._pending = step, results
+        if self._begun is not None and step >= self._steps[1]:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace, and says what was traced; once."""
+        if self._steps is None:
+            return
+        if self._begun is None:
+            self._tell(
+                f"--profile_steps={self._steps[0]}:{self._steps[1]}: this run made none of these steps, nothing traced"
+            )
+        else:
+            jax.block_until_ready(self._pending)
+            jax.profiler.stop_trace()
+            self._tell(f"profile: steps {self._begun} to {self._last} traced into {self._folder}")
+        self._steps = None

@@ -1,0 +1,160 @@
+"""The authors' checkpoints (`.pth`), in and out, without PyTorch and without running code from the file."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from vtd_jax.clip.params import state_from_clip
+from vtd_jax.clip.torch_archive import LazyTensor
+from vtd_jax.clip.torch_write import write_torch_archive
+from vtd_jax.clip.weight_files import open_weights
+from vtd_jax.errors import UserError
+from vtd_jax.model.prompts import class_tokens
+from vtd_jax.model.release_names import (
+    class_buffers,
+    from_release,
+    frozen_name,
+    is_buffer,
+    release_settings,
+    to_release,
+)
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+
+_SOURCES = "Expected what the authors' training script writes: torch.save({'model': model.state_dict(), …}, FILE)"
+_MODULE = "module."
+# how far a CLIP's tensor may be from itself once stored, relative to its largest entry; rounding is half of the 16-bit
+# ones, and other dtypes are as exact as float32
+_CLOSE = {"f2": 1e-3, "bfloat16": 1e-2}
+_CLOSE_ELSE = 1e-6
+
+
+def load_release(model: VTDCLIP, path: Path) -> bool:
+    """Puts what the authors' code learnt into a model of the same CLIP and settings.
+
+    Args:
+      model: changed in place.
+      path: a `.pth`: a state dict under `model` (or bare), its names with or without `module.`; whatever lies beside it
+        (optimizer, scheduler, settings) is passed over. The frozen CLIP may be in it.
+
+    Returns:
+      Whether the frozen CLIP was in the file, and so was compared with the model's.
+
+    Raises:
+      UserError: another CLIP or other settings, missing, surplus, misshapen or not finite tensors, no such file or a
+        damaged one.
+    """
+    where = str(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a .pth file")
+    with contextlib.ExitStack() as stack:
+        tensors = open_weights(path, stack, skip_foreign=True, sources=_SOURCES).tensors
+        if all(name.startswith(_MODULE) for name in tensors):
+            tensors = {name.removeprefix(_MODULE): tensor for name, tensor in tensors.items()}
+        expected = to_release(learnable(model))
+        frozen = _frozen(model)
+        here = {name: tensor for name, tensor in tensors.items() if name in frozen}
+        _check_shapes(frozen, here, where)
+        learnt = {name: tensor for name, tensor in tensors.items() if name not in frozen and not is_buffer(name)}
+        if "logit_scale" in learnt:
+            # else it is something else altogether, and no settings would help
+            _check_settings(expected, learnt, where)
+        _check_names(expected, learnt, where)
+        _check_values(frozen, here, where)
+        arrays = {name: _finite(tensor, name, where) for name, tensor in learnt.items()}
+    nnx.update(model, from_release(learnable(model), arrays, where))
+    return bool(here)
+
+
+def save_release(
+    path: Path,
+    model: VTDCLIP,
+    *,
+    with_clip: bool = False,
+    class_names: Sequence[str] = (),
+    module_prefix: bool = False,
+) -> int:
+    """Writes what was learnt as the authors' code does: `{"model": state dict}`, PyTorch's layouts, float32.
+
+    Args:
+      path: ends in `.pth`; written whole or not at all.
+      model: the tuned model.
+      with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names, so that the
+        state dict is whole.
+      class_names: needed with `with_clip`.
+      module_prefix: whether names begin with `module.`, as where their script wraps the model for parallel training.
+
+    Returns:
+      How many tensors were written.
+
+    Raises:
+      UserError: another suffix, no class names where they are needed, or the file cannot be written.
+    """
+    if path.suffix != ".pth":
+        raise UserError(f"{path}: the name of a checkpoint in the authors' format ends in .pth")
+    if with_clip and not class_names:
+        raise UserError(f"{path}: with the CLIP go the embeddings of the class names, and these are not known")
+    named = to_release(learnable(model))
+    if with_clip:
+        tokens, table = class_tokens(class_names, model.config.text_prompts), model.clip.text.token_embedding[...]
+        named |= class_buffers(tokens, np.asarray(table), model.config.text_prompts) | _frozen(model)
+    prefix = _MODULE if module_prefix else ""
+    write_torch_archive(path, {prefix + name: array for name, array in named.items()})
+    return len(named)
+
+
+def _frozen(model: VTDCLIP) -> dict[str, np.ndarray]:
+    """The frozen CLIP by the release's names."""
+    named = {frozen_name(name): array for name, array in state_from_clip(model.clip).items()}
+    named.pop(None)
+    return named
+
+
+def _check_shapes(frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str) -> None:
+    for name, tensor in here.items():
+        if tensor.shape != frozen[name].shape:
+            raise UserError(
+                f"{where}: was learnt on another CLIP: {name} is {tensor.shape} there, {frozen[name].shape} in the one "
+                "given; give that one"
+            )
+
+
+def _check_values(frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str) -> None:
+    """Raises at the first tensor that is not the same, but for the rounding of how it is stored."""
+    for name, tensor in here.items():
+        ours, theirs = frozen[name], _finite(tensor, name, where)
+        apart = float(np.abs(ours - theirs).max(initial=0)) / max(float(np.abs(ours).max(initial=0)), 1e-30)
+        if apart > _CLOSE.get(tensor.dtype, _CLOSE_ELSE):
+            raise UserError(
+                f"{where}: was learnt on another CLIP: {name} differs from the one given by {apart:.1e} of its largest "
+                "entry; give that one (one whose own weights were trained as well is not supported)"
+            )
+
+
+def _check_settings(expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str) -> None:
+    """Raises where names and shapes tell other settings than the model's, with the fields to set."""
+    ours = release_settings({name: array.shape for name, array in expected.items()})
+    theirs = release_settings({name: tensor.shape for name, tensor in learnt.items()})
+    wrong = [f"--config.model.{key}={theirs[key]} (here {ours[key]})" for key in ours if ours[key] != theirs[key]]
+    if wrong:
+        raise UserError(f"{where}: was learnt with other settings, give {', '.join(wrong)}")
+
+
+def _check_names(expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str) -> None:
+    missing, surplus = [n for n in expected if n not in learnt], [n for n in learnt if n not in expected]
+    told = [f"{kind}: {_some(names)}" for kind, names in (("missing", missing), ("surplus", surplus)) if names]
+    if told:
+        raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(told)}")
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
+    array = tensor.read()
+    if not np.isfinite(array).all():
+        raise UserError(f"{where}: tensor {name} has values that are NaN or infinite")
+    return array

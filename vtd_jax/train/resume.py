@@ -1,0 +1,134 @@
+"""What a checkpoint says beside its arrays, and going on from one."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vtd_jax.errors import UserError
+from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
+from vtd_jax.train.state import TrainState
+from vtd_jax.video.pipeline import BatchIterator
+
+_IDENTITY = {"clip": "CLIP weights", "names": "class names"}
+
+
+class Best(NamedTuple):
+    """The highest metric so far, and the step that had it."""
+
+    value: float
+    step: int
+
+
+class Progress(NamedTuple):
+    """How far a run is, beside its arrays.
+
+    Attributes:
+      batches: the input iterator's state.
+      evaluated: whether this step was evaluated.
+      best: None before the first evaluation.
+      skipped, in_a_row: skipped updates, of the whole run and at its end.
+    """
+
+    batches: Mapping[str, Any]
+    evaluated: bool = False
+    best: Best | None = None
+    skipped: int = 0
+    in_a_row: int = 0
+
+
+def to_json(progress: Progress, state: TrainState, identity: Mapping[str, str]) -> dict[str, Any]:
+    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same when it goes on."""
+    best = None if progress.best is None else progress.best._asdict()
+    key = {"impl": str(jax.config.jax_default_prng_impl), "data": np.asarray(state.key).tolist()}
+    return {"step": state.step, "key": key, **identity, **progress._asdict(), "best": best}
+
+
+class Found(NamedTuple):
+    """A checkpoint to go on from, as it was read.
+
+    Attributes:
+      step: of the last whole checkpoint.
+      learnable, optimizer: its arrays by name.
+      progress: its JSON part.
+      metric: what it was found to be worth; None where it was not evaluated.
+      damaged: what is wrong with later ones, by step.
+    """
+
+    step: int
+    learnable: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+    progress: dict[str, Any]
+    metric: float | None
+    damaged: dict[int, str]
+
+
+def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
+    """The last whole checkpoint, or None where there are none at all; changes nothing.
+
+    Args:
+      checkpoints: of the run.
+      identity: as given to `to_json`.
+
+    Raises:
+      UserError: none is whole, or it is of another CLIP or of other names.
+    """
+    if not checkpoints.steps:
+        return None
+    step, wrong = checkpoints.last_whole()
+    there = checkpoints.stored(step)
+    for key, told in _IDENTITY.items():
+        if there.progress[key] != identity[key]:
+            raise UserError(
+                f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
+                f"(fingerprint {there.progress[key]}, here {identity[key]})"
+            )
+    return Found(step, there.learnable, there.optimizer, there.progress, checkpoints.metric(step), wrong)
+
+
+def restore(
+    found: Found, start: TrainState, batches: BatchIterator, where: str, override: bool
+) -> tuple[TrainState, Progress]:
+    """The state that a checkpoint holds, and what is known beside it.
+
+    Args:
+      found: the checkpoint.
+      start: the run's state at step 0, for names and shapes.
+      batches: set to what follows the last batch that the checkpoint saw.
+      where: the checkpoint's folder, for messages.
+      override: settings may have changed: the data go on at the same batch number, the key is this config's.
+
+    Raises:
+      UserError: it is of other settings.
+    """
+    there = found.progress
+    state = TrainState(
+        found.step,
+        unflatten_arrays(start.learnable, found.learnable, f"{where}: learnable"),
+        unflatten_arrays(start.opt_state, found.optimizer, f"{where}: optimizer"),
+        start.key if override else _key(there["key"]),
+    )
+    if override:
+        batches.set_state(batches.get_state() | {"batch": there["batches"]["batch"]})
+    else:
+        _set_batches(batches, there["batches"])
+    best = Best(**there["best"]) if there["best"] else None
+    return state, Progress(there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"])
+
+
+def _set_batches(batches: BatchIterator, state: dict) -> None:
+    try:
+        batches.set_state(state)
+    except UserError as error:
+        raise UserError(f"{error}; --override_config goes on with the new ones") from None
+
+
+def _key(stored: Mapping[str, Any]) -> np.ndarray:
+    here = str(jax.config.jax_default_prng_impl)
+    if stored["impl"] != here:
+        raise UserError(
+            f"jax_default_prng_impl: {here}, but the run drew its random numbers with {stored['impl']}; "
+            f"set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to go on"
+        )
+    return np.asarray(stored["data"], np.uint32)

@@ -1,0 +1,63 @@
+"""The folder of a run: whether a run may go on there, and the config that it keeps for that."""
+
+import json
+import sys
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.config import RunConfig
+
+CONFIG_FILE = "config.json"
+
+
+def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
+    """Makes the folder ready for this run; a new one gets the config at once, one to go on in when `train` has it.
+
+    With `override`, settings that differ from those of the checkpoints are told on stderr instead of refused.
+
+    Raises:
+      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings.
+    """
+    workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
+    steps = Checkpoints(workdir).steps
+    if not steps:
+        workdir.mkdir(parents=True, exist_ok=True)
+        save_config(workdir, config)
+        return
+    if not resume:
+        raise UserError(
+            f"--workdir={workdir}: holds checkpoints of a run, the last of step {steps[-1]}; leave --noresume out to "
+            "go on from there, or give another folder"
+        )
+    different = read_config(workdir).differences(config)
+    if different and not override:
+        raise UserError(
+            f"--workdir={workdir}: holds checkpoints of another run, these settings differ: {'; '.join(different)}; "
+            "give another folder, or --override_config to go on with the new ones"
+        )
+    for line in different:
+        print(f"warning: --override_config: {line}", file=sys.stderr, flush=True)
+
+
+def save_config(workdir: Path, config: RunConfig) -> None:
+    """Writes the config for continuations and evaluations."""
+    write_text(Path(workdir) / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> RunConfig:
+    """The config that a run was started with.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    try:
+        return RunConfig.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, expected the workdir of a training run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
