@@ -1,15 +1,13 @@
 """What `experiments.aot` compiles: the benchmark configs at the release's batch, and how long their class names are."""
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 from experiments.configs import base_to_novel, few_shot, fully_supervised, zero_shot
 from vtd_jax.errors import UserError
-from vtd_jax.train.aot import Names, Report, Step, abstract_model
+from vtd_jax.train.aot import Names, Step, abstract_model
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.topology import Target
 from vtd_jax.video.records import open_records
@@ -101,19 +99,3 @@ def signature(step: Step, target: Target, config: RunConfig) -> tuple:
     shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(step.arguments))
     settings = (config.clip.architecture, config.clip.dtype, config.model, config.memory, config.codebook_shards)
     return target.name, step.kind, step.names, shapes, str(settings), config.on_nonfinite
-
-
-def joined(reports: Sequence[Report]) -> list[Report]:
-    """Reports of one program under several names as one, `few_shot_hmdb51_{2,4}`; the order is that of the first."""
-    groups: dict[str, list[Report]] = {}
-    for report in reports:
-        key = str(dataclasses.replace(report, run=""))
-        groups.setdefault(key, []).append(report)
-    return [dataclasses.replace(group[0], run=_braces([report.run for report in group])) for group in groups.values()]
-
-
-def _braces(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    start = "".join(same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names)))
-    return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"

@@ -73,7 +73,7 @@ def main() -> str:
     known: dict[tuple, Report] = {}
     reports = [_examined(known, place, len(jobs), *job) for place, job in enumerate(jobs, 1)]
     settings = {"config": _config.filename(), **_config.overrides()} if own else _aot.SETTINGS
-    table = report_table(_aot.joined(reports), settings)
+    table = report_table(reports, settings)
     print(table.to_markdown())
     if out is not None:
         write_text(out, to_json(reports, settings) if out.suffix == ".json" else table.to_markdown())

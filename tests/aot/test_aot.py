@@ -64,8 +64,8 @@ def test_what_does_not_fit_ends_with_one_line(tmp_path):
         " GiB a device, a chip has 15.75; set --config.memory.remat=block, raise --config.memory.microbatches=1 or use "
         "more chips"
     )
-    assert ": does not fit 15.75 |" in output
-    assert ": does not fit 15.75 |" in out.read_text()
+    assert " (does not fit 15.75) |" in output
+    assert " (does not fit 15.75) |" in out.read_text()
 
 
 def test_a_topology_that_is_none():

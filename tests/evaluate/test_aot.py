@@ -79,23 +79,43 @@ def report(**changes) -> Report:
     return Report(**fields | changes)
 
 
+def lines(*reports: Report) -> list[list[str]]:
+    """The cells of the rows of a table."""
+    table = report_table(reports, {}).to_markdown().splitlines()
+    return [line.strip("| ").split(" | ") for line in table[4:] if line.startswith("|")]
+
+
 def test_a_row_tells_what_a_program_costs():
-    table = report_table([report()], {"clip.dtype": "bfloat16"})
-    header, _, row = table.to_markdown().splitlines()[2:5]
-    cells = dict(zip(header.split(" | "), row.split(" | ")))
-    assert cells["GiB a device"] == "3.00"
-    assert (cells["videos"], cells["a device"], cells["frames"]) == ("64", "8", "32")
-    assert (cells["TFLOP"], cells["traffic, GB"]) == ("20.000", "100.0")
-    assert row.endswith("2 reduce 13.3, 1 gather 0.4 |")
-    assert f"- clip.dtype: bfloat16\n- jax: {jax.__version__}\n" in table.to_markdown()
+    text = report_table([report()], {"clip.dtype": "bfloat16"}).to_markdown()
+    assert (
+        "| run | step | videos | a device | frames | classes | GiB a device | TFLOP | traffic, GB | sent, MB |" in text
+    )
+    assert "| run | training | 64 | 8 | 32 | 200 | 3.00 | 20 | 100.0 | 2 reduce 13.3, 1 gather 0.4 |" in text
+    assert f"- on: v5e:2x4\n- clip.dtype: bfloat16\n- jax: {jax.__version__}\n" in text
+
+
+def test_targets_stand_beside_each_other():
+    larger = report(target="v5e:8x8", devices=64, memory=GIB, flops=10**12)
+    (row,) = lines(report(), larger)
+    assert row[2:8] == ["64", "8 / 1", "32", "200", "3.00 / 1.00", "20 / 1"]
+    assert "- on: v5e:2x4 / v5e:8x8\n" in report_table([report(), larger], {}).to_markdown()
+
+
+def test_runs_of_the_same_numbers_share_a_row():
+    names = ("few_shot_2", "few_shot_4", "few_shot_16")
+    on = [report(run=name, target=target) for target in ("a", "b") for name in names]
+    assert [row[0] for row in lines(*on)] == ["few_shot_{2,4,16}"]
+    on[4] = report(run="few_shot_4", target="b", videos=128)
+    assert [(row[0], row[2]) for row in lines(*on)] == [("few_shot_{2,16}", "64"), ("few_shot_4", "64 / 128")]
 
 
 def test_rows_of_what_does_not_fit_of_views_and_of_codebooks():
     misfit = report(fits=False, memory=round(27.5 * GIB), traffic=None, parts={}, xla_flops=None)
-    rows = report_table([misfit, report(views=12), report(kind="codebook", videos=0, frames=0)], {}).to_markdown()
-    assert "| 27.50: does not fit 15.75 | 20.000 | – | – |" in rows
-    assert "| 12 × 32 |" in rows
-    assert "| codebook | v5e:2x4 | – | – | – | 200 |" in rows
+    codebook = report(run="c", kind="codebook", videos=0, frames=0)
+    told, views_of, codes = lines(misfit, report(run="b", views=12), codebook)
+    assert told[6:] == ["27.50 (does not fit 15.75)", "20", "–", "–"]
+    assert views_of[4] == "12 × 32"
+    assert codes[1:6] == ["codebook", "–", "–", "–", "200"]
 
 
 def test_a_table_of_lowered_programs_has_no_memory():
@@ -103,7 +123,7 @@ def test_a_table_of_lowered_programs_has_no_memory():
     table = report_table([lowered], {}).to_markdown()
     assert "GiB" not in table
     assert "libtpu" not in table
-    assert "| 1000.0 | 0.17 | 20.000 | 2 reduce 13.3, 1 gather 0.4 |" in table
+    assert "| 1000.0 | 0.17 | 20 | 2 reduce 13.3, 1 gather 0.4 |" in table
 
 
 def test_json_has_every_number():

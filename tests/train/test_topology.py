@@ -35,6 +35,15 @@ def test_first_line():
     assert first_line(ValueError()) == "ValueError"
 
 
+@pytest.fixture(autouse=True)
+def settings_stay():
+    """Other tests of this process go on with JAX as it was."""
+    before = {name: getattr(jax.config, name) for name in ("jax_platforms", "jax_enable_compilation_cache")}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--topology=v5e:2x4: libtpu is not installed; .*pip install -e '\.\[aot\]'"):

@@ -1,6 +1,7 @@
 """Every program of a run, ahead of time, and the tables of what they cost."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -69,36 +70,59 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
 
 
 def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Table:
-    """One row a program and target; `settings` are told below, with the versions."""
+    """One row a program, with its numbers on every target beside each other; runs of the same numbers share a row.
+
+    Args:
+      reports: at least one, target by target.
+      settings: told below, with the targets and versions.
+    """
     compiled = any(report.memory is not None for report in reports)
-    columns = ("run", "step", "on", "videos", "a device", "frames", "classes")
+    columns = ("run", "step", "videos", "a device", "frames", "classes")
     columns += ("GiB a device",) if compiled else ("arguments, MB", "program, MB")
     columns += ("TFLOP", "traffic, GB", "sent, MB") if compiled else ("TFLOP", "sent, MB")
+    programs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for report in reports:
+        programs.setdefault((report.run, report.kind), []).append(_cells(report))
+    runs: dict[tuple, list[str]] = {}
+    for (run, kind), on_targets in programs.items():
+        told = tuple(_beside([cells[column] for cells in on_targets]) for column in columns[2:])
+        runs.setdefault((kind, *told), []).append(run)
+    rows = tuple(dict(zip(columns, (braces(names), *told))) for told, names in runs.items())
+    about = {"on": " / ".join(dict.fromkeys(report.target for report in reports)), **settings}
     kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
-    rows = tuple(_row(report) for report in reports)
-    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, dict(settings) | versions(compiled))
+    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, about | versions(compiled))
 
 
-def _row(report: Report) -> dict[str, str]:
-    memory = None if report.memory is None else f"{report.memory / GIB:.2f}"
+def _beside(cells: Sequence[str]) -> str:
+    """Numbers of one program on several targets, once where all are the same."""
+    return cells[0] if len(set(cells)) == 1 else " / ".join(cells)
+
+
+def _cells(report: Report) -> dict[str, str]:
+    memory = "–" if report.memory is None else f"{report.memory / GIB:.2f}"
     if report.fits is False:
-        memory = f"{memory}: does not fit {report.available / GIB:.2f}"
+        memory += f" (does not fit {report.available / GIB:.2f})"
     frames = f"{report.frames}" if report.views == 1 else f"{report.views} × {report.frames}"
     return {
-        "run": report.run,
-        "step": report.kind,
-        "on": report.target,
-        "videos": f"{report.videos}" if report.videos else None,
-        "a device": f"{report.videos / report.devices:g}" if report.videos else None,
-        "frames": frames if report.frames else None,
+        "videos": f"{report.videos}" if report.videos else "–",
+        "a device": f"{report.videos / report.devices:g}" if report.videos else "–",
+        "frames": frames if report.frames else "–",
         "classes": f"{report.classes}",
         "GiB a device": memory,
-        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else None,
-        "program, MB": None if report.text is None else f"{report.text / 1e6:.2f}",
-        "TFLOP": f"{report.flops / 1e12:.3f}",
-        "traffic, GB": None if report.traffic is None else f"{report.traffic / 1e9:.1f}",
-        "sent, MB": sent(report.collectives) if report.fits is not False else None,
+        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else "–",
+        "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
+        "TFLOP": f"{report.flops / 1e12:.3g}",
+        "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
+        "sent, MB": "–" if report.fits is False else sent(report.collectives),
     }
+
+
+def braces(names: Sequence[str]) -> str:
+    """Names as one: `few_shot_hmdb51_{2,4}`."""
+    if len(names) == 1:
+        return names[0]
+    start = "".join(same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names)))
+    return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"
 
 
 def sent(collectives: Mapping[str, Sent]) -> str:
