@@ -22,21 +22,20 @@ class Evaluation:
         self.finished = False
 
     def __call__(self, model: VTDCLIP, last: bool, check: Callable[[], None]) -> dict[str, float | None]:
-        """Accuracies by `split_top1` and `split_top5`; `check` is called before every split and may raise."""
-        config, results = self.config, {}
-        for name, records in self.splits.items():
-            check()
-            results |= evaluate(
-                model,
-                {name: records},
-                frames=config.data.frames,
-                batch_size=config.evaluate.batch_size,
-                temporal_views=config.evaluate.temporal_views if last else 1,
-                spatial_views=config.evaluate.spatial_views if last else 1,
-                workers=config.data.workers,
-                devices=run_devices(config.devices),
-                parallel=config.parallel,
-            )
+        """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may raise."""
+        config = self.config
+        results = evaluate(
+            model,
+            self.splits,
+            frames=config.data.frames,
+            batch_size=config.evaluate.batch_size,
+            temporal_views=config.evaluate.temporal_views if last else 1,
+            spatial_views=config.evaluate.spatial_views if last else 1,
+            workers=config.data.workers,
+            devices=run_devices(config.devices),
+            parallel=config.parallel,
+            check=check,
+        )
         self.results, self.finished = results, last
         accuracies = [(f"{name}_top1", result.top1, f"{name}_top5", result.top5) for name, result in results.items()]
         return {key: value for top in accuracies for key, value in (top[:2], top[2:])}

@@ -42,8 +42,8 @@ def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
     assert (score.kind, score.videos, score.frames, score.views) == ("evaluation", 8, 2, temporal * spatial)
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(jax.devices())
-    assert score.mapped is views.scorer(graphdef, mesh, "shard_map")
-    assert encode.mapped is views.encoder(graphdef, mesh, len(NAMES), "shard_map")
+    assert score.mapped is views.compiled_scorer(graphdef, mesh, "shard_map")
+    assert encode.mapped is views.compiled_encoder(graphdef, mesh, len(NAMES), "shard_map")
     # compiled programs refuse arguments of other shapes, types or places
     encoding, scoring = (step.mapped.jitted.lower(*step.arguments).compile() for step in (encode, score))
     state = score.mapped.place(views.STATE, state)

@@ -103,3 +103,16 @@ def test_records_of_several_splits(model, tmp_path):
     assert results["base"].labels.tolist() == [splits["base"][i].label for i in range(5)]
     assert results["base"].scores.shape == (5, 3)
     np.testing.assert_allclose(views["base"].scores.sum(-1), 6, rtol=1e-4)
+
+
+def test_a_check_breaks_an_evaluation_off_between_batches():
+    asked = []
+
+    def check():
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise KeyError("broken off")
+
+    with pytest.raises(KeyError, match="broken off"):
+        evaluate_split(_model(), _batches(5, 1), NAMES, devices=run_devices(1), check=check)
+    assert asked == [0, 1, 2]

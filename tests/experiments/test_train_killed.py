@@ -33,6 +33,11 @@ class Run:
     def __init__(self, flags, workdir, log):
         self.workdir, self.log = workdir, log
         environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+        # the first run compiles, the others find the same programs here: seconds for each of them
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "cache")
+        environment |= dict(
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0", JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1"
+        )
         call = [sys.executable, "-m", "experiments.train", *flags, f"--workdir={workdir}"]
         with log.open("w") as out:
             self.process = subprocess.Popen(call, cwd=small_run.ROOT, env=environment, stdout=out, stderr=out)

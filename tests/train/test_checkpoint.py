@@ -111,6 +111,11 @@ def _no_bytes(folder):
             path.write_bytes(b"")
 
 
+def _of_another_step(folder):
+    shutil.rmtree(folder / "learnable")
+    shutil.copytree(folder.parent / "2" / "learnable", folder / "learnable")
+
+
 def _one_digit(folder):
     path = folder / "progress" / "metadata"
     path.write_text(path.read_text().replace('"step": 3', '"step": 4'))
@@ -132,6 +137,7 @@ def _nothing(folder):
 DAMAGES = {
     _no_item: "optimizer is missing",
     _no_bytes: "learnable cannot be read",
+    _of_another_step: "its contents are not those that were written",
     _one_digit: "its contents are not those that were written",
     _no_digest: "progress has no digest",
     _metrics: "metrics cannot be read",
@@ -211,8 +217,16 @@ def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, mon
         return commit(*args, **kwargs)
 
     monkeypatch.setattr(atomicity, "on_commit_callback", slow)
+    handed = []
+    monkeypatch.setattr(
+        integrity, "sealed", lambda stored, seal=integrity.sealed: handed.append(stored) or seal(stored)
+    )
     checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
-    checkpoints.save(1, arrays, arrays, {"step": 1})
+    device = {"a": jnp.arange(6.0)}
+    checkpoints.save(1, arrays, device, {"step": 1})
+    # what orbax holds on to is nobody else's: a device's buffers are written over by the next step
+    assert not np.shares_memory(handed[0].learnable["a"], arrays["a"])
+    assert not np.shares_memory(handed[0].optimizer["a"], np.asarray(device["a"]))
     arrays["a"] += 1
     assert not (tmp_path / "checkpoints" / "1").exists()
     released.set()

@@ -98,6 +98,16 @@ def test_run_log_writes_everywhere(tmp_path):
     assert told <= set(_events(tmp_path / "events"))
 
 
+def test_a_window_leaves_skipped_updates_out_of_its_means():
+    good = {"loss": 6.0, "correct": 1.0, "count": 4.0, "grad_norm": 0.5, "lr": 0.1, "skipped": 0.0}
+    fewer = {"loss": 1.0, "correct": 2.0, "count": 1.0, "grad_norm": 1.5, "lr": 0.2, "skipped": 0.0}
+    bad = {"loss": math.nan, "correct": 0.0, "count": 4.0, "grad_norm": math.nan, "lr": 0.3, "skipped": 1.0}
+    assert Window.of([good, bad, fewer], 7) == Window(3, 9.0, 7 / 5, 3 / 5, 1.0, 0.2, 7)
+    alone = Window.of([bad], 1)
+    assert (alone.videos, alone.lr) == (4.0, 0.3)
+    assert all(math.isnan(value) for value in (alone.loss, alone.accuracy, alone.grad_norm))
+
+
 class Device:
     """Stands for an accelerator, or for a CPU, which tells nothing."""
 

@@ -59,8 +59,8 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
     shown, frames = config.evaluate.temporal_views * config.evaluate.spatial_views, config.data.frames
     axes = (videos, shown, frames) if shown > 1 else (videos, frames)
     codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
-    scorer = views.scorer(graphdef, mesh, config.parallel)
-    encoder = views.encoder(graphdef, mesh, names.classes, config.parallel)
+    scorer = views.compiled_scorer(graphdef, mesh, config.parallel)
+    encoder = views.compiled_encoder(graphdef, mesh, names.classes, config.parallel)
     score = scorer.abstract(abstract_frames(model, *axes), state, codebook)
     encode = encoder.abstract(abstract_tokens(mesh, names), state)
     return [

@@ -1,7 +1,7 @@
 """Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def evaluate(
     workers: int = 0,
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
+    check: Callable[[], None] | None = None,
 ) -> dict[str, SplitResult]:
     """Scores every video of every split, each split against a codebook of its own class names.
 
@@ -43,6 +44,7 @@ def evaluate(
       workers: decoding processes, 0 for none.
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
+      check: called before every batch; may raise to break the evaluation off.
 
     Returns:
       Split -> what its videos scored, the same on every host.
@@ -65,7 +67,9 @@ def evaluate(
             host_count=hosts,
         )
         try:
-            result = evaluate_split(model, batches, records.class_names, devices=devices, parallel=parallel)
+            result = evaluate_split(
+                model, batches, records.class_names, devices=devices, parallel=parallel, check=check
+            )
         finally:
             batches.close()
         if result.count != len(records):
@@ -81,6 +85,7 @@ def evaluate_split(
     *,
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
+    check: Callable[[], None] | None = None,
 ) -> SplitResult:
     """Scores the videos of one split; the codebook is computed once.
 
@@ -91,6 +96,7 @@ def evaluate_split(
       class_names: K names of the codebook.
       devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
+      check: called before every batch; may raise.
 
     Raises:
       RuntimeError: an index that comes twice; a video would be counted twice.
@@ -98,11 +104,12 @@ def evaluate_split(
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(run_devices() if devices is None else devices)
     meet(mesh.mesh)
-    score, encode = scorer(graphdef, mesh, parallel), encoder(graphdef, mesh, len(class_names), parallel)
-    state = score.place(STATE, state)
+    scorer = compiled_scorer(graphdef, mesh, parallel)
+    encoder = compiled_encoder(graphdef, mesh, len(class_names), parallel)
+    state = scorer.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
-    codebook = encode(encode.place(0, tokens), state)
-    rows = _score_all(score, batches, state, codebook, len(class_names))
+    codebook = encoder(encoder.place(0, tokens), state)
+    rows = _score_all(scorer, _checked(batches, check), state, codebook, len(class_names))
     scores, labels, place = (gather_rows(column) for column in rows)
     if len(np.unique(place)) != len(place):
         raise RuntimeError("a video came twice in one pass over its records")
@@ -124,6 +131,13 @@ def _score_all(
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
+
+
+def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterator[Any]:
+    for batch in batches:
+        if check is not None:
+            check()
+        yield batch
 
 
 def view_scores(
@@ -150,14 +164,14 @@ FRAMES, STATE = 0, 1
 
 
 @functools.lru_cache(maxsize=16)
-def scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
+def compiled_scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
     """One compiled program a kind of model, however often it is evaluated; takes `(frames, state, codebook)`."""
     score = functools.partial(view_scores, graphdef=graphdef)
     return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 
 
 @functools.lru_cache(maxsize=16)
-def encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+def compiled_encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
     """One compiled program a kind of model and number of classes K; takes `(tokens, state)`."""
     encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
     return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)

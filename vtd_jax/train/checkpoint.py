@@ -31,6 +31,13 @@ def _told_elsewhere(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: of several processes only the first saves, and JAX tells each of a notice once, which is the loop's."""
+        del step
+        return False
+
+
 class Checkpoints:
     """The checkpoints under `workdir/checkpoints`, one folder a step.
 
@@ -223,7 +230,7 @@ class Checkpoints:
         if self._manager is None:
             shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
             logging.getLogger("absl").addFilter(_told_elsewhere)
-            self._manager = ocp.CheckpointManager(
+            self._manager = _Manager(
                 self.folder.resolve(),
                 options=self._options,
                 item_names=(integrity.LEARNABLE, integrity.OPTIMIZER, integrity.PROGRESS),

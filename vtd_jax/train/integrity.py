@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
@@ -110,8 +111,12 @@ def _reads(folder: Path, item: str) -> None:
 
 
 def _restore(folder: Path, item: str, handler: type) -> Any:
+    # each process reads by itself, and waits for no other
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(here, {here}, barrier_sync_key_prefix=f"read{here}")
     try:
-        return ocp.Checkpointer(handler()).restore((folder / item).resolve())
+        reader = ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone)
+        return reader.restore((folder / item).resolve())
     except Exception as error:  # and so does orbax
         raise _unreadable(item, error) from error
 

@@ -49,6 +49,21 @@ class Window(NamedTuple):
     lr: float
     skipped: int
 
+    @classmethod
+    def of(cls, steps: Sequence[Mapping[str, float]], skipped: int) -> "Window":
+        """From what `Trainer.step` returned for each of them, on the host, and the count of skipped updates so far."""
+        used = [sums for sums in steps if not sums["skipped"]]
+        count = sum(sums["count"] for sums in used)
+        return cls(
+            steps=len(steps),
+            videos=sum(sums["count"] for sums in steps),
+            loss=sum(sums["loss"] for sums in used) / count if count else math.nan,
+            accuracy=sum(sums["correct"] for sums in used) / count if count else math.nan,
+            grad_norm=sum(sums["grad_norm"] for sums in used) / len(used) if used else math.nan,
+            lr=steps[-1]["lr"],
+            skipped=skipped,
+        )
+
 
 class Memory(NamedTuple):
     """The most memory used so far: of a device ("mem"), or of this process where devices do not tell ("host mem")."""

@@ -1,7 +1,6 @@
 """The training run: batches through the step, metrics, evaluations, checkpoints; from the start or a checkpoint."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -232,25 +231,12 @@ class _Run:
             raise alike(error) from None
 
     def _row(self, window: list[StepSums]) -> None:
-        """One row for some micro-batches; skipped ones count as work done, and in nothing else."""
+        """One row for some micro-batches."""
         if not window:
             return
-        last, used = window[-1], [one.sums for one in window if not one.sums["skipped"]]
-        count = sum(sums["count"] for sums in used)
-        mean = {key: sum(sums[key] for sums in used) / count if count else math.nan for key in ("loss", "correct")}
-        self.log.train(
-            last.step,
-            last.step / self.per_epoch,
-            Window(
-                steps=len(window),
-                videos=sum(one.sums["count"] for one in window),
-                loss=mean["loss"],
-                accuracy=mean["correct"],
-                grad_norm=sum(sums["grad_norm"] for sums in used) / len(used) if used else math.nan,
-                lr=last.sums["lr"],
-                skipped=self.guard.skipped,
-            ),
-        )
+        last = window[-1]
+        told = Window.of([one.sums for one in window], self.guard.skipped)
+        self.log.train(last.step, last.step / self.per_epoch, told)
 
     def _save(self, metric: float | None = None, evaluated: bool = False) -> None:
         """A checkpoint of the steps that were told; nothing that is not finite gets into one."""
