@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_BEAM ?= .venv-beam
+VENV_AOT ?= .venv-aot
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
-.PHONY: help demo test parity beam lint format setup clean
+.PHONY: help demo test parity beam aot lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    all tests, offline, on a CPU"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
+	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make lint    ruff"
 
 define check_python
@@ -42,6 +44,13 @@ $(VENV_BEAM)/.installed: requirements.txt pyproject.toml
 	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,dev]'
 	@touch $@
 
+# with libtpu, JAX looks for a TPU wherever it starts
+$(VENV_AOT)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_AOT)
+	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
+	@touch $@
+
 setup: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed
@@ -56,6 +65,9 @@ parity: $(VENV)/.installed-parity
 beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/python -m pytest -n 2 --dist worksteal tests/beam
 
+aot: $(VENV_AOT)/.installed
+	$(VENV_AOT)/bin/python -m pytest tests/aot
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +77,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_BEAM) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(OUT)

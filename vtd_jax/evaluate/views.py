@@ -105,7 +105,8 @@ def evaluate_split(
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(run_devices() if devices is None else devices)
     meet(mesh.mesh)
-    scorer, encoder = _scorer(graphdef, mesh, parallel), _encoder(graphdef, mesh, len(class_names), parallel)
+    scorer = compiled_scorer(graphdef, mesh, parallel)
+    encoder = compiled_encoder(graphdef, mesh, len(class_names), parallel)
     state = scorer.place(STATE, state)
     tokens = mesh.lay_out(model.class_tokens(class_names))
     codebook = encoder(encoder.place(0, tokens), state)
@@ -164,13 +165,14 @@ FRAMES, STATE = 0, 1
 
 
 @functools.lru_cache(maxsize=16)
-def _scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
-    """One compiled program a kind of model, however often it is evaluated."""
+def compiled_scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
+    """One compiled program a kind of model, however often it is evaluated; takes `(frames, state, codebook)`."""
     score = functools.partial(view_scores, graphdef=graphdef)
     return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 
 
 @functools.lru_cache(maxsize=16)
-def _encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+def compiled_encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
+    """One compiled program a kind of model and number of classes K; takes `(tokens, state)`."""
     encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
     return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)

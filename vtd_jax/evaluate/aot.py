@@ -1,0 +1,150 @@
+"""Every program of a run, ahead of time, and the tables of what they cost."""
+
+import contextlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vtd_jax.evaluate import views
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.train.aot import (
+    Names,
+    Report,
+    Step,
+    abstract_frames,
+    abstract_model,
+    abstract_tokens,
+    mesh_of,
+    training_step,
+)
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.cost import Sent
+from vtd_jax.train.parallel import DeviceMesh, round_up
+from vtd_jax.train.topology import GIB, Target
+
+_SHORT = {
+    "all-reduce": "reduce",
+    "all-gather": "gather",
+    "reduce-scatter": "scatter",
+    "collective-permute": "permute",
+    "all-to-all": "all to all",
+}
+
+
+def run_steps(config: RunConfig, target: Target, learnt: Names | None, evaluated: Names) -> list[Step]:
+    """The programs of a run: the training step if it learns, scoring a batch, and encoding the codebook.
+
+    Args:
+      config: of the run.
+      target: the devices.
+      learnt: class names of the training list; None where nothing is learnt.
+      evaluated: of the largest split that is evaluated.
+    """
+    found = [] if learnt is None else [training_step(config, target, learnt)]
+    return [*found, *evaluation_steps(config, target, evaluated)]
+
+
+def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
+    """Scoring a batch, padded to equal parts, with all views of the config; and encoding the codebook."""
+    mesh_of(config, target)
+    mesh, model = DeviceMesh(target.devices), abstract_model(config)
+    graphdef, state = nnx.split(model)
+    videos = round_up(config.evaluate.batch_size, len(target.devices))
+    shown, frames = config.evaluate.temporal_views * config.evaluate.spatial_views, config.data.frames
+    axes = (videos, shown, frames) if shown > 1 else (videos, frames)
+    codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
+    scorer = views.compiled_scorer(graphdef, mesh, config.parallel)
+    encoder = views.compiled_encoder(graphdef, mesh, names.classes, config.parallel)
+    score = scorer.abstract(abstract_frames(model, *axes), state, codebook)
+    encode = encoder.abstract(abstract_tokens(mesh, names), state)
+    return [
+        Step("evaluation", scorer, score, videos, frames, names, shown),
+        Step("codebook", encoder, encode, 0, 0, names),
+    ]
+
+
+def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Table:
+    """One row a program, with its numbers on every target beside each other; runs of the same numbers share a row.
+
+    Args:
+      reports: at least one, target by target.
+      settings: told below, with the targets and versions.
+    """
+    compiled = any(report.memory is not None for report in reports)
+    columns = ("run", "step", "videos", "a device", "frames", "classes")
+    columns += ("GiB a device",) if compiled else ("arguments, MB", "program, MB")
+    columns += ("TFLOP", "traffic, GB", "sent, MB") if compiled else ("TFLOP", "sent, MB")
+    programs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for report in reports:
+        programs.setdefault((report.run, report.kind), []).append(_cells(report))
+    runs: dict[tuple, list[str]] = {}
+    for (run, kind), on_targets in programs.items():
+        told = tuple(_beside([cells[column] for cells in on_targets]) for column in columns[2:])
+        runs.setdefault((kind, *told), []).append(run)
+    rows = tuple(dict(zip(columns, (braces(names), *told))) for told, names in runs.items())
+    about = {"on": " / ".join(dict.fromkeys(report.target for report in reports)), **settings}
+    kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
+    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, about | versions(compiled))
+
+
+def _beside(cells: Sequence[str]) -> str:
+    """Numbers of one program on several targets, once where all are the same."""
+    return cells[0] if len(set(cells)) == 1 else " / ".join(cells)
+
+
+def _cells(report: Report) -> dict[str, str]:
+    memory = "–" if report.memory is None else f"{report.memory / GIB:.2f}"
+    if report.fits is False:
+        memory += f" (does not fit {report.available / GIB:.2f})"
+    frames = f"{report.frames}" if report.views == 1 else f"{report.views} × {report.frames}"
+    return {
+        "videos": f"{report.videos}" if report.videos else "–",
+        "a device": f"{report.videos / report.devices:g}" if report.videos else "–",
+        "frames": frames if report.frames else "–",
+        "classes": f"{report.classes}",
+        "GiB a device": memory,
+        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else "–",
+        "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
+        "TFLOP": f"{report.flops / 1e12:.3g}",
+        "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
+        "sent, MB": "–" if report.fits is False else sent(report.collectives),
+    }
+
+
+def braces(names: Sequence[str]) -> str:
+    """Names as one: `few_shot_hmdb51_{2,4}`."""
+    if len(names) == 1:
+        return names[0]
+    start = "".join(same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names)))
+    return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"
+
+
+def sent(collectives: Mapping[str, Sent]) -> str:
+    """Collectives in a few words, megabytes of their results: "2 reduce 13.3, 1 gather 0.1"."""
+    told = [f"{found.count} {_SHORT[kind]} {found.bytes / 1e6:.1f}" for kind, found in collectives.items()]
+    return ", ".join(told) or "nothing"
+
+
+def versions(compiled: bool) -> dict[str, str]:
+    """Of what the numbers depend on: JAX, and libtpu where it compiled."""
+    found = {"jax": version("jax")}
+    if compiled:
+        with contextlib.suppress(PackageNotFoundError):
+            found["libtpu"] = version("libtpu")
+    return found
+
+
+def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:
+    """`{"settings", "versions", "programs": [fields of a report]}`."""
+    found = {
+        "settings": dict(settings),
+        "versions": versions(any(report.memory is not None for report in reports)),
+        "programs": [report.to_dict() for report in reports],
+    }
+    return json.dumps(found, indent=2) + "\n"

@@ -1,0 +1,247 @@
+"""What a program does, read off its text: FLOPs, memory traffic of loops, and what devices send each other."""
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jax.extend import core
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+# JAX's names of what becomes a collective
+_PRIMITIVES = {
+    "psum": "all-reduce",
+    "psum_invariant": "all-reduce",
+    "pmax": "all-reduce",
+    "pmin": "all-reduce",
+    "all_gather": "all-gather",
+    "all_gather_invariant": "all-gather",
+    "reduce_scatter": "reduce-scatter",
+    "ppermute": "collective-permute",
+    "all_to_all": "all-to-all",
+}
+_BITS = {"pred": 8, "token": 0, "c64": 64, "c128": 128, "bf16": 16}
+# instructions that move nothing
+_FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call", "conditional")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w\-]*)\((?P<rest>.*)$")
+# groups of one device each: nothing is sent
+_ALONE = re.compile(r"\breplica_groups=(?:\{\{\d+\}(?:,\{\d+\})*\}|\[\d+,1\])")
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+
+
+class Sent(NamedTuple):
+    """Collectives of one kind: how many a device runs, and the bytes of their results on a device."""
+
+    count: int
+    bytes: int
+
+
+class Work(NamedTuple):
+    """What one device does in one call.
+
+    Attributes:
+      flops: of matrix products and convolutions as traced, recomputation included.
+      collectives: kind -> what is sent, as written; XLA may join some.
+    """
+
+    flops: int
+    collectives: Mapping[str, Sent]
+
+
+def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
+    """Counts a traced program; the body of a loop as often as it runs (once where that is not known)."""
+    flops, found = 0, []
+    for equation, times, sizes in _equations(jaxpr.jaxpr, 1, {}):
+        name = equation.primitive.name
+        if name == "dot_general":
+            flops += times * _product(equation)
+        elif name == "conv_general_dilated":
+            flops += times * _convolution(equation)
+        elif name in _PRIMITIVES and _parties(equation, sizes) > 1:
+            size = sum(out.aval.size * out.aval.dtype.itemsize for out in equation.outvars)
+            found.append((_PRIMITIVES[name], times, size))
+    return Work(flops, _sum_up(found))
+
+
+def _equations(jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]) -> Iterator[tuple[Any, int, Mapping[str, int]]]:
+    """Equations however deep, how often each runs, and the sizes of the named axes around it."""
+    for equation in jaxpr.eqns:
+        yield equation, times, sizes
+        inner = [sub for value in equation.params.values() for sub in _jaxprs(value)]
+        if equation.primitive.name == "cond":
+            # one branch runs: the one with the most products stands for it
+            inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
+        rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
+        around = dict(equation.params["mesh"].shape) if equation.primitive.name == "shard_map" else sizes
+        for sub in inner:
+            yield from _equations(sub, times * rounds, around)
+
+
+def _parties(equation: Any, sizes: Mapping[str, int]) -> int:
+    """How many devices meet in a collective."""
+    axes = equation.params.get("axes", equation.params.get("axis_name"))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    return math.prod(sizes.get(axis, 1) for axis in axes)
+
+
+def _jaxprs(value: Any) -> list[core.Jaxpr]:
+    if isinstance(value, core.ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, core.Jaxpr):
+        return [value]
+    return [sub for item in value for sub in _jaxprs(item)] if isinstance(value, (tuple, list)) else []
+
+
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+
+
+def _convolution(equation: Any) -> int:
+    kernel, spec = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
+    # every output takes the whole kernel of its channel: its input channels (of one group) times its area
+    return 2 * equation.outvars[0].aval.size * math.prod(kernel) // kernel[spec[0]]
+
+
+class _Instruction(NamedTuple):
+    name: str
+    shape: str
+    kind: str
+    operands: tuple[str, ...]
+    literal: int | None
+    called: tuple[str, ...]
+    condition: str
+    rounds: int | None
+    chain: str
+    alone: bool
+
+
+class Program:
+    """The text of a compiled program (`compiled.as_text()`)."""
+
+    def __init__(self, text: str):
+        self._computations, self._entry = _parse(text)
+
+    def collectives(self) -> dict[str, Sent]:
+        """What one device sends in one call; an asynchronous collective counts once, into however many it was cut."""
+        found, chains = [], set()
+        for instruction, times, _ in self._running(self._entry, 1):
+            start = instruction.kind.endswith("-start")
+            kind, chain = instruction.kind.removesuffix("-start"), (instruction.kind, instruction.chain)
+            # XLA for TPUs writes a collective that runs beside other work into every fusion that it runs beside
+            if kind in COLLECTIVES and not instruction.alone and not (instruction.chain and chain in chains):
+                chains.add(chain)
+                found.append((kind, times, _result_bytes(instruction.shape, kind, start)))
+        return _sum_up(found)
+
+    def bytes_of_repeats(self) -> int:
+        """Bytes read and written by rounds of loops after the first, which XLA's own analysis leaves out."""
+        total = 0
+        for instruction, times, fused in self._running(self._entry, 1):
+            if times > 1 and not fused and instruction.kind not in _FREE:
+                total += (times - 1) * self._moved(instruction)
+        return total
+
+    def _moved(self, instruction: _Instruction) -> int:
+        return array_bytes(instruction.shape) + sum(self._sizes.get(name, 0) for name in instruction.operands)
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, int]:
+        every = (instruction for instructions in self._computations.values() for instruction in instructions)
+        return {instruction.name: array_bytes(instruction.shape) for instruction in every}
+
+    def _running(self, computation: str, times: int, fused: bool = False) -> Iterator[tuple[_Instruction, int, bool]]:
+        """Every instruction reached from a computation, how often it runs, and whether it is inside a fusion."""
+        for instruction in self._computations.get(computation, ()):
+            yield instruction, times, fused
+            inside = fused or instruction.kind not in ("while", "call", "conditional")
+            for called in instruction.called:
+                yield from self._running(called, times * self._rounds(instruction), inside)
+
+    def _rounds(self, instruction: _Instruction) -> int:
+        """How often a loop's body runs: as XLA wrote it down, else the one number that its condition compares with."""
+        if instruction.kind != "while" or instruction.rounds is not None:
+            return instruction.rounds or 1
+        limits = {found.literal for found, _, _ in self._running(instruction.condition, 1) if found.literal is not None}
+        return limits.pop() if len(limits) == 1 else 1
+
+
+def array_bytes(shape: str) -> int:
+    """Bytes of a shape in HLO's writing, `f32[8,16]{1,0}` or a tuple of such, without padding."""
+    return sum(_sizes_of(shape))
+
+
+def _sizes_of(shape: str) -> list[int]:
+    sizes = []
+    for kind, axes in _ARRAY.findall(shape):
+        count = math.prod(int(axis) for axis in axes.split(",") if axis)
+        sizes.append((count * _bits(kind) + 7) // 8)
+    return sizes
+
+
+def _bits(kind: str) -> int:
+    if kind in _BITS:
+        return _BITS[kind]
+    digits = re.search(r"\d+", kind)
+    return int(digits[0]) if digits else 0
+
+
+def _result_bytes(shape: str, kind: str, start: bool) -> int:
+    """Bytes that a collective results in; the start of some has what goes in and counters in its shape as well."""
+    sizes = _sizes_of(shape)
+    if start and kind == "all-gather":
+        return sum(sizes[len(sizes) // 2 :])
+    return sizes[1] if start and kind == "collective-permute" else sum(sizes)
+
+
+def _sum_up(found: list[tuple[str, int, int]]) -> dict[str, Sent]:
+    counts, sizes = Counter(), Counter()
+    for kind, times, size in found:
+        counts[kind] += times
+        sizes[kind] += times * size
+    return {kind: Sent(counts[kind], sizes[kind]) for kind in COLLECTIVES if kind in counts}
+
+
+def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+    computations: dict[str, list[_Instruction]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        if line.endswith("{") and line.startswith(("%", "ENTRY ")):
+            name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
+            current = computations[name] = []
+            entry = name if line.startswith("ENTRY ") else entry
+        elif current is not None and (found := _INSTRUCTION.match(line)):
+            current.append(_instruction(found))
+    return computations, entry
+
+
+def _instruction(found: re.Match) -> _Instruction:
+    operands, _, attributes = found["rest"].partition(")")
+    if found["kind"].endswith(("-done", "-update")):
+        # what they call is told, and counted, at the start
+        attributes = ""
+    trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
+    condition = re.search(r"\bcondition=%?([\w.\-]+)", attributes)
+    chain = re.search(r'\bchain_id="(\w+)"', attributes)
+    # a reduction's to_apply is arithmetic of the instruction itself
+    called = re.findall(r"\b(?:calls|body|called_computation)=%?([\w.\-]+)", attributes)
+    for group in re.findall(r"branch_computations=\{([^}]*)\}", attributes):
+        called += [name.strip().lstrip("%") for name in group.split(",")]
+    called += re.findall(r"\b(?:true|false)_computation=%?([\w.\-]+)", attributes)
+    if found["kind"] == "call":
+        called += re.findall(r"\bto_apply=%?([\w.\-]+)", attributes)
+    return _Instruction(
+        found["name"],
+        found["shape"],
+        found["kind"],
+        tuple(re.findall(r"%([\w.\-]+)", operands)),
+        int(operands) if found["kind"] == "constant" and re.fullmatch(r"\d+", operands) else None,
+        tuple(called),
+        condition[1] if condition else "",
+        int(trips[1]) if trips else None,
+        chain[1] if chain else "",
+        _ALONE.search(attributes) is not None,
+    )
