@@ -20,8 +20,7 @@ from absl import flags
 
 from experiments import _aot, _cli, _config
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.aot import report_table, run_steps, to_json
-from vtd_jax.files import write_text
+from vtd_jax.evaluate.aot import report_table, run_steps
 from vtd_jax.train.aot import Names, Report, Step, complaint, examine
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.topology import Target, cuda_target, tpu_target
@@ -71,12 +70,13 @@ def main() -> str:
             config = config if own else _aot.in_one_step(config, len(target.devices))
             jobs += [(config, target, step) for step in run_steps(config, target, *names_of(config))]
     known: dict[tuple, Report] = {}
-    reports = [_examined(known, place, len(jobs), *job) for place, job in enumerate(jobs, 1)]
     settings = {"config": _config.filename(), **_config.overrides()} if own else _aot.SETTINGS
-    table = report_table(reports, settings)
-    print(table.to_markdown())
-    if out is not None:
-        write_text(out, to_json(reports, settings) if out.suffix == ".json" else table.to_markdown())
+    reports: list[Report] = []
+    for place, job in enumerate(jobs, 1):
+        reports.append(_examined(known, place, len(jobs), *job))
+        # what is done is kept, should the rest be interrupted
+        save(out, reports, settings)
+    print(report_table(reports, settings).to_markdown())
     failed = [complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False]
     if failed:
         more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""

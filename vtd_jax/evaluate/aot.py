@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from flax import nnx
 
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.tables import Table
+from vtd_jax.files import write_text
 from vtd_jax.train.aot import (
     Names,
     Report,
@@ -138,6 +140,13 @@ def versions(compiled: bool) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found["libtpu"] = version("libtpu")
     return found
+
+
+def save(out: Path | None, reports: Sequence[Report], settings: Mapping[str, Any]) -> None:
+    """Writes the table (.md) or all numbers (.json), whole or not at all; nothing where `out` is None."""
+    if out is not None:
+        table = out.suffix == ".md"
+        write_text(out, report_table(reports, settings).to_markdown() if table else to_json(reports, settings))
 
 
 def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:
