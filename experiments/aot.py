@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments import _aot, _cli, _config
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.aot import report_table, run_steps
+from vtd_jax.evaluate.aot import report_table, run_steps, save
 from vtd_jax.train.aot import Names, Report, Step, complaint, examine
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.topology import Target, cuda_target, tpu_target
