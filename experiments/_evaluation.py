@@ -13,6 +13,29 @@ from vtd_jax.train.parallel import run_devices
 from vtd_jax.video.records import Records
 
 
+def score(
+    config: RunConfig,
+    model: VTDCLIP,
+    splits: Mapping[str, Records],
+    *,
+    all_views: bool = True,
+    check: Callable[[], None] | None = None,
+) -> dict[str, SplitResult]:
+    """Scores splits as a config says; with one view a video where not `all_views`."""
+    return evaluate(
+        model,
+        splits,
+        frames=config.data.frames,
+        batch_size=config.evaluate.batch_size,
+        temporal_views=config.evaluate.temporal_views if all_views else 1,
+        spatial_views=config.evaluate.spatial_views if all_views else 1,
+        workers=config.data.workers,
+        devices=run_devices(config.devices),
+        parallel=config.parallel,
+        check=check,
+    )
+
+
 class Evaluation:
     """Evaluates: one view a video while training, all views of the config at the end; keeps the results."""
 
@@ -23,19 +46,7 @@ class Evaluation:
 
     def __call__(self, model: VTDCLIP, last: bool, check: Callable[[], None]) -> dict[str, float | None]:
         """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may raise."""
-        config = self.config
-        results = evaluate(
-            model,
-            self.splits,
-            frames=config.data.frames,
-            batch_size=config.evaluate.batch_size,
-            temporal_views=config.evaluate.temporal_views if last else 1,
-            spatial_views=config.evaluate.spatial_views if last else 1,
-            workers=config.data.workers,
-            devices=run_devices(config.devices),
-            parallel=config.parallel,
-            check=check,
-        )
+        results = score(self.config, model, self.splits, all_views=last, check=check)
         self.results, self.finished = results, last
         accuracies = [(f"{name}_top1", result.top1, f"{name}_top5", result.top5) for name, result in results.items()]
         return {key: value for top in accuracies for key, value in (top[:2], top[2:])}

@@ -22,17 +22,16 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _config, _hosts
+from experiments._evaluation import score
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list, results_table, save_report
 from vtd_jax.evaluate.tables import headline
-from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import on_first, together
 from vtd_jax.train.export import SUFFIX, read_tuned
-from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
 
@@ -86,11 +85,7 @@ def main() -> str:
     workdir = Path(WORKDIR.value)
     config, splits, model, learnt, stem, training = together(prepare, workdir)
     print(f"learnt: {learnt}")
-    results = evaluate(
-        model, splits, frames=config.data.frames, batch_size=config.evaluate.batch_size, workers=config.data.workers,
-        temporal_views=config.evaluate.temporal_views, spatial_views=config.evaluate.spatial_views,
-        devices=run_devices(config.devices), parallel=config.parallel,
-    )  # fmt: skip
+    results = score(config, model, splits)
     lists = {name: split.stored for name, split in splits.items()}
     table = results_table(config, model.clip.config, results, learnt, lists, training)
     table.show()

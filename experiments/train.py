@@ -68,16 +68,9 @@ def run(preemption, workdir, config, profile, records, splits, model) -> str:
         print(f"warning: {line}", file=sys.stderr, flush=True)
     evaluation = Evaluation(config, splits)
     done = train(
-        config,
-        model,
-        records,
-        workdir,
-        evaluate=evaluation,
-        resume=RESUME.value,
-        override=OVERRIDE.value,
-        preemption=preemption,
-        profile=profile,
-    )
+        config, model, records, workdir, evaluate=evaluation, resume=RESUME.value, override=OVERRIDE.value,
+        preemption=preemption, profile=profile,
+    )  # fmt: skip
 
     def check() -> None:
         if preemption.breaks_off:
