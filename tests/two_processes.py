@@ -33,7 +33,7 @@ def start(
 
     Args:
       what: a module for `python -m`, or code (anything with a line break) for `python -c`.
-      *arguments: of each process.
+      *arguments: of each process; PLACE in them stands for its number.
       processes: how many.
       devices: simulated devices of each process.
       by_flags: whether `--coordinator_address=…` and so on are added to the arguments.
@@ -44,7 +44,13 @@ def start(
         told = {"coordinator_address": address, "num_processes": processes, "process_id": place}
         flags = [f"--{name}={value}" for name, value in told.items()] if by_flags else []
         found = {} if by_flags else {f"JAX_{name.upper()}": str(value) for name, value in told.items()}
-        call = [sys.executable, *(["-c"] if "\n" in what else ["-m"]), what, *arguments, *flags]
+        call = [
+            sys.executable,
+            *(["-c"] if "\n" in what else ["-m"]),
+            what,
+            *(text.replace("PLACE", str(place)) for text in arguments),
+            *flags,
+        ]
         environment = dict(
             os.environ,
             JAX_PLATFORMS="cpu",

@@ -133,3 +133,7 @@ def test_what_cannot_be_is_told_once(folder, tmp_path):
     assert len(told) == 1
     assert told[0].startswith("error: ")
     assert not (tmp_path / "other").exists()
+    done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)
+    told = [line for process in done for line in process.stderr.splitlines()]
+    assert len(told) == 1
+    assert told[0].startswith("error: process 1: its settings differ from those of process 0; give all processes")

@@ -46,7 +46,7 @@ def test_everything_comes_back(tmp_path, parts):
     assert found.keys() == start.keys()
     for name, value in start.items():
         np.testing.assert_array_equal(found[name], value + 3)
-    restored = again.optimizer(3, parts[1])
+    restored = unflatten_arrays(parts[1], again.stored(3).optimizer, "optimizer")
     for ours, theirs in zip(flatten_arrays(restored).values(), flatten_arrays(parts[1]).values()):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype

@@ -31,6 +31,14 @@ def test_round_trip():
     assert RunConfig.from_dict(_with(optimizer__lr=1)).optimizer.lr == 1.0
 
 
+def test_what_hosts_must_have_alike():
+    alike = RunConfig.from_dict(FIELDS).everywhere
+    there = RunConfig.from_dict(_with(clip__path="/there/clip.pt", data__data_dir="/there", data__workers=7))
+    assert there.everywhere == alike
+    for change in (dict(memory__microbatches=2), dict(optimizer__epochs=7), dict(seed=5), dict(devices=1)):
+        assert RunConfig.from_dict(_with(**change)).everywhere != alike
+
+
 @pytest.mark.parametrize(
     "change, told",
     [

@@ -23,7 +23,7 @@ def test_both_spellings_on_any_number_of_devices(spelling, count):
     offset = mapped.place(1, {"by": np.float32(2)})
     for _ in range(2):  # the second call reuses the program and takes the replicated array again
         per_example, common = mapped(mapped.place(0, {"x": x}), offset)
-    np.testing.assert_allclose(mesh.here(per_example["y"]), x - x.mean() + 2, rtol=1e-6)
+    np.testing.assert_allclose(mesh.local_rows(per_example["y"]), x - x.mean() + 2, rtol=1e-6)
     np.testing.assert_allclose(common["mean"], x.mean(), rtol=1e-6)
     assert common["mean"].shape == ()
 

@@ -106,7 +106,7 @@ def blocks(config: CLIPConfig, width: int, head_width: int, layers: int) -> nnx.
     return nnx.List([Block(width, head_width, config.activation) for _ in range(layers)])
 
 
-def run(block: Block, x: Float[Array, "b n w"], mask: Array | None, remat: str) -> Float[Array, "b n w"]:
+def run_block(block: Block, x: Float[Array, "b n w"], mask: Array | None, remat: str) -> Float[Array, "b n w"]:
     """One block; `remat` says what its backward pass computes again: "none", "block" (all) or "dots" (but products)."""
     if remat == "none":
         return block(x, mask)

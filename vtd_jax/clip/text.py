@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import LayerNorm, blocks, precision, run, zeros
+from vtd_jax.clip.layers import LayerNorm, blocks, precision, run_block, zeros
 
 
 class TextTransformer(nnx.Module):
@@ -46,7 +46,7 @@ class TextTransformer(nnx.Module):
         for i, block in enumerate(self.blocks):
             if prompts is not None and 0 < i < prompts.shape[0]:
                 x = _replace(x, prompts[i].astype(self.dtype))
-            x = run(block, x, mask, self.remat)
+            x = run_block(block, x, mask, self.remat)
         ends = x[jnp.arange(tokens.shape[0]), tokens.argmax(axis=-1)]
         pooled = self.ln_final(ends).astype(jnp.float32)
         return jnp.matmul(pooled, self.text_projection[...], precision=precision(pooled))

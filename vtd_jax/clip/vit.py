@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, run, zeros
+from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, run_block, zeros
 from vtd_jax.errors import UserError
 
 
@@ -60,7 +60,7 @@ class VisionTransformer(nnx.Module):
         for i, block in enumerate(self.blocks):
             if prompts is not None and 0 < i < prompts.shape[0]:
                 x = jnp.concatenate([x[:, : -prompts.shape[1]], _rows(prompts[i], x)], axis=1)
-            x = run(block, x, None, self.remat)
+            x = run_block(block, x, None, self.remat)
         pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 

@@ -127,7 +127,7 @@ def _score_all(
     for batch in batches:
         real = batch["weight"] > 0
         padded = pad_batch(batch, round_up(len(real), len(mesh.local_devices)))
-        found = mesh.here(scorer(scorer.place(FRAMES, padded["frames"]), state, codebook))
+        found = mesh.local_rows(scorer(scorer.place(FRAMES, padded["frames"]), state, codebook))
         scores.append(found[: len(real)][real])
         labels.append(batch["label"][real])
         index.append(batch["index"][real])

@@ -141,20 +141,30 @@ class Checkpoints:
         shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
 
     def stored(self, step: int) -> Stored:
-        """All of one checkpoint, as it is stored."""
-        return self._checked(step)
+        """All of one checkpoint, read once and checked.
+
+        Raises:
+          UserError: it is damaged; names the whole ones.
+        """
+        self.wait()
+        if step not in self._read:
+            try:
+                self._read = {step: integrity.read(self.folder / str(step))}
+            except Damaged as error:
+                whole = [other for other in self._steps() if integrity.is_whole(self.folder / str(other))]
+                told = ", ".join(map(str, whole)) or "none"
+                raise UserError(
+                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {told}"
+                ) from error
+        return self._read[step]
 
     def progress(self, step: int) -> dict[str, Any]:
         """The JSON part of one checkpoint."""
-        return self._checked(step).progress
+        return self.stored(step).progress
 
     def learnable(self, step: int, template: Any) -> Any:
         """The learnable variables of one checkpoint, in the structure of `template`."""
-        return unflatten_arrays(template, self._checked(step).learnable, f"{self.folder / str(step)}: learnable")
-
-    def optimizer(self, step: int, template: Any) -> Any:
-        """The optimizer's state of one checkpoint, in the structure of `template`."""
-        return unflatten_arrays(template, self._checked(step).optimizer, f"{self.folder / str(step)}: optimizer")
+        return unflatten_arrays(template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable")
 
     def metric(self, step: int) -> float | None:
         """The metric of one checkpoint; None where it was not evaluated, or cannot be read."""
@@ -245,19 +255,6 @@ class Checkpoints:
             f"{self.folder / str(step)}: this checkpoint could not be written ({type(error).__name__}: "
             f"{str(error)[:200]}); {told}; see to space and permissions, then run the same command again"
         )
-
-    def _checked(self, step: int) -> Stored:
-        self.wait()
-        if step not in self._read:
-            try:
-                self._read = {step: integrity.read(self.folder / str(step))}
-            except Damaged as error:
-                whole = [other for other in self._steps() if integrity.is_whole(self.folder / str(other))]
-                told = ", ".join(map(str, whole)) or "none"
-                raise UserError(
-                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {told}"
-                ) from error
-        return self._read[step]
 
 
 def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:

@@ -35,7 +35,9 @@ FREE_ON_RESUME = (
     "evaluate.",
     "checkpoint.",
 )
-# of these, the ones that a score depends on
+# may differ between the hosts of one run: where things lie, and how many processes read them
+_OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
+# of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 
 
@@ -223,6 +225,12 @@ class RunConfig:
         """Twelve hex digits that change with any setting that can change a result."""
         fields = {k: v for k, v in flatten(self.to_dict()).items() if not _free(k) or k in _SCORES}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def everywhere(self) -> str:
+        """All that the hosts of one run must have alike, as text."""
+        fields = {k: v for k, v in flatten(self.to_dict()).items() if k not in _OF_A_HOST}
+        return json.dumps(fields, sort_keys=True)
 
     def differences(self, other: "RunConfig") -> list[str]:
         """`field: mine -> theirs` for fields that a continuation may not change."""

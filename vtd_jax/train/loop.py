@@ -89,20 +89,16 @@ class _Run:
     def __init__(self, config, model, records, workdir, evaluate, resume, override, preemption, profile):
         self.config, self.workdir, self.evaluate = config, workdir, evaluate
         self.preemption = preemption or Preemption()
+        names = tuple(records.class_names)
+        # before anything is compiled: other settings would be other programs, which wait for each other for ever
+        check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names_fingerprint(names))
         self.batches = together(open_batches, config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
-        names, devices = records.class_names, together(run_devices, config.devices)
+        devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
-        self.identity = {
-            "clip": clip_fingerprint(self.trainer.frozen),
-            "names": names_fingerprint(tuple(records.class_names)),
-        }
-        check_same(
-            config=config.fingerprint,
-            records=records.info["fingerprint"],
-            **{"class names": self.identity["names"], "CLIP weights": self.identity["clip"]},
-        )
+        self.identity = {"clip": clip_fingerprint(self.trainer.frozen), "names": names_fingerprint(names)}
+        check_same(**{"CLIP weights": self.identity["clip"]})
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
         self.guard = Guard(config, records, self.per_epoch, workdir)

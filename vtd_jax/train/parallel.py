@@ -109,7 +109,7 @@ class DeviceMesh:
             return jax.make_array_from_process_local_data(sharding, x, (x.shape[0] * self.hosts, *x.shape[1:]))
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-    def here(self, array: jax.Array) -> np.ndarray:
+    def local_rows(self, array: jax.Array) -> np.ndarray:
         """This host's rows of an array that is split over videos, in order."""
         if array.is_fully_addressable:
             return np.asarray(array)
