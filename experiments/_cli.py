@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
@@ -10,12 +10,13 @@ from vtd_jax.errors import UserError
 from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
-def run(main: Callable[[], str], usage: str) -> None:
+def run(main: Callable[..., str], usage: str, positional: Sequence[str] = (), needed: int = 0) -> None:
     """Runs a command: parses absl flags, calls `main`, prints its closing line.
 
     Args:
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
+      positional: names of the arguments without a flag, which `main` is called with; the first `needed` must be given.
 
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
     system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75.
@@ -26,9 +27,8 @@ def run(main: Callable[[], str], usage: str) -> None:
             # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
             logging.set_verbosity(logging.ERROR)
         try:
-            if len(argv) > 1:
-                raise UserError(f"unexpected argument {argv[1]!r}: options are written --name=value, see --help")
-            print(main())
+            _check_count(argv[1:], positional, needed)
+            print(main(*argv[1:]))
         except Preempted as stopped:
             for number in SIGNALS:
                 # everything is saved: one more notice must not change the status
@@ -49,7 +49,18 @@ def run(main: Callable[[], str], usage: str) -> None:
             sys.exit(130)
 
     sys.modules["__main__"].__doc__ = usage
+    # flags may also stand behind the arguments
+    flags.FLAGS.set_gnu_getopt(bool(positional))
     app.run(guarded, flags_parser=_parse)
+
+
+def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: int) -> None:
+    """Refuses too few and too many arguments."""
+    if not positional and arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help")
+    if not needed <= len(arguments) <= len(positional):
+        told = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
+        raise UserError(f"expected {told}, got {' '.join(arguments) or 'nothing'}; see --help")
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -12,8 +12,8 @@
 Without --config the settings are the run's own, or those in an exported file. With --config, a workdir without
 checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported file, lend what they learnt (and
 their model settings) to the videos and names of that config; a .pth has no settings, so the config's must fit.
-Writes results.md, .csv, .json, _per_class.csv and _scores.npz into the workdir (results_NAME.* where a run's model was
-lent to the videos of config NAME, or where a file NAME was evaluated in the workdir of a run).
+Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and _scores.npz into the workdir (results_NAME.* where a
+run's model was lent to the videos of config NAME, or where a file NAME was evaluated in the workdir of a run).
 """
 
 from dataclasses import replace
@@ -90,7 +90,7 @@ def main() -> str:
     table = results_table(config, model.clip.config, results, learnt, lists, training)
     table.show()
     on_first(save_report, workdir, stem, table, results)
-    return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv and _scores.npz"
+    return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"
 
 
 if __name__ == "__main__":

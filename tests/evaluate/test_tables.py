@@ -9,7 +9,7 @@ import pytest
 import rich.console
 
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.tables import Table, headline, split_table
+from vtd_jax.evaluate.tables import Plain, Table, headline, split_table
 from vtd_jax.files import write_text
 
 
@@ -29,16 +29,19 @@ def table() -> Table:
 def test_base_novel_and_harmonic_mean(table):
     assert [row["split"] for row in table.rows] == ["base", "novel", "HM"]
     assert [row["top-1"] for row in table.rows] == [0.75, 0.25, pytest.approx(0.375)]
-    assert table.columns == ("split", "classes", "videos", "top-1")
+    assert table.columns == ("split", "classes", "videos", "top-1", "95 % CI", "ECE")
     assert headline(table) == "base 75.00, novel 25.00, HM 37.50"
 
 
 def test_several_splits_end_with_mean_and_deviation():
     splits = {f"split{i}": _result(i, 4, 7) for i in (1, 2, 3)}
     table = split_table("t", "zero_shot", splits)
-    assert table.rows[-2] == {"split": "mean", "top-1": 0.5, "top-5": 1.0}
+    low, high = table.rows[-2]["95 % CI"]
+    assert table.rows[-2] == {"split": "mean", "top-1": 0.5, "95 % CI": (low, high), "top-5": 1.0}
+    # the standard error of the mean of three splits of four videos is sqrt(3 + 4 + 3) / 4 / sqrt(4) / 3 = 0.132
+    assert 0.2 < low < 0.3 < 0.7 < high < 0.8
     assert table.rows[-1] == {"split": "deviation", "top-1": pytest.approx(0.25)}
-    assert table.columns[-1] == "top-5"
+    assert table.columns[-3:] == ("95 % CI", "top-5", "ECE")
 
 
 def test_one_split_has_no_mean():
@@ -48,11 +51,11 @@ def test_one_split_has_no_mean():
 def test_own_splits_are_marked():
     splits, origins = {"base": _result(3, 4), "novel": _result(1, 4)}, {"base": "given", "novel": "own split"}
     lines = split_table("t", "base_to_novel", splits, origins=origins).to_markdown().splitlines()
-    assert lines[2] == "| split | list | classes | videos | top-1 |"
+    assert lines[2] == "| split | list | classes | videos | top-1 | 95 % CI | ECE |"
     assert lines[4:7] == [
-        "| base | given | 3 | 4 | 75.00 |",
-        "| novel | own split | 3 | 4 | 25.00 |",
-        "| HM | – | – | – | 37.50 |",
+        "| base | given | 3 | 4 | 75.00 | 25.0–100.0 | 25.00 |",
+        "| novel | own split | 3 | 4 | 25.00 | 0.0–75.0 | 75.00 |",
+        "| HM | – | – | – | 37.50 | 0.0–75.0 | – |",
     ]
 
 
@@ -60,11 +63,11 @@ def test_markdown(table):
     lines = table.to_markdown().splitlines()
     assert lines[0] == "# run | one"
     assert lines[2:5] == [
-        "| split | classes | videos | top-1 |",
-        "| --- | ---: | ---: | ---: |",
-        "| base | 3 | 4 | 75.00 |",
+        "| split | classes | videos | top-1 | 95 % CI | ECE |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| base | 3 | 4 | 75.00 | 25.0–100.0 | 25.00 |",
     ]
-    assert lines[6] == "| HM | – | – | 37.50 |"
+    assert lines[6] == "| HM | – | – | 37.50 | 0.0–75.0 | – |"
     assert lines[-2:] == ["- frames: 8", "- splits: base b, novel n"]
 
 
@@ -74,10 +77,28 @@ def test_a_bar_in_a_cell_does_not_break_the_markdown_table():
 
 def test_csv_and_json_hold_unrounded_numbers(table):
     rows = list(csv.DictReader(io.StringIO(table.to_csv())))
-    assert rows[2] == {"split": "HM", "classes": "", "videos": "", "top-1": "0.375"}
+    ends = {"95 % CI low": "0.0", "95 % CI high": "0.75"}
+    assert rows[2] == {"split": "HM", "classes": "", "videos": "", "top-1": "0.375", **ends, "ECE": ""}
     read = json.loads(table.to_json())
-    assert read["rows"][0] == {"split": "base", "classes": 3, "videos": 4, "top-1": 0.75}
+    numbers = {"top-1": 0.75, "95 % CI": [0.25, 1.0], "ECE": 0.25}
+    assert read["rows"][0] == {"split": "base", "classes": 3, "videos": 4, **numbers}
     assert read["about"]["frames"] == 8
+
+
+def test_intervals_of_differences_and_other_numbers():
+    rows = ({"x": "a", "d": (-0.012, 0.034), "p": Plain(0.03125)}, {"x": "b", "p": Plain(3.1e-7)})
+    table = Table("t", ("x", "d", "p"), rows)
+    assert table.cells() == [["a", "-1.2 to 3.4", "0.0312"], ["b", "–", "3.1e-07"]]
+    assert json.loads(table.to_json())["rows"][1] == {"x": "b", "d": None, "p": 3.1e-7}
+    assert table.to_csv().splitlines() == ["x,d low,d high,p", "a,-0.012,0.034,0.03125", "b,,,3.1e-07"]
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration_error():
+    result = _result(1, 2)
+    broken = SplitResult(result.class_names, result.scores * np.float32(np.nan), result.labels)
+    rows = split_table("t", "mine", {"good": result, "broken": broken}).rows
+    assert (rows[0]["ECE"], rows[1]["ECE"], rows[1]["top-1"]) == (0.5, None, 0.0)
+    assert "NaN" not in split_table("t", "mine", {"broken": broken}).to_json()
 
 
 def test_terminal(table):

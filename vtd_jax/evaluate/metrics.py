@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,11 +16,13 @@ class SplitResult:
       class_names: the K names whose codebook was used.
       scores: float32 `[N, K]`, higher is likelier; one row a video, in the records' order.
       labels: int32 `[N]`, in 0..K-1.
+      videos: N file names, below the folder that the records were built from; empty where they are not known.
     """
 
     class_names: tuple[str, ...]
     scores: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, " n"]
+    videos: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -30,6 +33,11 @@ class SplitResult:
     def predictions(self) -> Int[np.ndarray, " n"]:
         """The class with the highest score; the first one of equals."""
         return self.scores.argmax(-1)
+
+    @property
+    def hits(self) -> Bool[np.ndarray, " n"]:
+        """Whether a video's highest score is its class's; never where a score is not a number."""
+        return (self.predictions == self.labels) & np.isfinite(self.scores).all(-1)
 
     @property
     def top1(self) -> float:
@@ -44,7 +52,7 @@ class SplitResult:
     @property
     def per_class(self) -> Float[np.ndarray, " k"]:
         """Top-1 of each class's videos, nan for a class without any."""
-        hits = np.bincount(self.labels, self.predictions == self.labels, len(self.class_names))
+        hits = np.bincount(self.labels, self.hits, len(self.class_names))
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         return np.divide(hits, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
@@ -59,6 +67,12 @@ def top_k(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], k: in
     return float(hits.mean())
 
 
-def harmonic_mean(values: Sequence[float]) -> float:
-    """Harmonic mean of accuracies, 0 where one of them is 0 (the HM of base-to-novel tables)."""
-    return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
+def harmonic_mean(values: Sequence[float | np.ndarray]) -> Any:
+    """Harmonic mean of accuracies, 0 where one of them is 0 (the HM of base-to-novel tables).
+
+    Arrays of one shape are averaged element by element and give an array, numbers give a number.
+    """
+    stacked = np.asarray(values, np.float64)
+    none = (stacked <= 0).any(0)
+    found = np.where(none, 0.0, len(stacked) / (1 / np.where(none, 1.0, stacked)).sum(0))
+    return found if found.ndim else float(found)

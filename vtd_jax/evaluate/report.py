@@ -16,8 +16,10 @@ import numpy as np
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.scores import SUFFIX, save_scores
+from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
-from vtd_jax.files import replacing, write_text
+from vtd_jax.files import write_text
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
@@ -98,22 +100,15 @@ def about(
 
 
 def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:
-    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv` and `stem_scores.npz`, each whole or not at all.
-
-    The `.npz` has `SPLIT/scores [N, K]`, `SPLIT/labels [N]` and `SPLIT/class_names [K]`, videos in the records' order.
+    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, as the last of them,
+    `stem_scores.npz` (see `scores`), each whole or not at all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = table.save(folder, stem)
     written.append(write_text(folder / f"{stem}_per_class.csv", _per_class(results)))
-    arrays = {}
-    for split, result in results.items():
-        arrays[f"{split}/scores"], arrays[f"{split}/labels"] = result.scores, result.labels
-        arrays[f"{split}/class_names"] = np.asarray(result.class_names)
-    path = folder / f"{stem}_scores.npz"
-    with replacing(path) as part:
-        np.savez_compressed(part, **arrays)
-    return [*written, path]
+    written.append(write_text(folder / f"{stem}_confusions.csv", _confusions(results)))
+    return [*written, save_scores(folder / f"{stem}{SUFFIX}", results)]
 
 
 def commit() -> str | None:
@@ -141,4 +136,13 @@ def _per_class(results: Mapping[str, SplitResult]) -> str:
         counts = np.bincount(result.labels, minlength=len(result.class_names))
         for name, count, accuracy in zip(result.class_names, counts, result.per_class):
             writer.writerow([split, name, int(count), float(accuracy) if count else ""])
+    return out.getvalue()
+
+
+def _confusions(results: Mapping[str, SplitResult]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["split", "true", "predicted", "videos", "share"])
+    for split, result in results.items():
+        writer.writerows([split, *pair] for pair in confusion_pairs(result))
     return out.getvalue()

@@ -14,7 +14,15 @@ import rich.console
 import rich.table
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
+from vtd_jax.evaluate.statistics import LEVEL, calibration_error, interval, overall, run_hits
 from vtd_jax.files import write_text
+
+# the column of bootstrap intervals
+INTERVAL = f"{100 * LEVEL:.0f} % CI"
+
+
+class Plain(float):
+    """A number in a table that is no fraction, such as a p-value: shown with three digits, not as percent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Table:
     Attributes:
       title: one line.
       columns: names; a row is a mapping from them, a missing or None value is shown as "–".
-      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with two decimals.
+      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with two decimals, pairs
+        of fractions (intervals) as percent with one decimal, `58.1–63.9`, and `Plain` numbers with three digits.
       about: settings and versions, in the order they are told.
     """
 
@@ -37,25 +46,34 @@ class Table:
         """The rows as text."""
         return [[_cell(row.get(column)) for column in self.columns] for row in self.rows]
 
+    def told(self) -> list[str]:
+        """`about` as lines of text."""
+        return [f"{key}: {_told(value)}" for key, value in self.about.items()]
+
     def to_markdown(self) -> str:
         """A Markdown table with its title above and `about` as a list below."""
         lines = [f"# {self.title}", "", _line(self.columns)]
         lines.append(_line(["---"] + ["---:"] * (len(self.columns) - 1)))
         lines += [_line(row) for row in self.cells()]
         if self.about:
-            lines += ["", *(f"- {key}: {_told(value)}" for key, value in self.about.items())]
+            lines += ["", *(f"- {line}" for line in self.told())]
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """A header line, then the rows; fractions unrounded."""
+        """A header line, then the rows; fractions unrounded, of an interval in two columns, `… low` and `… high`."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([row.get(column) for column in self.columns] for row in self.rows)
+        pairs = {name for name in self.columns if any(isinstance(row.get(name), tuple) for row in self.rows)}
+        ends = {name: (f"{name} low", f"{name} high") if name in pairs else (name,) for name in self.columns}
+        writer.writerow(end for name in self.columns for end in ends[name])
+        for row in self.rows:
+            values = {name: row.get(name) for name in self.columns}
+            wide = {name: (values[name] or (None, None)) if name in pairs else (values[name],) for name in values}
+            writer.writerow(value for name in self.columns for value in wide[name])
         return out.getvalue()
 
     def to_json(self) -> str:
-        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1."""
+        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1, an interval as `[low, high]`."""
         rows = [{column: row.get(column) for column in self.columns} for row in self.rows]
         return json.dumps({"title": self.title, "rows": rows, "about": dict(self.about)}, indent=2) + "\n"
 
@@ -86,6 +104,9 @@ def split_table(
 ) -> Table:
     """One row a split, then what the protocol reports.
 
+    "95 % CI" is the bootstrap interval of top-1 over videos, "ECE" the expected calibration error of the split's
+    scores (`statistics`), "–" where scores are no probabilities.
+
     Args:
       title: one line.
       protocol: "base_to_novel" ends with the harmonic mean of base and novel; any other protocol with several splits
@@ -103,21 +124,26 @@ def split_table(
             "videos": result.count,
             "left out": (left_out or {}).get(name) or None,
             "top-1": result.top1,
+            INTERVAL: interval([{name: result.hits}], lambda accuracy, name=name: accuracy[name]),
             "top-5": result.top5,
+            "ECE": _known(calibration_error(result.scores, result.labels).error),
         }
         for name, result in splits.items()
     ]
     top1 = [row["top-1"] for row in rows]
+    hits = run_hits(splits)
     if protocol == "base_to_novel":
-        rows.append({"split": "HM", "top-1": harmonic_mean([splits["base"].top1, splits["novel"].top1])})
+        top = harmonic_mean([splits["base"].top1, splits["novel"].top1])
+        rows.append({"split": "HM", "top-1": top, INTERVAL: interval([hits], overall(("base", "novel"))[1])})
     elif len(rows) > 1:
         top5 = [row["top-5"] for row in rows]
         mean5 = None if None in top5 else float(np.mean(top5))
-        rows.append({"split": "mean", "top-1": float(np.mean(top1)), "top-5": mean5})
+        spread = interval([hits], lambda accuracy: sum(accuracy.values()) / len(accuracy))
+        rows.append({"split": "mean", "top-1": float(np.mean(top1)), INTERVAL: spread, "top-5": mean5})
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = ("split", "list", "classes", "videos", "left out", "top-1", "top-5")
-    unused = {name for name in ("list", "left out", "top-5") if all(row.get(name) is None for row in rows)}
+    columns = ("split", "list", "classes", "videos", "left out", "top-1", INTERVAL, "top-5", "ECE")
+    unused = {name for name in ("list", "left out", "top-5", "ECE") if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
     return Table(title, columns, tuple(rows), about or {})
 
@@ -130,7 +156,16 @@ def headline(table: Table) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, Plain):
+        return f"{value:.3g}"
+    if isinstance(value, tuple):
+        low, high = (f"{100 * end:.1f}" for end in value)
+        return f"{low} to {high}" if "-" in low else f"{low}–{high}"
     return f"{100 * value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _told(value: Any) -> str:

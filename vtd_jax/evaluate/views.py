@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -56,6 +57,8 @@ def evaluate(
     for name, records in splits.items():
         if not len(records):
             raise UserError(f"records of split {name}: no videos in them, nothing to evaluate")
+        # before anything is scored: what is damaged must be told now
+        files = records.files
         batches = eval_batches(
             records,
             frames=frames,
@@ -75,7 +78,7 @@ def evaluate(
             batches.close()
         if result.count != len(records):
             raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
-        results[name] = result
+        results[name] = replace(result, videos=files)
     return results
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from vtd_jax.errors import UserError
 from vtd_jax.video import records
 from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.builder import FILES, builder_class, contents
+from vtd_jax.video.builder import builder_class, contents
 from vtd_jax.video.catalog import ORIGINS, spoken
 from vtd_jax.video.gather import PROTOCOL_LISTS, in_protocol
 from vtd_jax.video.inputs import Inputs, readable
@@ -102,7 +102,7 @@ def _reuse(inputs: Inputs, folder: Path) -> Built:
     """Accepts records that hold the videos as asked for, and adds lists; refuses others."""
     try:
         there = json.loads((folder / "metadata.json").read_text())
-        files = json.loads((folder / FILES).read_text())
+        files = json.loads((folder / records.FILES).read_text())
         whole = there["bytes"] == sum(path.stat().st_size for path in folder.glob("*.array_record*"))
         skipped = {entry["file"]: entry for entry in there["skipped"]}
     except (OSError, ValueError, KeyError, TypeError) as error:

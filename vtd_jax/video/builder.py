@@ -23,9 +23,6 @@ from vtd_jax.video.measure import storage_lines
 from vtd_jax.video.run_shards import cores, run_here, run_on_beam
 from vtd_jax.video.shards import ShardReport, Staging, staging_folder
 
-# record order, in the record folder: path and bytes of every video
-FILES = "files.json"
-
 
 def to_stderr(line: str) -> None:
     """Prints a line where it does not mix with results."""
@@ -131,7 +128,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             skipped=skipped,
             made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
         )
-        write_text(folder / FILES, json.dumps(files) + "\n")
+        write_text(folder / records.FILES, json.dumps(files) + "\n")
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 

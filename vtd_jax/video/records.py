@@ -5,6 +5,8 @@ in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS reads 
 (`tfds.builder_from_directory(...).as_data_source("videos")`).
 """
 
+import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from vtd_jax.video.list_files import list_names, read_stored_list
 
 SPLIT = "videos"
 VERSION = "1.0.0"
+# in the record folder: path and bytes of every video, in the order of the records
+FILES = "files.json"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,21 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.stored.records)
+
+    @functools.cached_property
+    def files(self) -> tuple[str, ...]:
+        """`Example.file` of every video of the list, from an index beside the records; reads no record.
+
+        Raises:
+          UserError: the index is missing, damaged, or shorter than the records.
+        """
+        path = self.path / FILES
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return tuple(str(stored[position][0]) for position in self.stored.records)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}: names of the videos cannot be read ({told}); build the records again") from None
 
     def __getitem__(self, index: int) -> Example:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""

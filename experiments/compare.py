@@ -1,0 +1,98 @@
+"""Compares two evaluated runs video by video, or prints one run's table again; reads saved scores, needs no GPU.
+
+    python -m experiments.compare runs/clip runs/hmdb51
+    python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 --out=compared.md
+    python -m experiments.compare runs/mean_s1,runs/mean_s2,runs/mean_s3 runs/vtd_s1,runs/vtd_s2,runs/vtd_s3
+    python -m experiments.compare runs/old/results_scores.npz runs/new/results_scores.npz --common
+    python -m experiments.compare runs/hmdb51
+
+A run is a workdir or a *_scores.npz; several with commas between are the seeds of one, whose mean is compared. The runs
+must be evaluated on the same videos. For every split, and for the harmonic mean of base and novel or the mean of
+several splits: top-1 of A and B, what B gains with its bootstrap interval, how many videos only one of them has right,
+and the p-value (McNemar's exact test; for means a paired randomisation test). Below: how the runs were made, their
+settings that differ, and the classes that gained and lost most.
+
+With one run: its table from its scores, with intervals, calibration error, best and worst classes and the most
+confused pairs.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import _cli
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.comparison import comparison_table, own_table, runs_told
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.files import write_text
+
+STEM = flags.DEFINE_string("stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json")
+COMMON = flags.DEFINE_bool("common", False, "compare the splits and videos that all runs have, if they differ")
+OUT = flags.DEFINE_string("out", None, "also write the table to this file, .md, .csv or .json")
+
+
+def scores_files(argument: str) -> list[Path]:
+    """The score files of one run, or of the seeds of one."""
+    paths = [Path(part) for part in argument.split(",") if part]
+    if not paths or len(set(paths)) < len(paths):
+        raise UserError(f"{argument!r}: expected a workdir or a *{SUFFIX}, or several different ones with commas")
+    return [path if path.suffix == ".npz" else path / f"{STEM.value}{SUFFIX}" for path in paths]
+
+
+def read_saved(scores: Path) -> dict[str, Any]:
+    """What the `.json` table beside a file of scores holds; empty where there is none."""
+    path = scores.with_name(scores.name.removesuffix(SUFFIX).removesuffix(".npz") + ".json")
+    if not path.is_file():
+        return {}
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "title": str(saved["title"]),
+            "rows": [dict(row) for row in saved["rows"]],
+            "about": dict(saved["about"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not the table of an evaluation, or damaged ({type(error).__name__}: {error}); remove it, or "
+            "evaluate again"
+        ) from None
+
+
+def compared(sides: list[list[Path]]) -> Table:
+    """The table of A against B."""
+    files = [file for side in sides for file in side]
+    # a run may be compared with itself
+    runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
+    matched = dict(zip(runs, match(runs, COMMON.value)))
+    about = runs_told([{str(file): read_saved(file).get("about", {}) for file in side} for side in sides])
+    return comparison_table(*([matched[str(file)] for file in side] for side in sides), about)
+
+
+def main(*arguments: str) -> str:
+    """Prints the table; tells where it was written."""
+    out = Path(OUT.value) if OUT.value else None
+    if out and out.suffix not in (".md", ".csv", ".json"):
+        raise UserError(f"--out={out}: the name must end in .md, .csv or .json")
+    if out and not out.absolute().parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {out.parent}")
+    sides = [scores_files(argument) for argument in arguments]
+    if len(sides) == 1 and len(sides[0]) > 1:
+        raise UserError(f"{arguments[0]}: a table is of one run; give RUN_B too to compare the means of seeds")
+    if len(sides) == 2:
+        table = compared(sides)
+    else:
+        saved = read_saved(sides[0][0])
+        table = own_table(saved.get("title", f"{sides[0][0]}: top-1 in percent"), read_scores(sides[0][0]), saved)
+    table.show()
+    print("\n".join(table.told()))
+    if not out:
+        return f"read {', '.join(str(file) for side in sides for file in side)}"
+    return f"wrote {write_text(out, {'.md': table.to_markdown, '.csv': table.to_csv, '.json': table.to_json}[out.suffix]())}"
+
+
+if __name__ == "__main__":
+    _cli.run(main, __doc__, positional=("RUN_A", "RUN_B"), needed=1)

@@ -1,0 +1,72 @@
+"""Accuracies after drawing videos anew, or exchanging two runs' answers, without touching a single video."""
+
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# split -> bool `[N]`, whether each video is right
+Hits = Mapping[str, np.ndarray]
+
+
+def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The interval that holds the middle `level` (0..1) of some values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _generator(seed: int, split: str, run: int = 0) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(split.encode()), run])
+
+
+def _patterns(hits: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct columns of `[runs, N]` hits: float64 `[P, runs]`, and how many videos have each, `[P]`."""
+    found, counts = np.unique(np.stack(hits, -1), axis=0, return_counts=True)
+    return found.astype(np.float64), counts
+
+
+def _parts(table: np.ndarray, patterns: int) -> Iterator[np.ndarray]:
+    """A few rows at a time: with many runs there can be as many patterns as videos."""
+    step = max(1, 2**24 // max(1, patterns))
+    return (table[start : start + step] for start in range(0, len(table), step))
+
+
+def resample(runs: Sequence[Hits], joint: Collection[str] | None, draws: int, seed: int) -> list[dict[str, Any]]:
+    """Accuracies of resampled videos: of each run, split -> float64 `[draws]`.
+
+    Videos with the same hits in all runs are exchangeable, so how often each kind is drawn is multinomial: that is the
+    bootstrap itself, without drawing a single video.
+    """
+    out: list[dict[str, Any]] = [{} for _ in runs]
+    for split in runs[0]:
+        hits = [run[split] for run in runs]
+        together = len({len(each) for each in hits}) == 1 if joint is None else split in joint
+        for place, group in enumerate([hits] if together else [[each] for each in hits]):
+            patterns, counts = _patterns(group)
+            total, generator = int(counts.sum()), _generator(seed, split, place)
+            accuracy = np.empty((draws, len(group)))
+            for rows in _parts(accuracy, len(counts)):
+                rows[:] = generator.multinomial(total, counts / total, len(rows)) @ patterns / total
+            for index, values in enumerate(accuracy.T, start=place):
+                out[index][split] = values
+    return out
+
+
+def exchange(a: Sequence[Hits], b: Sequence[Hits], swaps: int, seed: int) -> list[dict[str, Any]]:
+    """Accuracies after exchanging A's and B's hits on each video or not, at random: runs of A, then those of B."""
+    out: list[dict[str, Any]] = [{} for _ in (*a, *b)]
+    for split in a[0]:
+        patterns, counts = _patterns([run[split] for run in (*a, *b)])
+        one, two = patterns[:, : len(a)], patterns[:, len(a) :]
+        # of the videos of one pattern a binomial number is exchanged; it matters where A and B differ
+        matter = (one != two).any(1)
+        change, generator = (two - one)[matter], _generator(seed, split)
+        moved = np.empty((swaps, len(a)))
+        for rows in _parts(moved, len(change)):
+            exchanged = generator.binomial(counts[matter], 0.5, (len(rows), len(change)))
+            rows[:] = exchanged @ change / counts.sum()
+        for place, (before, after) in enumerate(zip((counts @ one).T, (counts @ two).T)):
+            out[place][split] = before / counts.sum() + moved[:, place]
+            out[place + len(a)][split] = after / counts.sum() - moved[:, place]
+    return out
