@@ -91,7 +91,8 @@ def main(*arguments: str) -> str:
     print("\n".join(table.told()))
     if not out:
         return f"read {', '.join(str(file) for side in sides for file in side)}"
-    return f"wrote {write_text(out, {'.md': table.to_markdown, '.csv': table.to_csv, '.json': table.to_json}[out.suffix]())}"
+    texts = {".md": table.to_markdown, ".csv": table.to_csv, ".json": table.to_json}
+    return f"wrote {write_text(out, texts[out.suffix]())}"
 
 
 if __name__ == "__main__":

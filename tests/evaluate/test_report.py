@@ -59,6 +59,8 @@ def test_report_files(tmp_path):
     assert (
         tmp_path / "new" / "results_per_class.csv"
     ).read_text() == "split,class,videos,top-1\nval,a,1,1.0\nval,b,1,0.0\n"
+    confusions = (tmp_path / "new" / "results_confusions.csv").read_text()
+    assert confusions == "split,true,predicted,videos,share\nval,b,a,1,1.0\n"
 
 
 @pytest.mark.parametrize("checkout", [True, False])

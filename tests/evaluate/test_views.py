@@ -100,6 +100,7 @@ def test_records_of_several_splits(model, tmp_path):
     views = evaluate(model, splits, frames=2, batch_size=4, temporal_views=2, spatial_views=3, devices=run_devices(1))
     assert {name: result.count for name, result in results.items()} == {"base": 5, "novel": 3}
     assert results["novel"].class_names == small_run.NOVEL
+    assert results["base"].videos == tuple(example.file for example in splits["base"])
     assert results["base"].labels.tolist() == [splits["base"][i].label for i in range(5)]
     assert results["base"].scores.shape == (5, 3)
     np.testing.assert_allclose(views["base"].scores.sum(-1), 6, rtol=1e-4)

@@ -182,3 +182,13 @@ def test_a_stored_frame_that_does_not_decode_is_told(built):
     broken = dict(example.record, frames=[example.record["frames"][0][:50]])
     with pytest.raises(UserError, match="a stored frame does not decode"):
         replace(example, record=broken).frames([0])
+
+
+@pytest.mark.parametrize("storage", ["jpeg", "video"])
+def test_files_are_those_of_the_records(built, storage, tmp_path):
+    records = open_records(built, storage)
+    assert records.files == tuple(example.file for example in records)
+    shutil.copytree(records.path, tmp_path / "copy")
+    (tmp_path / "copy" / "files.json").write_text("[]")
+    with pytest.raises(UserError, match=r"files\.json: names of the videos cannot be read"):
+        _ = open_records(tmp_path / "copy", storage).files

@@ -44,10 +44,13 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
     if not path.is_file():
         raise UserError(f"{path}: no such file, expected the scores that an evaluation leaves, NAME{SUFFIX}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open that it opened itself
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
-            arrays = {key: file[key] for key in file.files}
+            with file:
+                arrays = {key: file[key] for key in file.files}
         splits = list(dict.fromkeys(key.rpartition("/")[0] for key in arrays))
         if not splits:
             raise ValueError("no splits in it")

@@ -1,0 +1,91 @@
+"""The comparing command, on saved scores."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import small_run
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.tables import split_table
+
+
+def _run(folder, seed, commit="abc", videos=60):
+    rng, results = np.random.default_rng(seed), {}
+    for split, names in (("base", ("a", "b", "c")), ("novel", ("d", "e", "f"))):
+        labels = np.arange(videos, dtype=np.int32) % 3
+        scores = rng.dirichlet(np.ones(3), videos).astype(np.float32)
+        scores[np.arange(videos), labels] += 0.2
+        files = tuple(f"{split}{i}.mp4" for i in range(videos))
+        results[split] = SplitResult(names, scores, labels, files)
+    about = {"protocol": "base_to_novel", "frames": 8 + seed, "commit": commit, "config": f"f{seed}"}
+    save_report(folder, "results", split_table(f"run {seed}", "base_to_novel", results, about), results)
+    return results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(4):
+        _run(folder / str(seed), seed)
+    _run(folder / "short", 0, videos=30)
+    return folder
+
+
+def test_two_runs(folder):
+    out = folder / "out.json"
+    done = small_run.command("compare", str(folder / "0"), str(folder / "1"), f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    read, rows = json.loads(out.read_text()), None
+    rows = read["rows"]
+    assert [row["split"] for row in rows] == ["base", "novel", "HM"]
+    for side, seed in (("A", 0), ("B", 1)):
+        own = json.loads((folder / str(seed) / "results.json").read_text())["rows"]
+        assert [row[side] for row in rows] == pytest.approx([row["top-1"] for row in own])
+    for row in rows[:2]:
+        assert (row["only B right"] - row["only A right"]) / 60 == pytest.approx(row["B − A"])
+    assert "commit abc" in read["about"]["A"][0]
+    assert read["about"]["settings that differ"] == ["frames: 8 / 9"]
+    assert {"base, gained most", "novel, lost most"} <= set(read["about"])
+
+
+def test_seeds(folder):
+    sides = [",".join(str(folder / seed) for seed in pair) for pair in ("01", "23")]
+    done = small_run.command("compare", *sides, f"--out={folder / 'seeds.csv'}")
+    assert done.returncode == 0, done.stderr
+    with (folder / "seeds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = [json.loads((folder / seed / "results.json").read_text())["rows"][2]["top-1"] for seed in "01"]
+    assert float(rows[2]["A"]) == pytest.approx(np.mean(own))
+    assert "only A right" not in rows[0]
+    assert 0 < float(rows[0]["p"]) <= 1
+
+
+def test_one_run_is_told_again(folder):
+    done = small_run.command("compare", str(folder / "0" / "results_scores.npz"), f"--out={folder / 'own.json'}")
+    assert done.returncode == 0, done.stderr
+    read, saved = (json.loads(path.read_text()) for path in (folder / "own.json", folder / "0" / "results.json"))
+    assert (read["title"], read["rows"]) == (saved["title"], saved["rows"])
+    assert "base, most confused" in read["about"]
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ((), "expected RUN_A [RUN_B], got nothing"),
+        (("0", "1", "2"), "expected RUN_A [RUN_B], got"),
+        (("0", "none"), "none/results_scores.npz: no such file"),
+        (("0", "short"), "split base: base30.mp4 is in "),
+    ],
+)
+def test_refusals(folder, arguments, told):
+    done = small_run.command("compare", *(str(folder / name) for name in arguments))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert told in done.stderr
+
+
+def test_common_videos(folder):
+    done = small_run.command("compare", str(folder / "0"), str(folder / "short"), "--common")
+    assert done.returncode == 0, done.stderr
