@@ -21,16 +21,15 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts
-from experiments._evaluation import score
+from experiments import _config, _hosts, _runs
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import read_training_list, results_table, save_report
+from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import on_first, together
+from vtd_jax.train.distributed import together
 from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
@@ -74,9 +73,7 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
     elif trained or own or CHECKPOINT.value != "last":
         learnt = f"checkpoint of step {build.load_learnt(model, workdir, CHECKPOINT.value)} ({CHECKPOINT.value})"
     else:
-        parts = config.model.text_prompts or config.model.visual_prompts or config.model.fusion
-        start = "prompts and fusion as they start" if parts else "CLIP as it is (zero-shot)"
-        learnt = f"nothing: no checkpoint, {start}"
+        learnt = _runs.untrained(config)
     return config, splits, model, learnt, stem, training
 
 
@@ -85,11 +82,8 @@ def main() -> str:
     workdir = Path(WORKDIR.value)
     config, splits, model, learnt, stem, training = together(prepare, workdir)
     print(f"learnt: {learnt}")
-    results = score(config, model, splits)
-    lists = {name: split.stored for name, split in splits.items()}
-    table = results_table(config, model.clip.config, results, learnt, lists, training)
+    table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()
-    on_first(save_report, workdir, stem, table, results)
     return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"
 
 

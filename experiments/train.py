@@ -13,24 +13,19 @@ evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged
 or gradient was not finite, and profile/.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts
-from experiments._evaluation import Evaluation, has_table
+from experiments import _config, _hosts, _runs
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first, on_first, together
-from vtd_jax.train.loop import train
-from vtd_jax.train.preemption import Preempted, Preemption
+from vtd_jax.train.distributed import together
+from vtd_jax.train.preemption import Preemption
 from vtd_jax.train.profiling import read_steps
-from vtd_jax.train.workdir import prepare_workdir
 from vtd_jax.video.records import Records
 
 CONFIG = _config.define()
@@ -55,39 +50,21 @@ def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Rec
     if CONFIG.value is None:
         raise UserError("--config is needed, e.g. --config=experiments/configs/base_to_novel.py:hmdb51; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
-    records, splits = build.open_training(config), build.open_splits(config)
-    build.check_splits(config, records, splits)
-    return config, profile, records, splits, build.build_model(config)
+    if not config.data.train:
+        build.open_training(config)  # says what to use instead
+    return config, profile, *_runs.prepare(config)
 
 
 def run(preemption, workdir, config, profile, records, splits, model) -> str:
-    """The whole run, from records to the table; the first process alone has files in the workdir."""
-    on_first(prepare_workdir, workdir, config, RESUME.value, OVERRIDE.value)
-    learnt_on = on_first(save_training_list, workdir, records.stored)
-    for line in build.shared_videos(records, splits) if is_first() else ():
-        print(f"warning: {line}", file=sys.stderr, flush=True)
-    evaluation = Evaluation(config, splits)
-    done = train(
-        config, model, records, workdir, evaluate=evaluation, resume=RESUME.value, override=OVERRIDE.value,
-        preemption=preemption, profile=profile,
+    """The whole run, from records to the table."""
+    step, table = _runs.train_run(
+        workdir, config, records, splits, model, preemption, resume=RESUME.value, override=OVERRIDE.value,
+        profile=profile,
     )  # fmt: skip
-
-    def check() -> None:
-        if preemption.breaks_off:
-            raise Preempted(
-                f"step {done.step} in {workdir} is the last, its table is missing; the same command goes on"
-            )
-
-    if not evaluation.finished:
-        if on_first(has_table, workdir, done.step):
-            return f"{workdir} was at step {done.step} already, nothing left to train; see experiments.evaluate"
-        # ended between the last checkpoint and the table
-        evaluation(done.model, True, check)
-    lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
-    table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
+    if table is None:
+        return f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"
     table.show()
-    on_first(save_report, workdir, "results", table, evaluation.results)
-    return f"trained to step {done.step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"
+    return f"trained to step {step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A base-to-novel data set of rendered scenes: real mp4 files, lists and label CSVs in the field's formats."""
+"""Data sets of rendered scenes, as real mp4 files, lists and label CSVs in the field's formats: base-to-novel."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +15,32 @@ from vtd_jax.video.scenes import KINDS, class_names, render_clip, write_mp4
 
 # record name -> (labels, which clips)
 LISTS = {"base_train": "base", "base_val": "base", "novel_val": "novel"}
+
+# group of clips, class in it, number: all that a clip depends on beside its data set
+Clip = tuple[str, int, int]
+
+
+class SceneList(NamedTuple):
+    """A list of a data set: the names that its class ids are of, and its clips with their class ids."""
+
+    labels: str
+    clips: tuple[tuple[Clip, int], ...]
+
+
+class Scenes(Protocol):
+    """What `write_scene_sets` writes."""
+
+    def names(self) -> dict[str, list[str]]:
+        """Label files: class names in the order of their ids."""
+
+    def clips(self) -> list[Clip]:
+        """Every clip, once."""
+
+    def lists(self) -> dict[str, SceneList]:
+        """Lists by name."""
+
+    def render(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+        """Frames `[T, H, W, 3]` uint8 of one clip, and which of them show its object."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +85,20 @@ class SceneSet:
         chosen, half = [class_names()[i] for i in order], self.classes // 2
         return {"base": chosen[:half], "novel": chosen[half:]}
 
-    def clips(self) -> list[tuple[str, int, int]]:
+    def clips(self) -> list[Clip]:
         """(list, class id, number) of every clip."""
         counts = {name: self.train if name.endswith("train") else self.val for name in LISTS}
         return [(name, c, i) for name in LISTS for c in range(self.classes // 2) for i in range(counts[name])]
 
-    def render(self, clip: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def lists(self) -> dict[str, SceneList]:
+        """A list of training clips, two of validation clips."""
+        clips = self.clips()
+        return {
+            name: SceneList(half, tuple((clip, clip[1]) for clip in clips if clip[0] == name))
+            for name, half in LISTS.items()
+        }
+
+    def render(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         """Frames `[T, H, W, 3]` uint8 of one clip, and which of them show its object."""
         name, label, number = clip
         rng = np.random.default_rng([self.seed, 2, list(LISTS).index(name), label, number])
@@ -74,32 +109,31 @@ class SceneSet:
         )  # fmt: skip
 
 
-def file_name(clip: tuple[str, int, int]) -> str:
+def file_name(clip: Clip) -> str:
     """The clip's file below `videos/`."""
     name, label, number = clip
     return f"{name}_{label:03d}_{number:03d}.mp4"
 
 
 def write_scene_sets(
-    sets: Sequence[tuple[SceneSet, Path]], *, workers: int = 0, told: Callable[[int, int], None] | None = None
+    sets: Sequence[tuple[Scenes, Path]], *, workers: int = 0, told: Callable[[int, int], None] | None = None
 ) -> None:
-    """Renders data sets into folders: `videos/*.mp4`, `base_train.txt`, `base_val.txt`, `novel_val.txt` and label CSVs.
+    """Renders data sets into folders: `videos/*.mp4`, a `.txt` a list, `NAMES_labels.csv`.
 
     Args:
-      sets: what, and where to; folders are made.
+      sets: what, and where to; folders are made. A video that is there already is of the same data set and stays.
       workers: rendering processes; 0 means one a core.
       told: called with clips done and clips in all.
     """
     jobs = []
     for scene_set, folder in sets:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
-        clips = scene_set.clips()
-        for name in LISTS:
-            lines = [f"{file_name(clip)} {clip[1]}\n" for clip in clips if clip[0] == name]
-            (folder / f"{name}.txt").write_text("".join(lines))
+        for name, listed in scene_set.lists().items():
+            (folder / f"{name}.txt").write_text("".join(f"{file_name(clip)} {label}\n" for clip, label in listed.clips))
         for labels, names in scene_set.names().items():
             rows = [f"{i},{name}\n" for i, name in enumerate(names)]
             (folder / f"{labels}_labels.csv").write_text("id,name\n" + "".join(rows))
+        clips = [clip for clip in scene_set.clips() if not (folder / "videos" / file_name(clip)).exists()]
         jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
     total, done = sum(len(job[2]) for job in jobs), 0
     with _pool(workers) as pool:
@@ -114,7 +148,7 @@ def _pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
 
 
-def _write(scene_set: SceneSet, folder: Path, clips: list[tuple[str, int, int]]) -> int:
+def _write(scene_set: Scenes, folder: Path, clips: list[Clip]) -> int:
     for clip in clips:
         write_mp4(folder / "videos" / file_name(clip), scene_set.render(clip)[0])
     return len(clips)
