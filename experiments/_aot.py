@@ -75,6 +75,11 @@ def known_names(config: RunConfig) -> tuple[Names | None, Names]:
                 f"data.data_dir={config.data.data_dir}: is no folder and no benchmark's, so its class names are not "
                 "known; give the folder of the records, or --classes and --tokens"
             )
+        if config.model.templates:
+            raise UserError(
+                f"model.templates: how long the class names of {dataset} are in these templates is not known; give the "
+                "folder of the records (--config.data.data_dir=…), or --classes and --tokens"
+            )
         classes, bare, around = BENCHMARK_NAMES[dataset, part]
         prompts = config.model.text_prompts
         return Names(classes, prompts + around if prompts else bare)
@@ -89,7 +94,7 @@ def recorded_names(config: RunConfig) -> tuple[Names | None, Names]:
     model = abstract_model(config)
 
     def names(name: str) -> Names:
-        return Names(*model.class_tokens(open_records(config.data.data_dir, name).class_names).shape)
+        return Names.of(model.class_tokens(open_records(config.data.data_dir, name).class_names))
 
     return names(config.data.train) if config.data.train else None, max(map(names, config.data.evaluate.values()))
 

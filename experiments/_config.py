@@ -1,5 +1,6 @@
 """The `--config` flag: a locked config file, or a run's saved config, with every field open to `--config.field=…`."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -10,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.config import flatten, unknown_field
+from vtd_jax.train.config import RunConfig, flatten, unknown_field
 from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.workdir import CONFIG_FILE
 
@@ -58,13 +59,16 @@ def define(name: str = "config") -> flags.FlagHolder:
 
 
 def read_json(path: Path) -> ConfigDict:
-    """The config that a run saved, or that an exported model carries, locked."""
+    """The config that a run saved, or that an exported model carries, locked; with the fields that came later."""
     if path.suffix == SUFFIX:
-        return ConfigDict(dict(read_tuned(path).settings)).lock()
-    try:
-        return ConfigDict(json.loads(path.read_text())).lock()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from None
+        run = read_tuned(path).config()
+    else:
+        try:
+            run = RunConfig.from_dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: {error}") from None
+    # tuples stay tuples, so that a flag can replace them
+    return ConfigDict(dataclasses.asdict(run)).lock()
 
 
 def use_saved() -> None:

@@ -49,7 +49,7 @@ def targets() -> list[Target]:
 def names_of(config: RunConfig) -> tuple[Names | None, Names]:
     """Class names learnt and evaluated on: of the flags, of the records, or of the benchmark."""
     if _CLASSES.value is not None:
-        names = Names(_CLASSES.value, _TOKENS.value or _aot.POSITIONS)
+        names = Names(_CLASSES.value, _TOKENS.value or _aot.POSITIONS, len(config.model.templates))
         return names if config.data.train else None, names
     if _TOKENS.value is not None:
         raise UserError(f"--tokens={_TOKENS.value}: goes with --classes=K")

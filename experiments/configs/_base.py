@@ -33,6 +33,8 @@ def read_args(text: str, *, usage: str, **known: Callable[[str], Any]) -> dict[s
             raise UserError(f"config argument {item!r} is not known, expected {usage}")
         try:
             found[key] = known[key](value)
+        except UserError:
+            raise
         except (ValueError, KeyError) as error:
             raise UserError(f"config argument {item!r}: {error}; expected {usage}") from None
     return found

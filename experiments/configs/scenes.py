@@ -17,6 +17,7 @@ Expected: nothing is published; README.md has what `experiments.reproduce` and `
 from ml_collections import ConfigDict
 
 from experiments.configs import _base
+from experiments.configs._templates import read_templates
 from vtd_jax.errors import UserError
 
 HALVES = {"base": "base_val", "novel": "novel_val"}
@@ -36,7 +37,7 @@ def get_config(text: str = "") -> ConfigDict:
         shots=_base.one_of("all", "2", "4", "8", "16"),
         split=_base.one_of("1", "2", "3"),
         lists=_base.one_of("official", "base_to_novel", "val"),
-        templates=_base.read_templates,
+        templates=read_templates,
     )
     protocol = args.get("protocol", "base_to_novel")
     allowed = {"base_to_novel": ("shots", "split"), "few_shot": ("shots",), "zero_shot": ("lists", "templates")}
@@ -97,9 +98,11 @@ def _zero_shot(args: dict) -> ConfigDict:
     splits = {"official": UNSEEN, "base_to_novel": HALVES, "val": {"val": "val"}}[lists]
     protocol = "base_to_novel" if lists == "base_to_novel" else "zero_shot"
     suffix = {"official": "", "base_to_novel": "_halves", "val": "_val"}[lists]
-    config = _config(name=f"zero_shot_scenes{suffix}", protocol=protocol, train="", evaluate=splits)
+    stem, templates = args.get("templates", ("", ()))
+    name = f"zero_shot_scenes{suffix}" + (f"_{stem}" if stem else "")
+    config = _config(name=name, protocol=protocol, train="", evaluate=splits)
     _base.nothing_learnt(config)
-    _base.set_templates(config, args.get("templates"))
+    config.model.templates = templates
     return config
 
 

@@ -7,10 +7,10 @@ from flax import nnx
 
 import small_run
 from vtd_jax.clip.params import clip_from_state
-from vtd_jax.evaluate.views import evaluate, evaluate_split
+from vtd_jax.evaluate.views import compiled_encoder, evaluate, evaluate_split
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.parallel import run_devices
+from vtd_jax.train.parallel import DeviceMesh, run_devices
 from vtd_jax.video.records import open_records
 
 NAMES = ("red", "green", "blue")
@@ -117,3 +117,22 @@ def test_a_check_breaks_an_evaluation_off_between_batches():
     with pytest.raises(KeyError, match="broken off"):
         evaluate_split(_model(), _batches(5, 1), NAMES, devices=run_devices(1), check=check)
     assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("devices, spelling", [(8, "shard_map"), (2, "pmap")])
+def test_a_codebook_of_templates_does_not_depend_on_devices(devices, spelling):
+    """3 classes over 8 devices: some encode padding, and all end with the whole codebook."""
+    model = _model(templates=("a {}", "{} colour", "the colour {}."))
+    codebook = model.encode_classes(model.class_tokens(NAMES))
+    mesh = DeviceMesh(run_devices(devices))
+    graphdef, state = nnx.split(model)
+    encoder = compiled_encoder(graphdef, mesh, len(NAMES), spelling)
+    tokens = mesh.lay_out(model.class_tokens(NAMES))
+    assert tokens.shape[1:] == model.class_tokens(NAMES).shape[1:]
+    found = encoder(encoder.place(0, tokens), encoder.place(1, state))
+    np.testing.assert_allclose(found, codebook, rtol=0, atol=1e-5 * float(abs(codebook).max()))
+    result = evaluate_split(model, _batches(4, 4), NAMES, devices=run_devices(devices), parallel=spelling)
+    frames = next(_batches(4, 4))["frames"]
+    np.testing.assert_allclose(result.scores, jax.nn.softmax(model(frames, codebook).logits), rtol=1e-4, atol=1e-6)
+    bare = _model()
+    assert float(abs(codebook - bare.encode_classes(bare.class_tokens(NAMES))).max()) > 1e-3

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from vtd_jax.model import discretize
 from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
+from vtd_jax.model.fusion import confidence_logits
 
 P = PartitionSpec
 
@@ -118,3 +120,34 @@ def test_log_softmax_is_that_of_all_classes():
     padded = np.pad(x, [(0, 0), (0, 1)], constant_values=1e4)
     found = np.asarray(jax.jit(mapped)(padded))[:, :7]
     np.testing.assert_allclose(found, jax.nn.log_softmax(x), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("count, classes", [(2, 7), (8, 3)])
+def test_uniform_confidence_over_shards(count, classes):
+    """Counts tie often, on codes of different shards too; padding is a code that no frame may take."""
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((20, 4, 5)).astype(np.float32)
+    codebook = rng.standard_normal((classes, 5)).astype(np.float32)
+
+    def parts(axes, codes):
+        similarity = discretize.cosine(jnp.asarray(features), codes)
+        weights = discretize.confidence(similarity, 0.01, "uniform")
+        chosen = discretize.assign(jnp.asarray(features), codes, similarity, "euclidean", axes)
+        votes = discretize.count_votes(chosen, weights, axes)
+        tokens = discretize.video_tokens(votes, codes, 2, axes)
+        return tokens, votes, confidence_logits(jnp.asarray(features), codes, weights, jnp.float32(1))
+
+    mapped = jax.shard_map(
+        partial(parts, Axes(codebook="codebook", classes=classes)),
+        mesh=Mesh(np.array(jax.devices()[:count]), ("codebook",)),
+        in_specs=P("codebook"),
+        out_specs=(P(), P(None, "codebook"), P(None, "codebook")),
+        check_vma=False,
+    )
+    padded = np.concatenate([codebook, np.repeat(codebook[-1:], -classes % count, 0)])
+    tokens, votes, logits = jax.jit(mapped)(padded)
+    expected = parts(WHOLE, jnp.asarray(codebook))
+    np.testing.assert_array_equal(tokens, expected[0])
+    np.testing.assert_array_equal(votes[:, :classes], expected[1])
+    np.testing.assert_array_equal(votes[:, classes:], 0)
+    np.testing.assert_allclose(logits[:, :classes], expected[2], rtol=0, atol=1e-6)

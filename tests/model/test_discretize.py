@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vtd_jax.model import discretize
+from vtd_jax.model.fusion import confidence_logits
 
 B, T, K, D = 3, 6, 9, 32
 
@@ -110,3 +111,40 @@ def test_zero_frames_stay_finite():
     assert float(jnp.abs(similarity).max()) == 0
     gradient = jax.grad(lambda x: discretize.cosine(x, codebook).sum())(jnp.zeros((1, 2, D)))
     assert bool(jnp.isfinite(gradient).all())
+
+
+def test_uniform_confidence_is_counting_and_the_plain_mean():
+    features, codebook = _data()
+    similarity = discretize.cosine(jnp.asarray(features), jnp.asarray(codebook))
+    weights = discretize.confidence(similarity, 0.01, "uniform")
+    assert weights.dtype == jnp.float32
+    np.testing.assert_array_equal(weights, np.full((B, T, K), np.float32(1 / T)))
+    chosen = _reference(features, codebook, 0.01, "euclidean")[1]
+    counts = np.stack([np.bincount(row, minlength=K) for row in chosen])
+    np.testing.assert_allclose(discretize.count_votes(jnp.asarray(chosen), weights), counts / T, rtol=1e-6)
+    fused, scale = features[::-1].copy(), 7.0
+    logits = confidence_logits(jnp.asarray(fused), jnp.asarray(codebook), weights, jnp.float32(scale))
+    cosines = [[[_cosine(x, c) for c in codebook.astype(float)] for x in video] for video in fused.astype(float)]
+    np.testing.assert_allclose(logits, scale * np.mean(cosines, axis=1), rtol=0, atol=1e-6 * scale)
+
+
+def test_no_gradient_passes_through_uniform_weights():
+    codebook, cosines = jnp.asarray(_data()[1]), jnp.ones((B, T, K))
+    passed = {
+        kind: jax.grad(lambda s, kind=kind: (discretize.confidence(s, 0.3, kind) * jnp.arange(T)[:, None]).sum())(
+            cosines
+        )
+        for kind in ("softmax", "uniform")
+    }
+    assert float(jnp.abs(passed["softmax"]).max()) > 0.01
+    assert float(jnp.abs(passed["uniform"]).max()) == 0
+    # what is left of a logit's gradient is that of the cosines
+    x = jnp.asarray(_data()[0])
+
+    def logits(x):
+        weights = discretize.confidence(discretize.cosine(x, codebook), 0.01, "uniform")
+        return confidence_logits(x, codebook, weights, jnp.float32(1))
+
+    found = jax.grad(lambda x: logits(x)[0, 0])(x)
+    plain = jax.grad(lambda x: discretize.cosine(x, codebook)[0, :, 0].mean())(x)
+    np.testing.assert_allclose(found, plain, atol=1e-7)

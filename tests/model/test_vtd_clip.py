@@ -12,8 +12,10 @@ from helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.tokenizer import tokenize
 from vtd_jax.errors import UserError
 from vtd_jax.model import prompts
+from vtd_jax.model.codebook import template_tokens
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable, learnable_count
@@ -146,6 +148,14 @@ def test_release_names_round_trip_and_refuse_others():
         ({"dropout": 1.0}, "model.dropout"),
         ({"text_prompts": -1}, "model.text_prompts"),
         ({"top_n": 0}, "model.top_n"),
+        ({"confidence": "max"}, "model.confidence: 'max', expected one of softmax, uniform"),
+        ({"templates": ("a {}",)}, "with model.text_prompts=4: learnt tokens take the place of templates"),
+        ({"templates": "a {}", "text_prompts": 0}, "model.templates: 'a {}', expected several texts"),
+        (
+            {"templates": ("a {}", "a {} {}"), "text_prompts": 0},
+            "model.templates: 'a {} {}', expected a text with {} once",
+        ),
+        ({"templates": ("a {}", "none"), "text_prompts": 0}, "model.templates: 'none', expected a text with {} once"),
     ],
 )
 def test_bad_settings_name_the_field(change, told):
@@ -161,3 +171,64 @@ def test_a_resnet_takes_no_visual_prompts():
         VTDCLIP(clip, SETTINGS, rngs=nnx.Rngs(0))
     model = VTDCLIP(clip, dataclasses.replace(SETTINGS, visual_prompts=0, visual_depth=0), rngs=nnx.Rngs(0))
     assert model(_frames(), model.encode_classes(model.class_tokens(NAMES))).logits.shape == (2, 3)
+
+
+def test_uniform_confidence_of_the_whole_model():
+    softmax, uniform = _model(fusion=False), _model(fusion=False, confidence="uniform")
+    codebook = uniform.encode_classes(uniform.class_tokens(NAMES))
+    out = uniform(_frames(), codebook)
+    np.testing.assert_array_equal(out.confidence, np.full((2, 5, 3), np.float32(1 / 5)))
+    np.testing.assert_allclose(out.votes.sum(-1), 1, rtol=1e-6)
+    x, c = (np.asarray(a, np.float64) for a in (out.frame_features, codebook))
+    cosines = np.einsum("btd,kd->btk", x, c) / np.linalg.norm(x, axis=-1)[..., None] / np.linalg.norm(c, axis=-1)
+    # logits are up to exp(logit_scale) = 100
+    np.testing.assert_allclose(out.logits, 100 * cosines.mean(1), rtol=0, atol=1e-4)
+    assert float(jnp.abs(out.logits - softmax(_frames(), codebook).logits).max()) > 0.1
+
+
+TEMPLATES = ("a video of {}", "{}", "is this, perhaps, a video of somebody who is {}?")
+
+
+def test_the_code_of_templates_by_hand():
+    model = _model(text_prompts=0, text_depth=0, templates=TEMPLATES)
+    tokens = model.class_tokens(NAMES)
+    assert tokens.shape[:2] == (3, 3)
+    assert tokens.dtype == np.int32
+    texts = [[template.replace("{}", name) for template in TEMPLATES] for name in NAMES]
+    np.testing.assert_array_equal(tokens, prompts.trim(np.stack([tokenize(of_class) for of_class in texts])))
+    raw = np.stack([np.asarray(CLIP.encode_text(jnp.asarray(tokenize(of_class))), np.float64) for of_class in texts])
+    lengths = np.linalg.norm(raw, axis=-1)
+    mean = (raw / lengths[..., None]).mean(1)
+    expected = mean / np.linalg.norm(mean, axis=-1, keepdims=True) * lengths.mean(1)[:, None]
+    found = model.encode_classes(tokens)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), lengths.mean(1), rtol=1e-5)
+    assert model(_frames(), found).logits.shape == (2, 3)
+
+
+def test_one_empty_template_gives_the_bare_names():
+    bare = _model(text_prompts=0, text_depth=0)
+    same = _model(text_prompts=0, text_depth=0, templates=("{}",))
+    tokens = same.class_tokens(NAMES)
+    np.testing.assert_array_equal(tokens[:, 0], bare.class_tokens(NAMES))
+    expected = bare.encode_classes(bare.class_tokens(NAMES))
+    np.testing.assert_allclose(
+        same.encode_classes(tokens), expected, rtol=0, atol=1e-6 * float(jnp.abs(expected).max())
+    )
+
+
+def test_a_name_with_braces_goes_into_a_template_as_it_is():
+    tokens = template_tokens(["a_{}"], ["see {}."])
+    np.testing.assert_array_equal(tokens[0], tokenize(["see a_{}."]))
+
+
+def test_memory_of_templates_is_that_of_one():
+    """Template by template: the temporary memory of 24 templates is near that of 2, not 12 times it."""
+    sizes = []
+    for count in (2, 24):
+        model = _model(text_prompts=0, text_depth=0, templates=TEMPLATES[:1] * count)
+        graphdef, state = nnx.split(model)
+        tokens = model.class_tokens([f"name {place}" for place in range(64)])
+        encode = jax.jit(lambda tokens, state, graphdef=graphdef: nnx.merge(graphdef, state).encode_classes(tokens))
+        sizes.append(encode.lower(tokens, state).compile().memory_analysis().temp_size_in_bytes)
+    assert sizes[1] < 2 * sizes[0]

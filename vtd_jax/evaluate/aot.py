@@ -109,7 +109,7 @@ def _cells(report: Report) -> dict[str, str]:
         "videos": f"{report.videos}" if report.videos else "–",
         "a device": f"{report.videos / report.devices:g}" if report.videos else "–",
         "frames": frames if report.frames else "–",
-        "classes": f"{report.classes}",
+        "classes": f"{report.classes} × {report.templates} texts" if report.templates else f"{report.classes}",
         "GiB a device": memory,
         "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else "–",
         "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",

@@ -20,6 +20,7 @@ from vtd_jax.evaluate.scores import SUFFIX, save_scores
 from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
+from vtd_jax.model.config import ModelConfig
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
@@ -84,6 +85,8 @@ def about(
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
         "normalisation": model.normalization,
+        "class names": _names_told(model),
+        **({"confidence": "uniform, every frame weighs 1/T"} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,
         "pooling": model.pooling,
         "fusion": model.fusion,
@@ -97,6 +100,12 @@ def about(
     if not config.data.train:
         del told["training videos"], told["training list"]
     return told
+
+
+def _names_told(model: ModelConfig) -> str:
+    if model.templates:
+        return f"{len(model.templates)} templates, e.g. {model.templates[0]!r}"
+    return f"behind {model.text_prompts} learnt tokens" if model.text_prompts else "bare"
 
 
 def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:

@@ -25,6 +25,18 @@ class Plain(float):
     """A number in a table that is no fraction, such as a p-value: shown with three digits, not as percent."""
 
 
+class Spread(float):
+    """The mean of a fraction over several runs, with the standard deviation between them: shown as `62.10 ± 0.40`."""
+
+    deviation: float
+
+    def __new__(cls, mean: float, deviation: float):
+        """From both, 0..1."""
+        made = super().__new__(cls, mean)
+        made.deviation = deviation
+        return made
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Rows under named columns, and what a reader must know to believe them.
@@ -33,7 +45,8 @@ class Table:
       title: one line.
       columns: names; a row is a mapping from them, a missing or None value is shown as "–".
       rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with two decimals, pairs
-        of fractions (intervals) as percent with one decimal, `58.1–63.9`, and `Plain` numbers with three digits.
+        of fractions (intervals) as percent with one decimal, `58.1–63.9`, a `Spread` as mean ± deviation, and `Plain`
+        numbers with three digits.
       about: settings and versions, in the order they are told.
     """
 
@@ -60,21 +73,21 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """A header line, then the rows; fractions unrounded, of an interval in two columns, `… low` and `… high`."""
+        """A header line, then the rows; fractions unrounded; two columns for an interval, `… low` and `… high`, and for
+        means of several runs, whose second is `… std`."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        pairs = {name for name in self.columns if any(isinstance(row.get(name), tuple) for row in self.rows)}
-        ends = {name: (f"{name} low", f"{name} high") if name in pairs else (name,) for name in self.columns}
+        ends = {name: _ends(name, [row.get(name) for row in self.rows]) for name in self.columns}
         writer.writerow(end for name in self.columns for end in ends[name])
         for row in self.rows:
-            values = {name: row.get(name) for name in self.columns}
-            wide = {name: (values[name] or (None, None)) if name in pairs else (values[name],) for name in values}
-            writer.writerow(value for name in self.columns for value in wide[name])
+            cells = (_parts(row.get(name), len(ends[name])) for name in self.columns)
+            writer.writerow(part for parts in cells for part in parts)
         return out.getvalue()
 
     def to_json(self) -> str:
-        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1, an interval as `[low, high]`."""
-        rows = [{column: row.get(column) for column in self.columns} for row in self.rows]
+        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1, an interval as `[low, high]`,
+        a mean over runs as `{"mean", "std"}`."""
+        rows = [{column: _plain(row.get(column)) for column in self.columns} for row in self.rows]
         return json.dumps({"title": self.title, "rows": rows, "about": dict(self.about)}, indent=2) + "\n"
 
     def show(self, console: rich.console.Console | None = None) -> None:
@@ -161,7 +174,29 @@ def _cell(value: Any) -> str:
     if isinstance(value, tuple):
         low, high = (f"{100 * end:.1f}" for end in value)
         return f"{low} to {high}" if "-" in low else f"{low}–{high}"
+    if isinstance(value, Spread):
+        return f"{100 * value:.2f} ± {100 * value.deviation:.2f}"
     return f"{100 * value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _ends(name: str, values: Sequence[Any]) -> tuple[str, ...]:
+    """The columns of a CSV file that one column becomes."""
+    if any(isinstance(value, tuple) for value in values):
+        return f"{name} low", f"{name} high"
+    return (name, f"{name} std") if any(isinstance(value, Spread) for value in values) else (name,)
+
+
+def _parts(value: Any, count: int) -> tuple[Any, ...]:
+    """A cell's values for `_ends` columns."""
+    if count == 1:
+        return (value,)
+    if isinstance(value, tuple):
+        return value
+    return (None if value is None else float(value), getattr(value, "deviation", None))
+
+
+def _plain(value: Any) -> Any:
+    return {"mean": float(value), "std": value.deviation} if isinstance(value, Spread) else value
 
 
 def _known(value: float) -> float | None:

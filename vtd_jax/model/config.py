@@ -6,6 +6,7 @@ from vtd_jax.errors import UserError
 
 CHOICES = {
     "assignment": ("euclidean", "cosine"),
+    "confidence": ("softmax", "uniform"),
     "pooling": ("confidence", "mean", "softmax_mean"),
     "fusion_init": ("release", "zero"),
     "normalization": ("imagenet", "clip"),
@@ -17,12 +18,14 @@ class ModelConfig:
     """How a CLIP becomes a VTD-CLIP.
 
     Attributes:
-      text_prompts: learnable context tokens P_t before a class name; 0 encodes bare class names.
+      text_prompts: learnable context tokens P_t before a class name; 0 encodes bare class names, or `templates`.
       text_depth: text layers with prompts of their own, the input counted as the first.
       visual_prompts: learnable tokens P_v after the patch tokens.
       visual_depth: image layers with prompts of their own; 0 for none.
       assignment: nearest code by "euclidean" distance of raw features (the release) or by "cosine" (the paper).
       temperature: of the softmax over frames that makes the confidence.
+      confidence: "softmax" over frames (the method), or "uniform": every frame weighs 1/T for every class (the
+        ablation), in the votes, the video token and the logits.
       top_n: codes with the most votes that become video tokens.
       pooling: how frames become logits: "confidence" (the method), "mean" of frame features, or "softmax_mean", the
         log of the mean over frames of the class probabilities.
@@ -32,6 +35,8 @@ class ModelConfig:
       fusion_heads: attention heads of the fusion block.
       dropout: on the fusion block's attention weights, in training only.
       normalization: mean and deviation of RGB: "imagenet" (the release) or "clip" (what CLIP was trained with).
+      templates: texts around a class name, each with `{}` in its place; a code is the mean over them (see
+        `codebook.ensemble`). () for bare class names. With text_prompts=0 only.
     """
 
     text_prompts: int = 16
@@ -47,6 +52,9 @@ class ModelConfig:
     fusion_heads: int = 8
     dropout: float = 0.1
     normalization: str = "imagenet"
+    # fields that came later: what was saved before them ran with these defaults
+    confidence: str = "softmax"
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
@@ -64,4 +72,18 @@ class ModelConfig:
             raise UserError(
                 f"model.visual_prompts={self.visual_prompts} with model.visual_depth={self.visual_depth}: "
                 "set both, or both to 0 for no visual prompts"
+            )
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        if isinstance(self.templates, str):
+            raise UserError(f"model.templates: {self.templates!r}, expected several texts, as ('a photo of {{}}.',)")
+        object.__setattr__(self, "templates", tuple(self.templates))
+        for template in self.templates:
+            if not isinstance(template, str) or template.count("{}") != 1:
+                raise UserError(f"model.templates: {template!r}, expected a text with {{}} once, where the name goes")
+        if self.templates and self.text_prompts:
+            raise UserError(
+                f"model.templates={self.templates!r} with model.text_prompts={self.text_prompts}: learnt tokens take "
+                "the place of templates; set model.text_prompts=0, or no templates"
             )

@@ -24,11 +24,17 @@ def cosine(features: Float[Array, "b t d"], codebook: Float[Array, "k d"]) -> Fl
     return jnp.einsum("btd,kd->btk", normalize(features), normalize(codebook), precision=_EXACT)
 
 
-def confidence(similarity: Float[Array, "b t k"], temperature: float) -> Float[Array, "b t k"]:
-    """How much a frame counts for a class: `softmax over t of similarity / temperature`; sums to 1 over frames.
+def confidence(similarity: Float[Array, "b t k"], temperature: float, kind: str = "softmax") -> Float[Array, "b t k"]:
+    """How much a frame counts for a class; sums to 1 over frames.
 
-    Paper equation for the frame weights; the release divides by 0.01.
+    Args:
+      similarity: cosines of frames with codes.
+      temperature: the paper's equation for the frame weights has one; the release divides by 0.01.
+      kind: "softmax" over t of `similarity / temperature` (the method), or "uniform": 1/T for every frame and class,
+        through which no gradient passes (the ablation).
     """
+    if kind == "uniform":
+        return jnp.full(similarity.shape, 1 / similarity.shape[1], jnp.float32)
     return jax.nn.softmax(similarity / temperature, axis=1)
 
 

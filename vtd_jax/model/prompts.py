@@ -62,6 +62,6 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
     return tokenize([f"{stand_in} {name.replace('_', ' ')}." for name in names])
 
 
-def trim(tokens: Int32[np.ndarray, "k l"]) -> Int32[np.ndarray, "k n"]:
+def trim(tokens: Int32[np.ndarray, "... l"]) -> Int32[np.ndarray, "... n"]:
     """Drops the positions after the longest text: the causal mask keeps them from any result."""
-    return np.ascontiguousarray(tokens[:, : int(tokens.argmax(axis=1).max()) + 1])
+    return np.ascontiguousarray(tokens[..., : int(tokens.argmax(axis=-1).max()) + 1])

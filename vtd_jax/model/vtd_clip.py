@@ -13,6 +13,7 @@ from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fusion
 from vtd_jax.model.axes import WHOLE, Axes
+from vtd_jax.model.codebook import ensemble, template_tokens
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images
 from vtd_jax.model.prompts import Prompt, class_tokens, text_prompts, trim, visual_prompts
@@ -23,6 +24,7 @@ Frames = (
     | Float[Array, "b t h w 3"]
     | Float[np.ndarray, "b t h w 3"]
 )
+ClassTokens = Int[Array, "k l"] | Int[np.ndarray, "k l"] | Int[Array, "k m l"] | Int[np.ndarray, "k m l"]
 
 
 class Output(NamedTuple):
@@ -91,14 +93,23 @@ class VTDCLIP(nnx.Module):
             )
         return fusion.Fusion(width, config.fusion_heads, dropout=config.dropout, init=config.fusion_init, rngs=rngs)
 
-    def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"]:
-        """Token ids of the class prompts, as long as the longest one."""
+    def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
+        """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates `[K, M, L]`."""
+        if self.config.templates:
+            return trim(template_tokens(names, self.config.templates))
         return trim(class_tokens(names, self.config.text_prompts))
 
-    def encode_classes(self, tokens: Int[Array, "k l"] | Int[np.ndarray, "k l"]) -> Float[Array, "k d"]:
-        """The codebook: raw text features of `class_tokens(names)` behind the learned context."""
-        prompts = None if self.text_prompts is None else self.text_prompts[...]
-        return self.clip.encode_text(jnp.asarray(tokens), prompts)
+    def encode_classes(self, tokens: ClassTokens) -> Float[Array, "k d"]:
+        """The codebook: raw text features of `class_tokens(names)` behind the learned context.
+
+        Args:
+          tokens: `[K, L]`; or `[K, M, L]`, of which the M texts of a class become one code. These are encoded one text
+            a class at a time, so memory is that of K texts.
+        """
+        tokens, prompts = jnp.asarray(tokens), None if self.text_prompts is None else self.text_prompts[...]
+        if tokens.ndim == 2:
+            return self.clip.encode_text(tokens, prompts)
+        return ensemble(jax.lax.map(lambda texts: self.clip.encode_text(texts, prompts), jnp.moveaxis(tokens, 1, 0)))
 
     def encode_frames(self, frames: Frames) -> Float[Array, "b t d"]:
         """Raw frame features.
@@ -144,7 +155,7 @@ class VTDCLIP(nnx.Module):
         """
         config = self.config
         similarity = discretize.cosine(features, codebook)
-        weights = discretize.confidence(similarity, config.temperature)
+        weights = discretize.confidence(similarity, config.temperature, config.confidence)
         assignment = discretize.assign(features, codebook, similarity, config.assignment, axes)
         votes = discretize.count_votes(assignment, weights, axes)
         tokens = discretize.video_tokens(votes, codebook, config.top_n, axes)

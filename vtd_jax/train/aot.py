@@ -29,10 +29,24 @@ _STEPS_PER_EPOCH = 100
 
 
 class Names(NamedTuple):
-    """All that a program depends on of class names: how many, and positions of the longest prompt."""
+    """All that a program depends on of class names: how many, positions of the longest prompt, texts a class.
+
+    `templates` is 0 where a class has one text, as it is without templates.
+    """
 
     classes: int
     tokens: int
+    templates: int = 0
+
+    @classmethod
+    def of(cls, tokens: np.ndarray) -> "Names":
+        """Those of `VTDCLIP.class_tokens`, `[K, L]` or with M templates `[K, M, L]`."""
+        return cls(tokens.shape[0], tokens.shape[-1], tokens.shape[1] if tokens.ndim == 3 else 0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the class tokens."""
+        return (self.classes, self.templates, self.tokens) if self.templates else (self.classes, self.tokens)
 
 
 class Step(NamedTuple):
@@ -63,7 +77,7 @@ class Report:
 
     Attributes:
       run: the config's name.
-      kind, videos, frames, views, classes, tokens: as of `Step`.
+      kind, videos, frames, views, classes, tokens, templates: as of `Step` and its names.
       target, devices: what it was made for.
       fits: whether it can run; None where nothing was compiled.
       memory: bytes needed; None where nothing was compiled.
@@ -97,6 +111,7 @@ class Report:
     xla_flops: int | None
     text: int | None
     seconds: float
+    templates: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""
@@ -141,7 +156,7 @@ def abstract_frames(model: VTDCLIP, *axes: int) -> jax.ShapeDtypeStruct:
 
 def abstract_tokens(mesh: DeviceMesh, names: Names) -> jax.ShapeDtypeStruct:
     """Class tokens as they are laid out over the devices."""
-    laid_out = mesh.lay_out(np.zeros(names, np.int32))
+    laid_out = mesh.lay_out(np.zeros(names.shape, np.int32))
     return jax.ShapeDtypeStruct(laid_out.shape, laid_out.dtype)
 
 
@@ -191,6 +206,7 @@ def examine(step: Step, target: Target, run: str) -> Report:
         views=step.views,
         classes=step.names.classes,
         tokens=step.names.tokens,
+        templates=step.names.templates,
         available=target.memory,
         flops=work.flops,
         seconds=time.perf_counter() - start,

@@ -37,6 +37,8 @@ FREE_ON_RESUME = (
 )
 # may differ between the hosts of one run: where things lie, and how many processes read them
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
+# fields that came later: at the default that older runs ran with they leave the fingerprint as it was
+_LATER = {"model.confidence": "softmax", "model.templates": []}
 # of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 
@@ -195,7 +197,8 @@ class RunConfig:
         """Reads nested fields (a ConfigDict's `to_dict()`, or JSON).
 
         Raises:
-          UserError: unknown, missing, mistyped or meaningless fields, by their full name.
+          UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing field that has a
+            default takes it: it came later, and older runs ran with that.
         """
         return _build(cls, fields, "")
 
@@ -208,11 +211,31 @@ class RunConfig:
 
         CLIP, model, seed and what was learnt on are this run's, the rest is the other's; `changes`, by full name as on
         the command line, come last.
+
+        Raises:
+          UserError: the other config has templates that this run did not learn with.
         """
+        asked = other.model.templates if "model.templates" not in changes else ()
+        if asked and asked != self.model.templates:
+            raise UserError(
+                f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for what "
+                f"{self.name} learnt with; leave templates=… out, or take another --workdir"
+            )
         mine = dataclasses.replace(other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots)
-        fields = mine.to_dict()
-        fields["data"]["train"] = self.data.train
+        return mine.with_changes({"data.train": self.data.train} | dict(changes))
+
+    def with_changes(self, changes: Mapping[str, Any]) -> "RunConfig":
+        """The same run with some fields, by their full names, set to other values.
+
+        Raises:
+          UserError: no such field, or a value that it does not take.
+        """
+        fields = self.to_dict()
+        known = flatten(fields)
         for name, value in changes.items():
+            # a mapping of splits has keys of its own
+            if name not in known and not name.startswith("data.evaluate"):
+                raise UserError(unknown_field(name, known))
             *groups, last = name.split(".")
             group = fields
             for key in groups:
@@ -223,7 +246,8 @@ class RunConfig:
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that change with any setting that can change a result."""
-        fields = {k: v for k, v in flatten(self.to_dict()).items() if not _free(k) or k in _SCORES}
+        flat = flatten(self.to_dict())
+        fields = {k: v for k, v in flat.items() if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -269,7 +293,9 @@ def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
     for key in fields:
         if key not in hints:
             raise UserError(unknown_field(where + key, [where + field for field in hints]))
-    missing = [where + field for field in hints if field not in fields]
+    # fields that came later have the default that older runs ran with
+    needed = [field.name for field in dataclasses.fields(cls) if not _has_default(field)]
+    missing = [where + field for field in needed if field not in fields]
     if missing:
         raise UserError(f"config: fields {', '.join(missing)} are missing")
     return cls(**{key: _convert(hints[key], value, where + key) for key, value in fields.items()})
@@ -280,8 +306,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"config field {where}: {value!r}, expected a group of fields")
         return _build(kind, value, where + ".")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"config field {where}: {value!r}, expected a tuple, as ('a', 'b')")
+        return tuple(_convert(typing.get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if typing.get_origin(kind) is not None:
-        return dict(value) if isinstance(value, Mapping) else tuple(value)
+        if not isinstance(value, Mapping):
+            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
+        return dict(value)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -289,6 +321,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind is float and not math.isfinite(value):
         raise UserError(f"config field {where}: {value}, expected a finite number")
     return value
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _choice(field: str, value: Any, allowed: tuple) -> None:

@@ -81,15 +81,15 @@ class DeviceMesh:
         return Axes(DATA, CODEBOOK if self.codebook_shards > 1 else None, classes)
 
     def lay_out(self, tokens: np.ndarray) -> np.ndarray:
-        """Class tokens `[K, L]` in the order of the devices, `[rows, L]`; the last class is repeated as padding.
+        """Class tokens `[K, …]` in the order of the devices, `[rows, …]`; the last class is repeated as padding.
 
         A shard has `ceil(K / S)` classes, and these are shared out again over the data axis, which encodes them.
         """
-        classes, length = tokens.shape
+        classes = len(tokens)
         shard = -(-classes // self.codebook_shards)
         share = round_up(shard, self.data_shards)
         place = np.arange(self.codebook_shards)[:, None] * shard + np.minimum(np.arange(share), shard - 1)
-        return tokens[np.minimum(place, classes - 1)].reshape(-1, length)
+        return tokens[np.minimum(place, classes - 1)].reshape(-1, *tokens.shape[1:])
 
     def place(self, tree: Any, over: Any) -> Any:
         """Puts NumPy arrays onto the devices; what is on them already is not moved.

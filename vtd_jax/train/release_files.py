@@ -90,10 +90,16 @@ def save_release(
       How many tensors were written.
 
     Raises:
-      UserError: another suffix, no class names where they are needed, or the file cannot be written.
+      UserError: another suffix, a model with templates, no class names where they are needed, or the file cannot be
+        written.
     """
     if path.suffix != ".pth":
         raise UserError(f"{path}: the name of a checkpoint in the authors' format ends in .pth")
+    if templates := model.config.templates:
+        raise UserError(
+            f"{path}: the authors' format has one text a class, this model averages {len(templates)} "
+            "(model.templates); export it as .safetensors"
+        )
     if with_clip and not class_names:
         raise UserError(f"{path}: with the CLIP go the embeddings of the class names, and these are not known")
     named = to_release(learnable(model))

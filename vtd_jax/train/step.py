@@ -118,7 +118,7 @@ def loss_fn(
     frozen: nnx.State,
     graphdef: Any,
     batch: Batch,
-    tokens: Int[Array, "k l"],
+    tokens: Int[Array, "k ... l"],
     key: Key[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], Output]]:
     """Cross-entropy of one batch on one device (paper section 3.5): no label smoothing, no mixup.
@@ -128,7 +128,7 @@ def loss_fn(
     Args:
       learnable, frozen, graphdef: from `split`.
       batch: `frames [B,T,H,W,3]`, `label [B]`, `weight [B]` (0 for padding), `index [B]` where `key` is given.
-      tokens: class prompts.
+      tokens: class prompts, one text a class or several.
       key: the step's dropout key; None switches dropout off.
 
     Returns:
@@ -159,7 +159,7 @@ def gradients(
     frozen: nnx.State,
     graphdef: Any,
     batch: Batch,
-    tokens: Int[Array, "c l"],
+    tokens: Int[Array, "c ... l"],
     key: Key[Array, ""] | None = None,
     axes: Axes = WHOLE,
     microbatches: int = 1,
@@ -212,7 +212,7 @@ def train_step(
     opt_state: optax.OptState,
     frozen: nnx.State,
     batch: Batch,
-    tokens: Int[Array, "c l"],
+    tokens: Int[Array, "c ... l"],
     key: Key[Array, ""] | None,
     axes: Axes = WHOLE,
     microbatches: int = 1,

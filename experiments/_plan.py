@@ -1,0 +1,220 @@
+"""The plan of a table: its rows, the runs that each needs, and what is left out for want of lists."""
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments._ablations import Ablation
+from experiments._sources import Listed, RecordSource, SceneSource
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.train.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training or evaluation.
+
+    Attributes:
+      name: its folder below `WORKDIR/runs`.
+      dataset: whose lists it is evaluated on.
+      config: complete.
+      source: whose parameters it evaluates: the name of another run of the plan, a workdir or a file; "" for its own.
+    """
+
+    name: str
+    dataset: str
+    config: RunConfig
+    source: str = ""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it trains, rather than evaluates CLIP as it is or what another run learnt."""
+        return bool(self.config.data.train) and not self.source
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of ours.
+
+    Attributes:
+      dataset, method, learnt_on: as told.
+      cells: column (shots, or "" where the protocol has one) -> names of the runs whose mean it is.
+      ablation: what is switched off or changed; None outside the ablations.
+    """
+
+    dataset: str
+    method: str
+    learnt_on: str
+    cells: Mapping[str, tuple[str, ...]]
+    ablation: Ablation | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the command line says of all runs.
+
+    Attributes:
+      clip_path, clip: the checkpoint and its sizes.
+      changes: full field names and values, set in every run.
+      seeds: of the training; every run that learns is made with each.
+      splits: which of the three 16-shot lists.
+      source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the plan), "none", a workdir
+        or a file.
+    """
+
+    clip_path: str
+    clip: CLIPConfig
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    splits: tuple[int, ...] = (1, 2, 3)
+    source: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is `missing`, and what
+    `differs` from the configs as written."""
+
+    table: str
+    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
+    missing: tuple[str, ...]
+    differs: tuple[str, ...]
+
+
+class Planner:
+    """Collects rows and runs; a run that is asked for twice is planned once."""
+
+    def __init__(self, data: RecordSource | SceneSource, settings: Settings):
+        self.data, self.settings = data, settings
+        self.rows: list[Row] = []
+        self.runs: dict[str, Run] = {}
+        self.missing: list[str] = []
+        self.differs: dict[str, None] = {}
+
+    def plan(self, table: str) -> Plan:
+        """What was collected."""
+        return Plan(table, tuple(self.rows), tuple(self.runs.values()), tuple(self.missing), tuple(self.differs))
+
+    def row(self, row: Row) -> None:
+        """Adds a row, if any of its runs is planned."""
+        cells = {column: names for column, names in row.cells.items() if names}
+        if cells:
+            self.rows.append(dataclasses.replace(row, cells=cells))
+
+    def add(
+        self, dataset: str, configs: Iterable[ConfigDict | RunConfig], suffix: str = "", source: str = ""
+    ) -> tuple[str, ...]:
+        """Plans runs on a data set, each with every seed if it learns; returns the names of those that can be made."""
+        names = []
+        for config in configs:
+            run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
+            learns = bool(run.data.train) and not source
+            for seed in self.settings.seeds if learns else (run.seed,):
+                name = run.name + (f"_{suffix}" if suffix else "") + (f"_seed{seed}" if learns and seed else "")
+                config = self.adapt(dataset, dataclasses.replace(run, name=name, seed=seed))
+                planned = Run(name, dataset, config, source)
+                if self._can_be_made(planned):
+                    self.runs.setdefault(name, planned)
+                    names.append(name)
+        return tuple(names)
+
+    def adapt(self, dataset: str, run: RunConfig) -> RunConfig:
+        """The run on this data folder and CLIP; prompts in no more layers than the CLIP has."""
+        model, clip, name = run.model, self.settings.clip, self.settings.clip_path
+        limits: dict[str, int] = {}
+        if model.text_depth > clip.text_layers:
+            limits["model.text_depth"] = clip.text_layers
+        if clip.is_resnet and model.visual_prompts:
+            limits |= {"model.visual_prompts": 0, "model.visual_depth": 0}
+        elif not clip.is_resnet and model.visual_depth > clip.vision_layers:
+            limits["model.visual_depth"] = clip.vision_layers
+        for field, value in limits.items():
+            self.differs[f"{field} at most {value}, what a {clip.architecture} takes"] = None
+        if run.clip.architecture != clip.architecture:
+            self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
+        changes = self.settings.changes
+        self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())
+        where = {"clip.path": name, "clip.architecture": "", "data.data_dir": str(self.data.folder(dataset))}
+        return run.with_changes(where | limits | dict(changes))
+
+    def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:
+        """The list that a run learns on, None where it does not, and those that it is evaluated on."""
+        training = self.data.find(run.dataset, run.config.data.train) if run.learns else None
+        return training, {split: self.data.find(run.dataset, name) for split, name in run.config.data.evaluate.items()}
+
+    def _can_be_made(self, run: Run) -> bool:
+        wanted = [run.config.data.train] * run.learns + list(run.config.data.evaluate.values())
+        lacking = [name for name in wanted if self.data.find(run.dataset, name) is None]
+        if lacking:
+            self.missing.append(f"{run.name}: no list {', '.join(lacking)} in {self.data.folder(run.dataset)}")
+        return not lacking
+
+
+def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[Run, ...]:
+    """The runs of a plan that are asked for, with those whose parameters they evaluate.
+
+    Args:
+      plan: of one table.
+      datasets: names; () for all.
+      only: patterns of run names; () for all.
+    """
+
+    def asked(run: Run) -> bool:
+        named = not only or any(fnmatch.fnmatchcase(run.name, pattern) for pattern in only)
+        # noisy scenes are called after their share
+        return named and (not datasets or run.dataset.split()[0] in datasets)
+
+    chosen = {run.name for run in plan.runs if asked(run)}
+    chosen |= {run.source for run in plan.runs if run.name in chosen}
+    return tuple(run for run in plan.runs if run.name in chosen)
+
+
+def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
+    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and is to be told."""
+    rows = [dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()} for row in plan.rows]
+    kept = {"table": plan.table, "rows": rows, "missing": plan.missing, "differs": plan.differs, "notes": dict(notes)}
+    write_text(path, json.dumps(kept, indent=2) + "\n")
+
+
+def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
+    """A plan without its runs' settings, and its notes, as `save_plan` kept them.
+
+    Raises:
+      UserError: no such file, or a damaged one.
+    """
+    try:
+        kept = json.loads(path.read_text())
+        rows = [
+            Row(
+                row["dataset"],
+                row["method"],
+                row["learnt_on"],
+                {column: tuple(names) for column, names in row["cells"].items()},
+                row["ablation"] and Ablation(**row["ablation"]),
+            )
+            for row in kept["rows"]
+        ]
+        return Plan(kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])), kept["notes"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run this table first, without --tables_only") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: {type(error).__name__}: {error}; run this table again") from None
+
+
+def check_runs(plan: Plan) -> None:
+    """Refuses a plan without a run.
+
+    Raises:
+      UserError: no list of the protocol is there.
+    """
+    if not plan.runs:
+        told = "; ".join(plan.missing[:3]) or "none of its data sets is there"
+        raise UserError(f"--table={plan.table}: nothing to run: {told}; build its lists with experiments.build_data")

@@ -1,0 +1,149 @@
+"""Making the runs of a plan, one after another: what is finished stays, what was interrupted goes on."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import _runs
+from experiments._plan import Run
+from experiments._sources import list_fingerprint
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.tables import headline
+from vtd_jax.files import write_text
+from vtd_jax.train import build
+from vtd_jax.train.distributed import is_first, on_first, together
+from vtd_jax.train.preemption import Preempted, Preemption
+
+_IDENTITY, _LOG = "identity.json", "run.log"
+
+
+def run_folder(workdir: Path, name: str) -> Path:
+    """Where a run of a table lies."""
+    return workdir / "runs" / name
+
+
+def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption) -> list[str]:
+    """Makes every run that is not finished; a run that fails is told, and the others are made.
+
+    Args:
+      runs: in order.
+      workdir: gets `runs/NAME/` with what each learnt, its scores and its output (`run.log`).
+      clip_weights: fingerprint of the CLIP.
+      preemption: listens for notices.
+
+    Returns:
+      A line for every run that failed.
+
+    Raises:
+      Preempted: a notice came; the same command goes on.
+    """
+    failed = []
+    for number, run in enumerate(runs, 1):
+        folder, start = run_folder(workdir, run.name), time.perf_counter()
+        try:
+            if on_first(_claim, folder, _identity(run, runs, clip_weights)):
+                _tell(f"[{number}/{len(runs)}] {run.name}: finished already")
+                continue
+            what = f"{run.config.optimizer.epochs} epochs" if run.learns else "evaluation"
+            _tell(f"[{number}/{len(runs)}] {run.name}: {what}, output in {folder / _LOG}")
+            with _output_to(folder / _LOG):
+                found = _make(run, workdir, preemption)
+        except UserError as error:
+            failed.append(f"{run.name}: {error}")
+            _tell(f"failed: {failed[-1]}", sys.stderr)
+            continue
+        on_first(_finish, folder)
+        _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
+        if preemption.breaks_off and number < len(runs):
+            raise Preempted(f"{number} of {len(runs)} runs are done; the same command goes on")
+    return failed
+
+
+def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
+    folder = run_folder(workdir, run.name)
+    training, splits, model = together(_runs.prepare, run.config) if run.learns else (None, *together(_opened, run))
+    if training is not None:
+        step, table = _runs.train_run(folder, run.config, training, splits, model, preemption)
+        return f"trained to step {step}" + (f": {headline(table)}" if table else "")
+    learnt, noted = _runs.untrained(run.config), {}
+    if run.source:
+        planned = run_folder(workdir, run.source)
+        learnt, noted = together(_lend, model, planned if planned.is_dir() else Path(run.source))
+    return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted))
+
+
+def _opened(run: Run) -> tuple[dict, Any]:
+    splits = build.open_splits(run.config)
+    build.check_splits(run.config, None, splits)
+    return splits, build.build_model(run.config)
+
+
+def _lend(model, source: Path) -> tuple[str, dict[str, str]]:
+    """Puts what another run, or a file, learnt into the model."""
+    if source.is_file():
+        found = build.load_file(model, source)
+        return found.told, dict(found.learnt_on)
+    step = build.load_learnt(model, source, "last")
+    return f"{source.name}, step {step}", read_training_list(source)
+
+
+def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:
+    """All that a finished run's numbers depend on; compared before it is taken for this one."""
+    data, config = run.config.data, run.config
+    source = next((other for other in runs if other.name == run.source), None)
+    lists = {split: list_fingerprint(data.data_dir, name) for split, name in data.evaluate.items()}
+    return {
+        "config": config.fingerprint,
+        "views": f"{config.evaluate.temporal_views} x {config.evaluate.spatial_views}",
+        "CLIP weights": clip_weights,
+        "training list": list_fingerprint(data.data_dir, data.train) if run.learns else None,
+        "lists": lists,
+        "source": _identity(source, runs, clip_weights) if source else run.source,
+    }
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> bool:
+    """Makes the folder this run's; whether it is finished.
+
+    Raises:
+      UserError: it holds a run of other settings, videos or CLIP.
+    """
+    path = folder / _IDENTITY
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"finished": False} | identity, indent=2) + "\n")
+        return False
+    try:
+        noted = json.loads(path.read_text())
+        finished = noted.pop("finished")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: {error}; remove the folder to run it again") from None
+    if noted != identity:
+        parts = ", ".join(key for key in identity if noted.get(key) != identity[key])
+        raise UserError(f"{folder}: holds a run with other {parts}; give another --workdir, or remove it")
+    return finished
+
+
+def _finish(folder: Path) -> None:
+    noted = json.loads((folder / _IDENTITY).read_text())
+    write_text(folder / _IDENTITY, json.dumps(noted | {"finished": True}, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Sends what is printed to a file, on the first process."""
+    if not is_first():
+        yield
+        return
+    with path.open("a") as log, contextlib.redirect_stdout(log):
+        yield
+
+
+def _tell(line: str, stream=None) -> None:
+    if is_first():
+        print(line, file=stream or sys.stdout, flush=True)

@@ -1,0 +1,146 @@
+"""Where a table's data sets come from: records that somebody built, or rendered scenes, the embedded default."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.video.build import build_records
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.list_files import list_names, read_stored_list
+from vtd_jax.video.records import open_records, record_folders
+from vtd_jax.video.scene_benchmark import NoisyScenes, SceneBenchmark
+from vtd_jax.video.scene_set import Scenes, write_scene_sets
+
+SCENES = "scenes"
+# shares of irrelevant frames that the trained models are shown in the end
+SHARES = tuple(round(0.1 * i, 1) for i in range(10))
+_SETTINGS = "scenes.json"
+
+
+class Listed(NamedTuple):
+    """A list: how many videos, and its class names."""
+
+    videos: int
+    class_names: tuple[str, ...]
+
+
+class RecordSource:
+    """Records under a data folder, as `experiments.build_data --data_dir` writes them.
+
+    Attributes:
+      data_dir: the folder; a data set's records lie in `DATASET/` or `video_folder/DATASET/` below it.
+    """
+
+    def __init__(self, data_dir: Path):
+        if not data_dir.is_dir():
+            raise UserError(f"--data_dir={data_dir}: no such folder; make records with experiments.build_data")
+        self.data_dir = data_dir
+
+    def folder(self, dataset: str) -> Path:
+        """Where the records of a data set lie, whether there are any or not."""
+        own, other = self.data_dir / dataset, self.data_dir / "video_folder" / dataset
+        return own if own.is_dir() or not other.is_dir() else other
+
+    def find(self, dataset: str, name: str) -> Listed | None:
+        """A list of a data set; None where it is not there."""
+        folder = self.folder(dataset)
+        if not folder.is_dir() or not any(name in list_names(at) for at in record_folders(folder)):
+            return None
+        stored = open_records(folder, name).stored
+        return Listed(len(stored.records), stored.class_names)
+
+    def prepare(self) -> None:
+        """Records are there already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSource:
+    """Rendered scenes below a folder; their lists are known before anything is rendered.
+
+    Attributes:
+      root: gets `videos/`, lists and `records/`, and for the noisy ones `noisy/SHARE/` with the same.
+      benchmark: what is rendered.
+      noisy: whether the clips of every share of irrelevant frames are wanted as well.
+    """
+
+    root: Path
+    benchmark: SceneBenchmark
+    noisy: bool = False
+
+    def folder(self, dataset: str) -> Path:
+        """Where the records of "scenes" or of "scenes 0.3" lie."""
+        share = dataset.removeprefix(SCENES).strip()
+        return (self.root / "noisy" / share if share else self.root) / "records"
+
+    def find(self, dataset: str, name: str) -> Listed | None:
+        """A list of a data set; None where there is none."""
+        made = self._sets().get(dataset)
+        listed = made.lists().get(name) if made else None
+        return None if listed is None else Listed(len(listed.clips), tuple(made.names()[listed.labels]))
+
+    def prepare(self) -> None:
+        """Renders what is not there, and builds records; what an interruption left is used."""
+        jobs = [(made, self.folder(dataset).parent) for dataset, made in self._sets().items()]
+        jobs = [(made, folder) for made, folder in jobs if not _is_whole(made, folder)]
+        for made, folder in jobs:
+            _claim(made, folder)
+        write_scene_sets(jobs, told=_counter("rendering and encoding clips"))
+        for made, folder in jobs:
+            _build(made, folder)
+
+    def _sets(self) -> dict[str, Scenes]:
+        noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES} if self.noisy else {}
+        return {SCENES: self.benchmark, **noisy}
+
+
+def _claim(made: Scenes, folder: Path) -> None:
+    """Makes the folder this data set's; what another one left there goes."""
+    settings = json.dumps(dataclasses.asdict(made), indent=2) + "\n"
+    noted = folder / _SETTINGS
+    if not noted.is_file() or noted.read_text() != settings:
+        for part in ("videos", "records"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(noted, settings)
+
+
+def _is_whole(made: Scenes, folder: Path) -> bool:
+    """Whether records of just this data set are complete."""
+    noted = folder / _SETTINGS
+    if not noted.is_file() or json.loads(noted.read_text()) != json.loads(json.dumps(dataclasses.asdict(made))):
+        return False
+    there = record_folders(folder / "records") if (folder / "records").is_dir() else []
+    return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
+
+
+def _build(made: Scenes, folder: Path) -> None:
+    lists = [(str(folder / f"{n}.txt"), str(folder / f"{one.labels}_labels.csv")) for n, one in made.lists().items()]
+    config = BuildConfig(name=SCENES, lists=tuple(lists), video_dir=str(folder / "videos"))
+    with contextlib.redirect_stderr(io.StringIO()):
+        build_records(config, folder / "records")
+
+
+def _counter(told: str) -> Callable[[int, int], None]:
+    """A count that is redrawn on a terminal, and nothing elsewhere."""
+
+    def tell(done: int, total: int) -> None:
+        if sys.stdout.isatty():
+            print(f"\r{told}: {done}/{total}", end="\r" if done == total else "", flush=True)
+
+    return tell
+
+
+def list_fingerprint(data_dir: str, name: str) -> str:
+    """What a list and the videos in it are; changes with either."""
+    for folder in record_folders(data_dir):
+        if name in list_names(folder):
+            return read_stored_list(folder, name).fingerprint
+    raise UserError(f"{data_dir}: no list {name}")

@@ -1,0 +1,43 @@
+"""Files of prompt templates: one text a line with `{}` where a class name goes, `#` lines tell the source."""
+
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+
+FOLDER = Path(__file__).resolve().parent.parent / "templates"
+
+
+def shipped() -> list[str]:
+    """Names of the files in experiments/templates."""
+    return sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
+    """The texts of a file of templates.
+
+    Args:
+      path_or_name: one of `shipped()`, or a path; empty lines and lines that start with `#` are passed over.
+
+    Returns:
+      The file's stem, for the run's name, and its texts in their order.
+
+    Raises:
+      UserError: no such file, one that is no text, or without a text, or a text that has not `{}` once, by its line.
+    """
+    path = FOLDER / f"{path_or_name}.txt" if path_or_name in shipped() else Path(path_or_name)
+    if not path.is_file():
+        raise UserError(f"templates={path_or_name}: no such file; shipped are {', '.join(shipped())}, else give a path")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    found = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if line.count("{}") != 1:
+            raise UserError(f"{path}, line {number}: {line!r}, expected {{}} once, where the class name goes")
+        found.append(line)
+    if not found:
+        raise UserError(f"{path}: no templates in it, expected one text a line, as: a photo of {{}}.")
+    return path.stem, tuple(found)
