@@ -63,8 +63,8 @@ class Settings:
     Attributes:
       clip_path, clip: the checkpoint and its sizes.
       changes: full field names and values, set in every run.
-      seeds: of the training; every run that learns is made with each.
-      splits: which of the three 16-shot lists.
+      seeds: of the training, where a protocol has a single list to learn on.
+      splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the first of ours.
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the plan), "none", a workdir
         or a file.
     """
@@ -112,12 +112,17 @@ class Planner:
     def add(
         self, dataset: str, configs: Iterable[ConfigDict | RunConfig], suffix: str = "", source: str = ""
     ) -> tuple[str, ...]:
-        """Plans runs on a data set, each with every seed if it learns; returns the names of those that can be made."""
+        """Plans runs on a data set, with every seed where they learn on a list that has no sisters.
+
+        Returns:
+          The names of those that can be made.
+        """
         names = []
         for config in configs:
             run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
             learns = bool(run.data.train) and not source
-            for seed in self.settings.seeds if learns else (run.seed,):
+            sisters = run.data.train.startswith("fs_base_s")
+            for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
                 name = run.name + (f"_{suffix}" if suffix else "") + (f"_seed{seed}" if learns and seed else "")
                 config = self.adapt(dataset, dataclasses.replace(run, name=name, seed=seed))
                 planned = Run(name, dataset, config, source)

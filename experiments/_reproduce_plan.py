@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import rich.console
 from flax import nnx
 
 from experiments import _protocols, _results
@@ -101,9 +102,8 @@ def make(asked: Request) -> Made:
     if not runs:
         flag = f"--only={','.join(asked.only)}" if asked.only else f"--datasets={','.join(asked.datasets)}"
         raise UserError(f"{flag}: no run of table {asked.table} is called so; --dry_run without it tells all")
-    notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"} | (
-        _about_scenes(data) if embedded else {}
-    )
+    notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
+    notes |= _about_scenes(data) if embedded else {}
     return Made(tuple(plans), planner, tuple(runs.values()), weights, notes)
 
 
@@ -147,6 +147,7 @@ def show(made: Made, kind: str, devices: int, utilization: float) -> str:
 
 def keep(made: Made, workdir: Path) -> None:
     """Notes the plans in the workdir, for `tables`."""
+    (workdir / "plans").mkdir(parents=True, exist_ok=True)
     for plan in made.plans:
         save_plan(workdir / "plans" / f"{plan.table}.json", plan, made.notes)
 
@@ -163,10 +164,18 @@ def tables(table: str, workdir: Path) -> list[str]:
     for name in there if table == "all" and there else [TABLES[0] if table == "all" else table]:
         plan, notes = load_plan(workdir / "plans" / f"{name}.json")
         made = _results.make_table(plan, workdir, notes)
-        made.show()
+        # on the terminal without what is the same in all rows, or long
+        narrow = tuple(c for c in made.columns if c not in ("ECE", "frames", "views", "norm.", "lists"))
+        dataclasses.replace(made, columns=narrow).show(_wide_console())
         made.save(workdir, name)
         wrote += [str(workdir / f"{name}.md"), *_draw(plan, workdir)]
     return wrote
+
+
+def _wide_console() -> rich.console.Console:
+    """The terminal, or lines that are long enough where the output is no terminal."""
+    console = rich.console.Console()
+    return console if console.is_terminal else rich.console.Console(width=160)
 
 
 def _draw(plan: Plan, workdir: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from experiments._plan import Plan, Row
 from experiments._reproduce import run_folder
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.published import published
+from vtd_jax.evaluate.published import COLUMNS, published
 from vtd_jax.evaluate.scores import read_scores
 from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
@@ -72,7 +72,7 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
     out = []
     for dataset in dict.fromkeys(row["data set"] for row in rows):
         out += [row for row in rows if row["data set"] == dataset]
-        out += [_published_row(dataset, one) for one in published(plan.table, dataset)]
+        out += _published_rows(plan.table, dataset)
     columns = list(dict.fromkeys(column for row in out for column in row))
     last = [c for c in (INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
                         "source") if c in columns]  # fmt: skip
@@ -124,9 +124,18 @@ def _origin(told: str) -> str:
     return "own split"
 
 
-def _published_row(dataset: str, one) -> dict[str, Any]:
-    values = {column: None if value is None else value / 100 for column, value in one.values.items()}
-    return {"data set": dataset, "method": one.method, "learnt on": one.learnt_on} | values | {"source": one.source}
+def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
+    rows = []
+    for one in published(table, dataset) if table in COLUMNS else ():
+        values = {column: None if value is None else value / 100 for column, value in one.values.items()}
+        if table == "zero_shot":
+            # of three splits
+            values = {"mean": values["top-1"]}
+        source = f"{one.source}; {one.note}" if one.note else one.source
+        rows.append(
+            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on} | values | {"source": source}
+        )
+    return rows
 
 
 def _compare(plan: Plan, found: Found, reference: Row, rows: list[dict[str, Any]]) -> None:

@@ -31,7 +31,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data w
 _CLIP = flags.DEFINE_string("clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships")
 _DATASETS = flags.DEFINE_list("datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; all that are there")
 _SPLITS = flags.DEFINE_list("splits", ["1", "2", "3"], "which of the three 16-shot lists of base-to-novel")
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "seeds of the training; every run that learns is made with each")
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["0"], "seeds of the training where there is one list to learn on; the 16-shot lists are seeds themselves"
+)
 _ONLY = flags.DEFINE_list("only", [], "patterns of run names (see --dry_run), with * and ?")
 _SOURCE = flags.DEFINE_string(
     "source", "auto", "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or file"
