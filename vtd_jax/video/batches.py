@@ -72,6 +72,11 @@ class BatchSpec:
                 "make batches smaller or keep the remainder"
             )
 
+    def per_epoch(self, videos: int) -> int:
+        """Batches of an epoch."""
+        whole = videos / self.batch_size
+        return math.floor(whole) if self.drop_remainder else math.ceil(whole)
+
 
 class BatchSource:
     """Random access to the batches of a spec: what grain reads from, in threads or in worker processes."""
@@ -79,8 +84,7 @@ class BatchSource:
     def __init__(self, records: Records, spec: BatchSpec, start: int = 0):
         spec.check(len(records))
         self.records, self.spec, self.start = records, spec, start
-        whole = len(records) / spec.batch_size
-        self.per_epoch = math.floor(whole) if spec.drop_remainder else math.ceil(whole)
+        self.per_epoch = spec.per_epoch(len(records))
 
     def __len__(self) -> int:
         return max(0, self.per_epoch * self.spec.epochs - self.start)
