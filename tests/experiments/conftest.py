@@ -1,0 +1,25 @@
+"""Records of the four benchmarks in miniature, made once a session."""
+
+from pathlib import Path
+
+import pytest
+
+import mini_benchmarks
+from vtd_jax.video.build import build_records
+from vtd_jax.video.build_config import BuildConfig
+
+
+@pytest.fixture(scope="session")
+def mini_layout(shared_dir, tmp_path_factory) -> Path:
+    """A folder of the four data sets as they are downloaded, and the filtered lists in `splits/`."""
+    return mini_benchmarks.make(shared_dir / "splits", tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="session")
+def mini_records(mini_layout, tmp_path_factory) -> Path:
+    """The records of the four: `DATA_DIR/hmdb51/…` and so on. Tests that use it are marked `shared`."""
+    data_dir = tmp_path_factory.mktemp("mini_records")
+    for dataset in mini_benchmarks.LAYOUTS:
+        source, splits = str(mini_layout / dataset), str(mini_layout / "splits")
+        build_records(BuildConfig(name="mini", dataset=dataset, source=source, splits=splits), data_dir)
+    return data_dir
