@@ -98,6 +98,11 @@ class Planner:
         self.runs: dict[str, Run] = {}
         self.missing: list[str] = []
         self.differs: dict[str, None] = {}
+        try:
+            self._architecture = settings.clip.architecture
+            CLIPConfig.named(self._architecture)
+        except UserError:
+            self._architecture = ""
 
     def plan(self, table: str) -> Plan:
         """What was collected."""
@@ -147,7 +152,12 @@ class Planner:
             self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
         changes = self.settings.changes
         self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())
-        where = {"clip.path": name, "clip.architecture": "", "data.data_dir": str(self.data.folder(dataset))}
+        # the sizes are known by name: nothing has to be read to plan
+        where = {
+            "clip.path": name,
+            "clip.architecture": self._architecture,
+            "data.data_dir": str(self.data.folder(dataset)),
+        }
         return run.with_changes(where | limits | dict(changes))
 
     def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from experiments import _protocols, _results
 from experiments._plan import Plan, Planner, Run, Settings, check_runs, load_plan, save_plan, selected
+from experiments._reproduce_cost import cost_table
 from experiments._sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
@@ -133,15 +134,13 @@ def _about_scenes(data: SceneSource) -> dict[str, str]:
 
 
 def show(made: Made, kind: str, devices: int, utilization: float) -> str:
-    """Prints what the plans cost."""
-    from experiments._reproduce_cost import cost_table
-
-    table, told = cost_table(made, kind, devices, utilization)
-    table.show()
+    """Prints what the runs cost, and what cannot be made; returns the whole in a line."""
+    table, told = cost_table(made.planner, made.runs, kind, devices, utilization)
+    table.show(_wide_console())
     print("\n".join(f"- {line}" for line in table.told()))
     for plan in made.plans:
-        for line in plan.missing:
-            print(f"not made, {line}")
+        for line in (*(f"differs from the configs: {one}" for one in plan.differs), *plan.missing):
+            print(f"- {plan.table}: {line}")
     return told
 
 

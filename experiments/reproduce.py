@@ -1,7 +1,7 @@
 """Reproduces a table: plans it, trains, evaluates, and puts published numbers beside ours. The same command goes on.
 
     python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
-    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=h100 --devices=8 \\
+    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=H100 --devices=8 \\
         --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
     python -m experiments.reproduce --table=ablations --datasets=ucf101 --only='*confidence_off*,*16shot_s?' \\
         --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.estimate import DEVICES, HERE
 from vtd_jax.train.distributed import on_first, together
 from vtd_jax.train.preemption import Preemption
 
@@ -40,7 +41,7 @@ _SOURCE = flags.DEFINE_string(
 )
 _SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and hours, and do nothing")
-_KIND = flags.DEFINE_string("device_kind", "here", "for --dry_run: here, or one of its list, as h100, a100, v5e, v6e")
+_KIND = flags.DEFINE_enum("device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose hours are told")
 _DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
 _UTILIZATION = flags.DEFINE_float("utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0)
 _TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "make the tables from finished runs, without a device")

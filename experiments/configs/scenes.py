@@ -23,7 +23,7 @@ from vtd_jax.errors import UserError
 HALVES = {"base": "base_val", "novel": "novel_val"}
 UNSEEN = {f"split{i}": f"unseen{i}_val" for i in (1, 2, 3)}
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
-# shots -> epochs: 128 updates of 32 clips whatever the number of shots
+# shots -> epochs: 64 updates of 32 clips whatever the number of shots
 FEW_SHOT_EPOCHS = {2: 32, 4: 16, 8: 8, 16: 4}
 USAGE = "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|zero_shot[,lists=…]|…]"
 
