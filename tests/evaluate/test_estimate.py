@@ -4,7 +4,6 @@ import dataclasses
 import math
 
 import jax
-import numpy as np
 import pytest
 
 from experiments.configs import _base
@@ -16,6 +15,7 @@ from vtd_jax.train.aot import Names, examine, training_step
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.topology import Target
 from vtd_jax.video.batches import BatchSource, BatchSpec
+from vtd_jax.video.records import Records
 
 LEARNT, BASE, NOVEL = Names(5, 12), Names(5, 12), Names(3, 11)
 ONE = Target("one", "cpu", (jax.devices()[0],), None)
@@ -88,15 +88,16 @@ def test_a_run_that_learns_nothing_is_evaluated_once(flops):
 @pytest.mark.parametrize("drop", [True, False])
 @pytest.mark.parametrize("videos", [4, 7, 8, 9])
 def test_batches_of_an_epoch_are_the_pipelines(videos, drop):
-    class Records:
+    class Few(Records):
+        def __init__(self):
+            pass
+
         def __len__(self):
             return videos
 
-    spec = BatchSpec("train", 2, 64, 4, drop_remainder=drop)
-    found = cost(tiny(data__drop_remainder=drop), videos)
     # a run of one epoch yields as many batches as the source has
-    source = BatchSource.__new__(BatchSource)
-    source.__dict__.update(records=Records(), spec=spec, start=0, per_epoch=spec.per_epoch(videos))
+    source = BatchSource(Few(), BatchSpec("train", 2, 64, 4, drop_remainder=drop))
+    found = cost(tiny(data__drop_remainder=drop), videos)
     assert found.steps == 7 * len(source)
     assert len(source) == (math.floor(videos / 4) if drop else math.ceil(videos / 4))
 
@@ -183,6 +184,5 @@ def test_a_plan_ends_with_its_total():
     assert nothing == ["nothing learnt", "–", "–", "–", "–", "0.8", "0.01"]
     assert total == ["total", "–", "–", "1200", "32547", "2", "1.26"]
     assert table.to_markdown().endswith("- hours: assumed so\n")
-    assert np.all([len(row) == len(table.columns) for row in table.cells()])
     with pytest.raises(UserError, match="plan: no runs in it"):
         plan_table([])
