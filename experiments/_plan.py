@@ -62,7 +62,7 @@ class Settings:
 
     Attributes:
       clip_path, clip: the checkpoint and its sizes.
-      changes: full field names and values, set in every run.
+      changes: full field names and values, set in every run; fields of what is learnt only in those that learn.
       seeds: of the training, where a protocol has a single list to learn on.
       splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the first of ours.
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the plan), "none", a workdir
@@ -150,7 +150,7 @@ class Planner:
             self.differs[f"{field} at most {value}, what a {clip.architecture} takes"] = None
         if run.clip.architecture != clip.architecture:
             self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
-        changes = self.settings.changes
+        changes = {k: v for k, v in self.settings.changes.items() if run.data.train or _of_clip(k)}
         self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())
         # the sizes are known by name: nothing has to be read to plan
         where = {
@@ -171,6 +171,12 @@ class Planner:
         if lacking:
             self.missing.append(f"{run.name}: no list {', '.join(lacking)} in {self.data.folder(run.dataset)}")
         return not lacking
+
+
+def _of_clip(field: str) -> bool:
+    """Whether a field says something of CLIP as it is, and not only of what is learnt around it."""
+    of_model = field in ("model.normalization", "model.assignment", "model.temperature")
+    return of_model or not field.startswith(("model.", "optimizer."))
 
 
 def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[Run, ...]:

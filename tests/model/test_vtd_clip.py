@@ -150,7 +150,6 @@ def test_release_names_round_trip_and_refuse_others():
         ({"top_n": 0}, "model.top_n"),
         ({"confidence": "max"}, "model.confidence: 'max', expected one of softmax, uniform"),
         ({"templates": ("a {}",)}, "with model.text_prompts=4: learnt tokens take the place of templates"),
-        ({"templates": "a {}", "text_prompts": 0}, "model.templates: 'a {}', expected several texts"),
         (
             {"templates": ("a {}", "a {} {}"), "text_prompts": 0},
             "model.templates: 'a {} {}', expected a text with {} once",

@@ -76,8 +76,6 @@ class ModelConfig:
         self._check_templates()
 
     def _check_templates(self) -> None:
-        if isinstance(self.templates, str):
-            raise UserError(f"model.templates: {self.templates!r}, expected several texts, as ('a photo of {{}}.',)")
         object.__setattr__(self, "templates", tuple(self.templates))
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:

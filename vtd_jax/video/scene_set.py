@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class SceneList(NamedTuple):
     clips: tuple[tuple[Clip, int], ...]
 
 
+@runtime_checkable
 class Scenes(Protocol):
     """What `write_scene_sets` writes."""
 

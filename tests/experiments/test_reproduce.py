@@ -1,0 +1,212 @@
+"""`experiments.reproduce` end to end: on a small edition of the embedded scenes, and on a mini layout of benchmarks."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import shared_programs
+from vtd_jax.evaluate.scores import read_scores
+
+ROOT = Path(__file__).resolve().parents[2]
+# the command with fewer and smaller clips: four classes, two shares of irrelevant frames
+SMALL = """
+import dataclasses, functools, sys
+from experiments import _hosts, _protocols, _reproduce_plan, _sources, reproduce
+from vtd_jax.video.scene_benchmark import NoisyScenes, SceneBenchmark
+if __name__ == "__main__":
+    fields = dict(classes=4, pool=16, val=6, unseen=2, unseen_val=2, size=32)
+    _reproduce_plan.SceneBenchmark = functools.partial(SceneBenchmark, **fields)
+    _sources.NoisyScenes = functools.partial(NoisyScenes, val=2)
+    _sources.SHARES = _protocols.SHARES = (0.0, 0.9)
+    _hosts.run(reproduce.main, reproduce.__doc__, catch_sigterm=True)
+"""
+EPOCHS = "--set=optimizer.epochs=2"
+# one run of every kind
+SOME = (
+    "*_val_mean,few_shot_scenes_2,few_shot_scenes_4,few_shot_scenes_2_codebook_off,zero_shot_scenes_mean,*_from_*,"
+    "*views_mean,*16shot_s1,*16shot_s1_codebook_off,*_confidence_off,*_top2,*_frames4,*noise?,*noise90"
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> list[str]:
+    """The command on small scenes."""
+    script = tmp_path_factory.mktemp("script") / "small_reproduce.py"
+    script.write_text(SMALL)
+    return [sys.executable, str(script)]
+
+
+def _environment():
+    return dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT), **shared_programs())
+
+
+def _run(command, *arguments, status=0):
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=_environment(), cwd=ROOT, timeout=500, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory) -> Path:
+    """The base-to-novel table, made in one go."""
+    workdir = tmp_path_factory.mktemp("reproduced") / "tables"
+    done = _run(small, "--table=base_to_novel", "--splits=1", EPOCHS, f"--workdir={workdir}")
+    assert done.stdout.splitlines()[-1] == f"wrote {workdir}/base_to_novel.md"
+    return workdir
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_every_row_and_says_how_it_was_made(finished):
+    rows = _rows(finished / "base_to_novel.csv")
+    assert [row["learnt on"] for row in rows] == ["nothing"] * 4 + ["16 shots", "all base videos"]
+    for row in rows:
+        assert row["source"] == "this run"
+        base, novel = float(row["base"]), float(row["novel"])
+        hm = 2 * base * novel / (base + novel) if base * novel else 0.0
+        assert float(row["HM"]) == pytest.approx(hm, abs=1e-12)
+        assert float(row["95 % CI low"]) <= float(row["HM"]) <= float(row["95 % CI high"])
+    about = json.loads((finished / "base_to_novel.json").read_text())["about"]
+    assert about["differs from the configs"] == "optimizer.epochs 2, set by --set"
+    assert {"commit", "versions", "device", "CLIP", "CLIP weights", "scenes", "lists", "protocol"} <= set(about)
+    told = (finished / "base_to_novel.md").read_text()
+    assert "| views |" in told
+    assert "| norm. |" in told
+
+
+def test_scores_of_every_run_recompute_the_table(finished):
+    """A table can be made again from what lies on disk, with nothing but NumPy."""
+    row = _rows(finished / "base_to_novel.csv")[-1]
+    scores = read_scores(finished / "runs" / "base_to_novel_scenes_all" / "results_scores.npz")
+    for half in ("base", "novel"):
+        hits = scores[half].scores.argmax(-1) == scores[half].labels
+        assert float(row[half]) == pytest.approx(hits.mean(), abs=1e-12)
+        assert all(video.endswith(".mp4") for video in scores[half].videos)
+
+
+def _until(process: subprocess.Popen, path: Path, text: str) -> None:
+    """Waits until a file says something, as long as the process lives."""
+    for _ in range(2400):
+        if path.is_file() and text in path.read_text():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never said {text!r}")
+
+
+def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_path):
+    workdir = tmp_path / "tables"
+    shutil.copytree(finished / "scenes", workdir / "scenes")
+    arguments = ["--table=base_to_novel", "--splits=1", EPOCHS, f"--workdir={workdir}"]
+    log = workdir / "runs" / "base_to_novel_scenes_16shot_s1" / "run.log"
+    for number, status, where in ((signal.SIGTERM, 75, "step 2/"), (signal.SIGKILL, -9, "step 4/")):
+        process = subprocess.Popen(
+            [*small, *arguments], env=_environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _until(process, log, where)
+        process.send_signal(number)
+        assert process.wait(120) == status
+        assert not (workdir / "base_to_novel.md").exists()
+    done = _run(small, *arguments)
+    assert "zero_shot_scenes_halves_mean: finished already" in done.stdout
+    assert (workdir / "base_to_novel.md").read_text() == (finished / "base_to_novel.md").read_text()
+    for name in ("base_to_novel_scenes_16shot_s1", "base_to_novel_scenes_all"):
+        one, two = (read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir))
+        for split in one:
+            np.testing.assert_array_equal(one[split].scores, two[split].scores)
+
+
+def test_every_table_and_plot_and_the_tables_alone(small, finished):
+    """What another table has made already stays; a row of every kind is in its table."""
+    arguments = ["--table=all", "--splits=1", EPOCHS, f"--workdir={finished}"]
+    done = _run(small, *arguments, f"--only={SOME}")
+    assert "base_to_novel_scenes_16shot_s1: finished already" in done.stdout
+    tables = {path.stem: _rows(path) for path in finished.glob("*.csv")}
+    assert set(tables) == {"base_to_novel", "few_shot", "zero_shot", "fully_supervised", "ablations", "irrelevant"}
+    assert len(tables["base_to_novel"]) == 6
+    few = {row["method"]: row for row in tables["few_shot"]}
+    assert few["VTD-CLIP"]["2"]
+    assert few["VTD-CLIP"]["4"]
+    assert not few["VTD-CLIP"]["16"]
+    assert few["CLIP, class names"]["0"]
+    transfer = tables["zero_shot"][-1]
+    splits = [float(transfer[f"split{i}"]) for i in (1, 2, 3)]
+    assert float(transfer["mean"]) == pytest.approx(np.mean(splits), abs=1e-12)
+    assert {row["views"] for row in tables["fully_supervised"]} == {"4 × 3"}
+    ablations = {row["method"]: row for row in tables["ablations"]}
+    full, off = ablations["VTD-CLIP"], ablations["codebook off: mean of features"]
+    assert float(off["− full"]) == pytest.approx(float(off["HM"]) - float(full["HM"]), abs=1e-12)
+    assert 0 < float(off["p"]) <= 1
+    assert not full["p"]
+    assert {"0", "90"} <= set(tables["irrelevant"][0])
+    for plot in ("few_shot", "ablations", "irrelevant"):
+        assert (finished / f"{plot}.png").stat().st_size > 10_000
+    before = {path: path.read_text() for path in finished.glob("*.md")}
+    again = _run(small, "--table=all", f"--workdir={finished}", "--tables_only")
+    assert "runs/" not in again.stdout
+    assert {path: path.read_text() for path in finished.glob("*.md")} == before
+
+
+def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finished):
+    before = (finished / "runs/base_to_novel_scenes_all/results.json").read_text()
+    arguments = ["--table=base_to_novel", "--splits=1", "--only=*_all", f"--workdir={finished}"]
+    done = _run(small, *arguments, "--set=optimizer.epochs=1", status=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: 1 runs failed, the tables lack them: base_to_novel_scenes_all: ")
+    assert "holds a run with other config; give another --workdir, or remove it" in last
+    assert (finished / "runs/base_to_novel_scenes_all/results.json").read_text() == before
+
+
+def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
+    workdir = tmp_path / "none"
+    done = _run(
+        small, "--table=fully_supervised", f"--workdir={workdir}", "--dry_run", "--device_kind=v5e", "--devices=4"
+    )
+    assert "fully_supervised_scenes" in done.stdout
+    assert "4 × v5e: 197 TFLOP/s each in float32 (the vendor's peak), 30 % of it reached (assumed)" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("5 runs, about ")
+    assert not workdir.exists()
+
+
+@pytest.mark.shared
+def test_mini_benchmarks_give_a_base_to_novel_table_of_all_four(mini_records, tmp_path):
+    """The real lists, filtered to videos that exist; published numbers stand beside ours."""
+    command = [sys.executable, "-m", "experiments.reproduce", "--table=base_to_novel", "--clip=tiny"]
+    small = {
+        "optimizer.epochs": 1,
+        "data.frames": 2,
+        "data.workers": 0,
+        "model.visual_prompts": 2,
+        "memory.remat": "none",
+    }
+    arguments = [
+        f"--data_dir={mini_records}",
+        f"--workdir={tmp_path}",
+        "--splits=1",
+        "--only=*_halves_mean,*_16shot_s1",
+    ]
+    done = _run(command, *arguments, *(f"--set={field}={value}" for field, value in small.items()))
+    rows = _rows(tmp_path / "base_to_novel.csv")
+    for dataset in ("hmdb51", "ucf101", "ssv2", "kinetics400"):
+        ours = [row for row in rows if row["data set"] == dataset and row["source"] == "this run"]
+        assert [row["learnt on"] for row in ours] == ["nothing", "16 shots"], done.stdout
+        assert {row["lists"] for row in ours} == {"given"}
+        theirs = {row["method"]: row for row in rows if row["data set"] == dataset and row["source"] != "this run"}
+        assert "arXiv" in theirs["ViFi-CLIP"]["source"]
+    told = (tmp_path / "base_to_novel.md").read_text()
+    assert "base_to_novel_kinetics400_all: no list base_train" in told
+    assert "model.text_depth at most 2, what a tiny takes" in told
