@@ -101,6 +101,12 @@ def test_scores_of_every_run_recompute_the_table(finished):
         assert all(video.endswith(".mp4") for video in scores[half].videos)
 
 
+def _whole(workdir: Path) -> dict:
+    """The base-to-novel table with all that it tells; but for the commit, which somebody may make meanwhile."""
+    table = json.loads((workdir / "base_to_novel.json").read_text())
+    return table | {"about": {key: value for key, value in table["about"].items() if key != "commit"}}
+
+
 def _until(process: subprocess.Popen, path: Path, text: str) -> None:
     """Waits until a file says something, as long as the process lives."""
     for _ in range(2400):
@@ -126,7 +132,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_pa
         assert not (workdir / "base_to_novel.md").exists()
     done = _run(small, *arguments)
     assert "zero_shot_scenes_halves_mean: finished already" in done.stdout
-    assert (workdir / "base_to_novel.md").read_text() == (finished / "base_to_novel.md").read_text()
+    assert _whole(workdir) == _whole(finished)
     for name in ("base_to_novel_scenes_16shot_s1", "base_to_novel_scenes_all"):
         one, two = (read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir))
         for split in one:
@@ -141,10 +147,11 @@ def test_every_table_and_plot_and_the_tables_alone(small, finished):
     tables = {path.stem: _rows(path) for path in finished.glob("*.csv")}
     assert set(tables) == {"base_to_novel", "few_shot", "zero_shot", "fully_supervised", "ablations", "irrelevant"}
     assert len(tables["base_to_novel"]) == 6
+    assert "16" not in tables["few_shot"][0]
     few = {row["method"]: row for row in tables["few_shot"]}
     assert few["VTD-CLIP"]["2"]
     assert few["VTD-CLIP"]["4"]
-    assert not few["VTD-CLIP"]["16"]
+    assert not few["prompts, mean of features"]["4"]
     assert few["CLIP, class names"]["0"]
     transfer = tables["zero_shot"][-1]
     splits = [float(transfer[f"split{i}"]) for i in (1, 2, 3)]
@@ -159,6 +166,7 @@ def test_every_table_and_plot_and_the_tables_alone(small, finished):
     for plot in ("few_shot", "ablations", "irrelevant"):
         assert (finished / f"{plot}.png").stat().st_size > 10_000
     before = {path: path.read_text() for path in finished.glob("*.md")}
+    assert len(before) == 6
     again = _run(small, "--table=all", f"--workdir={finished}", "--tables_only")
     assert "runs/" not in again.stdout
     assert {path: path.read_text() for path in finished.glob("*.md")} == before
