@@ -47,14 +47,9 @@ ROWS = (
 
 def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) -> RunConfig:
     """The config file of the scenes with this row's model; `changes` are full field names and values."""
-    config = scenes.get_config().unlock()
-    config.name, config.seed = row.name, seed
-    config.data.data_dir = str(data_dir)
-    config.model.update(row.model)
-    for field, value in changes.items():
-        group, _, name = field.rpartition(".")
-        config[group][name] = value
-    return RunConfig.from_dict(config.to_dict())
+    fields = {f"model.{name}": value for name, value in row.model.items()}
+    fields |= {"name": row.name, "seed": seed, "data.data_dir": str(data_dir)}
+    return RunConfig.from_dict(scenes.get_config().to_dict()).with_changes(fields | dict(changes))
 
 
 def build_all(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The rows of every table: which configs each protocol runs on which data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -22,6 +23,8 @@ DATASETS = {
     "irrelevant": (),
 }
 SHOTS = (2, 4, 8, 16)
+# of scenes' zero-shot config: the list that the protocols with one list evaluate
+_ONE_LIST = "lists=val"
 SIXTEEN, EVERY = "16 shots", "all base videos"
 # vanilla CLIP: suffix of the run -> how it is told, templates, pooling
 VANILLA = {
@@ -50,18 +53,20 @@ def _config(protocol: str, dataset: str, arguments: str = "") -> ConfigDict:
     return files[protocol].get_config(dataset + (f",{arguments}" if arguments else ""))
 
 
-def _vanilla(planner: Planner, dataset: str, column: str, arguments: str, change: Callable[[ConfigDict], None]) -> None:
+def _vanilla(
+    planner: Planner, dataset: str, column: str, stem: str, arguments: str, changes: Mapping[str, Any] | None = None
+) -> None:
+    """The rows of CLIP as it is; `stem` tells their runs from those of other tables."""
     for suffix, (told, templates, pooling) in VANILLA.items():
         with_templates = ",".join(filter(None, (arguments, f"templates={templates}" if templates else "")))
-        config = _config("zero_shot", dataset, with_templates)
-        config.model.pooling = pooling
-        change(config)
-        names = planner.add(dataset, [config], suffix.removeprefix(f"{templates}_"))
-        planner.row(Row(dataset, told, "nothing", {column: names}))
+        run = RunConfig.from_dict(_config("zero_shot", dataset, with_templates).to_dict())
+        name = "_".join(filter(None, ("zero_shot", dataset, stem, suffix)))
+        run = run.with_changes({"name": name, "model.pooling": pooling, **(changes or {})})
+        planner.row(Row(dataset, told, "nothing", {column: planner.add(dataset, [run])}))
 
 
 def _base_to_novel(planner: Planner, dataset: str) -> None:
-    _vanilla(planner, dataset, "", "lists=base_to_novel", lambda config: None)
+    _vanilla(planner, dataset, "", "halves", "lists=base_to_novel")
     planner.row(Row(dataset, "VTD-CLIP", SIXTEEN, {"": _sixteen(planner, dataset)}))
     every = planner.add(dataset, [_config("base_to_novel", dataset, "shots=all")])
     planner.row(Row(dataset, "VTD-CLIP", EVERY, {"": every}))
@@ -78,16 +83,8 @@ def _reference(dataset: str, split: int) -> RunConfig:
 
 def _few_shot(planner: Planner, dataset: str) -> None:
     configs = {str(shots): _config("few_shot", dataset, f"shots={shots}") for shots in SHOTS}
-    split = dict(configs["16"].data.evaluate)
-
-    def on_split(config: ConfigDict) -> None:
-        with config.unlocked():
-            config.data.evaluate = split
-            config.name = f"zero_shot_{dataset}_val" + config.name.removeprefix(f"zero_shot_{dataset}").removeprefix(
-                "_val"
-            )
-
-    _vanilla(planner, dataset, "0", "lists=val" if dataset == SCENES else "", on_split)
+    split = {"data.evaluate": dict(configs["16"].data.evaluate)}
+    _vanilla(planner, dataset, "0", "val", _ONE_LIST if dataset == SCENES else "", split)
     if dataset == SCENES:
         # without the method's parts, for the plot
         off = {"model.fusion": False, "model.pooling": "mean"}
@@ -99,7 +96,7 @@ def _few_shot(planner: Planner, dataset: str) -> None:
 
 
 def _zero_shot(planner: Planner, dataset: str) -> None:
-    _vanilla(planner, dataset, "", "", lambda config: None)
+    _vanilla(planner, dataset, "", "", "")
     source, lent_from = planner.settings.source, "kinetics400" if dataset != SCENES else SCENES
     if source == "none":
         return
@@ -126,12 +123,9 @@ def read_source(source: str) -> RunConfig:
 def _fully_supervised(planner: Planner, dataset: str) -> None:
     config = _config("fully_supervised", dataset)
 
-    def views(vanilla: ConfigDict) -> None:
-        vanilla.data.frames = config.data.frames
-        vanilla.evaluate.update(temporal_views=4, spatial_views=3)
-        vanilla.name += "_views"
-
-    _vanilla(planner, dataset, "", "lists=val" if dataset == SCENES else "", views)
+    views = {f"evaluate.{axis}_views": config.evaluate[f"{axis}_views"] for axis in ("temporal", "spatial")}
+    views |= {"data.frames": config.data.frames}
+    _vanilla(planner, dataset, "", "views", _ONE_LIST if dataset == SCENES else "", views)
     planner.row(Row(dataset, "VTD-CLIP", "all videos", {"": planner.add(dataset, [config])}))
 
 
