@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import shared_programs
+from two_processes import run_two
 from vtd_jax.evaluate.scores import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,6 +192,26 @@ def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
     assert "4 × v5e: 197 TFLOP/s each in float32 (the vendor's peak), 30 % of it reached (assumed)" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("5 runs, about ")
     assert not workdir.exists()
+
+
+def test_several_processes_make_one_table(finished, tmp_path):
+    """The first one renders, prints and writes; scores are those of one process to float32 rounding.
+
+    Adam's first updates divide gradients by their own size, so 12 of them on four devices bring 1e-4 of a probability;
+    losses and gradients themselves are compared at 1e-5 where several processes train (test_train_hosts).
+    """
+    workdir = tmp_path / "tables"
+    some = "--only=*_halves_mean,*16shot_s1"
+    arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, "--set=data.workers=0", some, f"--workdir={workdir}"]
+    first, second = run_two(SMALL, *arguments, devices=2, timeout=300)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert not second.stdout
+    assert first.stdout.splitlines()[-1] == f"wrote {workdir}/base_to_novel.md"
+    for name, apart in (("zero_shot_scenes_halves_mean", 1e-5), ("base_to_novel_scenes_16shot_s1", 1e-3)):
+        one, two = (read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir))
+        for half in ("base", "novel"):
+            assert one[half].videos == two[half].videos
+            np.testing.assert_allclose(two[half].scores, one[half].scores, rtol=0, atol=apart)
 
 
 @pytest.mark.shared
