@@ -61,7 +61,7 @@ def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
     towers = ("text", "visual") if model.visual_prompts else ("text",)
     for count in sizes.lengths:
         changes = {f"model.{tower}_prompts": count for tower in towers}
-        found.append(Ablation("prompt length", f"{count} tokens", f"length{count}", changes))
+        found.append(Ablation("prompt length", f"{count} token{'s' if count > 1 else ''}", f"length{count}", changes))
     for depth in sizes.depths:
         changes = {f"model.{tower}_depth": depth for tower in towers}
         found.append(Ablation("prompt depth", f"{depth} layer{'s' if depth > 1 else ''}", f"depth{depth}", changes))

@@ -148,7 +148,7 @@ class Planner:
             limits["model.visual_depth"] = clip.vision_layers
         for field, value in limits.items():
             self.differs[f"{field} at most {value}, what a {clip.architecture} takes"] = None
-        if run.clip.architecture != clip.architecture:
+        if run.clip.architecture not in ("", clip.architecture):
             self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
         changes = {k: v for k, v in self.settings.changes.items() if run.data.train or _of_clip(k)}
         self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())

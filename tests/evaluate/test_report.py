@@ -23,6 +23,8 @@ def test_about_tells_what_a_number_depends_on():
     assert told["CLIP"] == "ViT-B/16, float32"
     assert told["config"] == config.fingerprint
     assert told["versions"]["vtd_jax"] == vtd_jax.__version__
+    assert told["class names"] == "behind 10 learnt tokens"
+    assert "confidence" not in told
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
     assert not {"training videos", "training list"} & set(report.about(nothing, CLIPConfig.vit_b16(), "nothing"))
 
@@ -77,3 +79,13 @@ def test_commit_is_that_of_this_code_only(tmp_path, monkeypatch, checkout):
     (tmp_path / "file").write_text("1")
     subprocess.run([*git, "add", "file"], check=True)
     assert report.commit() == f"{clean}+"
+
+
+def test_about_tells_templates_and_uniform_confidence():
+    config = zero_shot.get_config("hmdb51")
+    clip = CLIPConfig.vit_b16()
+    assert report.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")["class names"] == "bare"
+    config.model.update(templates=("a clip of {}", "{}"), confidence="uniform")
+    told = report.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
+    assert told["class names"] == "2 templates, e.g. 'a clip of {}'"
+    assert told["confidence"] == "uniform, every frame weighs 1/T"

@@ -6,7 +6,16 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.configs import _base, base_to_novel, few_shot, fully_supervised, scenes, video_folder, zero_shot
+from experiments.configs import (
+    _base,
+    _templates,
+    base_to_novel,
+    few_shot,
+    fully_supervised,
+    scenes,
+    video_folder,
+    zero_shot,
+)
 from vtd_jax.errors import UserError
 from vtd_jax.train.config import RunConfig
 
@@ -18,6 +27,7 @@ EVERY = [
     *((few_shot, f"{data},shots={shots}") for data, shots in few_shot.RELEASE),
     *((zero_shot, data) for data in zero_shot.OFFICIAL),
     *((zero_shot, f"{data},lists=base_to_novel") for data in base_to_novel.RELEASE),
+    *((zero_shot, f"ucf101,templates={name}") for name in _templates.shipped()),
     (fully_supervised, "kinetics400"),
     (video_folder, "train=mine,evaluate=theirs"),
     (scenes, ""),
@@ -129,7 +139,13 @@ def test_zero_shot_learns_nothing():
         (few_shot, "hmdb51,shots=", "'shots=' is not known"),
         (few_shot, "hmdb51,ucf101", "'ucf101' is not known"),
         (zero_shot, "kinetics600,lists=base_to_novel", "no base and novel lists"),
-        (scenes, "large", "expected scenes.py without arguments"),
+        (scenes, "large", "'large' is not one of base_to_novel, few_shot, zero_shot, fully_supervised"),
+        (
+            zero_shot,
+            "hmdb51,templates=clip80",
+            "templates=clip80: no such file; shipped are actionclip16, video_of_a_pers",
+        ),
+        (zero_shot, "hmdb51,templates=no/such.txt", "templates=no/such.txt: no such file"),
     ],
 )
 def test_wrong_arguments(file, text, told):
@@ -143,3 +159,68 @@ def test_arguments_are_read_in_order():
     assert _base.read_args("", usage="u", word=str) == {}
     with pytest.raises(UserError, match="invalid literal"):
         _base.read_args("x,n=y", usage="u", word=str, n=int)
+
+
+def test_the_templates_that_are_shipped():
+    """Texts as published; a class name goes into each once."""
+    assert _templates.shipped() == ["actionclip16", "video_of_a_person"]
+    stem, texts = _templates.read_templates("actionclip16")
+    assert (stem, len(texts), len(set(texts))) == ("actionclip16", 16, 16)
+    assert {"{}", "Playing a kind of action, {}", "Can you recognize the action of {}?"} < set(texts)
+    _, texts = _templates.read_templates("video_of_a_person")
+    assert (len(texts), len(set(texts))) == (48, 48)
+    assert {"a video of a person {}.", "a example of the person practicing {}."} < set(texts)
+    for name in _templates.shipped():
+        head = (_templates.FOLDER / f"{name}.txt").read_text().splitlines()[:2]
+        assert all(line.startswith("# ") for line in head)
+        assert "arXiv" in head[0]
+        assert "MIT licence" in head[1]
+
+
+def test_templates_go_into_the_config(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("# of my own\n\n  a clip of {}.\n{}, a = b\n")
+    config = zero_shot.get_config(f"hmdb51,templates={path}")
+    path.unlink()
+    assert config.name == "zero_shot_hmdb51_mine"
+    assert RunConfig.from_dict(config.to_dict()).model.templates == ("a clip of {}.", "{}, a = b")
+    config = zero_shot.get_config("hmdb51,lists=base_to_novel,templates=actionclip16")
+    assert config.name == "zero_shot_hmdb51_halves_actionclip16"
+    assert zero_shot.get_config("hmdb51").model.templates == ()
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"# nothing\n\n", "t.txt: no templates in it, expected one text a line"),
+        (b"a {}\n\nno name\n", "t.txt, line 3: 'no name', expected {} once, where the class name goes"),
+        (b"{} and {}\n", "t.txt, line 1: '{} and {}', expected {} once"),
+        (b"\xff\xfe{}\n", "t.txt: cannot be read as UTF-8 text"),
+    ],
+)
+def test_files_of_templates_that_are_refused(tmp_path, content, told):
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(told)):
+        zero_shot.get_config(f"hmdb51,templates={tmp_path / 't.txt'}")
+
+
+def test_docstrings_name_the_source_of_every_number():
+    """A peer's numbers are followed by the arXiv id of their paper, as the written table has them."""
+    papers = {"ViFi-CLIP": "2212.03640", "TC-CLIP": "2404.09490", "FROSTER": "2402.03241", "X-CLIP": "2208.02816"}
+    papers |= {"Vita-CLIP": "2304.03307", "Open-VCLIP": "2302.00624"}
+    for file in (base_to_novel, few_shot, fully_supervised, zero_shot):
+        expected = file.__doc__.split("Expected")[1]
+        named = [paper for name, paper in papers.items() if re.search(rf"(?<![\w-]){name} \d", expected)]
+        assert len(named) >= 3, file.__name__
+        assert all(paper in expected for paper in named), file.__name__
+
+
+@pytest.mark.shared
+def test_docstrings_tell_the_written_numbers(shared_dir):
+    """Every triple or quadruple of accuracies in a docstring is in the written tables."""
+    written = (shared_dir / "spec" / "benchmarks.md").read_text()
+    for file in (base_to_novel, few_shot, zero_shot):
+        told = re.findall(r"\d+\.\d(?:\s/\s\d+\.\d)+", file.__doc__)
+        assert len(told) >= 6
+        for numbers in told:
+            assert " ".join(numbers.split()) in written, (file.__name__, numbers)

@@ -97,3 +97,24 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert told in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_templates_from_the_command_line(folder, tmp_path):
+    """A tuple field is overridden in one flag and ends in the saved settings; another type is told in one line."""
+    bare = ["--config.model.text_prompts=0", "--config.model.text_depth=0", "--config.model.visual_prompts=0"]
+    bare += ["--config.model.visual_depth=0", "--config.model.fusion=false"]
+    workdir = tmp_path / "run"
+    flag = "--config.model.templates=('a clip of {}','{}')"
+    done = small_run.command("evaluate", f"--workdir={workdir}", *small_run.flags(folder), *bare, flag)
+    assert done.returncode == 0, done.stderr
+    about = _results(workdir)["about"]
+    assert about["class names"] == "2 templates, e.g. 'a clip of {}'"
+    for wrong, told in (
+        ("('a {}',3)", "model.templates[1]: 3, expected str"),
+        ("('no name',)", "'no name', expected a"),
+    ):
+        refused = small_run.command(
+            "evaluate", f"--workdir={workdir}", *small_run.flags(folder), *bare, f"--config.model.templates={wrong}"
+        )
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert told in refused.stderr

@@ -38,7 +38,7 @@ def here(count: int = 8, platform: str = "tpu") -> Target:
 
 
 def names(config: RunConfig) -> Names:
-    return Names(*abstract_model(config).class_tokens(NAMES).shape)
+    return Names.of(abstract_model(config).class_tokens(NAMES))
 
 
 @pytest.mark.parametrize(
@@ -198,3 +198,17 @@ def test_a_config_that_cannot_be_compiled_ahead():
     with pytest.raises(UserError, match=r"clip\.architecture: empty"):
         abstract_model(tiny(clip__architecture="", clip__path=""))
     assert abstract_model(tiny(clip__architecture="")).clip.config.architecture == "tiny"
+
+
+def test_templates_are_counted():
+    """The programs are those that an evaluation runs: a class has M texts, encoded one after another."""
+    plain, many = (
+        {"model__text_prompts": 0, "model__text_depth": 0, "model__templates": t} for t in ((), ("a {}.",) * 3)
+    )
+    one, three = (names(tiny(**changes)) for changes in (plain, many))
+    assert (one.templates, three.templates) == (0, 3)
+    assert three == Names(5, one.tokens + 2, 3)
+    tokens = abstract_model(tiny(**many)).class_tokens(NAMES)
+    assert three.shape == tokens.shape
+    mesh = aot.mesh_of(tiny(**many), here())
+    assert aot.abstract_tokens(mesh, three).shape == mesh.lay_out(tokens).shape == (8, 3, three.tokens)

@@ -86,7 +86,7 @@ def test_what_is_in_the_file(saved, clip):
         told = json.loads(file.metadata()["vtd_jax.tuned"])
     assert told["format"] == 1
     assert told["version"] == vtd_jax.__version__
-    assert told["model"] == dataclasses.asdict(model.config)
+    assert told["model"] == json.loads(json.dumps(dataclasses.asdict(model.config)))
     assert told["clip"]["architecture"] == small_run.SMALL.architecture
     assert (told["clip"]["path"], told["clip"]["dtype"], told["clip"]["resolution"]) == (str(clip), "float32", 32)
     assert told["class_names"] == list(NAMES)
@@ -196,9 +196,22 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     path, _, _ = saved
     with safe_open(path, "numpy") as file:
         told = json.loads(file.metadata()[export.METADATA_KEY])
-    del told["model"]["normalization"]
+    for later in ("normalization", "confidence", "templates"):
+        del told["model"][later]
     save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
-    assert export.load_tuned(path).info.model.normalization == ModelConfig().normalization
+    model = export.load_tuned(path).info.model
+    assert model.normalization == ModelConfig().normalization
+    assert (model.confidence, model.templates) == ("softmax", ())
+
+
+def test_templates_and_uniform_confidence_are_in_the_file(clip, tmp_path):
+    settings = dict(text_prompts=0, text_depth=0, templates=("a {}", "the {}."), confidence="uniform")
+    model, info = made(clip, **settings)
+    export.save_tuned(tmp_path / "x.safetensors", model, info)
+    tuned = export.load_tuned(tmp_path / "x.safetensors", clip)
+    assert tuned.info == info
+    assert tuned.info.config().model == tuned.info.model == info.model
+    np.testing.assert_array_equal(logits(tuned.model), logits(model))
 
 
 def test_what_was_there_is_replaced_whole_or_stays(saved, clip):

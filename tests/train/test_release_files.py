@@ -297,3 +297,13 @@ def test_golden_logits_from_a_checkpoint_of_the_authors(shared_dir, tmp_path, na
     clips, _ = parity.draw_clip(case, 0)
     found = forward(target, clips, target.class_tokens(case["classes"]))
     assert np.abs(found - logits).max() < 1e-5 * np.abs(logits).max()
+
+
+def test_a_model_with_templates_has_no_such_file(tmp_path):
+    source = model(1, text_prompts=0, templates=("a {}", "{}"))
+    for with_clip in (False, True):
+        with pytest.raises(
+            UserError, match=r"one text a class, this model averages 2 \(model\.templates\); export it as"
+        ):
+            save_release(tmp_path / "x.pth", source, with_clip=with_clip, class_names=NAMES)
+    assert list(tmp_path.iterdir()) == []

@@ -141,6 +141,9 @@ _LEARNT_ELSE = {
 _NOTES = {
     ("base_to_novel", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
     ("few_shot", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
+    # told by TC-CLIP's README and FROSTER's own training command
+    ("base_to_novel", "FROSTER"): "with class names rephrased by a language model",
+    ("zero_shot", "FROSTER"): "with class names rephrased by a language model",
     ("base_to_novel", "VTD-CLIP"): "only HM is known, as cited by a later paper",
     ("fully_supervised", "X-CLIP"): "16 frames, 287 GFLOPs",
     ("fully_supervised", "ViFi-CLIP"): "281 GFLOPs",

@@ -239,6 +239,8 @@ def _parse(text: str, path: Path) -> TunedInfo:
                 f"{path}: vtd_jax {version} wrote it and knows model settings ({', '.join(sorted(unknown))}) that this "
                 f"version, {vtd_jax.__version__}, does not: update it"
             )
+        # JSON has lists; files of before there were templates have none
+        fields["model"]["templates"] = tuple(fields["model"].get("templates", ()))
         fields["model"], fields["clip"] = ModelConfig(**fields["model"]), ClipReference(**fields["clip"])
         fields["class_names"] = tuple(fields["class_names"])
         return TunedInfo(**fields)
