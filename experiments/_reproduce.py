@@ -1,6 +1,7 @@
 """Making the runs of a plan, one after another: what is finished stays, what was interrupted goes on."""
 
 import contextlib
+import hashlib
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import write_text
 from vtd_jax.train import build
+from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.distributed import is_first, on_first, together
 from vtd_jax.train.preemption import Preempted, Preemption
 
@@ -103,8 +105,18 @@ def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any
         "CLIP weights": clip_weights,
         "training list": list_fingerprint(data.data_dir, data.train) if run.learns else None,
         "lists": lists,
-        "source": _identity(source, runs, clip_weights) if source else run.source,
+        "source": _identity(source, runs, clip_weights) if source else _elsewhere(run.source),
     }
+
+
+def _elsewhere(source: str) -> str:
+    """What a trained run's workdir or a file holds now; "" for no source."""
+    if not source:
+        return ""
+    path = Path(source)
+    if path.is_dir():
+        return f"{path}, steps {Checkpoints(path).steps}"
+    return f"{path}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> bool:

@@ -65,9 +65,8 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
     rows = [_row(plan.table, row, found) for row in plan.rows if found.done(row)]
     if not rows:
         raise UserError(f"{workdir}/runs: no finished run of table {plan.table}; run it without --tables_only")
-    reference = next((row for row in plan.rows if row.ablation and not row.ablation.changes), None)
-    if plan.table == "ablations" and reference and found.done(reference):
-        _compare(plan, found, reference, rows)
+    if plan.table == "ablations":
+        _compare(plan, found, rows)
     names = list(dict.fromkeys(name for row in plan.rows for done in found.done(row).values() for name in done))
     out = []
     for dataset in dict.fromkeys(row["data set"] for row in rows):
@@ -117,11 +116,9 @@ def _lists(about: Mapping[str, Any]) -> list[str]:
 
 
 def _origin(told: str) -> str:
-    """Of a list: "official", "given", or "own split"."""
-    for origin in ("official", "given"):
-        if f"({origin} list" in told:
-            return origin
-    return "own split"
+    """Of a list, from what it says of itself: "official", "given", "own split", or "not known"."""
+    known = {"(official list": "official", "(given list": "given", "own split": "own split"}
+    return next((origin for text, origin in known.items() if text in told), "not known")
 
 
 def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
@@ -138,16 +135,15 @@ def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _compare(plan: Plan, found: Found, reference: Row, rows: list[dict[str, Any]]) -> None:
-    """What each ablation loses against the full method of its data set, on the same videos and lists."""
-    full = {row.dataset: row for row in plan.rows if row.ablation and not row.ablation.changes}
+def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
+    """What each ablation adds to the full method of its data set, on the lists that both have learnt on."""
+    full = {row.dataset: row.cells[""] for row in plan.rows if not row.ablation.changes}
     ours = [row for row in plan.rows if found.done(row)]
-    for row, cells in zip(ours, rows):
-        against = full.get(row.dataset)
-        if against is None or row is against or not found.done(against):
-            continue
-        pair = compare(found.results(found.done(against)[""]), found.results(found.done(row)[""]))
-        if pair is not None:
+    for row, cells in zip(ours, rows, strict=True):
+        # in the order of the lists
+        pairs = list(zip(full.get(row.dataset, ()), row.cells[""]))
+        pairs = [names for names in pairs if row.ablation.changes and all(map(found.has, names))]
+        if pairs and (pair := compare(*(found.results(side) for side in zip(*pairs)))) is not None:
             cells |= {"− full": pair.difference, "− full, 95 % CI": (pair.low, pair.high)}
             cells |= {} if pair.p is None else {"p": Plain(pair.p)}
 

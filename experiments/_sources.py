@@ -43,6 +43,7 @@ class RecordSource:
         if not data_dir.is_dir():
             raise UserError(f"--data_dir={data_dir}: no such folder; make records with experiments.build_data")
         self.data_dir = data_dir
+        self._found: dict[tuple[str, str], Listed | None] = {}
 
     def folder(self, dataset: str) -> Path:
         """Where the records of a data set lie, whether there are any or not."""
@@ -51,7 +52,12 @@ class RecordSource:
 
     def find(self, dataset: str, name: str) -> Listed | None:
         """A list of a data set; None where it is not there."""
-        folder = self.folder(dataset)
+        if (dataset, name) not in self._found:
+            self._found[dataset, name] = self._read(self.folder(dataset), name)
+        return self._found[dataset, name]
+
+    @staticmethod
+    def _read(folder: Path, name: str) -> Listed | None:
         if not folder.is_dir() or not any(name in list_names(at) for at in record_folders(folder)):
             return None
         stored = open_records(folder, name).stored

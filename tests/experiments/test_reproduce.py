@@ -173,6 +173,20 @@ def test_every_table_and_plot_and_the_tables_alone(small, finished):
     assert {path: path.read_text() for path in finished.glob("*.md")} == before
 
 
+def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished):
+    learnt = finished / "runs" / "base_to_novel_scenes_all"
+    arguments = [f"--source={learnt}", "--only=*_from_*", f"--workdir={finished}"]
+    _run(small, "--table=zero_shot", *arguments, "--set=data.batch_size=8")
+    row = _rows(finished / "zero_shot.csv")[-1]
+    assert (row["method"], row["learnt on"]) == ("VTD-CLIP", str(learnt))
+    told = json.loads((finished / "runs/zero_shot_scenes_from_base_to_novel_scenes_all/results.json").read_text())
+    assert told["about"]["learnt"] == "base_to_novel_scenes_all, step 24"
+    compare = [sys.executable, "-m", "experiments.compare"]
+    done = _run(compare, str(finished / "runs/zero_shot_scenes_halves_mean"), str(learnt))
+    for half in ("base", "novel", "HM"):
+        assert any(line.split()[:1] == [half] for line in done.stdout.splitlines()), done.stdout
+
+
 def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finished):
     before = (finished / "runs/base_to_novel_scenes_all/results.json").read_text()
     arguments = ["--table=base_to_novel", "--splits=1", "--only=*_all", f"--workdir={finished}", *EPOCHS]
