@@ -133,9 +133,10 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
     sizes = _ablations.SCENES_SIZES if dataset == SCENES else _ablations.RELEASE_SIZES
     seen: list[RunConfig] = []
     for one in _ablations.ablations(_reference(dataset, 1), sizes):
-        # what is beyond a CLIP's layers is the same run
         adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
         if adapted in seen:
+            # beyond a CLIP's layers, or with a field that --set sets
+            planner.missing.append(f"{dataset}, {one.name}: with this CLIP and --set the same as another row")
             continue
         seen.append(adapted)
         names = _sixteen(planner, dataset, one.changes, "" if one is _ablations.FULL else one.slug)

@@ -162,7 +162,7 @@ def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, A
     if plan.differs:
         told["differs from the configs"] = "; ".join(plan.differs)
     if plan.missing:
-        told["not made for want of lists"] = "; ".join(plan.missing)
+        told["not made"] = "; ".join(plan.missing)
     told |= dict(notes)
     for key in ("CLIP", "protocol", "assignment", "commit", "versions", "device"):
         told[key] = alike(about, key) if key != "versions" else _versions(about)

@@ -122,6 +122,7 @@ def test_a_smaller_clip_gets_fewer_prompted_layers_and_says_so():
     assert "model.text_depth at most 2, what a tiny takes" in plan.differs
     fingerprints = [run.config.fingerprint for run in plan.runs if run.dataset == "hmdb51"]
     assert len(set(fingerprints)) == len(fingerprints)
+    assert "hmdb51, 12 layers: with this CLIP and --set the same as another row" in plan.missing
     resnet, _ = _plan_of("base_to_novel", Settings("RN50.pt", CLIPConfig.rn50()))
     assert all(run.config.model.visual_prompts == 0 for run in resnet.runs)
 
@@ -147,6 +148,12 @@ def test_seeds_and_changes_reach_every_run():
     assert plan.differs == ("optimizer.epochs 3, set by --set",)
     with pytest.raises(UserError, match=r"unknown config field optimizer\.epoch: did you mean optimizer\.epochs"):
         _plan_of("base_to_novel", Settings("x", CLIPConfig.vit_b16(), {"optimizer.epoch": 3}))
+
+
+def test_an_ablation_that_is_set_away_is_told():
+    plan, _ = _plan_of("ablations", Settings("x", CLIPConfig.vit_b16(), {"data.frames": 4}))
+    told = [line for line in plan.missing if line.startswith("ssv2, ")]
+    assert told == [f"ssv2, {n} frames: with this CLIP and --set the same as another row" for n in (8, 16)]
 
 
 def test_scenes_have_every_table_before_anything_is_rendered(tmp_path):
