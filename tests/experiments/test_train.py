@@ -172,14 +172,16 @@ def test_known_fields(field, monkeypatch):
 
 
 def test_saved_configs_are_locked(tmp_path):
-    (tmp_path / "config.json").write_text('{"a": {"b": 1}}')
-    config = _config.read_json(tmp_path / "config.json")
-    assert config.a.b == 1
+    path, saved = tmp_path / "config.json", small_run.run_config(tmp_path).to_dict()
+    path.write_text(json.dumps(saved))
+    config = _config.read_json(path)
+    assert RunConfig.from_dict(config.to_dict()).to_dict() == saved
     with pytest.raises(AttributeError):
-        config.a.c = 1
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json: "):
-        _config.read_json(tmp_path / "config.json")
+        config.model.c = 1
+    for text, told in (("{", ""), (json.dumps(saved | {"a": 1}), "unknown config field a")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"config\.json: {told}"):
+            _config.read_json(path)
 
 
 def test_a_flag_is_found_before_flags_are_parsed(monkeypatch):

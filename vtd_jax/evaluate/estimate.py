@@ -144,6 +144,8 @@ def assumptions(device: str, count: int, utilization: float, dtype: str) -> str:
     """What `hours` assumes, in one line; the same arguments."""
     _rate(device, count, utilization, dtype)
     source = "measured on this machine" if device == HERE else "the vendor's peak"
+    if device in DEVICES and dtype == "float32" and DEVICES[device].float32 < DEVICES[device].bfloat16:
+        source += " outside the tensor cores; in TF32 it would be faster"
     return (
         f"an estimate for {count} × {device}: {peak(device, dtype) / 1e12:.3g} TFLOP/s each in {dtype} ({source}), "
         f"{100 * utilization:g} % of it reached (assumed); reading videos and compiling are not part of it"
