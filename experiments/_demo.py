@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,7 @@ from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import prepare_workdir
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.scene_set import LISTS, SceneSet
+from vtd_jax.video.scene_set import SceneSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +47,6 @@ def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) 
     fields = {f"model.{name}": value for name, value in row.model.items()}
     fields |= {"name": row.name, "seed": seed, "data.data_dir": str(data_dir)}
     return RunConfig.from_dict(scenes.get_config().to_dict()).with_changes(fields | dict(changes))
-
-
-def build_all(folder: Path) -> None:
-    """Records of one rendered data set, with its three lists."""
-    lists = [(str(folder / f"{name}.txt"), str(folder / f"{labels}_labels.csv")) for name, labels in LISTS.items()]
-    config = BuildConfig(name="scenes", lists=tuple(lists), video_dir=str(folder / "videos"))
-    with contextlib.redirect_stderr(io.StringIO()):
-        build_records(config, folder / "records")
 
 
 def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[str, float], float]:

@@ -16,6 +16,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import write_text
+from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.distributed import is_first, on_first, together
@@ -27,6 +28,12 @@ _IDENTITY, _LOG = "identity.json", "run.log"
 def run_folder(workdir: Path, name: str) -> Path:
     """Where a run of a table lies."""
     return workdir / "runs" / name
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run of a table is, with its scores."""
+    path = folder / _IDENTITY
+    return path.is_file() and json.loads(path.read_text())["finished"]
 
 
 def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption) -> list[str]:
@@ -74,8 +81,7 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
         return f"trained to step {step}" + (f": {headline(table)}" if table else "")
     learnt, noted = _runs.untrained(run.config), {}
     if run.source:
-        planned = run_folder(workdir, run.source)
-        learnt, noted = together(_lend, model, planned if planned.is_dir() else Path(run.source))
+        learnt, noted = together(_lend, model, workdir, run.source)
     return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted))
 
 
@@ -85,13 +91,18 @@ def _opened(run: Run) -> tuple[dict, Any]:
     return splits, build.build_model(run.config)
 
 
-def _lend(model, source: Path) -> tuple[str, dict[str, str]]:
-    """Puts what another run, or a file, learnt into the model."""
-    if source.is_file():
-        found = build.load_file(model, source)
+def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, str]]:
+    """Puts what another run of the plan, or one elsewhere, or a file learnt into the model."""
+    planned = run_folder(workdir, source)
+    folder = planned if planned.is_dir() else Path(source)
+    if folder.is_file():
+        found = build.load_file(model, folder)
         return found.told, dict(found.learnt_on)
-    step = build.load_learnt(model, source, "last")
-    return f"{source.name}, step {step}", read_training_list(source)
+    if (folder / _IDENTITY).is_file() and not is_finished(folder):
+        # its last checkpoint is of a run that failed on its way
+        raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
+    step = build.load_learnt(model, folder, "last")
+    return f"{folder.name}, step {step}", read_training_list(folder)
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from vtd_jax.evaluate.estimate import PlannedRun
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train.aot import Names, abstract_model
-from vtd_jax.train.config import RunConfig
 
 
 def cost_table(
@@ -28,8 +27,7 @@ def cost_table(
         model = abstract_model(run.config)
         learnt = None if training is None else _names(model, training)
         evaluated = {split: _names(model, listed) for split, listed in splits.items()}
-        config = run.config if run.learns else _without_training(run.config)
-        cost = estimate.run_cost(config, learnt=learnt, evaluated=evaluated)
+        cost = estimate.run_cost(run.config, learnt=learnt, evaluated=evaluated)
         hours = estimate.hours(cost, kind, devices, utilization, run.config.clip.dtype)
         rows.append(PlannedRun(run.name, learnt[0] if learnt else 0, run.config.optimizer.epochs, cost, hours))
     dtypes = sorted({run.config.clip.dtype for run in runs})
@@ -40,7 +38,3 @@ def cost_table(
 
 def _names(model: VTDCLIP, listed: Listed) -> tuple[int, Names]:
     return listed.videos, Names.of(model.class_tokens(listed.class_names))
-
-
-def _without_training(config: RunConfig) -> RunConfig:
-    return config.with_changes({"data.train": ""})

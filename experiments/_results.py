@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments._plan import Plan, Row
-from experiments._reproduce import run_folder
+from experiments._reproduce import is_finished, run_folder
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.published import COLUMNS, published
 from vtd_jax.evaluate.scores import read_scores
@@ -35,8 +35,7 @@ class Found:
 
     def has(self, name: str) -> bool:
         """Whether a run is finished."""
-        noted = run_folder(self.workdir, name) / "identity.json"
-        return noted.is_file() and json.loads(noted.read_text())["finished"]
+        return is_finished(run_folder(self.workdir, name))
 
     def results(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """Scores of finished runs, split by split."""

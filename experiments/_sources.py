@@ -25,6 +25,14 @@ SHARES = tuple(round(0.1 * i, 1) for i in range(10))
 _SETTINGS = "scenes.json"
 
 
+def build_scenes(made: Scenes, folder: Path) -> None:
+    """Records of a rendered data set, with all of its lists, in `folder/records`."""
+    lists = [(str(folder / f"{n}.txt"), str(folder / f"{one.labels}_labels.csv")) for n, one in made.lists().items()]
+    config = BuildConfig(name=SCENES, lists=tuple(lists), video_dir=str(folder / "videos"))
+    with contextlib.redirect_stderr(io.StringIO()):
+        build_records(config, folder / "records")
+
+
 class Listed(NamedTuple):
     """A list: how many videos, and its class names."""
 
@@ -100,7 +108,7 @@ class SceneSource:
             _claim(made, folder)
         write_scene_sets(jobs, told=_counter("rendering and encoding clips"))
         for made, folder in jobs:
-            _build(made, folder)
+            build_scenes(made, folder)
 
     def _sets(self) -> dict[str, Scenes]:
         noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES} if self.noisy else {}
@@ -125,13 +133,6 @@ def _is_whole(made: Scenes, folder: Path) -> bool:
         return False
     there = record_folders(folder / "records") if (folder / "records").is_dir() else []
     return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
-
-
-def _build(made: Scenes, folder: Path) -> None:
-    lists = [(str(folder / f"{n}.txt"), str(folder / f"{one.labels}_labels.csv")) for n, one in made.lists().items()]
-    config = BuildConfig(name=SCENES, lists=tuple(lists), video_dir=str(folder / "videos"))
-    with contextlib.redirect_stderr(io.StringIO()):
-        build_records(config, folder / "records")
 
 
 def _counter(told: str) -> Callable[[int, int], None]:

@@ -51,11 +51,12 @@ def main() -> str:
     # imported here: the processes that render import this file, and need none of it
     from experiments import _demo
     from experiments._demo_picture import draw
+    from experiments._sources import build_scenes
 
     found: dict[str, list] = {row.name: [] for row in _demo.ROWS}
     changes = {"optimizer.epochs": _EPOCHS.value} if _EPOCHS.value else {}
     for seed in seeds:
-        _demo.build_all(folders[seed])
+        build_scenes(sets[seed], folders[seed])
         for number, row in enumerate(_demo.ROWS):
             config = _demo.run_config(row, seed, folders[seed] / "records", changes)
             model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")

@@ -12,10 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 
+import small_run
+from experiments import _reproduce
 from helpers import shared_programs
 from two_processes import run_two
+from vtd_jax.clip.model import CLIP
+from vtd_jax.errors import UserError
 from vtd_jax.evaluate.scores import read_scores
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
 
 ROOT = Path(__file__).resolve().parents[2]
 # the command with fewer and smaller clips: four classes, two shares of irrelevant frames
@@ -185,6 +192,16 @@ def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished
     done = _run(compare, str(finished / "runs/zero_shot_scenes_halves_mean"), str(learnt))
     for half in ("base", "novel", "HM"):
         assert any(line.split()[:1] == [half] for line in done.stdout.splitlines()), done.stdout
+
+
+def test_a_source_that_is_not_finished_lends_nothing(tmp_path):
+    """Its last checkpoint would be one of a run that failed on its way."""
+    folder = _reproduce.run_folder(tmp_path, "learnt")
+    folder.mkdir(parents=True)
+    (folder / "identity.json").write_text(json.dumps({"finished": False}))
+    assert not _reproduce.is_finished(folder)
+    with pytest.raises(UserError, match="learnt: this run, whose parameters are evaluated, is not finished"):
+        _reproduce._lend(VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)), tmp_path, "learnt")
 
 
 def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finished):
