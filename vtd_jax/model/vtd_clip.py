@@ -159,6 +159,27 @@ class VTDCLIP(nnx.Module):
         assignment = discretize.assign(features, codebook, similarity, config.assignment, axes)
         votes = discretize.count_votes(assignment, weights, axes)
         tokens = discretize.video_tokens(votes, codebook, config.top_n, axes)
+        logits, _ = self.score(features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes)
+        return Output(logits, weights, assignment, votes, tokens, features)
+
+    def score(
+        self,
+        features: Float[Array, "b t d"],
+        codebook: Float[Array, "k d"],
+        weights: Float[Array, "b t k"],
+        tokens: Float[Array, "b n d"],
+        *,
+        dropout_keys: Key[Array, " b"] | None = None,
+        axes: Axes = WHOLE,
+    ) -> tuple[Float[Array, "b k"], Float[Array, "b t d"]]:
+        """The part behind discretization: logits, and the fused frames that they are of.
+
+        Args:
+          features, codebook, dropout_keys, axes: as for `classify`.
+          weights: confidence of every frame for every class.
+          tokens: raw video tokens, of this codebook or of any other words.
+        """
+        config = self.config
         fused = features if self.fusion is None else self.fusion(features, tokens, dropout_keys)
         scale = jnp.exp(self.logit_scale[...])
         if config.pooling == "confidence":
@@ -167,7 +188,7 @@ class VTDCLIP(nnx.Module):
             logits = fusion.mean_logits(fused, codebook, scale)
         else:
             logits = fusion.softmax_mean_logits(fused, codebook, scale, axes)
-        return Output(logits, weights, assignment, votes, tokens, features)
+        return logits, fused
 
 
 def learnable(model: VTDCLIP) -> nnx.State:

@@ -8,7 +8,6 @@ import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -19,39 +18,9 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan
 from vtd_jax.video.augment import resize, short_side_size
+from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
 
 Source = str | Path | bytes
-
-# what a sound file may lack of what its container promises: 2 frames, or 2 %
-SLACK_FRAMES = 2
-SLACK_SHARE = 0.02
-
-
-class VideoError(UserError):
-    """A video that is missing, empty, truncated, damaged or not a video at all."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What decoding a whole video showed.
-
-    Attributes:
-      frames: number of frames that decode.
-      fps: frames a second, 0 if the file does not say.
-      duration: seconds from the first to the end of the last frame.
-      width, height: in pixels, as displayed (after rotation).
-      codec: name of the codec, such as "h264".
-      damaged: frames that the decoder had to patch up or could not decode.
-    """
-
-    frames: int
-    fps: float
-    duration: float
-    width: int
-    height: int
-    codec: str
-    damaged: int = 0
-
 
 class _Decoder:
     """Yields the frames of an open container in order and keeps count of what went by."""
@@ -135,6 +104,71 @@ def _open(source: Source, name: str) -> Iterator[_Decoder]:
         ) from None
 
 
+class Reader:
+    """An open video: iterating gives `(index, seconds since the first frame, raw frame)` of all frames, in order.
+
+    A raw frame costs nothing but its decoding; `image` converts it.
+    """
+
+    def __init__(self, decoder: _Decoder, name: str):
+        self._decoder, self.name = decoder, name
+        self._shape, self._converter = (0, 0), VideoReformatter()
+
+    def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        stream, first, seconds = self._decoder.stream, None, 0.0
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        for index, frame in enumerate(self._decoder):
+            if index == 0:
+                turned = _quarter_turns(frame) % 2
+                self._shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
+            if frame.pts is None:
+                seconds = index / rate
+            else:
+                first = frame.pts if first is None else first
+                # times that run backwards are damage that a player passes over as well
+                seconds = max(seconds, float((frame.pts - first) * frame.time_base))
+            yield index, seconds, frame
+
+    def image(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB, rotated as the file asks; frames whose size changes in mid-stream get the size of the first."""
+        return _image(frame, self._shape, self._converter)
+
+    def info(self) -> VideoInfo:
+        """What was seen; after the last frame only.
+
+        Raises:
+          VideoError: no frames, or the file ends before its time.
+        """
+        decoder = self._decoder
+        check_whole(decoder, self.name)
+        stream, (height, width) = decoder.stream, self._shape
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        duration = decoder.span or (decoder.decoded / rate if rate else 0.0)
+        damaged = decoder.failed + decoder.corrupt
+        return VideoInfo(decoder.decoded, rate, duration, width, height, stream.codec_context.name, damaged)
+
+    def expected_frames(self) -> int:
+        """Frames that the container states, else its packets, which are read for that; iterate another `Reader`."""
+        stream = self._decoder.stream
+        return stream.frames or sum(packet.size > 0 for packet in self._decoder.container.demux(stream))
+
+
+@contextmanager
+def reading(source: Source, name: str = "") -> Iterator[Reader]:
+    """Opens a video.
+
+    Args:
+      source: path, or the file's bytes.
+      name: what messages call the video; the path if empty.
+
+    Raises:
+      VideoError: for a file that cannot be opened or has no video.
+    """
+    name = name or _name(source)
+    with _open(source, name) as decoder:
+        yield Reader(decoder, name)
+
+
 def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
     """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the end.
 
@@ -152,22 +186,12 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
     Raises:
       VideoError: for a file that cannot be opened, has no video, no frames, or ends before its time.
     """
-    name = name or _name(source)
     keep = None if wanted is None else {int(i) for i in wanted}
-    shape, converter = (0, 0), VideoReformatter()
-    with _open(source, name) as decoder:
-        for index, frame in enumerate(decoder):
-            if index == 0:
-                turned = _quarter_turns(frame) % 2
-                shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
+    with reading(source, name) as video:
+        for index, _, frame in video:
             if keep is None or index in keep:
-                yield index, _image(frame, shape, converter)
-        _check_whole(decoder, name)
-        stream = decoder.stream
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        duration = decoder.span or (decoder.decoded / rate if rate else 0.0)
-        damaged = decoder.failed + decoder.corrupt
-        return VideoInfo(decoder.decoded, rate, duration, shape[1], shape[0], stream.codec_context.name, damaged)
+                yield index, video.image(frame)
+        return video.info()
 
 
 def probe(source: Source, name: str = "") -> VideoInfo:
@@ -301,30 +325,3 @@ def _image(frame: av.VideoFrame, shape: tuple[int, int] | None, converter: Video
     if turns:
         image = np.ascontiguousarray(np.rot90(image, turns))
     return image if shape is None else resize(image, *shape)
-
-
-def _check_whole(decoder: _Decoder, name: str) -> None:
-    """Compares what was decoded with what the container promises."""
-    container, stream = decoder.container, decoder.stream
-    if decoder.decoded == 0:
-        raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
-    seen = decoder.decoded + max(decoder.repeats, _holes(container, stream))
-    promised = seen + decoder.failed
-    if "mp4" not in container.format.name:
-        promised = max(promised, stream.frames)
-    if promised - seen > max(SLACK_FRAMES, SLACK_SHARE * promised):
-        raise VideoError(f"{name}: only {seen} of {promised} frames decode; the file is truncated or damaged")
-    reached, length = decoder.reached, (container.duration or 0) / av.time_base
-    if stream.duration is not None:
-        reached, length = decoder.span, float(stream.duration * stream.time_base)
-    slack = max(SLACK_SHARE * length, SLACK_FRAMES / float(stream.average_rate or 25))
-    if length - reached > slack:
-        raise VideoError(
-            f"{name}: frames end at {reached:.2f} s of {length:.2f} s ({seen} decode); the file is truncated"
-        )
-
-
-def _holes(container, stream) -> int:
-    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in silence."""
-    entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
-    return max(0, entries[-1].timestamp + 1 - len(entries)) if len(entries) else 0

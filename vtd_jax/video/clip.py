@@ -1,0 +1,160 @@
+"""Anyone's video as clips: a file of any length, or frames in memory, to the T frames that a model sees."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from vtd_jax.errors import UserError
+from vtd_jax.video import decode, sampling
+from vtd_jax.video.augment import centre_crop, crop_short_side, resize, short_side_size
+
+Video = str | os.PathLike | np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """T frames of a video, as `experiments.evaluate` would see them in its first view.
+
+    Attributes:
+      name: of the file; "frames" for an array.
+      frames: uint8 RGB, scaled to the short side before the crop and cropped in the middle.
+      indices: places in the video, 0 is its first frame.
+      seconds: when they are shown, from the first frame on; None for an array without `fps`.
+      total: frames that the video has.
+      duration: of the video in seconds; None for an array without `fps`.
+    """
+
+    name: str
+    frames: UInt8[np.ndarray, "t r r 3"]
+    indices: Int64[np.ndarray, " t"]
+    seconds: Float64[np.ndarray, " t"] | None
+    total: int
+    duration: float | None
+
+
+class TimedFrame(NamedTuple):
+    """The frame that is shown at a moment.
+
+    Attributes:
+      seconds: the moment, from the first frame on.
+      index: of the frame.
+      image: uint8 RGB `[R, R, 3]`, scaled and cropped.
+    """
+
+    seconds: float
+    index: int
+    image: np.ndarray
+
+
+def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None) -> Clip:
+    """The centre of each of T uniform segments of a video (method, section 6).
+
+    A file is decoded to its end, in one pass and with one frame in memory beside those that are kept; a file whose
+    container states another number of frames than decode is read a second time.
+
+    Args:
+      video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
+      frames: T, wanted frames; they repeat where a video has fewer.
+      size: R, side of the crop in pixels.
+      fps: frames a second of an array; files say it themselves.
+
+    Raises:
+      VideoError: no such file, or one that is not a whole video.
+      UserError: an array of another kind, or T below 1.
+    """
+    if isinstance(video, np.ndarray):
+        return _from_array(video, frames, size, fps)
+    name, path = os.fspath(video), Path(video)
+    kept, info = _pass(path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name)
+    indices = sampling.test_indices(info.frames, frames)
+    if not kept.keys() >= set(indices.tolist()):
+        kept, info = _pass(path, indices, size, name)
+    images, seconds = zip(*(kept[int(i)] for i in indices))
+    return Clip(name, np.stack(images), indices, np.array(seconds), info.frames, info.duration)
+
+
+def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[TimedFrame]:
+    """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in bounded memory.
+
+    A video without a whole step has one such moment, its middle.
+
+    Args:
+      video: path of a file.
+      step: seconds, above 0.
+      size: side of the crop in pixels.
+
+    Returns:
+      Duration of the video in seconds (the generator's return value).
+
+    Raises:
+      VideoError: as for `read_clip`; where a file breaks off, after the frames before.
+    """
+    with decode.reading(video, os.fspath(video)) as reader:
+        shown, image, count = None, None, 0
+        for index, seconds, frame in reader:
+            # what is on the screen stays until the next frame comes
+            while shown is not None and (count + 0.5) * step < seconds - 1e-6:
+                image = _fit(reader.image(shown[1]), size) if image is None else image
+                yield TimedFrame((count + 0.5) * step, shown[0], image)
+                count += 1
+            shown, image = (index, frame), None
+        duration = reader.info().duration
+        while shown is not None and ((count + 0.5) * step < duration or not count):
+            image = _fit(reader.image(shown[1]), size) if image is None else image
+            yield TimedFrame(min((count + 0.5) * step, duration), shown[0], image)
+            count += 1
+        return duration
+
+
+def _pass(path: Path, wanted: np.ndarray, size: int, name: str) -> tuple[dict[int, Any], decode.VideoInfo]:
+    """`(image, seconds)` of the wanted frames that there are, and what the whole file showed."""
+    kept, keep = {}, set(wanted.tolist())
+    with decode.reading(path, name) as reader:
+        for index, seconds, frame in reader:
+            if index in keep:
+                kept[index] = _fit(reader.image(frame), size), seconds
+        return kept, reader.info()
+
+
+def _expected(path: Path, name: str) -> int:
+    """Frames to expect, before anything is decoded."""
+    with decode.reading(path, name) as reader:
+        return reader.expected_frames()
+
+
+def _fit(image: np.ndarray, size: int) -> np.ndarray:
+    """Scaled and cropped as in the first view of evaluation."""
+    height, width = short_side_size(*image.shape[:2], crop_short_side(size))
+    return np.ascontiguousarray(centre_crop(resize(image, height, width)[None], size)[0])
+
+
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None) -> Clip:
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
+        raise UserError(
+            f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames [N, height, width, 3] "
+            "with values 0..255, N at least 1"
+        )
+    if fps is not None and not fps > 0:
+        raise UserError(f"fps={fps}: expected frames a second, above 0")
+    indices = sampling.test_indices(len(video), frames)
+    images = np.stack([_fit(video[i], size) for i in indices])
+    seconds = None if fps is None else indices / fps
+    return Clip("frames", images, indices, seconds, len(video), None if fps is None else len(video) / fps)
+
+
+def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
+    """The videos of an argument that may be one or several; the flag is True for one."""
+    if isinstance(videos, str | os.PathLike) or (isinstance(videos, np.ndarray) and videos.ndim == 4):
+        return [videos], True
+    if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
+        told = f"an array {list(videos.shape)}" if isinstance(videos, np.ndarray) else f"a {type(videos).__name__}"
+        raise UserError(f"video: {told}, expected a path, uint8 frames [N, height, width, 3], or a list of these")
+    for video in videos:
+        if not isinstance(video, str | os.PathLike | np.ndarray):
+            raise UserError(f"video: a {type(video).__name__} in the list, expected paths or arrays of frames")
+    return videos, False
