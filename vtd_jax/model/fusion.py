@@ -58,17 +58,21 @@ class Fusion(nnx.Module):
         attended = self._attend(features, tokens.astype(jnp.float32), dropout_keys)
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
-    def _attend(self, features: Array, tokens: Array, keys: Array | None) -> Array:
-        def split(x):
-            return x.reshape(*x.shape[:2], self.heads, -1)
-
-        q, k, v = split(self.q(features)), split(self.k(tokens)), split(self.v(tokens))
+    def attention(self, features: Float[Array, "b t d"], tokens: Float[Array, "b n d"]) -> Float[Array, "b h t n"]:
+        """How much every head of every frame takes of every video token; sums to 1 over the tokens."""
+        q, k = self._split(self.q(features)), self._split(self.k(tokens))
         scores = jnp.einsum("bthc,bnhc->bhtn", q, k, precision=_EXACT) * q.shape[-1] ** -0.5
-        weights = jax.nn.softmax(scores, axis=-1)
+        return jax.nn.softmax(scores, axis=-1)
+
+    def _split(self, x: Array) -> Array:
+        return x.reshape(*x.shape[:2], self.heads, -1)
+
+    def _attend(self, features: Array, tokens: Array, keys: Array | None) -> Array:
+        weights = self.attention(features, tokens)
         if keys is not None and self.dropout > 0:
             kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.dropout, weights.shape[1:]))(keys)
             weights = jnp.where(kept, weights / (1 - self.dropout), 0.0)
-        mixed = jnp.einsum("bhtn,bnhc->bthc", weights, v, precision=_EXACT)
+        mixed = jnp.einsum("bhtn,bnhc->bthc", weights, self._split(self.v(tokens)), precision=_EXACT)
         return self.out(mixed.reshape(features.shape))
 
 

@@ -22,6 +22,7 @@ from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
 
 Source = str | Path | bytes
 
+
 class _Decoder:
     """Yields the frames of an open container in order and keeps count of what went by."""
 

@@ -1,0 +1,240 @@
+"""What is known of a video after the model has seen it: plain data, which goes to tables, JSON, pages and figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
+
+from vtd_jax.video.clip import Clip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Scores of one video.
+
+    Attributes:
+      video: its file, or "frames" for an array.
+      labels: K texts, in the order given.
+      scores: class probabilities, 0..1, softmax of the logits; they sum to 1 over the labels.
+      logits: before the softmax.
+      indices: the T frames that were looked at.
+      seconds: when they are shown; None for an array without `fps`.
+      total: frames of the video.
+      duration: of the video, seconds; None for an array without `fps`.
+    """
+
+    video: str
+    labels: tuple[str, ...]
+    scores: Float32[np.ndarray, " k"]
+    logits: Float32[np.ndarray, " k"]
+    indices: Int64[np.ndarray, " t"]
+    seconds: Float64[np.ndarray, " t"] | None
+    total: int
+    duration: float | None
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.labels[int(self.scores.argmax())]
+
+    @property
+    def score(self) -> float:
+        """Of the best label, 0..1."""
+        return float(self.scores.max())
+
+    def order(self, count: int | None = None) -> Int64[np.ndarray, " n"]:
+        """Places of the best labels, best first, the first given first among equals; all of them for None."""
+        return np.argsort(-self.scores, kind="stable")[:count]
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The best labels and their scores, best first."""
+        return [(self.labels[k], float(self.scores[k])) for k in self.order(count)]
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """JSON-able; the best `top` labels only, all for None."""
+        return {
+            "video": self.video,
+            "label": self.label,
+            "score": self.score,
+            "top": [{"label": label, "score": score} for label, score in self.top(top or len(self.labels))],
+            "frames": self.indices.tolist(),
+            "seconds": rounded(self.seconds),
+            "total_frames": self.total,
+            "duration": None if self.duration is None else round(self.duration, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Explanation(Prediction):
+    """Scores of one video and how they came about (paper, sections 3.2 and 3.3).
+
+    Attributes:
+      pictures: the T frames as the model saw them, uint8 RGB.
+      words: for every frame the nearest words, nearest first: its code, then the runner-ups.
+      similarity: cosines of the frames with these words, -1..1. The order is that of the model's `assignment`, which
+        for "euclidean" need not be the order of the cosines.
+      video_token: the words with the most votes, most first; their codes are fused into the frames.
+      votes: theirs; a frame gives its word the confidence that it has there.
+      confidence: of every frame for every label; sums to 1 over the frames.
+      frame_weight: share with which every fused frame enters the score of every label; sums to 1 over the frames. It is
+        the confidence where `pooling` is "confidence" (the method), 1/T otherwise.
+      contribution: what every frame adds to every label's logit; sums to the logits over the frames (with pooling
+        "softmax_mean", which averages probabilities, to the scores).
+      attention: weight of every video token in every frame's fusion, mean over heads, sums to 1 over the tokens; None
+        for a model without fusion.
+      change: how far fusion moves every frame, |h - x| / |x|; None for a model without fusion.
+      vocabulary_size: words that frames could be named with.
+      vocabulary_is_labels: whether these words are the labels.
+    """
+
+    pictures: UInt8[np.ndarray, "t r r 3"]
+    words: tuple[tuple[str, ...], ...]
+    similarity: Float32[np.ndarray, "t w"]
+    video_token: tuple[str, ...]
+    votes: Float32[np.ndarray, " n"]
+    confidence: Float32[np.ndarray, "t k"]
+    frame_weight: Float32[np.ndarray, "t k"]
+    contribution: Float32[np.ndarray, "t k"]
+    attention: Float32[np.ndarray, "t n"] | None
+    change: Float32[np.ndarray, " t"] | None
+    vocabulary_size: int
+    vocabulary_is_labels: bool
+
+    def keyframes(self, label: int, count: int = 3) -> list[int]:
+        """The frames that decided for a label, most first: those that add the most to its logit."""
+        return np.argsort(-self.contribution[:, label], kind="stable")[:count].tolist()
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """JSON-able; labels, and columns of labels, are the best `top` only, all for None. Pictures are left out."""
+        best = self.order(top)
+        return super().to_dict(top) | {
+            "words": [
+                [{"word": word, "similarity": round(float(s), 6)} for word, s in zip(words, similarity)]
+                for words, similarity in zip(self.words, self.similarity)
+            ],
+            "video_token": [
+                {"word": word, "votes": round(float(votes), 6)} for word, votes in zip(self.video_token, self.votes)
+            ],
+            "labels": [self.labels[k] for k in best],
+            "confidence": rounded(self.confidence[:, best]),
+            "frame_weight": rounded(self.frame_weight[:, best]),
+            "contribution": rounded(self.contribution[:, best]),
+            "fusion_attention": rounded(self.attention),
+            "fusion_change": rounded(self.change),
+            "vocabulary_size": self.vocabulary_size,
+        }
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a video that shows a label.
+
+    Attributes:
+      label: text.
+      start, end: seconds.
+      score: mean of the label's score over the windows of the stretch, 0..1.
+      peak: the largest of these.
+      peak_at: middle of that window, seconds.
+      best: whether the label is the best of any of these windows.
+    """
+
+    label: str
+    start: float
+    end: float
+    score: float
+    peak: float
+    peak_at: float
+    best: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        fields = {name: round(getattr(self, name), 6) for name in ("start", "end", "score", "peak", "peak_at")}
+        return {"label": self.label} | fields | {"best": self.best}
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a long video shows when.
+
+    Attributes:
+      video: its file.
+      labels: K texts.
+      duration: seconds.
+      window: seconds of a window, each classified by T frames.
+      stride: seconds from one window to the next. A window stands for the `stride` seconds round its middle; the first
+        and the last also for the video's beginning and end.
+      frames: T.
+      threshold: score from which a window shows a label that is not its best.
+      segments: by start, then label.
+      starts, ends: what each of the W windows stands for, seconds; one ends where the next starts.
+      top: places in `labels` of every window's best, best first.
+      top_scores: theirs.
+      words: every window's video token, the word with the most votes.
+      mean_scores: mean over the windows of every label's score.
+      pictures: at most some 100 small frames, evenly spaced in time, uint8 RGB.
+      pictures_at: their seconds.
+    """
+
+    video: str
+    labels: tuple[str, ...]
+    duration: float
+    window: float
+    stride: float
+    frames: int
+    threshold: float
+    segments: tuple[Segment, ...]
+    starts: Float64[np.ndarray, " w"]
+    ends: Float64[np.ndarray, " w"]
+    top: Int64[np.ndarray, "w n"]
+    top_scores: Float32[np.ndarray, "w n"]
+    words: tuple[str, ...]
+    mean_scores: Float32[np.ndarray, " k"]
+    pictures: UInt8[np.ndarray, "m r r 3"]
+    pictures_at: Float64[np.ndarray, " m"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; pictures are left out."""
+        best = np.argsort(-self.mean_scores, kind="stable")[: self.top.shape[1]]
+        return {
+            "video": self.video,
+            "duration": round(self.duration, 3),
+            "window": self.window,
+            "stride": self.stride,
+            "frames_a_window": self.frames,
+            "threshold": self.threshold,
+            "label": self.labels[best[0]],
+            "score": float(self.mean_scores[best[0]]),
+            "top": [{"label": self.labels[k], "score": float(self.mean_scores[k])} for k in best],
+            "segments": [segment.to_dict() for segment in self.segments],
+            "windows": [
+                {
+                    "start": round(float(start), 3),
+                    "end": round(float(end), 3),
+                    "word": word,
+                    "top": [{"label": self.labels[k], "score": round(float(s), 6)} for k, s in zip(top, scores)],
+                }
+                for start, end, word, top, scores in zip(self.starts, self.ends, self.words, self.top, self.top_scores)
+            ],
+        }
+
+
+def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) -> dict[str, Any]:
+    """The fields of a `Prediction`."""
+    scores = np.exp(logits - logits.max())
+    return {
+        "video": clip.name,
+        "labels": tuple(labels),
+        "scores": (scores / scores.sum()).astype(np.float32),
+        "logits": logits,
+        "indices": clip.indices,
+        "seconds": clip.seconds,
+        "total": clip.total,
+        "duration": clip.duration,
+    }
+
+
+def rounded(values: Float[np.ndarray, "..."] | None, digits: int = 6) -> Any:
+    """Nested lists of numbers short enough to read, or None."""
+    return None if values is None else np.round(values.astype(np.float64), digits).tolist()
