@@ -16,7 +16,7 @@ from experiments._sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
-from vtd_jax.train.checkpoint import clip_fingerprint
+from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.video.scene_benchmark import SceneBenchmark
 
 TABLES = tuple(_protocols.DATASETS)

@@ -16,7 +16,7 @@ ALLOWED = {
     "video": set(),
     "train": {"clip", "model", "video"},
     "evaluate": {"clip", "model", "video", "train"},
-    "explain": {"clip", "model", "video"},
+    "explain": {"clip", "model", "video", "train"},
 }
 
 

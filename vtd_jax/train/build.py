@@ -11,8 +11,9 @@ from flax import nnx
 
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
+from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, names_fingerprint
+from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import fill_tuned, read_tuned
 from vtd_jax.train.release_files import load_release

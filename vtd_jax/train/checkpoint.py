@@ -5,7 +5,6 @@ import json
 import logging
 import shutil
 import sys
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
@@ -288,14 +286,6 @@ def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> An
         raise UserError(f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}")
     leaves = [np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
-def clip_fingerprint(frozen: nnx.State) -> str:
-    """Eight hex digits of the frozen weights: two CLIPs of one architecture are told apart by it."""
-    digest = 0
-    for leaf in jax.tree.leaves(frozen):
-        digest = zlib.crc32(np.ascontiguousarray(jax.device_get(leaf)).tobytes(), digest)
-    return f"{digest:08x}"
 
 
 def names_fingerprint(names: tuple[str, ...]) -> str:

@@ -24,8 +24,9 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.checkpoint import clip_fingerprint, flatten_arrays, unflatten_arrays
+from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import RunConfig
 
 METADATA_KEY = "vtd_jax.tuned"

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
-from vtd_jax.train.checkpoint import Checkpoints, clip_fingerprint, flatten_arrays, names_fingerprint
+from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import (
     Nobody,

@@ -309,6 +309,12 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
         return frames, stream.height, stream.width
 
 
+def length(source: Source, name: str = "") -> float:
+    """Seconds that the container states, 0 if it does not; nothing is decoded."""
+    with _open(source, name or _name(source)) as decoder:
+        return (decoder.container.duration or 0) / av.time_base
+
+
 def _name(source: Source) -> str:
     return "video" if isinstance(source, bytes) else str(source)
 

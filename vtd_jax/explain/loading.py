@@ -1,0 +1,118 @@
+"""`vtd_jax.load`: from anything that holds a model to something that predicts."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+
+from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.errors import UserError
+from vtd_jax.explain.predictor import Predictor
+from vtd_jax.explain.text_cache import TextCache
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train import build
+from vtd_jax.train.export import METADATA_KEY, load_tuned
+from vtd_jax.train.workdir import CONFIG_FILE, read_config
+
+# nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method, sections 1 and 2)
+ZERO_SHOT = ModelConfig(
+    text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, normalization="clip"
+)
+ZERO_SHOT_FRAMES = 16
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    clip: str | os.PathLike | None = None,
+    checkpoint: str = "last",
+    dtype: str | None = None,
+    templates: Sequence[str] = (),
+    pooling: str | None = None,
+    cache: str | os.PathLike | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Predictor:
+    """A model that takes videos and labels.
+
+        model = vtd_jax.load("ViT-B-16.pt")                             # zero-shot, any labels
+        model = vtd_jax.load("hmdb51.safetensors", clip="ViT-B-16.pt")  # what experiments.export wrote
+        model = vtd_jax.load("runs/hmdb51")                             # the workdir of a run
+        model = vtd_jax.load("tiny")                                    # ships with the package, knows coloured shapes
+
+    Args:
+      source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for zero-shot, a tuned
+        `.safetensors`, the workdir of a run, or "tiny".
+      clip: the CLIP of a tuned file or run; None is where it was in training.
+      checkpoint: of a workdir: "last", "best" or a step.
+      dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32 for zero-shot.
+      templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a person {}."; the
+        label's code is the mean over them. () takes labels as they are.
+      pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None is that of training,
+        "confidence" for zero-shot.
+      cache: folder for text features of long lists of words; None is `$VTD_JAX_CACHE`, or `~/.cache/vtd_jax`.
+      devices: that frames are encoded on; None for all of this process.
+
+    Raises:
+      UserError: nothing there, a damaged file, another CLIP than was learnt on, or an option that does not go with it.
+    """
+    path = Path(source)
+    kind = _kind(path)
+    if kind != "zero-shot" and templates:
+        raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")
+    if kind == "zero-shot" and clip is not None:
+        raise UserError(f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out")
+    if kind == "run":
+        model, frames, names, told = _run(path, clip, checkpoint, dtype)
+    elif kind == "tuned":
+        model, info = load_tuned(path, clip, dtype=dtype)
+        frames, names, told = info.frames, info.class_names, f"{path} ({info.told})"
+    else:
+        config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
+        model = VTDCLIP(load_clip(path, dtype=dtype or "float32"), config, rngs=nnx.Rngs(0))
+        told = f"{path}, {model.clip.config.architecture}, zero-shot"
+        frames, names = ZERO_SHOT_FRAMES, ()
+    if pooling is not None:
+        model.config = dataclasses.replace(model.config, pooling=pooling)
+    weights = clip_fingerprint(nnx.state(model))
+    return Predictor(
+        model, frames=frames, class_names=names, told=told, weights=weights, cache=TextCache(cache), devices=devices
+    )
+
+
+def _kind(path: Path) -> str:
+    """What the source is: a "run", "tuned" or "zero-shot"."""
+    if (path / CONFIG_FILE).is_file() and (path / "checkpoints").is_dir():
+        return "run"
+    if path.suffix == ".pth":
+        raise UserError(
+            f"{path}: the authors' format does not say its settings; make a file that does: python -m "
+            f"experiments.export --checkpoint={path} --out={path.stem}.safetensors --config=… --config.clip.path=…"
+        )
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            with safe_open(path, "numpy") as file:
+                return "tuned" if METADATA_KEY in (file.metadata() or {}) else "zero-shot"
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path}: truncated or damaged safetensors file ({error}); copy it again") from None
+    return "zero-shot"
+
+
+def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None):
+    """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
+    config = read_config(path)
+    changes = {} if clip is None else {"clip.path": os.fspath(clip)}
+    changes |= {} if dtype is None else {"clip.dtype": dtype}
+    config = config.with_changes(changes) if changes else config
+    model = build.build_model(config)
+    step = build.load_learnt(model, path, checkpoint)
+    try:
+        names = build.learnt_names(config, path, step)
+    except UserError:
+        names = ()
+    return model, config.data.frames, names, f"{path} (step {step} of {config.name}, config {config.fingerprint})"

@@ -1,0 +1,331 @@
+"""Anyone's videos and labels: predict, explain, and a timeline of hours; made by `vtd_jax.load`."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float32, Int32, UInt8
+
+from vtd_jax.errors import UserError
+from vtd_jax.explain.programs import Told, Vocabulary, compiled
+from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
+from vtd_jax.explain.text_cache import TextCache
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
+from vtd_jax.video.read_ahead import read_ahead
+
+# frames that a device encodes at once: enough to fill it, few enough for any memory
+CHUNK = 32
+# lists of labels whose codebooks stay in memory
+_KEPT = 4
+
+
+class Failure(NamedTuple):
+    """A video of a stream that could not be read: which, and what is wrong with it."""
+
+    video: str
+    error: UserError
+
+
+class Predictor:
+    """Names videos with any labels; nothing is learnt here. Not changed by any call but for what it remembers.
+
+    Attributes:
+      model: the VTD-CLIP; its `config` says how frames become scores.
+      frames: T where none is given: of training; 16 for zero-shot.
+      class_names: that were learnt on; labels where none are given. () for zero-shot.
+      told: where the model is from, for tables and pages.
+      weights: fingerprint of all of its numbers.
+      chunk: frames that are encoded at once, over all devices.
+    """
+
+    def __init__(
+        self,
+        model: VTDCLIP,
+        *,
+        frames: int,
+        class_names: Sequence[str] = (),
+        told: str = "",
+        weights: str = "",
+        cache: TextCache | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        self.model, self.frames, self.class_names = model, frames, tuple(class_names)
+        self.told, self.weights = told, weights
+        self._cache = TextCache(None) if cache is None else cache
+        devices = tuple(jax.local_devices() if devices is None else devices)
+        self._mesh = Mesh(np.array(devices), ("frames",))
+        self.chunk = CHUNK * len(devices)
+        graphdef, state = nnx.split(model)
+        self._programs = compiled(graphdef)
+        self._state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+        self._codebooks: dict[tuple[str, ...], Array] = {}
+        self._vocabulary: Vocabulary | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of the frames that the model sees, pixels."""
+        return self.model.clip.config.image_resolution
+
+    def predict(
+        self,
+        video: Any,
+        labels: Sequence[str] | None = None,
+        *,
+        frames: int | None = None,
+        vocabulary: Sequence[str] | None = None,
+        fps: float | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Scores of labels for one video or several.
+
+        Args:
+          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length and size.
+          labels: K texts, any number of them; None takes the class names that were learnt.
+          frames: T, frames looked at; None is `self.frames`.
+          vocabulary: words that name frames in the labels' place, as for `explain`; the scores depend on them only
+            where the model has a fusion block, into which the video token goes.
+          fps: frames a second of arrays.
+
+        Returns:
+          A `Prediction`; a list of them for a list.
+
+        Raises:
+          UserError: a file that is no whole video, no labels, or labels that are empty, twice there or too long.
+        """
+        return self._all(video, labels, frames, vocabulary, fps, None)
+
+    def explain(
+        self,
+        video: Any,
+        labels: Sequence[str] | None = None,
+        *,
+        frames: int | None = None,
+        vocabulary: Sequence[str] | None = None,
+        fps: float | None = None,
+        runner_ups: int = 4,
+    ) -> Explanation | list[Explanation]:
+        """As `predict`, with the words of the frames, confidences, video token and what every frame adds.
+
+        Args:
+          video, labels, frames, fps: as for `predict`; the scores are the same.
+          vocabulary: words that frames are named with, 1 to millions; None takes the labels, as the method does.
+          runner_ups: further words a frame, nearest first.
+        """
+        if runner_ups < 0:
+            raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
+        return self._all(video, labels, frames, vocabulary, fps, runner_ups)
+
+    def timeline(
+        self,
+        video: str | os.PathLike,
+        labels: Sequence[str] | None = None,
+        *,
+        window: float = 8.0,
+        stride: float | None = None,
+        frames: int | None = None,
+        vocabulary: Sequence[str] | None = None,
+        threshold: float = 0.25,
+        told: Told | None = None,
+    ) -> Timeline:
+        """What a long video shows when, in memory that does not grow with its length but for the result.
+
+        Frames are taken every `window / T` seconds, once, and every T of them in a row are a window.
+
+        Args:
+          video: path of a file.
+          labels, frames, vocabulary: as for `predict`; `frames` is T, those of one window.
+          window: seconds.
+          stride: seconds from window to window; None is half a window. Rounded to a whole number of steps of
+            `window / T` seconds, from one to T; `Timeline.stride` is what it became.
+          threshold: score from which a window shows a label that is not its best, 0..1.
+          told: called with the seconds done and, where the file says, the seconds there are.
+
+        Raises:
+          UserError: as for `predict`, or a window, stride or threshold out of range.
+        """
+        from vtd_jax.explain.timeline import Windows, make_timeline
+
+        words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
+        plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
+        return make_timeline(self, os.fspath(video), self.check_labels(labels), words, plan, told)
+
+    def stream(
+        self,
+        videos: Iterable[Video],
+        labels: Sequence[str] | None = None,
+        *,
+        frames: int | None = None,
+        vocabulary: Sequence[str] | None = None,
+        fps: float | None = None,
+        runner_ups: int | None = None,
+        workers: int = 2,
+    ) -> Iterator[Prediction | Explanation | Failure]:
+        """Any number of videos, one result each in their order; memory is that of a few videos.
+
+        Args:
+          videos: as for `predict`; drawn as they are needed.
+          labels, frames, vocabulary, fps: as for `predict`.
+          runner_ups: None predicts; a number explains.
+          workers: threads that decode ahead.
+        """
+        frames = self.frames if frames is None else frames
+        if frames < 1:
+            raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+        labels = self.check_labels(labels)
+        # encoded before the first video is opened: a label that does not fit is told at once
+        codebook = self.encode_words(labels)
+        words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
+        job = _Job(labels, codebook, words, runner_ups)
+        group: list[Clip | Failure] = []
+        for read in read_ahead(videos, lambda video: self._read(video, frames, fps), workers):
+            group.append(read)
+            if isinstance(group[0], Failure) or len(group) * frames >= self.chunk:
+                yield from self._results(group, job)
+                group = []
+        yield from self._results(group, job)
+
+    def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw features of N frames of this model's size, a fixed number at a time on all devices."""
+        found = []
+        for start in range(0, len(frames), self.chunk):
+            part = frames[start : start + self.chunk]
+            # powers of two: few programs, and a single short video is not padded to a whole chunk
+            rows = max(len(self._mesh.devices), 1 << (len(part) - 1).bit_length())
+            rows = -(-rows // len(self._mesh.devices)) * len(self._mesh.devices)
+            padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+            placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
+            found.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
+        return np.concatenate(found)
+
+    def encode_words(self, labels: tuple[str, ...], told: Told | None = None) -> Float32[Array, "k d"]:
+        """The codebook of these texts, raw; the last few are remembered, long lists on disk too (`TextCache`)."""
+        if labels not in self._codebooks:
+            codes = self._cache.encode(self.model, labels, told)
+            while len(self._codebooks) >= _KEPT:
+                self._codebooks.pop(next(iter(self._codebooks)))
+            self._codebooks[labels] = jax.device_put(codes, NamedSharding(self._mesh, PartitionSpec()))
+        return self._codebooks[labels]
+
+    def encode_vocabulary(self, words: Sequence[str], told: Told | None = None) -> Vocabulary:
+        """Words that name frames, ready to be searched; the last ones are remembered.
+
+        Args:
+          words: V texts.
+          told: called with words done and words there are, while they are encoded.
+        """
+        words = _texts(words, "vocabulary")
+        if self._vocabulary is None or self._vocabulary.words != words:
+            self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
+        return self._vocabulary
+
+    def check_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
+        """The labels to use; the learnt ones for None.
+
+        Raises:
+          UserError: none, or texts that are empty or twice there.
+        """
+        if labels is None and not self.class_names:
+            raise UserError("labels: none given, and this model has learnt none; give the texts to choose from")
+        return _texts(self.class_names if labels is None else labels, "labels")
+
+    def naming(self, labels: tuple[str, ...], words: Vocabulary | None) -> Vocabulary:
+        """The words that name the frames: the labels where there are no others."""
+        return Vocabulary(labels, self.encode_words(labels)) if words is None else words
+
+    def logits(
+        self,
+        features: Float32[np.ndarray, "b t d"],
+        codebook: Float32[Array, "k d"],
+        words: Vocabulary | None,
+        ids: Int32[np.ndarray, "b t"] | None = None,
+    ) -> Float32[np.ndarray, "b k"]:
+        """Logits of B encoded videos; `words` name the frames, None for the labels; `ids` is how, where it is known."""
+        if words is None or self.model.fusion is None:
+            return np.asarray(self._programs.classify(self._state, features, codebook))
+        config = self.model.config
+        if ids is None:
+            ids = words.nearest(features.reshape(-1, features.shape[-1]), 1, config.assignment).ids
+        tokens = words.video_tokens(features, ids.reshape(features.shape[:2]), config)
+        return np.asarray(self._programs.score(self._state, features, codebook, tokens.codes))
+
+    def _all(self, video, labels, frames, vocabulary, fps, runner_ups):
+        videos, single = as_videos(video)
+        results = []
+        for result in self.stream(videos, labels, frames=frames, vocabulary=vocabulary, fps=fps, runner_ups=runner_ups):
+            if isinstance(result, Failure):
+                raise result.error
+            results.append(result)
+        return results[0] if single else results
+
+    def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
+        try:
+            return read_clip(video, frames, self.size, fps=fps)
+        except UserError as error:
+            return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
+
+    def _results(self, group: Sequence[Clip | Failure], job: "_Job") -> Iterator[Prediction | Failure]:
+        """Encodes the clips of a group together and classifies them one by one."""
+        clips = [clip for clip in group if isinstance(clip, Clip)]
+        features = iter(())
+        if clips:
+            features = iter(np.split(self.encode_frames(np.concatenate([clip.frames for clip in clips])), len(clips)))
+        for clip in group:
+            if isinstance(clip, Failure):
+                yield clip
+            elif job.runner_ups is None:
+                logits = self.logits(next(features)[None], job.codebook, job.words)[0]
+                yield Prediction(**facts(clip, job.labels, logits))
+            else:
+                yield self._explain(clip, next(features), job)
+
+    def _explain(self, clip: Clip, features: np.ndarray, job: "_Job") -> Explanation:
+        words = self.naming(job.labels, job.words)
+        found = words.nearest(features, 1 + job.runner_ups, self.model.config.assignment)
+        tokens = words.video_tokens(features[None], found.ids[None, :, 0], self.model.config)
+        parts = self._programs.explain(self._state, features[None], job.codebook, tokens.codes)
+        parts = type(parts)(*(np.asarray(part)[0] for part in parts))
+        fused = self.model.fusion is not None
+        return Explanation(
+            **facts(clip, job.labels, parts.logits),
+            pictures=clip.frames,
+            words=tuple(tuple(words.words[i] for i in row) for row in found.ids),
+            similarity=found.similarity,
+            video_token=tuple(words.words[i] for i in tokens.ids[0]),
+            votes=tokens.votes[0],
+            confidence=parts.confidence,
+            frame_weight=parts.weight,
+            contribution=parts.contribution,
+            attention=parts.attention if fused else None,
+            change=parts.change if fused else None,
+            vocabulary_size=len(words.words),
+            vocabulary_is_labels=job.words is None,
+        )
+
+
+class _Job(NamedTuple):
+    """What is the same for all videos of a stream; `words` None: the labels name the frames."""
+
+    labels: tuple[str, ...]
+    codebook: Float32[Array, "k d"]
+    words: Vocabulary | None
+    runner_ups: int | None
+
+
+def _texts(texts: Sequence[str], what: str) -> tuple[str, ...]:
+    """Refuses what is no list of different texts."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise UserError(f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']")
+    if not texts:
+        raise UserError(f"{what}: an empty list, expected one text or more")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
+    if len(set(texts)) < len(texts):
+        seen: set[str] = set()
+        twice = next(text for text in texts if text in seen or seen.add(text))
+        raise UserError(f"{what}: {twice!r:.60} is there twice; leave one out")
+    return tuple(texts)

@@ -1,0 +1,150 @@
+"""The compiled programs of a predictor, and the words that it searches."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int32, UInt8
+
+from vtd_jax.model import discretize
+from vtd_jax.model.attribution import attribute
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vocabulary import Nearest, WordVotes, nearest, squared_norms, video_words, word_votes
+
+# called with what is done and how much there is
+Told = Callable[[float, float], None]
+
+# codes of larger vocabularies stay on the host and stream through the device
+_ON_DEVICE = 2**30
+
+
+class Parts(NamedTuple):
+    """What a video's logits are made of; shapes as in `Explanation`, with a batch of one video in front.
+
+    Attributes:
+      logits: `[B, K]`.
+      confidence, weight, contribution: `[B, T, K]`.
+      attention: `[B, T, n]`; zeros without a fusion block.
+      change: `[B, T]`; zeros without a fusion block.
+    """
+
+    logits: Float[Array, "b k"]
+    confidence: Float[Array, "b t k"]
+    weight: Float[Array, "b t k"]
+    contribution: Float[Array, "b t k"]
+    attention: Float[Array, "b t n"]
+    change: Float[Array, "b t"]
+
+
+class Programs(NamedTuple):
+    """Compiled functions of a state.
+
+    Attributes:
+      encode: `(state, frames [N, R, R, 3] uint8) -> features [N, D]`, raw.
+      classify: `(state, features [B, T, D], codebook [K, D]) -> logits [B, K]`: the words are the classes.
+      score: `(state, features, codebook, video tokens [B, n, D]) -> logits`: the words are others.
+      explain: `(state, features, codebook, video tokens) -> Parts`.
+    """
+
+    encode: Callable[..., Array]
+    classify: Callable[..., Array]
+    score: Callable[..., Array]
+    explain: Callable[..., Parts]
+
+
+@functools.lru_cache(maxsize=16)
+def compiled(graphdef: Any) -> Programs:
+    """The programs of one kind of model, however many of it are loaded."""
+
+    def encode(state: nnx.State, frames: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
+        return nnx.merge(graphdef, state).encode_frames(frames[None])[0]
+
+    def classify(state, features, codebook):
+        return nnx.merge(graphdef, state).classify(features, codebook).logits
+
+    def score(state, features, codebook, tokens):
+        model = nnx.merge(graphdef, state)
+        return model.score(features, codebook, _confidence(model, features, codebook), tokens)[0]
+
+    def explain(state, features, codebook, tokens):
+        return explained(nnx.merge(graphdef, state), features, codebook, tokens)
+
+    return Programs(*(jax.jit(function) for function in (encode, classify, score, explain)))
+
+
+def explained(
+    model: Any, features: Float[Array, "b t d"], codebook: Float[Array, "k d"], tokens: Float[Array, "b n d"]
+) -> Parts:
+    """Logits and their parts, given the video tokens."""
+    confidence = _confidence(model, features, codebook)
+    logits, fused = model.score(features, codebook, confidence, tokens)
+    scale = jnp.exp(model.logit_scale[...])
+    weight, contribution = attribute(fused, codebook, confidence, scale, model.config.pooling)
+    attention, change = jnp.zeros((*features.shape[:2], tokens.shape[1])), jnp.zeros(features.shape[:2])
+    if model.fusion is not None:
+        attention = model.fusion.attention(features, tokens).mean(axis=1)
+        change = jnp.linalg.norm(fused - features, axis=-1) / jnp.linalg.norm(features, axis=-1)
+    return Parts(logits, confidence, weight, contribution, attention, change)
+
+
+def _confidence(model: Any, features: Array, codebook: Array) -> Array:
+    similarity = discretize.cosine(features, codebook)
+    return discretize.confidence(similarity, model.config.temperature, model.config.confidence)
+
+
+class VideoWords(NamedTuple):
+    """Video tokens of B videos.
+
+    Attributes:
+      ids: `[B, n]`, places in the vocabulary, most votes first.
+      votes: `[B, n]`.
+      codes: `[B, n, D]`, raw.
+    """
+
+    ids: Int32[np.ndarray, "b n"]
+    votes: Float32[np.ndarray, "b n"]
+    codes: Float32[np.ndarray, "b n d"]
+
+
+# one program in the place of many small ones
+_nearest = jax.jit(nearest, static_argnames=("top", "metric"))
+
+
+@functools.partial(jax.jit, static_argnames=("words", "temperature", "kind", "top_n"))
+def _vote(features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int) -> WordVotes:
+    return video_words(word_votes(features, ids, codes, temperature, kind), words, top_n)
+
+
+class Vocabulary:
+    """Words that name frames: 1 to millions of them.
+
+    Attributes:
+      words: V texts.
+      codes: `[V, D]` float32, raw text features.
+    """
+
+    def __init__(self, words: Sequence[str], codes: Float32[np.ndarray, "v d"] | Float32[Array, "v d"]):
+        self.words, self.codes = words, np.asarray(codes)
+        self._rows = jnp.asarray(codes) if codes.nbytes < _ON_DEVICE else self.codes
+        self._squares = squared_norms(self._rows)
+
+    def nearest(self, features: Float32[np.ndarray, "n d"], top: int, metric: str) -> Nearest:
+        """The nearest words of N frames."""
+        search = nearest if isinstance(self._rows, np.ndarray) else _nearest
+        found = search(jnp.asarray(features), self._rows, top=top, metric=metric, squares=self._squares)
+        return Nearest(*map(np.asarray, found))
+
+    def video_tokens(
+        self, features: Float32[np.ndarray, "b t d"], ids: Int32[np.ndarray, "b t"], config: ModelConfig
+    ) -> VideoWords:
+        """The words with the most votes of the frames named `ids`."""
+        # further words cannot be among the best: at most T have votes, and the first ones follow
+        words = min(len(self.words), ids.shape[1] + config.top_n)
+        settings = dict(temperature=config.temperature, kind=config.confidence, top_n=config.top_n)
+        best = _vote(features, ids, self.codes[ids], words=words, **settings)
+        ids = np.asarray(best.ids)
+        return VideoWords(ids, np.asarray(best.votes), self.codes[ids])

@@ -1,0 +1,41 @@
+"""Reading the next videos while one is worked on: a few threads, a few results ahead, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from vtd_jax.errors import UserError
+
+X, Y = TypeVar("X"), TypeVar("Y")
+
+
+def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iterator[Y]:
+    """`map(read, items)` in threads; decoders and OpenCV let other threads run meanwhile.
+
+    Args:
+      items: drawn as results are taken, at most `2 workers` ahead.
+      read: called in a thread; what it raises is raised when its turn comes.
+      workers: threads; 0 reads in this one.
+
+    Raises:
+      UserError: fewer than 0 workers.
+    """
+    if workers < 0:
+        raise UserError(f"workers={workers}: expected 0 or more")
+    if not workers:
+        yield from map(read, items)
+        return
+    items = iter(items)
+    with ThreadPoolExecutor(workers, "vtd_jax_read") as pool:
+        waiting: deque[Future[Y]] = deque()
+        try:
+            while True:
+                waiting.extend(pool.submit(read, item) for item in islice(items, 2 * workers - len(waiting)))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
