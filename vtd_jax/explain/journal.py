@@ -1,0 +1,87 @@
+"""What a long job has finished: one line a video, so that the same command goes on after any interruption."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtd_jax.errors import UserError
+
+
+class Journal:
+    """A file of JSON lines: first what the job is, then what became of each video.
+
+    A line counts when it ends; half a line, of a process that was killed, is cut off.
+
+    Attributes:
+      path: of the file.
+      done: videos that have a line.
+    """
+
+    def __init__(self, path: Path, job: Mapping[str, Any], restart: bool = False):
+        """Opens or begins a journal.
+
+        Args:
+          path: of the file.
+          job: all that results depend on; JSON-able.
+          restart: whether what is there is thrown away.
+
+        Raises:
+          UserError: what is there is of another job, or is no journal.
+        """
+        self.path, self.done = path, set()
+        job = json.loads(json.dumps(job))
+        if restart or not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8")
+            self._line({"job": job})
+            return
+        self._check(job)
+        self.done = {entry["video"] for entry in self.entries()}
+        self._file = path.open("r+", encoding="utf-8")
+        self._file.truncate(self._whole())
+        self._file.seek(0, 2)
+
+    def _check(self, job: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                there = json.loads(file.readline())["job"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.path}: not what an interrupted run left; move it away, or give --restart") from None
+        differ = sorted(key for key in {*there, *job} if there.get(key) != job.get(key))
+        if differ:
+            raise UserError(
+                f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; give that again to "
+                "go on, or --restart to throw away what it finished"
+            )
+
+    def _whole(self) -> int:
+        """Bytes up to the end of the last whole line."""
+        end = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                end += len(line) if line.endswith(b"\n") else 0
+        return end
+
+    def add(self, video: str, **fields: Any) -> None:
+        """A video is finished; on disk when this returns."""
+        self._line({"video": video, **fields})
+        self.done.add(video)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """The lines of finished videos, one at a time."""
+        with self.path.open(encoding="utf-8") as file:
+            next(file, None)
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    def _line(self, value: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self, remove: bool = False) -> None:
+        """Ends writing; `remove` when all outputs are written."""
+        self._file.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
