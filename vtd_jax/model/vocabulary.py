@@ -1,0 +1,239 @@
+"""Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to millions of words.
+
+The same results as `discretize` on the whole vocabulary (paper section 3.2; method, sections 3 and 7) without `[B, T, V]`:
+words pass in chunks, and only the at most T words that some frame was assigned to take part in a video's vote.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32
+
+from vtd_jax.errors import UserError
+from vtd_jax.model import discretize
+from vtd_jax.model.config import CHOICES
+
+Rows = Float[Array, "v d"] | Float[np.ndarray, "v d"]
+
+_EXACT = jax.lax.Precision.HIGHEST
+# words whose scores are compared by their maximum first
+_BLOCK = 64
+# words at once: a chunk and its scores stay in a CPU's cache; other devices want fewer, larger products
+_CHUNKS = {"cpu": 2048}
+_CHUNK = 65536
+# words of a host array that are on the device at once
+_STREAMED = 65536
+# after every word: fill-ins that the vocabulary does not have
+_NO_WORD = np.iinfo(np.int32).max
+
+
+class Nearest(NamedTuple):
+    """The nearest words of every frame, nearest first, the lowest id first among equals.
+
+    Attributes:
+      ids: `[N, top]` int32, places in the vocabulary.
+      similarity: `[N, top]` float32, the cosine of frame and word, -1..1, whichever metric chose them.
+    """
+
+    ids: Int32[Array, "n top"]
+    similarity: Float[Array, "n top"]
+
+
+class WordVotes(NamedTuple):
+    """The words that frames of a video were assigned to, most votes first, the lowest id first among equals.
+
+    Attributes:
+      ids: `[B, T]` int32, each word once; -1 after the last one.
+      votes: `[B, T]` float32, 0..T; 0 after the last word.
+    """
+
+    ids: Int32[Array, "b t"]
+    votes: Float[Array, "b t"]
+
+
+def squared_norms(vocabulary: Rows) -> Float[Array, " v"]:
+    """`||c||²` of every word, float32: what `nearest` needs of a vocabulary that does not change."""
+    if isinstance(vocabulary, np.ndarray):
+        parts = [_squared_norms(vocabulary[i : i + _STREAMED]) for i in range(0, len(vocabulary), _STREAMED)]
+        return jnp.concatenate(parts)
+    return _squared_norms(vocabulary)
+
+
+@jax.jit
+def _squared_norms(rows: Array) -> Array:
+    return jnp.square(rows.astype(jnp.float32)).sum(-1)
+
+
+def nearest(
+    features: Float[Array, "n d"],
+    vocabulary: Rows,
+    top: int = 1,
+    metric: str = "euclidean",
+    *,
+    squares: Float[Array, " v"] | None = None,
+    chunk: int | None = None,
+) -> Nearest:
+    """The `top` nearest words of every frame: the ids of `discretize.assign`, and the runner-ups.
+
+    Args:
+      features: raw frame features.
+      vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A NumPy array (it may be
+        an `np.memmap` larger than memory) streams through the device, of which it takes two parts of 65536 words.
+      top: words a frame; of a smaller vocabulary all.
+      metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the largest cosine.
+      squares: `squared_norms(vocabulary)`, for callers that come again; only "euclidean" needs them.
+      chunk: words whose scores exist at once, `[chunk, N]` float32; None for 2048 on a CPU, else 65536.
+
+    Raises:
+      UserError: an empty vocabulary, another metric, `top` or `chunk` below 1.
+    """
+    words = len(vocabulary)
+    _check(words, top, metric, chunk)
+    top = min(top, words)
+    chunk = _CHUNKS.get(jax.default_backend(), _CHUNK) if chunk is None else chunk
+    if isinstance(vocabulary, np.ndarray):
+        ids = _streamed(features, vocabulary, top, metric, squares, chunk)
+        return Nearest(ids, _cosines(features, jnp.asarray(vocabulary[np.asarray(ids)])))
+    if metric == "euclidean" and squares is None:
+        squares = squared_norms(vocabulary)
+    best = _search(_nothing(len(features), top), features, vocabulary, squares, 0, 0, metric=metric, chunk=chunk)
+    return Nearest(best[1], _cosines(features, vocabulary[best[1]]))
+
+
+def _check(words: int, top: int, metric: str, chunk: int | None) -> None:
+    """Refuses what has no nearest word."""
+    if metric not in CHOICES["assignment"]:
+        raise UserError(f"metric {metric!r}: expected one of {', '.join(CHOICES['assignment'])}")
+    if words < 1:
+        raise UserError("the vocabulary is empty: no word can name a frame; give it one word or more")
+    if top < 1 or (chunk is not None and chunk < 1):
+        raise UserError(f"top={top}, chunk={chunk}: expected 1 or more of both")
+
+
+def _streamed(
+    features: Array, vocabulary: np.ndarray, top: int, metric: str, squares: Array | None, chunk: int
+) -> Array:
+    """`nearest` of a host array: one program for every part; the last part reaches back to be as long as the others."""
+    words = len(vocabulary)
+    part = min(_STREAMED, words)
+    best = before = _nothing(len(features), top)
+    for seen in range(0, words, part):
+        # else the host would run ahead and put every part on the device
+        jax.block_until_ready(before)
+        first = min(seen, words - part)
+        rows = jnp.asarray(vocabulary[first : first + part])
+        norms = None
+        if metric == "euclidean":
+            norms = _squared_norms(rows) if squares is None else squares[first : first + part]
+        before, best = best, _search(best, features, rows, norms, first, seen - first, metric=metric, chunk=chunk)
+    return best[1]
+
+
+def _nothing(frames: int, top: int) -> tuple[Array, Array]:
+    """Scores and ids before any word was seen."""
+    return jnp.full((frames, top), -jnp.inf), jnp.zeros((frames, top), jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("metric", "chunk"))
+def _search(best, features, rows, squares, first, seen, *, metric, chunk):
+    """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones among them."""
+    features = (discretize.normalize(features) if metric == "cosine" else features.astype(jnp.float32)).T
+    words, width = rows.shape
+    chunk = min(chunk, words)
+
+    def step(i, best):
+        # the last chunk reaches back to be as long as the others
+        start = jnp.minimum(i * chunk, words - chunk)
+        part = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
+        # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words vectorise
+        if metric == "cosine":
+            scores = jnp.matmul(discretize.normalize(part), features, precision=_EXACT)
+        else:
+            norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
+            scores = 2 * jnp.matmul(part, features, precision=_EXACT) - norms[:, None]
+        new = start + jnp.arange(chunk) >= jnp.maximum(i * chunk, seen)
+        return _merge(best, jnp.where(new[:, None], scores, -jnp.inf), first + start)
+
+    return jax.lax.fori_loop(0, -(-words // chunk), step, best)
+
+
+def _merge(best: tuple[Array, Array], scores: Array, first: Array) -> tuple[Array, Array]:
+    """The best of what there was and of the scores `[m, N]` of the words from id `first` on."""
+    frames, top = best[0].shape
+    scores = jnp.pad(scores, ((0, -len(scores) % _BLOCK), (0, 0)), constant_values=-jnp.inf)
+    scores = scores.reshape(-1, _BLOCK, frames)
+    maxima = scores.max(axis=1)
+
+    def look(best):
+        # r blocks that come before another by (maximum, place) hold r words that come before all of its words
+        _, blocks = jax.lax.top_k(maxima.T, min(top, len(maxima)))
+        # in ascending order, so that of equal words the lowest comes first
+        blocks = jnp.sort(blocks, axis=1)[..., None]
+        found = scores[blocks, jnp.arange(_BLOCK), jnp.arange(frames)[:, None, None]].reshape(frames, -1)
+        ids = (first + blocks * _BLOCK + jnp.arange(_BLOCK)).reshape(frames, -1)
+        values = jnp.concatenate([best[0], found], axis=1)
+        values, places = jax.lax.top_k(values, top)
+        ids = jnp.take_along_axis(jnp.concatenate([best[1], ids], axis=1), places, axis=1)
+        return values, ids.astype(jnp.int32)
+
+    # a later word must be better, not as good; most chunks have none
+    return jax.lax.cond((maxima > best[0][:, -1]).any(), look, lambda best: best, best)
+
+
+@jax.jit
+def _cosines(features: Array, codes: Array) -> Array:
+    """Cosine of every frame with each of its own codes `[N, top, D]`."""
+    return jnp.einsum("nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
+
+
+def word_votes(
+    features: Float[Array, "b t d"],
+    ids: Int[Array, "b t"],
+    codes: Float[Array, "b t d"],
+    temperature: float,
+    kind: str = "softmax",
+) -> WordVotes:
+    """Every frame votes for its word with the confidence it has there (`discretize.count_votes`).
+
+    Args:
+      features: raw frame features.
+      ids: the nearest word of every frame.
+      codes: `vocabulary[ids]`, raw.
+      temperature, kind: as for `discretize.confidence`.
+    """
+    cosines = jnp.einsum(
+        "btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT
+    )
+    weights = discretize.confidence(cosines, temperature, kind)
+    same = ids[:, :, None] == ids[:, None, :]
+    votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
+    # a word of several frames counts where it is first
+    repeated = jnp.tril(same, k=-1).any(axis=2)
+    ids = jnp.where(repeated, _NO_WORD, ids.astype(jnp.int32))
+    losses, ids = jax.lax.sort((-jnp.where(repeated, -1.0, votes), ids), num_keys=2)
+    return WordVotes(jnp.where(ids == _NO_WORD, -1, ids), jnp.where(ids == _NO_WORD, 0.0, -losses))
+
+
+def video_words(votes: WordVotes, words: int, top_n: int) -> WordVotes:
+    """The `top_n` words of a video, of all V: what `discretize.video_tokens` gathers.
+
+    Args:
+      votes: of the words that were assigned.
+      words: V.
+      top_n: n; of a smaller vocabulary all words.
+
+    Returns:
+      `[B, n]` ids and votes. Where fewer words got votes, those without follow in the order of their ids.
+    """
+    frames = votes.ids.shape[1]
+    # of the first T + n words at most T were assigned
+    others = jnp.arange(min(words, frames + top_n), dtype=jnp.int32)
+    taken = (others[None, :, None] == votes.ids[:, None, :]).any(axis=-1)
+    ids = jnp.concatenate([votes.ids, jnp.where(taken, -1, others)], axis=1)
+    found = jnp.concatenate([votes.votes, jnp.zeros_like(taken, jnp.float32)], axis=1)
+    losses, ids = jax.lax.sort((jnp.where(ids < 0, 1.0, -found), jnp.where(ids < 0, _NO_WORD, ids)), num_keys=2)
+    count = min(top_n, words)
+    return WordVotes(ids[:, :count], -losses[:, :count])
