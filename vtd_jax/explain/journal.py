@@ -8,6 +8,10 @@ from typing import Any
 from vtd_jax.errors import UserError
 
 
+# how every journal begins
+_FIRST = b'{"job": '
+
+
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
@@ -31,7 +35,7 @@ class Journal:
         """
         self.path, self.done = path, set()
         job = json.loads(json.dumps(job))
-        if restart or not path.exists():
+        if restart or self._unbegun():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
             self._line({"job": job})
@@ -41,6 +45,14 @@ class Journal:
         self._file = path.open("r+", encoding="utf-8")
         self._file.truncate(self._whole())
         self._file.seek(0, 2)
+
+    def _unbegun(self) -> bool:
+        """Whether there is nothing but the beginning of a first line."""
+        if not self.path.exists():
+            return True
+        with self.path.open("rb") as file:
+            line = file.readline()
+        return not line.endswith(b"\n") and _FIRST.startswith(line[: len(_FIRST)])
 
     def _check(self, job: Mapping[str, Any]) -> None:
         try:
@@ -70,10 +82,10 @@ class Journal:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """The lines of finished videos, one at a time."""
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             next(file, None)
             for line in file:
-                if line.endswith("\n"):
+                if line.endswith(b"\n"):
                     yield json.loads(line)
 
     def _line(self, value: Mapping[str, Any]) -> None:

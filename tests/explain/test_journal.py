@@ -1,0 +1,62 @@
+import pytest
+
+from vtd_jax.errors import UserError
+from vtd_jax.explain.journal import Journal
+
+JOB = {"model": "m", "labels": 3}
+
+
+def test_what_was_finished_is_there_again(tmp_path):
+    path = tmp_path / "new" / "out.unfinished"
+    journal = Journal(path, JOB)
+    journal.add("綱引き.mp4", result={"score": 0.5})
+    journal.add("b.mp4", error="b.mp4: no")
+    journal.close()
+    again = Journal(path, JOB)
+    assert again.done == {"綱引き.mp4", "b.mp4"}
+    again.add("c.mp4", result={})
+    assert [entry["video"] for entry in again.entries()] == ["綱引き.mp4", "b.mp4", "c.mp4"]
+    assert next(again.entries()) == {"video": "綱引き.mp4", "result": {"score": 0.5}}
+    again.close(remove=True)
+    assert not path.exists()
+
+
+def test_half_a_line_of_a_killed_run_is_cut_off_wherever_it_ends(tmp_path):
+    path = tmp_path / "out.unfinished"
+    journal = Journal(path, JOB)
+    journal.add("a.mp4", result={"word": "é"})
+    journal.add("b.mp4", result={"word": "é"})
+    journal.close()
+    whole = path.read_bytes()
+    first = whole.index(b"\n", whole.index(b"a.mp4")) + 1
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        again = Journal(path, JOB)
+        assert again.done == ({"a.mp4"} if end >= first else set())
+        if end < first:
+            again.add("a.mp4", result={"word": "é"})
+        again.add("b.mp4", result={"word": "é"})
+        again.close()
+        assert path.read_bytes() == whole
+
+
+def test_another_job_is_refused_unless_told(tmp_path):
+    path = tmp_path / "out.unfinished"
+    journal = Journal(path, JOB)
+    journal.add("a.mp4", result={})
+    journal.close()
+    with pytest.raises(UserError, match="out.unfinished: an interrupted run left it, which had another labels;"):
+        Journal(path, JOB | {"labels": 4})
+    again = Journal(path, JOB | {"labels": 4}, restart=True)
+    assert again.done == set()
+    again.close()
+    assert path.read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["no json", "no json\n", "[1]\n", '{"other": 1}\n'])
+def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
+    path = tmp_path / "out.unfinished"
+    path.write_text(text)
+    with pytest.raises(UserError, match="not what an interrupted run left"):
+        Journal(path, JOB)
+    assert path.read_text() == text
