@@ -45,7 +45,7 @@ def test_another_job_is_refused_unless_told(tmp_path):
     journal = Journal(path, JOB)
     journal.add("a.mp4", result={})
     journal.close()
-    with pytest.raises(UserError, match="out.unfinished: an interrupted run left it, which had another labels;"):
+    with pytest.raises(UserError, match=r"out\.unfinished: an interrupted run left it, which had another labels;"):
         Journal(path, JOB | {"labels": 4})
     again = Journal(path, JOB | {"labels": 4}, restart=True)
     assert again.done == set()
