@@ -1,6 +1,6 @@
 """Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to millions of words.
 
-The same results as `discretize` on the whole vocabulary (paper section 3.2; method, sections 3 and 7) without `[B, T, V]`:
+The results of `discretize` on the whole vocabulary (paper section 3.2; method, sections 3, 7) without `[B, T, V]`:
 words pass in chunks, and only the at most T words that some frame was assigned to take part in a video's vote.
 """
 
@@ -191,6 +191,7 @@ def _cosines(features: Array, codes: Array) -> Array:
     return jnp.einsum("nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
 
 
+@functools.partial(jax.jit, static_argnames=("temperature", "kind"))
 def word_votes(
     features: Float[Array, "b t d"],
     ids: Int[Array, "b t"],
@@ -206,9 +207,7 @@ def word_votes(
       codes: `vocabulary[ids]`, raw.
       temperature, kind: as for `discretize.confidence`.
     """
-    cosines = jnp.einsum(
-        "btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT
-    )
+    cosines = jnp.einsum("btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
     weights = discretize.confidence(cosines, temperature, kind)
     same = ids[:, :, None] == ids[:, None, :]
     votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
@@ -219,6 +218,7 @@ def word_votes(
     return WordVotes(jnp.where(ids == _NO_WORD, -1, ids), jnp.where(ids == _NO_WORD, 0.0, -losses))
 
 
+@functools.partial(jax.jit, static_argnames=("words", "top_n"))
 def video_words(votes: WordVotes, words: int, top_n: int) -> WordVotes:
     """The `top_n` words of a video, of all V: what `discretize.video_tokens` gathers.
 
