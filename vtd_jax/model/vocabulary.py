@@ -1,6 +1,6 @@
 """Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to millions of words.
 
-The same results as `discretize` on the whole vocabulary (paper section 3.2; method, sections 3 and 7) without `[B, T, V]`:
+The results of `discretize` on the whole vocabulary (paper section 3.2; method, sections 3, 7) without `[B, T, V]`:
 words pass in chunks, and only the at most T words that some frame was assigned to take part in a video's vote.
 """
 
@@ -25,7 +25,7 @@ _BLOCK = 64
 _CHUNKS = {"cpu": 2048}
 _CHUNK = 65536
 # words of a host array that are on the device at once
-_STREAMED = 65536
+_STREAMED = 16384
 # after every word: fill-ins that the vocabulary does not have
 _NO_WORD = np.iinfo(np.int32).max
 
@@ -81,11 +81,13 @@ def nearest(
     Args:
       features: raw frame features.
       vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A NumPy array (it may be
-        an `np.memmap` larger than memory) streams through the device, of which it takes two parts of 65536 words.
+        an `np.memmap` larger than memory) streams through the device, which holds two parts of 16384 words. On a CPU
+        the parts are read in place if the array starts at a multiple of 64 bytes, as with `np.load(mmap_mode="r")`;
+        else they are copied, which takes longer than the search.
       top: words a frame; of a smaller vocabulary all.
       metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the largest cosine.
-      squares: `squared_norms(vocabulary)`, for callers that come again; only "euclidean" needs them.
-      chunk: words whose scores exist at once, `[chunk, N]` float32; None for 2048 on a CPU, else 65536.
+      squares: `squared_norms(vocabulary)`, for callers that come again; both metrics use them.
+      chunk: words whose products exist at once, `[chunk, N]` float32; None for 2048 on a CPU, else 65536.
 
     Raises:
       UserError: an empty vocabulary, another metric, `top` or `chunk` below 1.
@@ -97,8 +99,7 @@ def nearest(
     if isinstance(vocabulary, np.ndarray):
         ids = _streamed(features, vocabulary, top, metric, squares, chunk)
         return Nearest(ids, _cosines(features, jnp.asarray(vocabulary[np.asarray(ids)])))
-    if metric == "euclidean" and squares is None:
-        squares = squared_norms(vocabulary)
+    squares = squared_norms(vocabulary) if squares is None else squares
     best = _search(_nothing(len(features), top), features, vocabulary, squares, 0, 0, metric=metric, chunk=chunk)
     return Nearest(best[1], _cosines(features, vocabulary[best[1]]))
 
@@ -124,10 +125,8 @@ def _streamed(
         # else the host would run ahead and put every part on the device
         jax.block_until_ready(before)
         first = min(seen, words - part)
-        rows = jnp.asarray(vocabulary[first : first + part])
-        norms = None
-        if metric == "euclidean":
-            norms = _squared_norms(rows) if squares is None else squares[first : first + part]
+        rows = jax.device_put(vocabulary[first : first + part], may_alias=True)
+        norms = _squared_norms(rows) if squares is None else squares[first : first + part]
         before, best = best, _search(best, features, rows, norms, first, seen - first, metric=metric, chunk=chunk)
     return best[1]
 
@@ -140,46 +139,49 @@ def _nothing(frames: int, top: int) -> tuple[Array, Array]:
 @functools.partial(jax.jit, static_argnames=("metric", "chunk"))
 def _search(best, features, rows, squares, first, seen, *, metric, chunk):
     """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones among them."""
-    features = (discretize.normalize(features) if metric == "cosine" else features.astype(jnp.float32)).T
+    euclidean = metric == "euclidean"
+    features = (features.astype(jnp.float32) if euclidean else discretize.normalize(features)).T
     words, width = rows.shape
     chunk = min(chunk, words)
 
     def step(i, best):
         # the last chunk reaches back to be as long as the others
         start = jnp.minimum(i * chunk, words - chunk)
-        part = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
+        codes = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
+        less = jax.lax.dynamic_slice(squares, (start,), (chunk,))
+        if not euclidean:
+            codes, less = codes * jax.lax.rsqrt(jnp.maximum(less, 1e-24))[:, None], jnp.zeros(chunk)
+        less = jnp.where(start + jnp.arange(chunk) < jnp.maximum(i * chunk, seen), jnp.inf, less)
         # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words vectorise
-        if metric == "cosine":
-            scores = jnp.matmul(discretize.normalize(part), features, precision=_EXACT)
-        else:
-            norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
-            scores = 2 * jnp.matmul(part, features, precision=_EXACT) - norms[:, None]
-        new = start + jnp.arange(chunk) >= jnp.maximum(i * chunk, seen)
-        return _merge(best, jnp.where(new[:, None], scores, -jnp.inf), first + start)
+        products = jnp.matmul(codes, features, precision=_EXACT)
+        return _merge(best, products, less, first + start, 2 if euclidean else 1)
 
     return jax.lax.fori_loop(0, -(-words // chunk), step, best)
 
 
-def _merge(best: tuple[Array, Array], scores: Array, first: Array) -> tuple[Array, Array]:
-    """The best of what there was and of the scores `[m, N]` of the words from id `first` on."""
+def _merge(best: tuple[Array, Array], products: Array, less: Array, first: Array, times: int) -> tuple[Array, Array]:
+    """The best of what there was and of the words from id `first` on, whose scores are `times * products - less`."""
     frames, top = best[0].shape
-    scores = jnp.pad(scores, ((0, -len(scores) % _BLOCK), (0, 0)), constant_values=-jnp.inf)
-    scores = scores.reshape(-1, _BLOCK, frames)
-    maxima = scores.max(axis=1)
+    rest = -len(less) % _BLOCK
+    products = jnp.pad(products, ((0, rest), (0, 0))).reshape(-1, _BLOCK, frames)
+    less = jnp.pad(less, (0, rest), constant_values=jnp.inf).reshape(-1, _BLOCK)
+    # nothing else reads these scores, so they are never written to memory
+    maxima = (times * products - less[..., None]).max(axis=1)
 
     def look(best):
         # r blocks that come before another by (maximum, place) hold r words that come before all of its words
         _, blocks = jax.lax.top_k(maxima.T, min(top, len(maxima)))
         # in ascending order, so that of equal words the lowest comes first
         blocks = jnp.sort(blocks, axis=1)[..., None]
-        found = scores[blocks, jnp.arange(_BLOCK), jnp.arange(frames)[:, None, None]].reshape(frames, -1)
-        ids = (first + blocks * _BLOCK + jnp.arange(_BLOCK)).reshape(frames, -1)
-        values = jnp.concatenate([best[0], found], axis=1)
+        inside = jnp.arange(_BLOCK)
+        found = times * products[blocks, inside, jnp.arange(frames)[:, None, None]] - less[blocks, inside]
+        ids = (first + blocks * _BLOCK + inside).reshape(frames, -1)
+        values = jnp.concatenate([best[0], found.reshape(frames, -1)], axis=1)
         values, places = jax.lax.top_k(values, top)
         ids = jnp.take_along_axis(jnp.concatenate([best[1], ids], axis=1), places, axis=1)
         return values, ids.astype(jnp.int32)
 
-    # a later word must be better, not as good; most chunks have none
+    # a later word must be better, not as good; few chunks have one
     return jax.lax.cond((maxima > best[0][:, -1]).any(), look, lambda best: best, best)
 
 
@@ -189,6 +191,7 @@ def _cosines(features: Array, codes: Array) -> Array:
     return jnp.einsum("nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
 
 
+@functools.partial(jax.jit, static_argnames=("temperature", "kind"))
 def word_votes(
     features: Float[Array, "b t d"],
     ids: Int[Array, "b t"],
@@ -204,9 +207,7 @@ def word_votes(
       codes: `vocabulary[ids]`, raw.
       temperature, kind: as for `discretize.confidence`.
     """
-    cosines = jnp.einsum(
-        "btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT
-    )
+    cosines = jnp.einsum("btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
     weights = discretize.confidence(cosines, temperature, kind)
     same = ids[:, :, None] == ids[:, None, :]
     votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
@@ -217,6 +218,7 @@ def word_votes(
     return WordVotes(jnp.where(ids == _NO_WORD, -1, ids), jnp.where(ids == _NO_WORD, 0.0, -losses))
 
 
+@functools.partial(jax.jit, static_argnames=("words", "top_n"))
 def video_words(votes: WordVotes, words: int, top_n: int) -> WordVotes:
     """The `top_n` words of a video, of all V: what `discretize.video_tokens` gathers.
 

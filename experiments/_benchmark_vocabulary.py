@@ -1,0 +1,146 @@
+"""Nearest words of a vocabulary against the one matrix product that it contains, and against the plain computation."""
+
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.explain import text_cache
+from vtd_jax.model import vocabulary
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
+
+PRODUCTS = ("product, frames × words", "product, words × frames")
+_EXACT = jax.lax.Precision.HIGHEST
+_ROWS = 65536
+
+Job = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One way to find words: wall and processor seconds of every round, and bytes beside features and vocabulary."""
+
+    frames: int
+    way: str
+    seconds: list[float]
+    cpu_seconds: list[float]
+    megabytes: float
+
+
+def write_words(path: Path, words: int, width: int) -> np.ndarray:
+    """Seeded normal rows of length near 1 in an `.npy` file, mapped."""
+    out = np.lib.format.open_memmap(path, "w+", np.float32, (words, width))
+    rng = np.random.default_rng(0)
+    for i in range(0, words, _ROWS):
+        out[i : i + _ROWS] = rng.standard_normal((min(_ROWS, words - i), width), np.float32) / np.sqrt(width)
+    out.flush()
+    return np.load(path, mmap_mode="r")
+
+
+@functools.partial(jax.jit, static_argnames="equation")
+def _product(x, c, equation):
+    return jnp.einsum(equation, x, c, precision=_EXACT)
+
+
+@functools.partial(jax.jit, static_argnames="top")
+def _plain(x, c, squares, top):
+    distances = squares - 2 * jnp.einsum("nd,vd->nv", x, c, precision=_EXACT)
+    return distances.argmin(axis=1)[:, None] if top == 1 else jax.lax.top_k(-distances, top)[1]
+
+
+def ways(x: jax.Array, c: jax.Array, mapped: np.ndarray) -> dict[str, tuple[Job, float]]:
+    """Every way, and the bytes that it needs beside features and vocabulary: as XLA plans them, with results."""
+    squares = vocabulary.squared_norms(c).block_until_ready()
+
+    def planned(f, *args, **settings):
+        plan = f.lower(*args, **settings).compile().memory_analysis()
+        return plan.temp_size_in_bytes + plan.output_size_in_bytes
+
+    def search(x, c, squares, top, metric):
+        return vocabulary.nearest(x, c, top, metric, squares=squares)
+
+    search = jax.jit(search, static_argnames=("top", "metric"))
+    found = {}
+    for way, equation in zip(PRODUCTS, ("nd,vd->nv", "nd,vd->vn"), strict=True):
+        found[way] = (functools.partial(_product, x, c, equation), planned(_product, x, c, equation))
+    for top in (1, 5):
+        found[f"plain, top {top}"] = (
+            functools.partial(_plain, x, c, squares, top),
+            planned(_plain, x, c, squares, top),
+        )
+    for top, metric in ((1, "euclidean"), (5, "euclidean"), (1, "cosine")):
+        job = functools.partial(search, x, c, squares, top, metric)
+        found[f"nearest, {metric}, top {top}"] = (job, planned(search, x, c, squares, top, metric))
+    job = functools.partial(vocabulary.nearest, x, mapped, squares=squares)
+    # two parts of the vocabulary at once
+    found["nearest, euclidean, top 1, from a file"] = (job, 2 * vocabulary._STREAMED * c.shape[1] * 4)
+    return found
+
+
+def same_words(jobs: Mapping[str, tuple[Job, float]]) -> dict[str, int]:
+    """Of how many frames the nearest words are not those of the plain computation, by way."""
+    plain = {top: np.asarray(jobs[f"plain, top {top}"][0]()) for top in (1, 5)}
+    wrong = {}
+    for way, (job, _) in jobs.items():
+        if way.startswith("nearest, euclidean"):
+            ids = np.asarray(job().ids)
+            wrong[way] = int((ids != plain[ids.shape[1]]).any(axis=1).sum())
+    return wrong
+
+
+def measure(jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int) -> list[Result]:
+    """All ways in turn, once to compile and `rounds` times."""
+    times = {way: ([], []) for way in jobs}
+    for turn in range(rounds + 1):
+        for way, (wall, cpu) in times.items():
+            start, used = time.perf_counter(), time.process_time()
+            jax.block_until_ready(jobs[way][0]())
+            if turn:
+                wall.append(time.perf_counter() - start)
+                cpu.append(time.process_time() - used)
+    return [Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()]
+
+
+def markdown(results: list[Result]) -> str:
+    """A table; ratios are medians over rounds to the faster of the two products of the same round."""
+    lines = [
+        "| frames | way | seconds | least–most | to the product | of CPU time | to plain | beside the inputs |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results:
+        others = {r.way: r for r in results if r.frames == row.frames}
+        base = min((others[way] for way in PRODUCTS), key=lambda r: statistics.median(r.seconds))
+        plain = others["plain, top 5" if "top 5" in row.way else "plain, top 1"]
+        cells = [str(row.frames), row.way, f"{statistics.median(row.seconds):.2f}"]
+        cells.append(f"{min(row.seconds):.2f}–{max(row.seconds):.2f}")
+        pairs = ((row.seconds, base.seconds), (row.cpu_seconds, base.cpu_seconds), (row.seconds, plain.seconds))
+        cells += [f"{statistics.median(a / b for a, b in zip(ours, its, strict=True)):.2f}×" for ours, its in pairs]
+        lines.append(f"| {' | '.join(cells)} | {row.megabytes:.1f} MB |")
+    return "\n".join(lines)
+
+
+def encoding_rate(count: int) -> tuple[float, float]:
+    """Words a second that the tiny CLIP encodes, and that are read when they are kept."""
+    config = ModelConfig(text_prompts=0, visual_prompts=0, visual_depth=0, fusion=False)
+    model = VTDCLIP(load_clip("tiny"), config, rngs=nnx.Rngs(0))
+    words = [f"word {i}" for i in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        # compiled before
+        text_cache.TextCache(Path(folder) / "other").encode(model, words[: text_cache.LEAST])
+        cache, rates = text_cache.TextCache(folder), []
+        for _ in range(2):
+            start = time.perf_counter()
+            cache.encode(model, words)
+            rates.append(count / (time.perf_counter() - start))
+    return rates[0], rates[1]

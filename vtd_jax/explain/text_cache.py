@@ -1,0 +1,193 @@
+"""Text features of word lists, encoded once: what a vocabulary of a million words costs an hour, once."""
+
+import functools
+import hashlib
+import io
+import json
+import mmap
+import os
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import replacing
+from vtd_jax.model.vtd_clip import VTDCLIP
+
+# words a file
+SHARD = 8192
+# shorter lists are encoded faster than a cache is explained
+LEAST = 256
+VARIABLE = "VTD_JAX_CACHE"
+
+# part of every file's name: counts up when files change their meaning
+_FORMAT = 1
+# words a compiled call (of short lists the next power of two), and what number of positions is a multiple of
+_BATCH, _POSITIONS = 256, 8
+_CHECKSUM = 4
+
+
+class TextCache:
+    """Codebooks of word lists, kept on disk by the hash of everything that they depend on.
+
+    A list is kept in files of 8192 words: words added at the end leave the files before as they are, and an encoding
+    that was broken off goes on where it was. Lists of fewer than 256 words are never written.
+
+    Attributes:
+      folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when first needed.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None = None):
+        given = folder or os.environ.get(VARIABLE) or Path.home() / ".cache" / "vtd_jax"
+        self.folder = Path(given).expanduser()
+        self._known: tuple[list[Any], str] = ([], "")
+
+    def encode(
+        self, model: VTDCLIP, words: Sequence[str], told: Callable[[int, int], None] | None = None
+    ) -> Float[np.ndarray, "k d"]:
+        """The codebook of `words`: raw float32 text features, as of `model.encode_classes(model.class_tokens(words))`.
+
+        Equal to rounding (1e-6 of a feature's length): texts are padded to other lengths here.
+
+        Args:
+          model: read only; its text tower, text prompts and templates decide.
+          words: K words or phrases.
+          told: called with the words done and K, after every batch that was encoded and every file that was read.
+
+        Returns:
+          `[K, D]`; K·D·4 bytes and little more are needed. It starts at a multiple of 64 bytes, so that
+          `vocabulary.nearest` reads it in place.
+
+        Raises:
+          UserError: no words, one that is too long, or a folder that cannot be written.
+        """
+        count, width = len(words), model.clip.config.embed_dim
+        if not count:
+            raise UserError("no words to encode: give one or more")
+        kept = count >= LEAST
+        if kept:
+            self._make_folder()
+        # a map starts at a page; memory is taken as rows are filled
+        out = np.frombuffer(mmap.mmap(-1, count * width * 4), np.float32).reshape(count, width)
+        for first in range(0, count, SHARD):
+            part = list(words[first : first + SHARD])
+            rows, report = out[first : first + len(part)], _report(told, first, count)
+            file = self._file(model, part) if kept else None
+            if file is not None and _read(file, rows):
+                report(len(part))
+                continue
+            _encode(model, part, rows, report, first)
+            if file is not None:
+                self._write(file, rows)
+        return out
+
+    def _make_folder(self) -> None:
+        """Tells of a folder that cannot be written before an hour's work, not after it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise self._unwritable(OSError(0, "no permission"))
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.folder}: text features cannot be kept there ({error.strerror}); set {VARIABLE} to a folder that "
+            "can be written and has space"
+        )
+
+    def _write(self, file: Path, rows: np.ndarray) -> None:
+        """An `.npy` file, followed by the CRC-32 of it, which NumPy does not read."""
+        content = io.BytesIO()
+        np.save(content, rows)
+        try:
+            with replacing(file) as part:
+                part.write_bytes(content.getbuffer())
+                with part.open("ab") as end:
+                    end.write(_checksum(content.getbuffer()))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _file(self, model: VTDCLIP, words: list[str]) -> Path:
+        """The name of a part of a list says all that its features depend on."""
+        name = hashlib.sha256(json.dumps([self._weights(model), words]).encode()).hexdigest()[:40]
+        return self.folder / f"text-{name}.npy"
+
+    def _weights(self, model: VTDCLIP) -> str:
+        """The hash of the text tower, its prompts and settings; once a model, whose arrays never change in place."""
+        prompts = [] if model.text_prompts is None else [model.text_prompts[...]]
+        leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model.clip.text))
+        arrays = [leaf for _, leaf in leaves] + prompts
+        before, name = self._known
+        if len(before) == len(arrays) and all(a is b for a, b in zip(before, arrays, strict=True)):
+            return name
+        settings, tower = model.config, model.clip.config
+        about = [_FORMAT, settings.text_prompts, settings.templates, repr(tower), str(model.clip.text.dtype)]
+        about += [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in leaves]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(jax.device_get(array)).view(np.uint8))
+        self._known = (arrays, digest.hexdigest())
+        return self._known[1]
+
+
+def _report(told: Callable[[int, int], None] | None, first: int, count: int) -> Callable[[int], None]:
+    """Adds what was done before to a part's progress."""
+    return lambda done: told(first + done, count) if told is not None else None
+
+
+def _checksum(content: Any) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM, "little")
+
+
+def _read(file: Path, rows: np.ndarray) -> bool:
+    """Fills `rows` from a file; False where there is none, or a damaged one, which is told."""
+    try:
+        content = memoryview(file.read_bytes())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        why = error.strerror
+    else:
+        if _checksum(content[:-_CHECKSUM]) == bytes(content[-_CHECKSUM:]):
+            found = np.load(io.BytesIO(content))
+            if found.shape == rows.shape and found.dtype == rows.dtype:
+                rows[:] = found
+                return True
+        why = "truncated or changed"
+    print(f"warning: {file}: damaged text features ({why}); computing them again", file=sys.stderr, flush=True)
+    return False
+
+
+def _encode(model: VTDCLIP, words: list[str], rows: np.ndarray, report: Callable[[int], None], first: int) -> None:
+    """Fills `rows` in batches of one size and of few lengths, so that few programs are compiled."""
+    try:
+        tokens = model.class_tokens(words)
+    except UserError as error:
+        raise UserError(f"among words {first + 1} to {first + len(words)}: {error}") from None
+    graphdef, state = nnx.split(model)
+    encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
+    lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
+    order = np.argsort(lengths, kind="stable")
+    longest = model.clip.config.context_length
+    for start in range(0, len(words), size):
+        chosen = order[start : start + size]
+        batch = np.resize(chosen, size)
+        length = min(-(-lengths[batch].max() // _POSITIONS) * _POSITIONS, longest)
+        missing = max(length - tokens.shape[-1], 0)
+        texts = np.pad(tokens[batch, ..., :length], [(0, 0)] * (tokens.ndim - 1) + [(0, missing)])
+        rows[chosen] = np.asarray(encode(texts, state))[: len(chosen)]
+        report(min(start + size, len(words)))
+
+
+@functools.lru_cache(maxsize=16)
+def _encoder(graphdef: Any) -> Callable[..., Any]:
+    """One compiled function a kind of model, however many lists it encodes; takes `(tokens, state)`."""
+    return jax.jit(lambda tokens, state: nnx.merge(graphdef, state).encode_classes(tokens))
