@@ -75,7 +75,8 @@ def write_served(
       UserError: a path, labels, frames or platforms that will not do; weights that are not finite; a failed write.
     """
     path, labels = Path(path), tuple(labels)
-    check_served(path, labels, frames, platforms)
+    check_served(path, frames, platforms)
+    check_labels(labels)
     codebook = encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
     program, weights = served_program(model)
     weights |= {CODEBOOK: codebook}
@@ -97,26 +98,36 @@ def write_served(
     return told
 
 
-def check_served(path: Path, labels: Sequence[str], frames: int, platforms: Sequence[str]) -> None:
+def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
     """Refuses what cannot be written, before anything is computed; arguments as for `write_served`.
 
     Raises:
       UserError: says which, and what was expected.
     """
     _check_place(path)
-    if not labels:
-        raise UserError("labels: none given, expected one or more texts")
-    if any(not label.strip() for label in labels):
-        raise UserError(f"labels: number {[bool(label.strip()) for label in labels].index(False) + 1} is blank")
-    if len(set(labels)) < len(labels):
-        twice = next(label for place, label in enumerate(labels) if label in labels[:place])
-        raise UserError(f"labels: {twice!r} comes twice, expected different texts")
     if frames < 1:
         raise UserError(f"frames={frames}: expected at least 1 frame a video")
     known = (*PLATFORMS, "rocm")
     wrong = [platform for platform in platforms if platform not in known]
     if wrong or not platforms or len(set(platforms)) < len(platforms):
         raise UserError(f"platforms={','.join(platforms)}: expected one or more of {', '.join(known)}, each once")
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuses labels that nothing could be told by.
+
+    Raises:
+      UserError: there are none, or a blank one, or one comes twice.
+    """
+    if not labels:
+        raise UserError("labels: none given, expected one or more texts")
+    seen = set()
+    for number, label in enumerate(labels, 1):
+        if not label.strip():
+            raise UserError(f"labels: number {number} is blank, expected a text")
+        if label in seen:
+            raise UserError(f"labels: {label!r} comes twice, expected different texts")
+        seen.add(label)
 
 
 def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, "k d"]:
