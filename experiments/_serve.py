@@ -1,11 +1,10 @@
-"""`experiments.export`: where a model comes from; the flags of a .served, and what its folder says of the model."""
+"""`experiments.export`: where a model comes from, and what the folder of a .served says of it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 
@@ -13,19 +12,14 @@ from experiments import _config
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
-from vtd_jax.explain.serve import PLATFORMS, SUFFIX, check_labels, check_served, write_served
+from vtd_jax.explain.serve import SUFFIX, check_labels, check_served, write_served
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import clip_fingerprint
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import METADATA_KEY
+from vtd_jax.train.export import METADATA_KEY, describe, save_tuned
 
-LABELS = flags.DEFINE_string(
-    "labels", None, "of a .served: texts with commas between them, or a file with one a line; default: the names learnt"
-)
-FRAMES = flags.DEFINE_integer("frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP")
-TARGETS = flags.DEFINE_list("platforms", list(PLATFORMS), "of a .served: what it can run on")
 # CLIP as it is: bare labels, its own normalisation, the confidence as pooling
 _ZERO_SHOT = ModelConfig(
     text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, normalization="clip"
@@ -40,6 +34,15 @@ class Source(NamedTuple):
     frames: int
     class_names: tuple[str, ...]
     about: Mapping[str, Any]
+
+
+class Wanted(NamedTuple):
+    """The folder to write; labels and frames are those of the source where they are None."""
+
+    out: Path
+    labels: tuple[str, ...] | None
+    frames: int | None
+    platforms: tuple[str, ...]
 
 
 def is_clip(source: str) -> bool:
@@ -63,20 +66,17 @@ def use_saved() -> None:
         _config.use_saved()
 
 
-def check_flags(out: Path) -> None:
-    """Refuses flags that will not do, before anything is read.
+def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequence[str]) -> Wanted:
+    """The flags of a .served, checked before anything is read.
 
     Raises:
-      UserError: says which; of another `--out` than a .served, any flag that only a .served has.
+      UserError: says which will not do, and what was expected.
     """
-    if out.suffix == SUFFIX:
-        check_served(out, 1 if FRAMES.value is None else FRAMES.value, TARGETS.value)
-        if LABELS.value is not None:
-            check_labels(read_words(LABELS.value, "--labels"))
-        return
-    for name in ("labels", "frames", "platforms"):
-        if flags.FLAGS[name].present:
-            raise UserError(f"--{name} is for --out=NAME{SUFFIX}, and --out={out} is a file of what was learnt")
+    check_served(out, 1 if frames is None else frames, platforms)
+    texts = None if labels is None else read_words(labels, "--labels")
+    if texts is not None:
+        check_labels(texts)
+    return Wanted(out, texts, frames, tuple(platforms))
 
 
 def read_words(value: str, flag: str) -> tuple[str, ...]:
@@ -128,8 +128,7 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.L
     try:
         names = build.learnt_names(config, source, step)
     except UserError as error:
-        if LABELS.value is None:
-            print(f"warning: the class names are not known: {error}", file=sys.stderr, flush=True)
+        print(f"warning: the class names are not known: {error}", file=sys.stderr, flush=True)
     return build.Learnt(f"step {step} of {source}", step, names, read_training_list(source))
 
 
@@ -146,22 +145,29 @@ def configured(config: RunConfig, model: VTDCLIP, learnt: build.Learnt | None) -
     return Source(model, config.data.frames, names, about | _fingerprint(model))
 
 
-def write(out: Path, source: Source) -> str:
-    """Writes the folder with the labels, frames and platforms of the flags; returns the command's closing line.
+def write(wanted: Wanted, source: Source) -> str:
+    """Writes the folder; returns the command's closing line.
 
     Raises:
       UserError: no labels are known, or as for `write_served`.
     """
-    labels = source.class_names if LABELS.value is None else read_words(LABELS.value, "--labels")
+    out, labels = wanted.out, source.class_names if wanted.labels is None else wanted.labels
     if not labels:
         raise UserError("--labels is needed: the names that were learnt are not known; e.g. --labels='hugging,dancing'")
-    frames = source.frames if FRAMES.value is None else FRAMES.value
-    told = write_served(out, source.model, labels, frames, about=source.about, platforms=TARGETS.value)
+    frames = source.frames if wanted.frames is None else wanted.frames
+    told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
     return (
         f"wrote {out}: {source.about['source']}, {len(labels)} labels, {frames} frames of {side}×{side}, "
         f"for {', '.join(told['platforms'])}, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
     )
+
+
+def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: build.Learnt) -> str:
+    """Writes a .safetensors of what was learnt; returns what it holds."""
+    about = describe(model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on))
+    save_tuned(out, model, about)
+    return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {len(about.class_names)} classes"
 
 
 def _fingerprint(model: VTDCLIP) -> dict[str, str]:

@@ -22,19 +22,21 @@ from experiments import _cli, _config, _serve
 from vtd_jax.errors import UserError
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import SUFFIX, describe, save_tuned
+from vtd_jax.train.export import SUFFIX
 from vtd_jax.train.release_files import save_release
 from vtd_jax.train.workdir import CONFIG_FILE
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
-flags.adopt_module_key_flags(_serve)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run; not needed where --checkpoint is a file")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "last", "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP, or tiny"
 )
 OUT = flags.DEFINE_string("out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True)
 WITH_CLIP = flags.DEFINE_bool("with_clip", False, "a .pth also holds the frozen CLIP and the class names' embeddings")
+LABELS = flags.DEFINE_string("labels", None, "of a .served: a,b,c or a file, one a line; default: the names learnt")
+FRAMES = flags.DEFINE_integer("frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP")
+TARGETS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on")
 MODULE_PREFIX = flags.DEFINE_bool("module_prefix", False, "names in a .pth begin with module., as of DataParallel")
 
 
@@ -42,13 +44,15 @@ def check_out(out: Path) -> None:
     """Refuses what does not go together, before anything is read."""
     if out.suffix not in (SUFFIX, ".pth", _serve.SUFFIX):
         raise UserError(
-            f"--out={out}: the name must end in {SUFFIX}, in .pth for the authors' format, or in {_serve.SUFFIX}"
+            f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format, or in {_serve.SUFFIX}"
         )
     if out.is_dir() and out.suffix != _serve.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.suffix != ".pth" and (WITH_CLIP.value or MODULE_PREFIX.value):
         raise UserError(f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth")
-    _serve.check_flags(out)
+    for name in ("labels", "frames", "platforms"):
+        if out.suffix != _serve.SUFFIX and flags.FLAGS[name].present:
+            raise UserError(f"--out={out}: --{name} is for {_serve.SUFFIX}")
 
 
 def check_source(out: Path, file: Path | None) -> None:
@@ -69,21 +73,19 @@ def main() -> str:
     out, which = Path(OUT.value), CHECKPOINT.value
     check_out(out)
     config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
-    if out.suffix == _serve.SUFFIX and (clip := _serve.zero_shot(which, WORKDIR.value, config)):
-        return _serve.write(out, clip)
+    serves = out.suffix == _serve.SUFFIX
+    wanted = _serve.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
+    if wanted and (clip := _serve.zero_shot(which, WORKDIR.value, config)):
+        return _serve.write(wanted, clip)
     file = build.checkpoint_file(which)
     check_source(out, file)
     model = build.build_model(config)
     learnt = _serve.load(model, config, file or Path(WORKDIR.value), which)
-    if out.suffix == _serve.SUFFIX:
-        return _serve.write(out, _serve.configured(config, model, learnt))
+    if wanted:
+        return _serve.write(wanted, _serve.configured(config, model, learnt))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == SUFFIX:
-        about = describe(
-            model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on)
-        )
-        save_tuned(out, model, about)
-        held = f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {len(about.class_names)} classes"
+        held = _serve.write_tuned(out, model, config, learnt)
     else:
         count = save_release(
             out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names, module_prefix=MODULE_PREFIX.value

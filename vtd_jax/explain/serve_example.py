@@ -1,10 +1,10 @@
 """Labels videos with the model in this folder; needs jax, flatbuffers, numpy, av and opencv-python-headless only.
 
-    python predict.py clip.mp4 another.avi          # the five best labels of every video
-    python predict.py clip.mp4 --json               # one JSON object a video
+    python predict.py clip.mp4 another.avi      # the five best labels of every video; --json for one JSON object each
 
-From Python: `from predict import Served, read_clip`, then
+From Python:
 
+    from predict import Served, read_clip
     model = Served("labels.served")
     out = model(read_clip("clip.mp4", model.frames, model.size)[None])    # {"scores" [1, K], …}, see about.json
 """
@@ -32,20 +32,19 @@ class Served:
         self.labels, self.frames, self.size = (self.about[key] for key in ("labels", "frames", "size"))
         program = (folder / "program.jaxexport").read_bytes()
         if hashlib.sha256(program).hexdigest() != self.about["program_sha256"]:
-            raise ValueError(f"{folder / 'program.jaxexport'}: damaged, copy it again")
-        # compiled at the first call with a number of videos, and kept
+            raise ValueError("program.jaxexport is damaged, copy it again")
         self._call = jax.jit(export.deserialize(bytearray(program)).call)
         try:
             with np.load(folder / "weights.npz") as weights:
-                self._weights = jax.device_put({name: weights[name] for name in weights.files})
-        except (zipfile.BadZipFile, EOFError):
-            raise ValueError(f"{folder / 'weights.npz'}: damaged, copy it again") from None
+                self._weights = jax.device_put(dict(weights))
+        except (zipfile.BadZipFile, EOFError, ValueError):
+            raise ValueError("weights.npz is damaged, copy it again") from None
 
     def __call__(self, frames: np.ndarray) -> dict[str, np.ndarray]:
-        """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and what else about.json lists."""
+        """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and more; compiles once for every b."""
         expected = (self.frames, self.size, self.size, 3)
         if frames.dtype != np.uint8 or frames.shape[1:] != expected or not len(frames):
-            raise ValueError(f"frames {frames.shape} of {frames.dtype}, expected uint8 [videos, {str(expected)[1:-1]}]")
+            raise ValueError(f"frames {frames.shape} of {frames.dtype}, expected uint8 (videos, {str(expected)[1:]}")
         return jax.device_get(self._call(self._weights, frames))
 
 
@@ -57,7 +56,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
     images, shape, decoded = {}, None, 0
     with av.open(str(path), metadata_errors="replace") as container:
         cover = av.stream.Disposition.attached_pic
-        stream = next((s for s in container.streams.video if not s.disposition & cover), None)
+        stream = next((s for s in container.streams.video if s.codec_context and not s.disposition & cover), None)
         if stream is None:
             raise ValueError("no video in it")
         count = count or stream.frames
@@ -66,10 +65,10 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
             if packet.size == 0 and packet.dts is not None:
                 continue  # AVI's "show the last frame again"; it would end the decoder
             try:
-                found = packet.decode()
+                pictures = packet.decode()
             except (av.error.InvalidDataError, EOFError):
                 continue
-            for frame in found:
+            for frame in pictures:
                 turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
                 shape = shape or ((frame.width, frame.height) if turns % 2 else (frame.height, frame.width))
                 if decoded in indices:
@@ -82,8 +81,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
 
 def crop(image: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
     """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's first frame."""
-    short = round(size * (256 / 224))
-    height, width = (int(side * short / min(shape) + 0.5) for side in shape)
+    height, width = (int(side * round(size * (256 / 224)) / min(shape) + 0.5) for side in shape)
     for h, w in (shape, (height, width)):
         if image.shape[:2] != (h, w):
             image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
@@ -96,25 +94,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Labels videos.")
     parser.add_argument("videos", nargs="+")
     parser.add_argument("--json", action="store_true", help="one JSON object a video")
-    args, status, path = parser.parse_args(), 0, Path(__file__).parent
+    args, folder, status = parser.parse_args(), Path(__file__).parent, 0
     try:
-        model = Served(path)
+        model = Served(folder)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {folder}: {error}\n")
     for path in args.videos:
         try:
             out = model(read_clip(path, model.frames, model.size)[None])
-        except (ValueError, OSError, av.error.FFmpegError) as error:
+        except (OSError, ValueError, av.error.FFmpegError) as error:
             print(f"error: {path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
             status = 2
             continue
         scores = out["scores"][0]
         best = [{"label": model.labels[k], "score": float(scores[k])} for k in np.argsort(-scores, kind="stable")[:5]]
-        if args.json:
-            words = [model.labels[k] for k in out["assignment"][0]]
-            print(json.dumps({"video": path, **best[0], "top": best, "words": words}, ensure_ascii=False), flush=True)
-        else:
-            print(path, *(f"  {100 * b['score']:5.1f} %  {b['label']}" for b in best), sep="\n", flush=True)
+        found = {"video": path, **best[0], "top": best, "words": [model.labels[k] for k in out["assignment"][0]]}
+        lines = [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)]
+        print(json.dumps(found, ensure_ascii=False) if args.json else "\n".join(lines), flush=True)
     return status
 
 
