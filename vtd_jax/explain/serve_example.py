@@ -35,7 +35,7 @@ class Served:
             raise ValueError("program.jaxexport is damaged, copy it again")
         self._call = jax.jit(export.deserialize(bytearray(program)).call)
         try:
-            with np.load(folder / "weights.npz") as weights:
+            with (folder / "weights.npz").open("rb") as file, np.load(file) as weights:
                 self._weights = jax.device_put(dict(weights))
         except (zipfile.BadZipFile, EOFError, ValueError):
             raise ValueError("weights.npz is damaged, copy it again") from None
