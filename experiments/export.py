@@ -1,48 +1,62 @@
-"""Writes what a run learnt as one file: for this package (.safetensors), or for the authors' code (.pth).
+"""Writes what a run learnt as one file, for this package (.safetensors) or for the authors' code (.pth); or serves it.
 
     python -m experiments.export --workdir=runs/hmdb51 --checkpoint=best --out=hmdb51.safetensors
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip --module_prefix
     python -m experiments.export --checkpoint=hmdb51.safetensors --out=hmdb51.pth
     python -m experiments.export --checkpoint=authors.pth --out=authors.safetensors \\
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
+    python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.served
+    python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
 
 A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the CLIP;
 `vtd_jax.train.export.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
-the authors use. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
+the authors use. A .served is a folder with a program, weights and labels that runs without this package, on a CPU, GPU
+or TPU: docs/serve.md. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli, _config
+from experiments import _cli, _config, _serve
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import read_training_list
-from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import SUFFIX, describe, save_tuned
+from vtd_jax.train.export import SUFFIX
 from vtd_jax.train.release_files import save_release
 from vtd_jax.train.workdir import CONFIG_FILE
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run; not needed where --checkpoint is a file")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a .safetensors or .pth file")
-OUT = flags.DEFINE_string("out", None, "file to write, .safetensors or .pth; replaced where it is there", required=True)
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "last", "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP, or tiny"
+)
+OUT = flags.DEFINE_string("out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True)
 WITH_CLIP = flags.DEFINE_bool("with_clip", False, "a .pth also holds the frozen CLIP and the class names' embeddings")
+LABELS = flags.DEFINE_string("labels", None, "of a .served: a,b,c or a file, one a line; default: the names learnt")
+FRAMES = flags.DEFINE_integer("frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP")
+TARGETS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on")
 MODULE_PREFIX = flags.DEFINE_bool("module_prefix", False, "names in a .pth begin with module., as of DataParallel")
 
 
-def check_flags(out: Path, file: Path | None) -> None:
+def check_out(out: Path) -> None:
     """Refuses what does not go together, before anything is read."""
-    if out.suffix not in (SUFFIX, ".pth"):
-        raise UserError(f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format")
-    if out.is_dir():
+    if out.suffix not in (SUFFIX, ".pth", _serve.SUFFIX):
+        raise UserError(
+            f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format, or in {_serve.SUFFIX}"
+        )
+    if out.is_dir() and out.suffix != _serve.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
-    if out.suffix == SUFFIX and (WITH_CLIP.value or MODULE_PREFIX.value):
+    if out.suffix != ".pth" and (WITH_CLIP.value or MODULE_PREFIX.value):
         raise UserError(f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth")
+    for name in ("labels", "frames", "platforms"):
+        if out.suffix != _serve.SUFFIX and flags.FLAGS[name].present:
+            raise UserError(f"--out={out}: --{name} is for {_serve.SUFFIX}")
+
+
+def check_source(out: Path, file: Path | None) -> None:
+    """Refuses a model that is not named by one run or one file."""
     if file is None and WORKDIR.value is None:
         raise UserError("--workdir is needed: the folder of a run; or give --checkpoint=FILE")
     if file is not None and file.resolve() == out.resolve():
@@ -54,34 +68,24 @@ def check_flags(out: Path, file: Path | None) -> None:
         raise UserError(f"{lacking}; give the workdir of a run, or a .pth with the --config=… that fits it")
 
 
-def load(model: VTDCLIP, config: RunConfig, file: Path | None) -> build.Learnt:
-    """Puts what was learnt into the model, and tells where it is from."""
-    if file is not None:
-        return build.load_file(model, file)
-    workdir = Path(WORKDIR.value)
-    step = build.load_learnt(model, workdir, CHECKPOINT.value)
-    try:
-        names = build.learnt_names(config, workdir, step)
-    except UserError as error:
-        print(f"warning: the class names are not known: {error}", file=sys.stderr, flush=True)
-        names = ()
-    return build.Learnt(f"step {step} of {workdir}", step, names, read_training_list(workdir))
-
-
 def main() -> str:
     """Loads what was learnt and writes it."""
-    out, file = Path(OUT.value), build.checkpoint_file(CHECKPOINT.value)
-    check_flags(out, file)
-    config = RunConfig.from_dict(CONFIG.value.to_dict())
+    out, which = Path(OUT.value), CHECKPOINT.value
+    check_out(out)
+    config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
+    serves = out.suffix == _serve.SUFFIX
+    wanted = _serve.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
+    if wanted and (clip := _serve.zero_shot(which, WORKDIR.value, config)):
+        return _serve.write(wanted, clip)
+    file = build.checkpoint_file(which)
+    check_source(out, file)
     model = build.build_model(config)
-    learnt = load(model, config, file)
+    learnt = _serve.load(model, config, file or Path(WORKDIR.value), which)
+    if wanted:
+        return _serve.write(wanted, _serve.configured(config, model, learnt))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == SUFFIX:
-        about = describe(
-            model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on)
-        )
-        save_tuned(out, model, about)
-        held = f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {len(about.class_names)} classes"
+        held = _serve.write_tuned(out, model, config, learnt)
     else:
         count = save_release(
             out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names, module_prefix=MODULE_PREFIX.value
@@ -91,5 +95,5 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _config.use_saved()
+    _serve.use_saved()
     _cli.run(main, __doc__)

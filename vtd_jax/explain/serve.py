@@ -1,0 +1,279 @@
+"""A model with its labels as a folder that runs without this package: a program, its weights, an example.
+
+model = ...                                                       # any VTDCLIP
+write_served("clips.served", model, ["arm wrestling", "hugging"], frames=16)
+
+python clips.served/predict.py clip.mp4                           # on a machine without vtd_jax
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import export
+from jaxtyping import Array, Float, Float32
+
+import vtd_jax
+from vtd_jax.errors import UserError
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.video.augment import crop_short_side
+
+SUFFIX = ".served"
+KIND = "vtd_jax.served"
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "program.jaxexport", "weights.npz", "about.json", "predict.py"
+CODEBOOK = "codebook"
+# texts that are encoded at once
+_TEXTS = 512
+_OUTPUTS = {
+    "scores": "probability of every label for every video, softmax of the logits",
+    "logits": "before the softmax",
+    "assignment": "place in labels of the label that names each frame",
+    "confidence": "how much every frame counts for every label; sums to 1 over the frames",
+}
+
+
+def write_served(
+    path: str | os.PathLike,
+    model: VTDCLIP,
+    labels: Sequence[str],
+    frames: int,
+    *,
+    about: Mapping[str, Any] | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+    codebook: Float[Array, "k d"] | Float[np.ndarray, "k d"] | None = None,
+) -> dict[str, Any]:
+    """Writes the folder: `program.jaxexport`, `weights.npz`, `about.json` and `predict.py`.
+
+    The program maps weights and uint8 frames `[b, T, R, R, 3]`, any b, to `scores [b, K]` (softmax), `logits [b, K]`,
+    `assignment` int32 `[b, T]` and `confidence [b, T, K]`. The text tower is not in it: labels are fixed.
+
+    Args:
+      path: ends in `.served`. Written whole or not at all; an earlier such folder is replaced, nothing else is.
+      model: read only.
+      labels: K different texts.
+      frames: T, frames a video.
+      about: what else `about.json` shall say of the model, JSON-able, e.g. where it is from.
+      platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be at hand.
+      codebook: raw codes of the labels where they are known; None encodes the labels.
+
+    Returns:
+      What `about.json` says.
+
+    Raises:
+      UserError: a path, labels, frames or platforms that will not do; weights that are not finite; a failed write.
+    """
+    path, labels = Path(path), tuple(labels)
+    check_served(path, frames, platforms)
+    check_labels(labels)
+    codebook = encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
+    program, weights = served_program(model)
+    weights |= {CODEBOOK: codebook}
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth serving")
+    exported = export_program(program, weights, frames, model.clip.config.image_resolution, platforms)
+    told = _describe(model, labels, frames, weights, exported) | dict(about or {})
+    try:
+        with _replacing_folder(path) as folder:
+            serialized = bytes(exported.serialize())
+            told["program_sha256"] = hashlib.sha256(serialized).hexdigest()
+            (folder / PROGRAM).write_bytes(serialized)
+            np.savez(folder / WEIGHTS, **weights)
+            shutil.copyfile(Path(__file__).with_name("serve_example.py"), folder / EXAMPLE)
+            (folder / ABOUT).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return told
+
+
+def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
+    """Refuses what cannot be written, before anything is computed; arguments as for `write_served`.
+
+    Raises:
+      UserError: says which, and what was expected.
+    """
+    _check_place(path)
+    if frames < 1:
+        raise UserError(f"frames={frames}: expected at least 1 frame a video")
+    known = (*PLATFORMS, "rocm")
+    wrong = [platform for platform in platforms if platform not in known]
+    if wrong or not platforms or len(set(platforms)) < len(platforms):
+        raise UserError(f"platforms={','.join(platforms)}: expected one or more of {', '.join(known)}, each once")
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuses labels that nothing could be told by.
+
+    Raises:
+      UserError: there are none, or a blank one, or one comes twice.
+    """
+    if not labels:
+        raise UserError("labels: none given, expected one or more texts")
+    seen = set()
+    for number, label in enumerate(labels, 1):
+        if not label.strip():
+            raise UserError(f"labels: number {number} is blank, expected a text")
+        if label in seen:
+            raise UserError(f"labels: {label!r} comes twice, expected different texts")
+        seen.add(label)
+
+
+def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, "k d"]:
+    """Raw codes of the labels, so many at once that memory stays bounded.
+
+    Raises:
+      UserError: a label that is too long.
+    """
+    tokens = model.class_tokens(labels)
+    encode = nnx.jit(lambda model, part: model.encode_classes(part))
+    parts = [tokens[start : start + _TEXTS] for start in range(0, len(tokens), _TEXTS)]
+    return np.concatenate([np.asarray(encode(model, part), np.float32) for part in parts])
+
+
+def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dict[str, np.ndarray]]:
+    """What a folder's program computes, and its weights by name, to which the codebook comes.
+
+    Returns:
+      `program(weights, frames)`, see `write_served`, and float32 arrays of all that it takes but the text tower.
+    """
+    bare = nnx.merge(*nnx.split(model))
+    # nothing is learnt here: no part of the frames need be computed again
+    bare.save_memory("none", 1)
+    del bare.clip.text, bare.clip.logit_scale
+    bare.text_prompts = None
+    graphdef, state = nnx.split(bare)
+    found, tree = jax.tree_util.tree_flatten_with_path(state)
+    # nnx wraps every array in a variable, whose attribute is no part of the name
+    names = [jax.tree_util.keystr(place, simple=True, separator=".").removesuffix(".value") for place, _ in found]
+
+    def program(weights: dict[str, Array], frames: Array) -> dict[str, Array]:
+        state = jax.tree.unflatten(tree, [weights[name] for name in names])
+        out = nnx.merge(graphdef, state)(frames, weights[CODEBOOK])
+        return {
+            "scores": jax.nn.softmax(out.logits, axis=-1),
+            "logits": out.logits,
+            "assignment": out.assignment.astype(jnp.int32),
+            "confidence": out.confidence,
+        }
+
+    return program, {name: np.asarray(jax.device_get(leaf), np.float32) for name, (_, leaf) in zip(names, found)}
+
+
+def export_program(
+    program: Callable[..., dict[str, Array]],
+    weights: Mapping[str, np.ndarray],
+    frames: int,
+    size: int,
+    platforms: Sequence[str],
+) -> export.Exported:
+    """The program, lowered for every platform, for any number of videos of T frames of R × R pixels."""
+    (batch,) = export.symbolic_shape("b")
+    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
+    images = jax.ShapeDtypeStruct((batch, frames, size, size, 3), jnp.uint8)
+    return export.export(jax.jit(program), platforms=tuple(platforms))(shapes, images)
+
+
+def _describe(
+    model: VTDCLIP,
+    labels: Sequence[str],
+    frames: int,
+    weights: Mapping[str, np.ndarray],
+    exported: export.Exported,
+) -> dict[str, Any]:
+    """What `about.json` says but for the program's digest."""
+    clip, config = model.clip.config, model.config
+    size, short_side = clip.image_resolution, crop_short_side(clip.image_resolution)
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].tobytes())
+    (_, images), outputs = exported.in_tree.unflatten(exported.in_avals)[0], exported.out_avals
+    outputs = exported.out_tree.unflatten(outputs)
+    return {
+        "kind": KIND,
+        "format": FORMAT,
+        "labels": list(labels),
+        "frames": frames,
+        "size": size,
+        "short_side": short_side,
+        "preprocessing": {
+            "frames": f"the centre of each of {frames} uniform segments of the n frames that decode: place "
+            f"(2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a video has fewer",
+            "scale": f"turned as the file asks, short side to {short_side} pixels, the other to the nearest whole, "
+            "bilinear without smoothing (OpenCV's INTER_LINEAR)",
+            "crop": f"the middle {size} × {size} pixels",
+            "values": "RGB, 0 to 255, uint8; mean and deviation are taken off in the program",
+        },
+        "inputs": {
+            "weights": f"{WEIGHTS}: name -> float32 array, {len(weights)} of them",
+            "frames": _told(images),
+        },
+        "outputs": {name: {**_told(outputs[name]), "what": what} for name, what in _OUTPUTS.items()},
+        "architecture": clip.architecture,
+        "dtype": str(getattr(model.clip.visual, "dtype", "float32")),
+        "temperature": config.temperature,
+        "model": dataclasses.asdict(config),
+        "weights_sha256": digest.hexdigest(),
+        "platforms": list(exported.platforms),
+        "calling_convention_version": exported.calling_convention_version,
+        "jax": jax.__version__,
+        "vtd_jax": vtd_jax.__version__,
+    }
+
+
+def _told(array: jax.core.ShapedArray) -> dict[str, Any]:
+    """Shape and dtype; b is the number of videos."""
+    return {"shape": [side if isinstance(side, int) else str(side) for side in array.shape], "dtype": array.dtype.name}
+
+
+def _check_place(path: Path) -> None:
+    """Refuses a path where something else is: a folder is replaced only if all of it is ours."""
+    if path.suffix != SUFFIX:
+        raise UserError(f"{path}: the name of a served model's folder ends in {SUFFIX}")
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = json.loads((path / ABOUT).read_text(encoding="utf-8"))["kind"] == KIND
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours or path.is_symlink():
+        raise UserError(f"{path}: is there already and is no served model; give another name, or move it away")
+    # Python's, where the example was imported
+    known = {PROGRAM, WEIGHTS, ABOUT, EXAMPLE, "__pycache__"}
+    others = sorted(file.name for file in path.iterdir() if file.name not in known)
+    if others:
+        raise UserError(f"{path}: holds other files too ({', '.join(others[:3])}), which would be lost: move them away")
+
+
+@contextlib.contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of `path` when the block ends without an error, else is removed."""
+    temporary, before = (path.with_name(f".{path.stem}.{os.getpid()}.{part}") for part in ("part", "before"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(before)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if before.exists():
+                before.rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        # still there where the new folder has taken its place
+        if path.exists():
+            shutil.rmtree(before, ignore_errors=True)
