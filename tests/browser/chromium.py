@@ -6,7 +6,8 @@ import shutil
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-MISSING = "error: {} is not there; install it with `apt-get install chromium chromium-driver` (or set {}=/its/path)"
+CHROMIUM = "chromium", "chromium-browser", "google-chrome"
+MISSING = "error: {} is not there; install it with `apt-get install chromium chromium-driver`, or set {}=/its/path"
 
 
 def program(variable: str, *names: str) -> str:
@@ -20,7 +21,7 @@ def program(variable: str, *names: str) -> str:
 def start() -> webdriver.Chrome:
     """A browser that logs its console and every request."""
     options = webdriver.ChromeOptions()
-    options.binary_location = program("CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+    options.binary_location = program("CHROMIUM", *CHROMIUM)
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -39,3 +40,8 @@ def media(driver: webdriver.Chrome, **features: str) -> None:
     """Wishes of the user, such as `prefers_color_scheme="dark"`."""
     wishes = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wishes})
+
+
+if __name__ == "__main__":
+    program("CHROMIUM", *CHROMIUM)
+    program("CHROMEDRIVER", "chromedriver")

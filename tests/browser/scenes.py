@@ -69,7 +69,7 @@ def timeline(frames: np.ndarray, labels=LABELS, *, windows: int = 240, stride: f
     scores = rng.random((windows, k)) * 0.3
     at = 0
     while at < windows:
-        length = int(rng.integers(3, max(4, windows // 18)))
+        length = int(rng.integers(3, max(4, min(14, windows // 4))))
         scores[at : at + length, int(k * rng.random() ** 1.6)] += 1.2 + rng.random()
         scores[at + length // 2 : at + length, int(k * rng.random() ** 1.6)] += 0.8
         at += length

@@ -72,11 +72,13 @@ def _stage(result: Explanation, uris: list[str], i: int, label: int) -> str:
     """One frame large, and all that is known of it."""
     times, largest = _times(result), _largest(result)
     near = "".join(
-        f"<li>{bdi(word, f'word{n}')}{bar(cosine / largest, f'near{n}')}"
+        f"<li>{bdi(word, f'word{n}')}{bar(float(cosine) / largest, f'near{n}')}"
         f"<span class=number data-slot=cosine{n}>{cosine:.3f}</span></li>"
         for n, (word, cosine) in enumerate(zip(result.words[i], result.similarity[i]))
     )
-    named = "the labels" if result.vocabulary_is_labels else f"a vocabulary of {counted(result.vocabulary_size, 'word')}"
+    named = (
+        "the labels" if result.vocabulary_is_labels else f"a vocabulary of {counted(result.vocabulary_size, 'word')}"
+    )
     time = f" <span data-slot=time>{f'at {times[i]}' if times[i] else ''}</span>"
     return (
         "<section class=stage aria-labelledby=h-frame>"
@@ -152,12 +154,12 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     yield "</tr>\n<tr class=words><th scope=row>Word</th>"
     for word, run in groupby(words[0] for words in result.words):
         yield f"<td colspan={len(list(run))}><span>{bdi(word)}</span></td>"
-    both = " both" if result.contribution[:, shown].min() < 0 else ""
-    yield f"</tr>\n<tr class='adds{both}'><th scope=row>Adds to its {_unit(result)}</th>"
     column = result.contribution[:, label]
-    scale = float(np.abs(column).max()) or 1.0
+    low = min(0.0, float(column.min()))
+    span = max(0.0, float(column.max())) - low or 1.0
+    yield f"</tr>\n<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>Adds to its {_unit(result)}</th>"
     for value in column:
-        yield _added(float(value), scale)
+        yield _added(float(value), span)
     yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={t + 1}><span>Confidence</span></th></tr>\n"
     highest = float(result.confidence[:, shown].max()) or 1.0
     for n, k in enumerate(shown):

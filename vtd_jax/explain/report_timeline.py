@@ -12,8 +12,7 @@ from vtd_jax.explain.results import Segment, Timeline
 
 SCRIPT = "timeline.js"
 _LANES, _PICTURES, _LIKELY, _WORDS = 40, 120, 3, 8
-# every step divides the next: ticks stay where they are while more appear
-_STEPS = (1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # between ticks, seconds
 _LEVELS = 5  # of zoom, each twice the one before
 
 
@@ -70,6 +69,10 @@ def _evenly(count: int, most: int) -> np.ndarray:
 
 def _time(result: Timeline, seconds: float) -> str:
     return clock(seconds, tenths=result.duration < 60, hours=result.duration >= 3600)
+
+
+def _length(result: Timeline, seconds: float) -> str:
+    return clock(seconds, tenths=result.duration < 60)
 
 
 def _window(result: Timeline, seconds: float) -> int:
@@ -130,7 +133,7 @@ def _facts(result: Timeline, segment: Segment | None) -> list[tuple[str, str, st
 def _texts(result: Timeline, segment: Segment) -> list[str]:
     return [
         f"{_time(result, segment.start)} – {_time(result, segment.end)}",
-        clock(segment.end - segment.start, tenths=True),
+        _length(result, segment.end - segment.start),
         f"{segment.score:.2f}",
         f"{segment.peak:.2f} at {_time(result, segment.peak_at)}",
     ]
@@ -144,7 +147,7 @@ def _words(result: Timeline) -> str:
     order = sorted(times, key=lambda word: -times[word])
     rows = "".join(
         f"<li>{bdi(word)}{bar(times[word] / result.duration)}"
-        f"<span class=number>{clock(times[word], tenths=True)}</span></li>"
+        f"<span class=number>{_length(result, times[word])}</span></li>"
         for word in order[:_WORDS]
     )
     more = len(order) - _WORDS
@@ -171,7 +174,7 @@ def _chart(result: Timeline, order: list, chosen: int | None, moment: float) -> 
         f"</div></div>\n<ul>"
     )
     for label, seconds, places in order[:_LANES]:
-        yield f"<li class=lane><span>{bdi(label)}<small>{clock(seconds, tenths=True)}</small></span><div class=track>"
+        yield f"<li class=lane><span>{bdi(label)}<small>{_length(result, seconds)}</small></span><div class=track>"
         for i in places:
             yield _bar(result, i, total, i == chosen)
         yield "</div></li>\n"
@@ -198,19 +201,22 @@ def _bar(result: Timeline, i: int, total: float, chosen: bool) -> str:
     left, width = 100 * segment.start / total, 100 * (segment.end - segment.start) / total
     return (
         f"<button type=button class=segment data-segment={i}{here} aria-label='{text}' title='{text}' "
-        f"style='left:{left:.3f}%;width:{width:.3f}%;--v:{100 * segment.score:.0f}%'></button>"
+        f"style='left:min({left:.3f}%,100% - 5px);width:{width:.3f}%;--v:{100 * segment.score:.0f}%'></button>"
     )
 
 
 def _ticks(result: Timeline) -> str:
-    """Times for every level of zoom, at most 8 at the first and twice as many at each that follows."""
-    steps = [next((s for s in _STEPS if result.duration / s <= 8 * 2**z), _STEPS[-1]) for z in range(_LEVELS)]
-    ticks = []
-    for second in range(0, int(0.985 * result.duration) + 1, steps[-1]):
-        level = next(z for z, step in enumerate(steps) if second % step == 0)
-        text = clock(second, hours=result.duration >= 3600)
-        ticks.append(f"<span class='tick l{level}' style='left:{100 * second / result.duration:.3f}%'>{text}</span>")
-    return "".join(ticks)
+    """Times for every level of zoom, at most 11 at the first and twice as many at each that follows."""
+    levels = []
+    for level in range(_LEVELS):
+        step = next((step for step in _STEPS if result.duration / step <= 11 * 2**level), _STEPS[-1])
+        ticks = "".join(
+            f"<span class=tick style='left:{100 * second / result.duration:.3f}%'>"
+            f"{clock(second, hours=result.duration >= 3600)}</span>"
+            for second in range(0, int(0.985 * result.duration) + 1, step)
+        )
+        levels.append(f"<div class='ticks l{level}'>{ticks}</div>")
+    return "".join(levels)
 
 
 def _pictures(result: Timeline, kept: np.ndarray, near: int) -> Iterator[str]:
@@ -232,7 +238,8 @@ def _pictures(result: Timeline, kept: np.ndarray, near: int) -> Iterator[str]:
 def _table(result: Timeline, chosen: int | None) -> Iterator[str]:
     yield (
         "<section aria-labelledby=h-table><h2 id=h-table>Segments</h2>"
-        "<div class=table role=region aria-labelledby=h-table tabindex=0><table class=list id=table><thead><tr>"
+        "<div class=table role=region aria-labelledby=h-table tabindex=0><table class=list id=table>"
+        "<caption class=hidden>Segments by their start</caption><thead><tr>"
         "<th scope=col>Label</th><th scope=col>From</th><th scope=col>To</th><th scope=col>Lasts</th>"
         "<th scope=col>Mean score</th><th scope=col>Peak</th></tr></thead>\n<tbody>"
     )
@@ -251,9 +258,7 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
     place, spot = {k: n for n, k in enumerate(used)}, {word: n for n, word in enumerate(words)}
     return {
         "duration": result.duration,
-        "segments": [
-            [s.label, *_texts(result, s), round(s.peak_at, 3), described(result, s)] for s in result.segments
-        ],
+        "segments": [[s.label, *_texts(result, s), round(s.peak_at, 3), described(result, s)] for s in result.segments],
         "labels": [result.labels[k] for k in used],
         "words": words,
         "starts": np.round(result.starts, 2).tolist(),

@@ -49,18 +49,18 @@
     $("next").disabled = frame === last;
     // the strip scrolls in itself; the page stays where it is
     const cell = frames[frame].parentNode, side = strip.tHead.rows[0].cells[0].offsetWidth;
-    const left = cell.offsetLeft - side - 8, right = cell.offsetLeft + cell.offsetWidth + 8 - scroll.clientWidth;
-    if (scroll.scrollLeft > left) scroll.scrollLeft = left;
-    else if (scroll.scrollLeft < right) scroll.scrollLeft = right;
+    const x = cell.offsetLeft - scroll.scrollLeft, room = scroll.clientWidth - cell.offsetWidth;
+    if (x < side || x > room) scroll.scrollLeft += x - (side + room) / 2;
   }
 
   function showLabel() {
     const column = data.contribution.map((row) => row[label]), keys = data.keys[label];
-    const scale = Math.max(...column.map(Math.abs)) || 1;
+    const low = Math.min(0, ...column), range = Math.max(0, ...column) - low || 1;
+    adds[0].parentNode.style.setProperty("--base", `${(-100 * low) / range}%`);
     slot("label", data.labels[label]);
     adds.forEach((cell, t) => {
       const bar = cell.querySelector("i");
-      bar.style.setProperty("--h", `${(100 * Math.abs(column[t])) / scale}%`);
+      bar.style.setProperty("--h", `${(100 * Math.abs(column[t])) / range}%`);
       bar.classList.toggle("less", column[t] < 0);
       cell.lastElementChild.textContent = signed(column[t]);
     });

@@ -21,12 +21,12 @@
   const reach = (list, one) => one && list.forEach((e) => (e.tabIndex = e === one ? 0 : -1));
   // boxes scroll in themselves; the page stays where it is
   function bring(box, left, right, side) {
-    if (left - side < box.scrollLeft) box.scrollLeft = left - side - 8;
-    else if (right > box.scrollLeft + box.clientWidth) box.scrollLeft = right - box.clientWidth + 8;
+    if (left - side < box.scrollLeft || right > box.scrollLeft + box.clientWidth)
+      box.scrollLeft = (left + right - side - box.clientWidth) / 2;
   }
   const side = () => chart.querySelector(".lane > :first-child").offsetWidth;
 
-  function show(moment, time, scrolls = true) {
+  function show(moment, time) {
     const w = place(data.starts, moment), n = nearest(moment), picture = pictures[n];
     slot("moment", time);
     slot("word", data.words[data.word[w]]);
@@ -40,7 +40,6 @@
     mark(pictures, picture);
     reach(pictures, picture);
     now.style.left = `${(100 * moment) / data.duration}%`;
-    if (!scrolls) return;
     const cell = picture.parentNode;
     bring($("strip"), cell.offsetLeft, cell.offsetLeft + cell.offsetWidth, 0);
     const x = side() + (now.parentNode.offsetWidth * moment) / data.duration;
@@ -56,6 +55,8 @@
     mark(bars, bar);
     reach(bars, bar);
     rows.forEach((row, n) => row.classList.toggle("chosen", n === i));
+    const box = $("table").parentNode, top = rows[i].offsetTop;
+    if (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
     runs.forEach((run) => run.classList.toggle("own", run.textContent === label));
     $("previous").disabled = i === 0;
     $("next").disabled = i === data.segments.length - 1;
@@ -81,10 +82,10 @@
     const bar = event.target.closest(".segment");
     if (!bar || event.altKey || event.ctrlKey || event.metaKey) return;
     const y = lanes.findIndex((lane) => lane.includes(bar)), lane = lanes[y], x = lane.indexOf(bar);
-    const level = (other) =>
+    const beside = (other) =>
       other && other.reduce((best, b) => (Math.abs(b.offsetLeft - bar.offsetLeft) < Math.abs(best.offsetLeft - bar.offsetLeft) ? b : best));
     const moves = { ArrowLeft: () => lane[x - 1], ArrowRight: () => lane[x + 1], Home: () => lane[0], End: () => lane.at(-1),
-      ArrowUp: () => level(lanes[y - 1]), ArrowDown: () => level(lanes[y + 1]) };
+      ArrowUp: () => beside(lanes[y - 1]), ArrowDown: () => beside(lanes[y + 1]) };
     if (!moves[event.key]) return;
     event.preventDefault();
     const to = moves[event.key]();
