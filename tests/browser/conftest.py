@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from browser import chromium, scenes
 
+from browser import chromium, scenes
 from vtd_jax.explain.report import write_index, write_page
 
 

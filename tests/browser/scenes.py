@@ -9,7 +9,8 @@ LABELS = (
     "massaging back", "stretching arm", "tai chi", "side kick", "drinking beer", "eating cake", "juggling balls",
 )  # fmt: skip
 HOSTILE = (
-    '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">', "綱引き", "עֲרָבִית مرحبا",
+    '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">', "綱引き",
+    "עֲרָבִית مرحبا",
     "👩‍🚒 & <b>bold</b>", "`${1+1}` \\u003c \u2028 end", "a-very-long-word-" * 8, "it's \"quoted\"",
 )  # fmt: skip
 ABOUT = {"Model": "ViT-B/16, zero-shot", "Frames": "16 a clip", "Version": "vtd_jax 0.1.0"}

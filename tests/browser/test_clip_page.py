@@ -3,10 +3,11 @@
 import time
 
 import numpy as np
-from browser import chromium, scenes
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from browser import chromium, scenes
 
 EXPLAINED = scenes.explanation(scenes.pictures(16))
 SHOWN = EXPLAINED.order(12)
@@ -21,8 +22,8 @@ def _frame(driver):
     number, word, alt, same, frame = driver.execute_script(
         "const slot = (name) => document.querySelector(`[data-slot=${name}]`).textContent;"
         "const here = document.querySelectorAll('.frame[aria-current]'), picture = document.getElementById('picture');"
-        "return [slot('number'), slot('word'), picture.alt, here.length === 1 && here[0].firstChild.src === picture.src,"
-        "+here[0].dataset.frame]"
+        "return [slot('number'), slot('word'), picture.alt, "
+        "here.length === 1 && here[0].firstChild.src === picture.src, +here[0].dataset.frame]"
     )
     assert number == str(frame + 1)
     assert word == EXPLAINED.words[frame][0]

@@ -1,11 +1,14 @@
 """What holds for every page: width of a phone, themes, names for screen readers, the keyboard's way, no scripts."""
 
+import itertools
+
 import pytest
-from browser import chromium, scenes
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
+
+from browser import chromium, scenes
 
 PAGES = ["clip", "vocabulary", "hostile", "long", "hours", "index"]
 NAMED = {"button", "radio", "link", "searchbox", "combobox", "image", "table", "heading", "region"}
@@ -35,7 +38,7 @@ def test_names_headings_and_landmarks(visit, driver, page):
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize("page", ["clip", "long", "index"])

@@ -2,10 +2,10 @@
 
 import time
 
-from browser import scenes
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browser import scenes
 from vtd_jax.explain.report_timeline import described, lanes
 
 LONG = scenes.timeline(scenes.pictures(16))

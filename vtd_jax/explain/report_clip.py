@@ -118,8 +118,8 @@ def _labels(result: Explanation, shown: np.ndarray) -> str:
 def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) -> str:
     times = _times(result)
     cards = "".join(
-        f"<li><button type=button class=card data-key={n}><img data-slot=key{n} src='{jpeg(result.pictures[i], 112, 75)}' "
-        f"alt='{esc(_described(result, i))}'><span><b><span data-slot=added{n}>"
+        f"<li><button type=button class=card data-key={n}><img data-slot=key{n} "
+        f"src='{jpeg(result.pictures[i], 112)}' alt='{esc(_described(result, i))}'><span><b><span data-slot=added{n}>"
         f"{signed(float(result.contribution[i, label]))}</span></b> {bdi(result.words[i][0], f'named{n}')}"
         f"<span class=note data-slot=when{n}>{times[i]}</span></span></button></li>"
         for n, i in enumerate(keys)
@@ -132,7 +132,7 @@ def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) 
 
 def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[int]) -> Iterator[str]:
     """One table: a column a frame; rows are pictures, words, what frames add, and the confidences of the labels."""
-    label, times, t = int(shown[0]), _times(result), len(uris)
+    times, t = _times(result), len(uris)
     yield (
         "<section aria-labelledby=h-strip><h2 id=h-strip>Frame by frame</h2>"
         "<p class='js note'>Arrow keys move through the frames, the space bar plays and pauses.</p>"
@@ -145,7 +145,8 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     yield "<tr class=frames><th scope=row>Frame</th>"
     for i, uri in enumerate(uris):
         rank = keys.index(i) + 1 if i in keys else 0
-        mark = f"<span class=mark{'' if rank else ' hidden'}><span class=hidden>, decided, place </span><b>{rank}</b></span>"
+        off = "" if rank else " hidden"
+        mark = f"<span class=mark{off}><span class=hidden>, decided, place </span><b>{rank}</b></span>"
         here = " aria-current=true" if i == keys[0] else ""
         yield (
             f"<td><button type=button class=frame data-frame={i}{here}>"
@@ -153,14 +154,26 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
         )
     yield "</tr>\n<tr class=words><th scope=row>Word</th>"
     for word, run in groupby(words[0] for words in result.words):
-        yield f"<td colspan={len(list(run))}><span>{bdi(word)}</span></td>"
-    column = result.contribution[:, label]
+        own = " class=own" if result.vocabulary_is_labels and word == result.label else ""
+        yield f"<td colspan={len(list(run))}{own}><span>{bdi(word)}</span></td>"
+    yield "</tr>\n"
+    yield from _numbers(result, shown)
+    yield "</table></div>"
+    moved = "" if result.change is None else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
+    highest = result.confidence[:, shown].max()
+    yield f"<p class=note>The darkest confidence is {highest:.2f}; a label's row sums to 1.{moved}</p></section>\n"
+
+
+def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
+    """The table's rows of numbers."""
+    column = result.contribution[:, shown[0]]
     low = min(0.0, float(column.min()))
     span = max(0.0, float(column.max())) - low or 1.0
-    yield f"</tr>\n<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>Adds to its {_unit(result)}</th>"
+    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>Adds to its {_unit(result)}</th>"
     for value in column:
         yield _added(float(value), span)
-    yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={t + 1}><span>Confidence</span></th></tr>\n"
+    yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={len(column) + 1}><span>Confidence</span>"
+    yield "</th></tr>\n"
     highest = float(result.confidence[:, shown].max()) or 1.0
     for n, k in enumerate(shown):
         cells = "".join(f"<td style='--v:{100 * v / highest:.0f}%'>{v:.2f}</td>" for v in result.confidence[:, k])
@@ -169,11 +182,6 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     if result.change is not None:
         cells = "".join(f"<td>{value:.2f}</td>" for value in result.change)
         yield f"<tbody class=moved><tr><th scope=row>Moved by fusion</th>{cells}</tr></tbody>\n"
-    moved = "" if result.change is None else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
-    yield (
-        f"</table></div><p class=note>The darkest confidence is {highest:.2f}; a label's row sums to 1.{moved}</p>"
-        "</section>\n"
-    )
 
 
 def _added(value: float, scale: float) -> str:
@@ -189,9 +197,10 @@ def _token(result: Explanation) -> str:
         for word, votes in zip(result.video_token, result.votes)
     )
     several = len(result.video_token) > 1
+    title = "Words of the video" if several else "Word of the video"
     text = "these words' codes are" if several else "this word's code is"
     return (
-        f"<section class=token aria-labelledby=h-token><h2 id=h-token>{'Words' if several else 'Word'} of the video</h2>"
+        f"<section class=token aria-labelledby=h-token><h2 id=h-token>{title}</h2>"
         f"<ol class=rows>{rows}</ol><p class=note>Every frame gives its word its confidence there as a vote; {text} "
         "fused into the frames.</p></section>\n"
     )
