@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def clip_picture(
     title: str,
     top: int = 5,
     times: Sequence[str] | None = None,
+    note: str = "a row sums to 1",
+    brightest: float = 1.0,
 ) -> None:
     """Draws a clip's discretization as a PNG (or PDF, SVG by the path's ending); the file appears when it is whole.
 
@@ -49,6 +52,8 @@ def clip_picture(
       title: one line above.
       top: classes shown, best first; the clip's own is always among them.
       times: T texts under the heat map; frames are counted from 1 without.
+      note: what is said of the heat map.
+      brightest: the confidence at the upper end of its colours, above 0.
     """
     shown = list(np.argsort(-scores, kind="stable")[:top])
     if label is not None and label not in shown:
@@ -62,7 +67,8 @@ def clip_picture(
         _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, truth)
         heat = figure.add_subplot(grid[1, 0])
         columns = [str(i + 1) for i in range(len(frames))] if times is None else list(times)
-        _heat(heat, confidence[:, shown].T, [names[k] for k in shown], truth, columns)
+        _heat(heat, confidence[:, shown].T, [names[k] for k in shown], truth, columns, brightest)
+        heat.set_xlabel(f"frame: its confidence for each class ({note})", fontsize=8, color=INK)
         bars = figure.add_subplot(grid[1, 1])
         _bars(bars, scores[shown])
 
@@ -80,6 +86,8 @@ def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, ti
       title: one line above; the video's name for "".
     """
     kept = evenly(len(explanation.words), _COLUMNS)
+    shown = explanation.order(top)
+    left_out = len(explanation.words) - len(kept)
     times = [str(i + 1) for i in kept]
     if explanation.seconds is not None:
         times = [f"{explanation.seconds[i]:.1f} s" for i in kept]
@@ -94,12 +102,15 @@ def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, ti
         title=title or f"{Path(explanation.video).name}: {explanation.label}",
         top=top,
         times=times,
+        note="a row sums to 1"
+        + (f" over the {len(explanation.words)} frames, {len(kept)} are shown" if left_out else ""),
+        brightest=float(explanation.confidence[np.ix_(kept, shown)].max()) or 1.0,
     )
 
 
 @contextlib.contextmanager
 def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> Iterator[Figure]:
-    """A white figure, in inches, with fonts for its texts; it is saved at `path` when the block ends without an error."""
+    """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends without an error."""
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     style = {"font.family": fonts, "pdf.fonttype": 42}
     with matplotlib.rc_context(style), warnings.catch_warnings(), replacing(path) as part:
@@ -141,6 +152,17 @@ def _covered(file: str) -> frozenset[int]:
         return frozenset()
 
 
+def short(text: str, most: int = 40) -> str:
+    """The text, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _lines(word: str) -> str:
+    """A word a line: compositional names are long, and frames are narrow."""
+    lines = [piece for part in word.split(" ") for piece in textwrap.wrap(part, 14)]
+    return "\n".join(lines[:5] + ["…"] * (len(lines) > 5))
+
+
 def _frames(figure, grid, frames, words, truth):
     for i, (frame, word) in enumerate(zip(frames, words, strict=True)):
         axes = figure.add_subplot(grid[0, i])
@@ -148,23 +170,21 @@ def _frames(figure, grid, frames, words, truth):
         axes.set_xticks([])
         axes.set_yticks([])
         color = INK if truth is None else _GOOD if word == truth else _BAD
-        # a word a line: compositional names are long, and frames are narrow
-        axes.set_xlabel(word.replace(" ", "\n"), fontsize=7.5, color=color, labelpad=3, parse_math=False)
+        axes.set_xlabel(_lines(word), fontsize=7.5, color=color, labelpad=3, parse_math=False)
         for side in axes.spines.values():
             side.set_color(_LINE if truth is None else color)
             side.set_linewidth(0.8 if truth is None else 1.6)
 
 
-def _heat(axes, values, names, truth, columns):
-    axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+def _heat(axes, values, names, truth, columns, brightest):
+    axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=brightest)
     for (row, column), value in np.ndenumerate(values):
-        ink = "white" if value < 0.6 else "black"
+        ink = "white" if value < 0.6 * brightest else "black"
         axes.text(column, row, f"{value:.2f}".lstrip("0") or "0", ha="center", va="center", fontsize=7, color=ink)
-    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8, parse_math=False)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(_GOOD if name == truth else INK)
     axes.set_xticks(range(values.shape[1]), columns, fontsize=7, color=FAINT)
-    axes.set_xlabel("frame: its confidence for each class (a row sums to 1)", fontsize=8, color=INK)
     axes.tick_params(length=0)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 SIDE = 224  # of embedded frames, pixels at most
 THUMBNAIL_BYTES = 4096  # of a thumbnail's data URI, at most
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 # nothing is fetched, and no script runs but the page's own
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}"
 
@@ -72,6 +73,11 @@ def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
     if hours or minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
     return f"{minutes}:{rest:02d}"
+
+
+def tick_step(duration: float, most: int) -> int:
+    """Seconds, a round number of them, from one tick of a time axis to the next; at most `most` steps, 1 s at least."""
+    return next((step for step in _STEPS if duration / step <= most), _STEPS[-1])
 
 
 def percent(score: float) -> str:

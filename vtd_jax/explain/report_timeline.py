@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, percent
+from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, percent, tick_step
 from vtd_jax.explain.results import Segment, Timeline
 
 SCRIPT = "timeline.js"
 _LANES, _PICTURES, _LIKELY, _WORDS = 40, 120, 3, 8
-_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)  # between ticks, seconds
 _LEVELS = 5  # of zoom, each twice the one before
 
 
@@ -209,7 +208,7 @@ def _ticks(result: Timeline) -> str:
     """Times for every level of zoom, at most 11 at the first and twice as many at each that follows."""
     levels = []
     for level in range(_LEVELS):
-        step = next((step for step in _STEPS if result.duration / step <= 11 * 2**level), _STEPS[-1])
+        step = tick_step(result.duration, 11 * 2**level)
         ticks = "".join(
             f"<span class=tick style='left:{100 * second / result.duration:.3f}%'>"
             f"{clock(second, hours=result.duration >= 3600)}</span>"

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import to_rgba
 
-from vtd_jax.explain.picture import BLUE, FAINT, INK, drawing, evenly
-from vtd_jax.explain.report_html import clock
+from vtd_jax.explain.picture import BLUE, FAINT, INK, drawing, evenly, short
+from vtd_jax.explain.report_html import clock, tick_step
 from vtd_jax.explain.results import Timeline
 
 _PICTURES = 12
@@ -28,10 +29,14 @@ def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str
         seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end - segment.start
     labels = sorted(seconds, key=lambda label: -seconds[label])[:top]
     title = title or Path(timeline.video).name
-    with drawing(path, 10, 1.7 + 0.27 * len(labels), [title, *labels]) as figure:
-        grid = figure.add_gridspec(2, 1, height_ratios=[1, 0.27 * max(1, len(labels))], hspace=0.08)
-        figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99, parse_math=False)
-        _pictures(figure.add_subplot(grid[0]), timeline)
+    rows = 0.27 * max(1, len(labels))
+    with drawing(path, 10, 1.2 + rows, [title, *labels]) as figure:
+        grid = figure.add_gridspec(
+            2, 1, height_ratios=[0.66, rows], hspace=0.06 / (0.33 + rows / 2), top=0.9, bottom=0.1
+        )
+        above = figure.add_subplot(grid[0])
+        above.set_title(title, color=INK, fontsize=11, pad=8, parse_math=False)
+        _pictures(above, timeline)
         _lanes(figure.add_subplot(grid[1]), timeline, labels)
 
 
@@ -52,21 +57,19 @@ def _pictures(axes, timeline):
 
 
 def _lanes(axes, timeline, labels):
-    for segment in timeline.segments:
-        if segment.label in labels:
-            place, length = (segment.start, labels.index(segment.label) - 0.35), segment.end - segment.start
-            axes.broken_barh(
-                [(place[0], length)], (place[1], 0.7), facecolor=BLUE, alpha=0.35 + 0.65 * segment.score, linewidth=0
-            )
+    for row, label in enumerate(labels):
+        mine = [segment for segment in timeline.segments if segment.label == label]
+        colors = [to_rgba(BLUE, 0.35 + 0.65 * segment.score) for segment in mine]
+        spans = [(segment.start, segment.end - segment.start) for segment in mine]
+        axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=colors, linewidth=0)
     axes.set_xlim(0, timeline.duration)
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    axes.set_yticks(range(len(labels)), labels, fontsize=8, color=INK, parse_math=False)
-    ticks = np.linspace(0, timeline.duration, 7)
-    short = timeline.duration < 60
-    texts = [clock(float(t), tenths=short, hours=timeline.duration >= 3600) for t in ticks]
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels], fontsize=8, color=INK, parse_math=False)
+    ticks = np.arange(0, timeline.duration, tick_step(timeline.duration, 10))
+    texts = [clock(float(t), hours=timeline.duration >= 3600) for t in ticks]
     axes.set_xticks(ticks, texts, fontsize=7, color=FAINT)
     axes.tick_params(length=0)
-    axes.set_xlabel(f"time; segments score {timeline.threshold:g} or are the best label", fontsize=8, color=INK)
+    axes.set_xlabel("time; darker is a higher score", fontsize=8, color=INK)
     for side in axes.spines.values():
         side.set_color(FAINT)
         side.set_linewidth(0.6)
