@@ -158,9 +158,11 @@ def short(text: str, most: int = 40) -> str:
 
 
 def _lines(word: str) -> str:
-    """A word a line: compositional names are long, and frames are narrow."""
-    lines = [piece for part in word.split(" ") for piece in textwrap.wrap(part, 14)]
-    return "\n".join(lines[:5] + ["…"] * (len(lines) > 5))
+    """At most three lines, a word a line where that is enough: compositional names are long, and frames are narrow."""
+    lines = word.split(" ")
+    if len(lines) > 3 or max(map(len, lines)) > 14:
+        lines = textwrap.wrap(word, 14) or [""]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], short(lines[2], 13).rstrip("…") + "…"])
 
 
 def _frames(figure, grid, frames, words, truth):

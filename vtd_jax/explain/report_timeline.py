@@ -70,6 +70,11 @@ def _time(result: Timeline, seconds: float) -> str:
     return clock(seconds, tenths=result.duration < 60, hours=result.duration >= 3600)
 
 
+def _total(result: Timeline) -> float:
+    """Length of the time axis: a video of no length still has one."""
+    return max(result.duration, 1e-3)
+
+
 def _length(result: Timeline, seconds: float) -> str:
     return clock(seconds, tenths=result.duration < 60)
 
@@ -145,7 +150,7 @@ def _words(result: Timeline) -> str:
         times[word] = times.get(word, 0.0) + end - start
     order = sorted(times, key=lambda word: -times[word])
     rows = "".join(
-        f"<li>{bdi(word)}{bar(times[word] / result.duration)}"
+        f"<li>{bdi(word)}{bar(times[word] / _total(result))}"
         f"<span class=number>{_length(result, times[word])}</span></li>"
         for word in order[:_WORDS]
     )
@@ -160,7 +165,7 @@ def _words(result: Timeline) -> str:
 
 def _chart(result: Timeline, order: list, chosen: int | None, moment: float) -> Iterator[str]:
     """Lanes over time: a bar a segment, darker for a higher score, and the words of the windows."""
-    total = max(result.duration, 1e-9)
+    total = _total(result)
     yield (
         "<section aria-labelledby=h-chart><h2 id=h-chart>What is shown when</h2>"
         f"<p class=note>A label's segments: windows where it is the best, or scores {result.threshold:g} or more; "
@@ -210,7 +215,7 @@ def _ticks(result: Timeline) -> str:
     for level in range(_LEVELS):
         step = tick_step(result.duration, 11 * 2**level)
         ticks = "".join(
-            f"<span class=tick style='left:{100 * second / result.duration:.3f}%'>"
+            f"<span class=tick style='left:{100 * second / _total(result):.3f}%'>"
             f"{clock(second, hours=result.duration >= 3600)}</span>"
             for second in range(0, int(0.985 * result.duration) + 1, step)
         )
@@ -256,7 +261,7 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
     used, words = sorted(set(result.top[:, :_LIKELY].ravel().tolist())), sorted(set(result.words))
     place, spot = {k: n for n, k in enumerate(used)}, {word: n for n, word in enumerate(words)}
     return {
-        "duration": result.duration,
+        "duration": _total(result),
         "segments": [[s.label, *_texts(result, s), round(s.peak_at, 3), described(result, s)] for s in result.segments],
         "labels": [result.labels[k] for k in used],
         "words": words,
