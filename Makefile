@@ -6,7 +6,7 @@ VENV_AOT ?= .venv-aot
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
-.PHONY: help demo test parity beam aot lint format setup clean
+.PHONY: help demo test parity beam aot browser lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -14,6 +14,7 @@ help:
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
+	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make lint    ruff"
 
 define check_python
@@ -35,6 +36,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0'
+	@touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[browser]'
 	@touch $@
 
 # Beam cannot use protobuf 7
@@ -67,6 +72,10 @@ beam: $(VENV_BEAM)/.installed
 
 aot: $(VENV_AOT)/.installed
 	$(VENV_AOT)/bin/python -m pytest tests/aot
+
+browser: $(VENV)/.installed-browser
+	@$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

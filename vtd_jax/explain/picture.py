@@ -1,16 +1,25 @@
-"""One clip in words: its frames, the code that names each of them, and how much each counts for each class."""
+"""One clip as a figure: its frames, the code that names each of them, and how much each counts for each class."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vtd_jax.explain.results import Explanation
 from vtd_jax.files import replacing
 
-_INK, _FAINT, _GOOD, _BAD = "#1f2933", "#9aa5b1", "#1b7f4d", "#b3261e"
+INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
+_LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
+_COLUMNS = 16  # frames that a figure can show
 
 
 def clip_picture(
@@ -20,12 +29,17 @@ def clip_picture(
     confidence: Float[np.ndarray, "t k"],
     scores: Float[np.ndarray, " k"],
     names: Sequence[str],
-    label: Int[np.ndarray, ""] | int,
+    label: Int[np.ndarray, ""] | int | None,
     *,
     title: str,
     top: int = 5,
+    times: Sequence[str] | None = None,
+    note: str = "a row sums to 1",
+    brightest: float = 1.0,
 ) -> None:
     """Draws a clip's discretization as a PNG (or PDF, SVG by the path's ending); the file appears when it is whole.
+
+    Text in a PDF is text. A letter that no installed font has is drawn as a box.
 
     Args:
       path: where to.
@@ -34,26 +48,121 @@ def clip_picture(
       confidence: `[T, K]`, sums to 1 over frames.
       scores: class probabilities, 0..1.
       names: the K class names.
-      label: the clip's class.
+      label: the clip's class; words are coloured by whether they are it. None where it is not known: no colours.
       title: one line above.
       top: classes shown, best first; the clip's own is always among them.
+      times: T texts under the heat map; frames are counted from 1 without.
+      note: what is said of the heat map.
+      brightest: the confidence at the upper end of its colours, above 0.
     """
-    shown = list(np.argsort(-scores)[:top])
-    if label not in shown:
+    shown = list(np.argsort(-scores, kind="stable")[:top])
+    if label is not None and label not in shown:
         shown[-1] = label
-    figure = Figure(figsize=(1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown)), dpi=130, facecolor="white")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        2, 2, width_ratios=[len(frames), 2.2], height_ratios=[1.5, 0.45 * len(shown)], hspace=0.42, wspace=0.04
+    truth = None if label is None else names[label]
+    with drawing(path, 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown), [title, *words, *names]) as figure:
+        grid = figure.add_gridspec(
+            2, 2, width_ratios=[len(frames), 2.2], height_ratios=[1.5, 0.45 * len(shown)], hspace=0.42, wspace=0.04
+        )
+        figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99, parse_math=False)
+        _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, truth)
+        heat = figure.add_subplot(grid[1, 0])
+        columns = [str(i + 1) for i in range(len(frames))] if times is None else list(times)
+        _heat(heat, confidence[:, shown].T, [names[k] for k in shown], truth, columns, brightest)
+        heat.set_xlabel(f"frame: its confidence for each class ({note})", fontsize=8, color=INK)
+        bars = figure.add_subplot(grid[1, 1])
+        _bars(bars, scores[shown])
+
+
+def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, title: str = "") -> None:
+    """An explained clip as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not at all.
+
+    Of more than 16 frames, 16 that are evenly spaced are shown. Text in a PDF is text (TrueType, no outlines); letters
+    that matplotlib's own font lacks come from an installed font that has them, and are boxes where there is none.
+
+    Args:
+      path: where to.
+      explanation: what to draw.
+      top: labels shown, best first.
+      title: one line above; the video's name for "".
+    """
+    kept = evenly(len(explanation.words), _COLUMNS)
+    shown = explanation.order(top)
+    left_out = len(explanation.words) - len(kept)
+    times = [str(i + 1) for i in kept]
+    if explanation.seconds is not None:
+        times = [f"{explanation.seconds[i]:.1f} s" for i in kept]
+    clip_picture(
+        path,
+        explanation.pictures[kept],
+        [explanation.words[i][0] for i in kept],
+        explanation.confidence[kept],
+        explanation.scores,
+        explanation.labels,
+        None,
+        title=title or f"{Path(explanation.video).name}: {explanation.label}",
+        top=top,
+        times=times,
+        note="a row sums to 1"
+        + (f" over the {len(explanation.words)} frames, {len(kept)} are shown" if left_out else ""),
+        brightest=float(explanation.confidence[np.ix_(kept, shown)].max()) or 1.0,
     )
-    figure.suptitle(title, color=_INK, fontsize=11, x=0.5, y=0.99)
-    _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, names[label])
-    heat = figure.add_subplot(grid[1, 0])
-    _heat(heat, confidence[:, shown].T, [names[k] for k in shown], names[label])
-    bars = figure.add_subplot(grid[1, 1])
-    _bars(bars, scores[shown])
-    with replacing(path) as part:
+
+
+@contextlib.contextmanager
+def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> Iterator[Figure]:
+    """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends without an error."""
+    fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
+    style = {"font.family": fonts, "pdf.fonttype": 42}
+    with matplotlib.rc_context(style), warnings.catch_warnings(), replacing(path) as part:
+        # a letter that no font has is a box in the figure, not a reason to have no figure
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)
+        figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
         figure.savefig(part, bbox_inches="tight")
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """Places of at most `most` of `count` things, evenly spaced, the first and the last among them."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
+
+
+@functools.cache
+def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
+    """Installed families that have the letters which matplotlib's own font lacks, as few as are needed."""
+    missing = {ord(c) for c in letters if c.isprintable()} - _covered(font_manager.findfont("DejaVu Sans"))
+    found, families = [], {}
+    if missing:
+        for font in font_manager.fontManager.ttflist:
+            families.setdefault(font.name, font.fname)
+    # families made for many scripts first: a search through hundreds of Latin fonts takes seconds
+    for name in sorted(families, key=lambda name: (not any(s in name for s in ("CJK", "Noto", "WenQuanYi")), name)):
+        covered = missing & _covered(families[name]) if missing else set()
+        if covered:
+            found.append(name)
+            missing -= covered
+    return tuple(found)
+
+
+@functools.cache
+def _covered(file: str) -> frozenset[int]:
+    try:
+        return frozenset(font_manager.get_font(file).get_charmap())
+    except (OSError, RuntimeError):  # a font that FreeType cannot open helps nobody
+        return frozenset()
+
+
+def short(text: str, most: int = 40) -> str:
+    """The text, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _lines(word: str) -> str:
+    """At most three lines, a word a line where that is enough: compositional names are long, and frames are narrow."""
+    lines = word.split(" ")
+    if len(lines) > 3 or max(map(len, lines)) > 14:
+        lines = textwrap.wrap(word, 14) or [""]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], short(lines[2], 13).rstrip("…") + "…"])
 
 
 def _frames(figure, grid, frames, words, truth):
@@ -62,36 +171,34 @@ def _frames(figure, grid, frames, words, truth):
         axes.imshow(frame, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        color = _GOOD if word == truth else _BAD
-        # a word a line: compositional names are long, and frames are narrow
-        axes.set_xlabel(word.replace(" ", "\n"), fontsize=7.5, color=color, labelpad=3)
+        color = INK if truth is None else _GOOD if word == truth else _BAD
+        axes.set_xlabel(_lines(word), fontsize=7.5, color=color, labelpad=3, parse_math=False)
         for side in axes.spines.values():
-            side.set_color(color)
-            side.set_linewidth(1.6)
+            side.set_color(_LINE if truth is None else color)
+            side.set_linewidth(0.8 if truth is None else 1.6)
 
 
-def _heat(axes, values, names, truth):
-    axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+def _heat(axes, values, names, truth, columns, brightest):
+    axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=brightest)
     for (row, column), value in np.ndenumerate(values):
-        ink = "white" if value < 0.6 else "black"
+        ink = "white" if value < 0.6 * brightest else "black"
         axes.text(column, row, f"{value:.2f}".lstrip("0") or "0", ha="center", va="center", fontsize=7, color=ink)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8, parse_math=False)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_color(_GOOD if name == truth else _INK)
-    axes.set_xticks(range(values.shape[1]), range(1, values.shape[1] + 1), fontsize=7, color=_FAINT)
-    axes.set_xlabel("frame: its confidence for each class (a row sums to 1)", fontsize=8, color=_INK)
+        tick.set_color(_GOOD if name == truth else INK)
+    axes.set_xticks(range(values.shape[1]), columns, fontsize=7, color=FAINT)
     axes.tick_params(length=0)
 
 
 def _bars(axes, scores):
     rows = np.arange(len(scores))
-    axes.barh(rows, scores, color="#3b6ea8", height=0.6)
+    axes.barh(rows, scores, color=BLUE, height=0.6)
     for row, score in zip(rows, scores, strict=True):
-        axes.text(score + 0.03, row, f"{100 * score:.0f} %", va="center", fontsize=8, color=_INK)
+        axes.text(score + 0.03, row, f"{100 * score:.0f} %", va="center", fontsize=8, color=INK)
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.set_xlim(0, 1.3)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("class score", fontsize=8, color=_INK)
+    axes.set_xlabel("class score", fontsize=8, color=INK)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)

@@ -1,0 +1,58 @@
+"""One browser for all tests, pages from seeded numbers, and the rule that a page logs nothing and fetches nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from browser import chromium, scenes
+from vtd_jax.explain.report import write_index, write_page
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """A report: clip, another vocabulary, hostile texts, frames without times, a long video, hours, and the index."""
+    folder = tmp_path_factory.mktemp("report")
+    frames = scenes.pictures(16)
+    results = {
+        "clip": scenes.explanation(frames),
+        "vocabulary": scenes.explanation(frames[:5], seed=2, video="vocabulary.mp4", own=False),
+        "hostile": scenes.explanation(frames[:6], scenes.HOSTILE, video=scenes.HOSTILE[1]),
+        "long": scenes.timeline(frames),
+        "hours": scenes.timeline(scenes.pictures(100, 48), scenes.HOSTILE, windows=5000, stride=1.44),
+    }
+    entries = [write_page(folder, result, name, scenes.ABOUT) for name, result in results.items()]
+    write_index(folder, entries, [("song.mp3", "has sound, but no video")], scenes.ABOUT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser_program():
+    driver = chromium.start()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def driver(browser_program):
+    """The browser, 1200 pixels wide; afterwards its console must be empty, and nothing but files was asked for."""
+    driver = browser_program
+    chromium.size(driver, 1200)
+    chromium.media(driver, prefers_color_scheme="light", prefers_reduced_motion="no-preference")
+    yield driver
+    assert driver.get_log("browser") == []
+    for entry in driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            assert message["params"]["request"]["url"].split(":")[0] in ("file", "data", "about", "chrome")
+
+
+@pytest.fixture
+def visit(driver, site):
+    """Opens a page of the report, and gives the browser."""
+
+    def open_page(name: str):
+        driver.get(f"{(site / name).as_uri()}.html")
+        return driver
+
+    return open_page

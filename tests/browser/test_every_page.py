@@ -1,0 +1,151 @@
+"""What holds for every page: width of a phone, themes, names for screen readers, the keyboard's way, no scripts."""
+
+import itertools
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from browser import chromium, scenes
+
+PAGES = ["clip", "vocabulary", "hostile", "long", "hours", "index"]
+NAMED = {"button", "radio", "link", "searchbox", "combobox", "image", "table", "heading", "region"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_phone_scrolls_down_only(visit, driver, page):
+    chromium.size(driver, 360, 740)
+    visit(page)
+    for width in (360, 320):
+        chromium.size(driver, width, 740)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("page", ["clip", "hostile", "long", "index"])
+def test_names_headings_and_landmarks(visit, driver, page):
+    visit(page)
+    tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes = [(node["role"]["value"], node) for node in tree if not node.get("ignored")]
+    for role, node in nodes:
+        if role in NAMED:
+            assert node["name"]["value"].strip(), (role, node)
+    roles = [role for role, _ in nodes]
+    assert {"banner", "main", "contentinfo", "status"} <= set(roles)
+    levels = driver.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3')].filter(h => h.offsetParent).map(h => +h.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+@pytest.mark.parametrize("page", ["clip", "long", "index"])
+def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
+    visit(page)
+    wanted = driver.execute_script(
+        "return [...document.querySelectorAll('a,button,input:not([type=radio]),select,summary,:checked')]"
+        ".filter(e => e.offsetParent && !e.disabled && e.tabIndex === 0)"
+    )
+    reached = []
+    seen = (
+        "const e = document.activeElement;"
+        "return [e, [e, e.closest('.choice')].some(o => o && getComputedStyle(o).outlineStyle === 'solid')]"
+    )
+    for _ in range(len(wanted) + 8):
+        ActionChains(driver, 0).send_keys(Keys.TAB).perform()
+        element, outlined = driver.execute_script(seen)
+        if element.tag_name == "body":
+            break
+        assert outlined, element.get_attribute("outerHTML")[:200]
+        reached.append(element)
+    assert [e for e in wanted if e not in reached] == []
+    # one stop each for labels, frames, segments and pictures; arrows go on from there
+    for group in (".frame", ".segment", ".picture", "[type=radio]"):
+        inside = driver.find_elements(By.CSS_SELECTOR, group)
+        assert len([e for e in reached if e in inside]) == bool(inside)
+
+
+def test_light_and_dark(visit, driver):
+    def background():
+        return driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+    visit("clip")
+    button, light = driver.find_element(By.ID, "theme"), background()
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    dark = background()
+    assert dark != light
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert background() == light
+    chromium.media(driver, prefers_color_scheme="dark")
+    visit("clip")
+    assert background() == dark
+    assert driver.find_element(By.ID, "theme").get_attribute("aria-pressed") == "true"
+
+
+def test_hostile_texts_stay_texts(visit, driver):
+    visit("hostile")
+    assert "taken" not in driver.title.split(" – ")[0]
+    assert driver.execute_script("return document.querySelectorAll('[onerror], b b').length") == 0
+    assert driver.find_element(By.CSS_SELECTOR, ".verdict bdi").get_attribute("textContent") in scenes.HOSTILE
+    assert driver.execute_script("return document.querySelectorAll('script:not([type])').length") == 1
+    driver.execute_script("document.querySelectorAll('.choice').forEach(e => e.click())")
+    assert driver.find_element(By.CSS_SELECTOR, ".heat .chosen bdi").get_attribute("textContent") in scenes.HOSTILE
+    shown = driver.execute_script("return [...document.querySelectorAll('.choice bdi')].map(e => e.textContent)")
+    assert sorted(shown) == sorted(scenes.HOSTILE)
+
+
+def test_scripts_leave_no_names_behind(visit, site):
+    (site / "plain.html").write_text("<!doctype html><title>plain</title>")
+    names = "return Object.getOwnPropertyNames(window)"
+    before = set(visit("plain").execute_script(names))
+    for page in ("clip", "long", "index"):
+        assert set(visit(page).execute_script(names)) <= before, page
+
+
+def test_pages_are_whole_without_scripts(visit, driver):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        for page, texts in {
+            "clip": ["arm wrestling", "Frames that decided", "Scripts are off", "Nearest words"],
+            "long": ["What is shown when", "Segments", "mean over the whole video"],
+            "index": ["song.mp3", "festival.mp4"],
+        }.items():
+            visit(page)
+            shown = driver.find_element(By.TAG_NAME, "body").text
+            assert all(text in shown for text in texts)
+            for selector in (".player", ".theme", ".tools", ".zoom"):
+                assert not any(e.is_displayed() for e in driver.find_elements(By.CSS_SELECTOR, selector))
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_index_filters_sorts_and_leads_to_pages(visit, driver):
+    visit("index")
+
+    def shown():
+        return [
+            card.get_attribute("data-name")
+            for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")
+            if card.is_displayed()
+        ]
+
+    everything = shown()
+    assert len(everything) == 5
+    box = driver.find_element(By.ID, "filter")
+    box.send_keys("FESTIVAL")
+    assert shown() == ["hours/festival.mp4"] * 2
+    assert driver.find_element(By.ID, "shown").text == "2 of 5 shown"
+    box.send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    assert shown() == everything
+    order = Select(driver.find_element(By.ID, "sort"))
+    order.select_by_value("score")
+    scores = [float(card.get_attribute("data-score")) for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    assert scores == sorted(scores, reverse=True)
+    order.select_by_value("")
+    assert shown() == everything
+    driver.find_element(By.CSS_SELECTOR, ".videos a").click()
+    assert driver.title == "arm_wrestling.mp4 – arm wrestling"

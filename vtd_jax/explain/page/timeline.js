@@ -1,0 +1,136 @@
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const slot = (name, value) => document.querySelectorAll(`[data-slot="${name}"]`).forEach((e) => (e.textContent = value));
+  const chart = $("chart"), scroll = $("scroll"), now = $("now");
+  const bars = [...chart.querySelectorAll(".segment")], rows = [...$("table").tBodies[0].rows];
+  const lanes = [...chart.querySelectorAll("li")].map((lane) => [...lane.querySelectorAll(".segment")]);
+  const pictures = [...document.querySelectorAll(".picture")], runs = [...document.querySelectorAll(".run")];
+  const percent = (x) => (x > 0 && x < 0.001 ? "< 0.1 %" : x < 1 && x > 0.999 ? "> 99.9 %" : `${(100 * x).toFixed(1)} %`);
+  let chosen = bars.findIndex((bar) => bar.hasAttribute("aria-current")), level = 0;
+  chosen = chosen < 0 ? null : Number(bars[chosen].dataset.segment);
+
+  const place = (list, value) => {
+    let low = 0, high = list.length;
+    while (low < high) list[(low + high) >> 1] <= value ? (low = ((low + high) >> 1) + 1) : (high = (low + high) >> 1);
+    return Math.max(0, low - 1);
+  };
+  const nearest = (moment) => data.at.reduce((best, at, n) => (Math.abs(at - moment) < Math.abs(data.at[best] - moment) ? n : best), 0);
+  const mark = (list, one) =>
+    list.forEach((e) => (e === one ? e.setAttribute("aria-current", "true") : e.removeAttribute("aria-current")));
+  const reach = (list, one) => one && list.forEach((e) => (e.tabIndex = e === one ? 0 : -1));
+  // boxes scroll in themselves; the page stays where it is
+  function bring(box, left, right, side) {
+    if (left - side < box.scrollLeft || right > box.scrollLeft + box.clientWidth)
+      box.scrollLeft = (left + right - side - box.clientWidth) / 2;
+  }
+  const side = () => chart.querySelector(".lane > :first-child").offsetWidth;
+
+  function show(moment, time) {
+    const w = place(data.starts, moment), n = nearest(moment), picture = pictures[n];
+    slot("moment", time);
+    slot("word", data.words[data.word[w]]);
+    data.top[w].forEach((k, i) => {
+      slot(`likely${i}`, data.labels[k]);
+      slot(`score${i}`, percent(data.scores[w][i]));
+      document.querySelector(`[data-slot="share${i}"]`).style.width = `${100 * data.scores[w][i]}%`;
+    });
+    $("picture").src = picture.querySelector("img").src;
+    $("picture").alt = `picture near ${time}`;
+    mark(pictures, picture);
+    reach(pictures, picture);
+    now.style.left = `${(100 * moment) / data.duration}%`;
+    const cell = picture.parentNode;
+    bring($("strip"), cell.offsetLeft, cell.offsetLeft + cell.offsetWidth, 0);
+    const x = side() + (now.parentNode.offsetWidth * moment) / data.duration;
+    bring(scroll, x, x, side());
+  }
+
+  function choose(i, speak = true) {
+    chosen = i;
+    const [label, when, lasts, mean, peak, at, text] = data.segments[i];
+    const bar = bars.find((b) => Number(b.dataset.segment) === i);
+    Object.entries({ segment: label, when, lasts, mean, peak }).forEach(([name, value]) => slot(name, value));
+    $("segment").hidden = false;
+    mark(bars, bar);
+    reach(bars, bar);
+    rows.forEach((row, n) => row.classList.toggle("chosen", n === i));
+    const box = $("table").parentNode, top = rows[i].offsetTop;
+    if (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+    runs.forEach((run) => run.classList.toggle("own", run.textContent === label));
+    $("previous").disabled = i === 0;
+    $("next").disabled = i === data.segments.length - 1;
+    show(at, peak.split(" at ")[1]);
+    if (speak) $("said").textContent = text;
+  }
+
+  function moment(n) {
+    chosen = null;
+    $("segment").hidden = true;
+    mark(bars, null);
+    rows.forEach((row) => row.classList.remove("chosen"));
+    $("previous").disabled = $("next").disabled = !data.segments.length;
+    show(data.at[n], data.times[n]);
+    $("said").textContent = `At ${data.times[n]}: ${$("h-moment").nextElementSibling.firstElementChild.textContent}`;
+  }
+
+  chart.addEventListener("click", (event) => {
+    const bar = event.target.closest(".segment");
+    if (bar) choose(Number(bar.dataset.segment));
+  });
+  chart.addEventListener("keydown", (event) => {
+    const bar = event.target.closest(".segment");
+    if (!bar || event.altKey || event.ctrlKey || event.metaKey) return;
+    const y = lanes.findIndex((lane) => lane.includes(bar)), lane = lanes[y], x = lane.indexOf(bar);
+    const beside = (other) =>
+      other && other.reduce((best, b) => (Math.abs(b.offsetLeft - bar.offsetLeft) < Math.abs(best.offsetLeft - bar.offsetLeft) ? b : best));
+    const moves = { ArrowLeft: () => lane[x - 1], ArrowRight: () => lane[x + 1], Home: () => lane[0], End: () => lane.at(-1),
+      ArrowUp: () => beside(lanes[y - 1]), ArrowDown: () => beside(lanes[y + 1]) };
+    if (!moves[event.key]) return;
+    event.preventDefault();
+    const to = moves[event.key]();
+    if (!to) return;
+    reach(bars, to);
+    to.focus({ preventScroll: true });
+    to.scrollIntoView({ block: "nearest", inline: "nearest" });
+    bring(scroll, side() + to.offsetLeft, side() + to.offsetLeft + Math.min(to.offsetWidth, 80), side());
+  });
+  const step = (by) => {
+    const at = chosen === null ? nextTo(by) : chosen + by;
+    if (at >= 0 && at < data.segments.length) choose(at);
+  };
+  // from a moment without a chosen segment: the one before or after it in time
+  const nextTo = (by) => {
+    const x = parseFloat(now.style.left) * data.duration / 100, later = data.segments.findIndex((s) => s[5] > x);
+    return by > 0 ? (later < 0 ? data.segments.length - 1 : later) : Math.max(0, (later < 0 ? data.segments.length : later) - 1);
+  };
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
+  pictures.forEach((picture, n) => picture.addEventListener("click", () => moment(n)));
+  $("pictures").addEventListener("keydown", (event) => {
+    const n = pictures.indexOf(event.target.closest(".picture")), last = pictures.length - 1;
+    const to = { ArrowLeft: n - 1, ArrowRight: n + 1, Home: 0, End: last }[event.key];
+    if (n < 0 || to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    moment(Math.min(last, Math.max(0, to)));
+    pictures[Math.min(last, Math.max(0, to))].focus({ preventScroll: true });
+  });
+  function zoom(to) {
+    level = Math.min(4, Math.max(0, to));
+    const middle = parseFloat(now.style.left) / 100;
+    chart.dataset.level = level;
+    chart.style.setProperty("--zoom", 2 ** level);
+    $("factor").textContent = `${2 ** level}×`;
+    $("out").disabled = level === 0;
+    $("in").disabled = level === 4;
+    const track = now.parentNode.offsetWidth;
+    runs.forEach((run) => run.classList.toggle("thin", (parseFloat(run.style.width) * track) / 100 < 36));
+    scroll.scrollLeft = side() + track * middle - scroll.clientWidth / 2;
+  }
+  $("out").addEventListener("click", () => zoom(level - 1));
+  $("in").addEventListener("click", () => zoom(level + 1));
+  zoom(0);
+  reach(bars, bars[0]);
+  if (chosen === null) moment(nearest(data.duration / 2));
+  else choose(chosen, false);
+})();

@@ -1,0 +1,146 @@
+"""Pieces of the report's pages: text that cannot break out of its place, pictures inside the page, the page around."""
+
+import base64
+import functools
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+
+SIDE = 224  # of embedded frames, pixels at most
+THUMBNAIL_BYTES = 4096  # of a thumbnail's data URI, at most
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+# nothing is fetched, and no script runs but the page's own
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}"
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold and a reader can see: lone surrogates and control characters become U+FFFD."""
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" or c < " " or "\x7f" <= c <= "\x9f" else c for c in text)
+
+
+def esc(text: str) -> str:
+    """Text for HTML, quotes too."""
+    return html.escape(clean(text), quote=True)
+
+
+def bdi(text: str, slot: str = "") -> str:
+    """A user's text, of any direction, that does not turn its surroundings round; `slot` is what scripts call it."""
+    return f"<bdi{f' data-slot={slot}' if slot else ''}>{esc(text)}</bdi>"
+
+
+def data_block(name: str, value: Any) -> str:
+    """JSON that a script of the page reads; no text in it can end the block."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def jpeg(image: UInt8[np.ndarray, "h w 3"], side: int = SIDE, quality: int = 82) -> str:
+    """A picture as a data URI, scaled down where it is larger than `side` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="420")
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A data URI of at most `THUMBNAIL_BYTES`."""
+    for side, quality in ((72, 70), (72, 40), (48, 40)):
+        uri = jpeg(image, side, quality)
+        if len(uri) <= THUMBNAIL_BYTES:
+            return uri
+    return jpeg(image, 24, 30)
+
+
+def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
+    """`0:07`, `1:02:03`: hours where there are some, or always. With `tenths`, below a minute, `7.3 s`."""
+    if tenths and round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if hours or minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}"
+
+
+def tick_step(duration: float, most: int) -> int:
+    """Seconds, a round number of them, from one tick of a time axis to the next; at most `most` steps, 1 s at least."""
+    return next((step for step in _STEPS if duration / step <= most), _STEPS[-1])
+
+
+def percent(score: float) -> str:
+    """A probability for people: `83.4 %`; `100 %` and `0 %` are not claimed by rounding."""
+    if 0 < score < 0.001:
+        return "< 0.1 %"
+    if 0.999 < score < 1:
+        return "> 99.9 %"
+    return f"{100 * score:.1f} %"
+
+
+def signed(value: float) -> str:
+    """`+1.25`, `−0.40`; with a minus sign that lines up."""
+    return f"{'−' if round(value, 2) < 0 else '+'}{abs(value):.2f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 frame`, `1 200 frames`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}".replace(",", "\u202f")
+
+
+def bar(share: float, slot: str = "") -> str:
+    """A bar of 0..1 of its track; its number stands beside it as text."""
+    width = 100 * min(1.0, max(0.0, share))
+    name = f" data-slot={slot}" if slot else ""
+    return f'<span class=bar aria-hidden=true><i{name} style="width:{width:.1f}%"></i></span>'
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """A stylesheet or script beside this module."""
+    return (files("vtd_jax.explain") / "page" / name).read_text(encoding="utf-8")
+
+
+def document(title: str, heading: str, body: Iterable[str], about: Mapping[str, str], script: str) -> Iterator[str]:
+    """A whole page, piece by piece.
+
+    Args:
+      title: of the window, text.
+      heading: the page's h1, HTML.
+      body: what `main` holds, HTML.
+      about: lines for "How this was made", text.
+      script: name of the asset that makes the page answer.
+    """
+    code = "\n".join((asset("common.js"), asset(script)))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    style = asset("page.css")
+    policy = _POLICY.format(scripts=f"'sha256-{digest}'")
+    yield (
+        "<!doctype html>\n"
+        '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f'<link rel="icon" href="data:,">\n<title>{esc(title)}</title>\n<style>\n{style}</style>\n'
+        "</head>\n<body>\n<header>\n"
+        f"<div>{heading}</div>\n"
+        '<button type="button" class="js theme" id="theme" aria-label="Dark theme" aria-pressed="false">Dark</button>\n'
+        "</header>\n<main>\n"
+    )
+    yield from body
+    lines = "".join(f"<div><dt>{esc(name)}</dt><dd>{bdi(value)}</dd></div>" for name, value in about.items())
+    yield "</main>\n"
+    if lines:
+        yield f"<footer><details><summary>How this was made</summary><dl>{lines}</dl></details></footer>\n"
+    yield f"<script>{code}</script>\n</body>\n</html>\n"
