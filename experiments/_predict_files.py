@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -85,12 +86,20 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
     if count == 1:
         (_show_segments if "segments" in results[0] else _show_clip)(results[0])
         return
+    # what all have in common says nothing, and takes the room of what does
+    parents = {os.path.dirname(result["video"]) for result in results}
+    folder = os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
     rows = tuple(
-        {"video": result["video"], "label": result["label"], "score": result["score"], "second": _second(result)}
-        | {"words": _words(result)}
+        {
+            "video": os.path.relpath(result["video"], folder) if folder else result["video"],
+            "label": result["label"],
+            "score": result["score"],
+        }
+        | {"second": _second(result), "frames": _words(result, most=1)}
         for result in results
     )
-    Table(_of(len(rows), count), ("video", "label", "score", "second", "words"), rows).show()
+    title = f"{_of(len(rows), count)} of {folder}" if folder else _of(len(rows), count)
+    Table(title, ("video", "label", "score", "second", "frames"), rows).show()
 
 
 def _of(shown: int, count: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from vtd_jax.errors import UserError
 
-
 # how every journal begins
 _FIRST = b'{"job": '
 
