@@ -67,6 +67,8 @@ def load(
         raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")
     if kind == "zero-shot" and clip is not None:
         raise UserError(f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out")
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     if kind == "run":
         model, frames, names, told = _run(path, clip, checkpoint, dtype)
     elif kind == "tuned":
