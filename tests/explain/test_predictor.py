@@ -134,8 +134,7 @@ def test_a_stream_goes_on_after_a_bad_video_and_reads_little_ahead(learnt, clips
     assert [isinstance(result, Failure) for result in results] == [False, True, False, False, False, False]
     assert results[1].video == str(bad)
     assert isinstance(results[1].error, VideoError)
-    # a group of 256 frames is encoded together
-    assert len(drawn) == 100 or len(drawn) <= 128 + 8
+    assert len(drawn) <= 6 + 4
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("vtd_jax_read")]
     with pytest.raises(VideoError, match="cannot be read as a video"):

@@ -180,13 +180,8 @@ class Predictor:
         codebook = self.encode_words(labels)
         words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
         job = _Job(labels, codebook, words, runner_ups)
-        group: list[Clip | Failure] = []
         for read in read_ahead(videos, lambda video: self._read(video, frames, fps), workers):
-            group.append(read)
-            if isinstance(group[0], Failure) or len(group) * frames >= self.chunk:
-                yield from self._results(group, job)
-                group = []
-        yield from self._results(group, job)
+            yield read if isinstance(read, Failure) else self._result(read, job)
 
     def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw features of N frames of this model's size, a fixed number at a time on all devices."""
@@ -267,20 +262,12 @@ class Predictor:
         except UserError as error:
             return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
 
-    def _results(self, group: Sequence[Clip | Failure], job: "_Job") -> Iterator[Prediction | Failure]:
-        """Encodes the clips of a group together and classifies them one by one."""
-        clips = [clip for clip in group if isinstance(clip, Clip)]
-        features = iter(())
-        if clips:
-            features = iter(np.split(self.encode_frames(np.concatenate([clip.frames for clip in clips])), len(clips)))
-        for clip in group:
-            if isinstance(clip, Failure):
-                yield clip
-            elif job.runner_ups is None:
-                logits = self.logits(next(features)[None], job.codebook, job.words)[0]
-                yield Prediction(**facts(clip, job.labels, logits))
-            else:
-                yield self._explain(clip, next(features), job)
+    def _result(self, clip: Clip, job: "_Job") -> Prediction:
+        # every video by itself: in a batch with others its last digits would depend on them
+        features = self.encode_frames(clip.frames)
+        if job.runner_ups is not None:
+            return self._explain(clip, features, job)
+        return Prediction(**facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0]))
 
     def _explain(self, clip: Clip, features: np.ndarray, job: "_Job") -> Explanation:
         words = self.naming(job.labels, job.words)

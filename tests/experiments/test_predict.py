@@ -1,0 +1,245 @@
+"""The predicting command: in this process on a small model, and as a command on real clips."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import small_run
+from experiments import _predict, _predict_files
+from small_model import LABELS, WORDS, small_model
+from video_files import make_audio, make_video
+from vtd_jax.errors import UserError
+from vtd_jax.explain.predictor import Predictor
+from vtd_jax.explain.text_cache import TextCache
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Predictor(small_model(), frames=4, told="small", cache=TextCache(None), devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three good videos, and a bad one between them."""
+    folder = tmp_path_factory.mktemp("videos")
+    made = [make_video(folder / f"{name}.mp4", frames) for name, frames in (("a", 9), ("c", 50), ("綱引き", 30))]
+    (folder / "b.mp4").write_bytes(b"no video")
+    return [made[0], folder / "b.mp4", *made[1:]]
+
+
+def request(folder=None, **changes) -> _predict.Request:
+    """What the flags' defaults ask for; with a folder, all files in it."""
+    fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=2)
+    if folder is not None:
+        fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
+    return _predict.Request(**(fields | changes))
+
+
+def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
+    asked = request(tmp_path / "new", figures=str(tmp_path / "figures"))
+    with pytest.raises(
+        UserError, match=r"^1 of 4 videos could not be read, as told above; of the others: wrote .*json"
+    ):
+        _predict.run(asked, videos, model)
+    told = capsys.readouterr()
+    assert "b.mp4: cannot be read as a video" in told.err
+    assert "4 videos" in told.out
+    document = json.loads((tmp_path / "new/out.json").read_text())
+    assert [video["video"] for video in document["videos"]] == [str(videos[i]) for i in (0, 2, 3)]
+    assert document["failed"][0]["video"] == str(videos[1])
+    assert document["about"]["labels"] == "5"
+    results = model.explain([videos[0], videos[3]], LABELS)
+    for found, result in zip((document["videos"][0], document["videos"][2]), results):
+        assert found == json.loads(json.dumps(result.to_dict(2)))
+    rows = list(csv.DictReader((tmp_path / "new/out.csv").open(newline="")))
+    assert [bool(row["error"]) for row in rows] == [False, True, False, False]
+    assert (rows[3]["label_1"], float(rows[3]["score_1"])) == results[1].top()[0]
+    assert len(rows[0]["words"].split(" | ")) == 4
+    report = sorted(path.name for path in (tmp_path / "new/report").iterdir())
+    assert report == sorted(["a.html", "c.html", "index.html", "綱引き.html"])
+    assert "could not be read" in (tmp_path / "new/report/index.html").read_text()
+    assert len(list((tmp_path / "figures").glob("*.p[nd][gf]"))) == 6
+
+
+def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkeypatch):
+    once, again = tmp_path / "once", tmp_path / "again"
+    with pytest.raises(UserError, match="1 of 4"):
+        _predict.run(request(once), videos, model)
+    original, seen = _predict._finish, []
+
+    def interrupted(asked, result, name, about):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(name)
+        return original(asked, result, name, about)
+
+    monkeypatch.setattr(_predict, "_finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _predict.run(request(again), videos, model)
+    assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
+    # other settings are not mixed with what was finished
+    with pytest.raises(UserError, match="had another frames"):
+        _predict.run(request(again, frames=3), videos, model)
+    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[2]) or original(*given))
+    with pytest.raises(UserError, match="1 of 4"):
+        _predict.run(request(again), videos, model)
+    assert seen == ["a", "b", "c", "綱引き"]
+    for name in ("out.csv", "report/index.html", "report/c.html"):
+        assert (again / name).read_text() == (once / name).read_text().replace(str(once), str(again))
+    assert json.loads((again / "out.json").read_text()) == json.loads((once / "out.json").read_text())
+    assert sorted(path.name for path in again.iterdir()) == ["out.csv", "out.json", "report"]
+
+
+def test_windows_make_segments(model, videos, tmp_path, capsys):
+    asked = request(tmp_path, window=1.0, frames=4, figures=str(tmp_path / "figures"))
+    line = _predict.run(asked, [videos[2]], model)
+    assert line.startswith("1 video: wrote ")
+    video = json.loads((tmp_path / "out.json").read_text())["videos"][0]
+    assert video["segments"]
+    assert video["windows"][-1]["end"] == pytest.approx(2.0, abs=0.1)
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    assert [row["label"] for row in rows] == [segment["label"] for segment in video["segments"]]
+    assert "segments" in capsys.readouterr().out
+    assert (tmp_path / "report/c.html").is_file()
+    assert (tmp_path / "figures/c.pdf").is_file()
+
+
+def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
+    (tmp_path / "words.txt").write_text("\n".join(WORDS))
+    asked = request(json=str(tmp_path / "out.json"), vocabulary=str(tmp_path / "words.txt"))
+    _predict.run(asked, videos[:1], model)
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["about"]["frames named by"] == f"12 words of {tmp_path / 'words.txt'}"
+    assert {pair["word"] for words in document["videos"][0]["words"] for pair in words} <= set(WORDS)
+    assert "video token: " in capsys.readouterr().out
+
+
+def test_ten_thousand_labels(model, videos, tmp_path):
+    (tmp_path / "labels.txt").write_text("".join(f"label number {i}\n" for i in range(10_000)))
+    model = Predictor(small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=model._mesh.devices)
+    asked = request(labels=str(tmp_path / "labels.txt"), csv=str(tmp_path / "out.csv"))
+    _predict.run(asked, videos[:1], model)
+    assert next(csv.DictReader((tmp_path / "out.csv").open()))["label_2"].startswith("label number ")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"stride": 2.0}, "--stride=2.0: is for windows"),
+        ({"window": 4.0, "stride": 9.0}, "stride=9.0: expected seconds"),
+        ({"json": "out.txt"}, r"--json=out.txt: expected the name of a file that ends in \.json"),
+        ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
+        ({"report": "file"}, "--report=file: is a file"),
+        ({"restart": True}, "--restart: there is nothing to throw away"),
+    ],
+)
+def test_what_does_not_go_together_is_told(changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+    Path("file").touch()
+    with pytest.raises(UserError, match=message):
+        request(**changes).check([])
+
+
+def test_pages_of_videos_of_one_name():
+    names = _predict_files.page_names(
+        [Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")]
+    )
+    assert list(names.values()) == ["x", "X_2", "x_3", "index_2", ".mp4"]
+
+
+@pytest.mark.parametrize("seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")])
+def test_times(seconds, told):
+    assert _predict_files.clock(seconds) == told
+
+
+# the first hour of a person: what is given, and what the command says
+FIRST_HOUR = {
+    "wrong path": ("--video=nowhere.mp4", "error: --video=nowhere.mp4: no such file or folder"),
+    "no video": ("", "error: --video: none given, expected a video file, a folder of videos, or a glob"),
+    "audio": ("--video=sound.mp4", "error: sound.mp4: the file has no video stream (it holds audio)"),
+    "empty labels": ("--video=one.mp4 --labels=empty.txt", "error: empty.txt: no words in it"),
+    "no labels": ("--video=one.mp4 --labels=", "error: --labels=: nothing there"),
+    "missing model": ("--video=one.mp4 --model=ViT-B-16.pt", "error: ViT-B-16.pt"),
+    "folder without videos": ("--video=nothing", "error: --video=nothing: no videos in this folder"),
+    "half a file": ("--video=half.mp4", "error: half.mp4: "),
+}
+
+
+@pytest.fixture(scope="module")
+def first_hour(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hour")
+    make_audio(folder / "sound.mp4")
+    whole = make_video(folder / "one.mp4", 30)
+    (folder / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (folder / "empty.txt").write_text("\n \n")
+    (folder / "nothing").mkdir()
+    return folder
+
+
+# every call as a command of its own would cost seconds each: one process, as if started anew for each
+CALLS = """
+import contextlib, io, json, sys
+from absl import flags
+from experiments import _cli, predict
+found = []
+for arguments in json.load(sys.stdin):
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    sys.argv, told = ["predict", *arguments], io.StringIO()
+    with contextlib.redirect_stderr(told):
+        try:
+            _cli.run(predict.main, predict.__doc__)
+        except SystemExit as end:
+            found.append((end.code, told.getvalue()))
+json.dump(found, sys.stdout)
+"""
+
+
+def test_a_persons_first_hour(first_hour):
+    calls = [
+        [*given.split(), *([] if "--labels" in given else ["--labels=arm wrestling,hugging"])]
+        for given, _ in FIRST_HOUR.values()
+    ]
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(small_run.ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=first_hour,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    for (code, told), (_, expected) in zip(json.loads(done.stdout), FIRST_HOUR.values(), strict=True):
+        lines = [line for line in told.splitlines() if not line.startswith("note: --model=tiny knows")]
+        assert (code, len(lines)) == (2, 1), told
+        assert lines[0].startswith(expected)
+
+
+@pytest.mark.shared
+def test_real_clips_as_a_command(shared_dir, tmp_path):
+    done = small_run.command(
+        "predict",
+        f"--video={shared_dir / 'videos'}",
+        f"--video={shared_dir / 'videos' / '*.mp4'}",
+        "--labels=arm wrestling,hugging,applying makeup,綱引き",
+        "--frames=8",
+        f"--json={tmp_path / 'out.json'}",
+        f"--report={tmp_path / 'report'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"7 videos: wrote {tmp_path / 'out.json'}, {tmp_path / 'report/index.html'}"
+    assert "--model=tiny knows coloured" in done.stderr
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert [Path(video["video"]).suffix for video in document["videos"]] == [".mp4", ".avi", *[".mp4"] * 5]
+    assert len(list((tmp_path / "report").glob("*.html"))) == 8
