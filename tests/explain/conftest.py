@@ -1,5 +1,6 @@
 """Predictors on a small CLIP with seeded weights, and videos for them."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,8 +12,9 @@ from vtd_jax.explain.text_cache import TextCache
 
 @pytest.fixture(scope="session")
 def learnt() -> Predictor:
-    """A model with all that can be learnt, on eight devices."""
-    return Predictor(small_model(), frames=4, class_names=LABELS, told="small", weights="0", cache=TextCache(None))
+    """A model with all that can be learnt, on one device."""
+    about = dict(class_names=LABELS, told="small", weights="0", cache=TextCache(None))
+    return Predictor(small_model(), frames=4, devices=jax.devices()[:1], **about)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -31,13 +32,18 @@ def folder(tmp_path_factory):
     return folder
 
 
+def load(source, **options):
+    """On one device: programs for eight take longer to compile."""
+    return vtd_jax.load(source, devices=jax.devices()[:1], **options)
+
+
 @nnx.jit
 def whole(model, frames, tokens):
     return model(frames, model.encode_classes(tokens)).logits[0]
 
 
 def test_zero_shot_from_any_clip(folder, noise):
-    model = vtd_jax.load(folder / "clip.safetensors")
+    model = load(folder / "clip.safetensors")
     assert (model.class_names, model.frames) == ((), 16)
     assert (model.model.config.normalization, model.model.config.pooling, model.model.fusion) == (
         "clip",
@@ -49,20 +55,20 @@ def test_zero_shot_from_any_clip(folder, noise):
     np.testing.assert_allclose(
         found.logits, whole(model.model, found.pictures[None], model.model.class_tokens(LABELS)), rtol=1e-5, atol=1e-4
     )
-    other = vtd_jax.load(str(folder / "clip.safetensors"), templates=["a video of a person {}."], pooling="mean")
+    other = load(str(folder / "clip.safetensors"), templates=["a video of a person {}."], pooling="mean")
     assert np.abs(other.predict(noise, LABELS, frames=3).logits - found.logits).max() > 1e-3
     assert other.model.config.pooling == "mean"
 
 
 def test_a_tuned_file_knows_its_classes_frames_and_clip(folder, noise):
-    model = vtd_jax.load(folder / "tuned.safetensors")
+    model = load(folder / "tuned.safetensors")
     assert model.class_names == ("red", "shoot_bow")
     assert model.frames == small_run.config(folder).data.frames
     found = model.explain(noise)
     assert found.labels == model.class_names
     expected = whole(model.model, found.pictures[None], model.model.class_tokens(model.class_names))
     np.testing.assert_allclose(found.logits, expected, rtol=1e-5, atol=1e-4)
-    again = vtd_jax.load(folder / "tuned.safetensors", clip=folder / "clip.safetensors", dtype="bfloat16")
+    again = load(folder / "tuned.safetensors", clip=folder / "clip.safetensors", dtype="bfloat16")
     assert again.weights == model.weights
     # eight bits of mantissa through a small tower
     np.testing.assert_allclose(again.predict(noise).scores, found.scores, atol=0.1)
@@ -70,19 +76,19 @@ def test_a_tuned_file_knows_its_classes_frames_and_clip(folder, noise):
 
 def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     config = RunConfig.from_dict(small_run.config(folder).to_dict())
-    tuned = vtd_jax.load(folder / "tuned.safetensors")
+    tuned = load(folder / "tuned.safetensors")
     weights = clip_fingerprint(nnx.state(tuned.model, nnx.Not(nnx.Param)))
     arrays = flatten_arrays(learnable(tuned.model))
     save_config(tmp_path, config)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, arrays, arrays, {"step": 7, "clip": weights, "names": "0"})
     checkpoints.close()
-    model = vtd_jax.load(tmp_path)
+    model = load(tmp_path)
     assert model.class_names == ()
     assert model.told == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
     np.testing.assert_array_equal(model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits)
     with pytest.raises(UserError, match="--checkpoint=8"):
-        vtd_jax.load(tmp_path, checkpoint="8")
+        load(tmp_path, checkpoint="8")
 
 
 def test_what_cannot_be_loaded_is_told(folder, tmp_path):

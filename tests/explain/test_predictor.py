@@ -103,8 +103,9 @@ def test_the_labels_as_vocabulary_change_nothing(learnt, noise):
 
 
 def test_one_device_and_eight_agree(learnt, clips):
-    alone = Predictor(learnt.model, frames=4, cache=TextCache(None), devices=jax.devices()[:1])
-    for one, other in zip(alone.predict(clips, LABELS), learnt.predict(clips, LABELS)):
+    eight = Predictor(learnt.model, frames=4, cache=TextCache(None))
+    assert eight.chunk == 8 * learnt.chunk
+    for one, other in zip(eight.predict(clips, LABELS), learnt.predict(clips, LABELS)):
         np.testing.assert_allclose(one.logits, other.logits, rtol=1e-5, atol=1e-5)
 
 
@@ -162,7 +163,7 @@ def test_bad_labels_are_told(learnt, noise, labels, message):
 
 
 def test_bad_settings_are_told(learnt, noise):
-    bare = Predictor(small_model(), frames=4, cache=TextCache(None))
+    bare = Predictor(learnt.model, frames=4, cache=TextCache(None))
     with pytest.raises(UserError, match="labels: none given, and this model has learnt none"):
         bare.predict(noise)
     with pytest.raises(UserError, match="frames=0"):
