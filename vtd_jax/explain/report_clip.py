@@ -161,7 +161,7 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     yield "</table></div>"
     moved = "" if result.change is None else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
     highest = result.confidence[:, shown].max()
-    yield f"<p class=note>The darkest confidence is {highest:.2f}; a label's row sums to 1.{moved}</p></section>\n"
+    yield f"<p class=note>The strongest colour is a confidence of {highest:.2f}; a label's row sums to 1.{moved}</p></section>\n"
 
 
 def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
