@@ -268,7 +268,7 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
         "words": words,
         "starts": np.round(result.starts, 2).tolist(),
         "top": [[place[k] for k in row] for row in result.top[:, :_LIKELY].tolist()],
-        "scores": np.round(result.top_scores[:, :_LIKELY].astype(np.float64), 5).tolist(),
+        "scores": [[float(f"{score:.3g}") for score in row] for row in result.top_scores[:, :_LIKELY].tolist()],
         "word": [spot[word] for word in result.words],
         "at": np.round(result.pictures_at[kept], 2).tolist(),
         "times": [_time(result, float(at)) for at in result.pictures_at[kept]],
