@@ -149,3 +149,15 @@ def test_index_filters_sorts_and_leads_to_pages(visit, driver):
     assert shown() == everything
     driver.find_element(By.CSS_SELECTOR, ".videos a").click()
     assert driver.title == "arm_wrestling.mp4 – arm wrestling"
+
+
+@pytest.mark.parametrize("page", ["clip", "long"])
+def test_on_paper_there_are_no_controls_and_nothing_is_cut_off(visit, driver, page):
+    visit(page)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not any(e.is_displayed() for e in driver.find_elements(By.CSS_SELECTOR, ".player, .theme, .zoom"))
+        chromium.size(driver, 720)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 720
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -82,7 +82,7 @@ def test_clip_page_says_what_is_known(tmp_path):
     for k in shown:
         row = " ".join(f"{value:.2f}" for value in EXPLAINED.confidence[:, k])
         assert f"{EXPLAINED.labels[k]} {row}" in page.text
-    for i in EXPLAINED.keyframes(best):
+    for i in report_clip.keyframes(EXPLAINED, best):
         assert report_html.signed(float(EXPLAINED.contribution[i, best])) in page.text
     alts = [attrs["alt"] for attrs in page.of("img")]
     assert f"frame 3 of 8 at {EXPLAINED.seconds[2]:.1f} s, named {EXPLAINED.words[2][0]}" in alts
@@ -100,7 +100,7 @@ def test_data_of_the_page_are_the_results(tmp_path):
     page, _ = _page(tmp_path, EXPLAINED)
     data, shown = json.loads(page.blocks[0]), EXPLAINED.order(12)
     assert data["labels"] == [EXPLAINED.labels[k] for k in shown]
-    assert data["keys"] == [EXPLAINED.keyframes(int(k)) for k in shown]
+    assert data["keys"] == [report_clip.keyframes(EXPLAINED, int(k)) for k in shown]
     np.testing.assert_allclose(data["confidence"], EXPLAINED.confidence[:, shown], atol=5.1e-5)
     np.testing.assert_allclose(data["contribution"], EXPLAINED.contribution[:, shown], atol=5.1e-5)
     assert data["unit"] == "logit"
@@ -145,12 +145,25 @@ def test_texts_cannot_leave_their_place(tmp_path):
     assert scenes.HOSTILE[0] in index.text
 
 
+def test_keyframes_that_add_nothing_are_not_shown(tmp_path):
+    contribution = EXPLAINED.contribution.copy()
+    best = int(EXPLAINED.order(1)[0])
+    contribution[:, best] = [0, 5, 0.04, 0, -1, 0.3, 0, 0]
+    result = dataclasses.replace(EXPLAINED, contribution=contribution)
+    assert report_clip.keyframes(result, best) == [1, 5]
+    page, _ = _page(tmp_path, result)
+    cards = [page.elements[i - 1] for i, (tag, attrs) in enumerate(page.elements) if attrs.get("class") == "card"]
+    assert ["hidden" in attrs for _, attrs in cards] == [False, False, True]
+    contribution[:, best] = -1
+    assert report_clip.keyframes(result, best) == [0]
+
+
 def test_frames_without_times(tmp_path):
     result = dataclasses.replace(EXPLAINED, video="frames", seconds=None, duration=None, attention=None, change=None)
     page, entry = _page(tmp_path, result)
     assert entry.duration is None
     assert f"frame 1 of 8, named {result.words[0][0]}" in [attrs["alt"] for attrs in page.of("img")]
-    assert "Moved by fusion" not in page.text
+    assert "fus" not in page.text
     assert " s " not in page.text.split("How this")[0].split("Frame by frame")[1]
 
 

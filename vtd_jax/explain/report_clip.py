@@ -20,11 +20,18 @@ def verdict(result: Explanation) -> tuple[str, float, np.ndarray]:
     return result.label, result.score, result.pictures[result.keyframes(best, 1)[0]]
 
 
+def keyframes(result: Explanation, label: int) -> list[int]:
+    """The frames that decided for a label, most first: 1 to 3, without those that add less than 1 % of the first."""
+    first, *others = result.keyframes(label, _KEYFRAMES)
+    least = 0.01 * abs(float(result.contribution[first, label]))
+    return [first, *(i for i in others if result.contribution[i, label] >= least)]
+
+
 def body(result: Explanation) -> Iterator[str]:
     """What the page's `main` holds, HTML."""
     shown = result.order(_ALL)
     uris = [jpeg(picture) for picture in result.pictures]
-    keys = result.keyframes(int(shown[0]), _KEYFRAMES)
+    keys = keyframes(result, int(shown[0]))
     yield _answer(result)
     yield "<div class=split>\n"
     yield _stage(result, uris, keys[0], int(shown[0]))
@@ -117,16 +124,18 @@ def _labels(result: Explanation, shown: np.ndarray) -> str:
 
 def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) -> str:
     times = _times(result)
-    cards = "".join(
-        f"<li><button type=button class=card data-key={n}><img data-slot=key{n} "
+    # another label may have more of them: their places are there, hidden
+    cards = [*keys, *keys[:1] * (min(_KEYFRAMES, len(uris)) - len(keys))]
+    items = "".join(
+        f"<li{'' if n < len(keys) else ' hidden'}><button type=button class=card><img data-slot=key{n} "
         f"src='{jpeg(result.pictures[i], 112)}' alt='{esc(_described(result, i))}'><span><b><span data-slot=added{n}>"
         f"{signed(float(result.contribution[i, label]))}</span></b> {bdi(result.words[i][0], f'named{n}')}"
         f"<span class=note data-slot=when{n}>{times[i]}</span></span></button></li>"
-        for n, i in enumerate(keys)
+        for n, i in enumerate(cards)
     )
     return (
         "<section class=decided aria-labelledby=h-decided><h2 id=h-decided>Frames that decided for "
-        f"{bdi(result.labels[label], 'label')}</h2><ol class=cards>{cards}</ol></section>\n"
+        f"{bdi(result.labels[label], 'label')}</h2><ol class=cards>{items}</ol></section>\n"
     )
 
 
@@ -142,7 +151,7 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     )
     head = "".join(f"<th scope=col>{times[i] or i + 1}</th>" for i in range(t))
     yield f"<thead><tr><th scope=row>{'Time' if times[0] else 'Frame'}</th>{head}</tr></thead>\n<tbody>"
-    yield "<tr class=frames><th scope=row>Frame</th>"
+    yield "<tr class=frames><th scope=row>Picture</th>"
     for i, uri in enumerate(uris):
         rank = keys.index(i) + 1 if i in keys else 0
         off = "" if rank else " hidden"
@@ -161,7 +170,8 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     yield "</table></div>"
     moved = "" if result.change is None else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
     highest = result.confidence[:, shown].max()
-    yield f"<p class=note>The darkest confidence is {highest:.2f}; a label's row sums to 1.{moved}</p></section>\n"
+    yield f"<p class=note>The strongest colour is a confidence of {highest:.2f}; a label's row sums to 1.{moved}</p>"
+    yield "</section>\n"
 
 
 def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
@@ -198,11 +208,13 @@ def _token(result: Explanation) -> str:
     )
     several = len(result.video_token) > 1
     title = "Words of the video" if several else "Word of the video"
-    text = "these words' codes are" if several else "this word's code is"
+    fused = (
+        "" if result.change is None else f"; {'their codes are' if several else 'its code is'} fused into the frames"
+    )
     return (
         f"<section class=token aria-labelledby=h-token><h2 id=h-token>{title}</h2>"
-        f"<ol class=rows>{rows}</ol><p class=note>Every frame gives its word its confidence there as a vote; {text} "
-        "fused into the frames.</p></section>\n"
+        f"<ol class=rows>{rows}</ol><p class=note>Every frame votes for its word, with its confidence for it{fused}."
+        "</p></section>\n"
     )
 
 
@@ -223,6 +235,6 @@ def _data(result: Explanation, shown: np.ndarray) -> dict[str, Any]:
         "largest": _largest(result),
         "confidence": numbers(result.confidence[:, shown]),
         "contribution": numbers(result.contribution[:, shown]),
-        "keys": [result.keyframes(int(k), _KEYFRAMES) for k in shown],
+        "keys": [keyframes(result, int(k)) for k in shown],
         "unit": _unit(result),
     }

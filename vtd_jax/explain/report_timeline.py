@@ -169,7 +169,8 @@ def _chart(result: Timeline, order: list, chosen: int | None, moment: float) -> 
     yield (
         "<section aria-labelledby=h-chart><h2 id=h-chart>What is shown when</h2>"
         f"<p class=note>A label's segments: windows where it is the best, or scores {result.threshold:g} or more; "
-        "darker is a higher score.<span class=js> Arrow keys move from segment to segment, Enter selects.</span></p>"
+        "a stronger colour is a higher score."
+        "<span class=js> Arrow keys move from segment to segment, Enter selects.</span></p>"
         '<div class="js zoom" role=group aria-label="Zoom"><button type=button id=out aria-label="Zoom out">−</button>'
         "<output id=factor aria-label='Zoom factor'>1×</output>"
         "<button type=button id=in aria-label='Zoom in'>+</button></div>"
@@ -233,7 +234,7 @@ def _pictures(result: Timeline, kept: np.ndarray, near: int) -> Iterator[str]:
         time, here = _time(result, at), " aria-current=true" if n == near else ""
         word = esc(result.words[_window(result, at)])
         yield (
-            f"<li><button type=button class=picture{here}><img src='{jpeg(result.pictures[i], 112, 70)}' "
+            f"<li><button type=button class=picture{here}><img src='{jpeg(result.pictures[i], 160, 72)}' "
             f"alt='picture, named {word},'>{time}</button></li>"
         )
     yield "</ol></div></section>\n"
@@ -267,7 +268,7 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
         "words": words,
         "starts": np.round(result.starts, 2).tolist(),
         "top": [[place[k] for k in row] for row in result.top[:, :_LIKELY].tolist()],
-        "scores": np.round(result.top_scores[:, :_LIKELY].astype(np.float64), 3).tolist(),
+        "scores": [[float(f"{score:.3g}") for score in row] for row in result.top_scores[:, :_LIKELY].tolist()],
         "word": [spot[word] for word in result.words],
         "at": np.round(result.pictures_at[kept], 2).tolist(),
         "times": [_time(result, float(at)) for at in result.pictures_at[kept]],

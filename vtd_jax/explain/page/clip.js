@@ -9,6 +9,7 @@
   const words = [...strip.querySelectorAll(".words td")], adds = [...strip.querySelectorAll(".adds td")];
   const heat = [...strip.querySelectorAll(".heat tr")].slice(1);
   const columns = [strip.tHead.rows[0], adds[0].parentNode, ...heat, ...strip.querySelectorAll(".moved tr")];
+  const cards = [...document.querySelectorAll(".card")];
   const choices = [...$("labels").querySelectorAll("input")];
   let label = 0, frame = data.keys[0][0], timer = 0;
 
@@ -69,6 +70,7 @@
       mark.hidden = !place;
       mark.querySelector("b").textContent = place || "";
     });
+    cards.forEach((card, n) => (card.parentNode.hidden = n >= keys.length));
     keys.forEach((t, n) => {
       const picture = document.querySelector(`[data-slot="key${n}"]`);
       picture.src = frames[t].querySelector("img").src;
@@ -116,8 +118,7 @@
   $("previous").addEventListener("click", () => go(frame - 1));
   $("next").addEventListener("click", () => go(frame + 1));
   $("play").addEventListener("click", play);
-  document.querySelectorAll("[data-key]").forEach((card) =>
-    card.addEventListener("click", () => go(data.keys[label][Number(card.dataset.key)])));
+  cards.forEach((card, n) => card.addEventListener("click", () => go(data.keys[label][n])));
   strip.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const to = { ArrowLeft: frame - 1, ArrowRight: frame + 1, Home: 0, End: last }[event.key];
