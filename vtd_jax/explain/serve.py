@@ -137,9 +137,13 @@ def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, 
       UserError: a label that is too long.
     """
     tokens = model.class_tokens(labels)
-    encode = nnx.jit(lambda model, part: model.encode_classes(part))
     parts = [tokens[start : start + _TEXTS] for start in range(0, len(tokens), _TEXTS)]
-    return np.concatenate([np.asarray(encode(model, part), np.float32) for part in parts])
+    return np.concatenate([np.asarray(_encode(model, part), np.float32) for part in parts])
+
+
+@nnx.jit
+def _encode(model: VTDCLIP, tokens: Array) -> Array:
+    return model.encode_classes(tokens)
 
 
 def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dict[str, np.ndarray]]:
