@@ -47,10 +47,11 @@ def example(folder):
     return module
 
 
-def expected(model, frames):
+def expected(model, frames, code=None):
     """What the package computes."""
     model.save_memory("none", 1)
-    out = nnx.jit(lambda model, *args: model(*args))(model, frames, encode_labels(model, LABELS))
+    code = encode_labels(model, LABELS) if code is None else code
+    out = nnx.jit(lambda model, *args: model(*args))(model, frames, code)
     return {
         "scores": jax.nn.softmax(out.logits),
         "logits": out.logits,
@@ -99,12 +100,13 @@ def test_the_program_gives_what_the_package_gives(model, served):
     assert_same(served(frames), expected(model, frames))
 
 
-def test_a_bfloat16_model_with_text_prompts_only(tmp_path):
-    changes = {"text_prompts": 2, "pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
+def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
+    changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
     model, frames, place = make_model("bfloat16", **changes), random_frames(2, frames=1), tmp_path / "x.served"
-    told = write_served(place, model, LABELS, 1, platforms=("cpu",))
+    code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
+    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code)
     assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
-    assert_same(example(place).Served(place)(frames), expected(model, frames))
+    assert_same(example(place).Served(place)(frames), expected(model, frames, code))
     assert model.clip.text is not None, "the model itself is as it was"
 
 
@@ -118,7 +120,7 @@ def test_a_bfloat16_model_with_text_prompts_only(tmp_path):
 )
 def test_other_models_can_be_written(config, changes, tmp_path):
     code = np.ones((4, config.embed_dim), np.float32)
-    told = write_served(tmp_path / "x.served", make_model(config=config, **changes), "abcd", 5, codebook=code)
+    told = write_served(tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code)
     shapes = {name: output["shape"] for name, output in told["outputs"].items()}
     assert shapes == {"scores": ["b", 4], "logits": ["b", 4], "assignment": ["b", 5], "confidence": ["b", 5, 4]}
 
@@ -286,7 +288,11 @@ def test_refusals(model, tmp_path):
             "platforms=cpu,gpu: expected one or more of cpu, cuda, tpu",
         ),
         ((model, LABELS, 2), {"platforms": ()}, "platforms=: expected one or more"),
-        ((broken, LABELS, 2), {}, "logit_scale has values that are NaN or infinite"),
+        (
+            (broken, LABELS, 2),
+            {"codebook": np.ones((3, SMALL.embed_dim), np.float32)},
+            "logit_scale has values that are NaN or infinite",
+        ),
     ):
         with pytest.raises(UserError) as caught:
             write_served(path, *args, **options)
