@@ -55,8 +55,9 @@ def test_a_tuned_file_is_served_with_the_names_it_learnt(tuned, config, model, t
     )
     about = json.loads((out / "about.json").read_text())
     assert (about["labels"], about["frames"], about["platforms"]) == (list(small_run.BASE), 2, ["cpu", "tpu"])
-    assert (about["run"], about["settings"], about["step"]) == ("small", config.fingerprint, 3)
-    assert about["learnt_on"] == LIST
+    origin = about["origin"]
+    assert (origin["run"], origin["settings"], origin["step"]) == ("small", config.fingerprint, 3)
+    assert origin["learnt_on"] == LIST
     expected = served_program(model)[1] | {"codebook": encode_labels(model, small_run.BASE)}
     with np.load(out / "weights.npz") as weights:
         assert set(weights.files) == set(expected)

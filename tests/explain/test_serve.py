@@ -138,7 +138,7 @@ def test_what_lies_in_the_folder(folder, served):
     assert list(exported.platforms) == about["platforms"] == ["cpu", "cuda", "tpu"]
     assert exported.calling_convention_version == about["calling_convention_version"]
     assert (about["labels"], about["frames"], about["size"], about["short_side"]) == (list(LABELS), 2, 32, 37)
-    assert (about["source"], about["step"], about["architecture"]) == ("a test", 7, SMALL.architecture)
+    assert (about["origin"], about["architecture"]) == ({"source": "a test", "step": 7}, SMALL.architecture)
     assert about["inputs"]["frames"] == {"shape": ["b", 2, 32, 32, 3], "dtype": "uint8"}
     assert {name: told["shape"] for name, told in about["outputs"].items()} == {
         "scores": ["b", 3],

@@ -64,7 +64,7 @@ def write_served(
       model: read only.
       labels: K different texts.
       frames: T, frames a video.
-      about: what else `about.json` shall say of the model, JSON-able, e.g. where it is from.
+      about: what `about.json` shall say of the model's `origin`, JSON-able.
       platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be at hand.
       codebook: raw codes of the labels where they are known; None encodes the labels.
 
@@ -84,7 +84,7 @@ def write_served(
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth serving")
     exported = export_program(program, weights, frames, model.clip.config.image_resolution, platforms)
-    told = _describe(model, labels, frames, weights, exported) | dict(about or {})
+    told = _describe(model, labels, frames, weights, exported) | {"origin": dict(about or {})}
     try:
         with _replacing_folder(path) as folder:
             serialized = bytes(exported.serialize())
