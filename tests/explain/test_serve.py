@@ -17,6 +17,7 @@ from jax import export
 from helpers import random_state
 from small_run import SMALL
 from video_files import make_audio, make_video
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.explain import serve
@@ -30,10 +31,9 @@ NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth":
 LEARNT = {"text_prompts": 2, "text_depth": 1, "visual_prompts": 1, "visual_depth": 1, "fusion_heads": 4}
 
 
-def make_model(dtype="float32", **changes) -> VTDCLIP:
-    model = VTDCLIP(
-        clip_from_state(SMALL, random_state(SMALL), dtype=dtype), ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0)
-    )
+def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
+    clip = clip_from_state(config, random_state(config), dtype=dtype)
+    model = VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0))
     # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be asked for
     model.save_memory("block", 3)
     return model
@@ -47,10 +47,11 @@ def example(folder):
     return module
 
 
-def expected(model, frames):
+def expected(model, frames, code=None):
     """What the package computes."""
     model.save_memory("none", 1)
-    out = nnx.jit(lambda model, *args: model(*args))(model, frames, encode_labels(model, LABELS))
+    code = encode_labels(model, LABELS) if code is None else code
+    out = nnx.jit(lambda model, *args: model(*args))(model, frames, code)
     return {
         "scores": jax.nn.softmax(out.logits),
         "logits": out.logits,
@@ -94,27 +95,34 @@ def served(folder):
     return example(folder).Served(folder)
 
 
-def test_the_program_gives_what_the_package_gives_for_any_number_of_videos(model, served):
+def test_the_program_gives_what_the_package_gives(model, served):
     frames = random_frames(3)
-    whole = served(frames)
-    assert_same(whole, expected(model, frames))
-    assert_same(served(frames[1:2]), {name: array[1:2] for name, array in whole.items()})
+    assert_same(served(frames), expected(model, frames))
+
+
+def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
+    changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
+    model, frames, place = make_model("bfloat16", **changes), random_frames(2, frames=1), tmp_path / "x.served"
+    code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
+    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code)
+    assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
+    assert_same(example(place).Served(place)(frames), expected(model, frames, code))
+    assert model.clip.text is not None, "the model itself is as it was"
 
 
 @pytest.mark.parametrize(
-    "dtype, changes",
+    "config, changes",
     [
-        ("bfloat16", {"pooling": "mean", "assignment": "cosine", "normalization": "clip"}),
-        ("float32", {"text_prompts": 2, "pooling": "softmax_mean", "confidence": "uniform", "fusion": True}),
+        (SMALL, {"pooling": "mean", "confidence": "uniform"}),
+        (CLIPConfig(32, 32, (1, 1, 1, 1), 2, None, 64, text_layers=1), {}),
     ],
-    ids=["bfloat16, nothing learnt, mean", "text prompts only, uniform, softmax mean"],
+    ids=["mean, uniform", "ResNet"],
 )
-def test_other_models(dtype, changes, tmp_path):
-    model, frames = make_model(dtype, **changes), random_frames(2, frames=1)
-    told = write_served(tmp_path / "x.served", model, LABELS, 1, platforms=("cpu",))
-    assert (told["dtype"], told["platforms"]) == (dtype, ["cpu"])
-    assert_same(example(tmp_path / "x.served").Served(tmp_path / "x.served")(frames), expected(model, frames))
-    assert model.clip.text is not None, "the model itself is as it was"
+def test_other_models_can_be_written(config, changes, tmp_path):
+    code = np.ones((4, config.embed_dim), np.float32)
+    told = write_served(tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code)
+    shapes = {name: output["shape"] for name, output in told["outputs"].items()}
+    assert shapes == {"scores": ["b", 4], "logits": ["b", 4], "assignment": ["b", 5], "confidence": ["b", 5, 4]}
 
 
 def test_what_lies_in_the_folder(folder, served):
@@ -130,7 +138,7 @@ def test_what_lies_in_the_folder(folder, served):
     assert list(exported.platforms) == about["platforms"] == ["cpu", "cuda", "tpu"]
     assert exported.calling_convention_version == about["calling_convention_version"]
     assert (about["labels"], about["frames"], about["size"], about["short_side"]) == (list(LABELS), 2, 32, 37)
-    assert (about["source"], about["step"], about["architecture"]) == ("a test", 7, SMALL.architecture)
+    assert (about["origin"], about["architecture"]) == ({"source": "a test", "step": 7}, SMALL.architecture)
     assert about["inputs"]["frames"] == {"shape": ["b", 2, 32, 32, 3], "dtype": "uint8"}
     assert {name: told["shape"] for name, told in about["outputs"].items()} == {
         "scores": ["b", 3],
@@ -207,12 +215,13 @@ def test_it_runs_without_the_package(folder, served, videos, tmp_path):
     assert done.returncode == 2
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["video"] for one in found] == [str(video) for video in videos[:2]]
-    for one, video in zip(found, videos):
-        out = served(read_clip(video, 2, 32).frames[None])
-        scores = dict(zip(LABELS, out["scores"][0]))
+    # there one video at a time, here several
+    out = served(np.stack([read_clip(video, 2, 32).frames for video in videos[:3]]))
+    for row, one in enumerate(found):
+        scores = dict(zip(LABELS, out["scores"][row]))
         assert {top["label"]: top["score"] for top in one["top"]} == pytest.approx(scores, abs=1e-5)
         assert one["label"] == max(scores, key=scores.get)
-        assert one["words"] == [LABELS[k] for k in out["assignment"][0]]
+        assert one["words"] == [LABELS[k] for k in out["assignment"][row]]
 
 
 def test_damage_is_told(folder, tmp_path):
@@ -246,7 +255,7 @@ def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_pa
 def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypatch):
     own = shutil.copytree(folder, tmp_path / "own.served")
     before = (own / "about.json").read_bytes()
-    plain = make_model()
+    plain, code = make_model(), np.ones((1, SMALL.embed_dim), np.float32)
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -254,11 +263,13 @@ def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(serve.np, "savez", full)
         with pytest.raises(UserError, match=r"own\.served: cannot be written: No space left on device"):
-            write_served(own, plain, ("x",), 1, platforms=("cpu",))
+            write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
     assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
     assert (own / "about.json").read_bytes() == before
-    write_served(own, plain, ("x",), 1, platforms=("cpu",))
+    write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
     assert json.loads((own / "about.json").read_text())["labels"] == ["x"]
+    with np.load(own / "weights.npz") as weights:
+        np.testing.assert_array_equal(weights["codebook"], code)
     assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
 
 
@@ -277,7 +288,11 @@ def test_refusals(model, tmp_path):
             "platforms=cpu,gpu: expected one or more of cpu, cuda, tpu",
         ),
         ((model, LABELS, 2), {"platforms": ()}, "platforms=: expected one or more"),
-        ((broken, LABELS, 2), {}, "logit_scale has values that are NaN or infinite"),
+        (
+            (broken, LABELS, 2),
+            {"codebook": np.ones((3, SMALL.embed_dim), np.float32)},
+            "logit_scale has values that are NaN or infinite",
+        ),
     ):
         with pytest.raises(UserError) as caught:
             write_served(path, *args, **options)

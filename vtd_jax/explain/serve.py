@@ -64,7 +64,7 @@ def write_served(
       model: read only.
       labels: K different texts.
       frames: T, frames a video.
-      about: what else `about.json` shall say of the model, JSON-able, e.g. where it is from.
+      about: what `about.json` shall say of the model's `origin`, JSON-able.
       platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be at hand.
       codebook: raw codes of the labels where they are known; None encodes the labels.
 
@@ -84,7 +84,7 @@ def write_served(
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth serving")
     exported = export_program(program, weights, frames, model.clip.config.image_resolution, platforms)
-    told = _describe(model, labels, frames, weights, exported) | dict(about or {})
+    told = _describe(model, labels, frames, weights, exported) | {"origin": dict(about or {})}
     try:
         with _replacing_folder(path) as folder:
             serialized = bytes(exported.serialize())
@@ -137,9 +137,13 @@ def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, 
       UserError: a label that is too long.
     """
     tokens = model.class_tokens(labels)
-    encode = nnx.jit(lambda model, part: model.encode_classes(part))
     parts = [tokens[start : start + _TEXTS] for start in range(0, len(tokens), _TEXTS)]
-    return np.concatenate([np.asarray(encode(model, part), np.float32) for part in parts])
+    return np.concatenate([np.asarray(_encode(model, part), np.float32) for part in parts])
+
+
+@nnx.jit
+def _encode(model: VTDCLIP, tokens: Array) -> Array:
+    return model.encode_classes(tokens)
 
 
 def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dict[str, np.ndarray]]:
