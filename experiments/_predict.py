@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +97,36 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     """
     labels = model.check_labels(None if request.labels is None else read_words(request.labels, "--labels"))
     words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary")
-    names = files.page_names(videos)
     about = _about(request, model, labels, words)
-    journal = None
-    if request.journal is not None:
-        job = about | {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
-        outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-        journal = Journal(request.journal, job | {"outputs": outputs}, request.restart)
-    done = set() if journal is None else journal.done
-    left = [video for video in videos if str(video) not in done]
-    if done:
-        print(f"{len(videos) - len(left)} of {len(videos)} videos were finished before; going on", file=sys.stderr)
-    progress = Progress(len(left), "predict") if len(left) > 1 else None
+    if request.journal is None:
+        shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)
+        return _closing(len(videos), failed, shown, [])
+    outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
+    job = about | {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
+    with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
+        left = [video for video in videos if str(video) not in journal.done]
+        if journal.done:
+            count = len(videos) - len(left)
+            print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
+        shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
+        written, failed = _write(request, journal, videos, about)
+    return _closing(len(videos), failed, shown, written)
+
+
+def _work(
+    request: Request,
+    videos: Sequence[Path],
+    results: Iterable[Explanation | Timeline | Failure],
+    about: Mapping[str, str],
+    journal: Journal | None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Finishes video by video; the first ones for the terminal, and how many could not be read."""
+    taken = () if journal is None else [entry["name"] for entry in journal.entries()]
+    names = files.page_names(videos, taken)
+    progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
-    for video, result in zip(left, _results(request, model, left, labels, words)):
-        entry = {"video": str(video)} | _finish(request, result, names[video], about)
+    for video, result in zip(videos, results):
+        entry = {"video": str(video), "name": names[video]} | _finish(request, result, names[video], about)
         failed += "error" in entry
         if progress is not None:
             progress.add((1, int("error" in entry), entry.get("error", "")))
@@ -119,14 +134,13 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
             journal.add(**entry)
         if len(shown) < SHOWN:
             shown.append(entry)
-    files.show(shown, len(left), request.top)
-    if journal is None:
-        return _closing(len(left), failed, shown, [])
-    written, failed = _write(request, journal, videos, about)
-    return _closing(len(videos), failed, shown, written)
+    files.show(shown, len(videos), request.top)
+    return shown, failed
 
 
-def _finish(request: Request, result: Explanation | Timeline | Failure, name: str, about: dict) -> dict[str, Any]:
+def _finish(
+    request: Request, result: Explanation | Timeline | Failure, name: str, about: Mapping[str, str]
+) -> dict[str, Any]:
     """Writes the page and figures of a video; gives its line of the journal."""
     if isinstance(result, Failure):
         return {"error": str(result.error)}
@@ -162,7 +176,7 @@ def _write(request: Request, journal: Journal, videos: Sequence[Path], about: di
     if request.figures is not None:
         written.append(f"PNG and PDF in {request.figures}")
     # videos that failed are tried again by the same command
-    journal.close(remove=True)
+    journal.remove()
     return written, len(failed)
 
 

@@ -18,9 +18,9 @@ _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 _EVERY = 20.0
 
 
-def page_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A name for the page and figures of every video: its own without the ending, numbered where several have it."""
-    taken, names = {"index"}, {}
+def page_names(videos: Sequence[Path], taken: Iterable[str] = ()) -> dict[Path, str]:
+    """A name for the page and figures of every video: its own without the ending, numbered where that is taken."""
+    taken, names = {"index", *map(str.lower, taken)}, {}
     for video in videos:
         name = stem = video.stem or "video"
         number = 1

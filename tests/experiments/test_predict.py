@@ -33,6 +33,11 @@ def videos(tmp_path_factory):
     return [made[0], folder / "b.mp4", *made[1:]]
 
 
+def rows_of(path):
+    """A CSV's rows by their columns."""
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def request(folder=None, **changes) -> _predict.Request:
     """What the flags' defaults ask for; with a folder, all files in it."""
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
@@ -58,7 +63,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     results = model.explain([videos[0], videos[3]], LABELS)
     for found, result in zip((document["videos"][0], document["videos"][2]), results):
         assert found == json.loads(json.dumps(result.to_dict(2)))
-    rows = list(csv.DictReader((tmp_path / "new/out.csv").open(newline="")))
+    rows = rows_of(tmp_path / "new/out.csv")
     assert [bool(row["error"]) for row in rows] == [False, True, False, False]
     assert (rows[3]["label_1"], float(rows[3]["score_1"])) == results[1].top()[0]
     assert len(rows[0]["words"].split(" | ")) == 4
@@ -104,7 +109,7 @@ def test_windows_make_segments(model, videos, tmp_path, capsys):
     video = json.loads((tmp_path / "out.json").read_text())["videos"][0]
     assert video["segments"]
     assert video["windows"][-1]["end"] == pytest.approx(2.0, abs=0.1)
-    rows = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    rows = rows_of(tmp_path / "out.csv")
     assert [row["label"] for row in rows] == [segment["label"] for segment in video["segments"]]
     assert "segments" in capsys.readouterr().out
     assert (tmp_path / "report/c.html").is_file()
@@ -123,10 +128,10 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
 
 def test_ten_thousand_labels(model, videos, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"label number {i}\n" for i in range(10_000)))
-    model = Predictor(small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=model._mesh.devices)
+    model = Predictor(small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=jax.devices()[:1])
     asked = request(labels=str(tmp_path / "labels.txt"), csv=str(tmp_path / "out.csv"))
     _predict.run(asked, videos[:1], model)
-    assert next(csv.DictReader((tmp_path / "out.csv").open()))["label_2"].startswith("label number ")
+    assert rows_of(tmp_path / "out.csv")[0]["label_2"].startswith("label number ")
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -154,6 +159,8 @@ def test_pages_of_videos_of_one_name():
         [Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")]
     )
     assert list(names.values()) == ["x", "X_2", "x_3", "index_2", ".mp4"]
+    # what an interrupted run has written is not written over
+    assert _predict_files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
 
 
 @pytest.mark.parametrize("seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")])

@@ -17,7 +17,7 @@ def test_what_was_finished_is_there_again(tmp_path):
     again.add("c.mp4", result={})
     assert [entry["video"] for entry in again.entries()] == ["綱引き.mp4", "b.mp4", "c.mp4"]
     assert next(again.entries()) == {"video": "綱引き.mp4", "result": {"score": 0.5}}
-    again.close(remove=True)
+    again.remove()
     assert not path.exists()
 
 

@@ -91,8 +91,17 @@ class Journal:
         self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
         self._file.flush()
 
-    def close(self, remove: bool = False) -> None:
-        """Ends writing; `remove` when all outputs are written."""
+    def close(self) -> None:
+        """Ends writing; the file stays."""
         self._file.close()
-        if remove:
-            self.path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Ends writing and removes the file: all is done."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
