@@ -1,9 +1,5 @@
 """Small models with seeded weights, for tests that need a CLIP but not a trained one."""
 
-import atexit
-import functools
-import shutil
-import tempfile
 import zlib
 
 import numpy as np
@@ -39,15 +35,3 @@ def assert_same_state(found, expected):
     for name, array in expected.items():
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], array, err_msg=name)
-
-
-@functools.cache
-def shared_programs() -> dict[str, str]:
-    """Environment of commands that run one after another: what one of them compiled, the next ones find."""
-    folder = tempfile.mkdtemp(prefix="vtd_jax_compiled_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return dict(
-        JAX_COMPILATION_CACHE_DIR=folder,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-    )

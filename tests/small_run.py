@@ -3,7 +3,6 @@
 import csv
 import os
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import av
 import numpy as np
 from ml_collections import ConfigDict
 
+import warm
 from experiments.configs import _base
-from helpers import random_state, shared_programs
+from helpers import random_state
 from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.model.vtd_clip import learnable
@@ -130,6 +130,5 @@ def flags(folder: Path) -> list[str]:
 
 def command(name: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs `python -m experiments.NAME` on one device, with warnings shown."""
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120", **shared_programs())
-    call = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    return subprocess.run(call, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600, check=False)
+    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+    return warm.run(["-m", f"experiments.{name}", *arguments], environment)

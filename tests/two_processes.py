@@ -3,13 +3,12 @@
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from helpers import shared_programs
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +27,7 @@ def start(
     devices: int = 4,
     by_flags: bool = False,
     variables: Callable[[int], Mapping[str, str]] | None = None,
-) -> list[subprocess.Popen]:
+) -> list[warm.Started]:
     """Starts the processes; they are told of each other by flags or by `JAX_…` variables.
 
     Args:
@@ -45,7 +44,6 @@ def start(
         flags = [f"--{name}={value}" for name, value in told.items()] if by_flags else []
         found = {} if by_flags else {f"JAX_{name.upper()}": str(value) for name, value in told.items()}
         call = [
-            sys.executable,
             *(["-c"] if "\n" in what else ["-m"]),
             what,
             *(text.replace("PLACE", str(place)) for text in arguments),
@@ -57,19 +55,17 @@ def start(
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
             COLUMNS="120",
             PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
-            **shared_programs(),
             **(variables(place) if variables else found),
         )
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(subprocess.Popen(call, cwd=ROOT, env=environment, **pipes))
+        started.append(warm.Started(call, environment))
     return started
 
 
-def finish(started: list[subprocess.Popen], timeout: float = 120) -> list[subprocess.CompletedProcess]:
+def finish(started: list[warm.Started], timeout: float = 120) -> list[subprocess.CompletedProcess]:
     """Waits for all; if one is not done in time, kills all and tells what each wrote to stderr."""
     late = threading.Event()
 
-    def wait(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    def wait(process: warm.Started) -> subprocess.CompletedProcess:
         try:
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -79,7 +75,7 @@ def finish(started: list[subprocess.Popen], timeout: float = 120) -> list[subpro
             output, errors = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    # all at once: one whose pipe is full would stop, and the others with it
+    # all at once: what is too much for one is for all
     with ThreadPoolExecutor(len(started)) as pool:
         done = list(pool.map(wait, started))
     assert not late.is_set(), f"not done within {timeout} s\n" + "\n".join(

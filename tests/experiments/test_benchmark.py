@@ -1,20 +1,15 @@
 """The benchmark command and its parts: turns, ratios, what it prints and writes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+import warm
 from vtd_jax.train import benchmark
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "experiments.benchmark", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return warm.run(["-m", "experiments.benchmark", *arguments])
 
 
 def test_tasks_run_in_turn_after_a_warm_up():

@@ -1,8 +1,6 @@
 """The input benchmark: every reader gives the same frames, ratios are right, and what the command prints and writes."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import warm
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
 from vtd_jax.video import input_benchmark as bench
@@ -80,8 +79,7 @@ def test_an_empty_folder_is_told(tmp_path):
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "experiments.benchmark_input", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return warm.run(["-m", "experiments.benchmark_input", *arguments])
 
 
 def test_command_measures_own_videos_and_writes_json(clip, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import torch_files as tf
+import warm
 from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint
 
@@ -17,8 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def convert(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.convert", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return warm.run(["-m", "experiments.convert", *flags])
 
 
 @pytest.fixture(scope="module")
@@ -58,4 +58,6 @@ def test_refuses_in_one_line(tmp_path, source):
 
 
 def test_help_has_examples():
-    assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in convert("--help").stdout
+    command = [sys.executable, "-m", "experiments.convert", "--help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
+    assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in told

@@ -3,14 +3,12 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import warm
 from experiments import _demo
-from helpers import shared_programs
 from vtd_jax.video.scene_set import SceneSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,9 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _run(*arguments):
     # one device, as `make demo` has it; the second seed finds the programs of the first
-    environment = dict(os.environ, XLA_FLAGS="", **shared_programs())
-    command = [sys.executable, "-m", "experiments.demo", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    environment = dict(os.environ, XLA_FLAGS="")
+    return warm.run(["-m", "experiments.demo", *arguments], environment)
 
 
 def test_demo_end_to_end(tmp_path):

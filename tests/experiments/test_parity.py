@@ -1,13 +1,11 @@
 """The parity command: reads the case string only, writes our values, tells bad input in one line."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+import warm
+
 CASE = {
     "name": "mine", "seed": 3, "layers": 1, "frames": 2, "batch": 2, "classes": ["pour", "shoot_bow"],
     "prompt_model": True, "zs_eval": False, "n_ctx_text": 2, "n_ctx_vision": 1, "depth_text": 1, "depth_vision": 1,
@@ -16,8 +14,7 @@ CASE = {
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "experiments.parity", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return warm.run(["-m", "experiments.parity", *arguments])
 
 
 def test_only_the_case_string_is_read(tmp_path):

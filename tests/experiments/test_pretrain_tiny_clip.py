@@ -3,14 +3,13 @@
 import dataclasses
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import warm
 from helpers import SMALL, random_state
 from vtd_jax.clip.checkpoints import TINY_CLIP, load_clip
 from vtd_jax.clip.config import CLIPConfig
@@ -26,8 +25,7 @@ QUICK = PretrainOptions(steps=12, batch_size=16, fresh=8, pool=32, lr=2e-3)
 
 def _command(*flags):
     env = os.environ | {"XLA_FLAGS": ""}
-    command = [sys.executable, "-m", "experiments.pretrain_tiny_clip", *flags]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    return warm.run(["-m", "experiments.pretrain_tiny_clip", *flags], env)
 
 
 def test_a_short_run_learns_and_its_file_loads(tmp_path):

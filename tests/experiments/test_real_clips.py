@@ -3,23 +3,17 @@
 import csv
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers import shared_programs
-
-ROOT = Path(__file__).resolve().parents[2]
+import warm
 
 
 def _run(command, *arguments):
     # one device, as on a stranger's machine; evaluation and the second storage find the programs of the first training
-    environment = dict(os.environ, XLA_FLAGS="", **shared_programs())
-    call = [sys.executable, "-m", f"experiments.{command}", *arguments]
-    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    environment = dict(os.environ, XLA_FLAGS="")
+    done = warm.run(["-m", f"experiments.{command}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

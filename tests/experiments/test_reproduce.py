@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import pytest
 from flax import nnx
 
 import small_run
+import warm
 from experiments import _reproduce
-from helpers import shared_programs
 from two_processes import run_two
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
@@ -50,20 +48,15 @@ def small(tmp_path_factory) -> list[str]:
     """The command on small scenes."""
     script = tmp_path_factory.mktemp("script") / "small_reproduce.py"
     script.write_text(SMALL)
-    return [sys.executable, str(script)]
-
-
-PROGRAMS = shared_programs()
+    return [str(script)]
 
 
 def _environment():
-    return dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT), **PROGRAMS)
+    return dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT))
 
 
 def _run(command, *arguments, status=0):
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=_environment(), cwd=ROOT, timeout=500, check=False
-    )
+    done = warm.run([*command, *arguments], _environment(), timeout=500)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -115,7 +108,7 @@ def _whole(workdir: Path) -> dict:
     return table | {"about": {key: value for key, value in table["about"].items() if key != "commit"}}
 
 
-def _until(process: subprocess.Popen, path: Path, text: str) -> None:
+def _until(process: warm.Started, path: Path, text: str) -> None:
     """Waits until a file says something, as long as the process lives."""
     for _ in range(2400):
         if path.is_file() and text in path.read_text():
@@ -131,9 +124,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_pa
     arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}"]
     log = workdir / "runs" / "base_to_novel_scenes_16shot_s1" / "run.log"
     for number, status, where in ((signal.SIGTERM, 75, "step 2/"), (signal.SIGKILL, -9, "step 6/")):
-        process = subprocess.Popen(
-            [*small, *arguments], env=_environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = warm.Started([*small, *arguments], _environment())
         _until(process, log, where)
         process.send_signal(number)
         assert process.wait(120) == status
@@ -188,7 +179,7 @@ def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished
     assert (row["method"], row["learnt on"]) == ("VTD-CLIP", str(learnt))
     told = json.loads((finished / "runs/zero_shot_scenes_from_base_to_novel_scenes_all/results.json").read_text())
     assert told["about"]["learnt"] == "base_to_novel_scenes_all, step 12"
-    compare = [sys.executable, "-m", "experiments.compare"]
+    compare = ["-m", "experiments.compare"]
     done = _run(compare, str(finished / "runs/zero_shot_scenes_halves_mean"), str(learnt))
     for half in ("base", "novel", "HM"):
         assert any(line.split()[:1] == [half] for line in done.stdout.splitlines()), done.stdout
@@ -248,7 +239,7 @@ def test_several_processes_make_one_table(finished, tmp_path):
 @pytest.mark.shared
 def test_mini_benchmarks_give_a_base_to_novel_table_of_all_four(mini_records, tmp_path):
     """The real lists, filtered to videos that exist; published numbers stand beside ours."""
-    command = [sys.executable, "-m", "experiments.reproduce", "--table=base_to_novel", "--clip=tiny"]
+    command = ["-m", "experiments.reproduce", "--table=base_to_novel", "--clip=tiny"]
     small = {
         "optimizer.epochs": 1,
         "data.frames": 2,

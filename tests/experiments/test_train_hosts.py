@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 
 import small_run
 import two_processes
-from helpers import shared_programs
+import warm
 from vtd_jax.train import integrity
 
 
@@ -35,9 +33,8 @@ def _flags(folder, workdir, *fields):
 def _one(name, *arguments):
     """The command in one process of eight devices."""
     eight = "--xla_force_host_platform_device_count=8"
-    environment = dict(os.environ, XLA_FLAGS=eight, JAX_PLATFORMS="cpu", **shared_programs())
-    call = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=small_run.ROOT, check=False)
+    environment = dict(os.environ, XLA_FLAGS=eight, JAX_PLATFORMS="cpu")
+    done = warm.run(["-m", f"experiments.{name}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done
 
