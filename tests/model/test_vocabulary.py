@@ -46,11 +46,14 @@ def _plain(features, words, top, metric):
     return ids, np.take_along_axis(similarity, ids, axis=1)
 
 
-@pytest.fixture(params=["device", "host"])
+@pytest.fixture(params=["device", "cpu", "host"])
 def given(request, monkeypatch):
-    """A vocabulary as an array on the device, or as one on the host of which 130 words are on the device at once."""
+    """A vocabulary as an array on a device, on a CPU whose memory the host sees, or of the host: in parts of 192."""
     monkeypatch.setattr(vocabulary, "_STREAMED", 130)
-    return jnp.asarray if request.param == "device" else np.asarray
+    monkeypatch.setattr(vocabulary, "_COPIED", 130)
+    if request.param == "device":
+        monkeypatch.setattr(vocabulary, "_on_this_cpu", lambda *_: False)
+    return np.asarray if request.param == "host" else jnp.asarray
 
 
 @pytest.mark.parametrize(
