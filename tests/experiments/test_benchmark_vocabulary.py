@@ -57,8 +57,8 @@ def test_command_compares_measures_and_writes_json(tmp_path):
     assert "| 3 | nearest, euclidean, top 5 |" in done.stdout
     assert "other words than the plain computation: none." in done.stdout
     report = json.loads(out.read_text())
-    assert len(report["results"]) == 8
-    assert list(report["other words"].values()) == [0, 0, 0]
+    assert len(report["results"]) == 9
+    assert list(report["other words"].values()) == [0, 0, 0, 0]
     assert report["words/s encoded"] > 0
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
