@@ -63,53 +63,66 @@ def ways(x: jax.Array, c: jax.Array, mapped: np.ndarray) -> dict[str, tuple[Job,
     """Every way, and the bytes that it needs beside features and vocabulary: as XLA plans them, with results."""
     squares = vocabulary.squared_norms(c).block_until_ready()
 
-    def planned(f, *args, **settings):
-        plan = f.lower(*args, **settings).compile().memory_analysis()
-        return plan.temp_size_in_bytes + plan.output_size_in_bytes
+    def planned(f, *arrays, **settings):
+        program = f.lower(*arrays, **settings).compile()
+        plan = program.memory_analysis()
+        return functools.partial(program, *arrays), plan.temp_size_in_bytes + plan.output_size_in_bytes
 
-    def search(x, c, squares, top, metric):
-        return vocabulary.nearest(x, c, top, metric, squares=squares)
+    def search(x, c, squares):
+        return vocabulary.nearest(x, c, squares=squares).ids
 
-    search = jax.jit(search, static_argnames=("top", "metric"))
     found = {}
     for way, equation in zip(PRODUCTS, ("nd,vd->nv", "nd,vd->vn"), strict=True):
-        found[way] = (functools.partial(_product, x, c, equation), planned(_product, x, c, equation))
+        found[way] = planned(_product, x, c, equation=equation)
     for top in (1, 5):
-        found[f"plain, top {top}"] = (
-            functools.partial(_plain, x, c, squares, top),
-            planned(_plain, x, c, squares, top),
-        )
+        found[f"plain, top {top}"] = planned(_plain, x, c, squares, top=top)
     for top, metric in ((1, "euclidean"), (5, "euclidean"), (1, "cosine")):
-        job = functools.partial(search, x, c, squares, top, metric)
-        found[f"nearest, {metric}, top {top}"] = (job, planned(search, x, c, squares, top, metric))
-    job = functools.partial(vocabulary.nearest, x, mapped, squares=squares)
-    # two parts of the vocabulary at once
-    found["nearest, euclidean, top 1, from a file"] = (job, 2 * vocabulary._STREAMED * c.shape[1] * 4)
+        job = functools.partial(_ids, x, c, top, metric, squares=squares)
+        found[f"nearest, {metric}, top {top}"] = (job, _part_bytes(x, mapped, top, metric))
+    job = functools.partial(_ids, x, mapped, squares=squares)
+    found["nearest, euclidean, top 1, from a file"] = (job, _part_bytes(x, mapped, 1, "euclidean"))
+    found["nearest, euclidean, top 1, inside a program"] = planned(jax.jit(search), x, c, squares)
     return found
 
 
-def same_words(jobs: Mapping[str, tuple[Job, float]]) -> dict[str, int]:
-    """Of how many frames the nearest words are not those of the plain computation, by way."""
-    plain = {top: np.asarray(jobs[f"plain, top {top}"][0]()) for top in (1, 5)}
-    wrong = {}
-    for way, (job, _) in jobs.items():
-        if way.startswith("nearest, euclidean"):
-            ids = np.asarray(job().ids)
-            wrong[way] = int((ids != plain[ids.shape[1]]).any(axis=1).sum())
-    return wrong
+def _ids(*arguments, **settings):
+    return vocabulary.nearest(*arguments, **settings).ids
 
 
-def measure(jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int) -> list[Result]:
-    """All ways in turn, once to compile and `rounds` times."""
-    times = {way: ([], []) for way in jobs}
+def _part_bytes(x: jax.Array, mapped: np.ndarray, top: int, metric: str) -> int:
+    """What the search of one part needs beside the part, as XLA plans it."""
+    part = vocabulary._part(mapped, len(x))
+    rows = jax.ShapeDtypeStruct((part, mapped.shape[1]), np.float32)
+    norms = jax.ShapeDtypeStruct((part,), np.float32)
+    chunk = part if metric == "euclidean" else vocabulary._CHUNKS.get(jax.default_backend(), vocabulary._CHUNK)
+    best = vocabulary._nothing(len(x), top)
+    plan = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=chunk).compile().memory_analysis()
+    return plan.temp_size_in_bytes + plan.output_size_in_bytes
+
+
+def other_words(found: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Of how many frames the nearest words `[N, top]` are not those of the plain computation, by way."""
+    plain = {top: found[f"plain, top {top}"] for top in (1, 5)}
+    ours = {way: ids for way, ids in found.items() if way.startswith("nearest, euclidean")}
+    return {way: int((ids != plain[ids.shape[1]]).any(axis=1).sum()) for way, ids in ours.items()}
+
+
+def measure(jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int) -> tuple[list[Result], dict[str, int]]:
+    """All ways in turn, once to warm up, when words are compared, and `rounds` times."""
+    times, found = {way: ([], []) for way in jobs}, {}
     for turn in range(rounds + 1):
         for way, (wall, cpu) in times.items():
             start, used = time.perf_counter(), time.process_time()
-            jax.block_until_ready(jobs[way][0]())
+            out = jax.block_until_ready(jobs[way][0]())
             if turn:
                 wall.append(time.perf_counter() - start)
                 cpu.append(time.process_time() - used)
-    return [Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()]
+            elif way not in PRODUCTS:
+                found[way] = np.asarray(out)
+            # a product of a million words is large
+            del out
+    results = [Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()]
+    return results, other_words(found)
 
 
 def markdown(results: list[Result]) -> str:

@@ -47,10 +47,10 @@ def main() -> str:
         rows = jax.numpy.array(mapped)
         for frames in map(int, _FRAMES.value):
             x = jax.random.normal(jax.random.key(frames), (frames, _WIDTH.value)) / _WIDTH.value**0.5
-            jobs = bench.ways(x, rows, mapped)
-            wrong |= {f"{frames} frames, {way}": count for way, count in bench.same_words(jobs).items()}
-            results += bench.measure(jobs, frames, _ROUNDS.value)
-    print(f"{_WORDS.value} words × {_WIDTH.value}, medians of {_ROUNDS.value} rounds\n\n{bench.markdown(results)}\n")
+            timed, others = bench.measure(bench.ways(x, rows, mapped), frames, _ROUNDS.value)
+            print(f"{bench.markdown(timed)}\n", flush=True)
+            results += timed
+            wrong |= {f"{frames} frames, {way}": count for way, count in others.items()}
     told = [f"{way}: {count}" for way, count in wrong.items() if count]
     print(f"Frames with other words than the plain computation: {'; '.join(told) or 'none'}.")
     about = machine() | {"words": _WORDS.value, "width": _WIDTH.value, "rounds": _ROUNDS.value}

@@ -1,6 +1,7 @@
 """Text features of word lists: exact, kept by what they depend on, and never believed when damaged."""
 
 import dataclasses
+import functools
 import os
 
 import jax
@@ -23,7 +24,9 @@ TEMPLATES = dataclasses.replace(BARE, templates=("a photo of {}", "{} again"))
 WORDS = tuple(f"{'very ' * (i * 3 % 4)}long_word {i}" for i in range(21)) + ("綱引き",)
 
 
-def _model(config=BARE, seed=0):
+@functools.cache
+def _model(config=BARE, seed=0, copy=0):
+    """One model for all tests; those that change one take a `copy` of their own."""
     return VTDCLIP(clip_from_state(SMALL, random_state(SMALL, seed)), config, rngs=nnx.Rngs(0))
 
 
@@ -97,7 +100,8 @@ def test_an_encoding_that_was_broken_off_goes_on(tmp_path, encoded):
 
 
 def test_other_weights_prompts_or_settings_are_other_features(tmp_path):
-    cache, models = TextCache(tmp_path), [_model(), _model(seed=1), _model(LEARNT), _model(TEMPLATES), _model(LEARNT)]
+    cache, models = TextCache(tmp_path), [_model(), _model(seed=1), _model(TEMPLATES), _model(LEARNT)]
+    models.append(_model(LEARNT, copy=1))
     models[-1].text_prompts[...] = models[-1].text_prompts[...] + 0.1
     names = [cache._file(model, list(WORDS)).name for model in models]
     assert len(set(names)) == len(models)
@@ -108,7 +112,7 @@ def test_other_weights_prompts_or_settings_are_other_features(tmp_path):
 
 
 def test_weights_are_hashed_once(tmp_path, monkeypatch):
-    cache, model = TextCache(tmp_path), _model(LEARNT)
+    cache, model = TextCache(tmp_path), _model(LEARNT, copy=2)
     before = cache._weights(model)
     monkeypatch.setattr(jax, "device_get", None)
     assert cache._weights(model) == before

@@ -46,16 +46,19 @@ def _plain(features, words, top, metric):
     return ids, np.take_along_axis(similarity, ids, axis=1)
 
 
-@pytest.fixture(params=["device", "host"])
+@pytest.fixture(params=["device", "cpu", "host"])
 def given(request, monkeypatch):
-    """A vocabulary as an array on the device, or as one on the host of which 130 words are on the device at once."""
+    """A vocabulary as an array on a device, on a CPU whose memory the host sees, or of the host: in parts of 192."""
     monkeypatch.setattr(vocabulary, "_STREAMED", 130)
-    return jnp.asarray if request.param == "device" else np.asarray
+    monkeypatch.setattr(vocabulary, "_COPIED", 130)
+    if request.param == "device":
+        monkeypatch.setattr(vocabulary, "_on_this_cpu", lambda *_: False)
+    return np.asarray if request.param == "host" else jnp.asarray
 
 
 @pytest.mark.parametrize(
     "metric, count, top, chunk",
-    [("euclidean", 389, 5, 100), ("cosine", 389, 5, 100), ("euclidean", 389, 1, 64), ("cosine", 3, 5, None)],
+    [("euclidean", 389, 5, 100), ("cosine", 389, 5, 100), ("euclidean", 3, 5, None)],
 )
 def test_the_same_words_as_without_chunks(metric, count, top, chunk, given):
     features, words = _features().reshape(-1, D), _words(count)
@@ -122,8 +125,7 @@ def _whole(kind, temperature=0.3):
     return jax.jit(votes)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "uniform"])
-@pytest.mark.parametrize("count", [3, 60])
+@pytest.mark.parametrize("kind, count", [("softmax", 3), ("softmax", 60), ("uniform", 60)])
 @pytest.mark.parametrize("twice", [False, True])
 def test_votes_and_video_tokens_are_those_of_the_whole_vocabulary(kind, count, twice):
     words = _words(count)

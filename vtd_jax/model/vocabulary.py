@@ -21,11 +21,13 @@ Rows = Float[Array, "v d"] | Float[np.ndarray, "v d"]
 _EXACT = jax.lax.Precision.HIGHEST
 # words whose scores are compared by their maximum first
 _BLOCK = 64
-# words at once: a chunk and its scores stay in a CPU's cache; other devices want fewer, larger products
+# words at once inside a program: on a CPU a chunk and its products stay in a cache, other devices want larger products
 _CHUNKS = {"cpu": 2048}
 _CHUNK = 65536
-# words of a host array that are on the device at once
-_STREAMED = 16384
+# words of a host array that are on the device at once, and of one that must be copied on a CPU
+_STREAMED, _COPIED = 65536, 4096
+# products of one part: 32 MB
+_PRODUCTS = 1 << 23
 # after every word: fill-ins that the vocabulary does not have
 _NO_WORD = np.iinfo(np.int32).max
 
@@ -81,13 +83,14 @@ def nearest(
     Args:
       features: raw frame features.
       vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A NumPy array (it may be
-        an `np.memmap` larger than memory) streams through the device, which holds two parts of 16384 words. On a CPU
-        the parts are read in place if the array starts at a multiple of 64 bytes, as with `np.load(mmap_mode="r")`;
-        else they are copied, which takes longer than the search.
+        an `np.memmap` larger than memory; not inside `jit`) streams through the device, in parts of at most 65536 words
+        of which it holds two.
+        On a CPU parts are read in place if the array starts at a multiple of 64 bytes, as with
+        `np.load(mmap_mode="r")`; else they are copied, which takes longer than the search.
       top: words a frame; of a smaller vocabulary all.
       metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the largest cosine.
       squares: `squared_norms(vocabulary)`, for callers that come again; both metrics use them.
-      chunk: words whose products exist at once, `[chunk, N]` float32; None for 2048 on a CPU, else 65536.
+      chunk: words whose products exist at once, `[chunk, N]` float32; None for what is fastest, at most 65536.
 
     Raises:
       UserError: an empty vocabulary, another metric, `top` or `chunk` below 1.
@@ -95,13 +98,32 @@ def nearest(
     words = len(vocabulary)
     _check(words, top, metric, chunk)
     top = min(top, words)
-    chunk = _CHUNKS.get(jax.default_backend(), _CHUNK) if chunk is None else chunk
     if isinstance(vocabulary, np.ndarray):
         ids = _streamed(features, vocabulary, top, metric, squares, chunk)
         return Nearest(ids, _cosines(features, jnp.asarray(vocabulary[np.asarray(ids)])))
     squares = squared_norms(vocabulary) if squares is None else squares
-    best = _search(_nothing(len(features), top), features, vocabulary, squares, 0, 0, metric=metric, chunk=chunk)
-    return Nearest(best[1], _cosines(features, vocabulary[best[1]]))
+    if _on_this_cpu(features, vocabulary):
+        ids = _streamed(features, np.asarray(vocabulary), top, metric, squares, chunk)
+    else:
+        chunk = _CHUNKS.get(jax.default_backend(), _CHUNK) if chunk is None else chunk
+        best = _nothing(len(features), top)
+        _, ids = _search(best, features, vocabulary, squares, 0, 0, metric=metric, chunk=chunk)
+    return Nearest(ids, _cosines(features, vocabulary[ids]))
+
+
+def _on_this_cpu(*arrays: Array) -> bool:
+    """Whether the host sees the arrays' memory, and can take parts of it where programs would copy them."""
+    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        return False
+    return all(len(array.devices()) == 1 and next(iter(array.devices())).platform == "cpu" for array in arrays)
+
+
+def _part(vocabulary: np.ndarray, frames: int) -> int:
+    """Words of a part: parts are of one length, nearly without overlap, and whole blocks."""
+    words, in_place = len(vocabulary), jax.default_backend() != "cpu" or vocabulary.ctypes.data % 64 == 0
+    most = min(_STREAMED if in_place else _COPIED, max(_PRODUCTS // max(frames, 1), _BLOCK))
+    even = -(-words // -(-words // most))
+    return min(even + -even % _BLOCK, words)
 
 
 def _check(words: int, top: int, metric: str, chunk: int | None) -> None:
@@ -115,11 +137,13 @@ def _check(words: int, top: int, metric: str, chunk: int | None) -> None:
 
 
 def _streamed(
-    features: Array, vocabulary: np.ndarray, top: int, metric: str, squares: Array | None, chunk: int
+    features: Array, vocabulary: np.ndarray, top: int, metric: str, squares: Array | None, chunk: int | None
 ) -> Array:
     """`nearest` of a host array: one program for every part; the last part reaches back to be as long as the others."""
-    words = len(vocabulary)
-    part = min(_STREAMED, words)
+    words, part = len(vocabulary), _part(vocabulary, len(features))
+    if chunk is None:
+        # unit rows must be written before they are multiplied: to a cache
+        chunk = part if metric == "euclidean" else _CHUNKS.get(jax.default_backend(), _CHUNK)
     best = before = _nothing(len(features), top)
     for seen in range(0, words, part):
         # else the host would run ahead and put every part on the device
