@@ -95,8 +95,9 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     Raises:
       UserError: bad labels; or, when all others are done, videos that could not be read.
     """
-    labels = model.check_labels(None if request.labels is None else read_words(request.labels, "--labels"))
-    words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary")
+    given = None if request.labels is None else read_words(request.labels, "--labels", model.label_room)
+    labels = model.check_labels(given)
+    words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
     about = _about(request, model, labels, words)
     if request.journal is None:
         shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)

@@ -12,19 +12,14 @@ from experiments import _config
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_labels, check_served, write_served
-from vtd_jax.model.config import ModelConfig
+from vtd_jax.explain.words import read_words
+from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
-from vtd_jax.train.checkpoint import clip_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import METADATA_KEY, describe, save_tuned
-
-# CLIP as it is: bare labels, its own normalisation, the confidence as pooling
-_ZERO_SHOT = ModelConfig(
-    text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, normalization="clip"
-)
-_ZERO_SHOT_FRAMES = 16
 
 
 class Source(NamedTuple):
@@ -79,21 +74,6 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
     return Wanted(out, texts, frames, tuple(platforms))
 
 
-def read_words(value: str, flag: str) -> tuple[str, ...]:
-    """Labels of a flag: a file with one a line, or texts with commas between them."""
-    path = Path(value)
-    if path.is_file():
-        try:
-            words = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise UserError(f"{flag}={value}: is not UTF-8 text, expected one label a line") from None
-    elif path.suffix in (".txt", ".csv") and "," not in value:
-        raise UserError(f"{flag}={value}: no such file; expected one label a line, or labels with commas between them")
-    else:
-        words = value.split(",")
-    return tuple(word.strip() for word in words if word.strip())
-
-
 def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:
     """A CLIP as it is, where the flags ask for one: `--checkpoint=CLIP`, or a `--config` that learns nothing.
 
@@ -106,8 +86,8 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
                 f"--checkpoint={checkpoint}: is a CLIP, served as it is; leave --workdir and --config out (with "
                 "settings: --config=experiments/configs/zero_shot.py:… --config.clip.path=CLIP, and no --checkpoint)"
             )
-        model = VTDCLIP(load_clip(checkpoint), _ZERO_SHOT, rngs=nnx.Rngs(0))
-        return Source(model, _ZERO_SHOT_FRAMES, (), {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model))
+        model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
+        return Source(model, ZERO_SHOT_FRAMES, (), {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model))
     if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
         return configured(config, build.build_model(config), None)
     return None

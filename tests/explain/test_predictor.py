@@ -162,6 +162,18 @@ def test_bad_labels_are_told(learnt, noise, labels, message):
         learnt.predict(noise, labels)
 
 
+def test_what_room_learnt_prompts_and_templates_leave(learnt):
+    assert learnt.label_room == 75 - 4 - 1
+    longest = "word " * learnt.label_room
+    learnt.encode_words((longest,))
+    with pytest.raises(UserError, match="too long"):
+        learnt.encode_words((f"{longest} word",))
+    bare = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False)
+    assert Predictor(small_model(**bare), frames=4).label_room == 75
+    templates = ("a video of a person {}.", "{}")
+    assert Predictor(small_model(**bare, templates=templates), frames=4).label_room == 75 - 6
+
+
 def test_bad_settings_are_told(learnt, noise):
     bare = Predictor(learnt.model, frames=4, cache=TextCache(None))
     with pytest.raises(UserError, match="labels: none given, and this model has learnt none"):

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int32, UInt8
 
+from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
 from vtd_jax.explain.programs import Told, Vocabulary, compiled
 from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
@@ -70,6 +71,16 @@ class Predictor:
     def size(self) -> int:
         """Side of the frames that the model sees, pixels."""
         return self.model.clip.config.image_resolution
+
+    @property
+    def label_room(self) -> int:
+        """Tokens that a label may have: CLIP's positions less start, end, learnt prompts or the longest template."""
+        config, room = self.model.config, self.model.clip.config.context_length - 2
+        if config.text_prompts:
+            # "a photo of a" has four tokens, of which fewer prompts take the first; and a full stop ends the text
+            return room - max(4, config.text_prompts) - 1
+        around = [template.replace("{}", "") for template in config.templates]
+        return room - max(count_tokens(around), default=0)
 
     def predict(
         self,
