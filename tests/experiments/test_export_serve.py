@@ -27,8 +27,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(folder):
-    """Text prompts only."""
-    return small_run.run_config(folder, model__visual_prompts=0, model__visual_depth=0)
+    """Text prompts only, which is quickest made."""
+    return small_run.run_config(folder, model__visual_prompts=0, model__visual_depth=0, model__fusion=False)
 
 
 @pytest.fixture(scope="module")
