@@ -80,7 +80,7 @@ class Predictor:
             # "a photo of a" has four tokens, of which fewer prompts take the first; and a full stop ends the text
             return room - max(4, config.text_prompts) - 1
         around = [template.replace("{}", "") for template in config.templates]
-        return room - max(count_tokens(around), default=0)
+        return room - max(map(int, count_tokens(around)), default=0)
 
     def predict(
         self,
