@@ -7,16 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import jax
+import numpy as np
 import pytest
 
 import small_run
+import warm
 from experiments import _predict, _predict_files
 from small_model import LABELS, WORDS, small_model
 from video_files import make_audio, make_video
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
+from vtd_jax.video.scenes import render_still
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +235,44 @@ def test_a_persons_first_hour(first_hour):
         lines = [line for line in told.splitlines() if not line.startswith("note: --model=tiny knows")]
         assert (code, len(lines)) == (2, 1), told
         assert lines[0].startswith(expected)
+
+
+# the command, and then the most memory that its process ever had, in GB
+MEASURED = """
+import resource, sys
+from experiments import _cli, predict
+sys.argv[0] = "predict"
+try:
+    _cli.run(predict.main, predict.__doc__)
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+def test_two_hours_of_video_within_two_gigabytes(tmp_path):
+    labels = ("red solid circle", "blue striped star", "green dotted cross")
+    rng = np.random.default_rng(0)
+    with av.open(str(tmp_path / "long.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for minute in range(120):
+            image = av.VideoFrame.from_ndarray(render_still(labels[minute // 40], rng), "rgb24")
+            for _ in range(60):
+                image.pts = None
+                container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    flags = [f"--video={tmp_path / 'long.mp4'}", f"--labels={','.join(labels)}", "--window=320"]
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONPATH=str(small_run.ROOT))
+    outputs = [f"--json={tmp_path / 'out.json'}", f"--report={tmp_path / 'report'}"]
+    done = warm.run(["-c", MEASURED, *flags, *outputs], environment)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 2
+    found = json.loads((tmp_path / "out.json").read_text())["videos"][0]
+    assert found["duration"] == pytest.approx(7200, abs=1)
+    assert len(found["windows"]) == 44
+    for third, label in enumerate(labels):
+        middle = 2400 * third + 1200
+        assert any(s["start"] < middle < s["end"] and s["label"] == label for s in found["segments"] if s["best"])
 
 
 @pytest.mark.shared

@@ -190,7 +190,8 @@ class Predictor:
         # encoded before the first video is opened: a label that does not fit is told at once
         codebook = self.encode_words(labels)
         words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
-        job = _Job(labels, codebook, words, runner_ups)
+        naming = None if runner_ups is None else self.naming(labels, words)
+        job = _Job(labels, codebook, words, naming, runner_ups)
         for read in read_ahead(videos, lambda video: self._read(video, frames, fps), workers):
             yield read if isinstance(read, Failure) else self._result(read, job)
 
@@ -281,7 +282,7 @@ class Predictor:
         return Prediction(**facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0]))
 
     def _explain(self, clip: Clip, features: np.ndarray, job: "_Job") -> Explanation:
-        words = self.naming(job.labels, job.words)
+        words = job.naming
         found = words.nearest(features, 1 + job.runner_ups, self.model.config.assignment)
         tokens = words.video_tokens(features[None], found.ids[None, :, 0], self.model.config)
         parts = self._programs.explain(self._state, features[None], job.codebook, tokens.codes)
@@ -305,11 +306,19 @@ class Predictor:
 
 
 class _Job(NamedTuple):
-    """What is the same for all videos of a stream; `words` None: the labels name the frames."""
+    """What is the same for all videos of a stream.
+
+    Attributes:
+      labels, codebook: that classify.
+      words: that name frames where the labels do not; else None.
+      naming: that name frames, labels or not; only explaining needs it.
+      runner_ups: None where nothing is explained.
+    """
 
     labels: tuple[str, ...]
     codebook: Float32[Array, "k d"]
     words: Vocabulary | None
+    naming: Vocabulary | None
     runner_ups: int | None
 
 
