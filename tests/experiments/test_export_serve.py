@@ -91,16 +91,11 @@ def test_labels_and_refusals(tmp_path):
     listed.write_text("\ufeffarm wrestling\n\n  grüne Wiese \n", encoding="utf-8")
     empty.write_text("\n")
     assert _serve.wanted(out, str(listed), None, ["cpu"]).labels == ("arm wrestling", "grüne Wiese")
-    assert _serve.wanted(out, "hugging, arm wrestling,", 4, ["tpu"]) == (out, ("hugging", "arm wrestling"), 4, ("tpu",))
+    assert _serve.wanted(out, "hugging, arm wrestling", 4, ["tpu"]) == (out, ("hugging", "arm wrestling"), 4, ("tpu",))
     for labels, frames, platforms, told in (
-        (
-            str(tmp_path / "none.txt"),
-            None,
-            ["cpu"],
-            "none.txt: no such file; expected one label a line, or",
-        ),
-        (str(empty), None, ["cpu"], "labels: none given"),
-        ("a,a", None, ["cpu"], "labels: 'a' comes twice"),
+        (str(tmp_path / "none.txt"), None, ["cpu"], "none.txt: there is no such file"),
+        (str(empty), None, ["cpu"], "empty.txt: no words in it"),
+        ("a,a", None, ["cpu"], "--labels: entry 2: 'a' reads as 'a' of --labels: entry 1"),
         ("a", 0, ["cpu"], "frames=0: expected at least 1 frame a video"),
         ("a", 1, ["gpu"], "platforms=gpu: expected one or more of cpu, cuda, tpu, rocm, each once"),
     ):
