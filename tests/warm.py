@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -92,6 +93,12 @@ class Started:
         """Waits for its end; returns what it wrote to stdout and stderr."""
         self.wait(timeout)
         return (self._out / "stdout").read_text(), (self._out / "stderr").read_text()
+
+    def wait_until_it_says(self, line: str) -> None:
+        """Waits for a line on stdout."""
+        while f"{line}\n" not in (said := (self._out / "stdout").read_text()):
+            assert self.poll() is None, said + (self._out / "stderr").read_text()
+            time.sleep(0.01)
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to it, if it has not ended."""

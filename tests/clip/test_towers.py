@@ -118,8 +118,10 @@ def test_positions_after_the_end_change_nothing():
     noise[0, 9:] = 17
     clip = clip_from_state(CONFIG, STATE)
     short = clip.encode_text(jnp.asarray(tokens))
-    np.testing.assert_allclose(clip.encode_text(jnp.asarray(longer)), short, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(clip.encode_text(jnp.asarray(noise)), short, rtol=0, atol=2e-6)
+    # of the largest feature, which is 3 to 4: some processors add up matrices of another height in another order
+    rounding = 2e-6 * float(jnp.abs(short).max())
+    np.testing.assert_allclose(clip.encode_text(jnp.asarray(longer)), short, rtol=0, atol=rounding)
+    np.testing.assert_allclose(clip.encode_text(jnp.asarray(noise)), short, rtol=0, atol=rounding)
 
 
 def test_bfloat16_stays_near_float32_and_returns_float32():

@@ -148,10 +148,9 @@ for step in range(600):
 
 def terminate(process, after):
     """Sends SIGTERM when the process has said that it is at work."""
-    while process.stdout.readline() != "started\n":
-        assert process.poll() is None
+    process.wait_until_it_says("started")
     time.sleep(after)
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
 
 
 def test_sigterm_to_one_process_stops_both_at_the_same_step():
