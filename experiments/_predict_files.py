@@ -94,12 +94,12 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
             "video": os.path.relpath(result["video"], folder) if folder else result["video"],
             "label": result["label"],
             "score": result["score"],
+            "second": _second(result),
         }
-        | {"second": _second(result), "frames": _words(result, most=1)}
         for result in results
     )
     title = f"{_of(len(rows), count)} of {folder}" if folder else _of(len(rows), count)
-    Table(title, ("video", "label", "score", "second", "frames"), rows).show()
+    Table(title, ("video", "label", "score", "second"), rows).show()
 
 
 def _of(shown: int, count: int) -> str:
