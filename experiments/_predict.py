@@ -206,9 +206,8 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
     if config.templates:
         told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
     if request.window:
-        told["windows"] = (
-            f"{request.window} s, stride {request.stride or request.window / 2} s, from {request.threshold}"
-        )
+        plan = Windows(request.frames or model.frames, request.window, request.stride, request.threshold)
+        told["windows"] = f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
     return told
 
 

@@ -13,7 +13,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
-from vtd_jax.explain.serve import SUFFIX, check_labels, check_served, write_served
+from vtd_jax.explain.serve import SUFFIX, check_served, write_served
 from vtd_jax.explain.words import read_words
 from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -69,8 +69,6 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
     """
     check_served(out, 1 if frames is None else frames, platforms)
     texts = None if labels is None else read_words(labels, "--labels")
-    if texts is not None:
-        check_labels(texts)
     return Wanted(out, texts, frames, tuple(platforms))
 
 

@@ -278,9 +278,9 @@ def test_refusals(model, tmp_path):
     broken = make_model()
     broken.logit_scale[...] = np.float32(np.nan)
     for args, options, told in (
-        ((model, (), 2), {}, "labels: none given"),
-        ((model, ("a", " "), 2), {}, "labels: number 2 is blank"),
-        ((model, ("a", "b", "a"), 2), {}, "labels: 'a' comes twice"),
+        ((model, (), 2), {}, "labels: an empty list"),
+        ((model, ("a", " "), 2), {}, "labels: ' ' at place 1, expected a text that is not empty"),
+        ((model, ("a", "b", "a"), 2), {}, "labels: 'a' is there twice"),
         ((model, LABELS, 0), {}, "frames=0: expected at least 1"),
         (
             (model, LABELS, 2),

@@ -16,7 +16,6 @@ from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.fingerprint import clip_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import build
 from vtd_jax.train.export import METADATA_KEY, load_tuned
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 
@@ -107,6 +106,9 @@ def _kind(path: Path) -> str:
 
 def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None):
     """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
+    # imported here: it brings data libraries, which only a run's records need
+    from vtd_jax.train import build
+
     config = read_config(path)
     changes = {} if clip is None else {"clip.path": os.fspath(clip)}
     changes |= {} if dtype is None else {"clip.dtype": dtype}

@@ -15,6 +15,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.explain.programs import Told, Vocabulary, compiled
 from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
 from vtd_jax.explain.text_cache import TextCache
+from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
 from vtd_jax.video.read_ahead import read_ahead
@@ -224,7 +225,7 @@ class Predictor:
           words: V texts.
           told: called with words done and words there are, while they are encoded.
         """
-        words = _texts(words, "vocabulary")
+        words = check_texts(words, "vocabulary")
         if self._vocabulary is None or self._vocabulary.words != words:
             self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
         return self._vocabulary
@@ -236,8 +237,11 @@ class Predictor:
           UserError: none, or texts that are empty or twice there.
         """
         if labels is None and not self.class_names:
-            raise UserError("labels: none given, and this model has learnt none; give the texts to choose from")
-        return _texts(self.class_names if labels is None else labels, "labels")
+            raise UserError(
+                "labels: none given, and this model has learnt none, or the records of its run are not there to tell "
+                "them; give the texts to choose from"
+            )
+        return check_texts(self.class_names if labels is None else labels, "labels")
 
     def naming(self, labels: tuple[str, ...], words: Vocabulary | None) -> Vocabulary:
         """The words that name the frames: the labels where there are no others."""
@@ -320,19 +324,3 @@ class _Job(NamedTuple):
     words: Vocabulary | None
     naming: Vocabulary | None
     runner_ups: int | None
-
-
-def _texts(texts: Sequence[str], what: str) -> tuple[str, ...]:
-    """Refuses what is no list of different texts."""
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise UserError(f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']")
-    if not texts:
-        raise UserError(f"{what}: an empty list, expected one text or more")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
-    if len(set(texts)) < len(texts):
-        seen: set[str] = set()
-        twice = next(text for text in texts if text in seen or seen.add(text))
-        raise UserError(f"{what}: {twice!r:.60} is there twice; leave one out")
-    return tuple(texts)

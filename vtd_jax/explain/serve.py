@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Float32
 
 import vtd_jax
 from vtd_jax.errors import UserError
+from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.augment import crop_short_side
 
@@ -74,9 +75,9 @@ def write_served(
     Raises:
       UserError: a path, labels, frames or platforms that will not do; weights that are not finite; a failed write.
     """
-    path, labels = Path(path), tuple(labels)
+    path = Path(path)
     check_served(path, frames, platforms)
-    check_labels(labels)
+    labels = check_texts(labels, "labels")
     codebook = encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
     program, weights = served_program(model)
     weights |= {CODEBOOK: codebook}
@@ -111,23 +112,6 @@ def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
     wrong = [platform for platform in platforms if platform not in known]
     if wrong or not platforms or len(set(platforms)) < len(platforms):
         raise UserError(f"platforms={','.join(platforms)}: expected one or more of {', '.join(known)}, each once")
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Refuses labels that nothing could be told by.
-
-    Raises:
-      UserError: there are none, or a blank one, or one comes twice.
-    """
-    if not labels:
-        raise UserError("labels: none given, expected one or more texts")
-    seen = set()
-    for number, label in enumerate(labels, 1):
-        if not label.strip():
-            raise UserError(f"labels: number {number} is blank, expected a text")
-        if label in seen:
-            raise UserError(f"labels: {label!r} comes twice, expected different texts")
-        seen.add(label)
 
 
 def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, "k d"]:

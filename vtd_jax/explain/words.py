@@ -54,6 +54,26 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
     return tuple(words)
 
 
+def check_texts(texts: Sequence[str], what: str) -> tuple[str, ...]:
+    """The texts as a tuple, once they are seen to be a list of different ones.
+
+    Raises:
+      UserError: no list, an empty one, or a text that is empty or twice there; `what` is what it calls them.
+    """
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise UserError(f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']")
+    if not texts:
+        raise UserError(f"{what}: an empty list, expected one text or more")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
+    if len(set(texts)) < len(texts):
+        seen: set[str] = set()
+        twice = next(text for text in texts if text in seen or seen.add(text))
+        raise UserError(f"{what}: {twice!r:.60} is there twice; leave one out")
+    return tuple(texts)
+
+
 def _path(value: str) -> Path | None:
     """The file that a value names; None for words."""
     # a list of many words is no name that a file system would take

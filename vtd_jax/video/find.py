@@ -39,15 +39,15 @@ def _videos(source: str, flag: str) -> list[Path]:
     # after `exists`: a file may be called [1].mp4
     if not any(sign in source for sign in "*?["):
         raise UserError(f"{flag}={source}: no such file or folder")
-    videos: list[Path] = []
+    videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():
-            videos += [video for video in _walk(match) if video not in videos]
+            videos.update(dict.fromkeys(_walk(match)))
         elif _is_video(match) or "**" not in source:
-            videos.append(match)
+            videos[match] = None
     if not videos:
         raise UserError(f"{flag}={source}: no video matches")
-    return videos
+    return list(videos)
 
 
 def _in_folder(folder: Path, told: str) -> list[Path]:
