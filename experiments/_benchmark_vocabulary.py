@@ -94,9 +94,8 @@ def _part_bytes(x: jax.Array, mapped: np.ndarray, top: int, metric: str) -> int:
     part = vocabulary._part(mapped, len(x))
     rows = jax.ShapeDtypeStruct((part, mapped.shape[1]), np.float32)
     norms = jax.ShapeDtypeStruct((part,), np.float32)
-    chunk = part if metric == "euclidean" else vocabulary._CHUNKS.get(jax.default_backend(), vocabulary._CHUNK)
     best = vocabulary._nothing(len(x), top)
-    plan = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=chunk).compile().memory_analysis()
+    plan = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part).compile().memory_analysis()
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 

@@ -141,9 +141,7 @@ def _streamed(
 ) -> Array:
     """`nearest` of a host array: one program for every part; the last part reaches back to be as long as the others."""
     words, part = len(vocabulary), _part(vocabulary, len(features))
-    if chunk is None:
-        # unit rows must be written before they are multiplied: to a cache
-        chunk = part if metric == "euclidean" else _CHUNKS.get(jax.default_backend(), _CHUNK)
+    chunk = part if chunk is None else chunk
     best = before = _nothing(len(features), top)
     for seen in range(0, words, part):
         # else the host would run ahead and put every part on the device
@@ -172,25 +170,28 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
         # the last chunk reaches back to be as long as the others
         start = jnp.minimum(i * chunk, words - chunk)
         codes = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
-        less = jax.lax.dynamic_slice(squares, (start,), (chunk,))
+        norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
+        # products are scaled, not codes: unit rows would have to be written before they are multiplied
+        times, less = 2 * jnp.ones(chunk), norms
         if not euclidean:
-            codes, less = codes * jax.lax.rsqrt(jnp.maximum(less, 1e-24))[:, None], jnp.zeros(chunk)
+            times, less = jax.lax.rsqrt(jnp.maximum(norms, 1e-24)), jnp.zeros(chunk)
         less = jnp.where(start + jnp.arange(chunk) < jnp.maximum(i * chunk, seen), jnp.inf, less)
         # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words vectorise
         products = jnp.matmul(codes, features, precision=_EXACT)
-        return _merge(best, products, less, first + start, 2 if euclidean else 1)
+        return _merge(best, products, times, less, first + start)
 
     return jax.lax.fori_loop(0, -(-words // chunk), step, best)
 
 
-def _merge(best: tuple[Array, Array], products: Array, less: Array, first: Array, times: int) -> tuple[Array, Array]:
+def _merge(best: tuple[Array, Array], products: Array, times: Array, less: Array, first: Array) -> tuple[Array, Array]:
     """The best of what there was and of the words from id `first` on, whose scores are `times * products - less`."""
     frames, top = best[0].shape
     rest = -len(less) % _BLOCK
     products = jnp.pad(products, ((0, rest), (0, 0))).reshape(-1, _BLOCK, frames)
+    times = jnp.pad(times, (0, rest)).reshape(-1, _BLOCK)
     less = jnp.pad(less, (0, rest), constant_values=jnp.inf).reshape(-1, _BLOCK)
     # nothing else reads these scores, so they are never written to memory
-    maxima = (times * products - less[..., None]).max(axis=1)
+    maxima = (times[..., None] * products - less[..., None]).max(axis=1)
 
     def look(best):
         # r blocks that come before another by (maximum, place) hold r words that come before all of its words
@@ -198,7 +199,8 @@ def _merge(best: tuple[Array, Array], products: Array, less: Array, first: Array
         # in ascending order, so that of equal words the lowest comes first
         blocks = jnp.sort(blocks, axis=1)[..., None]
         inside = jnp.arange(_BLOCK)
-        found = times * products[blocks, inside, jnp.arange(frames)[:, None, None]] - less[blocks, inside]
+        own = products[blocks, inside, jnp.arange(frames)[:, None, None]]
+        found = times[blocks, inside] * own - less[blocks, inside]
         ids = (first + blocks * _BLOCK + inside).reshape(frames, -1)
         values = jnp.concatenate([best[0], found.reshape(frames, -1)], axis=1)
         values, places = jax.lax.top_k(values, top)
