@@ -16,7 +16,7 @@ from experiments._sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.video.scene_benchmark import SceneBenchmark
 
 TABLES = tuple(_protocols.DATASETS)
@@ -89,7 +89,7 @@ def make(asked: Request) -> Made:
             raise UserError(f"--datasets={name}: table {asked.table} has {', '.join(known)}")
     data = _data(asked, tables)
     clip = load_clip(asked.clip or "tiny")
-    weights = clip_fingerprint(nnx.state(clip))
+    weights = weights_fingerprint(nnx.state(clip))
     settings = Settings(asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source)
     plans, runs = [], {}
     for table in tables:

@@ -15,7 +15,7 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_served, write_served
 from vtd_jax.explain.words import read_words
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
@@ -150,4 +150,4 @@ def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: build.Lear
 
 def _fingerprint(model: VTDCLIP) -> dict[str, str]:
     """Which CLIP it is."""
-    return {"clip_weights": clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))}
+    return {"clip_weights": weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))}

@@ -12,7 +12,7 @@ from helpers import random_state
 from small_model import LABELS
 from vtd_jax.clip.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
@@ -77,7 +77,7 @@ def test_a_tuned_file_knows_its_classes_frames_and_clip(folder, noise):
 def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     config = RunConfig.from_dict(small_run.config(folder).to_dict())
     tuned = load(folder / "tuned.safetensors")
-    weights = clip_fingerprint(nnx.state(tuned.model, nnx.Not(nnx.Param)))
+    weights = weights_fingerprint(nnx.state(tuned.model, nnx.Not(nnx.Param)))
     arrays = flatten_arrays(learnable(tuned.model))
     save_config(tmp_path, config)
     checkpoints = Checkpoints(tmp_path)

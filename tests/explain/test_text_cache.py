@@ -40,13 +40,13 @@ def small_parts(monkeypatch):
 @pytest.fixture
 def encoded(monkeypatch):
     """Collects the words that were encoded."""
-    found, encode = [], text_cache._encode
+    found, encode = [], text_cache.encode_texts
 
     def collecting(model, words, *others):
         found.extend(words)
         return encode(model, words, *others)
 
-    monkeypatch.setattr(text_cache, "_encode", collecting)
+    monkeypatch.setattr(text_cache, "encode_texts", collecting)
     return found
 
 

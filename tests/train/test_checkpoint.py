@@ -15,7 +15,7 @@ from helpers import SMALL, random_state
 from vtd_jax.clip.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train import integrity
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, unflatten_arrays
@@ -300,4 +300,4 @@ def test_other_settings_are_refused_by_name():
 
 def test_clips_of_one_architecture_have_fingerprints_of_their_own():
     first, second = (nnx.state(clip_from_state(SMALL, random_state(SMALL, seed))) for seed in (0, 1))
-    assert clip_fingerprint(first) == clip_fingerprint(first) != clip_fingerprint(second)
+    assert weights_fingerprint(first) == weights_fingerprint(first) != weights_fingerprint(second)

@@ -14,7 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train.export import METADATA_KEY, load_tuned
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
@@ -80,7 +80,7 @@ def load(
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
         model.config = dataclasses.replace(model.config, pooling=pooling)
-    weights = clip_fingerprint(nnx.state(model))
+    weights = weights_fingerprint(nnx.state(model))
     return Predictor(
         model, frames=frames, class_names=names, told=told, weights=weights, cache=TextCache(cache), devices=devices
     )

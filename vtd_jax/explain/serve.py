@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Float32
 
 import vtd_jax
 from vtd_jax.errors import UserError
+from vtd_jax.explain.text_cache import encode_texts
 from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.augment import crop_short_side
@@ -35,8 +36,6 @@ FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, WEIGHTS, ABOUT, EXAMPLE = "program.jaxexport", "weights.npz", "about.json", "predict.py"
 CODEBOOK = "codebook"
-# texts that are encoded at once
-_TEXTS = 512
 _OUTPUTS = {
     "scores": "probability of every label for every video, softmax of the logits",
     "logits": "before the softmax",
@@ -115,19 +114,14 @@ def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
 
 
 def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, "k d"]:
-    """Raw codes of the labels, so many at once that memory stays bounded.
+    """Raw codes of the labels.
 
     Raises:
       UserError: a label that is too long.
     """
-    tokens = model.class_tokens(labels)
-    parts = [tokens[start : start + _TEXTS] for start in range(0, len(tokens), _TEXTS)]
-    return np.concatenate([np.asarray(_encode(model, part), np.float32) for part in parts])
-
-
-@nnx.jit
-def _encode(model: VTDCLIP, tokens: Array) -> Array:
-    return model.encode_classes(tokens)
+    codes = np.empty((len(labels), model.clip.config.embed_dim), np.float32)
+    encode_texts(model, labels, codes)
+    return codes
 
 
 def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dict[str, np.ndarray]]:

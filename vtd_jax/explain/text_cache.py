@@ -83,7 +83,7 @@ class TextCache:
             if file is not None and _read(file, rows):
                 report(len(part))
                 continue
-            _encode(model, part, rows, report, first)
+            encode_texts(model, part, rows, report, first)
             if file is not None:
                 self._write(file, rows)
         return out
@@ -166,8 +166,25 @@ def _read(file: Path, rows: np.ndarray) -> bool:
     return False
 
 
-def _encode(model: VTDCLIP, words: list[str], rows: np.ndarray, report: Callable[[int], None], first: int) -> None:
-    """Fills `rows` in batches of one size and of few lengths, so that few programs are compiled."""
+def encode_texts(
+    model: VTDCLIP,
+    words: Sequence[str],
+    rows: Float[np.ndarray, "k d"],
+    report: Callable[[int], None] = lambda done: None,
+    first: int = 0,
+) -> None:
+    """Fills `rows` with the codebook of `words`, in batches of one size and of few lengths: few programs are compiled.
+
+    Args:
+      model: read only.
+      words: K words or phrases.
+      rows: float32, changed in place.
+      report: called with the words done, after every batch.
+      first: place of the first word in the whole list, for messages.
+
+    Raises:
+      UserError: a word that is too long.
+    """
     try:
         tokens = model.class_tokens(words)
     except UserError as error:

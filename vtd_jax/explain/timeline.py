@@ -229,12 +229,13 @@ class _Scores:
         self.tokens.append(word)
         self.total += scores
         middle = (first + self.plan.frames / 2) * self.plan.step
+        begin = 0.0
         # a window ends half-way to the next one, so it waits for that
         if self.held is not None:
-            begin, before, held = self.held
-            self.segments.add(begin, (before + middle) / 2, before, held)
+            began, before, held = self.held
             begin = (before + middle) / 2
-        self.held = (0.0 if self.held is None else begin), middle, scores
+            self.segments.add(began, begin, before, held)
+        self.held = begin, middle, scores
 
     def close(self, video: str, duration: float, pictures: _Pictures) -> Timeline:
         for window in self.cut.last():

@@ -172,7 +172,7 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
         codes = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
         norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
         # products are scaled, not codes: unit rows would have to be written before they are multiplied
-        times, less = 2 * jnp.ones(chunk), norms
+        times, less = jnp.full(chunk, 2.0), norms
         if not euclidean:
             times, less = jax.lax.rsqrt(jnp.maximum(norms, 1e-24)), jnp.zeros(chunk)
         less = jnp.where(start + jnp.arange(chunk) < jnp.maximum(i * chunk, seen), jnp.inf, less)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
@@ -69,7 +69,7 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     """
     checkpoints = Checkpoints(workdir)
     step = checkpoints.choose(which)
-    there, here = checkpoints.progress(step)["clip"], clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+    there, here = checkpoints.progress(step)["clip"], weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
     if there != here:
         raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))

@@ -24,7 +24,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import RunConfig
@@ -252,4 +252,4 @@ def _parse(text: str, path: Path) -> TunedInfo:
 
 
 def _fingerprint(model: VTDCLIP) -> str:
-    return clip_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+    return weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.model.fingerprint import clip_fingerprint
+from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
@@ -98,7 +98,7 @@ class _Run:
         self.total = self.per_epoch * config.optimizer.epochs
         devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
-        self.identity = {"clip": clip_fingerprint(self.trainer.frozen), "names": names_fingerprint(names)}
+        self.identity = {"clip": weights_fingerprint(self.trainer.frozen), "names": names_fingerprint(names)}
         check_same(**{"CLIP weights": self.identity["clip"]})
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
