@@ -17,6 +17,7 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.train.aot import Names, Step, training_step
 from vtd_jax.train.config import CheckpointConfig, ClipSource, DataConfig, EvaluateConfig, MemoryConfig, RunConfig
 from vtd_jax.train.cost import traced_work
+from vtd_jax.train.peaks import DEVICES, Peak
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.train.topology import Target
 from vtd_jax.video.augment import Augment
@@ -26,29 +27,6 @@ HERE = "here"
 _ON = "learns on (videos)"
 # side of the matrices that this machine multiplies, how often it is timed, and seconds of one timing
 _SIDE, _ROUNDS, _SECONDS = 1024, 5, 0.2
-
-
-class Peak(NamedTuple):
-    """Dense FLOP/s of one device in matrix products, by the type that the towers compute in."""
-
-    bfloat16: float
-    float32: float
-
-
-# Google's pages of the TPU versions, one chip. JAX multiplies float32 there in one bfloat16 pass by default, so the
-# bfloat16 peak stands for both. NVIDIA's data sheets, SXM where there is a choice, without sparsity; float32 outside
-# the tensor cores (XLA may use TF32, which is faster). The V100's tensor cores take float16, and no bfloat16.
-DEVICES: Mapping[str, Peak] = {
-    "v4": Peak(275e12, 275e12),
-    "v5e": Peak(197e12, 197e12),
-    "v5p": Peak(459e12, 459e12),
-    "v6e": Peak(918e12, 918e12),
-    "V100": Peak(125e12, 15.7e12),
-    "A100": Peak(312e12, 19.5e12),
-    "H100": Peak(989e12, 67e12),
-    "H200": Peak(989e12, 67e12),
-    "L4": Peak(121e12, 30.3e12),
-}
 
 
 class RunCost(NamedTuple):

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from vtd_jax.clip.tokenizer import tokenize
 from vtd_jax.model.discretize import normalize
 
 
@@ -20,6 +19,9 @@ def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.
     Raises:
       UserError: a text that is too long.
     """
+    # imported where it is needed: a benchmark on a bare machine has no tokenizer
+    from vtd_jax.clip.tokenizer import tokenize
+
     texts = [template.replace("{}", name) for name in names for template in templates]
     return tokenize(texts).reshape(len(names), len(templates), -1)
 

@@ -8,7 +8,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int32, Key
 
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.tokenizer import tokenize
 from vtd_jax.errors import UserError
 
 INIT_WORDS = "a photo of a"
@@ -25,6 +24,9 @@ def text_prompts(clip: CLIP, length: int, depth: int, key: Key[Array, ""]) -> Fl
     shape = (max(depth, 1), length, clip.config.text_width)
     prompts = _DEVIATION * jax.random.normal(key, shape)
     if length <= 4:
+        # imported where it is needed: a benchmark on a bare machine has no tokenizer
+        from vtd_jax.clip.tokenizer import tokenize
+
         words = tokenize([INIT_WORDS])[0, 1 : 1 + length]
         prompts = prompts.at[0].set(clip.text.token_embedding[...][words])
     return prompts
@@ -56,6 +58,8 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
         name follows P_t stand-in words, whose embeddings the prompts replace, and is followed by a full stop. As in the
         release the stand-ins are "a photo of a" up to 4 tokens, of which the first P_t are replaced, else "X X … X".
     """
+    from vtd_jax.clip.tokenizer import tokenize
+
     if not prompt_length:
         return tokenize(names)
     stand_in = INIT_WORDS if prompt_length <= 4 else " ".join(["X"] * prompt_length)
