@@ -1,151 +1,155 @@
-"""What the main job costs: compile time, input pipeline, feature extraction, training step, measured in turn."""
+"""Measuring: jobs that run in turn round by round, what a round took, and the machine that it ran on."""
 
 import dataclasses
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
-from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state, tensor_shapes
-from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import step
+# the last two where they are installed
+VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
+# parts of a processor that decide how fast it multiplies
+_UNITS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "sve", "bf16", "asimd")
 
-VERSIONS = ("jax", "flax", "optax", "numpy")
+
+class Job(NamedTuple):
+    """Something to measure.
+
+    Attributes:
+      task: what is computed; jobs of one task are compared.
+      variant: who computes it, and in which type.
+      run: does it once and returns when the result is there.
+      flops: of matrix products in one run, by formula; None where there is no formula.
+      clips: that one run processes; 0 where it has none.
+    """
+
+    task: str
+    variant: str
+    run: Callable[[], Any]
+    flops: int | None = None
+    clips: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of every round of one task, and how many clips a round processes."""
+    """Seconds of one run of a job in every round; see `Job` for the rest."""
 
     task: str
+    variant: str
     seconds: tuple[float, ...]
-    clips: int
+    flops: int | None = None
+    clips: int = 0
 
     @property
     def median(self) -> float:
-        """Median seconds a round."""
+        """Median seconds."""
         return statistics.median(self.seconds)
 
     @property
-    def clips_per_second(self) -> float:
-        """Clips a second at the median."""
-        return self.clips / self.median
+    def rates(self) -> tuple[float, ...]:
+        """FLOP/s of every round; only of a job whose FLOPs are known."""
+        return tuple(self.flops / seconds for seconds in self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+        return dataclasses.asdict(self) | {"median_seconds": self.median}
 
 
-def random_clip(config: CLIPConfig, dtype: str, seed: int = 0) -> Any:
-    """A CLIP of full size with seeded random weights: speed does not depend on their values."""
-    rng = np.random.default_rng(seed)
-    state = {
-        name: rng.standard_normal(shape, dtype=np.float32) / np.sqrt(max(shape[-1:] or (1,)))
-        for name, shape in tensor_shapes(config).items()
-    }
-    return clip_from_state(config, state, dtype=dtype)
+class Ratio(NamedTuple):
+    """A ratio over rounds."""
+
+    median: float
+    low: float
+    high: float
 
 
-def device_tasks(
-    config: CLIPConfig, settings: ModelConfig, *, dtype: str, frames: int, batch: int, names: list[str]
-) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
-    """Compiled feature extraction and training step on one batch of random frames.
+def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """Median and range of `above / below` of the same round: what drifts from round to round cancels."""
+    pairs = [a / b for a, b in zip(above, below, strict=True)]
+    return Ratio(statistics.median(pairs), min(pairs), max(pairs))
+
+
+def best_rates(timings: Iterable[Timing]) -> tuple[float, ...]:
+    """Of jobs that ran in the same rounds, the largest FLOP/s of each round: a ceiling from several shapes."""
+    return tuple(max(rates) for rates in zip(*(timing.rates for timing in timings), strict=True))
+
+
+def interleaved(jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pause: float = 0.02) -> list[Timing]:
+    """Runs all jobs in turn, round after round, so that what a machine does meanwhile meets all of them alike.
+
+    Args:
+      jobs: in the order in which they run; those to be compared side by side.
+      rounds: measured ones. Before them every job runs once unmeasured, and, if that was fast, once more.
+      at_least: seconds: a job that is faster is repeated within a round, and its seconds are divided.
+      pause: seconds before each job, in which threads of the one before stop spinning.
 
     Returns:
-      (tasks, compile seconds), both by task name; a task blocks until its result is there.
+      Timings in the order of `jobs`.
     """
-    model = VTDCLIP(random_clip(config, dtype), settings, rngs=nnx.Rngs(0))
-    tokens, parts = jnp.asarray(model.class_tokens(names)), step.split(model)
-    size = config.image_resolution
-    rng = np.random.default_rng(0)
-    data = {
-        "frames": jnp.asarray(rng.integers(0, 256, (batch, frames, size, size, 3), dtype=np.uint8)),
-        "label": jnp.asarray(rng.integers(0, len(names), batch), jnp.int32),
-        "weight": jnp.ones(batch),
-        "index": jnp.arange(batch),
-    }
-    optimizer = step.make_optimizer(step.OptimizerConfig(warmup_epochs=0), 10)
-    key, opt_state = jax.random.key(0), optimizer.init(parts.learnable)
-
-    def features(learnable, frozen, clip_frames):
-        return nnx.merge(parts.graphdef, learnable, frozen).encode_frames(clip_frames)
-
-    def codebook(learnable, frozen, class_tokens):
-        return nnx.merge(parts.graphdef, learnable, frozen).encode_classes(class_tokens)
-
-    update = partial(step.train_step, parts.graphdef, optimizer)
-    jobs = {
-        "feature extraction": (features, (parts.learnable, parts.frozen, data["frames"])),
-        "codebook": (codebook, (parts.learnable, parts.frozen, tokens)),
-        "training step": (update, (parts.learnable, opt_state, parts.frozen, data, tokens, key)),
-    }
-    tasks, compiling = {}, {}
-    for name, (function, arguments) in jobs.items():
-        start = time.perf_counter()
-        compiled = jax.jit(function).lower(*arguments).compile()
-        compiling[name] = time.perf_counter() - start
-        tasks[name] = partial(_blocking, compiled, arguments)
-    return tasks, compiling
-
-
-def _blocking(function: Callable, arguments: tuple) -> Any:
-    return jax.block_until_ready(function(*arguments))
-
-
-def interleaved(tasks: Mapping[str, Callable[[], Any]], clips: Mapping[str, int], rounds: int) -> list[Timing]:
-    """Runs every task once to warm up, then all of them in turn, `rounds` times."""
-    for task in tasks.values():
-        task()
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    repeats = [_repeats(job.run, at_least) for job in jobs]
+    seconds: list[list[float]] = [[] for _ in jobs]
     for _ in range(rounds):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            task()
-            seconds[name].append(time.perf_counter() - start)
-    return [Timing(name, tuple(times), clips[name]) for name, times in seconds.items()]
+        for job, count, found in zip(jobs, repeats, seconds):
+            time.sleep(pause)
+            found.append(_seconds(job.run, count))
+    return [Timing(job.task, job.variant, tuple(found), job.flops, job.clips) for job, found in zip(jobs, seconds)]
+
+
+def _seconds(run: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - start) / count
+
+
+def _repeats(run: Callable[[], Any], at_least: float) -> int:
+    """Warms up; how often a job runs in a round."""
+    # the first run also pays for what is made once, so only a later one tells how long it takes
+    taken = _seconds(run, 1)
+    if taken < 10 * at_least or taken < 1:
+        taken = _seconds(run, 1)
+    return min(1000, max(1, round(at_least / max(taken, 1e-9) + 0.5)))
 
 
 def machine() -> dict[str, Any]:
-    """What a number needs beside it: devices, cores, Python and library versions."""
+    """What a number needs beside it: devices, cores, the processor's units, Python and library versions."""
     device = jax.devices()[0]
     return {
         "device": f"{jax.device_count()} × {device.device_kind}",
         "platform": device.platform,
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(_cores()),
         "python": platform.python_version(),
-        **{name: version(name) for name in VERSIONS},
+        **{name: found for name in VERSIONS if (found := _version(name))},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name and those of its units that matter here, as the kernel tells them."""
+    fields: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo") as file:
-            return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
+            for line in file:
+                name, _, value = line.partition(":")
+                fields.setdefault(name.strip(), value.strip())
     except OSError:
         return platform.processor() or "unknown"
-
-
-def markdown(timings: list[Timing], compiling: Mapping[str, float], reference: str = "feature extraction") -> str:
-    """One row a task: compile time, median and range of seconds, clips/s, and the ratio to `reference`."""
-    base = next((t.clips_per_second for t in timings if t.task == reference), None)
-    lines = ["| task | compile, s | seconds a batch, median (min–max) | clips/s | against feature extraction |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for timing in timings:
-        spread = f"{timing.median:.3f} ({min(timing.seconds):.3f}–{max(timing.seconds):.3f})"
-        rate = f"{timing.clips_per_second:.2f}" if timing.clips else "–"
-        ratio = f"{timing.clips_per_second / base:.2f}×" if timing.clips and base else "–"
-        compile_time = f"{compiling[timing.task]:.1f}" if timing.task in compiling else "–"
-        lines.append(f"| {timing.task} | {compile_time} | {spread} | {rate} | {ratio} |")
-    return "\n".join(lines)
+    there = set((fields.get("flags") or fields.get("Features") or "").split())
+    units = " ".join(unit for unit in _UNITS if unit in there)
+    return fields.get("model name", "unknown") + (f" ({units})" if units else "")

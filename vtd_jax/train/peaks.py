@@ -26,7 +26,14 @@ DEVICES: Mapping[str, Peak] = {
     "H200": Peak(989e12, 67e12),
     "L4": Peak(121e12, 30.3e12),
 }
-_TPUS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p", "TPU v6 lite": "v6e"}
+# as JAX calls them
+_TPUS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+}
 
 
 def known_device(kind: str) -> str | None:

@@ -1,0 +1,32 @@
+"""For machines with nothing but jax, flax, optax and numpy: a stand-in for `jaxtyping`, where the real one is missing.
+
+Import this before anything of `vtd_jax`. Annotations then say nothing of shapes, and nothing checks them.
+"""
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import jax
+
+_NAMES = ("Bool", "Float", "Float32", "Float64", "Int", "Int32", "Int64", "Key", "Shaped", "UInt8", "UInt32")
+
+
+class _Annotation:
+    def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
+        # `Float[Array, "b t d"]` means no more than `Array`
+        return item[0]
+
+
+def stand_in() -> ModuleType:
+    """A module that has of `jaxtyping` what annotations of this package use."""
+    module = ModuleType("jaxtyping")
+    module.Array = jax.Array
+    for name in _NAMES:
+        setattr(module, name, type(name, (_Annotation,), {}))
+    return module
+
+
+if importlib.util.find_spec("jaxtyping") is None:
+    sys.modules["jaxtyping"] = stand_in()
