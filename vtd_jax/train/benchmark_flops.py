@@ -82,7 +82,8 @@ def classification(
       settings: says whether features are learnt.
       width: D.
       videos, frames, classes: B, T, K; so few classes that a fast path takes all of them at once.
-      plain: a product for the cosines, one for the distances, one for the logits, and fusion frame by frame.
+      plain: a product for the cosines, one for the distances, one for the logits, and fusion frame by frame. Otherwise
+        no frame may be nearly cancelled by what fusion adds, which costs one product more.
       dropout: whether fusion drops anything, so that frames of a video get different vectors.
     """
     rows, learns = videos * frames, bool(settings.visual_prompts)
@@ -90,9 +91,9 @@ def classification(
     # pulled back to the codebook always (a step forms that gradient), to raw features where prompts can change them
     raw = Flops(similarity, similarity * (1 + learns))
     if not plain and not dropout:
-        # one vector a video, and its product with the codes: gradients of weights and of inputs
-        added = 10 * videos * one + 2 * videos * classes * width
-        return raw + Flops(added, 2 * added)
+        # one vector a video (gradients of weights and of inputs), and its product with the codes, made again backwards
+        vector, of_codes = 10 * videos * one, 2 * videos * classes * width
+        return raw + Flops(vector + of_codes, 2 * vector + 3 * of_codes)
     assigned = Flops(similarity, 0) if plain else NOTHING
     query = Flops(rows * one, rows * one * (1 + learns))
     token = Flops(videos * one, videos * one * 2).times(2)
