@@ -13,13 +13,17 @@ from vtd_jax.clip.vit import VisionTransformer
 class CLIP(nnx.Module):
     """A frozen CLIP. Parameters are float32; towers compute in `dtype` ("float32" or "bfloat16").
 
+    `layers` lays the blocks of transformers out, see `stack.layout`; a ResNet takes no notice of it.
+
     Built with zeros: `vtd_jax.clip.checkpoints.load_clip` or `vtd_jax.clip.params.clip_from_state` fill it.
     """
 
-    def __init__(self, config: CLIPConfig, *, dtype: str = "float32"):
-        tower = ModifiedResNet if config.is_resnet else VisionTransformer
-        self.visual = tower(config, dtype=dtype)
-        self.text = TextTransformer(config, dtype=dtype)
+    def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
+        if config.is_resnet:
+            self.visual = ModifiedResNet(config, dtype=dtype)
+        else:
+            self.visual = VisionTransformer(config, dtype=dtype, layers=layers)
+        self.text = TextTransformer(config, dtype=dtype, layers=layers)
         self.logit_scale = zeros()
         self.config = config
 
