@@ -1,5 +1,6 @@
 """The pieces both CLIP transformers are made of: frozen arrays, LayerNorm, attention, blocks."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -8,6 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from vtd_jax.clip.attend import attend
 from vtd_jax.clip.products import product
 
 # picks the positions of `[B, N, W]` whose results are wanted
@@ -25,9 +27,29 @@ def zeros(*shape: int) -> Frozen:
     return Frozen(jnp.zeros(shape, jnp.float32))
 
 
-def activation(name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`) or the exact `gelu` (most open_clip models)."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
+def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`) or the exact `gelu` (most open_clip models) of a float32 `x`.
+
+    Returns `dtype`, and keeps no more than `x` in that dtype for the backward pass.
+    """
+    return _gelu(name, x).astype(dtype)
+
+
+def _gelu(name: str, x: Array) -> Array:
     return x * jax.nn.sigmoid(1.702 * x) if name == "quick_gelu" else jax.nn.gelu(x, approximate=False)
+
+
+def _activation_forward(name: str, x: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    return _gelu(name, x).astype(dtype), x.astype(dtype)
+
+
+def _activation_backward(name: str, dtype: jnp.dtype, x: Array, cotangent: Array) -> tuple[Array]:
+    pull_back = jax.vjp(functools.partial(_gelu, name), x.astype(jnp.float32))[1]
+    return pull_back(cotangent.astype(jnp.float32))
+
+
+activation.defvjp(_activation_forward, _activation_backward)
 
 
 class Linear(nnx.Module):
@@ -93,10 +115,7 @@ class Attention(nnx.Module):
             shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in self._keys_values(context))
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
         q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
-        scores = product("bhnc,bhmc->bhnm", q, k)
-        weights = jax.nn.softmax(scores if mask is None else scores + mask, axis=-1).astype(x.dtype)
-        mixed = product("bhnm,bhmc->bhnc", weights, v).astype(x.dtype)
-        return self.out(jnp.moveaxis(mixed, 1, 2).reshape(x.shape[0], -1, width))
+        return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
 
     def _keys_values(self, x: Float[Array, "... w"]) -> list[Float[Array, "... w"]]:
         width = x.shape[-1]
@@ -128,5 +147,5 @@ class Block(nnx.Module):
         seen = None if context is None else self.ln_1(context)
         attended = self.attn(self.ln_1(x), mask, seen, rows)
         x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)
-        hidden = activation(self.activation, self.c_fc(self.ln_2(x))).astype(x.dtype)
+        hidden = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
         return (x + self.c_proj(hidden)).astype(x.dtype)
