@@ -37,7 +37,12 @@ _OPENAI = re.compile(
 
 
 def load_clip(
-    path: str | os.PathLike, *, dtype: str = "float32", activation: str | None = None, expected: str = ""
+    path: str | os.PathLike,
+    *,
+    dtype: str = "float32",
+    activation: str | None = None,
+    expected: str = "",
+    layers: str = "auto",
 ) -> CLIP:
     """A CLIP from any published checkpoint.
 
@@ -46,12 +51,13 @@ def load_clip(
       dtype: compute dtype of the towers, "float32" or "bfloat16"; parameters are float32 either way.
       activation: as for `read_checkpoint`.
       expected: the architecture that the caller's config is for, e.g. "ViT-B/16"; "" takes any.
+      layers: how blocks are laid out, see `stack.layout`.
 
     Raises:
       UserError: as for `read_checkpoint`, or another architecture than expected.
     """
     config, state = read_checkpoint(path, activation=activation, expected=expected)
-    return clip_from_state(config, state, dtype=dtype)
+    return clip_from_state(config, state, dtype=dtype, layers=layers)
 
 
 def read_checkpoint(

@@ -1,11 +1,21 @@
 """The pieces both CLIP transformers are made of: frozen arrays, LayerNorm, attention, blocks."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.attend import attend
+from vtd_jax.clip.products import product
+
+# picks the positions of `[B, N, W]` whose results are wanted
+Rows = Callable[[Array], Array]
+# what a slice of stacked weights is called where the backward pass decides what to keep
+WEIGHTS = "weights"
 
 
 class Frozen(nnx.Variable):
@@ -17,27 +27,43 @@ def zeros(*shape: int) -> Frozen:
     return Frozen(jnp.zeros(shape, jnp.float32))
 
 
-def precision(x: Array) -> jax.lax.Precision:
-    """float32 means float32 on every backend: TPUs and GPUs round inputs of products unless told not to."""
-    return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
+def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`) or the exact `gelu` (most open_clip models) of a float32 `x`.
+
+    Returns `dtype`, and keeps no more than `x` in that dtype for the backward pass.
+    """
+    return _gelu(name, x).astype(dtype)
 
 
-def activation(name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`) or the exact `gelu` (most open_clip models)."""
+def _gelu(name: str, x: Array) -> Array:
     return x * jax.nn.sigmoid(1.702 * x) if name == "quick_gelu" else jax.nn.gelu(x, approximate=False)
 
 
+def _activation_forward(name: str, x: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    return _gelu(name, x).astype(dtype), x.astype(dtype)
+
+
+def _activation_backward(name: str, dtype: jnp.dtype, x: Array, cotangent: Array) -> tuple[Array]:
+    pull_back = jax.vjp(functools.partial(_gelu, name), x.astype(jnp.float32))[1]
+    return pull_back(cotangent.astype(jnp.float32))
+
+
+activation.defvjp(_activation_forward, _activation_backward)
+
+
 class Linear(nnx.Module):
-    """`x @ kernel + bias` in a compute dtype; parameters are float32, the kernel is `[in, out]`."""
+    """`x @ kernel + bias`; parameters are float32, the kernel is `[in, out]`."""
 
     def __init__(self, n_in: int, n_out: int):
         self.kernel = zeros(n_in, n_out)
         self.bias = zeros(n_out)
 
-    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
-        """Computes in the dtype of `x`."""
-        product = jnp.matmul(x, self.kernel[...].astype(x.dtype), precision=precision(x))
-        return product + self.bias[...].astype(x.dtype)
+    def __call__(self, x: Float[Array, "... i"], columns: slice = slice(None)) -> Float[Array, "... o"]:
+        """float32: the product is of the dtype of `x`, its sums and the bias are not rounded; `columns` of it only."""
+        kernel = checkpoint_name(self.kernel[...][:, columns].astype(x.dtype), WEIGHTS)
+        flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
+        return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
 
 
 class LayerNorm(nnx.Module):
@@ -57,31 +83,46 @@ class LayerNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; `project` and `attend` are apart so that keys and values can come from elsewhere."""
+    """Multi-head attention of tokens to themselves and to a context that all rows of the batch share."""
 
     def __init__(self, width: int, head_width: int):
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
         self.heads = width // head_width
 
-    def project(self, x: Float[Array, "b n w"]) -> tuple[Float[Array, "b h n c"], ...]:
-        """Queries, keys and values, heads first; queries are already scaled by `1/sqrt(head width)`."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))
-        return q * (width // self.heads) ** -0.5, k, v
+    def __call__(
+        self,
+        x: Float[Array, "b n w"],
+        mask: Float[Array, "... q m"] | None = None,
+        context: Float[Array, "p w"] | None = None,
+        rows: Rows | None = None,
+    ) -> Float[Array, "b q w"]:
+        """What every wanted position takes from the context and from all positions; float32, softmax over keys too.
 
-    def attend(self, q: Array, k: Array, v: Array, mask: Array | None) -> Float[Array, "b n w"]:
-        """Softmax over keys in float32; `mask [n, m]` is added to the scores."""
-        scores = jnp.einsum("bhnc,bhmc->bhnm", q, k, precision=precision(q), preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores if mask is None else scores + mask, axis=-1).astype(v.dtype)
-        mixed = jnp.einsum("bhnm,bhmc->bhnc", weights, v, precision=precision(v))
-        batch, heads, tokens, channels = mixed.shape
-        return self.out(jnp.moveaxis(mixed, 1, 2).reshape(batch, tokens, heads * channels))
+        Args:
+          x: tokens.
+          mask: added to the scores; M keys are the P of the context, then the N of `x`.
+          context: further tokens, the same for the whole batch, which are keys and values only.
+          rows: picks the wanted positions; None for all.
+        """
+        width = x.shape[-1]
+        if rows is None:
+            q, k, v = jnp.split(self.qkv(x).astype(x.dtype), 3, axis=-1)
+        else:
+            q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
+            k, v = self._keys_values(x)
+        if context is not None:
+            shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in self._keys_values(context))
+            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
+        q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
+        return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
 
-    def __call__(self, x: Float[Array, "b n w"], mask: Array | None = None) -> Float[Array, "b n w"]:
-        """Self-attention of `x`, optionally masked."""
-        return self.attend(*self.project(x), mask)
+    def _keys_values(self, x: Float[Array, "... w"]) -> list[Float[Array, "... w"]]:
+        width = x.shape[-1]
+        return jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
+
+    def _split(self, x: Float[Array, "b n w"]) -> Float[Array, "b h n c"]:
+        return jnp.moveaxis(x.reshape(*x.shape[:2], self.heads, -1), 2, 1)
 
 
 class Block(nnx.Module):
@@ -95,21 +136,16 @@ class Block(nnx.Module):
         self.c_proj = Linear(4 * width, width)
         self.activation = activation_name
 
-    def __call__(self, x: Float[Array, "b n w"], mask: Array | None = None) -> Float[Array, "b n w"]:
-        """Maps `[B, N, W]` to the same shape and dtype."""
-        x = x + self.attn(self.ln_1(x), mask)
-        return x + self.c_proj(activation(self.activation, self.c_fc(self.ln_2(x))))
-
-
-def blocks(config: CLIPConfig, width: int, head_width: int, layers: int) -> nnx.List:
-    """`layers` blocks as a list: unrolled code is the faster layout on a CPU."""
-    return nnx.List([Block(width, head_width, config.activation) for _ in range(layers)])
-
-
-def run_block(block: Block, x: Float[Array, "b n w"], mask: Array | None, remat: str) -> Float[Array, "b n w"]:
-    """One block; `remat` says what its backward pass computes again: "none", "block" (all) or "dots" (but products)."""
-    if remat == "none":
-        return block(x, mask)
-    # attention's products have batch axes and are large: they are computed again in either case
-    keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
-    return jax.checkpoint(lambda x: block(x, mask), policy=keep)(x)
+    def __call__(
+        self,
+        x: Float[Array, "b n w"],
+        mask: Float[Array, "... q m"] | None = None,
+        context: Float[Array, "p w"] | None = None,
+        rows: Rows | None = None,
+    ) -> Float[Array, "b q w"]:
+        """The wanted positions after the block, in the dtype of `x`; arguments as those of `Attention`."""
+        seen = None if context is None else self.ln_1(context)
+        attended = self.attn(self.ln_1(x), mask, seen, rows)
+        x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)
+        hidden = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
+        return (x + self.c_proj(hidden)).astype(x.dtype)

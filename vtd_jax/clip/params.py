@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen
+from vtd_jax.clip.layers import Block, Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.resnet import resnet_names, resnet_shapes
 from vtd_jax.errors import UserError
@@ -80,32 +80,45 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def clip_from_state(config: CLIPConfig, state: Mapping[str, np.ndarray], *, dtype: str = "float32") -> CLIP:
+def clip_from_state(
+    config: CLIPConfig, state: Mapping[str, np.ndarray], *, dtype: str = "float32", layers: str = "auto"
+) -> CLIP:
     """A CLIP filled from OpenAI-named tensors.
 
     Args:
       config: the sizes.
       state: every name of `tensor_shapes(config)` with an array of that shape, any float dtype; kept as float32.
       dtype: compute dtype of the towers, "float32" or "bfloat16".
+      layers: how blocks are laid out, "auto", "list" or "scan", see `stack.layout`.
 
     Raises:
       UserError: missing, surplus or misshapen tensors, by name.
     """
     check_state(config, state)
-    clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype))
+    clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype, layers=layers))
+    stacks: dict[tuple[str | int, ...], list[np.ndarray]] = {}
     for tensor in tensors(config):
         array = _to_flax(np.asarray(state[tensor.name]).astype(np.float32, copy=False), tensor.kind)
-        _variable(clip, tensor.path).set_value(jnp.asarray(array))
+        variable, layer = _variable(clip, tensor.path)
+        if layer is None:
+            variable.set_value(jnp.asarray(array))
+            continue
+        path = tuple(part for part in tensor.path if not isinstance(part, int))
+        stacks.setdefault(path, []).append(array)
+        if len(stacks[path]) == variable.shape[0]:
+            variable.set_value(jnp.asarray(np.stack(stacks.pop(path))))
     return clip
 
 
 def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
     """The inverse of `clip_from_state`: float32 arrays in PyTorch's layouts under OpenAI's names."""
     shapes = tensor_shapes(clip.config)
-    return {
-        tensor.name: _to_torch(np.asarray(_variable(clip, tensor.path)[...]), tensor.kind, shapes[tensor.name])
-        for tensor in tensors(clip.config)
-    }
+    state = {}
+    for tensor in tensors(clip.config):
+        variable, layer = _variable(clip, tensor.path)
+        array = np.asarray(variable[...] if layer is None else variable[layer])
+        state[tensor.name] = _to_torch(array, tensor.kind, shapes[tensor.name])
+    return state
 
 
 def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str = "checkpoint") -> None:
@@ -131,11 +144,15 @@ def _some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def _variable(clip: CLIP, path: tuple[str | int, ...]) -> Frozen:
-    node = clip
+def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | None]:
+    """A variable, and the layer of it that is meant where blocks are stacked."""
+    node, layer = clip, None
     for part in path:
-        node = node[part] if isinstance(part, int) else getattr(node, part)
-    return node
+        if isinstance(part, int) and isinstance(node, Block):
+            layer = part
+        else:
+            node = node[part] if isinstance(part, int) else getattr(node, part)
+    return node, layer
 
 
 def _to_flax(array: np.ndarray, kind: str) -> np.ndarray:

@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Linear, precision, zeros
+from vtd_jax.clip.layers import Linear, zeros
+from vtd_jax.clip.products import precision
 from vtd_jax.errors import UserError
 
 # a bottleneck's output has this many times the channels of its 3×3 convolution
@@ -71,7 +72,7 @@ class AttentionPool(nnx.Module):
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         mean = x.astype(jnp.float32).mean(1, keepdims=True).astype(x.dtype)
         x = jnp.concatenate([mean, x], axis=1) + self.positional_embedding[...].astype(x.dtype)
-        q, k, v = self._heads(self.q_proj(x[:, :1])), self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+        q, k, v = (self._heads(y.astype(x.dtype)) for y in (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)))
         scores = jnp.einsum("bnhc,bmhc->bhnm", q, k, precision=precision(q), preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(scores * k.shape[-1] ** -0.5, axis=-1)
         mixed = jnp.einsum("bhnm,bmhc->bnhc", weights, v.astype(jnp.float32), precision=precision(weights))

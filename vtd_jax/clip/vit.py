@@ -5,7 +5,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen, LayerNorm, blocks, precision, run_block, zeros
+from vtd_jax.clip.layers import Frozen, LayerNorm, zeros
+from vtd_jax.clip.products import precision, product
+from vtd_jax.clip.stack import again, block_at, blocks, count, layout, run_blocks
 from vtd_jax.errors import UserError
 
 
@@ -17,19 +19,22 @@ class VisionTransformer(nnx.Module):
       class_embedding: `[W]`.
       positional_embedding: `[1 + grid², W]`.
       proj: `[W, D]`.
+      remat: see `stack.run_blocks`.
+      plain: whether every token goes through every layer, as the formulas say; else the same features are computed
+        from what can reach them (method.md, section 7).
     """
 
-    def __init__(self, config: CLIPConfig, *, dtype: str = "float32"):
+    def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
         width, patch = config.vision_width, config.vision_patch_size
         self.patch_kernel = zeros(patch * patch * 3, width)
         self.class_embedding = zeros(width)
         self.positional_embedding = zeros(1 + config.grid**2, width)
         self.ln_pre = LayerNorm(width)
-        self.blocks = blocks(config, width, config.vision_head_width, config.vision_layers)
+        self.blocks = blocks(config, width, config.vision_head_width, config.vision_layers, layout(layers))
         self.ln_post = LayerNorm(width)
         self.proj: Frozen = zeros(width, config.embed_dim)
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
-        self.remat = "none"
+        self.remat, self.plain = "none", False
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
         """Class token and patch tokens with positions, before `ln_pre`; images of another size are a `UserError`."""
@@ -38,9 +43,9 @@ class VisionTransformer(nnx.Module):
             raise UserError(f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}")
         patches = images.astype(self.dtype).reshape(-1, self.grid, self.patch, self.grid, self.patch, 3)
         patches = jnp.moveaxis(patches, 3, 2).reshape(images.shape[0], self.grid**2, -1)
-        x = jnp.matmul(patches, self.patch_kernel[...].astype(self.dtype), precision=precision(patches))
-        first = jnp.broadcast_to(self.class_embedding[...].astype(self.dtype), (x.shape[0], 1, x.shape[2]))
-        return jnp.concatenate([first, x], axis=1) + self.positional_embedding[...].astype(self.dtype)
+        x = product("npi,iw->npw", patches, self.patch_kernel[...].astype(self.dtype))
+        first = jnp.broadcast_to(self.class_embedding[...], (x.shape[0], 1, x.shape[2]))
+        return (jnp.concatenate([first, x], axis=1) + self.positional_embedding[...]).astype(self.dtype)
 
     def __call__(
         self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
@@ -52,19 +57,62 @@ class VisionTransformer(nnx.Module):
           prompts: learnable tokens a layer. Row 0 is appended after the patch tokens, before `ln_pre`; row i takes
             the place of the last P activations before block i (VTD-CLIP's deep visual prompts).
         """
-        x = self.embed(images)
+        x = self.ln_pre(self.embed(images))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
-            x = jnp.concatenate([x, _rows(prompts[0], x)], axis=1)
-        x = self.ln_pre(x)
-        for i, block in enumerate(self.blocks):
-            if prompts is not None and 0 < i < prompts.shape[0]:
-                x = jnp.concatenate([x[:, : -prompts.shape[1]], _rows(prompts[i], x)], axis=1)
-            x = run_block(block, x, None, self.remat)
+            prompts = jnp.concatenate([self.ln_pre(prompts[:1]), prompts[1:]])
+        x = self._every_token(x, prompts) if self.plain else self._class_token(x, prompts)
         pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 
+    def _class_token(
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None
+    ) -> Float[Array, "n 1 w"]:
+        """The class token after the last block.
 
-def _rows(prompt: Float[Array, "p width"], x: Float[Array, "n tokens width"]) -> Float[Array, "n p width"]:
+        What a block makes of prompts is thrown away where the next block replaces them or none follows: there they are
+        keys and values only, the same for all images. Of the last block only the class token is wanted.
+        """
+        last = count(self.blocks) - 1
+        depth = 0 if prompts is None else prompts.shape[0]
+        replaced = max(depth - 1, 0)
+        first = range(replaced)
+        x = run_blocks(
+            self.blocks, x, first, lambda block, x, seen: block(x, context=seen), _rows(prompts, first), self.remat
+        )
+        context = None
+        if depth > last:
+            context = prompts[last]
+        elif depth:
+            x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
+        x = run_blocks(self.blocks, x, range(replaced, last), lambda block, x, _: block(x), remat=self.remat)
+        final = again(
+            lambda x, seen: block_at(self.blocks, last)(x, context=seen, rows=lambda x: x[:, :1]),
+            self.remat,
+        )
+        return final(x, context)
+
+    def _every_token(
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None
+    ) -> Float[Array, "n m w"]:
+        """All tokens after the last block: the reference."""
+        depth, layers = 0 if prompts is None else prompts.shape[0], count(self.blocks)
+        if not depth:
+            return run_blocks(self.blocks, x, range(layers), lambda block, x, _: block(x), remat=self.remat)
+        x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
+        length = prompts.shape[1]
+
+        def replacing(block: nnx.Module, x: Array, prompt: Array) -> Array:
+            return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
+
+        x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], self.remat)
+        return run_blocks(self.blocks, x, range(depth - 1, layers), lambda block, x, _: block(x), remat=self.remat)
+
+
+def _rows(prompts: Array | None, layers: range) -> Array | None:
+    return None if prompts is None else prompts[layers.start : layers.stop]
+
+
+def _for_all(prompt: Float[Array, "p width"], x: Float[Array, "n tokens width"]) -> Float[Array, "n p width"]:
     """One prompt for every image of the batch."""
     return jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape))

@@ -55,7 +55,7 @@ def run_steps(config: RunConfig, target: Target, learnt: Names | None, evaluated
 def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
     """Scoring a batch, padded to equal parts, with all views of the config; and encoding the codebook."""
     mesh_of(config, target)
-    mesh, model = DeviceMesh(target.devices), abstract_model(config)
+    mesh, model = DeviceMesh(target.devices), abstract_model(config, target.platform)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
     shown, frames = config.evaluate.temporal_views * config.evaluate.spatial_views, config.data.frames

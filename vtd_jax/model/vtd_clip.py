@@ -75,6 +75,12 @@ class VTDCLIP(nnx.Module):
             self.clip.visual.remat = remat
         self.frame_chunks = frame_chunks
 
+    def rounded(self) -> "VTDCLIP":
+        """The same model, for programs: see `CLIP.rounded`; what is learnable is shared."""
+        model = nnx.merge(*nnx.split(self))
+        model.clip = self.clip.rounded()
+        return model
+
     def _text_prompts(self, rngs: nnx.Rngs) -> Prompt | None:
         length, depth = self.config.text_prompts, self.config.text_depth
         return Prompt(text_prompts(self.clip, length, depth, rngs.params())) if length else None

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding
 from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
+from vtd_jax.clip.stack import layout
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps
@@ -120,8 +121,10 @@ class Report:
         return fields | {"parts": dict(self.parts), "collectives": sent}
 
 
-def abstract_model(config: RunConfig) -> VTDCLIP:
-    """The model of `build.build_model` as shapes; a checkpoint is read only where no architecture is named.
+def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
+    """The model of `build.build_model` as its programs take it, as shapes, with layers laid out for a platform.
+
+    A checkpoint is read only where no architecture is named.
 
     Raises:
       UserError: the config names neither.
@@ -132,7 +135,10 @@ def abstract_model(config: RunConfig) -> VTDCLIP:
         clip = read_checkpoint(config.clip.path)[0]
     else:
         raise UserError("clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16")
-    model = nnx.eval_shape(lambda: VTDCLIP(CLIP(clip, dtype=config.clip.dtype), config.model, rngs=nnx.Rngs(0)))
+    layers = layout(config.memory.layers, platform)
+    model = nnx.eval_shape(
+        lambda: VTDCLIP(CLIP(clip, dtype=config.clip.dtype, layers=layers), config.model, rngs=nnx.Rngs(0)).rounded()
+    )
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
     return model
 
@@ -162,7 +168,7 @@ def abstract_tokens(mesh: DeviceMesh, names: Names) -> jax.ShapeDtypeStruct:
 
 def training_step(config: RunConfig, target: Target, names: Names) -> Step:
     """The training step as `Trainer` runs it, at the config's batch padded to equal parts."""
-    mesh, model = mesh_of(config, target), abstract_model(config)
+    mesh, model = mesh_of(config, target), abstract_model(config, target.platform)
     parts = steps.split(model)
     settings = StepSettings.of(config, _STEPS_PER_EPOCH, names.classes)
     optimizer, mapped = compiled_step(parts.graphdef, settings, mesh, config.parallel)

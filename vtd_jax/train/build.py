@@ -31,7 +31,8 @@ def build_model(config: RunConfig) -> VTDCLIP:
             "clip.path: empty; give a CLIP checkpoint with --config.clip.path=FILE (OpenAI's .pt, a Hugging Face or "
             "open_clip file or folder, or what experiments.convert wrote), or 'tiny' for the small one that ships"
         )
-    clip = load_clip(config.clip.path, dtype=config.clip.dtype, expected=config.clip.architecture)
+    source = config.clip
+    clip = load_clip(source.path, dtype=source.dtype, expected=source.architecture, layers=config.memory.layers)
     model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
     return model

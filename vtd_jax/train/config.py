@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.train.step import OptimizerConfig
@@ -99,14 +100,18 @@ class MemoryConfig:
         the results of matrix products ("dots").
       microbatches: equal parts of a device's videos that go through one after another, their gradients added up.
       frame_chunks: equal parts of a device's frames that go through the image tower one after another.
+      layers: how transformers are laid out: "list" (one program as long as the tower), "scan" (stacked weights, one
+        body) or "auto": a list on a CPU, where it is faster, else a scan, which compiles in a fraction of the time.
     """
 
     remat: str = "none"
     microbatches: int = 1
     frame_chunks: int = 1
+    layers: str = "auto"
 
     def __post_init__(self):
         _choice("memory.remat", self.remat, REMAT)
+        _choice("memory.layers", self.layers, LAYOUTS)
         _at_least("memory", self, 1, "microbatches", "frame_chunks")
 
 
