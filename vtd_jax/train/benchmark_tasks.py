@@ -98,12 +98,12 @@ def random_state(config: CLIPConfig) -> dict[str, np.ndarray]:
 
 
 def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLIP:
-    """A VTD-CLIP of full size on `random_state`; `plain` has every layer compute every token."""
+    """A VTD-CLIP of full size on `random_state`, as programs take it; `plain` has every layer compute every token."""
     clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
     model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0))
     if plain:
         model.take_plain_path()
-    return model
+    return model.rounded()
 
 
 def scores(model: VTDCLIP, frames: Array, codebook: Float[Array, "k d"]) -> Float[Array, "b k"]:
