@@ -64,17 +64,31 @@ class Axes:
         """The class with the least value; the lowest class wins a tie."""
         if self.codebook is None:
             return x.argmin(axis=-1)
-        return self._first(jnp.where(self.real(x.shape[-1]), x, jnp.inf))
+        x = jnp.where(self.real(x.shape[-1]), x, jnp.inf)
+        return self.first(x.min(axis=-1), self.ids(x.shape[-1])[x.argmin(axis=-1)])
 
     def argmax(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
         """The class with the largest value; the lowest class wins a tie."""
         return x.argmax(axis=-1) if self.codebook is None else self.argmin(-x)
 
-    def _first(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
-        """Every shard's least value and its class meet; shards ascend, so the first least one has the lowest class."""
-        classes = self.ids(x.shape[-1])[x.argmin(axis=-1)]
-        least, classes = jax.lax.all_gather((x.min(axis=-1), classes), self.codebook)
+    def first(self, least: Float[Array, "*n"], classes: Int[Array, "*n"]) -> Int[Array, "*n"]:
+        """The class with the least value, given every device's least value and its class; the lowest of equals."""
+        if self.codebook is None:
+            return classes
+        # shards ascend, so the first least one has the lowest class
+        least, classes = jax.lax.all_gather((least, classes), self.codebook)
         return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
+
+    def places(self, classes: Int[Array, "*n"], rows: int) -> Int[Array, "*n"]:
+        """Where these classes are among this device's `rows` codes; `rows` for those of other devices."""
+        if self.codebook is None:
+            return classes
+        places = classes - self.ids(rows)[0]
+        return jnp.where((places >= 0) & (places < rows), places, rows)
+
+    def total(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The sum of the codebook shards' arrays."""
+        return x if self.codebook is None else jax.lax.psum(x, self.codebook)
 
     def log_softmax(self, x: Float[Array, "... r"]) -> Float[Array, "... r"]:
         """Log-softmax over all classes, for this device's share of them."""

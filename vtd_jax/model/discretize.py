@@ -1,5 +1,7 @@
 """Video-to-text discretization (paper section 3.2): pure functions of frame features and a codebook.
 
+The plain reference, one function an idea; `fast_discretize.py` gives the same with less work and memory.
+
 All compute in float32 with exact products on every backend: an argmin over close codes must not depend on the machine.
 Where the codebook is split over devices, `k` is this device's share of the classes, and `axes` says so.
 """

@@ -58,6 +58,11 @@ class Fusion(nnx.Module):
         attended = self._attend(features, tokens.astype(jnp.float32), dropout_keys)
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
+    def shift(self, token: Float[Array, "b 1 d"]) -> Float[Array, "b d"]:
+        """What every frame of a video gets added with one video token and without dropout (method, section 7)."""
+        attended = self.out(self.v(token.astype(jnp.float32)))
+        return self.fc2(jax.nn.relu(self.fc1(attended)))[:, 0]
+
     def attention(self, features: Float[Array, "b t d"], tokens: Float[Array, "b n d"]) -> Float[Array, "b h t n"]:
         """How much every head of every frame takes of every video token; sums to 1 over the tokens."""
         q, k = self._split(self.q(features)), self._split(self.k(tokens))

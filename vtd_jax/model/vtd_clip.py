@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
-from vtd_jax.model import discretize, fusion
+from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion
 from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.codebook import ensemble, template_tokens
 from vtd_jax.model.config import ModelConfig
@@ -52,6 +52,7 @@ class VTDCLIP(nnx.Module):
 
     The codebook is an argument, not state: base, novel and anyone's own classes differ only in the names encoded.
     Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones `vtd_jax.clip.layers.Frozen`.
+    With `plain` true nothing is left out of what the method says: see `take_plain_path`.
     """
 
     def __init__(self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -60,7 +61,13 @@ class VTDCLIP(nnx.Module):
         self.visual_prompts = self._visual_prompts(rngs)
         self.fusion = self._fusion(rngs)
         self.logit_scale = nnx.Param(clip.logit_scale[...])
-        self.frame_chunks = 1
+        self.frame_chunks, self.plain = 1, False
+
+    def take_plain_path(self) -> None:
+        """Computes everything as the method writes it: the reference that tests and benchmarks compare with."""
+        self.plain = self.clip.text.plain = True
+        if not self.clip.config.is_resnet:
+            self.clip.visual.plain = True
 
     def save_memory(self, remat: str, frame_chunks: int) -> None:
         """Chooses what the backward pass computes again; results stay the same to rounding.
@@ -159,6 +166,25 @@ class VTDCLIP(nnx.Module):
           dropout_keys: one a video, in training only.
           axes: how classes are split; `k` is this device's share in everything that comes back.
         """
+        # several video tokens may be codes without votes, which only counting every code finds
+        if self.plain or self.config.top_n > 1:
+            return self._classify_plainly(features, codebook, dropout_keys, axes)
+        config = self.config
+        named = fast_discretize.name_frames(features, codebook, config, axes)
+        codes, weights = named.codebook, named.weights
+        if weights is None:
+            # its own computation, which a program that does not return it leaves out
+            weights = discretize.confidence(discretize.cosine(features, codes), config.temperature, config.confidence)
+        if config.pooling == "confidence":
+            fused = self._fuse(features, named.token, dropout_keys)
+            logits = jnp.exp(self.logit_scale[...]) * fast_fusion.mean_cosines(fused, named, config)
+        else:
+            logits, _ = self.score(features, codes, weights, named.token, dropout_keys=dropout_keys, axes=axes)
+        votes = fast_discretize.votes_of_classes(named, axes)
+        return Output(logits, weights, named.assignment, votes, named.token, features)
+
+    def _classify_plainly(self, features: Array, codebook: Array, dropout_keys: Array | None, axes: Axes) -> Output:
+        """The plain reference of `classify`."""
         config = self.config
         similarity = discretize.cosine(features, codebook)
         weights = discretize.confidence(similarity, config.temperature, config.confidence)
@@ -167,6 +193,14 @@ class VTDCLIP(nnx.Module):
         tokens = discretize.video_tokens(votes, codebook, config.top_n, axes)
         logits, _ = self.score(features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes)
         return Output(logits, weights, assignment, votes, tokens, features)
+
+    def _fuse(self, features: Array, token: Array, dropout_keys: Array | None) -> fast_fusion.Fused:
+        """Frames with their video token in them: without dropout one vector a video."""
+        if self.fusion is None:
+            return fast_fusion.unfused(features)
+        if dropout_keys is not None and self.fusion.dropout > 0:
+            return fast_fusion.given(features, self.fusion(features, token, dropout_keys))
+        return fast_fusion.shifted(features, self.fusion.shift(token))
 
     def score(
         self,

@@ -1,0 +1,183 @@
+"""Discretization with what is not needed left out (method, section 7); the plain reference is `discretize.py`.
+
+For one video token a video. Frames and codes are multiplied once, for the confidence and the assignment (and in
+`fast_fusion.py` for the logits); at most T codes take part in a video's vote; many classes pass in chunks, so that
+`[B, T, K]` never exists. Results are the plain ones to float32 rounding, gradients too.
+
+The one product is of unit vectors, not of raw ones that are divided afterwards: a cosine's rounding is divided by the
+temperature before the exponential, so that it has to be the very rounding of the plain path.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vtd_jax.model import discretize
+from vtd_jax.model.axes import Axes
+from vtd_jax.model.config import ModelConfig
+
+_EXACT = jax.lax.Precision.HIGHEST
+# bytes of unit codes and products up to which all classes go at once: the backward pass of chunks multiplies once more,
+# which no class list of a benchmark should pay for (700 classes and 64 × 32 frames have 7 MB)
+_WHOLE = 64 << 20
+# the same of a chunk: on a CPU it stays in a cache, on other devices small products would not fill the device
+_CHUNKS = {"cpu": 2 << 20}
+_CHUNK = 32 << 20
+
+
+class Named(NamedTuple):
+    """What the frames of every video are named by.
+
+    Attributes:
+      assignment: `[B, T]`, the class of every frame.
+      votes: `[B, T]`, how many votes that class has in the video.
+      token: `[B, 1, D]`, the raw code with the most votes.
+      codebook: `[R, D]`, to be used from here on: gradients of the token are added to its gradient in place.
+      weights: `[B, T, R]`, the confidence; None where classes go in chunks.
+      similarity: `[B, T, R]`, cosines of frames and codes; None where classes go in chunks.
+      codes: `[R, D]`, codes of unit length; None where classes go in chunks.
+    """
+
+    assignment: Int[Array, "b t"]
+    votes: Float[Array, "b t"]
+    token: Float[Array, "b 1 d"]
+    codebook: Float[Array, "r d"]
+    weights: Float[Array, "b t r"] | None
+    similarity: Float[Array, "b t r"] | None
+    codes: Float[Array, "r d"] | None
+
+
+def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
+    """How many of K classes go at once; K where all do.
+
+    Args:
+      features: raw or unit frame features. A number of videos that only a call will tell counts as one.
+      classes: K, of this device.
+    """
+    frames = math.prod(size for size in features.shape[:2] if isinstance(size, int))
+    a_class = 4 * (frames + features.shape[-1])
+    if classes * a_class <= _WHOLE:
+        return classes
+    return max(_CHUNKS.get(jax.default_backend(), _CHUNK) // a_class, 1)
+
+
+def chunk_of(codebook: Float[Array, "r d"], i: Int[Array, ""], size: int) -> tuple[Int[Array, ""], Float[Array, "c d"]]:
+    """Where chunk `i` of the codes starts, and the chunk; the last one reaches back to be as long as the others."""
+    start = jnp.minimum(i * size, codebook.shape[0] - size)
+    return start, jax.lax.dynamic_slice_in_dim(codebook, start, size)
+
+
+def products(frames: Float[Array, "b t d"], codes: Float[Array, "r d"]) -> Float[Array, "b t r"]:
+    """Products of all frames and codes, exact."""
+    return jnp.einsum("btd,kd->btk", frames, codes, precision=_EXACT)
+
+
+def name_frames(
+    features: Float[Array, "b t d"], codebook: Float[Array, "r d"], config: ModelConfig, axes: Axes
+) -> Named:
+    """Assignment, votes and the video token (paper section 3.2; method, section 3) for `top_n` 1.
+
+    Args:
+      features: raw frame features.
+      codebook: raw codes, this device's share of them.
+      config: `assignment`, `temperature` and `confidence` are used.
+      axes: how classes are split.
+    """
+    rows = codebook.shape[0]
+    chunk = chunk_size(features, rows)
+    fixed, codes = jax.lax.stop_gradient((features.astype(jnp.float32), codebook))
+    weights = similarity = unit = None
+    if chunk < rows:
+        assignment = axes.first(*_nearest(fixed, codes, config.assignment, axes, chunk))
+        candidates = axes.total(_take(codes, axes.places(assignment, rows))[1])
+        frames, candidates = discretize.normalize(fixed), discretize.normalize(candidates)
+        cosines = jnp.einsum("btd,bjd->btj", frames, candidates, precision=_EXACT)
+        own = jnp.diagonal(discretize.confidence(cosines, config.temperature, config.confidence), axis1=1, axis2=2)
+    else:
+        unit = discretize.normalize(codebook)
+        similarity = products(discretize.normalize(features), unit)
+        weights = discretize.confidence(similarity, config.temperature, config.confidence)
+        assignment = _assign(jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes)
+        own = axes.pick(jax.lax.stop_gradient(weights), assignment)
+    votes, winner = vote(assignment, own)
+    codebook, token = _take(codebook, axes.places(winner, rows)[:, None])
+    return Named(assignment, votes, axes.total(token), codebook, weights, similarity, unit)
+
+
+def _assign(similarity: Array, features: Array, codebook: Array, metric: str, axes: Axes) -> Array:
+    """`discretize.assign` from cosines: `||c||² - 2 ||x|| ||c|| cos`."""
+    if metric == "cosine":
+        return axes.argmax(similarity)
+    lengths = jnp.linalg.norm(codebook.astype(jnp.float32), axis=-1)
+    return axes.argmin(lengths * (lengths - 2 * jnp.linalg.norm(features, axis=-1, keepdims=True) * similarity))
+
+
+def _nearest(features: Array, codebook: Array, metric: str, axes: Axes, chunk: int) -> tuple[Array, Array]:
+    """The least distance of every frame to this device's codes, and that code's class; the lowest class of equals."""
+    rows = len(codebook)
+    ids = axes.ids(rows)
+    real = jnp.ones(rows, bool) if axes.codebook is None else axes.real(rows)
+
+    def step(i: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        start, codes = chunk_of(codebook, i, chunk)
+        if metric == "cosine":
+            distance = -discretize.cosine(features, codes)
+        else:
+            codes = codes.astype(jnp.float32)
+            distance = jnp.square(codes).sum(-1) - 2 * products(features, codes)
+        distance = jnp.where(jax.lax.dynamic_slice_in_dim(real, start, chunk), distance, jnp.inf)
+        least, found = distance.min(axis=-1), ids[start + distance.argmin(axis=-1)]
+        # a later class must be nearer, not as near
+        nearer = least < best[0]
+        return jnp.where(nearer, least, best[0]), jnp.where(nearer, found, best[1])
+
+    nothing = jnp.full(features.shape[:2], jnp.inf), jnp.full(features.shape[:2], ids[0])
+    return jax.lax.fori_loop(0, -(-rows // chunk), step, nothing)
+
+
+def vote(assignment: Int[Array, "b t"], own: Float[Array, "b t"]) -> tuple[Float[Array, "b t"], Int[Array, " b"]]:
+    """Every frame votes for its own class; the votes of every frame's class, and the class with the most.
+
+    Args:
+      assignment: the class of every frame.
+      own: the confidence of every frame in its class.
+
+    Returns:
+      `(votes, winner)`; the lowest class wins a tie.
+    """
+    same = assignment[:, :, None] == assignment[:, None, :]
+    votes = jnp.where(same, own[:, :, None], 0.0).sum(axis=1)
+    most = votes == votes.max(axis=1, keepdims=True)
+    return votes, jnp.where(most, assignment, jnp.iinfo(assignment.dtype).max).min(axis=1)
+
+
+def votes_of_classes(named: Named, axes: Axes) -> Float[Array, "b r"]:
+    """The votes of this device's classes, as `discretize.count_votes` counts them."""
+    videos, rows = named.votes.shape[0], named.codebook.shape[0]
+    # frames of one class write the same number
+    at = jnp.arange(videos)[:, None], axes.places(named.assignment, rows)
+    return jnp.zeros((videos, rows)).at[at].set(named.votes, mode="drop")
+
+
+@jax.custom_vjp
+def _take(codebook: Array, places: Array) -> tuple[Array, Array]:
+    """(codebook, its rows at `places`), zeros for places behind the last row.
+
+    Gradients of the rows are added into that of the codebook that comes back: one array of its size less.
+    """
+    return codebook, codebook.at[places].get(mode="fill", fill_value=0)
+
+
+def _take_forward(codebook: Array, places: Array) -> tuple[tuple[Array, Array], Array]:
+    return _take(codebook, places), places
+
+
+def _take_backward(places: Array, gradient: tuple[Array, Array]) -> tuple[Array, None]:
+    of_codebook, of_rows = gradient
+    return of_codebook.at[places].add(of_rows, mode="drop"), None
+
+
+_take.defvjp(_take_forward, _take_backward)
