@@ -95,16 +95,18 @@ def test_formulas_are_what_is_traced(config, prompts, plain):
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_a_step_without_dropout(plain):
-    traced = Traced(DEEPER, PROMPTS[0], plain, dropout=0.0)
+@pytest.mark.parametrize("prompts", [PROMPTS[0], PROMPTS[3]])
+def test_a_step_without_dropout(prompts, plain):
+    traced = Traced(DEEPER, prompts, plain, dropout=0.0)
     settings = traced.settings
     images = benchmark_flops.image_features(DEEPER, settings, VIDEOS * FRAMES, plain=plain)
     book = benchmark_flops.codebook(DEEPER, settings, CLASSES, LENGTH, plain=plain)
     behind = benchmark_flops.classification(
         settings, DEEPER.embed_dim, VIDEOS, FRAMES, CLASSES, plain=plain, dropout=False
     )
-    # forwards one product, backwards three
-    assert traced.step_flops() == (images + book + behind).both + (0 if plain else 4 * _rare(DEEPER))
+    # forwards one product; backwards it again, and for codes and frames
+    rare = 0 if plain else (3 + bool(settings.text_prompts)) * _rare(DEEPER)
+    assert traced.step_flops() == (images + book + behind).both + rare
 
 
 def _rare(config):

@@ -79,28 +79,30 @@ def classification(
     """Discretization, fusion and logits on given features, of the released settings with one video token.
 
     Args:
-      settings: says whether features are learnt.
+      settings: says which of features and codes prompts can change.
       width: D.
       videos, frames, classes: B, T, K; so few classes that a fast path takes all of them at once.
       plain: a product for the cosines, one for the distances, one for the logits, and fusion frame by frame. Otherwise
         no frame may be nearly cancelled by what fusion adds, which costs one product more.
       dropout: whether fusion drops anything, so that frames of a video get different vectors.
     """
-    rows, learns = videos * frames, bool(settings.visual_prompts)
+    rows, learns, codes = videos * frames, bool(settings.visual_prompts), bool(settings.text_prompts)
     similarity, one = 2 * rows * classes * width, 2 * width * width
-    # pulled back to the codebook always (a step forms that gradient), to raw features where prompts can change them
-    raw = Flops(similarity, similarity * (1 + learns))
+    # pulled back to those of features and codes that prompts can change
+    raw = Flops(similarity, similarity * (codes + learns))
     if not plain and not dropout:
-        # one vector a video (gradients of weights and of inputs), and its product with the codes, made again backwards
+        # one vector a video (gradients of weights and of inputs, the first being a code), and its product with the
+        # codes, made again backwards
         vector, of_codes = 10 * videos * one, 2 * videos * classes * width
-        return raw + Flops(vector + of_codes, 2 * vector + 3 * of_codes)
+        backward = 2 * vector - (not codes) * videos * one + (2 + codes) * of_codes
+        return raw + Flops(vector + of_codes, backward)
     assigned = Flops(similarity, 0) if plain else NOTHING
     query = Flops(rows * one, rows * one * (1 + learns))
-    token = Flops(videos * one, videos * one * 2).times(2)
+    token = Flops(videos * one, videos * one * (1 + codes)).times(2)
     mixed = Flops(4 * rows * width, 8 * rows * width)
     # out (1), fc1 and fc2 (4 each)
     rest = Flops(9 * rows * one, 18 * rows * one)
-    return raw + assigned + query + token + mixed + rest + Flops(similarity, similarity * 2)
+    return raw + assigned + query + token + mixed + rest + Flops(similarity, similarity * (1 + codes))
 
 
 def _linear(rows: int, n_in: int, n_out: int) -> Flops:
