@@ -103,4 +103,4 @@ def _input_tasks(folder: Path, size: int) -> dict:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, keeps_programs=False)
