@@ -1,6 +1,8 @@
 """Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
 
 import functools
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +17,20 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import gather_rows, process_count, process_index
+from vtd_jax.train.features import FeatureStore, Stored
 from vtd_jax.train.joining import meet
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
-from vtd_jax.video.pipeline import eval_batches
+from vtd_jax.train.shards import NotKept
+from vtd_jax.video.batches import BatchSpec
+from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
+
+# bytes of a split's frame features that are kept on disk without being asked
+MOST_KEPT = 4 * 2**30
+# batches that the devices are given before the results of the first are read
+IN_FLIGHT = 2
 
 
 def evaluate(
@@ -34,6 +45,7 @@ def evaluate(
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
     check: Callable[[], None] | None = None,
+    store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
     """Scores every video of every split, each split against a codebook of its own class names.
 
@@ -47,6 +59,8 @@ def evaluate(
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
       check: called before every batch; may raise to break the evaluation off.
+      store: of this model's image tower: frame features that it has are not computed again, and those that it lacks are
+        kept, up to `MOST_KEPT` bytes a split. Where that cannot be, a line on stderr tells, and nothing is kept.
 
     Returns:
       Split -> what its videos scored, the same on every host.
@@ -59,17 +73,18 @@ def evaluate(
             raise UserError(f"records of split {name}: no videos in them, nothing to evaluate")
         # before anything is scored: what is damaged must be told now
         files = records.files
-        batches = eval_batches(
-            records,
-            frames=frames,
-            size=model.clip.config.image_resolution,
-            batch_size=round_up(batch_size, hosts),
+        spec = BatchSpec(
+            "eval",
+            frames,
+            model.clip.config.image_resolution,
+            round_up(batch_size, hosts),
+            process_index(),
+            hosts,
             temporal_views=temporal_views,
             spatial_views=spatial_views,
-            workers=workers,
-            host_index=process_index(),
-            host_count=hosts,
         )
+        stored = None if store is None else _stored(store, model, records, spec, workers, check)
+        batches = BatchIterator(records, spec, workers) if stored is None else stored.batches(spec.batch_size)
         try:
             result = evaluate_split(
                 model, batches, records.class_names, devices=devices, parallel=parallel, check=check
@@ -95,8 +110,9 @@ def evaluate_split(
 
     Args:
       model: read only.
-      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views), `label [B]`, `weight [B]` (0
-        marks padding, which is left out) and `index [B]` (a video's place in its records; rows are put in this order).
+      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views) or their raw frame `features`
+        (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 marks padding, which is left out) and `index [B]` (a
+        video's place in its records; rows are put in this order).
       class_names: K names of the codebook.
       devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
@@ -121,19 +137,55 @@ def evaluate_split(
     return SplitResult(tuple(class_names), scores[order], labels[order].astype(np.int32))
 
 
+def _stored(
+    store: FeatureStore,
+    model: VTDCLIP,
+    records: Records,
+    spec: BatchSpec,
+    workers: int,
+    check: Callable[[], None] | None,
+) -> Stored | None:
+    """A split's frame features from disk, computed first if need be; None where they are not to be kept."""
+    count = len(records) * spec.temporal_views * spec.spatial_views * spec.frames
+    size = 4 * count * model.clip.config.embed_dim
+    if size > MOST_KEPT:
+        print(
+            f"frame features of {records.name} would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: "
+            "not kept",
+            file=sys.stderr,
+            flush=True,
+        )
+        return None
+    try:
+        return store.open(records, spec, together=spec.batch_size, workers=workers, check=check)[0]
+    except NotKept as error:
+        print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
+        return None
+
+
 def _score_all(
     scorer: Mapped, batches: Iterable[Mapping[str, np.ndarray]], state: Any, codebook: Any, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """This host's real videos: scores `[N, K]`, labels and indices `[N]`, in the order in which they came."""
-    mesh = scorer.mesh
+    mesh, given = scorer.mesh, deque()
     scores, labels, index = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for batch in batches:
+
+    def place(batch: Mapping[str, np.ndarray]) -> Any:
+        padded = pad_batch(batch, round_up(len(batch["weight"]), len(mesh.local_devices)))
+        return scorer.place(FRAMES, padded["features" if "features" in batch else "frames"])
+
+    def read(real: np.ndarray, found: Any) -> None:
+        scores.append(mesh.local_rows(found)[: len(real)][real])
+
+    for batch, videos in Ahead(batches, place):
         real = batch["weight"] > 0
-        padded = pad_batch(batch, round_up(len(real), len(mesh.local_devices)))
-        found = mesh.local_rows(scorer(scorer.place(FRAMES, padded["frames"]), state, codebook))
-        scores.append(found[: len(real)][real])
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
+        given.append((real, scorer(videos, state, codebook)))
+        if len(given) == IN_FLIGHT:
+            read(*given.popleft())
+    for one in given:
+        read(*one)
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
 
 
@@ -145,17 +197,21 @@ def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterat
 
 
 def view_scores(
-    frames: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
+    videos: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
 ) -> Float[Array, "b k"]:
-    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one."""
+    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one.
+
+    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them, `[B,V,…]`.
+    """
     model = nnx.merge(graphdef, state)
 
     def one(view: Array) -> Array:
-        return jax.nn.softmax(model(view, codebook).logits.astype(jnp.float32), axis=-1)
+        features = view if view.ndim == 3 else model.encode_frames(view)
+        return jax.nn.softmax(model.classify(features, codebook).logits.astype(jnp.float32), axis=-1)
 
-    if frames.ndim == 5:
-        return one(frames)
-    return jax.lax.map(one, jnp.moveaxis(frames, 1, 0)).sum(0)
+    if videos.ndim in (3, 5):
+        return one(videos)
+    return jax.lax.map(one, jnp.moveaxis(videos, 1, 0)).sum(0)
 
 
 def encode_codebook(tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes) -> Float[Array, "k d"]:
