@@ -83,7 +83,11 @@ def evaluate(
             temporal_views=temporal_views,
             spatial_views=spatial_views,
         )
-        stored = None if store is None else _stored(store, model, records, spec, workers, check)
+        try:
+            stored = None if store is None else _stored(store, model, records, spec, workers, check)
+        except NotKept as error:
+            print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
+            stored = store = None
         batches = BatchIterator(records, spec, workers) if stored is None else stored.batches(spec.batch_size)
         try:
             result = evaluate_split(
@@ -145,7 +149,7 @@ def _stored(
     workers: int,
     check: Callable[[], None] | None,
 ) -> Stored | None:
-    """A split's frame features from disk, computed first if need be; None where they are not to be kept."""
+    """A split's frame features from disk, computed first if need be; None where they are more than is kept unasked."""
     count = len(records) * spec.temporal_views * spec.spatial_views * spec.frames
     size = 4 * count * model.clip.config.embed_dim
     if size > MOST_KEPT:
@@ -156,11 +160,7 @@ def _stored(
             flush=True,
         )
         return None
-    try:
-        return store.open(records, spec, together=spec.batch_size, workers=workers, check=check)[0]
-    except NotKept as error:
-        print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
-        return None
+    return store.open(records, spec, together=spec.batch_size, workers=workers, check=check)[0]
 
 
 def _score_all(

@@ -64,7 +64,7 @@ def read_rows(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
             if rows.shape == shape and rows.dtype == np.float32:
                 return rows
         why = "truncated or changed"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
