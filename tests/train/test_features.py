@@ -174,7 +174,7 @@ def test_progress_is_told_now_and_then(store, records, monkeypatch):
     assert [line.split(",")[0] for line in told[:-1]] == [
         f"frame features: {done} of 20 clips of base_train" for done in (4, 8, 10, 14, 18, 20)
     ]
-    assert told[-1] == f"frame features of 10 videos of base_train, 0.0 MiB, are kept in {store.folder}"
+    assert told[-1] == f"frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in {store.folder}"
 
 
 def test_a_folder_that_cannot_be_written(store, records, monkeypatch, tmp_path):

@@ -102,7 +102,10 @@ def test_nothing_is_decoded_or_encoded_twice(folder, plain, tmp_path, decoded, m
     everything = [(epoch, index) for epoch in (0, 1) for index in range(10)]
     # grain may read ahead
     assert set(decoded) == set(everything)
-    assert f"frame features of 10 videos of base_train, 0.0 MiB, are kept in {cache}" in capsys.readouterr().out
+    assert (
+        f"frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in {cache}"
+        in capsys.readouterr().out
+    )
     decoded.clear()
 
     def never(self, frames):

@@ -161,9 +161,10 @@ class FeatureStore:
                 rows = min(SHARD, len(records) - part.number * SHARD)
                 found[part.view][part.number] = read_rows(part.file, (rows, *shape))
             size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+            drawn = f" in {len(views)} epochs" if len(views) > 1 else ""
             tell(
-                f"frame features of {len(records)} videos of {records.name}, {size / 2**20:.1f} MiB, are kept in "
-                f"{self.folder}"
+                f"frame features of {len(records)} videos of {records.name}{drawn}, {size / 2**20:.1f} MiB, are kept "
+                f"in {self.folder}"
             )
         return [Stored(shards, records.stored.labels) for shards in found]
 
