@@ -19,12 +19,11 @@ from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import gather_rows, process_count, process_index
-from vtd_jax.train.features import FeatureStore, Stored
+from vtd_jax.train.features import FeatureStore
 from vtd_jax.train.joining import meet
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.train.shards import NotKept
-from vtd_jax.video.batches import BatchSpec
-from vtd_jax.video.pipeline import BatchIterator
+from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
 
 # bytes of a split's frame features that are kept on disk without being asked
@@ -73,28 +72,24 @@ def evaluate(
             raise UserError(f"records of split {name}: no videos in them, nothing to evaluate")
         # before anything is scored: what is damaged must be told now
         files = records.files
-        spec = BatchSpec(
-            "eval",
-            frames,
-            model.clip.config.image_resolution,
-            round_up(batch_size, hosts),
-            process_index(),
-            hosts,
+        clips = eval_batches(
+            records,
+            frames=frames,
+            size=model.clip.config.image_resolution,
+            batch_size=round_up(batch_size, hosts),
             temporal_views=temporal_views,
             spatial_views=spatial_views,
+            workers=workers,
+            host_index=process_index(),
+            host_count=hosts,
         )
         try:
-            stored = None if store is None else _stored(store, model, records, spec, workers, check)
-        except NotKept as error:
-            print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
-            stored = store = None
-        batches = BatchIterator(records, spec, workers) if stored is None else stored.batches(spec.batch_size)
-        try:
+            batches = clips if store is None else _stored(store, records, clips, workers, check)
             result = evaluate_split(
                 model, batches, records.class_names, devices=devices, parallel=parallel, check=check
             )
         finally:
-            batches.close()
+            clips.close()
         if result.count != len(records):
             raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
         results[name] = replace(result, videos=files)
@@ -143,24 +138,24 @@ def evaluate_split(
 
 def _stored(
     store: FeatureStore,
-    model: VTDCLIP,
     records: Records,
-    spec: BatchSpec,
+    clips: BatchIterator,
     workers: int,
     check: Callable[[], None] | None,
-) -> Stored | None:
-    """A split's frame features from disk, computed first if need be; None where they are more than is kept unasked."""
-    count = len(records) * spec.temporal_views * spec.spatial_views * spec.frames
-    size = 4 * count * model.clip.config.embed_dim
+) -> Iterable[Mapping[str, np.ndarray]]:
+    """The batches of a split with frame features from disk, computed first if need be; `clips` where that cannot be."""
+    spec = clips.spec
+    size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
     if size > MOST_KEPT:
-        print(
-            f"frame features of {records.name} would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: "
-            "not kept",
-            file=sys.stderr,
-            flush=True,
-        )
-        return None
-    return store.open(records, spec, together=spec.batch_size, workers=workers, check=check)[0]
+        told = f"would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: not kept"
+        print(f"frame features of {records.name} {told}", file=sys.stderr, flush=True)
+        return clips
+    try:
+        [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)
+    except NotKept as error:
+        print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
+        return clips
+    return stored.batches(spec.batch_size)
 
 
 def _score_all(

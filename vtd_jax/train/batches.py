@@ -8,8 +8,8 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import process_count, process_index
 from vtd_jax.train.features import FeatureStore, Stored
 from vtd_jax.train.parallel import run_devices
-from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
-from vtd_jax.video.pipeline import ENDLESS_EPOCHS, BatchIterator
+from vtd_jax.video.batches import Batch, BatchSource
+from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
 
 
@@ -20,21 +20,20 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> "BatchI
       UserError: settings out of range, or `data.stored_views` with several processes.
     """
     data = config.data
-    spec = BatchSpec(
-        "train",
-        data.frames,
-        model.clip.config.image_resolution,
-        data.batch_size,
-        process_index(),
-        process_count(),
+    clips = train_batches(
+        records,
+        frames=data.frames,
+        size=model.clip.config.image_resolution,
+        batch_size=data.batch_size,
         seed=config.seed,
-        epochs=ENDLESS_EPOCHS,
+        augment=config.augment,
+        workers=data.workers,
+        num_epochs=None,
         shuffle=data.shuffle,
         drop_remainder=data.drop_remainder,
-        sample="segments",
-        augment=config.augment,
+        host_index=process_index(),
+        host_count=process_count(),
     )
-    clips = BatchIterator(records, spec, data.workers)
     if not data.stored_views:
         return clips
     if process_count() > 1:
@@ -45,7 +44,7 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> "BatchI
     store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
     # no more at once than a step or an evaluation has
     together = max(data.batch_size, config.evaluate.batch_size)
-    return StoredBatches(clips, records, spec, store, views=data.stored_views, workers=data.workers, together=together)
+    return StoredBatches(clips, records, store, views=data.stored_views, workers=data.workers, together=together)
 
 
 class StoredBatches:
@@ -61,7 +60,6 @@ class StoredBatches:
         self,
         clips: BatchIterator,
         records: Records,
-        spec: BatchSpec,
         store: FeatureStore,
         *,
         views: int,
@@ -71,15 +69,15 @@ class StoredBatches:
         """
         Args:
           clips: what is stood for; never asked for a batch.
-          records, spec, workers: of `clips`.
+          records, workers: of `clips`.
           store: keeps the features.
           views: N, how many epochs' clips are kept.
           together: videos that are encoded at once.
         """
         self.batches_per_epoch = clips.batches_per_epoch
-        self._clips, self._records, self._spec, self._store = clips, records, spec, store
+        self._clips, self._records, self._spec, self._store = clips, records, clips.spec, store
         self._views, self._workers, self._together = views, workers, together
-        self._source, self._position = BatchSource(records, spec), 0
+        self._source, self._position = BatchSource(records, clips.spec), 0
         self._stored: dict[int, Stored] = {}
 
     def fill(self, epochs: Sequence[int], tell: Callable[[str], None], check: Callable[[], None] | None = None) -> None:

@@ -98,6 +98,7 @@ class FeatureStore:
 
     Attributes:
       folder: where the files are: below `cache_folder()`.
+      width: D, numbers of a frame's features.
     """
 
     def __init__(self, model: VTDCLIP, devices: Sequence[jax.Device], *, parallel: str = "shard_map"):
@@ -112,7 +113,7 @@ class FeatureStore:
         self.folder = cache_folder() / FOLDER
         self._graphdef, self._state = nnx.split(model)
         self._mesh, self._parallel = DeviceMesh(devices), parallel
-        self._tower, self._width = tower_fingerprint(model), model.clip.config.embed_dim
+        self._tower, self.width = tower_fingerprint(model), model.clip.config.embed_dim
 
     def open(
         self,
@@ -141,7 +142,7 @@ class FeatureStore:
         """
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
-        shape = (*([count] if count > 1 else []), spec.frames, self._width)
+        shape = (*([count] if count > 1 else []), spec.frames, self.width)
         folders = [self.folder / self._key(records, spec, view) for view in views]
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
