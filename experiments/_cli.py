@@ -6,17 +6,26 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
 from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
-def run(main: Callable[..., str], usage: str, positional: Sequence[str] = (), needed: int = 0) -> None:
+def run(
+    main: Callable[..., str],
+    usage: str,
+    positional: Sequence[str] = (),
+    needed: int = 0,
+    *,
+    keeps_programs: bool = True,
+) -> None:
     """Runs a command: parses absl flags, calls `main`, prints its closing line.
 
     Args:
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
       positional: names of the arguments without a flag, which `main` is called with; the first `needed` must be given.
+      keeps_programs: whether what it compiles is kept on disk for its next start; not where compiling is measured.
 
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
     system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75.
@@ -28,6 +37,8 @@ def run(main: Callable[..., str], usage: str, positional: Sequence[str] = (), ne
             logging.set_verbosity(logging.ERROR)
         try:
             _check_count(argv[1:], positional, needed)
+            if keeps_programs:
+                keep_programs()
             print(main(*argv[1:]))
         except Preempted as stopped:
             for number in SIGNALS:

@@ -9,6 +9,8 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import process_count
+from vtd_jax.train.features import FeatureStore
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.video.records import Records
 
@@ -20,6 +22,7 @@ def score(
     *,
     all_views: bool = True,
     check: Callable[[], None] | None = None,
+    store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
     """Scores splits as a config says; with one view a video where not `all_views`."""
     return evaluate(
@@ -33,7 +36,15 @@ def score(
         devices=run_devices(config.devices),
         parallel=config.parallel,
         check=check,
+        store=store,
     )
+
+
+def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:
+    """Where this model's frame features are kept; None where they are not, as in one of several processes."""
+    if not config.evaluate.store_features or model.visual_prompts is not None or process_count() > 1:
+        return None
+    return FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
 
 
 class Evaluation:
@@ -43,10 +54,13 @@ class Evaluation:
         self.config, self.splits = config, splits
         self.results: dict[str, SplitResult] = {}
         self.finished = False
+        self._store: FeatureStore | None = None
 
     def __call__(self, model: VTDCLIP, last: bool, check: Callable[[], None]) -> dict[str, float | None]:
         """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may raise."""
-        results = score(self.config, model, self.splits, all_views=last, check=check)
+        # the image tower stays the same while a run learns
+        self._store = self._store or feature_store(self.config, model)
+        results = score(self.config, model, self.splits, all_views=last, check=check, store=self._store)
         self.results, self.finished = results, last
         accuracies = [(f"{name}_top1", result.top1, f"{name}_top5", result.top5) for name, result in results.items()]
         return {key: value for top in accuracies for key, value in (top[:2], top[2:])}

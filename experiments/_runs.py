@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments._evaluation import Evaluation, has_table, score
+from experiments._evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -83,7 +83,7 @@ def score_run(
     stem: str = "results",
 ) -> Table:
     """Scores the splits with a model as it is and writes the table; `learnt` and `training` say what it learnt."""
-    results = score(config, model, splits)
+    results = score(config, model, splits, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
     table = results_table(config, model.clip.config, results, learnt, lists, training)
     on_first(save_report, workdir, stem, table, results)

@@ -70,4 +70,4 @@ def check(config: BuildConfig) -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, keeps_programs=False)

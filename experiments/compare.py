@@ -96,4 +96,4 @@ def main(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, positional=("RUN_A", "RUN_B"), needed=1)
+    _cli.run(main, __doc__, positional=("RUN_A", "RUN_B"), needed=1, keeps_programs=False)

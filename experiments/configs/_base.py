@@ -86,6 +86,7 @@ def base_config(
                 workers=2,
                 shuffle=True,
                 drop_remainder=True,
+                stored_views=0,
             ),
             augment=dataclasses.asdict(Augment()),
             optimizer=dataclasses.asdict(OptimizerConfig()),

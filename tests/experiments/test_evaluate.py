@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import small_run
+from experiments import _evaluation
+from experiments._evaluation import feature_store
+from vtd_jax.train import build
 
 HALVES = "--config=experiments/configs/zero_shot.py:hmdb51,lists=base_to_novel"
 
@@ -47,7 +50,8 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     assert f"| base | given | 3 | 5 | {100 * hits.mean():.2f} |" in table
 
 
-def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
+def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
     run, workdir = small_run.flags(folder), tmp_path / "run"
     trained = small_run.command("train", *run, f"--workdir={workdir}", "--config.optimizer.epochs=1")
     assert trained.returncode == 0, trained.stderr
@@ -55,6 +59,10 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
     done = small_run.command("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert _results(workdir)["rows"] == at_the_end["rows"]
+    # no visual prompt is learnt: the frame features of the first evaluation are those of the second
+    told = f"frame features of 5 videos of base_val, 0.0 MiB, are kept in {tmp_path / 'cache' / 'features'}"
+    assert told in trained.stdout.splitlines()
+    assert "frame features" not in done.stdout
     assert _results(workdir)["about"]["learnt"] == "checkpoint of step 3 (last)"
 
     data = f"--config.data.data_dir={folder / 'records'}"
@@ -72,6 +80,19 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path):
     assert (
         "another run's checkpoint, these arrays differ: text_prompts (1, 2, 64) instead of (1, 3, 64)" in refused.stderr
     )
+
+
+def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
+    def store(**changes):
+        config = small_run.run_config(folder, model__visual_prompts=0, model__visual_depth=0, **changes)
+        return feature_store(config, build.build_model(config))
+
+    assert store().folder.name == "features"
+    assert store(evaluate__store_features=False) is None
+    config = small_run.run_config(folder)
+    assert feature_store(config, build.build_model(config)) is None
+    monkeypatch.setattr(_evaluation, "process_count", lambda: 2)
+    assert store() is None
 
 
 def test_a_folder_without_anything(tmp_path):

@@ -18,7 +18,7 @@ from vtd_jax.train.checkpoint import Checkpoints
 
 EPOCHS, STEPS = 40, 120
 FIELDS = {"optimizer.epochs": EPOCHS, "log_every": 1, "checkpoint.every_steps": 1, "evaluate.every_epochs": 4}
-TIMED = ("videos_per_second", "memory_gib")
+TIMED = ("videos_per_second", "memory_gib", "input_wait")
 
 
 @pytest.fixture(scope="module")

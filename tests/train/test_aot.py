@@ -47,6 +47,7 @@ def names(config: RunConfig) -> Names:
         {},
         {"memory__microbatches": 2, "memory__remat": "block", "memory__frame_chunks": 2, "optimizer__accumulation": 2},
         {"codebook_shards": 2, "memory__remat": "dots", "on_nonfinite": "skip", "clip__dtype": "bfloat16"},
+        {"codebook_shards": 2, "model__visual_prompts": 0, "model__visual_depth": 0, "data__stored_views": 3},
     ],
 )
 def test_it_is_the_program_that_training_runs(changes):
@@ -60,7 +61,9 @@ def test_it_is_the_program_that_training_runs(changes):
     trainer._mapped.place = step.mapped.place
     size = config.data.batch_size
     batch = {
+        # a step takes the one or the other
         "frames": np.zeros((size, config.data.frames, 64, 64, 3), np.uint8),
+        "features": np.ones((size, config.data.frames, abstract_model(config).clip.config.embed_dim), np.float32),
         "label": np.zeros(size, np.int32),
         "weight": np.ones(size, np.float32),
         "index": np.arange(size),

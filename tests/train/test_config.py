@@ -63,6 +63,11 @@ def test_what_hosts_must_have_alike():
         (dict(model__templates=("a {}",)), "with model.text_prompts=4"),
         (dict(augment__scales=("x",)), "augment.scales[0]: 'x', expected float"),
         (dict(data__evaluate=("val",)), "data.evaluate: ('val',), expected a group of fields"),
+        (dict(data__stored_views=-1), "data.stored_views: -1, expected 0 or more"),
+        (
+            dict(data__stored_views=2, model__visual_prompts=4, model__visual_depth=1),
+            "data.stored_views=2: frame features change while 4 visual prompts are learnt; set data.stored_views=0",
+        ),
         (dict(optimizer__lr=-1e-3), "optimizer.lr: -0.001"),
         (dict(optimizer__lr=float("nan")), "optimizer.lr: nan, expected a finite number"),
         (dict(optimizer__epochs=0), "optimizer.epochs: 0"),
@@ -91,8 +96,9 @@ def test_a_missing_field_without_a_default_is_named():
 def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     fields = _with()
     del fields["model"]["confidence"], fields["model"]["templates"]
+    del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
     old = RunConfig.from_dict(fields)
-    assert (old.model.confidence, old.model.templates) == ("softmax", ())
+    assert (old.model.confidence, old.model.templates, old.data.stored_views) == ("softmax", (), 0)
     assert old == RunConfig.from_dict(FIELDS)
     # noted in their tables and exported files before these fields were there
     flat = flatten(fields)
@@ -101,8 +107,11 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     kept = {key: value for key, value in old_json(flat).items() if key not in free or key in scores}
     assert old.fingerprint == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     bare = dict(model__text_prompts=0, model__text_depth=0)
-    changed = (dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)))
-    assert len({old.fingerprint, *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed)}) == 4
+    changed = (
+        dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)),
+        dict(data__stored_views=1), dict(data__stored_views=2),
+    )  # fmt: skip
+    assert len({old.fingerprint, *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed)}) == 6
 
 
 def old_json(flat):

@@ -49,6 +49,17 @@ def test_csv_from_the_start_replaces_an_old_file(tmp_path):
     assert (tmp_path / "m.csv").read_text() == "step,loss\n"
 
 
+def test_csv_of_before_a_column_came_goes_on_with_it_empty(tmp_path):
+    path, columns = tmp_path / "m.csv", ("step", "loss", "input_wait", "val")
+    path.write_text("step,loss,val\n1,0.5,\n1,,0.9\n2,0.4,\n3,0.3,\n")
+    log = CsvLog(path, columns, step=2)
+    log.write({"step": 3, "loss": 0.25, "input_wait": 0.5})
+    log.close()
+    assert path.read_text() == "step,loss,input_wait,val\n1,0.5,,\n1,,,0.9\n2,0.4,,\n3,0.25,0.5,\n"
+    CsvLog(path, columns, step=3, evaluated=False).close()
+    assert path.read_text() == "step,loss,input_wait,val\n1,0.5,,\n1,,,0.9\n2,0.4,,\n3,0.25,0.5,\n"
+
+
 def test_csv_of_other_columns_is_refused_and_kept(tmp_path):
     (tmp_path / "m.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"m\.csv: line 1: columns"):
@@ -96,6 +107,22 @@ def test_run_log_writes_everywhere(tmp_path):
     assert (evaluated["loss"], evaluated["val_top1"], evaluated["val_top5"]) == ("", "0.5", "")
     told = {("loss", 2, 1.5), ("grad_norm", 2, 0.125), ("skipped", 4, 3.0), ("val_top1", 2, 0.5)}
     assert told <= set(_events(tmp_path / "events"))
+
+
+def test_the_share_of_time_spent_waiting_for_input(tmp_path):
+    out = io.StringIO()
+    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, soft_wrap=True, highlight=False))
+    window = Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 0)
+    # an hour before, and none of it since
+    log.start_timing(waited=3600.0)
+    log.train(1, 0.25, window, waited=3600.0)
+    # more than the window has: all of it
+    log.train(2, 0.5, window, waited=7200.0)
+    log.close()
+    assert [float(row["input_wait"]) for row in _rows(tmp_path / "metrics.csv")] == [0.0, 1.0]
+    first, second = out.getvalue().splitlines()
+    assert "waiting" not in first
+    assert " videos/s (100 % of the time waiting for input)  " in second
 
 
 def test_a_window_leaves_skipped_updates_out_of_its_means():

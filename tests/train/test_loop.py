@@ -17,6 +17,7 @@ from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
+from vtd_jax.video.pipeline import BatchIterator
 
 _config, _train, _learnt, _rows = small_run.run_config, small_run.train, small_run.learnt, small_run.rows
 
@@ -213,3 +214,23 @@ def test_the_key_of_dropout_comes_back(folder, whole):
 def test_random_numbers_of_another_kind_are_refused(folder, whole):
     with jax.default_prng_impl("rbg"), pytest.raises(UserError, match="drew its random numbers with threefry2x32"):
         _train(_config(folder), whole[0], resume=True)
+
+
+@pytest.mark.parametrize("broken, told", [(4, ["1", "2", "3", "4"]), (6, ["1", "2", "3", "4", "5", "6"])])
+def test_an_error_of_the_input_comes_when_its_batch_is_due(folder, tmp_path, monkeypatch, broken, told):
+    """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is wrong with a 7th."""
+    read = BatchIterator.__next__
+
+    def reading(self):
+        if self.get_state()["batch"] == broken:
+            raise UserError("a record cannot be read")
+        return read(self)
+
+    monkeypatch.setattr(BatchIterator, "__next__", reading)
+    if broken < 6:
+        with pytest.raises(UserError, match="a record cannot be read"):
+            _train(_config(folder), tmp_path)
+    else:
+        assert _train(_config(folder), tmp_path).step == 6
+    assert [row["step"] for row in _rows(tmp_path)] == told
+    assert all(0 <= float(row["input_wait"]) <= 1 for row in _rows(tmp_path))

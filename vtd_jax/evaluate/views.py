@@ -1,6 +1,8 @@
 """Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
 
 import functools
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +17,19 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import gather_rows, process_count, process_index
+from vtd_jax.train.features import FeatureStore
 from vtd_jax.train.joining import meet
 from vtd_jax.train.parallel import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
-from vtd_jax.video.pipeline import eval_batches
+from vtd_jax.train.shards import NotKept
+from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
+
+# bytes of a split's frame features that are kept on disk without being asked
+MOST_KEPT = 4 * 2**30
+# batches that the devices are given before the results of the first are read
+IN_FLIGHT = 2
 
 
 def evaluate(
@@ -34,6 +44,7 @@ def evaluate(
     devices: Sequence[jax.Device] | None = None,
     parallel: str = "shard_map",
     check: Callable[[], None] | None = None,
+    store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
     """Scores every video of every split, each split against a codebook of its own class names.
 
@@ -47,6 +58,8 @@ def evaluate(
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
       check: called before every batch; may raise to break the evaluation off.
+      store: of this model's image tower: frame features that it has are not computed again, and those that it lacks are
+        kept, up to `MOST_KEPT` bytes a split. Where that cannot be, a line on stderr tells, and nothing is kept.
 
     Returns:
       Split -> what its videos scored, the same on every host.
@@ -59,7 +72,7 @@ def evaluate(
             raise UserError(f"records of split {name}: no videos in them, nothing to evaluate")
         # before anything is scored: what is damaged must be told now
         files = records.files
-        batches = eval_batches(
+        clips = eval_batches(
             records,
             frames=frames,
             size=model.clip.config.image_resolution,
@@ -71,11 +84,12 @@ def evaluate(
             host_count=hosts,
         )
         try:
+            batches = clips if store is None else _stored(store, records, clips, workers, check)
             result = evaluate_split(
                 model, batches, records.class_names, devices=devices, parallel=parallel, check=check
             )
         finally:
-            batches.close()
+            clips.close()
         if result.count != len(records):
             raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
         results[name] = replace(result, videos=files)
@@ -95,8 +109,9 @@ def evaluate_split(
 
     Args:
       model: read only.
-      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views), `label [B]`, `weight [B]` (0
-        marks padding, which is left out) and `index [B]` (a video's place in its records; rows are put in this order).
+      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views) or their raw frame `features`
+        (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 marks padding, which is left out) and `index [B]` (a
+        video's place in its records; rows are put in this order).
       class_names: K names of the codebook.
       devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
@@ -121,19 +136,51 @@ def evaluate_split(
     return SplitResult(tuple(class_names), scores[order], labels[order].astype(np.int32))
 
 
+def _stored(
+    store: FeatureStore,
+    records: Records,
+    clips: BatchIterator,
+    workers: int,
+    check: Callable[[], None] | None,
+) -> Iterable[Mapping[str, np.ndarray]]:
+    """The batches of a split with frame features from disk, computed first if need be; `clips` where that cannot be."""
+    spec = clips.spec
+    size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
+    if size > MOST_KEPT:
+        told = f"would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: not kept"
+        print(f"frame features of {records.name} {told}", file=sys.stderr, flush=True)
+        return clips
+    try:
+        [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)
+    except NotKept as error:
+        print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
+        return clips
+    return stored.batches(spec.batch_size)
+
+
 def _score_all(
     scorer: Mapped, batches: Iterable[Mapping[str, np.ndarray]], state: Any, codebook: Any, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """This host's real videos: scores `[N, K]`, labels and indices `[N]`, in the order in which they came."""
-    mesh = scorer.mesh
+    mesh, given = scorer.mesh, deque()
     scores, labels, index = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for batch in batches:
+
+    def place(batch: Mapping[str, np.ndarray]) -> Any:
+        padded = pad_batch(batch, round_up(len(batch["weight"]), len(mesh.local_devices)))
+        return scorer.place(FRAMES, padded["features" if "features" in batch else "frames"])
+
+    def read(real: np.ndarray, found: Any) -> None:
+        scores.append(mesh.local_rows(found)[: len(real)][real])
+
+    for batch, videos in Ahead(batches, place):
         real = batch["weight"] > 0
-        padded = pad_batch(batch, round_up(len(real), len(mesh.local_devices)))
-        found = mesh.local_rows(scorer(scorer.place(FRAMES, padded["frames"]), state, codebook))
-        scores.append(found[: len(real)][real])
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
+        given.append((real, scorer(videos, state, codebook)))
+        if len(given) == IN_FLIGHT:
+            read(*given.popleft())
+    for one in given:
+        read(*one)
     return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
 
 
@@ -145,17 +192,21 @@ def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterat
 
 
 def view_scores(
-    frames: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
+    videos: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
 ) -> Float[Array, "b k"]:
-    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one."""
+    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one.
+
+    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them, `[B,V,…]`.
+    """
     model = nnx.merge(graphdef, state)
 
     def one(view: Array) -> Array:
-        return jax.nn.softmax(model(view, codebook).logits.astype(jnp.float32), axis=-1)
+        features = view if view.ndim == 3 else model.encode_frames(view)
+        return jax.nn.softmax(model.classify(features, codebook).logits.astype(jnp.float32), axis=-1)
 
-    if frames.ndim == 5:
-        return one(frames)
-    return jax.lax.map(one, jnp.moveaxis(frames, 1, 0)).sum(0)
+    if videos.ndim in (3, 5):
+        return one(videos)
+    return jax.lax.map(one, jnp.moveaxis(videos, 1, 0)).sum(0)
 
 
 def encode_codebook(tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes) -> Float[Array, "k d"]:

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from vtd_jax.cache_folder import VARIABLE, cache_folder
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -25,7 +26,6 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 SHARD = 8192
 # shorter lists are encoded faster than a cache is explained
 LEAST = 256
-VARIABLE = "VTD_JAX_CACHE"
 
 # part of every file's name: counts up when files change their meaning
 _FORMAT = 1
@@ -45,8 +45,7 @@ class TextCache:
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
-        given = folder or os.environ.get(VARIABLE) or Path.home() / ".cache" / "vtd_jax"
-        self.folder = Path(given).expanduser()
+        self.folder = cache_folder(folder)
         self._known: tuple[list[Any], str] = ([], "")
 
     def encode(

@@ -173,8 +173,14 @@ def training_step(config: RunConfig, target: Target, names: Names) -> Step:
     settings = StepSettings.of(config, _STEPS_PER_EPOCH, names.classes)
     optimizer, mapped = compiled_step(parts.graphdef, settings, mesh, config.parallel)
     videos = global_batch(config, mesh)
-    batch = {
+    width = model.clip.config.embed_dim
+    shown = {
         "frames": abstract_frames(model, videos, config.data.frames),
+        "features": jax.ShapeDtypeStruct((videos, config.data.frames, width), jnp.float32),
+    }
+    kind = "features" if settings.stored else "frames"
+    batch = {
+        kind: shown[kind],
         "label": jax.ShapeDtypeStruct((videos,), jnp.int32),
         "weight": jax.ShapeDtypeStruct((videos,), jnp.float32),
         "index": jax.ShapeDtypeStruct((videos,), jnp.int32),

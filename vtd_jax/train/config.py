@@ -1,17 +1,15 @@
 """A run's settings as typed, checked, frozen dataclasses: what a config file becomes before anything is computed."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import math
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.train.fields import build, flatten, unknown_field
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
@@ -39,7 +37,7 @@ FREE_ON_RESUME = (
 # may differ between the hosts of one run: where things lie, and how many processes read them
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
 # fields that came later: at the default that older runs ran with they leave the fingerprint as it was
-_LATER = {"model.confidence": "softmax", "model.templates": []}
+_LATER = {"model.confidence": "softmax", "model.templates": [], "data.stored_views": 0}
 # of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 
@@ -70,6 +68,8 @@ class DataConfig:
       workers: decoding processes; 0 decodes in this one.
       shuffle: whether every epoch has an order of its own.
       drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with weight 0).
+      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and epoch e learns on
+        those of epoch e mod N; 0 computes them in every step. Not while visual prompts are learnt.
     """
 
     data_dir: str = "records"
@@ -80,10 +80,11 @@ class DataConfig:
     workers: int = 0
     shuffle: bool = True
     drop_remainder: bool = True
+    stored_views: int = 0
 
     def __post_init__(self):
         _at_least("data", self, 1, "frames", "batch_size")
-        _at_least("data", self, 0, "workers")
+        _at_least("data", self, 0, "workers", "stored_views")
         if not self.evaluate:
             raise UserError("data.evaluate: empty, expected at least one split=list")
         for split, name in self.evaluate.items():
@@ -117,12 +118,14 @@ class MemoryConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Views a video, videos a batch, and epochs between two evaluations while training (0: only at the end)."""
+    """Views a video, videos a batch, and epochs between two evaluations while training (0: only at the end);
+    `store_features` keeps frame features on disk for the next evaluation, where no visual prompt changes them."""
 
     temporal_views: int = 1
     spatial_views: int = 1
     batch_size: int = 16
     every_epochs: int = 10
+    store_features: bool = True
 
     def __post_init__(self):
         _at_least("evaluate", self, 1, "temporal_views", "batch_size")
@@ -192,6 +195,11 @@ class RunConfig:
                 f"data.frames={self.data.frames}: cannot be split into {parts} equal parts (codebook_shards="
                 f"{self.codebook_shards} × memory.frame_chunks={self.memory.frame_chunks})"
             )
+        if self.data.stored_views and self.model.visual_prompts:
+            raise UserError(
+                f"data.stored_views={self.data.stored_views}: frame features change while {self.model.visual_prompts} "
+                "visual prompts are learnt; set data.stored_views=0, or model.visual_prompts=0 and model.visual_depth=0"
+            )
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
             raise UserError(
                 f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for base_to_novel"
@@ -205,7 +213,7 @@ class RunConfig:
           UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing field that has a
             default takes it: it came later, and older runs ran with that.
         """
-        return _build(cls, fields, "")
+        return build(cls, fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested, JSON-able fields; `from_dict` reads them back."""
@@ -268,68 +276,8 @@ class RunConfig:
         return [f"{key}: {mine.get(key)!r} -> {theirs.get(key)!r}" for key in keys]
 
 
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as `{"a.b": value}`."""
-    flat = {}
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def unknown_field(name: str, known: typing.Iterable[str]) -> str:
-    """One line about a field that does not exist, with the closest ones that do."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 3, 0.8)
-    last = name.rpartition(".")[2]
-    close += [field for field in known if field.rpartition(".")[2] == last and field not in close]
-    told = f"did you mean {', '.join(close)}?" if close else f"expected one of {', '.join(sorted(known))}"
-    return f"unknown config field {name}: {told}"
-
-
 def _free(key: str) -> bool:
     return any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE_ON_RESUME)
-
-
-def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    for key in fields:
-        if key not in hints:
-            raise UserError(unknown_field(where + key, [where + field for field in hints]))
-    # fields that came later have the default that older runs ran with
-    needed = [field.name for field in dataclasses.fields(cls) if not _has_default(field)]
-    missing = [where + field for field in needed if field not in fields]
-    if missing:
-        raise UserError(f"config: fields {', '.join(missing)} are missing")
-    return cls(**{key: _convert(hints[key], value, where + key) for key, value in fields.items()})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
-        return _build(kind, value, where + ".")
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple):
-            raise UserError(f"config field {where}: {value!r}, expected a tuple, as ('a', 'b')")
-        return tuple(_convert(typing.get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
-    if typing.get_origin(kind) is not None:
-        if not isinstance(value, Mapping):
-            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
-        return dict(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"config field {where}: {value!r}, expected {kind.__name__}")
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"config field {where}: {value}, expected a finite number")
-    return value
-
-
-def _has_default(field: dataclasses.Field) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _choice(field: str, value: Any, allowed: tuple) -> None:

@@ -30,7 +30,10 @@ BASE_COLUMNS = (
     "videos_per_second",
     "memory_gib",
     "skipped",
+    "input_wait",
 )
+# columns that files of before do not have
+LATER_COLUMNS = ("input_wait",)
 
 
 class Window(NamedTuple):
@@ -115,14 +118,15 @@ class CsvLog:
     def _rows_until(self, step: int) -> list[list[str]]:
         with self.path.open(newline="") as file:
             rows = list(csv.reader(file))
-        if not rows or tuple(rows[0]) != self.columns:
+        header = rows[0] if rows else []
+        if [*header] != [column for column in self.columns if column in header or column not in LATER_COLUMNS]:
             raise UserError(
-                f"{self.path}: line 1: columns {rows[0] if rows else []}, expected {list(self.columns)}; "
+                f"{self.path}: line 1: columns {header}, expected {list(self.columns)}; "
                 "move the file away to start a new one"
             )
         # a line that was cut off by a crash has too few fields
-        whole = [row for row in rows[1:] if len(row) == len(self.columns) and row[0].isdigit()]
-        return [row for row in whole if int(row[0]) <= step]
+        whole = [dict(zip(header, row)) for row in rows[1:] if len(row) == len(header) and row[0].isdigit()]
+        return [[row.get(column, "") for column in self.columns] for row in whole if int(row["step"]) <= step]
 
 
 class Events:
@@ -187,18 +191,20 @@ class RunLog:
         self._status: rich.status.Status | None = None
         self._total = total_steps
         self._pace = Pace(total_steps)
-        self._mark = time.perf_counter()
+        self._mark, self._waited = time.perf_counter(), 0.0
 
-    def start_timing(self) -> None:
-        """Training goes on from here: what happened since the last row was not training."""
-        self._mark = time.perf_counter()
+    def start_timing(self, waited: float = 0.0) -> None:
+        """Training goes on from here: what happened since the last row was not training; `waited` as for `train`."""
+        self._mark, self._waited = time.perf_counter(), waited
 
-    def train(self, step: int, epoch: float, window: Window) -> None:
-        """One row for the micro-batches that end with `step`."""
+    def train(self, step: int, epoch: float, window: Window, waited: float = 0.0) -> None:
+        """One row for the micro-batches that end with `step`; `waited`: seconds that steps waited for input, so far."""
         now = time.perf_counter()
-        self._pace.window(step, window.steps, window.videos, now - self._mark)
-        self._mark = now
+        seconds, idle = now - self._mark, waited - self._waited
+        self._pace.window(step, window.steps, window.videos, seconds)
+        self._mark, self._waited = now, waited
         rate, used = self._pace.videos_per_second, memory()
+        wait = min(max(idle / seconds, 0.0), 1.0) if seconds > 0 else 0.0
         self._write(
             step,
             epoch,
@@ -210,12 +216,14 @@ class RunLog:
                 "videos_per_second": rate,
                 "memory_gib": used.gib,
                 "skipped": window.skipped,
+                "input_wait": wait,
             },
         )
+        waiting = f" ({100 * wait:.0f} % of the time waiting for input)" if wait >= 0.01 else ""
         skipped = f"  {window.skipped} skipped" if window.skipped else ""
         self._tell(
             f"step {step}/{self._total}  epoch {epoch:.2f}  loss {window.loss:.4f}  "
-            f"accuracy {100 * window.accuracy:.1f}  lr {window.lr:.2e}  {rate:.1f} videos/s  "
+            f"accuracy {100 * window.accuracy:.1f}  lr {window.lr:.2e}  {rate:.1f} videos/s{waiting}  "
             f"{duration(self._pace.seconds_left)} left  {used.name} {used.gib:.1f} GiB{skipped}"
         )
 

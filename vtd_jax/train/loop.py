@@ -12,6 +12,8 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
+from vtd_jax.train.ahead import Ahead
+from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import (
@@ -21,8 +23,6 @@ from vtd_jax.train.distributed import (
     gather_rows,
     is_first,
     on_first,
-    process_count,
-    process_index,
     together,
 )
 from vtd_jax.train.logging import RunLog, Window
@@ -33,7 +33,6 @@ from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.workdir import save_config
-from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
 
 # (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by `split_top1`, `split_top5`;
@@ -115,6 +114,8 @@ class _Run:
             evaluated = not self.missed
             self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=evaluated)
             self.profile = Profile(profile, workdir, self.log.line)
+        # the iterator's state is from here on that of what steps were given
+        self.ahead = Ahead(self.batches, self.trainer.place_batch)
         self.window: list[tuple[int, Any, Mapping[str, Any]]] = []
         self._tell_start(model, records)
 
@@ -133,16 +134,29 @@ class _Run:
         self._stop_if_asked()
         if self.missed:
             self._make_up()
+        self._store_features()
         self.log.start_timing()
         while self.state.step < self.total:
             self.profile.before(self.state.step + 1)
-            batch = next(self.batches)
-            self.state, sums = self.trainer.step(self.state, batch)
+            batch, placed = next(self.ahead)
+            self.state, sums = self.trainer.step(self.state, placed)
             self.window.append((self.state.step, batch["index"], sums))
+            if self.state.step < self.total:
+                self.ahead.prepare(sums)
             self.profile.after(self.state.step, sums)
             self._after_step()
             if self.state.step < self.total:
                 self._stop_if_asked()
+
+    def _store_features(self) -> None:
+        """Before the first step, all frame features that steps will ask for, where they are kept on disk."""
+        if not isinstance(self.batches, StoredBatches) or self.state.step == self.total:
+            return
+        epochs = range(self.state.step // self.per_epoch, self.config.optimizer.epochs)
+        try:
+            self.batches.fill(epochs, self.log.line, self._check_evaluation)
+        except BrokenOff:
+            self._stop()
 
     def _after_step(self) -> None:
         """Metrics, evaluation and a checkpoint, where one is due."""
@@ -163,7 +177,7 @@ class _Run:
             self._save(metric, evaluated=True)
         else:
             self._save()
-        self.log.start_timing()
+        self.log.start_timing(self.ahead.waited)
 
     def _evaluation_due(self) -> bool:
         step = self.state.step
@@ -234,7 +248,7 @@ class _Run:
             return
         last = window[-1]
         told = Window.of([one.sums for one in window], self.guard.skipped)
-        self.log.train(last.step, last.step / self.per_epoch, told)
+        self.log.train(last.step, last.step / self.per_epoch, told, self.ahead.waited)
 
     def _save(self, metric: float | None = None, evaluated: bool = False) -> None:
         """A checkpoint of the steps that were told; nothing that is not finite gets into one."""
@@ -243,7 +257,7 @@ class _Run:
         wrong = not_finite(learnable) + not_finite(opt_state)
         if wrong:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
-        progress = Progress(self.batches.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
+        progress = Progress(self.ahead.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
         told = to_json(progress, state, self.identity)
         self.checkpoints.save(state.step, learnable, opt_state, told, metric)
         self.saved = state.step
@@ -280,7 +294,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             # the last one first, and each of them whatever becomes of the others
             stack.callback(self._close_checkpoints, failed)
-            for part in (self.log, self.batches, self.profile):
+            for part in (self.log, self.ahead, self.profile):
                 stack.callback(part.close)
 
     def _close_checkpoints(self, failed: bool) -> None:
@@ -306,21 +320,3 @@ class _Run:
 
 def _due(count: int, every: int) -> bool:
     return every > 0 and count % every == 0
-
-
-def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> BatchIterator:
-    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the same data."""
-    return train_batches(
-        records,
-        frames=config.data.frames,
-        size=model.clip.config.image_resolution,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        augment=config.augment,
-        workers=config.data.workers,
-        num_epochs=None,
-        shuffle=config.data.shuffle,
-        drop_remainder=config.data.drop_remainder,
-        host_index=process_index(),
-        host_count=process_count(),
-    )

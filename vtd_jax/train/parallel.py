@@ -28,6 +28,8 @@ class Over(enum.Enum):
 
 
 BATCH = {"frames": Over.FRAMES, "label": Over.VIDEOS, "weight": Over.VIDEOS, "index": Over.VIDEOS}
+# the same with frame features in the place of frames
+FEATURES = {"features" if name == "frames" else name: over for name, over in BATCH.items()}
 
 
 def run_devices(count: int = 0) -> list[jax.Device]:

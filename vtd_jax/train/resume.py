@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
 from vtd_jax.train.state import TrainState
 from vtd_jax.video.pipeline import BatchIterator
@@ -88,7 +89,7 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
 
 
 def restore(
-    found: Found, start: TrainState, batches: BatchIterator, where: str, override: bool
+    found: Found, start: TrainState, batches: BatchIterator | StoredBatches, where: str, override: bool
 ) -> tuple[TrainState, Progress]:
     """The state that a checkpoint holds, and what is known beside it.
 
@@ -117,7 +118,7 @@ def restore(
     return state, Progress(there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"])
 
 
-def _set_batches(batches: BatchIterator, state: dict) -> None:
+def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
     try:
         batches.set_state(state)
     except UserError as error:

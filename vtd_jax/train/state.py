@@ -15,11 +15,10 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.joining import meet
-from vtd_jax.train.parallel import BATCH, DeviceMesh, Mapped, Over, pad_batch, round_up
+from vtd_jax.train.parallel import BATCH, FEATURES, DeviceMesh, Mapped, Over, pad_batch, round_up
 
 # arguments of the compiled step, in their order
 LEARNABLE, OPT_STATE, FROZEN, VIDEOS, TOKENS, KEY, STEP = range(7)
-_INS = (Over.SAME, Over.SAME, Over.SAME, BATCH, Over.CLASSES, Over.SAME, Over.SAME)
 _OUTS = (Over.SAME, Over.SAME, Over.SAME)
 
 
@@ -37,6 +36,12 @@ class TrainState(NamedTuple):
     learnable: nnx.State
     opt_state: optax.OptState
     key: UInt32[np.ndarray, " n"] | UInt32[Array, " n"]
+
+
+class Placed(NamedTuple):
+    """A batch as a step takes it, on the devices, padded to the same size on every one."""
+
+    videos: Mapping[str, Array]
 
 
 class Trainer:
@@ -62,9 +67,9 @@ class Trainer:
         parts = steps.split(model)
         self.mesh, self._graphdef = DeviceMesh(devices, config.codebook_shards), parts.graphdef
         meet(self.mesh.mesh)
-        optimizer, self._mapped = compiled_step(
-            parts.graphdef, StepSettings.of(config, steps_per_epoch, len(class_names)), self.mesh, config.parallel
-        )
+        settings = StepSettings.of(config, steps_per_epoch, len(class_names))
+        optimizer, self._mapped = compiled_step(parts.graphdef, settings, self.mesh, config.parallel)
+        self._arrays = tuple(settings.batch)
         self.frozen = self._mapped.place(FROZEN, parts.frozen)
         self._tokens = self._mapped.place(TOKENS, self.mesh.lay_out(model.class_tokens(class_names)))
         self._rows = global_batch(config, self.mesh) // self.mesh.hosts
@@ -78,22 +83,26 @@ class Trainer:
         placed = (self._mapped.place(number, part) for number, part in zip((LEARNABLE, OPT_STATE, KEY), arrays))
         return TrainState(int(step), *placed)
 
-    def step(self, state: TrainState, batch: Mapping[str, np.ndarray]) -> tuple[TrainState, dict[str, Array]]:
-        """One micro-batch, padded to the same size on every device.
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Placed:
+        """This host's rows on their way to the devices; does not wait for what these are doing."""
+        batch = {name: batch[name] for name in self._arrays}
+        # 64-bit indices would be cut without a word: JAX computes in 32 bits
+        batch["index"] = batch["index"].astype(np.int32)
+        return Placed(self._mapped.place(VIDEOS, pad_batch(batch, self._rows)))
+
+    def step(self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed) -> tuple[TrainState, dict[str, Array]]:
+        """One micro-batch.
 
         Args:
           state: from `place` or the step before; its memory is taken over, it must not be used again.
-          batch: this host's rows.
+          batch: this host's rows, or what `place_batch` made of them.
 
         Returns:
           The next state, and numbers of the global batch that are still on the device: the sums `loss`, `correct` and
           `count`, the gradient's `grad_norm`, the rate `lr` of the update, and `skipped`, 1 where nothing was changed
           because loss or gradient was not finite.
         """
-        batch = {name: batch[name] for name in ("frames", "label", "weight", "index")}
-        # 64-bit indices would be cut without a word: JAX computes in 32 bits
-        batch["index"] = batch["index"].astype(np.int32)
-        videos = self._mapped.place(VIDEOS, pad_batch(batch, self._rows))
+        videos = (batch if isinstance(batch, Placed) else self.place_batch(batch)).videos
         number = self._mapped.place(STEP, np.int32(state.step))
         learnable, opt_state, sums = self._mapped(
             state.learnable, state.opt_state, self.frozen, videos, self._tokens, state.key, number
@@ -118,6 +127,7 @@ class StepSettings:
       classes: K.
       dropout: whether anything is dropped.
       microbatches, skip_nonfinite: see `steps.train_step`.
+      stored: whether batches hold `features` in the place of `frames`.
     """
 
     optimizer: steps.OptimizerConfig
@@ -126,6 +136,7 @@ class StepSettings:
     dropout: bool
     microbatches: int
     skip_nonfinite: bool
+    stored: bool = False
 
     @classmethod
     def of(cls, config: RunConfig, steps_per_epoch: int, classes: int) -> "StepSettings":
@@ -137,7 +148,13 @@ class StepSettings:
             config.model.fusion and config.model.dropout > 0,
             config.memory.microbatches,
             config.on_nonfinite == "skip",
+            config.data.stored_views > 0,
         )
+
+    @property
+    def batch(self) -> Mapping[str, Over]:
+        """The arrays of a batch, and what each is split over."""
+        return FEATURES if self.stored else BATCH
 
 
 def global_batch(config: RunConfig, mesh: DeviceMesh) -> int:
@@ -155,7 +172,8 @@ def compiled_step(
     """
     optimizer = steps.make_optimizer(settings.optimizer, settings.steps_per_epoch)
     step = functools.partial(_step, graphdef, optimizer, settings, mesh)
-    return optimizer, Mapped(step, mesh, _INS, _OUTS, spelling, donate=(LEARNABLE, OPT_STATE))
+    ins = (Over.SAME, Over.SAME, Over.SAME, settings.batch, Over.CLASSES, Over.SAME, Over.SAME)
+    return optimizer, Mapped(step, mesh, ins, _OUTS, spelling, donate=(LEARNABLE, OPT_STATE))
 
 
 def _step(

@@ -127,7 +127,8 @@ def loss_fn(
 
     Args:
       learnable, frozen, graphdef: from `split`.
-      batch: `frames [B,T,H,W,3]`, `label [B]`, `weight [B]` (0 for padding), `index [B]` where `key` is given.
+      batch: `frames [B,T,H,W,3]`, or `features [B,T,D]` that a frozen image tower made of them; `label [B]`, `weight
+        [B]` (0 for padding), `index [B]` where `key` is given.
       tokens: class prompts, one text a class or several.
       key: the step's dropout key; None switches dropout off.
 
@@ -145,7 +146,8 @@ def _share(
 ) -> tuple[Array, dict[str, Array], Output]:
     """This device's share of the global mean loss (the shares of all devices add up), sums over its videos, output."""
     keys = None if key is None else dropout_keys(key, batch)
-    features = axes.gather_frames(model.encode_frames(batch["frames"]))
+    features = batch["features"] if "features" in batch else model.encode_frames(batch["frames"])
+    features = axes.gather_frames(features)
     output = model.classify(features, codebook, dropout_keys=keys, axes=axes)
     losses = cross_entropy(output.logits, batch["label"], axes)
     correct = axes.argmax(output.logits) == batch["label"]

@@ -52,6 +52,11 @@ class BatchIterator(grain.DatasetIterator):
         self._source, self._deaths = BatchSource(records, spec), 0
         self.batches_per_epoch = self._source.per_epoch
 
+    @property
+    def spec(self) -> BatchSpec:
+        """What determines the batches."""
+        return self._spec
+
     def __next__(self) -> Batch:
         """The next batch; StopIteration after the last epoch.
 
