@@ -112,12 +112,10 @@ def _jobs(
             made = programs[variant].jobs
             products = benchmark_gemm.jobs(setting.config, images, variant.dtype, f"JAX, {variant.dtype}")
         else:
-            # imported here: only who has it can be compared with it
-            import torch
-
+            # imported here: only who has PyTorch can be compared with it
             from experiments import _benchmark_torch
 
-            model = _benchmark_torch.random_model(setting).to(getattr(torch, variant.dtype))
+            model = _benchmark_torch.random_model(setting, variant.dtype)
             compiled = variant.way == "compiled"
             made = _benchmark_torch.jobs(setting, model, variant.name, device=device, compiled=compiled)
             name = f"PyTorch, {variant.dtype}"

@@ -94,21 +94,20 @@ def _our_step(options: Any, variant: Any, started: float) -> tuple[dict[str, flo
 
 
 def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, float], Any, Any]:
-    # what of this package was imported so far is not PyTorch's time; what follows is not counted either
-    before = time.time() - _BEGUN
-    import torch
-    import transformers.models.clip.modeling_clip  # noqa: F401
-
-    importing = time.time() - started - before
-    from experiments import _benchmark_torch as bench
+    # of this package's own imports, and of JAX's, PyTorch's seconds are free
+    importing = _BEGUN - started
     from vtd_jax.train.benchmark_tasks import STEP
 
-    setting, start = options.setting(), time.time()
-    model = bench.random_model(setting).to(getattr(torch, variant.dtype))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    (job,) = bench.jobs(setting, model, "", device=device, tasks=(STEP,))
+    start = time.time()
+    from experiments import _benchmark_torch as bench
+
+    importing, start = importing + time.time() - start, time.time()
+    device = bench.best_device()
+    (job,) = bench.jobs(
+        options.setting(), bench.random_model(options.setting(), variant.dtype), "", device=device, tasks=(STEP,)
+    )
     parts = {"importing": importing, "building": time.time() - start, "compiling": 0.0}
-    return parts, job.run, lambda: torch.cuda.max_memory_allocated() if device == "cuda" else None
+    return parts, job.run, lambda: bench.peak_bytes(device)
 
 
 def _peak_bytes() -> int:

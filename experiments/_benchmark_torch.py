@@ -178,8 +178,8 @@ class TorchVTDCLIP(nn.Module):
         return functional.cross_entropy(logits.float(), labels.long())
 
 
-def random_model(setting: Setting) -> TorchVTDCLIP:
-    """Random weights as those of `benchmark_tasks.random_model`, in float32, on the CPU; no JAX array is made."""
+def random_model(setting: Setting, dtype: str) -> TorchVTDCLIP:
+    """Random weights as those of `benchmark_tasks.random_model`, on the CPU; no JAX array is made."""
     config, settings, rng = setting.config, setting.model, np.random.default_rng(0)
     state = random_state(config)
     sizes = {
@@ -187,7 +187,8 @@ def random_model(setting: Setting) -> TorchVTDCLIP:
         "visual": (settings.visual_depth, settings.visual_prompts, config.vision_width),
     }
     prompts = {name: np.float32(0.02) * rng.standard_normal(shape, np.float32) for name, shape in sizes.items()}
-    return TorchVTDCLIP(_torch_clip(config, state), settings, prompts, float(state["logit_scale"])).eval()
+    model = TorchVTDCLIP(_torch_clip(config, state), settings, prompts, float(state["logit_scale"]))
+    return model.to(getattr(torch, dtype)).eval()
 
 
 def from_ours(model: VTDCLIP) -> TorchVTDCLIP:
@@ -278,6 +279,16 @@ def products(config: CLIPConfig, images: int, dtype: str, variant: str, *, devic
         wait = partial(_until_there, lambda: None, device)
         made.append(benchmark_gemm.job((m, k, n), variant, partial(torch.mm, left, right), lambda _, wait=wait: wait()))
     return made
+
+
+def peak_bytes(device: str) -> int | None:
+    """Most memory in use on a GPU so far."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else None
+
+
+def best_device() -> str:
+    """PyTorch's GPU, if it sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _until_there(run: Callable[[], Any], device: str) -> Any:
