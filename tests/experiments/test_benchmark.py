@@ -182,8 +182,8 @@ def test_small_tables():
 
 
 def test_scaling_measures_every_value():
-    found = _benchmark_scaling.sizes(TINY, "frames", (1, 2), ("float32",))
-    assert {n: [t.task for t in timings] for n, timings in found.items()} == {1: [FEATURES, STEP], 2: [FEATURES, STEP]}
+    found = _benchmark_scaling.sizes(TINY, "batch", (2,), ("float32",))
+    assert {n: [(t.task, t.clips) for t in timings] for n, timings in found.items()} == {2: [(FEATURES, 2), (STEP, 2)]}
     found = _benchmark_scaling.classes(TINY, (3, 1200), "float32")
     assert [timings[0].task for timings in found.values()] == [CODEBOOK, "discretization and fusion"]
     assert all(t.median > 0 for timings in found.values() for t in timings)
