@@ -20,7 +20,9 @@ def clip_like(videos, frames, classes, width=512, seed=0):
     both, image, text = unit(width), unit(width), unit(width)
     codes = scaled(0.75 * text + 0.35 * both + 0.55 * unit(classes, width), 8, 11)
     seen = codes[rng.integers(0, classes, videos), None] / 10
-    features = 0.75 * image + 0.2 * both + 0.15 * seen + 0.4 * unit(videos, 1, width) + 0.35 * unit(videos, frames, width)
+    features = (
+        0.75 * image + 0.2 * both + 0.15 * seen + 0.4 * unit(videos, 1, width) + 0.35 * unit(videos, frames, width)
+    )
     return scaled(features, 9, 11), codes
 
 

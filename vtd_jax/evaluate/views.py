@@ -120,7 +120,7 @@ def evaluate_split(
     Raises:
       RuntimeError: an index that comes twice; a video would be counted twice.
     """
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split(model.rounded())
     mesh = DeviceMesh(run_devices() if devices is None else devices)
     meet(mesh.mesh)
     scorer = compiled_scorer(graphdef, mesh, parallel)

@@ -62,7 +62,7 @@ class Predictor:
         devices = tuple(jax.local_devices() if devices is None else devices)
         self._mesh = Mesh(np.array(devices), ("frames",))
         self.chunk = CHUNK * len(devices)
-        graphdef, state = nnx.split(model)
+        graphdef, state = nnx.split(model.rounded())
         self._programs = compiled(graphdef)
         self._state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
         self._codebooks: dict[tuple[str, ...], Array] = {}

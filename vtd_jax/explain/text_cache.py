@@ -188,7 +188,7 @@ def encode_texts(
         tokens = model.class_tokens(words)
     except UserError as error:
         raise UserError(f"among words {first + 1} to {first + len(words)}: {error}") from None
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split(model.rounded())
     encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
     lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
     order = np.argsort(lengths, kind="stable")

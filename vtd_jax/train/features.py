@@ -111,7 +111,7 @@ class FeatureStore:
         if model.visual_prompts is not None or process_count() > 1:
             raise ValueError("features are kept for models without visual prompts, by one process")
         self.folder = cache_folder() / FOLDER
-        self._graphdef, self._state = nnx.split(model)
+        self._graphdef, self._state = nnx.split(model.rounded())
         self._mesh, self._parallel = DeviceMesh(devices), parallel
         self._tower, self.width = tower_fingerprint(model), model.clip.config.embed_dim
 

@@ -32,6 +32,7 @@ from vtd_jax.train.preemption import BrokenOff, Preempted, Preemption
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
 from vtd_jax.train.state import Trainer
+from vtd_jax.train.step import split
 from vtd_jax.train.workdir import save_config
 from vtd_jax.video.records import Records
 
@@ -97,7 +98,7 @@ class _Run:
         self.total = self.per_epoch * config.optimizer.epochs
         devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
-        self.identity = {"clip": weights_fingerprint(self.trainer.frozen), "names": names_fingerprint(names)}
+        self.identity = {"clip": weights_fingerprint(split(model).frozen), "names": names_fingerprint(names)}
         check_same(**{"CLIP weights": self.identity["clip"]})
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()

@@ -52,7 +52,7 @@ class Trainer:
 
     Attributes:
       initial: the state at step 0, in host memory.
-      frozen: what is not learnt, on the devices.
+      frozen: what is not learnt, on the devices, as programs take it (`VTDCLIP.rounded`).
       mesh: the devices.
     """
 
@@ -64,8 +64,9 @@ class Trainer:
         steps_per_epoch: int,
         devices: Sequence[Any],
     ):
-        parts = steps.split(model)
-        self.mesh, self._graphdef = DeviceMesh(devices, config.codebook_shards), parts.graphdef
+        self._whole = steps.split(model)
+        parts = steps.split(model.rounded())
+        self.mesh = DeviceMesh(devices, config.codebook_shards)
         meet(self.mesh.mesh)
         settings = StepSettings.of(config, steps_per_epoch, len(class_names))
         optimizer, self._mapped = compiled_step(parts.graphdef, settings, self.mesh, config.parallel)
@@ -113,8 +114,7 @@ class Trainer:
         """The model with the learnable variables of `state`, copied to this host's first device."""
         first = self.mesh.local_devices[0]
         learnable = jax.device_put(jax.tree.map(np.array, jax.device_get(state.learnable)), first)
-        frozen = jax.tree.map(lambda x: x.addressable_data(0), self.frozen)
-        return nnx.merge(self._graphdef, learnable, jax.device_put(frozen, first))
+        return nnx.merge(self._whole.graphdef, learnable, jax.device_put(self._whole.frozen, first))
 
 
 @dataclasses.dataclass(frozen=True)
