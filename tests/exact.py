@@ -29,7 +29,7 @@ def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=
     """Logits of pooling "confidence" for given classes of the video tokens `[B]`, without dropout.
 
     Args:
-      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`, with fusion or without.
+      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`; or no fusion.
       features, codebook: raw.
       tokens: `[B]` classes of the video tokens.
     """

@@ -106,7 +106,7 @@ def _apart(x, y):
     return np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-30)
 
 
-VARIANTS = [{}, {"assignment": "cosine"}, {"confidence": "uniform"}, {"fusion": False}, {"temperature": 0.3}]
+VARIANTS = [{}, {"confidence": "uniform"}, {"fusion": False}, {"temperature": 0.3, "assignment": "cosine"}]
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
@@ -114,10 +114,7 @@ def test_values_and_gradients_are_the_plain_ones(settings, chunked):
     """Within 1e-6, and gradients that the plain path's own rounding keeps farther from float64 within that rounding."""
     features, codebook = clip_like(B, T, K)
     fast, plain = _run(_model(**settings), features, codebook), _plain(**settings)
-    np.testing.assert_array_equal(fast[0].assignment, plain[0].assignment)
-    np.testing.assert_array_equal(fast[0].video_token, plain[0].video_token)
-    for name in ("logits", "confidence", "votes"):
-        assert _apart(getattr(fast[0], name), getattr(plain[0], name)) < 1e-6, name
+    _assert_same(fast[0], plain[0])
     exact, gradients = _float64(**settings)
     assert _apart(fast[0].logits, exact) < 1e-6
     for name, right in gradients.items():
@@ -130,16 +127,25 @@ def test_values_and_gradients_are_the_plain_ones(settings, chunked):
             assert _apart(fast[1][name], right) < allowed < 8e-6, name
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str)
-def test_with_dropout_and_other_poolings(settings, chunked):
+def test_with_dropout(chunked):
     features, codebook = clip_like(B, T, K, seed=1)
-    fast, plain = _run(_model(**settings), features, codebook, KEYS), _plain(1, True, **settings)
-    np.testing.assert_array_equal(fast[0].assignment, plain[0].assignment)
-    np.testing.assert_array_equal(fast[0].video_token, plain[0].video_token)
-    for name in ("logits", "confidence", "votes"):
-        assert _apart(getattr(fast[0], name), getattr(plain[0], name)) < 1e-6, name
+    fast, plain = _run(_model(), features, codebook, KEYS), _plain(1, True)
+    _assert_same(fast[0], plain[0])
     for name, right in plain[1].items():
         assert _apart(fast[1][name], right) < 1e-6 or not np.any(right), name
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str)
+def test_other_poolings_and_more_tokens(settings, chunked):
+    features, codebook = clip_like(B, T, K, seed=1)
+    _assert_same(*(jax.jit(_model(plain, **settings).classify)(features, codebook) for plain in (False, True)))
+
+
+def _assert_same(fast, plain):
+    np.testing.assert_array_equal(fast.assignment, plain.assignment)
+    np.testing.assert_array_equal(fast.video_token, plain.video_token)
+    for name in ("logits", "confidence", "votes"):
+        assert _apart(getattr(fast, name), getattr(plain, name)) < 1e-6, name
 
 
 def test_confidence_and_token_pass_gradients_too(chunked):

@@ -76,7 +76,7 @@ def _products(jaxpr, classes):
         # one product for all; that of the added vectors has one row a video, and is computed again backwards
         ({}, False, (1 + 1 / T, 3 + 4 / T), (3, 7)),
         # the fused frames have their own
-        ({}, True, (2, 6 - 1), (3, 7)),
+        ({}, True, (2, 6), (3, 7)),
         # no video token is needed
         ({"fusion": False}, False, (1, 3), (2, 6)),
         ({"top_n": 2}, False, (3, 7), (3, 7)),
