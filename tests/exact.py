@@ -20,9 +20,8 @@ def clip_like(videos, frames, classes, width=512, seed=0):
     both, image, text = unit(width), unit(width), unit(width)
     codes = scaled(0.75 * text + 0.35 * both + 0.55 * unit(classes, width), 8, 11)
     seen = codes[rng.integers(0, classes, videos), None] / 10
-    features = (
-        0.75 * image + 0.2 * both + 0.15 * seen + 0.4 * unit(videos, 1, width) + 0.35 * unit(videos, frames, width)
-    )
+    features = 0.75 * image + 0.2 * both + 0.15 * seen + 0.4 * unit(videos, 1, width)
+    features = features + 0.35 * unit(videos, frames, width)
     return scaled(features, 9, 11), codes
 
 
@@ -30,7 +29,7 @@ def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=
     """Logits of pooling "confidence" for given classes of the video tokens `[B]`, without dropout.
 
     Args:
-      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` as of `nnx.to_pure_dict`; fusion may be absent.
+      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`; or no fusion.
       features, codebook: raw.
       tokens: `[B]` classes of the video tokens.
     """

@@ -1,0 +1,271 @@
+"""The fast path of `classify` against the plain one and float64: values, gradients, ties, shards."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+
+from exact import clip_like, logits
+from helpers import random_state
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.params import clip_from_state
+from vtd_jax.model import fast_discretize, fast_fusion
+from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+
+B, T, K, D = 4, 10, 101, 512
+WIDE = CLIPConfig(D, 32, 1, 64, 16, 64, text_layers=1)
+NOTHING = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)
+KEYS = jax.random.split(jax.random.key(1), B)
+LABELS = jnp.arange(B)
+
+
+@functools.cache
+def _clip():
+    return clip_from_state(WIDE, random_state(WIDE, 5))
+
+
+def _model(plain=False, **settings):
+    model = VTDCLIP(_clip(), ModelConfig(**NOTHING | settings), rngs=nnx.Rngs(0))
+    if plain:
+        model.take_plain_path()
+    elif model.fusion is not None:
+        assert not model.plain
+    if model.fusion is not None:
+        # the video token adds vectors two thirds as long as frames
+        model.fusion.fc2.kernel.set_value(8 * model.fusion.fc2.kernel[...])
+    return model
+
+
+@pytest.fixture(params=["whole", "chunks"])
+def chunked(request, monkeypatch):
+    """Whether classes go in chunks, which do not divide K."""
+    if request.param == "chunks":
+        monkeypatch.setattr(fast_discretize, "_WHOLE", 0)
+        monkeypatch.setattr(fast_discretize, "_CHUNKS", {"cpu": 4 * (B * T + D) * 17})
+        assert fast_discretize.chunk_size(jnp.zeros((B, T, D)), K) == 17
+    return request.param == "chunks"
+
+
+def _run(model, features, codebook, keys=None, axes=WHOLE):
+    """(output, gradients by name) of the loss, compiled."""
+    graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(parameters, features, codebook):
+        output = nnx.merge(graphdef, parameters, rest).classify(features, codebook, dropout_keys=keys, axes=axes)
+        return cross_entropy(output.logits, LABELS, axes).mean(), output
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+    (of_parameters, of_features, of_codebook), output = gradient(parameters, features, codebook)
+    return output, _named(of_parameters, of_features, of_codebook)
+
+
+def _named(of_parameters, of_features, of_codebook):
+    parameters = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(of_parameters)}
+    return parameters | {"features": of_features, "codebook": of_codebook}
+
+
+@functools.cache
+def _plain(seed=0, dropout=False, **settings):
+    """The plain path's answer on `clip_like` features; for all variants of the fast one."""
+    features, codebook = clip_like(B, T, K, seed=seed)
+    return _run(_model(True, **settings), features, codebook, KEYS if dropout else None)
+
+
+@functools.cache
+def _float64(**settings):
+    """(logits, gradients by name) of the method in float64, on the video tokens of the plain path."""
+    return _exact(_model(**settings), *clip_like(B, T, K), _plain(**settings)[0].video_token)
+
+
+def _exact(model, features, codebook, token):
+    """(logits, gradients by name) in float64, given the raw codes that are the video tokens."""
+    places = np.array([np.flatnonzero((codebook == row).all(axis=1))[0] for row in np.asarray(token[:, 0])])
+    config = model.config
+    with jax.enable_x64(True):
+        wide = functools.partial(jax.tree.map, lambda x: jnp.asarray(np.asarray(x), jnp.float64))
+        args = wide(learnable(model)), jnp.float64(features), jnp.float64(codebook)
+
+        def loss(parameters, features, codebook):
+            pure, uniform = nnx.to_pure_dict(parameters), config.confidence == "uniform"
+            found = logits(pure, features, codebook, places, temperature=config.temperature, uniform=uniform)
+            return cross_entropy(found, LABELS).mean(), found
+
+        grads, found = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(*args)
+        return np.asarray(found), {name: np.asarray(x) for name, x in _named(*grads).items()}
+
+
+def _apart(x, y):
+    """The difference of two arrays as a share of the second, in the L2 norm."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-30)
+
+
+VARIANTS = [{}, {"confidence": "uniform"}, {"fusion": False}, {"temperature": 0.3, "assignment": "cosine"}]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_values_and_gradients_are_the_plain_ones(settings, chunked):
+    """Within 1e-6, and gradients that the plain path's own rounding keeps farther from float64 within that rounding."""
+    features, codebook = clip_like(B, T, K)
+    fast, plain = _run(_model(**settings), features, codebook), _plain(**settings)
+    _assert_same(fast[0], plain[0])
+    exact, gradients = _float64(**settings)
+    assert _apart(fast[0].logits, exact) < 1e-6
+    for name, right in gradients.items():
+        if "['q']" in name or "['k']" in name:
+            assert not np.any(fast[1][name]), name
+        elif np.any(right):
+            # a cosine's rounding is divided by the temperature: of `features` the plain gradient is 2e-6 to 4e-6 off
+            allowed = max(1e-6, 1.8 * _apart(plain[1][name], right))
+            assert _apart(fast[1][name], plain[1][name]) < allowed, name
+            assert _apart(fast[1][name], right) < allowed < 8e-6, name
+
+
+def test_with_dropout(chunked):
+    features, codebook = clip_like(B, T, K, seed=1)
+    fast, plain = _run(_model(), features, codebook, KEYS), _plain(1, True)
+    _assert_same(fast[0], plain[0])
+    for name, right in plain[1].items():
+        assert _apart(fast[1][name], right) < 1e-6 or not np.any(right), name
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str)
+def test_other_poolings_and_more_tokens(settings, chunked):
+    features, codebook = clip_like(B, T, K, seed=1)
+    _assert_same(*(jax.jit(_model(plain, **settings).classify)(features, codebook) for plain in (False, True)))
+
+
+def _assert_same(fast, plain):
+    np.testing.assert_array_equal(fast.assignment, plain.assignment)
+    np.testing.assert_array_equal(fast.video_token, plain.video_token)
+    for name in ("logits", "confidence", "votes"):
+        assert _apart(getattr(fast, name), getattr(plain, name)) < 1e-6, name
+
+
+def test_confidence_and_token_pass_gradients_too(chunked):
+    features, codebook = clip_like(B, T, K, seed=2)
+    chosen = np.random.default_rng(0).standard_normal((B, T, K)).astype(np.float32)
+
+    def total(model):
+        def function(features, codebook):
+            output = model.classify(features, codebook)
+            return (output.confidence * chosen).sum() + output.video_token.sum() + 1e6 * output.votes.sum()
+
+        return jax.jit(jax.grad(function, argnums=(0, 1)))(features, codebook)
+
+    for found, right in zip(total(_model(temperature=0.3)), total(_model(True, temperature=0.3)), strict=True):
+        assert _apart(found, right) < 1e-6
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric, chunked):
+    features, codebook = clip_like(64, T, K, seed=3)
+    # hundreds of frames in the middle between two codes
+    pairs = np.random.default_rng(3).integers(0, K, (2, 32, T))
+    features[32:] = 0.5 * codebook[pairs].sum(0) if metric == "euclidean" else _units(codebook)[pairs].sum(0)
+    found = np.asarray(jax.jit(_model(assignment=metric).classify)(features, codebook).assignment)
+    x, c = features.astype(np.float64), codebook.astype(np.float64)
+    products = np.einsum("btd,kd->btk", x, c)
+    length = np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(c, axis=-1)
+    distance = length[1] ** 2 - 2 * products if metric == "euclidean" else -products / length[0] / length[1]
+    two = np.sort(distance, axis=-1)[..., :2]
+    # of 1 for cosines, of about 100 for squared lengths
+    rounding = 1e-6 * (1 if metric == "cosine" else 100)
+    clear = two[..., 1] - two[..., 0] > rounding
+    assert 0.5 < clear.mean() < 1
+    np.testing.assert_array_equal(found[clear], distance.argmin(-1)[clear])
+    taken = np.take_along_axis(distance, found[..., None], axis=-1)[..., 0]
+    assert (taken - two[..., 0] <= rounding).all()
+
+
+def _units(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
+    codebook = np.zeros((K, D), np.float32)
+    codebook[np.arange(K), np.arange(K)] = 8
+    # classes 60 and above are those from 0 on again
+    codebook[60:] = codebook[: K - 60]
+    # 5 and 5 of 10 frames, in every order; counts of 0.1 tie exactly
+    order = np.random.default_rng(0).permuted(np.tile([70, 83, 70, 83, 70, 83, 70, 83, 70, 83], (40, 1)), axis=1)
+    output = jax.jit(_model(confidence="uniform").classify)(codebook[order], codebook)
+    np.testing.assert_array_equal(output.assignment, order - 60)
+    np.testing.assert_array_equal(output.video_token[:, 0], np.tile(codebook[10], (40, 1)))
+    votes, winner = fast_discretize.vote(jnp.asarray(order), jnp.full(order.shape, 0.1))
+    np.testing.assert_array_equal(winner, np.full(40, 70))
+    np.testing.assert_allclose(votes, np.full(order.shape, 0.5), rtol=1e-6)
+
+
+def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
+    """`h = x + δ` with `δ` near `-x`: products of `x` and of `δ` would leave little but their rounding."""
+    features, codebook = clip_like(1, T, K, seed=4)
+    features = np.repeat(features, B, axis=0)
+    models = [_model(plain) for plain in (False, True)]
+    for model in models:
+        model.fusion.fc2.kernel.set_value(0.01 * model.fusion.fc2.kernel[...])
+        model.fusion.fc2.bias.set_value(-jnp.asarray(features[0].mean(0)))
+    fast, plain = (_run(model, features, codebook) for model in models)
+    assert _apart(fast[0].logits, plain[0].logits) < 3e-7
+    for name in ("features", "codebook", "['fusion']['fc2']['kernel'].value"):
+        assert _apart(fast[1][name], plain[1][name]) < 1e-6, name
+    monkeypatch.setattr(fast_fusion, "_LONGER", np.inf)
+    once = _run(models[0], features, codebook)
+    assert _apart(once[1]["codebook"], plain[1]["codebook"]) > 1.5e-6
+
+
+def test_frames_of_zeros_stay_finite():
+    features, codebook = clip_like(B, T, K)
+    features[0] = 0
+    for settings in ({}, {"fusion_init": "zero"}):
+        fast, plain = (_run(_model(plain, **settings), features, codebook) for plain in (False, True))
+        assert _apart(fast[0].logits, plain[0].logits) < 1e-6
+        assert _apart(fast[1]["features"][1:], plain[1]["features"][1:]) < 4e-6
+        assert all(np.isfinite(x).all() for x in fast[1].values())
+
+
+@pytest.mark.parametrize("settings", [{}, {"assignment": "cosine", "confidence": "uniform"}], ids=str)
+def test_over_shards_of_the_codebook(settings, chunked):
+    """Three classes of padding, which must not be taken; the shares of all devices add up to the gradient."""
+    model, (features, codebook) = _model(**settings), clip_like(B, T, K, seed=5)
+    padded = np.concatenate([codebook, np.repeat(codebook[-1:], -K % 8, 0)])
+    axes = Axes(codebook="codebook", classes=K)
+    graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def share(parameters, features, codebook):
+        output = nnx.merge(graphdef, parameters, rest).classify(features, codebook, axes=axes)
+        return cross_entropy(output.logits, LABELS, axes).mean() / axes.shards, output
+
+    def device(features, codebook):
+        (of_parameters, of_features, of_codebook), output = jax.grad(share, argnums=(0, 1, 2), has_aux=True)(
+            parameters, features, codebook
+        )
+        same = jax.lax.psum((of_parameters, of_features), "codebook")
+        return same, of_codebook, output.assignment, output.video_token, output.logits, output.votes
+
+    split, over = PartitionSpec("codebook"), PartitionSpec(None, "codebook")
+    mapped = jax.shard_map(
+        device,
+        mesh=Mesh(np.array(jax.devices()), ("codebook",)),
+        in_specs=(PartitionSpec(), split),
+        out_specs=(PartitionSpec(), split, PartitionSpec(), PartitionSpec(), over, over),
+        check_vma=False,
+    )
+    if chunked:
+        # 13 classes a device: 5, 5 and 5 again of which 2 are new
+        fast_discretize._CHUNKS["cpu"] = 4 * (B * T + D) * 5
+    (of_parameters, of_features), of_codebook, *output = jax.jit(mapped)(features, padded)
+    plain, gradients = _plain(5, **settings)
+    np.testing.assert_array_equal(output[0], plain.assignment)
+    np.testing.assert_array_equal(output[1], plain.video_token)
+    assert _apart(output[2][:, :K], plain.logits) < 1e-6
+    assert _apart(output[3][:, :K], plain.votes) < 1e-6
+    assert not np.any(of_codebook[K:])
+    for name, found in _named(of_parameters, of_features, of_codebook[:K]).items():
+        assert _apart(found, gradients[name]) < (4e-6 if name == "features" else 2e-6), name
