@@ -118,6 +118,7 @@ def test_what_is_learnt_on():
         "spatial_views": 3,
         "batch_size": 16,
         "every_epochs": 10,
+        "store_features": True,
     }
 
 
