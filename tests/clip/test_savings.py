@@ -213,6 +213,21 @@ def _products(jaxpr):
             yield from _products(sub)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stacked_weights_are_not_kept_twice_for_the_backward_pass(dtype):
+    config = dataclasses.replace(CONFIG, vision_layers=8, vision_width=256, text_layers=1)
+    clip = clip_from_state(config, random_state(config), layers="scan", dtype=dtype)
+    graphdef, state = nnx.split(clip)
+
+    def gradient(state, prompts):
+        return jax.grad(lambda prompts: nnx.merge(graphdef, state).encode_images(IMAGES, prompts).sum())(prompts)
+
+    compiled = jax.jit(gradient).lower(state, jnp.zeros((8, 2, 256))).compile()
+    # one layer's weights at a time, and what blocks keep of three images
+    tower = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(nnx.state(clip.visual.blocks)))
+    assert compiled.memory_analysis().temp_size_in_bytes < tower / 2
+
+
 def test_layouts_hold_the_same_tensors_and_have_one_fingerprint():
     small, stacked = _clip("list"), _clip("scan")
     back = state_from_clip(stacked)

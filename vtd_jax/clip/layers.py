@@ -6,7 +6,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.attend import attend
@@ -14,8 +13,6 @@ from vtd_jax.clip.products import product
 
 # picks the positions of `[B, N, W]` whose results are wanted
 Rows = Callable[[Array], Array]
-# what a slice of stacked weights is called where the backward pass decides what to keep
-WEIGHTS = "weights"
 
 
 class Frozen(nnx.Variable):
@@ -61,7 +58,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "... i"], columns: slice = slice(None)) -> Float[Array, "... o"]:
         """float32: the product is of the dtype of `x`, its sums and the bias are not rounded; `columns` of it only."""
-        kernel = checkpoint_name(self.kernel[...][:, columns].astype(x.dtype), WEIGHTS)
+        kernel = self.kernel[...][:, columns].astype(x.dtype)
         flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
         return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
 

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import WEIGHTS, Block
+from vtd_jax.clip.layers import Block
 
 LAYOUTS = ("auto", "list", "scan")
+# how a layer's weights are cut out of stacked ones and rounded: cheap to do again
+_CUTTING = ("dynamic_slice", "squeeze", "slice", "convert_element_type")
 # (block, what goes from layer to layer, this layer's part of `each`) -> what goes on
 Step = Callable[[Block, Any, Any], Any]
 
@@ -49,7 +50,7 @@ def block_at(stack: nnx.List | Block, layer: int | Int[Array, ""]) -> Block:
     if isinstance(stack, nnx.List):
         return stack[layer]
     graphdef, state = nnx.split(stack)
-    return nnx.merge(graphdef, jax.tree.map(lambda x: checkpoint_name(x[layer], WEIGHTS), state))
+    return nnx.merge(graphdef, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), state))
 
 
 def run_blocks(
@@ -90,10 +91,12 @@ def again(function: Callable[..., Any], remat: str, stacked: bool = False) -> Ca
     """`function`, of which the backward pass computes again what `remat` says; see `run_blocks`."""
     policies = jax.checkpoint_policies
     if remat == "none":
-        # a slice of the weights is cheap to take again; kept, all slices would be a second copy of the tower
-        return (
-            jax.checkpoint(function, policy=policies.save_anything_except_these_names(WEIGHTS)) if stacked else function
-        )
+        # kept for the backward pass, the weights of every round would be a second copy of the tower
+        return jax.checkpoint(function, policy=_all_but_weights) if stacked else function
     # attention's products have batch axes and are large: they are computed again in either case
     keep = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
     return jax.checkpoint(function, policy=keep)
+
+
+def _all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name not in _CUTTING
