@@ -23,7 +23,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def spread(found: Ratio, unit: str = "") -> str:
     """Median and range."""
-    return f"{found.median:.3g}{unit} ({found.low:.3g}–{found.high:.3g})"
+    return f"{number(found.median)}{unit} ({number(found.low)}–{number(found.high)})"
+
+
+def number(x: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{x:.3g}" if abs(x) < 999.5 else f"{x:.0f}"
 
 
 def _of(values: Sequence[float]) -> Ratio:
@@ -32,9 +37,8 @@ def _of(values: Sequence[float]) -> Ratio:
 
 def _seconds(timing: Timing) -> str:
     if timing.median >= 1:
-        return spread(_of(timing.seconds))
-    found = _of([1000 * seconds for seconds in timing.seconds])
-    return f"{found.median:.3g} ms ({found.low:.3g}–{found.high:.3g})"
+        return spread(_of(timing.seconds), " s")
+    return spread(_of([1000 * seconds for seconds in timing.seconds]), " ms")
 
 
 class Measured:
@@ -89,7 +93,7 @@ class Measured:
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
         share, task = self.of_ceiling(variant, timing.task), timing.task
-        cells = [_seconds(timing), f"{timing.clips / timing.median:.3g}" if timing.clips else "–"]
+        cells = [_seconds(timing), number(timing.clips / timing.median) if timing.clips else "–"]
         if share is None:
             cells += ["–"] * (3 + peaked)
         else:

@@ -130,7 +130,7 @@ def test_table_has_ratios_shares_and_rates():
     rows = _cells(_measured().tasks_table())
     assert rows[0][5:] == ["of the ceiling", "× PyTorch, float32"]
     assert rows[2] == [
-        f"{FEATURES}, ours, bfloat16", "2 (1–4)", "1.5", "1000", "500", "0.25", "3 (2–3)",
+        f"{FEATURES}, ours, bfloat16", "2 s (1–4)", "1.5", "1000", "500", "0.25", "3 (2–3)",
     ]  # fmt: skip
     assert rows[3][-2:] == ["1.00", "1 (1–1)"]
 
@@ -174,8 +174,8 @@ def test_small_tables():
     assert _cells(first_steps_table([failed]))[2][:2] == ["ours, cold cache", "ended with status 1: no memory"]
     found = {n: [Timing("step", "ours", (float(n * n),), None)] for n in (1, 2)}
     assert [row[1] for row in _cells(scaling_table("frames", found, per_unit=True))[2:]] == [
-        "1 (1–1); 1.00",
-        "4 (4–4); 2.00",
+        "1 s (1–1); 1.00",
+        "4 s (4–4); 2.00",
     ]
     timings = [{"task": f"{n} devices", "seconds": (4.0 / n, 4.0)} for n in (1, 2)]
     assert _cells(devices_table(timings, simulated=False))[3][2] == "1.5× (1–2)"

@@ -153,7 +153,7 @@ def test_rematerialisation_keeps_less():
         kept[remat, chunks] = sum(x.size * x.dtype.itemsize for x in residuals if x.ndim and x.shape[0] >= 16)
     print(kept)
     assert kept["block", 1] < 0.5 * kept["dots", 1] < 0.4 * kept["none", 1]
-    assert kept["none", 8] < 0.3 * kept["none", 1]
+    assert kept["none", 8] < 0.35 * kept["none", 1]
 
 
 def test_a_mesh_that_cannot_be():
