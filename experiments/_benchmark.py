@@ -16,6 +16,7 @@ from vtd_jax.train import benchmark, benchmark_gemm
 from vtd_jax.train.benchmark import Job, Timing
 from vtd_jax.train.benchmark_tasks import STEP, Programs, Setting, random_model
 
+SCALED = ("frames", "batch", "classes", "devices")
 _SPLITTING = (
     "One batch over devices. The devices are simulated: they share this processor, so the table shows what splitting "
     "costs, not what devices bring."
@@ -185,32 +186,43 @@ def _print_comparison(
     print("\n\n".join(parts))
 
 
-def scaling(options: Options, dtypes: Sequence[str]) -> dict[str, Any]:
-    """Tables over frames, clips a batch, classes and devices; prints Markdown and returns all numbers, JSON-able."""
-    devices = child.over_devices(options, dtypes[0])
+def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
+    """Tables over some of `SCALED`, each printed as soon as it is measured; returns all numbers, JSON-able."""
+    if unknown := sorted(set(over) - set(SCALED)):
+        raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
+    # first: a process of its own, which must not share an accelerator with this one
+    devices = _over_devices(options, dtypes[0]) if "devices" in over else None
     about = benchmark.machine()
     from experiments import _benchmark_scaling as scale
 
     found: dict[str, dict[int, list[Timing]]] = {}
     for axis, values in (("frames", scale.FRAMES), ("batch", scale.BATCHES)):
-        _progress(f"scaling with {axis}")
-        found[axis] = scale.sizes(options, axis, values, dtypes)
-        told = f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to the first row."
-        print(f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n")
-    _progress("scaling with classes")
-    found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
-    print(f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n")
-    if "failed" in devices:
-        print(f"Scaling over devices was not measured: {devices['failed']}")
-    else:
-        simulated = devices["platform"] == "cpu"
-        print(_SPLITTING if simulated else "One batch over devices.", f"{devices['batch']} clips.\n", sep=" ")
-        print(report.devices_table(devices["timings"], simulated))
+        if axis in over:
+            _progress(f"scaling with {axis}")
+            found[axis] = scale.sizes(options, axis, values, dtypes)
+            told = f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to the first row."
+            print(f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n", flush=True)
+    if "classes" in over:
+        _progress("scaling with classes")
+        found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
+        print(f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n", flush=True)
     numbers = {
         axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
         for axis, rows in found.items()
     }
     return {"machine": about, "setting": _told(options, options.setting()), **numbers, "devices": devices}
+
+
+def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
+    _progress("scaling over devices")
+    devices = child.over_devices(options, dtype)
+    if "failed" in devices:
+        print(f"Scaling over devices was not measured: {devices['failed']}\n", flush=True)
+        return devices
+    simulated = devices["platform"] == "cpu"
+    print(_SPLITTING if simulated else "One batch over devices.", f"{devices['batch']} clips.\n", sep=" ")
+    print(report.devices_table(devices["timings"], simulated) + "\n", flush=True)
+    return devices
 
 
 def _told(options: Options, setting: Setting) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Examples:
   python -m experiments.benchmark --architecture=ViT-B/32 --frames=8 --rounds=3
   python -m experiments.benchmark --data_dir=records --records=base_train
   python -m experiments.benchmark --device_only --torch --batch=16     # a GPU machine with little installed
-  python -m experiments.benchmark --scaling --rounds=3
+  python -m experiments.benchmark --scaling=frames,batch,classes,devices --rounds=3
 
 All jobs run in turn in every round, so ratios hold where absolute times drift. Weights are random: speed does not
 depend on them. Classes are UCF-101's. What is measured and how to read it: docs/benchmark.md. Without --data_dir, clips
@@ -36,7 +36,7 @@ _DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "compute dtypes of 
 _PLAIN = flags.DEFINE_bool("plain", True, "measure our own plain path in float32 too")
 _TORCH = flags.DEFINE_bool("torch", None, "measure PyTorch too; by default where it is installed, not --device_only")
 _START = flags.DEFINE_bool("start", True, "measure time to the first step and peak memory, in processes of their own")
-_SCALING = flags.DEFINE_bool("scaling", False, "instead: how our programs scale with frames, clips, classes, devices")
+_SCALING = flags.DEFINE_list("scaling", [], "instead: how our programs scale over frames, batch, classes, devices")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "measure these records instead of rendered ones")
 _RECORDS = flags.DEFINE_string("records", None, "name of the records in --data_dir")
 _DEVICE_ONLY = flags.DEFINE_bool("device_only", False, "leave the input pipeline out, and tokenize without a tokenizer")
@@ -57,7 +57,7 @@ def main() -> str:
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value, _DEVICE_ONLY.value,
     )  # fmt: skip
     if _SCALING.value:
-        report = bench.scaling(options, _DTYPE.value)
+        report = bench.scaling(options, _DTYPE.value, _SCALING.value)
     else:
         report = bench.compare(
             options, _DTYPE.value, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,

@@ -83,6 +83,7 @@ def test_command_measures_and_writes_json(tmp_path):
     [
         (["--architecture=ViT-B/17"], "expected one of ViT-B/32"),
         (["--data_dir=x"], "--data_dir and --records go together"),
+        (["--scaling=frames,views"], "'views', expected some of frames, batch, classes, devices"),
         (["--dtype=float16"], "expected some of float32, bfloat16"),
         (["--device_only", "--prompts=4"], "expected 5 or more"),
     ],
