@@ -101,4 +101,5 @@ def step_over(setting: Setting, dtype: str, devices: Sequence[Any]) -> Job:
     )
     placed = [mapped.place(number, argument) for number, argument in enumerate(given)]
     run: Callable[[], Any] = partial(mapped, *placed)
-    return Job(f"{len(devices)} devices", f"ours, {dtype}", lambda: jax.block_until_ready(run()), None, setting.batch)
+    told = "1 device" if len(devices) == 1 else f"{len(devices)} devices"
+    return Job(told, f"ours, {dtype}", lambda: jax.block_until_ready(run()), None, setting.batch)
