@@ -28,14 +28,20 @@ def run(*arguments: str) -> tuple[int, str, list[str]]:
 
 
 def test_a_small_run_on_eight_chips_of_two_processes_at_once(tmp_path):
-    outs = [tmp_path / "a.json", tmp_path / "b.json"]
-    both = [start(*VIDEOS, "--topology=v5e:2x4,v5e:1x1", f"--out={out}") for out in outs]
+    outs = [tmp_path / "list.json", tmp_path / "scan.json"]
+    layers = ["--config.memory.layers=list", "--config.memory.layers=auto"]
+    both = [start(*VIDEOS, "--topology=v5e:2x4,v5e:1x1", how, f"--out={out}") for how, out in zip(layers, outs)]
     for process, out in zip(both, outs):
         output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
         assert output.splitlines()[-1] == f"6 programs, all fit; wrote {out}"
         assert [line.split("]")[0] for line in errors.splitlines()] == [f"[{place}/6" for place in range(1, 7)]
-    programs = json.loads(outs[0].read_text())["programs"]
+    programs, scanned = (json.loads(out.read_text())["programs"] for out in outs)
+    for listed, scan in zip(programs, scanned, strict=True):
+        # the same work in both layouts, but for a gradient of the first layer's input, which every round has; of a
+        # scan XLA counts one round
+        assert listed["flops"] <= scan["flops"] < 1.02 * listed["flops"]
+        assert scan["kind"] == "codebook" or scan["xla_flops"] < 0.8 * listed["xla_flops"]
     eight, alone = programs[0], programs[3]
     assert (eight["kind"], eight["devices"], eight["videos"]) == ("training", 8, 8)
     assert (alone["kind"], alone["devices"], alone["videos"]) == ("training", 1, 4)
