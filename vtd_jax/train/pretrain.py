@@ -102,7 +102,8 @@ def pretrain(
     captions = Captions(options, config.vocab_size)
     small = dataclasses.replace(config, vocab_size=len(captions.kept))  # only rows that captions touch take part
     table = state["token_embedding.weight"]
-    clip = clip_from_state(small, state | {"token_embedding.weight": table[captions.kept]})
+    # weights are learnt here: of stacked ones every round would have a gradient of all, and biases two axes
+    clip = clip_from_state(small, state | {"token_embedding.weight": table[captions.kept]}, layers="list")
     update, clip_state, opt_state = _make_update(clip, captions.trained, options)
     pool = StillPool(options, config.image_resolution)
     history: list[tuple[Array, Array]] = []
