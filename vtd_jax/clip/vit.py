@@ -76,10 +76,8 @@ class VisionTransformer(nnx.Module):
         last = count(self.blocks) - 1
         depth = 0 if prompts is None else prompts.shape[0]
         replaced = max(depth - 1, 0)
-        first = range(replaced)
-        x = run_blocks(
-            self.blocks, x, first, lambda block, x, seen: block(x, context=seen), _rows(prompts, first), self.remat
-        )
+        seen = None if prompts is None else prompts[:replaced]
+        x = run_blocks(self.blocks, x, range(replaced), lambda block, x, seen: block(x, context=seen), seen, self.remat)
         context = None
         if depth > last:
             context = prompts[last]
@@ -107,10 +105,6 @@ class VisionTransformer(nnx.Module):
 
         x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], self.remat)
         return run_blocks(self.blocks, x, range(depth - 1, layers), lambda block, x, _: block(x), remat=self.remat)
-
-
-def _rows(prompts: Array | None, layers: range) -> Array | None:
-    return None if prompts is None else prompts[layers.start : layers.stop]
 
 
 def _for_all(prompt: Float[Array, "p width"], x: Float[Array, "n tokens width"]) -> Float[Array, "n p width"]:
