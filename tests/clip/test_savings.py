@@ -145,10 +145,13 @@ def _flops(encode, clip, given, prompts):
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
 def test_what_is_left_out_is_not_computed(layers):
-    """FLOPs of matrix products by the formulas of method.md, section 7; both layouts do the same work."""
+    """FLOPs of matrix products by the formulas of method.md, section 7; both layouts do the same work.
+
+    Of what is keys and values only, the queries are made too, once for all.
+    """
     width, own, length, images = 128, 10, 7, 3
     prompts = _prompts((3, length))
-    linear, keys = 2 * own * width * 12 * width, 2 * length * width * 2 * width
+    linear, keys = 2 * own * width * 12 * width, 2 * length * width * 3 * width
     attention = 4 * own * (own + length) * width
     last = 2 * width * 10 * width + 2 * own * width * 2 * width + 4 * (own + length) * width
     whole = images * (2 * (linear + attention) + last) + 3 * keys
@@ -159,7 +162,7 @@ def test_what_is_left_out_is_not_computed(layers):
     start, suffix, texts = 1 + length, tokens.shape[1] - 1 - length, 5
     per_text = 2 * (2 * suffix * width * 12 * width + 4 * suffix * (suffix + start) * width)
     per_text += 2 * width * 10 * width + 2 * suffix * width * 2 * width + 4 * (suffix + start) * width
-    once = 2 * (2 * start * width * 12 * width + 4 * start * start * width) + 3 * 2 * start * width * 2 * width
+    once = 2 * (2 * start * width * 12 * width + 4 * start * start * width) + 3 * 2 * start * width * 3 * width
     assert _flops(_text, _clip(layers), tokens, prompts) == texts * (per_text + 2 * width * 48) + once
 
 

@@ -6,11 +6,13 @@ from jaxtyping import Array, Float
 
 from vtd_jax.clip.products import product
 
-Heads = Float[Array, "b h n c"]
 
-
-@jax.custom_vjp
-def attend(q: Heads, k: Float[Array, "b h m c"], v: Float[Array, "b h m c"], mask: Float[Array, "..."] | None) -> Heads:
+def attend(
+    q: Float[Array, "b h n c"],
+    k: Float[Array, "b h m c"],
+    v: Float[Array, "b h m c"],
+    mask: Float[Array, "..."] | None,
+) -> Float[Array, "b h n c"]:
     """`softmax(q kᵀ + mask) v`, in the dtype of `q`; scores and softmax are float32.
 
     Args:
@@ -18,42 +20,41 @@ def attend(q: Heads, k: Float[Array, "b h m c"], v: Float[Array, "b h m c"], mas
       k, v: keys and values, of the dtype of `q`.
       mask: added to the scores `[B, H, N, M]`, which its shape must broadcast to; no gradient reaches it.
     """
+    if mask is not None and mask.ndim > 2:
+        mask = jnp.broadcast_to(mask, (*q.shape[:2], *mask.shape[-2:]))
+    # XLA's fast CPU kernel takes one batch axis, not two
+    q3, k3, v3, mask = (x if x is None or x.ndim == 2 else x.reshape(-1, *x.shape[2:]) for x in (q, k, v, mask))
+    return _attend(q3, k3, v3, mask).reshape(q.shape)
+
+
+@jax.custom_vjp
+def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     return _forward(q, k, v, mask)[0]
 
 
 def _forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, tuple[Array | None, ...]]:
-    scores = product("bhnc,bhmc->bhnm", q, k)
-    weights = jax.nn.softmax(scores if mask is None else scores + mask, axis=-1).astype(q.dtype)
-    mixed = product("bhnm,bhmc->bhnc", weights, v).astype(q.dtype)
-    return mixed, (q, k, v, weights, mixed, mask)
+    scores = product("bnc,bmc->bnm", q, k)
+    scores = scores if mask is None else scores + mask
+    # their sum divides the few numbers that come out, not every weight
+    powers = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(q.dtype)
+    total = powers.astype(jnp.float32).sum(-1, keepdims=True)
+    mixed = (product("bnm,bmc->bnc", powers, v) / total).astype(q.dtype)
+    return mixed, (q, k, v, powers, total, mixed, mask)
 
 
 def _backward(kept: tuple[Array | None, ...], cotangent: Array) -> tuple[Array | None, ...]:
-    q, k, v, weights, mixed, mask = kept
-    of_weights = product("bhnc,bhmc->bhnm", cotangent, v)
+    q, k, v, powers, total, mixed, mask = kept
+    # else XLA would keep the float32 copy that the sum of the forward pass read
+    powers = jax.lax.optimization_barrier(powers)
+    of_weights = product("bnc,bmc->bnm", cotangent, v)
     # what softmax subtracts is the mean of `of_weights` by weight: cotangent · mixed, one number a query
-    mean = (cotangent.astype(jnp.float32) * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
-    of_scores = (weights * (of_weights - mean)).astype(q.dtype)
-    of_q = product("bhnm,bhmc->bhnc", of_scores, k).astype(q.dtype)
-    of_mask = None if mask is None else jnp.zeros_like(mask)
-    return of_q, _over_queries(of_scores, q), _over_queries(weights, cotangent), of_mask
+    cotangent32 = cotangent.astype(jnp.float32)
+    mean = (cotangent32 * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
+    of_scores = (powers * ((of_weights - mean) / total)).astype(q.dtype)
+    of_q = product("bnm,bmc->bnc", of_scores, k).astype(q.dtype)
+    of_k = product("bnm,bnc->bmc", of_scores, q).astype(k.dtype)
+    of_v = product("bnm,bnc->bmc", powers, (cotangent32 / total).astype(v.dtype)).astype(v.dtype)
+    return of_q, of_k, of_v, None if mask is None else jnp.zeros_like(mask)
 
 
-attend.defvjp(_forward, _backward)
-
-
-def _over_queries(x: Float[Array, "b h n m"], y: Float[Array, "b h n c"]) -> Float[Array, "b h m c"]:
-    """`xᵀ y`, in the dtype of `y`."""
-
-    def plain(x: Array, y: Array) -> Array:
-        return product("bhnm,bhnc->bhmc", x, y).astype(y.dtype)
-
-    def turned(x: Array, y: Array) -> Array:
-        # XLA's fast CPU kernel takes no transposed bfloat16: y, the smaller one, is turned; without the rows of zeros
-        # XLA would undo it
-        rows = jnp.pad(jnp.swapaxes(y, -1, -2), ((0, 0), (0, 0), (0, 8), (0, 0)))
-        return jnp.swapaxes(product("bhcn,bhnm->bhcm", rows, x)[:, :, :-8].astype(y.dtype), -1, -2)
-
-    if y.dtype == jnp.float32:
-        return plain(x, y)
-    return jax.lax.platform_dependent(x, y, cpu=turned, default=plain)
+_attend.defvjp(_forward, _backward)

@@ -107,16 +107,14 @@ class Attention(nnx.Module):
             q, k, v = jnp.split(self.qkv(x).astype(x.dtype), 3, axis=-1)
         else:
             q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
-            k, v = self._keys_values(x)
+            k, v = jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
         if context is not None:
-            shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in self._keys_values(context))
+            # its queries are few and not wanted; to cut them out of the weights costs more than to compute them
+            seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
+            shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
         q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
         return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
-
-    def _keys_values(self, x: Float[Array, "... w"]) -> list[Float[Array, "... w"]]:
-        width = x.shape[-1]
-        return jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
 
     def _split(self, x: Float[Array, "b n w"]) -> Float[Array, "b h n c"]:
         return jnp.moveaxis(x.reshape(*x.shape[:2], self.heads, -1), 2, 1)

@@ -68,8 +68,8 @@ def codebook(config: CLIPConfig, settings: ModelConfig, classes: int, length: in
             queries, keys = Flops(queries.forward, 0), Flops(keys.forward, 0)
         attention = _attention(rows, length, width, queries_learn=not first)
         whole += (queries + keys + attention + _rest(rows, width)).times(classes)
-        # keys and values of the prefix are made once for the names, and in its own layer again
-        whole += _linear(prefix, width, 2 * width) + (NOTHING if last else _layer(prefix, width))
+        # the prefix is projected once for the names, and in its own layer again
+        whole += _linear(prefix, width, 3 * width) + (NOTHING if last else _layer(prefix, width))
     return whole if settings.text_prompts else Flops(whole.forward, 0)
 
 
@@ -149,6 +149,6 @@ def _fast_image_layer(config: CLIPConfig, settings: ModelConfig, layer: int) -> 
 
 
 def _shared_prompts(config: CLIPConfig, settings: ModelConfig) -> Flops:
-    """Keys and values of prompts, once for the batch."""
+    """Projections of prompts, once for the batch: their queries are made too, as cutting them out costs more."""
     shared = sum(keys_only(config, settings, i) for i in range(min(settings.visual_depth, config.vision_layers)))
-    return _linear(settings.visual_prompts, config.vision_width, 2 * config.vision_width).times(shared)
+    return _linear(settings.visual_prompts, config.vision_width, 3 * config.vision_width).times(shared)
