@@ -275,9 +275,10 @@ def products(config: CLIPConfig, images: int, dtype: str, variant: str, *, devic
     """PyTorch's own ceiling: products of the shapes of `benchmark_gemm`."""
     made = []
     for m, k, n in benchmark_gemm.shapes(config, images):
-        left, right = (torch.full(size, 1 / n, dtype=getattr(torch, dtype), device=device) for size in ((m, k), (k, n)))
-        wait = partial(_until_there, lambda: None, device)
-        made.append(benchmark_gemm.job((m, k, n), variant, partial(torch.mm, left, right), lambda _, wait=wait: wait()))
+        sizes = ((m, k), (k, n), (m, n))
+        left, right, out = (torch.full(size, 1 / n, dtype=getattr(torch, dtype), device=device) for size in sizes)
+        wait, once = partial(_until_there, lambda: None, device), partial(torch.mm, left, right, out=out)
+        made.append(benchmark_gemm.job((m, k, n), variant, once, lambda _, wait=wait: wait()))
     return made
 
 

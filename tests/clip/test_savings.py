@@ -64,6 +64,11 @@ def _text(clip, tokens, prompts):
     return clip.encode_text(tokens, prompts)
 
 
+def _features(encode, clip, given, prompts=None):
+    """Compiled: op by op, every shape would be a program."""
+    return jax.jit(lambda given, prompts: encode(clip, given, prompts))(given, prompts)
+
+
 @functools.cache
 def _plain(encode, shape):
     """The plain path of a list of blocks: what everything is compared with."""
@@ -93,8 +98,8 @@ def test_text_features_and_gradients_are_those_of_the_plain_path(shape, layers):
 @pytest.mark.parametrize("layers", ["list", "scan"])
 def test_without_prompts_both_towers_are_those_of_the_plain_path(layers):
     clip, plain = _clip(layers), _clip(plain=True)
-    _near([clip.encode_images(IMAGES)], [plain.encode_images(IMAGES)])
-    _near([clip.encode_text(jnp.asarray(_tokens()))], [plain.encode_text(jnp.asarray(_tokens()))])
+    for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens()))):
+        _near([_features(encode, clip, given)], [_features(encode, plain, given)])
 
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
@@ -108,15 +113,9 @@ def test_computing_again_changes_nothing(encode, given, remat, layers):
 @pytest.mark.parametrize("layers", ["list", "scan"])
 def test_the_plain_path_is_the_same_in_both_layouts(layers):
     prompts = _prompts((3, 2))
-    _near(
-        [_clip(layers, plain=True).encode_images(IMAGES, prompts)],
-        [_clip("list", plain=True).encode_images(IMAGES, prompts)],
-    )
-    tokens = jnp.asarray(_tokens(2))
-    _near(
-        [_clip(layers, plain=True).encode_text(tokens, prompts)],
-        [_clip("list", plain=True).encode_text(tokens, prompts)],
-    )
+    for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens(2)))):
+        found, expected = (_features(encode, _clip(kind, plain=True), given, prompts) for kind in (layers, "list"))
+        _near([found], [expected])
 
 
 def test_texts_that_share_no_prefix_take_the_plain_path_or_are_not_numbers():
@@ -249,7 +248,6 @@ def test_a_tower_of_one_layer_has_only_a_last_one():
     for layers in ("list", "scan"):
         clip, plain = (clip_from_state(config, state, layers=layers) for _ in range(2))
         plain.visual.plain = plain.text.plain = True
-        prompts = _prompts((1, 7))
-        _near([clip.encode_images(IMAGES, prompts)], [plain.encode_images(IMAGES, prompts)])
-        tokens = jnp.asarray(_tokens())
-        _near([clip.encode_text(tokens, prompts)], [plain.encode_text(tokens, prompts)])
+        for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens()))):
+            found, expected = (_features(encode, who, given, _prompts((1, 7))) for who in (clip, plain))
+            _near([found], [expected])

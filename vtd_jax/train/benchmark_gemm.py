@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.train.benchmark import Job
 
-# seconds that one run keeps the device busy: dispatch of a small product on a fast device must not count
-_BUSY = 0.02
+# seconds that one run keeps the device busy: the first product after a pause is up to half slower, and on a fast device
+# starting a small one takes longer than the product
+_BUSY = 0.25
 TASK = "product"
 
 
@@ -28,18 +29,29 @@ def shapes(config: CLIPConfig, images: int) -> list[tuple[int, int, int]]:
 
 
 def jobs(config: CLIPConfig, images: int, dtype: str, variant: str) -> list[Job]:
-    """One job a shape, on JAX's first device; bfloat16 is accumulated and returned in float32."""
+    """One job a shape, on JAX's first device; bfloat16 is accumulated and returned in float32.
 
-    def operand(m: int, n: int) -> jax.Array:
-        return jnp.full((m, n), 1 / n, dtype)
-
+    Every product is written over the one before, as within a program: the pages of new memory may take a CPU longer
+    than the product.
+    """
     exact = jax.lax.Precision.HIGHEST if dtype == "float32" else jax.lax.Precision.DEFAULT
-    multiply = jax.jit(partial(jnp.matmul, precision=exact, preferred_element_type=jnp.float32))
-    made = []
-    for m, k, n in shapes(config, images):
-        left, right = operand(m, k), operand(k, n)
-        made.append(job((m, k, n), variant, partial(multiply, left, right), jax.block_until_ready))
-    return made
+
+    @partial(jax.jit, donate_argnums=0, keep_unused=True)
+    def multiply(_: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
+        return jnp.matmul(left, right, precision=exact, preferred_element_type=jnp.float32)
+
+    def over_the_last(m: int, k: int, n: int) -> Callable[[], jax.Array]:
+        left, right = (jnp.full(size, 1 / size[1], dtype) for size in ((m, k), (k, n)))
+        place = [jnp.zeros((m, n), jnp.float32)]
+
+        def once() -> jax.Array:
+            place[0] = multiply(place[0], left, right)
+            return place[0]
+
+        return once
+
+    sizes = shapes(config, images)
+    return [job(size, variant, over_the_last(*size), jax.block_until_ready) for size in sizes]
 
 
 def job(shape: tuple[int, int, int], variant: str, multiply: Callable[[], Any], wait: Callable[[Any], Any]) -> Job:
