@@ -52,12 +52,12 @@ def _assert_close(found, expected, told):
 def test_forward(depths):
     ours, theirs, setting = _pair(*depths)
     frames = setting.videos()["frames"]
-    features, codes = ours.encode_frames(frames), ours.encode_classes(setting.tokens)
+    features, codes = jax.jit(ours.encode_frames)(frames), jax.jit(ours.encode_classes)(setting.tokens)
     with torch.no_grad():
         _assert_close(theirs.encode_frames(torch.from_numpy(frames)), features, "features")
         _assert_close(theirs.encode_classes(_padded(setting)), codes, "codebook")
         given = (torch.tensor(np.array(x)) for x in (features, codes))
-        _assert_close(theirs.classify(*given), ours.classify(features, codes).logits, "logits")
+        _assert_close(theirs.classify(*given), jax.jit(ours.classify)(features, codes).logits, "logits")
 
 
 @pytest.mark.parametrize("depths", DEPTHS)
@@ -67,7 +67,7 @@ def test_loss_and_gradients(depths):
     loss = theirs.loss(torch.from_numpy(videos["frames"]), torch.from_numpy(videos["label"]), _padded(setting))
     loss.backward()
     parts = step.split(ours)
-    function = jax.value_and_grad(step.loss_fn, has_aux=True)
+    function = jax.jit(jax.value_and_grad(step.loss_fn, has_aux=True), static_argnums=2)
     (expected, _), grads = function(
         parts.learnable, parts.frozen, parts.graphdef, jax.device_put(videos), jnp.asarray(setting.tokens)
     )
@@ -96,7 +96,7 @@ def test_an_update_moves_everything_by_as_much():
     job.run()
     parts, videos = step.split(ours), setting.videos()
     optimizer = optax.adamw(4e-4, 0.9, 0.98, 1e-8, weight_decay=0.001)
-    grads, _ = step.gradients(
+    grads, _ = jax.jit(step.gradients, static_argnums=2)(
         parts.learnable, parts.frozen, parts.graphdef, jax.device_put(videos), jnp.asarray(setting.tokens)
     )
     updates, _ = optimizer.update(grads, optimizer.init(parts.learnable), parts.learnable)
