@@ -13,7 +13,9 @@ def attend(
     v: Float[Array, "b h m c"],
     mask: Float[Array, "..."] | None,
 ) -> Float[Array, "b h n c"]:
-    """`softmax(q kᵀ + mask) v`, in the dtype of `q`; scores and softmax are float32.
+    """`softmax(q kᵀ + mask) v`, in the dtype of `q`; scores, powers and their sum are float32.
+
+    The powers are rounded to the dtype of `q` before they are summed and multiplied, so that weights add up to one.
 
     Args:
       q: queries, scaled already.
