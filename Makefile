@@ -3,10 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_BEAM ?= .venv-beam
 VENV_AOT ?= .venv-aot
+VENV_NEWEST ?= .venv-newest
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
-.PHONY: help demo test parity beam aot browser lint format setup clean
+# what shows whether a machine or a version computes and decodes the same
+NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/test_fusion.py tests/model/test_vtd_clip.py \
+  tests/clip/test_towers.py tests/train/test_step.py
+FAST := $(NUMERIC) tests/clip/test_checkpoints.py tests/clip/test_tokenizer.py tests/video/test_decode.py \
+  tests/video/test_records.py tests/train/test_checkpoint.py tests/explain/test_predictor.py tests/evaluate/test_tables.py
+
+.PHONY: help demo test parity beam aot browser newest any-cpu lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -15,6 +22,8 @@ help:
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
+	@echo "make newest  the fast tests with the newest versions that pip finds (an environment of its own, .venv-newest)"
+	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
 	@echo "make lint    ruff"
 
 define check_python
@@ -56,6 +65,13 @@ $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
 	@touch $@
 
+# no constraints: what a user of the wheel gets
+$(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_NEWEST)
+	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
+	@touch $@
+
 setup: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed
@@ -77,6 +93,14 @@ browser: $(VENV)/.installed-browser
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest tests/browser
 
+newest: $(VENV_NEWEST)/.installed
+	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
+	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist worksteal $(FAST)
+
+ISA ?= SSE4_2
+any-cpu: $(VENV)/.installed-dev
+	XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/python -m pytest -n 2 --dist worksteal $(NUMERIC)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -86,4 +110,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_NEWEST) $(OUT)

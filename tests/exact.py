@@ -25,13 +25,19 @@ def clip_like(videos, frames, classes, width=512, seed=0):
     return scaled(features, 9, 11), codes
 
 
-def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=False):
-    """Logits of pooling "confidence" for given classes of the video tokens `[B]`, without dropout.
+# a float32 number near 1 is off by up to this after one rounding
+ROUNDING = 2.0**-24
+
+
+def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=False, kept=None, off=(0.0, 0.0, 0.0)):
+    """Logits of pooling "confidence" for given classes of the video tokens `[B]`.
 
     Args:
       parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`; or no fusion.
       features, codebook: raw.
       tokens: `[B]` classes of the video tokens.
+      kept: `[B, T, H]`, what dropout makes of every head's attention weight, which is 1 before; None without dropout.
+      off: three errors: `[B, T, K]` each of the cosines of frames and of fused frames, and that of the scale as a share.
     """
 
     def cosine(x):
@@ -42,11 +48,42 @@ def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=
 
     fused = features
     if "fusion" in parameters:
-        token = codebook[tokens][:, None]
-        fused = features + dense(jax.nn.relu(dense(dense(dense(token, "v"), "out"), "fc1")), "fc2")
-    weights = jax.nn.softmax((0 if uniform else 1) * cosine(features) / temperature, axis=1)
-    return jnp.exp(parameters["logit_scale"]) * (weights * cosine(fused)).sum(axis=1)
+        value = dense(codebook[tokens][:, None], "v")
+        if kept is not None:
+            heads = value.reshape(len(value), 1, kept.shape[-1], -1)
+            value = (kept[..., None] * heads).reshape(*kept.shape[:2], -1)
+        fused = features + dense(jax.nn.relu(dense(dense(value, "out"), "fc1")), "fc2")
+    weights = jax.nn.softmax((0 if uniform else 1) * (cosine(features) + off[0]) / temperature, axis=1)
+    scale = jnp.exp(parameters["logit_scale"]) * (1 + off[2])
+    return scale * (weights * (cosine(fused) + off[1])).sum(axis=1)
+
+
+def apart(x, y):
+    """The difference of two arrays as a share of the second, in the L2 norm."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-30)
+
+
+def with_rounding(function, shape, draws=4):
+    """What a function of float64 gives, and by how much rounding moves it: a yardstick that no machine sets.
+
+    Args:
+      function: of `off` (see `logits`) to a dict of arrays.
+      shape: `[B, T, K]` of the cosines.
+      draws: how often every cosine and the scale are moved by one rounding of 1, up or down at random; the worst counts.
+
+    Returns:
+      `(exact, moved)`: the dicts of arrays and of numbers, `apart` plus the rounding of the result itself.
+    """
+    rng = np.random.default_rng(0)
+    exact = function((np.zeros(shape), np.zeros(shape), 0.0))
+    moved = dict.fromkeys(exact, 0.0)
+    for _ in range(draws):
+        found = function(tuple(rng.choice([-ROUNDING, ROUNDING], size) for size in (shape, shape, ())))
+        moved = {name: max(moved[name], apart(found[name], exact[name])) for name in exact}
+    return exact, {name: value + ROUNDING for name, value in moved.items()}
 
 
 def _norm(x):
-    return jnp.linalg.norm(x, axis=-1, keepdims=True)
+    # as in the method: a vector of zeros has cosine 0
+    return jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
