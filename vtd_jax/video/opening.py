@@ -21,74 +21,12 @@ Source = str | Path | bytes
 File = io.BytesIO | io.FileIO
 
 # demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are videos of one frame
-FORMATS = [
-    "mov",
-    "matroska",
-    "avi",
-    "mpegts",
-    "mpeg",
-    "flv",
-    "live_flv",
-    "asf",
-    "ogg",
-    "gif",
-    "apng",
-    "rm",
-    "mxf",
-    "gxf",
-    "nut",
-    "dv",
-    "swf",
-    "wtv",
-    "roq",
-    "nuv",
-    "dhav",
-    "pva",
-    "ivf",
-    "obu",
-    "av1",
-    "yuv4mpegpipe",
-    "jpegxl_anim",
-    "h264",
-    "hevc",
-    "vvc",
-    "evc",
-    "apv",
-    "m4v",
-    "mpegvideo",
-    "h261",
-    "h263",
-    "vc1",
-    "vc1test",
-    "dirac",
-    "dnxhd",
-    "cavsvideo",
-    "avs2",
-    "avs3",
-    "mjpeg",
-    "mjpeg_2000",
-    "jpeg_pipe",
-    "png_pipe",
-    "webp_pipe",
-    "bmp_pipe",
-    "tiff_pipe",
-    "mp3",
-    "aac",
-    "flac",
-    "wav",
-    "w64",
-    "aiff",
-    "caf",
-    "ac3",
-    "eac3",
-    "dts",
-    "truehd",
-    "ape",
-    "wv",
-    "tta",
-    "amr",
-    "au",
-]
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,roq,nuv,dhav,pva,ivf,obu,av1,"
+    "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
+    "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe,"
+    "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
 KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
 # pictures beside a video, which no player plays
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -114,7 +52,7 @@ def _file(source: Source) -> File:
 
 
 def _demuxer(file: File) -> av.container.InputContainer:
-    options = {"format_whitelist": ",".join(FORMATS)}
+    options = {"format_whitelist": FORMATS}
     if isinstance(file, io.BytesIO):
         # no protocol has this name: nothing else can be opened
         return av.open(file, container_options=options | {"protocol_whitelist": "none"}, **_TAGS)
@@ -129,7 +67,7 @@ def target(path: str | Path) -> str:
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream | None:
-    """The stream that a player shows: the default one, the one with more to it; never a cover or thumbnails."""
+    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or thumbnails."""
     films = [stream for stream in streams.video if not stream.disposition & _BESIDE]
     best = streams.best("video")
     if best is None or best.index in {stream.index for stream in films}:

@@ -96,14 +96,11 @@ def _filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoF
     """The frame after some of FFmpeg's filters."""
     graph = av.filter.Graph()
     clock = frame.time_base or Fraction(1, av.time_base)
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
-    last = source
-    for name, args in filters:
-        node = graph.add(name, args)
-        last.link_to(node)
-        last = node
-    sink = graph.add("buffersink")
-    last.link_to(sink)
+    source = last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
+    for name, args in [*filters, ("buffersink", "")]:
+        following = graph.add(name, args)
+        last.link_to(following)
+        last = following
     graph.configure()
     source.push(frame)
-    return sink.pull()
+    return last.pull()
