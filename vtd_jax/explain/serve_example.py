@@ -109,10 +109,16 @@ def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStrea
     films = [stream for stream in streams.video if not stream.disposition & beside]
     best = streams.best("video")
     if best is None or best.index not in {stream.index for stream in films}:
-        best = max(films, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
+        best = max(films, key=merit, default=None)
     if best is None or best.codec_context is None:
         raise ValueError("no video in it" if best is None else "no decoder for its video")
     return best
+
+
+def merit(stream: av.VideoStream) -> tuple[bool, int]:
+    """By what a stream is chosen where FFmpeg thinks a cover best: the default one, the one with more pixels."""
+    pixels = stream.codec_context.width * stream.codec_context.height if stream.codec_context else 0
+    return bool(stream.disposition & Disposition.default), pixels
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:

@@ -92,9 +92,9 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
     Raises:
       VideoError: for a file that is missing, empty, unreadable, not a video or without one.
     """
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise VideoError(f"{name}: there is no such video file")
     try:
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise VideoError(f"{name}: there is no such video file")
         with _file(source) as file:
             head = file.read(_HEAD_BYTES)
             if not head:
@@ -114,11 +114,13 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
                 yield opened, stream
     except PermissionError:
         raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
-    except (av.error.FFmpegError, EOFError, OSError, UnicodeDecodeError) as error:
+    except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
         text = _text(error)
         raise VideoError(
             f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video file"
         ) from None
+    except OSError as error:
+        raise VideoError(f"{name}: cannot be opened ({_text(error)})") from None
 
 
 def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:
