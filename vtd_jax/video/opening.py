@@ -141,7 +141,8 @@ def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:
 
 def _held(streams: av.container.streams.StreamContainer) -> str:
     """What a file without a video holds, for a message."""
-    kinds = {stream.type for stream in streams if stream.type != "video"}
+    # not by their `type`: PyAV 15 crashes on a stream that is of none
+    kinds = {kind for kind in ("audio", "subtitles", "data", "attachments") if getattr(streams, kind)}
     beside = {stream.disposition & _BESIDE for stream in streams.video}
     kinds |= {"a cover picture" if Disposition.attached_pic in one else "thumbnails" for one in beside}
     found = f"(it holds {', '.join(sorted(kinds)) or 'nothing'})"
