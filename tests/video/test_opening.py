@@ -105,7 +105,7 @@ def test_text_is_no_video_and_is_not_followed(two, kind, name, tmp_path):
     path.write_text(FOLLOWED[kind])
     for source in (path, path.read_bytes(), ("\ufeff" + FOLLOWED[kind]).encode("utf-16-le")):
         for read in (probe, header, lambda source: decode_frames(source, [0])):
-            with pytest.raises(VideoError, match=r"it is text, not a video file; .* give the videos they name$"):
+            with pytest.raises(VideoError, match=r"it is text, not a video file\); .* give the videos that they name$"):
                 read(source)
     with pytest.raises(ValueError, match=r"not a video file, or of a kind that is not read|Invalid data"):
         serve_example.read_clip(path, 1, 32)
@@ -116,7 +116,7 @@ def test_text_is_not_built(two, tmp_path):
     (tmp_path / "x.mp4").write_text(FOLLOWED["ffconcat"])
     lists = (tuple(map(str, write_catalog(tmp_path, ["mine.mp4 0", "x.mp4 1"]))),)
     config = BuildConfig("x", lists=lists, video_dir=str(tmp_path), storage="video")
-    with pytest.raises(UserError, match=r"list\.txt:2: .*x\.mp4: it is text, not a video file"):
+    with pytest.raises(UserError, match=r"list\.txt:2: .*x\.mp4: cannot be read as a video \(it is text"):
         build_records(config, tmp_path / "out")
     assert [(problem.kind, problem.file) for problem in check_videos(config).errors] == [("unreadable", "x.mp4")]
     for most in (None, 2):

@@ -273,7 +273,10 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
         frames = stream.frames
         if not frames and decoder.container.duration and stream.average_rate:
             frames = int(decoder.container.duration / av.time_base * stream.average_rate)
-        first = next(iter(decoder), None)
+        try:
+            first = next(iter(decoder), None)
+        except av.error.FFmpegError:
+            first = None
         return frames, *((stream.height, stream.width) if first is None else shown_shape(first))
 
 
