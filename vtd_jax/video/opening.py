@@ -130,8 +130,8 @@ def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:
     except av.error.FFmpegError as error:
         if _is_text(head):
             raise VideoError(
-                f"{name}: cannot be read as a video (it is text, not a video file); lists and playlists are not followed, "
-                "give the videos that they name"
+                f"{name}: cannot be read as a video (it is text, not a video file); "
+                "lists and playlists are not followed, give the videos that they name"
             ) from None
         if error.errno != errno.EINVAL:
             raise
