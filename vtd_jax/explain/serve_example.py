@@ -10,17 +10,32 @@ From Python:
 """
 
 import argparse
+import errno
 import hashlib
+import io
 import json
+import math
+import struct
 import sys
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import jax
 import numpy as np
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
 from jax import export
+
+# files that FFmpeg reads without opening others
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,roq,nuv,dhav,pva,ivf,obu,av1,"
+    "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
+    "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
+    "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
 
 
 class Served:
@@ -54,11 +69,8 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
     `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong.
     """
     images, shape, decoded = {}, None, 0
-    with av.open(str(path), metadata_errors="replace") as container:
-        cover = av.stream.Disposition.attached_pic
-        stream = next((s for s in container.streams.video if s.codec_context and not s.disposition & cover), None)
-        if stream is None:
-            raise ValueError("no video in it")
+    with open(path, "rb", buffering=0) as file, open_video(file) as container:
+        stream = shown_stream(container.streams)
         count = count or stream.frames
         indices = [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
         for packet in container.demux(stream):
@@ -69,14 +81,87 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
             except (av.error.InvalidDataError, EOFError):
                 continue
             for frame in pictures:
-                turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-                shape = shape or ((frame.width, frame.height) if turns % 2 else (frame.height, frame.width))
+                if shape is None:
+                    shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
                 if decoded in indices:
-                    images[decoded] = crop(np.rot90(frame.to_ndarray(format="rgb24"), turns), shape, size)
+                    images[decoded] = crop(shown(frame), shape, size)
                 decoded += 1
     if not decoded:
         raise ValueError("no frame of it decodes")
     return np.stack([images[i] for i in indices]) if decoded == count else read_clip(path, frames, size, decoded)
+
+
+def open_video(file: io.FileIO) -> av.container.InputContainer:
+    """Opens a file by its number: its name is no address or pattern, and no other file is opened for it."""
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "fd", "fd": str(file.fileno())}
+    tags = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+    try:
+        return av.open("fd:", container_options=options, **tags)
+    except av.error.FFmpegError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError("not a video file, or of a kind that is not read") from None
+
+
+def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream:
+    """The stream that a player shows, never a cover or thumbnails."""
+    beside = Disposition.attached_pic | Disposition.timed_thumbnails
+    films = [stream for stream in streams.video if not stream.disposition & beside]
+    best = streams.best("video")
+    if best is None or best.index not in {stream.index for stream in films}:
+        best = max(films, key=merit, default=None)
+    if best is None or best.codec_context is None:
+        raise ValueError("no video in it" if best is None else "no decoder for its video")
+    return best
+
+
+def merit(stream: av.VideoStream) -> tuple[bool, int]:
+    """By what a stream is chosen where FFmpeg thinks a cover best: the default one, the one with more pixels."""
+    pixels = stream.codec_context.width * stream.codec_context.height if stream.codec_context else 0
+    return bool(stream.disposition & Disposition.default), pixels
+
+
+def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
+    """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or an odd angle."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV lists nothing where it does not know the name of one
+        unknown = set(range(64)) - {kind.value for kind in Type}
+        deleted = filtered(frame, [("sidedata", f"mode=delete:type={i}") for i in sorted(unknown)])
+        data = deleted.side_data.get("DISPLAYMATRIX")
+    m = struct.unpack("=9i", bytes(data)) if data is not None else (1, 0, 0, 0, 1)
+    columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
+    degrees = math.degrees(math.atan2(m[1] / rows, m[0] / columns)) if rows and columns else 0.0
+    angle = int(math.copysign(math.floor(abs(degrees) + 0.5), degrees)) % 360
+    right = {
+        0: (False, m[4] < 0 < rows * columns, False, 0),
+        90: (True, False, m[3] <= 0, 0),
+        180: (False, m[4] < 0, m[0] < 0, 0),
+        270: (True, True, m[3] < 0, 0),
+    }
+    return right.get(angle, (False, False, False, angle))
+
+
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """A frame in RGB, turned and mirrored as the file asks."""
+    transpose, rows, columns, angle = orientation(frame)
+    frame = filtered(frame, [("rotate", f"{angle}*PI/180")]) if angle else frame
+    image = frame.to_ndarray(format="rgb24")
+    image = image.transpose(1, 0, 2) if transpose else image
+    return image[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFrame:
+    """The frame after some of FFmpeg's filters."""
+    graph, clock = av.filter.Graph(), frame.time_base or Fraction(1, av.time_base)
+    source = last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
+    for name, args in [*filters, ("buffersink", "")]:
+        following = graph.add(name, args)
+        last.link_to(following)
+        last = following
+    graph.configure()
+    source.push(frame)
+    return last.pull()
 
 
 def crop(image: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:

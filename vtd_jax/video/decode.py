@@ -4,11 +4,9 @@ A file's frames are what really decodes: containers may promise more. Whether a 
 promises of the container: its frame count (AVI and others, not MP4, whose edit lists hide frames) and its duration.
 """
 
-import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import av
 import numpy as np
@@ -16,11 +14,11 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode_plan
+from vtd_jax.video import decode_plan, opening
 from vtd_jax.video.augment import resize, short_side_size
+from vtd_jax.video.opening import Source
+from vtd_jax.video.orientation import shown, shown_shape
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
-
-Source = str | Path | bytes
 
 
 class _Decoder:
@@ -71,38 +69,8 @@ class _Decoder:
 
 @contextmanager
 def _open(source: Source, name: str) -> Iterator[_Decoder]:
-    """Opens a file or bytes, finds the first video stream, and tells every failure in one line."""
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if not path.is_file():
-            raise VideoError(f"{name}: there is no such video file")
-        empty = path.stat().st_size == 0
-    else:
-        empty = not source
-    if empty:
-        raise VideoError(f"{name}: the file is empty (0 bytes)")
-    try:
-        # tags in other encodings than UTF-8 are common in old AVIs and of no interest
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        with av.open(file, metadata_errors="replace") as container:
-            cover = av.stream.Disposition.attached_pic
-            streams = [s for s in container.streams.video if not s.disposition & cover]
-            if not streams:
-                found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise VideoError(f"{name}: the file has no video stream (it holds {found}); is it whole?")
-            if streams[0].codec_context is None:
-                raise VideoError(f"{name}: no decoder for the video stream; the file is damaged or of an unknown codec")
-            # one thread a decoder: videos are decoded side by side, and results do not depend on timing
-            streams[0].thread_type = "NONE"
-            streams[0].codec_context.thread_count = 1
-            yield _Decoder(container, streams[0])
-    except PermissionError:
-        raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
-    except (av.error.FFmpegError, EOFError, OSError, UnicodeDecodeError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        raise VideoError(
-            f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video file"
-        ) from None
+    with opening.video(source, name) as (container, stream):
+        yield _Decoder(container, stream)
 
 
 class Reader:
@@ -120,8 +88,7 @@ class Reader:
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         for index, frame in enumerate(self._decoder):
             if index == 0:
-                turned = _quarter_turns(frame) % 2
-                self._shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
+                self._shape = shown_shape(frame)
             if frame.pts is None:
                 seconds = index / rate
             else:
@@ -131,7 +98,7 @@ class Reader:
             yield index, seconds, frame
 
     def image(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB, rotated as the file asks; frames whose size changes in mid-stream get the size of the first."""
+        """RGB as displayed; frames whose size changes in mid-stream get the size of the first."""
         return _image(frame, self._shape, self._converter)
 
     def info(self) -> VideoInfo:
@@ -179,7 +146,7 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
       name: what messages call the video; the path if empty.
 
     Yields:
-      `(index, uint8 RGB image [h, w, 3])` in order, rotated as the file asks.
+      `(index, uint8 RGB image [h, w, 3])` in order, turned and mirrored as the file asks.
 
     Returns:
       VideoInfo (the generator's return value).
@@ -300,13 +267,17 @@ def _follow(stream: av.VideoStream, plan: decode_plan.Plan) -> Iterator[tuple[in
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames (0 if unknown), height and width as the container states them, without decoding."""
+    """Frames as the container states them (0 if unknown), height and width as displayed; one frame is decoded."""
     with _open(source, name or _name(source)) as decoder:
         stream = decoder.stream
         frames = stream.frames
         if not frames and decoder.container.duration and stream.average_rate:
             frames = int(decoder.container.duration / av.time_base * stream.average_rate)
-        return frames, stream.height, stream.width
+        try:
+            first = next(iter(decoder), None)
+        except av.error.FFmpegError:
+            first = None
+        return frames, *((stream.height, stream.width) if first is None else shown_shape(first))
 
 
 def length(source: Source, name: str = "") -> float:
@@ -319,16 +290,7 @@ def _name(source: Source) -> str:
     return "video" if isinstance(source, bytes) else str(source)
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that the file asks for; other angles are left alone."""
-    return frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-
-
 def _image(frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter) -> np.ndarray:
-    """Converts to RGB, rotates as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
-    # one converter for all frames: each frame would set up its own
-    image = converter.reformat(frame, format="rgb24").to_ndarray()
-    turns = _quarter_turns(frame)
-    if turns:
-        image = np.ascontiguousarray(np.rot90(image, turns))
+    """Converts to RGB as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
+    image = shown(frame, converter)
     return image if shape is None else resize(image, *shape)

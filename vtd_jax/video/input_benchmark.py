@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode
+from vtd_jax.video import decode, opening
 from vtd_jax.video.augment import centre_crop, resize, resize_short_side
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
@@ -85,7 +85,7 @@ def sources(folder: Path | None, count: int) -> list[tuple[list[np.ndarray], flo
 
 def write_clip(frames: Sequence[np.ndarray], rate: float, kind: Kind, path: Path) -> Path:
     """Writes a clip of this kind; a source that is shorter is looped, a longer one cut."""
-    with av.open(str(path), "w") as container:
+    with av.open(opening.target(path), "w") as container:
         stream = container.add_stream(kind.codec, rate=kind.fps, options=dict(kind.options))
         stream.width, stream.height, stream.pix_fmt = kind.width, kind.height, "yuv420p"
         for i in range(kind.fps * kind.seconds):
@@ -101,7 +101,7 @@ def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
     In AVIs with B-frames it may return neighbours of the wanted frames: AVI stores no times.
     """
     frames = []
-    with av.open(str(path)) as container:
+    with opening.container(path) as container:
         stream = _one_thread(container)
         first, step = stream.start_time or 0, 1 / (stream.average_rate * stream.time_base)
         length = stream.frames or round(container.duration / av.time_base * stream.average_rate)
@@ -120,13 +120,13 @@ def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
 
 def read_all(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
     """PyAV: decode every frame, convert the wanted ones."""
-    with av.open(str(path)) as container:
+    with opening.container(path) as container:
         frames = list(container.decode(_one_thread(container)))
     return np.stack([frames[i].to_ndarray(format="rgb24") for i in test_indices(len(frames), count)])
 
 
 def _one_thread(container) -> av.VideoStream:
-    stream = container.streams.video[0]
+    stream = opening.shown_stream(container.streams)
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     return stream
@@ -134,7 +134,7 @@ def _one_thread(container) -> av.VideoStream:
 
 def read_opencv(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
     """OpenCV's VideoCapture: grab in order, retrieve the wanted frames."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     wanted = test_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count).tolist()
     frames = []
     for index in range(wanted[-1] + 1):
@@ -148,7 +148,7 @@ def read_opencv(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
 
 def read_decord(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
     """decord, as it is used everywhere: `get_batch` of the wanted frames."""
-    reader = import_module("decord").VideoReader(str(path), num_threads=1)
+    reader = import_module("decord").VideoReader(str(path.absolute()), num_threads=1)
     return reader.get_batch(test_indices(len(reader), count).tolist()).asnumpy()
 
 

@@ -115,12 +115,14 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
     """
     import av  # here: rendering alone does not need FFmpeg
 
+    from vtd_jax.video.opening import target
+
     path = Path(path)
     if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
         raise UserError(f"{path}: frames of shape {frames.shape}; H.264 needs at least one frame and even sides")
     # x264's macroblock tree gives other bits from run to run on frames this small
     options = {"preset": "veryfast", "crf": "18", "x264-params": "mbtree=0"}
-    with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
+    with replacing(path) as part, av.open(target(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.thread_count = 1  # small frames: threads cost more than they bring

@@ -1,0 +1,166 @@
+"""The one door to FFmpeg: what it may open, under which name, and which stream of a file is the video.
+
+FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`), and follows text that
+names other files (playlists). Here it is given an open file, and a list of containers that hold their frames.
+"""
+
+import codecs
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.stream import Disposition
+
+from vtd_jax.video.wholeness import VideoError
+
+Source = str | Path | bytes
+File = io.BytesIO | io.FileIO
+
+# demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are videos of one frame
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,roq,nuv,dhav,pva,ivf,obu,av1,"
+    "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
+    "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
+    "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
+KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
+# pictures beside a video, which no player plays
+_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
+# tags in other encodings than UTF-8 are common in old AVIs and of no interest; PyAV 19 keeps them without being asked
+_TAGS = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+_HEAD_BYTES = 1024
+
+
+@contextmanager
+def container(source: Source) -> Iterator[av.container.InputContainer]:
+    """Opens a file or a file's bytes with FFmpeg; a file's name, whatever it is, plays no part.
+
+    Raises:
+      OSError: if the file cannot be opened.
+      av.error.FFmpegError: if it is in none of `FORMATS`, or damaged.
+    """
+    with _file(source) as file, _demuxer(file) as opened:
+        yield opened
+
+
+def _file(source: Source) -> File:
+    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0)
+
+
+def _demuxer(file: File) -> av.container.InputContainer:
+    options = {"format_whitelist": FORMATS}
+    if isinstance(file, io.BytesIO):
+        # no protocol has this name: nothing else can be opened
+        return av.open(file, container_options=options | {"protocol_whitelist": "none"}, **_TAGS)
+    # FFmpeg reads the open file by its number, as fast as by its name
+    options |= {"protocol_whitelist": "fd", "fd": str(file.fileno())}
+    return av.open("fd:", container_options=options, **_TAGS)
+
+
+def target(path: str | Path) -> str:
+    """A path to be written, as FFmpeg takes it for nothing but a path."""
+    return f"file:{os.fspath(path)}"
+
+
+def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream | None:
+    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or thumbnails."""
+    films = [stream for stream in streams.video if not stream.disposition & _BESIDE]
+    best = streams.best("video")
+    if best is None or best.index in {stream.index for stream in films}:
+        return best
+    # FFmpeg may think a cover best
+    return max(films, key=_merit, default=None)
+
+
+def _merit(stream: av.VideoStream) -> tuple[bool, int]:
+    pixels = stream.codec_context.width * stream.codec_context.height if stream.codec_context else 0
+    return bool(stream.disposition & Disposition.default), pixels
+
+
+@contextmanager
+def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Opens a file or bytes, finds the stream to show, and raises every failure, later ones too, as one line.
+
+    Args:
+      source: path, or the file's bytes.
+      name: what messages call the video.
+
+    Raises:
+      VideoError: for a file that is missing, empty, unreadable, not a video or without one.
+    """
+    try:
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise VideoError(f"{name}: there is no such video file")
+        with _file(source) as file:
+            head = file.read(_HEAD_BYTES)
+            if not head:
+                raise VideoError(f"{name}: the file is empty (0 bytes)")
+            file.seek(0)
+            with _opened(file, head, name) as opened:
+                stream = shown_stream(opened.streams)
+                if stream is None:
+                    raise VideoError(f"{name}: the file has no video stream {_held(opened.streams)}")
+                if stream.codec_context is None:
+                    raise VideoError(
+                        f"{name}: no decoder for the video stream; the file is damaged or of an unknown codec"
+                    )
+                # one thread a decoder: videos are decoded side by side, and results do not depend on timing
+                stream.thread_type = "NONE"
+                stream.codec_context.thread_count = 1
+                yield opened, stream
+    except PermissionError:
+        raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
+    except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
+        text = _text(error)
+        raise VideoError(
+            f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video file"
+        ) from None
+    except OSError as error:
+        raise VideoError(f"{name}: cannot be opened ({_text(error)})") from None
+
+
+def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:
+    """Opens a file with FFmpeg; VideoError for text, and for what is in none of `FORMATS`."""
+    try:
+        return _demuxer(file)
+    except av.error.FFmpegError as error:
+        if _is_text(head):
+            raise VideoError(
+                f"{name}: cannot be read as a video (it is text, not a video file); "
+                "lists and playlists are not followed, give the videos that they name"
+            ) from None
+        if error.errno != errno.EINVAL:
+            raise
+        raise VideoError(
+            f"{name}: cannot be read as a video ({_text(error)}); expected a file that holds its own frames: {KNOWN_AS}"
+        ) from None
+
+
+def _held(streams: av.container.streams.StreamContainer) -> str:
+    """What a file without a video holds, for a message."""
+    # not by their `type`: PyAV 15 crashes on a stream that is of none
+    kinds = {kind for kind in ("audio", "subtitles", "data", "attachments") if getattr(streams, kind)}
+    beside = {stream.disposition & _BESIDE for stream in streams.video}
+    kinds |= {"a cover picture" if Disposition.attached_pic in one else "thumbnails" for one in beside}
+    found = f"(it holds {', '.join(sorted(kinds)) or 'nothing'})"
+    return f"{found}; a cover is no video" if beside else f"{found}; is it whole?"
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file begins like text, in UTF-8 or with the mark of UTF-16."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    try:
+        # the last character may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(ord(character) < 32 and character not in "\t\n\v\f\r\x1b" for character in text)
