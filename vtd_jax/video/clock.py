@@ -1,0 +1,138 @@
+"""When the frames of a video are shown, and how far its packets reach.
+
+Times of a file may start again: recordings that were joined byte by byte, receivers that lost their signal. As in
+ffmpeg, what is a new start and what is a picture that stays depends on the format:
+
+- MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
+  than 10 s ahead of the end of the packet before, are a new start, unless the sound went on in between.
+- MP4 and AVI find their packets by an index, whose times do not step back.
+- Other formats: a step back of more than 0.1 s is a new start, as in Matroska files that were joined.
+- In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
+
+After a new start the video continues where it was.
+"""
+
+import av
+
+# ffmpeg's dts_delta_threshold and dts_error_threshold, and how far a time may step back; in seconds
+JUMP, LONGEST, BACK = 10.0, 30 * 3600.0, 0.1
+# flags of libavformat/avformat.h
+TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
+
+
+class _Track:
+    """Times of one stream that continue over every new start.
+
+    Attributes:
+      end: seconds at which the last packet is decoded and its length is over.
+    """
+
+    def __init__(self):
+        # ticks of the stream's time base, as moved: the last decoding time, its end, and the end of what is shown
+        self.end, self._last, self._end, self._shown, self._offset = 0.0, None, 0, 0, 0
+
+    def move(self, packet: av.Packet, limit: float, steps_back: bool, sound: float | None = None) -> None:
+        """Changes the packet's times.
+
+        Args:
+          packet: not yet decoded.
+          limit: seconds; times that run further ahead are a new start.
+          steps_back: whether times that step back are one.
+          sound: how far the sound has come without a new start, if there is any: a picture may stay for as long.
+        """
+        base, length = packet.time_base, packet.duration or 0
+        if packet.dts is not None:
+            now = packet.dts + self._offset
+            if self._last is not None:
+                beyond = (now - self._end) * base > limit and (sound is None or now * base > sound + limit)
+                if beyond or (steps_back and (now - self._last) * base < -BACK):
+                    # decoded after what was decoded, and shown after what was shown
+                    late = 0 if packet.pts is None else self._shown - (packet.pts + self._offset)
+                    shift = max(self._end - now, late)
+                    self._offset, now = self._offset + shift, now + shift
+            self._last, self._end = now, now + length
+            self.end = float(self._end * base)
+        if self._offset:
+            packet.dts = None if packet.dts is None else packet.dts + self._offset
+            packet.pts = None if packet.pts is None else packet.pts + self._offset
+        if packet.pts is not None:
+            self._shown = max(self._shown, packet.pts + length)
+
+
+class Clock:
+    """Follows one video stream: takes every packet of the file before it is decoded, and every frame that comes out.
+
+    Attributes:
+      rate: frames a second; 0 if the file does not say.
+      packets: of the video, without those that are empty or that an edit list hides.
+      began, reached: seconds at which the first packet of the video begins and the last ends, by the file's own times.
+      reached_by_any: end of the last packet of all streams.
+    """
+
+    def __init__(self, container, stream):
+        self._index, flags = stream.index, container.format.flags
+        # libavformat's average for raw streams is its default of 25, whatever their headers say
+        raw = stream.guessed_rate if flags & NO_TIMESTAMPS else None
+        self.rate = float(raw or stream.average_rate or stream.guessed_rate or 0)
+        self.packets, self.began, self.reached, self.reached_by_any = 0, float("inf"), 0.0, 0.0
+        # an AVI has no times, only the slots of its packets
+        self._slots = container.format.name == "avi"
+        self._limit = JUMP if flags & TS_DISCONT else LONGEST
+        self._steps_back = not self._slots and "mp4" not in container.format.name
+        self._video, self._sounds = _Track(), {}
+        self._first, self._end = None, 0.0
+        self._count, self._seconds, self._step = 0, 0.0, 0.0
+        self._known = 1, 0.0
+
+    def packet(self, packet: av.Packet) -> None:
+        """Notes how far the file reaches; after a new start, moves the packet's times."""
+        mine = packet.stream.index == self._index
+        self.packets += mine and packet.size > 0 and not packet.is_discard
+        if packet.time_base is None or (packet.pts is None and packet.dts is None):
+            return
+        self._reach(packet, mine)
+        if mine:
+            sound = max((track.end for track in self._sounds.values()), default=None)
+            self._video.move(packet, self._limit, self._steps_back, sound)
+        elif packet.stream.type == "audio":
+            self._sounds.setdefault(packet.stream.index, _Track()).move(packet, self._limit, self._steps_back)
+
+    def _reach(self, packet: av.Packet, mine: bool) -> None:
+        by_slot = packet.pts is None or (self._slots and packet.dts is not None)
+        begin = float((packet.dts if by_slot else packet.pts) * packet.time_base)
+        end = begin + float((packet.duration or 0) * packet.time_base)
+        if mine:
+            end += 0.0 if packet.duration or not self.rate else 1 / self.rate
+            self.began, self.reached = min(self.began, begin), max(self.reached, end)
+        self.reached_by_any = max(self.reached_by_any, end)
+
+    def repeat(self, packet: av.Packet) -> None:
+        """Takes an AVI's empty packet: what is shown stays for one more slot."""
+        if self._first is not None:
+            ticks = packet.dts + (packet.duration or 1) - self._first
+            self._end = max(self._end, float(ticks * packet.time_base))
+
+    def frame(self, frame: av.VideoFrame) -> float:
+        """Seconds from the first frame to this one; they never run backwards."""
+        self._count += 1
+        before, moment = self._seconds, (frame.dts if self._slots else frame.pts)
+        length = 0.0 if self._slots else float((frame.duration or 0) * (frame.time_base or 0))
+        # of a frame without a length: an AVI's shortest, else by the rate
+        length = length or self._step or 1 / (self.rate or 25.0)
+        if moment is None:
+            count, seconds = self._known
+            self._seconds = seconds + (self._count - count) * length
+        else:
+            self._first = moment if self._first is None else self._first
+            # times that run backwards are damage that a player passes over as well
+            self._seconds = max(before, float((moment - self._first) * frame.time_base))
+            self._known = self._count, self._seconds
+        if self._slots and self._seconds > before:
+            self._step = min(self._step or self._seconds, self._seconds - before)
+        self._end = max(self._end, self._seconds + length)
+        return self._seconds
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first frame to the end of the last; 0 before there is one."""
+        return self._end

@@ -1,0 +1,150 @@
+"""Whether the bytes of a container fit together to the last, and hold just the packets that were read.
+
+A header that promises more than a file holds may be wrong, or the file may be cut. Where every element of the file ends
+where the next begins, the last ends the file, and the demuxer found every packet that there is, nothing is missing.
+Matroska, AVI and FLV can show this; other formats are never called complete: an MP4 is read by its index, which is
+the very header that would be wrong, and MPEG-TS, MPEG-PS and raw streams promise nothing.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and what it says of itself
+EBML, SEGMENT, TRACKS, TRACK, CLUSTER, GROUP = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
+SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC = (
+    0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0xEC, 0xBF,
+)  # fmt: skip
+SIMPLE, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
+ENTERED = {SEGMENT, TRACKS, CLUSTER, GROUP}
+# in a cluster: time, position, size of the one before; in a block group: duration, references, discarded time, additions
+WITHIN = {0xE7, 0xA7, 0xAB, 0x9B, 0xFB, 0xFA, 0xFD, 0x75A2, 0x75A1, 0xA4}
+KNOWN = ENTERED | WITHIN | {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
+
+
+class _BrokenError(Exception):
+    """The bytes are not what the format allows."""
+
+
+def complete(source: str | Path | bytes, decoder) -> bool:
+    """Whether it is certain that nothing is missing from a file.
+
+    Args:
+      source: path, or the file's bytes.
+      decoder: that has read all its packets.
+    """
+    name, index = decoder.container.format.name, decoder.stream.index
+    try:
+        if isinstance(source, bytes):
+            found = _packets(name, source, index)
+        else:
+            with Path(source).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                found = _packets(name, data, index)
+    except (_BrokenError, IndexError):
+        return False
+    return found == decoder.clock.packets
+
+
+def shown_in_index(stream) -> int:
+    """Packets in the demuxer's index that an edit list does not hide."""
+    return sum(entry.size > 0 and not entry.is_discard for entry in stream.index_entries)
+
+
+def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
+    """Packets of a stream with something in them; raises where bytes do not fit."""
+    if name.startswith("matroska"):
+        return _matroska(data, index)
+    if name == "avi":
+        mine = re.compile(rb"%02d(dc|db)" % index)
+        return sum(bool(mine.fullmatch(kind)) and size > 0 for kind, size in _chunks(data))
+    if name == "flv":
+        return sum(_tags(data))
+    raise _BrokenError
+
+
+def _chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int]]:
+    """Name and size of all chunks of an AVI, those within lists as well."""
+    at, ends = 0, []
+    while at < len(data):
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + size + size % 2
+        # the last chunk of a file may lack its padding
+        if not re.fullmatch(rb"[\w ]{4}", kind) or min(end, len(data)) < at + 8 + size:
+            raise _BrokenError
+        listed = kind in (b"RIFF", b"LIST")
+        ends += [end] if listed else []
+        at = at + 12 if listed else end
+        yield kind, size
+        ends = _left(ends, at, len(data))
+
+
+def _left(ends: list[int], at: int, length: int) -> list[int]:
+    """The ends of lists that are still to come; each must be where a chunk ends."""
+    if any(end < at for end in ends if end <= length):
+        raise _BrokenError
+    if at >= length and any(end > at for end in ends):
+        raise _BrokenError
+    return [end for end in ends if end > at]
+
+
+def _tags(data: bytes | mmap.mmap) -> Iterator[bool]:
+    """For every tag of an FLV, whether it holds a picture."""
+    at = int.from_bytes(data[5:9], "big")
+    if data[at : at + 4] != bytes(4):
+        raise _BrokenError
+    at += 4
+    while at < len(data):
+        kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
+        end = at + 11 + size
+        if kind not in (8, 9, 18) or int.from_bytes(data[end : end + 4], "big") != 11 + size or end + 4 > len(data):
+            raise _BrokenError
+        head = data[at + 11 : at + 13] if kind == 9 else b""
+        if head and head[0] & 128:
+            raise _BrokenError  # the newer kind of tag, with codecs by name
+        # the first of H.264 holds its headers; 5 is a command to the player
+        yield bool(head) and head[0] >> 4 != 5 and (head[0] & 15 != 7 or head[1] == 1)
+        at = end + 4
+
+
+def _matroska(data: bytes | mmap.mmap, index: int) -> int:
+    """Blocks of the track that is the stream of this index."""
+    numbers, blocks, ends, at = [], [], [], 0
+    while at < len(data):
+        kind, at = _number(data, at, keep=True)
+        size, body = _number(data, at, keep=False)
+        unknown = size is None and kind in (SEGMENT, CLUSTER)
+        if kind not in KNOWN or (size is None and not unknown) or (not unknown and body + size > len(data)):
+            raise _BrokenError
+        if kind == TRACK:
+            numbers.append(_track_number(data, body, body + size))
+        if kind in (SIMPLE, BLOCK):
+            blocks.append(_number(data, body, keep=False)[0])
+        if kind in ENTERED:
+            ends += [] if unknown else [body + size]
+        at = body if kind in ENTERED else body + size
+        ends = _left(ends, at, len(data))
+    return blocks.count(numbers[index])
+
+
+def _number(data: bytes | mmap.mmap, at: int, keep: bool) -> tuple[int | None, int]:
+    """An EBML number and where it ends; an id keeps its length bits; a size of ones only is None, unknown."""
+    length = 9 - data[at].bit_length()
+    value = int.from_bytes(data[at : at + length], "big")
+    if length > 8 or at + length > len(data):
+        raise _BrokenError
+    if keep:
+        return value, at + length
+    value &= (1 << 7 * length) - 1
+    return (None if value == (1 << 7 * length) - 1 else value), at + length
+
+
+def _track_number(data: bytes | mmap.mmap, at: int, end: int) -> int:
+    """The number by which blocks name a track."""
+    while at < end:
+        kind, at = _number(data, at, keep=True)
+        size, at = _number(data, at, keep=False)
+        if kind == NUMBER:
+            return int.from_bytes(data[at : at + size], "big")
+        at += size or 0
+    raise _BrokenError
