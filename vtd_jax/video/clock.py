@@ -14,10 +14,34 @@ After a new start the video continues where it was.
 
 import av
 
+from vtd_jax.video.structure import shown_in_index
+
 # ffmpeg's dts_delta_threshold and dts_error_threshold, and how far a time may step back; in seconds
 JUMP, LONGEST, BACK = 10.0, 30 * 3600.0, 0.1
 # flags of libavformat/avformat.h
 TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
+
+
+def may_start_again(container) -> bool:
+    """Whether the format is one whose times may start again anywhere, so that its last says nothing of its length."""
+    return bool(container.format.flags & TS_DISCONT)
+
+
+def stated_frames(container, stream) -> int:
+    """Frames that the container states, without those that an edit list hides; 0 if it does not."""
+    if stream.frames and "mp4" in container.format.name:
+        return shown_in_index(stream)
+    return stream.frames
+
+
+def stated_seconds(container, stream) -> float:
+    """Seconds from the first frame to the end of the video as the container states them; 0 if it does not."""
+    if may_start_again(container):
+        return 0.0
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    begin = float((stream.start_time or 0) * stream.time_base)
+    return max(0.0, (container.duration or 0) / av.time_base - begin)
 
 
 class _Track:
@@ -77,7 +101,7 @@ class Clock:
         self.packets, self.began, self.reached, self.reached_by_any = 0, float("inf"), 0.0, 0.0
         # an AVI has no times, only the slots of its packets
         self._slots = container.format.name == "avi"
-        self._limit = JUMP if flags & TS_DISCONT else LONGEST
+        self._limit = JUMP if may_start_again(container) else LONGEST
         self._steps_back = not self._slots and "mp4" not in container.format.name
         self._video, self._sounds = _Track(), {}
         self._first, self._end = None, 0.0

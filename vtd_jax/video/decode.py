@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan
 from vtd_jax.video.augment import resize, short_side_size
-from vtd_jax.video.clock import Clock
+from vtd_jax.video.clock import Clock, may_start_again, stated_frames, stated_seconds
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
 
 Source = str | Path | bytes
@@ -123,8 +123,8 @@ class Reader:
 
     def expected_frames(self) -> int:
         """Frames that the container states, else its packets, which are read for that; iterate another `Reader`."""
-        stream = self._decoder.stream
-        return stream.frames or sum(packet.size > 0 for packet in self._decoder.container.demux(stream))
+        container, stream = self._decoder.container, self._decoder.stream
+        return stated_frames(container, stream) or sum(packet.size > 0 for packet in container.demux(stream))
 
 
 @contextmanager
@@ -273,19 +273,24 @@ def _follow(stream: av.VideoStream, plan: decode_plan.Plan) -> Iterator[tuple[in
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames (0 if unknown), height and width as the container states them, without decoding."""
+    """Frames (0 if unknown), height and width as the container states them, without decoding.
+
+    Of formats whose times may start again, whose length means nothing, the packets are counted.
+    """
     with _open(source, name or _name(source)) as decoder:
-        stream = decoder.stream
-        frames = stream.frames
-        if not frames and decoder.container.duration and stream.average_rate:
-            frames = int(decoder.container.duration / av.time_base * stream.average_rate)
+        container, stream = decoder.container, decoder.stream
+        frames = stated_frames(container, stream)
+        if not frames and may_start_again(container):
+            frames = sum(packet.size > 0 for packet in container.demux(stream))
+        elif not frames and container.duration and stream.average_rate:
+            frames = int(container.duration / av.time_base * stream.average_rate)
         return frames, stream.height, stream.width
 
 
 def length(source: Source, name: str = "") -> float:
-    """Seconds that the container states, 0 if it does not; nothing is decoded."""
+    """Seconds from the first frame to the end as the container states them, 0 if it does not; nothing is decoded."""
     with _open(source, name or _name(source)) as decoder:
-        return (decoder.container.duration or 0) / av.time_base
+        return stated_seconds(decoder.container, decoder.stream)
 
 
 def _name(source: Source) -> str:

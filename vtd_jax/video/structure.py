@@ -18,7 +18,7 @@ SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC = (
 )  # fmt: skip
 SIMPLE, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
 ENTERED = {SEGMENT, TRACKS, CLUSTER, GROUP}
-# in a cluster: time, position, size of the one before; in a block group: duration, references, discarded time, additions
+# in a cluster: time, position, size of the one before; in a group: duration, references, padding, additions
 WITHIN = {0xE7, 0xA7, 0xAB, 0x9B, 0xFB, 0xFA, 0xFD, 0x75A2, 0x75A1, 0xA4}
 KNOWN = ENTERED | WITHIN | {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
 

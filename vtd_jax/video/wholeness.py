@@ -63,7 +63,7 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
         return ""
     if decoder.failed or decoder.corrupt or not complete(source, decoder):
         raise VideoError(f"{name}: {lack}; the file is truncated or damaged")
-    return f"{lack}; but nothing is missing from the file, its header promises too much"
+    return f"{lack}, but the file is whole: its header says more than it was made of"
 
 
 def _frames_lacking(decoder, seen: int) -> str:
