@@ -5,19 +5,21 @@ ffmpeg, what is a new start and what is a picture that stays depends on the form
 
 - MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
   than 10 s ahead of the end of the packet before, are a new start, unless the sound went on in between.
-- MP4 and AVI find their packets by an index, whose times do not step back.
-- Other formats: a step back of more than 0.1 s is a new start, as in Matroska files that were joined.
+- MP4 and AVI find their packets by an index; they are not joined byte by byte.
+- Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined Matroska files.
 - In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
 
 After a new start the video continues where it was.
 """
 
+from fractions import Fraction
+
 import av
 
 from vtd_jax.video.structure import shown_in_index
 
-# ffmpeg's dts_delta_threshold and dts_error_threshold, and how far a time may step back; in seconds
-JUMP, LONGEST, BACK = 10.0, 30 * 3600.0, 0.1
+# seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what is a beginning
+JUMP, LONGEST, BACK, BEGINNING = 10.0, 30 * 3600.0, 0.1, 1.0
 # flags of libavformat/avformat.h
 TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
 
@@ -51,29 +53,29 @@ class _Track:
       end: seconds at which the last packet is decoded and its length is over.
     """
 
-    def __init__(self):
+    def __init__(self, container):
+        self._anywhere = may_start_again(container)
+        self._indexed = container.format.name == "avi" or "mp4" in container.format.name
+        self._limit = JUMP if self._anywhere else LONGEST
         # ticks of the stream's time base, as moved: the last decoding time, its end, and the end of what is shown
-        self.end, self._last, self._end, self._shown, self._offset = 0.0, None, 0, 0, 0
+        self.end, self._first, self._last, self._end, self._shown, self._offset = 0.0, None, None, 0, 0, 0
 
-    def move(self, packet: av.Packet, limit: float, steps_back: bool, sound: float | None = None) -> None:
+    def move(self, packet: av.Packet, sound: float | None = None) -> None:
         """Changes the packet's times.
 
         Args:
           packet: not yet decoded.
-          limit: seconds; times that run further ahead are a new start.
-          steps_back: whether times that step back are one.
           sound: how far the sound has come without a new start, if there is any: a picture may stay for as long.
         """
         base, length = packet.time_base, packet.duration or 0
         if packet.dts is not None:
+            self._first = packet.dts if self._first is None else self._first
             now = packet.dts + self._offset
-            if self._last is not None:
-                beyond = (now - self._end) * base > limit and (sound is None or now * base > sound + limit)
-                if beyond or (steps_back and (now - self._last) * base < -BACK):
-                    # decoded after what was decoded, and shown after what was shown
-                    late = 0 if packet.pts is None else self._shown - (packet.pts + self._offset)
-                    shift = max(self._end - now, late)
-                    self._offset, now = self._offset + shift, now + shift
+            if self._last is not None and (self._beyond(now * base, base, sound) or self._back(packet, now)):
+                # decoded after what was decoded, and shown after what was shown
+                late = self._end - now if packet.pts is None else self._shown - (packet.pts + self._offset)
+                shift = max(self._end - now, late)
+                self._offset, now = self._offset + shift, now + shift
             self._last, self._end = now, now + length
             self.end = float(self._end * base)
         if self._offset:
@@ -81,6 +83,16 @@ class _Track:
             packet.pts = None if packet.pts is None else packet.pts + self._offset
         if packet.pts is not None:
             self._shown = max(self._shown, packet.pts + length)
+
+    def _beyond(self, now: Fraction, base: Fraction, sound: float | None) -> bool:
+        """Whether a time is further ahead than a picture may stay."""
+        return now > self._end * base + self._limit and (sound is None or now > sound + self._limit)
+
+    def _back(self, packet: av.Packet, now: int) -> bool:
+        """Whether a time steps back as it does at a new start, not as damage has it."""
+        begins = packet.is_keyframe and (packet.dts - self._first) * packet.time_base < BEGINNING
+        back = (now - self._last) * packet.time_base < -BACK
+        return back and not self._indexed and (self._anywhere or begins)
 
 
 class Clock:
@@ -101,9 +113,7 @@ class Clock:
         self.packets, self.began, self.reached, self.reached_by_any = 0, float("inf"), 0.0, 0.0
         # an AVI has no times, only the slots of its packets
         self._slots = container.format.name == "avi"
-        self._limit = JUMP if may_start_again(container) else LONGEST
-        self._steps_back = not self._slots and "mp4" not in container.format.name
-        self._video, self._sounds = _Track(), {}
+        self._container, self._video, self._sounds = container, _Track(container), {}
         self._first, self._end = None, 0.0
         self._count, self._seconds, self._step = 0, 0.0, 0.0
         self._known = 1, 0.0
@@ -117,9 +127,12 @@ class Clock:
         self._reach(packet, mine)
         if mine:
             sound = max((track.end for track in self._sounds.values()), default=None)
-            self._video.move(packet, self._limit, self._steps_back, sound)
+            self._video.move(packet, sound)
         elif packet.stream.type == "audio":
-            self._sounds.setdefault(packet.stream.index, _Track()).move(packet, self._limit, self._steps_back)
+            index = packet.stream.index
+            if index not in self._sounds:
+                self._sounds[index] = _Track(self._container)
+            self._sounds[index].move(packet)
 
     def _reach(self, packet: av.Packet, mine: bool) -> None:
         by_slot = packet.pts is None or (self._slots and packet.dts is not None)

@@ -8,9 +8,12 @@ the very header that would be wrong, and MPEG-TS, MPEG-PS and raw streams promis
 
 import mmap
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+# chunks of an AVI: headers, indices, padding, data of the streams, texts
+CHUNK = re.compile(rb"RIFF|LIST|avih|str[hfdn]|indx|vprp|dmlh|JUN[KQ]|idx1|ix\d\d|\d\d(dc|db|wb|tx|pc)|I[A-Z]{3}")
 # ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and what it says of itself
 EBML, SEGMENT, TRACKS, TRACK, CLUSTER, GROUP = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
 SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC = (
@@ -56,26 +59,38 @@ def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
     if name.startswith("matroska"):
         return _matroska(data, index)
     if name == "avi":
-        mine = re.compile(rb"%02d(dc|db)" % index)
-        return sum(bool(mine.fullmatch(kind)) and size > 0 for kind, size in _chunks(data))
+        return _avi(data, index)
     if name == "flv":
         return sum(_tags(data))
     raise _BrokenError
 
 
-def _chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int]]:
-    """Name and size of all chunks of an AVI, those within lists as well."""
+def _avi(data: bytes | mmap.mmap, index: int) -> int:
+    """Chunks of a stream with something in them; its index must know as many."""
+    mine, found, listed = re.compile(rb"%02d(dc|db)" % index), 0, 0
+    for kind, at, size in _chunks(data):
+        found += bool(mine.fullmatch(kind)) and size > 0
+        if kind == b"idx1":
+            entries = struct.iter_unpack("<4s8xI", data[at : at + size - size % 16])
+            listed += sum(bool(mine.fullmatch(kind)) and size > 0 for kind, size in entries)
+    if listed != found:
+        raise _BrokenError
+    return found
+
+
+def _chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and size of all chunks of an AVI, those within lists as well."""
     at, ends = 0, []
     while at < len(data):
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + size + size % 2
         # the last chunk of a file may lack its padding
-        if not re.fullmatch(rb"[\w ]{4}", kind) or min(end, len(data)) < at + 8 + size:
+        if not CHUNK.fullmatch(kind) or min(end, len(data)) < at + 8 + size:
             raise _BrokenError
-        listed = kind in (b"RIFF", b"LIST")
+        listed, body = kind in (b"RIFF", b"LIST"), at + 8
         ends += [end] if listed else []
         at = at + 12 if listed else end
-        yield kind, size
+        yield kind, body, size
         ends = _left(ends, at, len(data))
 
 

@@ -61,7 +61,8 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
     lack = _frames_lacking(decoder, seen) or _seconds_lacking(decoder, seen)
     if not lack:
         return ""
-    if decoder.failed or decoder.corrupt or not complete(source, decoder):
+    swallowed = decoder.clock.packets - decoder.decoded > _slack_frames(decoder.clock.packets)
+    if decoder.failed or decoder.corrupt or swallowed or not complete(source, decoder):
         raise VideoError(f"{name}: {lack}; the file is truncated or damaged")
     return f"{lack}, but the file is whole: its header says more than it was made of"
 
