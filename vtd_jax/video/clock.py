@@ -4,7 +4,8 @@ Times of a file may start again: recordings that were joined byte by byte, recei
 ffmpeg, what is a new start and what is a picture that stays depends on the format:
 
 - MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
-  than 10 s ahead of the end of the packet before, are a new start, unless the sound went on in between.
+  than 10 s ahead of the end of the packet before, are a new start. Other than in ffmpeg, a picture may stay for longer
+  if the sound went on in between, or if pictures of this video do (slides): up to 20 times the longest before.
 - MP4 and AVI find their packets by an index; they are not joined byte by byte.
 - Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined Matroska files.
 - In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
@@ -20,6 +21,8 @@ from vtd_jax.video.structure import shown_in_index
 
 # seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what is a beginning
 JUMP, LONGEST, BACK, BEGINNING = 10.0, 30 * 3600.0, 0.1, 1.0
+# a picture may stay for this many times the longest stay before it
+LONGER = 20
 # flags of libavformat/avformat.h
 TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
 
@@ -59,6 +62,8 @@ class _Track:
         self._limit = JUMP if self._anywhere else LONGEST
         # ticks of the stream's time base, as moved: the last decoding time, its end, and the end of what is shown
         self.end, self._first, self._last, self._end, self._shown, self._offset = 0.0, None, None, 0, 0, 0
+        # the longest step from packet to packet; None before the first
+        self._step = None
 
     def move(self, packet: av.Packet, sound: float | None = None) -> None:
         """Changes the packet's times.
@@ -71,11 +76,13 @@ class _Track:
         if packet.dts is not None:
             self._first = packet.dts if self._first is None else self._first
             now = packet.dts + self._offset
-            if self._last is not None and (self._beyond(now * base, base, sound) or self._back(packet, now)):
+            if self._last is not None and (self._beyond(now, base, sound) or self._back(packet, now)):
                 # decoded after what was decoded, and shown after what was shown
                 late = self._end - now if packet.pts is None else self._shown - (packet.pts + self._offset)
                 shift = max(self._end - now, late)
                 self._offset, now = self._offset + shift, now + shift
+            elif self._last is not None:
+                self._step = max(self._step or 0, now - self._last)
             self._last, self._end = now, now + length
             self.end = float(self._end * base)
         if self._offset:
@@ -84,9 +91,12 @@ class _Track:
         if packet.pts is not None:
             self._shown = max(self._shown, packet.pts + length)
 
-    def _beyond(self, now: Fraction, base: Fraction, sound: float | None) -> bool:
+    def _beyond(self, now: int, base: Fraction, sound: float | None) -> bool:
         """Whether a time is further ahead than a picture may stay."""
-        return now > self._end * base + self._limit and (sound is None or now > sound + self._limit)
+        if (now - self._end) * base <= self._limit or (sound is not None and now * base <= sound + self._limit):
+            return False
+        slides = self._anywhere and (self._step is None or now - self._end <= LONGER * self._step)
+        return not slides
 
     def _back(self, packet: av.Packet, now: int) -> bool:
         """Whether a time steps back as it does at a new start, not as damage has it."""

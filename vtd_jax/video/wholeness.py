@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 
 from vtd_jax.errors import UserError
+from vtd_jax.video.clock import may_start_again
 from vtd_jax.video.structure import complete, shown_in_index
 
 # what a sound file may lack of what its container promises: 2 frames, or 2 %
@@ -88,12 +89,14 @@ def _slack_frames(promised: int) -> float:
 def _seconds_lacking(decoder, seen: int) -> str:
     """What is said where frames end too early."""
     container, stream, clock = decoder.container, decoder.stream, decoder.clock
+    if may_start_again(container):
+        return ""  # the demuxer made their length up, from the last times it found
     reached, length = clock.reached_by_any, (container.duration or 0) / av.time_base
     if stream.duration is not None:
         reached, length = clock.reached - clock.began, float(stream.duration * stream.time_base)
         # an AVI begins at 0, even where its first slots are empty; so may what an edit list puts before the first frame
         if container.format.name == "avi" or "mp4" in container.format.name:
-            reached = max(reached, clock.reached)
+            reached = max(reached, clock.reached + _held(container, stream) * float(stream.time_base))
     slack = max(SLACK_SHARE * length, SLACK_FRAMES / float(stream.average_rate or 25))
     if length - reached > slack:
         return f"frames end at {reached:.2f} s of {length:.2f} s ({seen} decode)"
@@ -103,4 +106,14 @@ def _seconds_lacking(decoder, seen: int) -> str:
 def _holes(container, stream) -> int:
     """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in silence."""
     entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
-    return max(0, entries[-1].timestamp + 1 - len(entries)) if len(entries) else 0
+    if not len(entries):
+        return 0
+    return max(0, entries[-1].timestamp + 1 - len(entries)) + _held(container, stream)
+
+
+def _held(container, stream) -> int:
+    """Slots of an AVI for which its last frame stays, beyond its own: as many as the others on average."""
+    entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
+    if len(entries) < 2:
+        return 0
+    return max(0, round((entries[-1].timestamp - entries[0].timestamp) / (len(entries) - 1)) - 1)
