@@ -4,8 +4,8 @@ Times of a file may start again: recordings that were joined byte by byte, recei
 ffmpeg, what is a new start and what is a picture that stays depends on the format:
 
 - MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
-  than 10 s ahead of the end of the packet before, are a new start. Other than in ffmpeg, a picture may stay for longer
-  if the sound went on in between, or if pictures of this video do (slides): up to 20 times the longest before.
+  than 10 s ahead of all before, are a new start. Other than in ffmpeg, a picture may stay for longer if the sound went
+  on in between, or if pictures of this video do (slides): up to 20 times the longest stay before.
 - MP4 and AVI find their packets by an index; they are not joined byte by byte.
 - Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined Matroska files.
 - In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
@@ -60,10 +60,12 @@ class _Track:
         self._anywhere = may_start_again(container)
         self._indexed = container.format.name == "avi" or "mp4" in container.format.name
         self._limit = JUMP if self._anywhere else LONGEST
+        # MPEG-PS: where a time is missing at a join, the demuxer takes that of the next part
+        self._delay = JUMP if container.format.name == "mpeg" else LONGEST
         # ticks of the stream's time base, as moved: the last decoding time, its end, and the end of what is shown
-        self.end, self._first, self._last, self._end, self._shown, self._offset = 0.0, None, None, 0, 0, 0
-        # the longest step from packet to packet; None before the first
-        self._step = None
+        self.end, self._first, self._last, self._end, self._shown, self._offset = 0.0, None, None, 0, None, 0
+        # the longest and the shortest step from packet to packet; None before the first
+        self._step = self._usual = None
 
     def move(self, packet: av.Packet, sound: float | None = None) -> None:
         """Changes the packet's times.
@@ -72,31 +74,36 @@ class _Track:
           packet: not yet decoded.
           sound: how far the sound has come without a new start, if there is any: a picture may stay for as long.
         """
-        base, length = packet.time_base, packet.duration or 0
+        base, length = packet.time_base, packet.duration or self._usual or 0
         if packet.dts is not None:
             self._first = packet.dts if self._first is None else self._first
             now = packet.dts + self._offset
             if self._last is not None and (self._beyond(now, base, sound) or self._back(packet, now)):
                 # decoded after what was decoded, and shown after what was shown
-                late = self._end - now if packet.pts is None else self._shown - (packet.pts + self._offset)
+                timed = packet.pts is not None and self._shown is not None
+                late = self._shown - (packet.pts + self._offset) if timed else self._end - now
                 shift = max(self._end - now, late)
                 self._offset, now = self._offset + shift, now + shift
             elif self._last is not None:
                 self._step = max(self._step or 0, now - self._last)
+                self._usual = min(self._usual or self._step, max(1, now - self._last))
             self._last, self._end = now, now + length
             self.end = float(self._end * base)
         if self._offset:
             packet.dts = None if packet.dts is None else packet.dts + self._offset
             packet.pts = None if packet.pts is None else packet.pts + self._offset
         if packet.pts is not None:
-            self._shown = max(self._shown, packet.pts + length)
+            if packet.dts is not None and (packet.pts - packet.dts) * base > self._delay and self._shown is not None:
+                packet.pts = self._shown
+            end = packet.pts + length
+            self._shown = end if self._shown is None else max(self._shown, end)
 
     def _beyond(self, now: int, base: Fraction, sound: float | None) -> bool:
         """Whether a time is further ahead than a picture may stay."""
-        if (now - self._end) * base <= self._limit or (sound is not None and now * base <= sound + self._limit):
+        ahead = now - max(self._end, self._end if self._shown is None else self._shown)
+        if ahead * base <= self._limit or (sound is not None and now * base <= sound + self._limit):
             return False
-        slides = self._anywhere and (self._step is None or now - self._end <= LONGER * self._step)
-        return not slides
+        return not self._anywhere or (self._step is not None and ahead > LONGER * self._step)
 
     def _back(self, packet: av.Packet, now: int) -> bool:
         """Whether a time steps back as it does at a new start, not as damage has it."""
@@ -124,7 +131,9 @@ class Clock:
         # an AVI has no times, only the slots of its packets
         self._slots = container.format.name == "avi"
         self._container, self._video, self._sounds = container, _Track(container), {}
-        self._first, self._end = None, 0.0
+        self._first, self._end, self._repeated = None, 0.0, 0.0
+        ends = "mp4" in container.format.name and stream.duration is not None
+        self._stated = ((stream.start_time or 0) + stream.duration, stream.time_base) if ends else None
         self._count, self._seconds, self._step = 0, 0.0, 0.0
         self._known = 1, 0.0
 
@@ -157,7 +166,7 @@ class Clock:
         """Takes an AVI's empty packet: what is shown stays for one more slot."""
         if self._first is not None:
             ticks = packet.dts + (packet.duration or 1) - self._first
-            self._end = max(self._end, float(ticks * packet.time_base))
+            self._repeated = float(ticks * packet.time_base)
 
     def frame(self, frame: av.VideoFrame) -> float:
         """Seconds from the first frame to this one; they never run backwards."""
@@ -176,10 +185,16 @@ class Clock:
             self._known = self._count, self._seconds
         if self._slots and self._seconds > before:
             self._step = min(self._step or self._seconds, self._seconds - before)
-        self._end = max(self._end, self._seconds + length)
+        self._end = self._seconds + length
         return self._seconds
 
     @property
     def span(self) -> float:
         """Seconds from the first frame to the end of the last; 0 before there is one."""
-        return self._end
+        if self._stated and self._first is not None:
+            # an MP4 has the lengths of decoding, which in files with B-frames are those of other pictures
+            ticks, base = self._stated
+            stated = float((ticks - self._first) * base)
+            if stated > self._seconds:
+                return min(self._end, stated)
+        return max(self._end, self._repeated)

@@ -282,8 +282,8 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
         frames = stated_frames(container, stream)
         if not frames and may_start_again(container):
             frames = sum(packet.size > 0 for packet in container.demux(stream))
-        elif not frames and container.duration and stream.average_rate:
-            frames = int(container.duration / av.time_base * stream.average_rate)
+        elif not frames and stream.average_rate:
+            frames = round(stated_seconds(container, stream) * stream.average_rate)
         return frames, stream.height, stream.width
 
 

@@ -2,8 +2,8 @@
 
 A header that promises more than a file holds may be wrong, or the file may be cut. Where every element of the file ends
 where the next begins, the last ends the file, and the demuxer found every packet that there is, nothing is missing.
-Matroska, AVI and FLV can show this; other formats are never called complete: an MP4 is read by its index, which is
-the very header that would be wrong, and MPEG-TS, MPEG-PS and raw streams promise nothing.
+Matroska, AVI, FLV and MP4 can show this; other formats are never called complete, nor is a fragmented MP4: nothing says
+how many fragments there should be.
 """
 
 import mmap
@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+# what may stand at the top of an MP4
+BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"pnot", b"pdin"}
 # chunks of an AVI: headers, indices, padding, data of the streams, texts
 CHUNK = re.compile(rb"RIFF|LIST|avih|str[hfdn]|indx|vprp|dmlh|JUN[KQ]|idx1|ix\d\d|\d\d(dc|db|wb|tx|pc)|I[A-Z]{3}")
 # ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and what it says of itself
@@ -44,8 +46,11 @@ def complete(source: str | Path | bytes, decoder) -> bool:
         else:
             with Path(source).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 found = _packets(name, data, index)
-    except (_BrokenError, IndexError):
+    except (_BrokenError, LookupError, StopIteration, struct.error):
         return False
+    if name.startswith("mov"):
+        # an edit list may show less than the tables hold, or the same twice
+        return found == decoder.stream.frames and shown_in_index(decoder.stream) == decoder.clock.packets
     return found == decoder.clock.packets
 
 
@@ -56,6 +61,8 @@ def shown_in_index(stream) -> int:
 
 def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
     """Packets of a stream with something in them; raises where bytes do not fit."""
+    if name.startswith("mov"):
+        return _samples(data, index)
     if name.startswith("matroska"):
         return _matroska(data, index)
     if name == "avi":
@@ -63,6 +70,37 @@ def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
     if name == "flv":
         return sum(_tags(data))
     raise _BrokenError
+
+
+def _boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of what is in the boxes of a part of an MP4, which must fit."""
+    while at < end:
+        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        if size < head or at + size > end:
+            raise _BrokenError
+        yield kind, at + head, at + size
+        at += size
+
+
+def _samples(data: bytes | mmap.mmap, index: int) -> int:
+    """Samples of a track of an MP4; the tables of sizes and of times must have as many."""
+    top = list(_boxes(data, 0, len(data)))
+    if not {kind for kind, _, _ in top} <= BOXES:
+        raise _BrokenError
+    at, end = next((at, end) for kind, at, end in top if kind == b"moov")
+    at, end = [(at, end) for kind, at, end in _boxes(data, at, end) if kind == b"trak"][index]
+    for inner in (b"mdia", b"minf", b"stbl"):
+        at, end = next((at, end) for kind, at, end in _boxes(data, at, end) if kind == inner)
+    tables = {kind: at for kind, at, _ in _boxes(data, at, end)}
+    sizes, times = tables[b"stsz"], tables[b"stts"]
+    count = int.from_bytes(data[sizes + 8 : sizes + 12], "big")
+    runs = int.from_bytes(data[times + 4 : times + 8], "big")
+    timed = sum(run for run, _ in struct.iter_unpack(">II", data[times + 8 : times + 8 + 8 * runs]))
+    if count != timed:
+        raise _BrokenError
+    return count
 
 
 def _avi(data: bytes | mmap.mmap, index: int) -> int:
