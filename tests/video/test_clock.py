@@ -10,7 +10,7 @@ from timed_files import RATE, number, timed_video, with_edits
 
 from vtd_jax.video import clock
 from vtd_jax.video.clip import frames_at, read_clip
-from vtd_jax.video.decode import header, length, probe, reading
+from vtd_jax.video.decode import VideoError, header, length, probe, reading
 
 
 def shown(path, noted: bool = False) -> tuple[list[int], list[float], float]:
@@ -146,9 +146,12 @@ def test_a_damaged_time_in_matroska_is_no_new_start(tmp_path):
     data = bytearray(timed_video(tmp_path / "one.mkv", 50, cluster_time_limit="400").read_bytes())
     ids = [match.end() for match in re.finditer(rb"\x1f\x43\xb6\x75.{1,8}?\xe7\x82", bytes(data), re.DOTALL)]
     assert len(ids) >= 3
-    data[ids[2] : ids[2] + 2] = int.to_bytes(100, 2, "big")
+    moved = data.copy()
+    data[ids[1] : ids[1] + 2] = moved[ids[2] : ids[2] + 2] = int.to_bytes(100, 2, "big")
     (tmp_path / "one.mkv").write_bytes(data)
     assert probe(tmp_path / "one.mkv").duration == pytest.approx(2.0)
+    with pytest.raises(VideoError, match=r"frames end at 1\.48 s of 2\.00 s"):
+        probe(bytes(moved))
 
 
 HELD = [*(np.arange(10) / RATE), *(60 + np.arange(10) / RATE)]

@@ -120,6 +120,7 @@ class Clock:
       packets: of the video, without those that are empty or that an edit list hides.
       began, reached: seconds at which the first packet of the video begins and the last ends, by the file's own times.
       reached_by_any: end of the last packet of all streams.
+      backwards: frames whose times lie before those of frames that are shown before them.
     """
 
     def __init__(self, container, stream):
@@ -130,6 +131,7 @@ class Clock:
         self.packets, self.began, self.reached, self.reached_by_any = 0, float("inf"), 0.0, 0.0
         # an AVI has no times, only the slots of its packets
         self._slots = container.format.name == "avi"
+        self.backwards = 0
         self._container, self._video, self._sounds = container, _Track(container), {}
         self._first, self._end, self._repeated = None, 0.0, 0.0
         ends = "mp4" in container.format.name and stream.duration is not None
@@ -180,8 +182,10 @@ class Clock:
             self._seconds = seconds + (self._count - count) * length
         else:
             self._first = moment if self._first is None else self._first
+            seconds = float((moment - self._first) * frame.time_base)
             # times that run backwards are damage that a player passes over as well
-            self._seconds = max(before, float((moment - self._first) * frame.time_base))
+            self.backwards += seconds < before
+            self._seconds = max(before, seconds)
             self._known = self._count, self._seconds
         if self._slots and self._seconds > before:
             self._step = min(self._step or self._seconds, self._seconds - before)

@@ -63,7 +63,8 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
     if not lack:
         return ""
     swallowed = decoder.clock.packets - decoder.decoded > _slack_frames(decoder.clock.packets)
-    if decoder.failed or decoder.corrupt or swallowed or not complete(source, decoder):
+    damaged = decoder.failed or decoder.corrupt or decoder.clock.backwards or swallowed
+    if damaged or not complete(source, decoder):
         raise VideoError(f"{name}: {lack}; the file is truncated or damaged")
     return f"{lack}, but the file is whole: its header says more than it was made of"
 
