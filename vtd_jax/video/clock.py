@@ -13,6 +13,7 @@ ffmpeg, what is a new start and what is a picture that stays depends on the form
 After a new start the video continues where it was.
 """
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
@@ -49,67 +50,81 @@ def stated_seconds(container, stream) -> float:
     return max(0.0, (container.duration or 0) / av.time_base - begin)
 
 
+def _seconds(ticks: int, base: Fraction) -> float:
+    """The very value of the fraction, without the cost of making it."""
+    return ticks * base.numerator / base.denominator
+
+
 class _Track:
-    """Times of one stream that continue over every new start.
+    """Times of one stream that continue over every new start; in ticks of its time base, as numbers cost the least.
 
     Attributes:
-      end: seconds at which the last packet is decoded and its length is over.
+      base: seconds of a tick.
     """
 
-    def __init__(self, container):
-        self._anywhere = may_start_again(container)
-        self._indexed = container.format.name == "avi" or "mp4" in container.format.name
-        self._limit = JUMP if self._anywhere else LONGEST
+    def __init__(self, container, stream):
+        self.base, name = float(stream.time_base), container.format.name
+        self._anywhere, self._indexed = may_start_again(container), name == "avi" or "mp4" in name
+        self._limit = (JUMP if self._anywhere else LONGEST) / self.base
         # MPEG-PS: where a time is missing at a join, the demuxer takes that of the next part
-        self._delay = JUMP if container.format.name == "mpeg" else LONGEST
-        # ticks of the stream's time base, as moved: the last decoding time, its end, and the end of what is shown
-        self.end, self._first, self._last, self._end, self._shown, self._offset = 0.0, None, None, 0, None, 0
+        self._delay = (JUMP if name == "mpeg" else LONGEST) / self.base
+        self._back, self._beginning = BACK / self.base, BEGINNING / self.base
+        # as moved: the last decoding time, its end, and the end of what is shown
+        self._first, self._last, self._end, self._shown, self._offset = None, None, 0, None, 0
         # the longest and the shortest step from packet to packet; None before the first
         self._step = self._usual = None
 
-    def move(self, packet: av.Packet, sound: float | None = None) -> None:
+    @property
+    def end(self) -> float:
+        """Seconds at which the last packet is decoded and its length is over."""
+        return float(self._end * self.base)
+
+    def move(self, packet: av.Packet, sounds: Iterable["_Track"] = ()) -> None:
         """Changes the packet's times.
 
         Args:
           packet: not yet decoded.
-          sound: how far the sound has come without a new start, if there is any: a picture may stay for as long.
+          sounds: tracks that tell how far the sound has come without a new start: a picture may stay for as long.
         """
-        base, length = packet.time_base, packet.duration or self._usual or 0
-        if packet.dts is not None:
-            self._first = packet.dts if self._first is None else self._first
-            now = packet.dts + self._offset
-            if self._last is not None and (self._beyond(now, base, sound) or self._back(packet, now)):
+        dts, pts, length = packet.dts, packet.pts, packet.duration or self._usual or 0
+        if dts is not None:
+            self._first = dts if self._first is None else self._first
+            now = dts + self._offset
+            if self._last is not None and (self._beyond(now, sounds) or self._steps_back(packet, now)):
                 # decoded after what was decoded, and shown after what was shown
-                timed = packet.pts is not None and self._shown is not None
-                late = self._shown - (packet.pts + self._offset) if timed else self._end - now
+                timed = pts is not None and self._shown is not None
+                late = self._shown - (pts + self._offset) if timed else self._end - now
                 shift = max(self._end - now, late)
                 self._offset, now = self._offset + shift, now + shift
             elif self._last is not None:
-                self._step = max(self._step or 0, now - self._last)
-                self._usual = min(self._usual or self._step, max(1, now - self._last))
+                step = now - self._last
+                self._step = step if self._step is None else max(self._step, step)
+                self._usual = max(1, step) if self._usual is None else min(self._usual, max(1, step))
             self._last, self._end = now, now + length
-            self.end = float(self._end * base)
-        if self._offset:
-            packet.dts = None if packet.dts is None else packet.dts + self._offset
-            packet.pts = None if packet.pts is None else packet.pts + self._offset
-        if packet.pts is not None:
-            if packet.dts is not None and (packet.pts - packet.dts) * base > self._delay and self._shown is not None:
-                packet.pts = self._shown
-            end = packet.pts + length
-            self._shown = end if self._shown is None else max(self._shown, end)
+        if pts is not None:
+            moved = pts + self._offset
+            if dts is not None and pts - dts > self._delay and self._shown is not None:
+                moved = self._shown
+            self._shown = moved + length if self._shown is None else max(self._shown, moved + length)
+            if moved != pts:
+                packet.pts = moved
+        if self._offset and dts is not None:
+            packet.dts = dts + self._offset
 
-    def _beyond(self, now: int, base: Fraction, sound: float | None) -> bool:
+    def _beyond(self, now: int, sounds: Iterable["_Track"]) -> bool:
         """Whether a time is further ahead than a picture may stay."""
-        ahead = now - max(self._end, self._end if self._shown is None else self._shown)
-        if ahead * base <= self._limit or (sound is not None and now * base <= sound + self._limit):
+        ahead = now - (self._end if self._shown is None else max(self._end, self._shown))
+        if ahead <= self._limit:
+            return False
+        if any(now <= sound.end / self.base + self._limit for sound in sounds):
             return False
         return not self._anywhere or (self._step is not None and ahead > LONGER * self._step)
 
-    def _back(self, packet: av.Packet, now: int) -> bool:
+    def _steps_back(self, packet: av.Packet, now: int) -> bool:
         """Whether a time steps back as it does at a new start, not as damage has it."""
-        begins = packet.is_keyframe and (packet.dts - self._first) * packet.time_base < BEGINNING
-        back = (now - self._last) * packet.time_base < -BACK
-        return back and not self._indexed and (self._anywhere or begins)
+        if self._indexed or now >= self._last - self._back:
+            return False
+        return self._anywhere or (packet.is_keyframe and packet.dts - self._first < self._beginning)
 
 
 class Clock:
@@ -132,7 +147,8 @@ class Clock:
         # an AVI has no times, only the slots of its packets
         self._slots = container.format.name == "avi"
         self.backwards = 0
-        self._container, self._video, self._sounds = container, _Track(container), {}
+        self._container, self._base, self._video = container, None, _Track(container, stream)
+        self._others, self._sounds = {}, []
         self._first, self._end, self._repeated = None, 0.0, 0.0
         ends = "mp4" in container.format.name and stream.duration is not None
         self._stated = ((stream.start_time or 0) + stream.duration, stream.time_base) if ends else None
@@ -143,26 +159,29 @@ class Clock:
         """Notes how far the file reaches; after a new start, moves the packet's times."""
         mine = packet.stream.index == self._index
         self.packets += mine and packet.size > 0 and not packet.is_discard
-        if packet.time_base is None or (packet.pts is None and packet.dts is None):
+        if packet.pts is None and packet.dts is None:
             return
-        self._reach(packet, mine)
         if mine:
-            sound = max((track.end for track in self._sounds.values()), default=None)
-            self._video.move(packet, sound)
-        elif packet.stream.type == "audio":
-            index = packet.stream.index
-            if index not in self._sounds:
-                self._sounds[index] = _Track(self._container)
-            self._sounds[index].move(packet)
+            self._reach(packet, self._video)
+            self._video.move(packet, self._sounds)
+            return
+        index = packet.stream.index
+        if index not in self._others:
+            self._others[index] = _Track(self._container, packet.stream)
+            self._sounds += [self._others[index]] if packet.stream.type == "audio" else []
+        self._reach(packet, self._others[index])
+        self._others[index].move(packet)
 
-    def _reach(self, packet: av.Packet, mine: bool) -> None:
-        by_slot = packet.pts is None or (self._slots and packet.dts is not None)
-        begin = float((packet.dts if by_slot else packet.pts) * packet.time_base)
-        end = begin + float((packet.duration or 0) * packet.time_base)
-        if mine:
-            end += 0.0 if packet.duration or not self.rate else 1 / self.rate
-            self.began, self.reached = min(self.began, begin), max(self.reached, end)
-        self.reached_by_any = max(self.reached_by_any, end)
+    def _reach(self, packet: av.Packet, track: _Track) -> None:
+        """How far the file reaches, by its own times."""
+        begin, length = packet.pts, (packet.duration or 0) * track.base
+        if begin is None or (track is self._video and self._slots and packet.dts is not None):
+            begin = packet.dts
+        begin *= track.base
+        if track is self._video:
+            length = length or (1 / self.rate if self.rate else 0.0)
+            self.began, self.reached = min(self.began, begin), max(self.reached, begin + length)
+        self.reached_by_any = max(self.reached_by_any, begin + length)
 
     def repeat(self, packet: av.Packet) -> None:
         """Takes an AVI's empty packet: what is shown stays for one more slot."""
@@ -174,7 +193,8 @@ class Clock:
         """Seconds from the first frame to this one; they never run backwards."""
         self._count += 1
         before, moment = self._seconds, (frame.dts if self._slots else frame.pts)
-        length = 0.0 if self._slots else float((frame.duration or 0) * (frame.time_base or 0))
+        self._base = self._base or frame.time_base or self._container.streams[self._index].time_base
+        length = 0.0 if self._slots else _seconds(frame.duration or 0, self._base)
         # of a frame without a length: an AVI's shortest, else by the rate
         length = length or self._step or 1 / (self.rate or 25.0)
         if moment is None:
@@ -182,7 +202,7 @@ class Clock:
             self._seconds = seconds + (self._count - count) * length
         else:
             self._first = moment if self._first is None else self._first
-            seconds = float((moment - self._first) * frame.time_base)
+            seconds = _seconds(moment - self._first, self._base)
             # times that run backwards are damage that a player passes over as well
             self.backwards += seconds < before
             self._seconds = max(before, seconds)
