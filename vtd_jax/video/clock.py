@@ -5,7 +5,7 @@ ffmpeg, what is a new start and what is a picture that stays depends on the form
 
 - MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
   than 10 s ahead of all before, are a new start. Other than in ffmpeg, a picture may stay for longer if the sound went
-  on in between, or if pictures of this video do (slides): up to 20 times the longest stay before.
+  on in between, if B-frames reach across, or if pictures of this video do (slides): up to 20 times the longest stay.
 - MP4 and AVI find their packets by an index; they are not joined byte by byte.
 - Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined Matroska files.
 - In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
@@ -36,7 +36,7 @@ def may_start_again(container) -> bool:
 def stated_frames(container, stream) -> int:
     """Frames that the container states, without those that an edit list hides; 0 if it does not."""
     if stream.frames and "mp4" in container.format.name:
-        return shown_in_index(stream)
+        return shown_in_index(stream) or stream.frames
     return stream.frames
 
 

@@ -55,8 +55,9 @@ def complete(source: str | Path | bytes, decoder) -> bool:
 
 
 def shown_in_index(stream) -> int:
-    """Packets in the demuxer's index that an edit list does not hide."""
-    return sum(entry.size > 0 and not entry.is_discard for entry in stream.index_entries)
+    """Packets in the demuxer's index that an edit list does not hide; 0 where PyAV is too old to say."""
+    entries = getattr(stream, "index_entries", ())
+    return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
 
 def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
