@@ -145,6 +145,8 @@ def _finish(
     """Writes the page and figures of a video; gives its line of the journal."""
     if isinstance(result, Failure):
         return {"error": str(result.error)}
+    if result.note:
+        print(f"note: {files.escaped(result.video)}: {result.note}", file=sys.stderr, flush=True)
     fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
     if request.report is not None:
         fields["page"] = write_page(Path(request.report), result, name, about).to_dict()

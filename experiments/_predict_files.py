@@ -139,6 +139,11 @@ def _words(result: Mapping[str, Any], most: int = 3) -> str:
     return ", ".join(told) + ("" if len(words) <= most else f", {len(words) - most} more")
 
 
+def escaped(name: str) -> str:
+    """A file's name for a terminal: what does not print, bytes that are not UTF-8 included, as Python writes it."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+
+
 def clock(seconds: float) -> str:
     """`m:ss.s`, from an hour on `h:mm:ss`."""
     if seconds < 3600:

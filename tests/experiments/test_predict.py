@@ -11,6 +11,7 @@ import av
 import jax
 import numpy as np
 import pytest
+from timed_files import stating, timed_video
 
 import small_run
 import warm
@@ -118,6 +119,20 @@ def test_windows_make_segments(model, videos, tmp_path, capsys):
     assert "segments" in capsys.readouterr().out
     assert (tmp_path / "report/c.html").is_file()
     assert (tmp_path / "figures/c.pdf").is_file()
+
+
+@pytest.mark.parametrize("window", [None, 1.0])
+def test_what_is_odd_about_a_file_is_told_in_every_output(model, tmp_path, capsys, window):
+    video = timed_video(tmp_path / "lo\x1bng.webm", 25)
+    video.write_bytes(stating(video.read_bytes(), "webm", 3.0))
+    _predict.run(request(tmp_path / "out", window=window), [video], model)
+    note = "frames end at 1.00 s of 3.00 s (25 decode), but the file is whole"
+    assert f"lo\\x1bng.webm: {note}" in capsys.readouterr().err
+    (result,) = json.loads((tmp_path / "out" / "out.json").read_text())["videos"]
+    assert result["note"].startswith(note)
+    assert result["duration"] == 1
+    (page,) = (path for path in (tmp_path / "out" / "report").glob("*.html") if path.stem != "index")
+    assert f"<br>F{note[1:]}" in page.read_text()
 
 
 def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from timed_files import timed_video
 
 from small_model import LABELS, WORDS
 from video_files import make_video
@@ -91,6 +92,19 @@ def test_a_timeline_is_the_windows_classified_one_by_one(learnt, long):
     assert found.pictures.shape == (20, 32, 32, 3)
     told = json.loads(json.dumps(found.to_dict()))
     assert told["windows"][0]["top"][0]["label"] == LABELS[found.top[0, 0]]
+
+
+def test_times_that_start_again_cost_nothing(learnt, tmp_path):
+    parts = [timed_video(tmp_path / f"{at}.ts", 50, offset=at) for at in (0, 500, 0)]
+    (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    told = []
+    found = learnt.timeline(tmp_path / "joined.ts", LABELS, window=1, frames=4, told=lambda *done: told.append(done))
+    assert found.duration == pytest.approx(6, abs=1e-3)
+    assert len(found.starts) == 11
+    assert found.ends[-1] == found.duration
+    np.testing.assert_allclose(found.pictures_at, (np.arange(24) + 0.5) / 4)
+    assert {length for _, length in told} <= {0.0}
+    assert found.note == ""
 
 
 def test_other_words_name_the_windows(learnt, long):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, percent, signed
+from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, odd, percent, signed
 from vtd_jax.explain.results import Explanation
 
 SCRIPT = "clip.js"
@@ -69,7 +69,7 @@ def _answer(result: Explanation) -> str:
     return (
         f"<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
         f"<p class=verdict><strong>{bdi(result.label)}</strong> <span>{percent(result.score)}</span></p>"
-        f"<p class=note>{' · '.join(facts)}{path}</p>"
+        f"<p class=note>{' · '.join(facts)}{path}{odd(result.note)}</p>"
         "<noscript><p class=note>Scripts are off: the page shows its best label, and its frame that says most for it."
         "</p></noscript></section>\n"
     )

@@ -36,6 +36,11 @@ def bdi(text: str, slot: str = "") -> str:
     return f"<bdi{f' data-slot={slot}' if slot else ''}>{esc(text)}</bdi>"
 
 
+def odd(note: str) -> str:
+    """What is odd about a file, on a line of its own; nothing where nothing is."""
+    return f"<br>{esc(note[:1].upper() + note[1:])}." if note else ""
+
+
 def data_block(name: str, value: Any) -> str:
     """JSON that a script of the page reads; no text in it can end the block."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)

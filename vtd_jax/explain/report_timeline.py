@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, percent, tick_step
+from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, odd, percent, tick_step
 from vtd_jax.explain.results import Segment, Timeline
 
 SCRIPT = "timeline.js"
@@ -95,7 +95,7 @@ def _answer(result: Timeline) -> str:
     return (
         "<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
         f"<p class=verdict><strong>{bdi(label)}</strong> <span>{percent(score)}</span></p>"
-        f"<p class=note>mean over the whole video · {facts}{path}</p></section>\n"
+        f"<p class=note>mean over the whole video · {facts}{path}{odd(result.note)}</p></section>\n"
     )
 
 

@@ -1,7 +1,7 @@
 """What is known of a video after the model has seen it: plain data, which goes to tables, JSON, pages and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Prediction:
       seconds: when they are shown; None for an array without `fps`.
       total: frames of the video.
       duration: of the video, seconds; None for an array without `fps`.
+      note: what is odd about the file, in one line; empty where nothing is.
     """
 
     video: str
@@ -33,6 +34,7 @@ class Prediction:
     seconds: Float64[np.ndarray, " t"] | None
     total: int
     duration: float | None
+    note: str = field(default="", kw_only=True)
 
     @property
     def label(self) -> str:
@@ -63,6 +65,7 @@ class Prediction:
             "seconds": rounded(self.seconds),
             "total_frames": self.total,
             "duration": None if self.duration is None else round(self.duration, 3),
+            "note": self.note,
         }
 
 
@@ -175,6 +178,7 @@ class Timeline:
       mean_scores: mean over the windows of every label's score.
       pictures: at most some 100 small frames, evenly spaced in time, uint8 RGB.
       pictures_at: their seconds.
+      note: what is odd about the file, in one line; empty where nothing is.
     """
 
     video: str
@@ -193,6 +197,7 @@ class Timeline:
     mean_scores: Float32[np.ndarray, " k"]
     pictures: UInt8[np.ndarray, "m r r 3"]
     pictures_at: Float64[np.ndarray, " m"]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; pictures are left out."""
@@ -200,6 +205,7 @@ class Timeline:
         return {
             "video": self.video,
             "duration": round(self.duration, 3),
+            "note": self.note,
             "window": self.window,
             "stride": self.stride,
             "frames_a_window": self.frames,
@@ -232,6 +238,7 @@ def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) 
         "seconds": clip.seconds,
         "total": clip.total,
         "duration": clip.duration,
+        "note": clip.note,
     }
 
 

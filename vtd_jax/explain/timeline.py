@@ -14,6 +14,7 @@ from vtd_jax.explain.results import Segment, Timeline
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at
 from vtd_jax.video.sampling import test_indices
+from vtd_jax.video.wholeness import VideoInfo
 
 # best labels that every window keeps, so that a result does not grow with the number of labels
 KEPT = 5
@@ -164,12 +165,11 @@ def make_timeline(
     reader = _Scores(predictor, labels, words, plan)
     pictures, chunk, frames = _Pictures(), [], frames_at(video, plan.step, predictor.size)
     length = decode.length(video) if told else 0.0
-    duration = 0.0
     while True:
         try:
             frame = next(frames)
         except StopIteration as end:
-            duration = end.value
+            info = end.value
             break
         pictures.add(frame)
         chunk.append(frame.image)
@@ -177,10 +177,10 @@ def make_timeline(
             reader.add(np.stack(chunk))
             chunk = []
             if told:
-                told(min(frame.seconds, length), length)
+                told(min(frame.seconds, length or frame.seconds), length)
     if chunk:
         reader.add(np.stack(chunk))
-    return reader.close(video, duration, pictures)
+    return reader.close(video, info, pictures)
 
 
 class _Scores:
@@ -237,10 +237,11 @@ class _Scores:
             self.segments.add(began, begin, before, held)
         self.held = begin, middle, scores
 
-    def close(self, video: str, duration: float, pictures: _Pictures) -> Timeline:
+    def close(self, video: str, info: VideoInfo, pictures: _Pictures) -> Timeline:
         for window in self.cut.last():
             self._wait(window)
         self._classify()
+        duration = info.duration
         begin, middle, scores = self.held
         self.segments.add(begin, duration, min(middle, duration), scores)
         middles = (np.array(self.firsts) + self.plan.frames / 2) * self.plan.step
@@ -262,4 +263,5 @@ class _Scores:
             mean_scores=(self.total / len(self.rows)).astype(np.float32),
             pictures=np.stack(pictures.images),
             pictures_at=np.array(pictures.seconds),
+            note=info.note,
         )

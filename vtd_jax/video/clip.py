@@ -27,6 +27,7 @@ class Clip:
       seconds: when they are shown, from the first frame on; None for an array without `fps`.
       total: frames that the video has.
       duration: of the video in seconds; None for an array without `fps`.
+      note: what is odd about the file, in one line; empty where nothing is.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Clip:
     seconds: Float64[np.ndarray, " t"] | None
     total: int
     duration: float | None
+    note: str = ""
 
 
 class TimedFrame(NamedTuple):
@@ -75,7 +77,7 @@ def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name)
     images, seconds = zip(*(kept[int(i)] for i in indices))
-    return Clip(name, np.stack(images), indices, np.array(seconds), info.frames, info.duration)
+    return Clip(name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note)
 
 
 def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[TimedFrame]:
@@ -89,7 +91,7 @@ def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[Time
       size: side of the crop in pixels.
 
     Returns:
-      Duration of the video in seconds (the generator's return value).
+      VideoInfo (the generator's return value).
 
     Raises:
       VideoError: as for `read_clip`; where a file breaks off, after the frames before.
@@ -103,12 +105,12 @@ def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[Time
                 yield TimedFrame((count + 0.5) * step, shown[0], image)
                 count += 1
             shown, image = (index, frame), None
-        duration = reader.info().duration
-        while shown is not None and ((count + 0.5) * step < duration or not count):
+        info = reader.info()
+        while shown is not None and ((count + 0.5) * step < info.duration or not count):
             image = _fit(reader.image(shown[1]), size) if image is None else image
-            yield TimedFrame(min((count + 0.5) * step, duration), shown[0], image)
+            yield TimedFrame(min((count + 0.5) * step, info.duration), shown[0], image)
             count += 1
-        return duration
+        return info
 
 
 def _pass(path: Path, wanted: np.ndarray, size: int, name: str) -> tuple[dict[int, Any], decode.VideoInfo]:

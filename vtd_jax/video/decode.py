@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan, opening
 from vtd_jax.video.augment import resize, short_side_size
+from vtd_jax.video.clock import Clock, may_start_again, stated_frames, stated_seconds
 from vtd_jax.video.opening import Source
 from vtd_jax.video.orientation import shown, shown_shape
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
@@ -27,16 +28,16 @@ class _Decoder:
     def __init__(self, container, stream):
         self.container, self.stream = container, stream
         self.decoded = self.failed = self.repeats = self.corrupt = 0
-        self.first = self.last = None
-        self.reached = 0.0
+        self.clock = Clock(container, stream)
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         for packet in self.container.demux():
-            self._clock(packet)
+            self.clock.packet(packet)
             if packet.stream.index != self.stream.index:
                 continue
             if packet.size == 0 and packet.dts is not None:
                 self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
+                self.clock.repeat(packet)
                 continue
             try:
                 frames = packet.decode()
@@ -47,24 +48,6 @@ class _Decoder:
                 self.decoded += 1
                 self.corrupt += frame.is_corrupt
                 yield frame
-
-    def _clock(self, packet) -> None:
-        """Notes how far the file reaches in time: any stream's end, and the video's span."""
-        if packet.pts is None or packet.time_base is None:
-            return
-        rate = self.stream.average_rate
-        length = float((packet.duration or 0) * packet.time_base)
-        start = float(packet.pts * packet.time_base)
-        if packet.stream.index == self.stream.index:
-            length = length or (float(1 / rate) if rate else 0.0)
-            self.first = start if self.first is None else min(self.first, start)
-            self.last = start + length if self.last is None else max(self.last, start + length)
-        self.reached = max(self.reached, start + length)
-
-    @property
-    def span(self) -> float:
-        """Seconds from the first frame to the end of the last."""
-        return 0.0 if self.first is None else self.last - self.first
 
 
 @contextmanager
@@ -79,23 +62,15 @@ class Reader:
     A raw frame costs nothing but its decoding; `image` converts it.
     """
 
-    def __init__(self, decoder: _Decoder, name: str):
-        self._decoder, self.name = decoder, name
+    def __init__(self, decoder: _Decoder, name: str, source: Source):
+        self._decoder, self.name, self._source = decoder, name, source
         self._shape, self._converter = (0, 0), VideoReformatter()
 
     def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        stream, first, seconds = self._decoder.stream, None, 0.0
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
         for index, frame in enumerate(self._decoder):
             if index == 0:
                 self._shape = shown_shape(frame)
-            if frame.pts is None:
-                seconds = index / rate
-            else:
-                first = frame.pts if first is None else first
-                # times that run backwards are damage that a player passes over as well
-                seconds = max(seconds, float((frame.pts - first) * frame.time_base))
-            yield index, seconds, frame
+            yield index, self._decoder.clock.frame(frame), frame
 
     def image(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
         """RGB as displayed; frames whose size changes in mid-stream get the size of the first."""
@@ -108,17 +83,15 @@ class Reader:
           VideoError: no frames, or the file ends before its time.
         """
         decoder = self._decoder
-        check_whole(decoder, self.name)
-        stream, (height, width) = decoder.stream, self._shape
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        duration = decoder.span or (decoder.decoded / rate if rate else 0.0)
-        damaged = decoder.failed + decoder.corrupt
-        return VideoInfo(decoder.decoded, rate, duration, width, height, stream.codec_context.name, damaged)
+        note = check_whole(decoder, self.name, self._source)
+        clock, (height, width) = decoder.clock, self._shape
+        damaged, codec = decoder.failed + decoder.corrupt, decoder.stream.codec_context.name
+        return VideoInfo(decoder.decoded, clock.rate, clock.span, width, height, codec, damaged, note)
 
     def expected_frames(self) -> int:
         """Frames that the container states, else its packets, which are read for that; iterate another `Reader`."""
-        stream = self._decoder.stream
-        return stream.frames or sum(packet.size > 0 for packet in self._decoder.container.demux(stream))
+        container, stream = self._decoder.container, self._decoder.stream
+        return stated_frames(container, stream) or sum(packet.size > 0 for packet in container.demux(stream))
 
 
 @contextmanager
@@ -134,7 +107,7 @@ def reading(source: Source, name: str = "") -> Iterator[Reader]:
     """
     name = name or _name(source)
     with _open(source, name) as decoder:
-        yield Reader(decoder, name)
+        yield Reader(decoder, name, source)
 
 
 def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
@@ -267,23 +240,32 @@ def _follow(stream: av.VideoStream, plan: decode_plan.Plan) -> Iterator[tuple[in
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames as the container states them (0 if unknown), height and width as displayed; one frame is decoded."""
-    with _open(source, name or _name(source)) as decoder:
-        stream = decoder.stream
-        frames = stream.frames
-        if not frames and decoder.container.duration and stream.average_rate:
-            frames = int(decoder.container.duration / av.time_base * stream.average_rate)
+    """Frames as the container states them (0 if unknown), height and width as displayed; one frame is decoded.
+
+    Of formats whose times may start again, whose length means nothing, the packets are counted.
+    """
+    name = name or _name(source)
+    with _open(source, name) as decoder:
+        container, stream = decoder.container, decoder.stream
+        frames = stated_frames(container, stream)
+        if not frames and not may_start_again(container) and stream.average_rate:
+            frames = round(stated_seconds(container, stream) * stream.average_rate)
+        counted = not frames and may_start_again(container)
         try:
             first = next(iter(decoder), None)
         except av.error.FFmpegError:
             first = None
-        return frames, *((stream.height, stream.width) if first is None else shown_shape(first))
+        height, width = (stream.height, stream.width) if first is None else shown_shape(first)
+    if counted:
+        with _open(source, name) as decoder:
+            frames = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
+    return frames, height, width
 
 
 def length(source: Source, name: str = "") -> float:
-    """Seconds that the container states, 0 if it does not; nothing is decoded."""
+    """Seconds from the first frame to the end as the container states them, 0 if it does not; nothing is decoded."""
     with _open(source, name or _name(source)) as decoder:
-        return (decoder.container.duration or 0) / av.time_base
+        return stated_seconds(decoder.container, decoder.stream)
 
 
 def _name(source: Source) -> str:

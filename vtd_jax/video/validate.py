@@ -31,7 +31,7 @@ class Checked:
       lists: entries of every list, by name.
       errors: what a build with `on_error="fail"` would stop at.
       warnings: what it would store as it is, and is most likely a mistake: the same content twice, a video in the
-        folder of another class.
+        folder of another class, a whole file whose header says more than it holds.
       frames, seconds, bytes: of all whole videos.
     """
 
@@ -90,7 +90,7 @@ def check_videos(config: BuildConfig) -> Checked:
     workers = min(cores(config.workers), max(1, len(inputs.videos)))
     progress = Progress(len(inputs.videos), "check")
     bad: dict[str, Problem] = {}
-    whole: dict[str, tuple[int, float, str]] = {}
+    whole: dict[str, tuple[int, float, str, str]] = {}
     for outcome in process_map(partial(look, str(inputs.video_dir)), inputs.videos, workers, idle=progress.show):
         video = outcome.item
         if outcome.error or outcome.exit_code is not None:
@@ -105,19 +105,21 @@ def check_videos(config: BuildConfig) -> Checked:
         videos=len(inputs.videos),
         lists={name: count for name, (count, _) in summary(inputs).lists.items()},
         errors=tuple(_in_order(inputs, [*inputs.problems, *found])),
-        warnings=tuple(_in_order(inputs, [*_same_content(inputs.videos, whole), *_other_folders(inputs)])),
-        frames=sum(frames for frames, _, _ in whole.values()),
-        seconds=sum(seconds for _, seconds, _ in whole.values()),
+        warnings=tuple(
+            _in_order(inputs, [*_same_content(inputs.videos, whole), *_other_folders(inputs), *_odd(inputs, whole)])
+        ),
+        frames=sum(found[0] for found in whole.values()),
+        seconds=sum(found[1] for found in whole.values()),
         bytes=sum(video.size for video in inputs.videos if video.file in whole),
     )
 
 
-def look(folder: str, video: Video, tell: object = None) -> tuple[int, float, str]:
-    """Frames, seconds and content hash of one video; raises VideoError for a bad one."""
+def look(folder: str, video: Video, tell: object = None) -> tuple[int, float, str, str]:
+    """Frames, seconds, content hash and note of one video; raises VideoError for a bad one."""
     path = Path(folder) / video.file
     info = decode.probe(path, str(path))
     with path.open("rb") as file:
-        return info.frames, info.duration, hashlib.file_digest(file, "sha256").hexdigest()
+        return info.frames, info.duration, hashlib.file_digest(file, "sha256").hexdigest(), info.note
 
 
 def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
@@ -132,7 +134,7 @@ def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
     return sorted(problems, key=key)
 
 
-def _same_content(videos: Sequence[Video], whole: dict[str, tuple[int, float, str]]) -> list[Problem]:
+def _same_content(videos: Sequence[Video], whole: dict[str, tuple[int, float, str, str]]) -> list[Problem]:
     """Files with the same bytes as another: they count twice, or are learnt and evaluated on."""
     first: dict[str, Video] = {}
     problems = []
@@ -152,6 +154,12 @@ def _other_folders(inputs: Inputs) -> list[Problem]:
             told = f"listed as {inputs.class_names[video.label]!r}, in a folder of {inputs.class_names[named[-1]]!r}"
             problems.append(Problem("mislabelled", video.where, video.file, told))
     return problems
+
+
+def _odd(inputs: Inputs, whole: dict[str, tuple[int, float, str, str]]) -> list[Problem]:
+    """Whole videos of which there is something to say."""
+    noted = [(video, whole[video.file][3]) for video in inputs.videos if video.file in whole]
+    return [Problem("header", video.where, video.file, note) for video, note in noted if note]
 
 
 def require_good(checked: Checked) -> None:
