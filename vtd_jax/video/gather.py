@@ -7,6 +7,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, read_labels, read_list
+from vtd_jax.video.label_rows import refuse_alike
 from vtd_jax.video.locate import class_folders
 from vtd_jax.video.official import official_lists
 from vtd_jax.video.official_files import NoAnnotations
@@ -21,7 +22,7 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
 
     Args:
       list_file: `file class_id` lines; the list's name is the file's stem.
-      labels_file: CSV of `id,name`; empty looks for it where published trees keep it.
+      labels_file: the list's labels, see `read_labels`; empty looks for them where published trees keep them.
       problems: as for `read_list`.
 
     Raises:
@@ -63,6 +64,9 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
     for pattern in config.only:
         if not any(fnmatch(name, pattern) for name in names):
             raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
+    for listed in lists:
+        # two classes with one code could not be told apart
+        refuse_alike(listed.class_names, range(1, len(listed.class_names) + 1), listed.source, "class")
     return lists
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import VideoList, read_text
+from vtd_jax.video.catalog import VideoList, more_columns, read_text
 from vtd_jax.video.official_files import Collected, find_official, numbered_lines
 from vtd_jax.video.official_kinetics import kinetics400_lists
 
@@ -52,7 +52,7 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
         for label, folder in enumerate(folders):
             for line, where, text in numbered_lines(first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"):
                 match = re.fullmatch(r"(.*\S)\s+([012])", text)
-                if match is None:
+                if match is None or more_columns(match[1]):
                     raise UserError(f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r}; download the file again")
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
@@ -104,7 +104,7 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
     collected = Collected()
     for line, where, text in numbered_lines(path, "UCF-101 list"):
         match = re.fullmatch(r"([^/]+)/(.*?\S)(?:\s+([0-9]+))?", text)
-        if match is None or (needs_id and match[3] is None):
+        if match is None or (needs_id and match[3] is None) or more_columns(match[2]):
             form = "Class/file.avi id" if needs_id else "Class/file.avi"
             raise UserError(f"{where}: expected '{form}', found {text!r}; download the file again")
         folder, file, class_id = match.groups()
