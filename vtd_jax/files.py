@@ -28,6 +28,17 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def is_possible(path: str | os.PathLike) -> bool:
+    """Whether a file could have this name; `Path.exists` and the like raise for one that is too long."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def folded(name: str) -> str:
     """A file's name without what people, disks and systems write differently: Unicode form, case, backslashes."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.replace("\\", "/")).casefold())

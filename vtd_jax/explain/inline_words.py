@@ -54,8 +54,10 @@ def inline_words(value: str, flag: str) -> list[str]:
     told = f"{flag}={value!r:.60}"
     if re.fullmatch(r"\s*[\[({].*[\])}]\s*", value) and re.search("[\"'].*,", value):
         raise UserError(f"{told}: is a list of some programming language; give the words alone, parted by commas")
+    # blanks behind a closing quote are no mistake
+    line = re.sub(r'"\s+,', '",', value.strip())
     try:
-        words = [word.strip() for word in next(csv.reader([value.strip()], strict=True, skipinitialspace=True))]
+        words = [word.strip() for word in next(csv.reader([line], strict=True, skipinitialspace=True))]
     except csv.Error as error:
         raise UserError(
             f"{told}: cannot be parted at its commas ({error}); put double quotes around a whole word or phrase, or "

@@ -26,7 +26,7 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
       problems: as for `read_list`.
 
     Raises:
-      UserError: no such file, a malformed line, or no label file.
+      UserError: no such file, a malformed line, no label file, or one without ids where it is not clear how they count.
     """
     labels = labels_file or labels_for(Path(list_file))
     if not labels:
@@ -35,6 +35,11 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
         raise UserError(f"{list_file}: a list is named after its file; give it a name without a leading dot")
     names = read_labels(labels)
     entries = read_list(list_file, names, problems)
+    if names.counted and entries and min(entry.label for entry in entries) > 0:
+        raise UserError(
+            f"{labels}: has no ids, and no video of {list_file} has id 0, so ids may count from 0 or from 1; write "
+            "rows of the form id,name"
+        )
     return VideoList(Path(list_file).stem, tuple(entries), names.names, "given", str(list_file))
 
 
