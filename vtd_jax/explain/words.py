@@ -89,7 +89,7 @@ def _text(path: Path, flag: str) -> str:
         content = path.read_bytes()
     except FileNotFoundError:
         meant = likely(path)
-        told = "check the path" if meant is None else f"give {str(meant)!r}, which is there"
+        told = "check the path" if meant is None else f"give {told_pair(str(path), str(meant))[1]}, which is there"
         raise UserError(f"{flag}={path}: there is no such file; {told}, or give words parted by commas") from None
     except OSError as error:
         raise UserError(f"{flag}={path}: cannot be read ({error.strerror}); expected a text file") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
-from vtd_jax.texts import read_as
+from vtd_jax.texts import read_as, told_pair
 from vtd_jax.video.label_files import FORMS, parse_label_file
 from vtd_jax.video.label_rows import refuse_alike, whole_number
 from vtd_jax.video.suffixes import ENDING
@@ -110,7 +110,7 @@ def read_text(path: str | Path, what: str) -> str:
     path = Path(path)
     if not os.path.isfile(path):
         meant = likely(path)
-        told = "check the path" if meant is None else f"was {str(meant)!r} meant?"
+        told = "check the path" if meant is None else f"was {told_pair(str(path), str(meant))[1]} meant?"
         raise UserError(f"{path}: there is no such {what}; {told}")
     try:
         text = path.read_text(encoding="utf-8-sig")

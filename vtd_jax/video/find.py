@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
+from vtd_jax.texts import told_pair
 from vtd_jax.video.suffixes import SUFFIXES
 
 
@@ -42,7 +43,7 @@ def _videos(source: str, flag: str) -> list[Path]:
     # after `exists`: a file may be called [1].mp4
     if not any(sign in source for sign in "*?["):
         meant = likely(path)
-        told = "" if meant is None else f"; was {str(meant)!r} meant, which is there?"
+        told = "" if meant is None else f"; was {told_pair(str(path), str(meant))[1]} meant, which is there?"
         raise UserError(f"{flag}={source}: no such file or folder{told}")
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.texts import told_pair
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, file_key, printable, spoken, utf8
@@ -112,7 +113,9 @@ class Inputs:
             return None, str(error)
         if found is None:
             meant = [printable(other) for other in index.near(file)]
-            named = " or ".join(map(repr, meant[:3])) + (f" or {len(meant) - 3} more" if len(meant) > 3 else "")
+            named = " or ".join(told_pair(file, other)[1] for other in meant[:3]) + (
+                f" or {len(meant) - 3} more" if len(meant) > 3 else ""
+            )
             return None, f"{told}; was {named} meant, which is there?" if meant else told
         if not utf8(found):
             return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
