@@ -25,8 +25,9 @@ _NAMES = frozenset(
     ("name", "names", "class_name", "classname", "class name", "label_name", "label name", "label", "labels")
     + ("class", "classes", "category", "action", "activity", "text")
 )
+_DIGITS = frozenset("0123456789")
 _NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(\S.*)")
-_ANY_NUMBER = re.compile(r"\"?([0-9]+)\"?(?:[.):]?\s+|\s*[\t;,]\s*)\S")
+_ANY_NUMBER = re.compile(r"([0-9]+)(?:[.):]?\s+|\s*[\t;,]\s*)\S")
 _VIDEO = re.compile(rf"{ENDING}[\"']?(?:[\s,;].*)?$", re.IGNORECASE)
 
 # number of the line from 1, and the line without blanks around it
@@ -47,7 +48,8 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
       UserError: with `file:line` for a file in another form than the ones above or in doubt, a row that is malformed,
         an empty name; of rows with ids also an id that is there twice, or names that CLIP reads alike.
     """
-    suffix = Path(path).suffix.lower()
+    # a million words are one file, too: what most lines are not is asked of their first or last sign
+    path, suffix = str(path), Path(path).suffix.lower()
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         return LabelFile((), None, (), "lines")
@@ -70,7 +72,7 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
     elif (numbered := _numbered(lines, path)) is not None:
         return numbered
     _refuse_columns(lines, path)
-    names = tuple(_unquoted(line, f"{path}:{number}") for number, line in lines)
+    names = tuple(_unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines)
     places = tuple(number for number, _ in lines)
     return LabelFile(names, None, tuple(f"{path}:{number}" for number in places), "lines", places)
 
@@ -153,7 +155,7 @@ def _one_column(lines: _Lines, path: str | Path) -> _Lines:
 
 def _numbered(lines: _Lines, path: str | Path) -> LabelFile | None:
     """Lines of a number and a name; None where lines are names."""
-    if len(lines) < 2:
+    if len(lines) < 2 or 2 * sum(line[0] in _DIGITS for _, line in lines) <= len(lines):
         return None
     found = [_NUMBERED.fullmatch(line) for _, line in lines]
     numbers = [match and whole_number(match[1]) for match in found]
@@ -205,6 +207,8 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
         raise UserError(f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a line")
     if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
         raise UserError(f"{told} is in single quotes, as every line; leave them out, expected one name a line")
+    if not all(line[-1] in _DIGITS for _, line in lines):
+        return
     behind = [re.fullmatch(r"(.*\S)\s+([0-9]+)", line) for _, line in lines]
     numbers = sorted(whole_number(match[2]) or 0 for match in behind if match)
     if all(behind) and len({match[1] for match in behind}) == len(lines) and _counted(numbers):
@@ -218,7 +222,7 @@ def _counted(numbers: Sequence[int]) -> bool:
 
 def _refuse_videos(lines: _Lines, path: str | Path) -> None:
     """Raises UserError for a list of videos."""
-    videos = [(number, line) for number, line in lines if _VIDEO.search(line)]
+    videos = [(number, line) for number, line in lines if "." in line and _VIDEO.search(line)]
     if 2 * len(videos) > len(lines):
         number, line = videos[0]
         raise UserError(f"{path}:{number}: {line!r:.60} is a video: this is a list of videos; expected {FORMS}")
@@ -226,8 +230,6 @@ def _refuse_videos(lines: _Lines, path: str | Path) -> None:
 
 def _unquoted(line: str, where: str) -> str:
     """A name without the quotes that a CSV writer puts around it."""
-    if not line.startswith('"'):
-        return line
     fields = fields_of(line, ",")
     if fields is None:
         return line
