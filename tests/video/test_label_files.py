@@ -6,8 +6,9 @@ import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain.words import read_words
+from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import read_labels
-from vtd_jax.video.gather import given_list
+from vtd_jax.video.gather import gather_lists, given_list
 
 KINETICS = (
     'label,youtube_id,time_start,time_end,split\nwave,a,0,10,train\n"run, fast",b,0,10,train\nwave,c,0,10,train\n'
@@ -162,6 +163,13 @@ def test_a_list_takes_names_a_line_where_it_is_clear_how_they_count(tmp_path):
     counted = write(tmp_path, "classInd.txt", "1 hug\n2 kick\n3 run\n")
     listed = given_list(write(tmp_path, "list.txt", "a.mp4 1\nb.mp4 3\n"), counted)
     assert [listed.class_names[entry.label] for entry in listed.entries] == ["hug", "run"]
+
+
+def test_a_folder_with_a_list_and_names_a_line(tmp_path):
+    write(tmp_path, "list.txt", "a.mp4 0\nb.mp4 1\n")
+    write(tmp_path, "labels.txt", "hug\nkick\n")
+    (listed,) = gather_lists(BuildConfig("x", source=str(tmp_path)), tmp_path)
+    assert (listed.name, listed.class_names, len(listed.entries)) == ("list", ("hug", "kick"), 2)
 
 
 @pytest.mark.shared

@@ -168,3 +168,5 @@ def test_class_folders_without_classes(tmp_path):
         class_folders(touch(tmp_path / "a", "x.mp4", "empty/notes.txt"))
     with pytest.raises(UserError, match="folders 'Left turn' and 'left_turn' name the same class"):
         class_folders(touch(tmp_path / "b", "left_turn/x.mp4", "Left turn/y.mp4"))
+    with pytest.raises(UserError, match=r"folders 'cafe\\u0301' and 'caf\\xe9' name the same class"):
+        class_folders(touch(tmp_path / "c", "caf\xe9/x.mp4", "cafe\u0301/y.mp4"))

@@ -92,11 +92,12 @@ def _given(config: BuildConfig, problems: list[Problem] | None, wanted: Callable
 
 
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with labels.csv, or class sub-folders; cut in two on request."""
+    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in two on request."""
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
-    if (source / "list.txt").is_file() and (source / "labels.csv").is_file():
-        listed = given_list(source / "list.txt", source / "labels.csv", problems)
+    labels = next(filter(Path.is_file, (source / name for name in ("labels.csv", "labels.txt"))), None)
+    if labels is not None and (source / "list.txt").is_file():
+        listed = given_list(source / "list.txt", labels, problems)
     else:
         listed = class_folders(source)
     return held_out(listed, config.holdout, config.seed) if config.holdout else [listed]

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import folded
+from vtd_jax.texts import told_pair
 from vtd_jax.video.catalog import Entry, VideoList, spoken
 from vtd_jax.video.suffixes import SUFFIXES
 
@@ -198,7 +199,8 @@ def class_folders(video_dir: Path) -> VideoList:
     for name in names:
         other = first.setdefault(spoken(name), name)
         if other != name:
-            raise UserError(f"{video_dir}: folders {other!r} and {name!r} name the same class; merge them")
+            other, name = told_pair(other, name)
+            raise UserError(f"{video_dir}: folders {other} and {name} name the same class; merge them")
     place = {name: index for index, name in enumerate(names)}
     entries = sorted((Entry(file, place[file.split("/", 1)[0]], 0) for file in files), key=lambda e: (e.label, e.file))
     return VideoList(Path(video_dir).resolve().name, tuple(entries), tuple(names), "given", str(video_dir))
