@@ -60,6 +60,8 @@ READ = [
     ("channels.txt", "Channel 0\nChannel 1\n", ["Channel 0", "Channel 1"], None),
     ("commas.txt", "Lifting something up, then down\nPouring, then drinking\n", 0, None),
     ("signs.txt", '[Something] falls\n#selfie\n"Hey" he said\ndo; re\n', 0, None),
+    ("ava.csv", "label_id,label_name,label_type\n1,hug,PERSON\n3,kick,PERSON\n", "hug kick", "13"),
+    ("codes.txt", "F1 race\nF1 pit stop\nG7 summit\n", ["F1 race", "F1 pit stop", "G7 summit"], None),
     ("one.txt", "arm wrestling\n", ["arm wrestling"], None),
 ]
 
@@ -81,6 +83,10 @@ REFUSED = [
     ("part.txt", "0 a\n1 b\nc\n2 d\n", ":3: 'c' is not numbered as the other lines are; expected one name a line, or"),
     ("yaml.txt", "names:\n  0: hug\n  1: kick\n", ":1: 'names:' is not numbered"),
     ("wordnet.txt", "n01\thug\nn02\tkick\n", ":1: 'n01\\thug' has a tab in it; expected one name a line"),
+    ("charades.txt", "c000 hug\nc001 kick\nc002 run\n", ":1: 'c000 hug' begins with a code, as every line; leave it"),
+    ("ntu.txt", "A1. drink water\nA2. eat meal\nA3. clap\n", ":1: 'A1. drink water' begins with a code"),
+    ("epic.csv", "id,key,instances,category\n0,take,[],retrieve\n", ":1: expected 2 fields (id,name), found 4"),
+    ("moments.txt", "clapping,0\npraying,1\n", ":1: 'clapping,0' seems to have columns, as every line"),
     ("columns.txt", "hug,hmdb\nkick,hmdb\n", ":1: 'hug,hmdb' seems to have columns, as every line; expected one name"),
     ("columns.txt", "hug, 4\nkick, 5\n", ":1: 'hug, 4' seems to have columns"),
     ("columns.txt", "hug;x\nkick;y\n", ":1: 'hug;x' seems to have columns"),

@@ -21,10 +21,10 @@ _IDS = frozenset(
     ("", "#", "id", "class_id", "classid", "class id", "label_id", "labelid", "label id", "index", "idx")
     + ("class_index", "class_idx", "label_index", "no", "num", "number")
 )
-_NAMES = frozenset(
-    ("name", "names", "class_name", "classname", "class name", "label_name", "label name", "label", "labels")
-    + ("class", "classes", "category", "action", "activity", "text")
-)
+_SURE_NAMES = frozenset(("name", "class_name", "classname", "class name", "label_name", "label name"))
+_NAMES = _SURE_NAMES | {"names", "label", "labels", "class", "classes", "category", "action", "activity", "text"}
+# lines that are looked at for codes in front
+_CODES = 100
 _DIGITS = frozenset("0123456789")
 _NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(\S.*)")
 _ANY_NUMBER = re.compile(r"([0-9]+)(?:[.):]?\s+|\s*[\t;,]\s*)\S")
@@ -100,7 +100,9 @@ def _header(line: str, separator: str) -> list[str] | None:
         return None
     if "youtube_id" in columns:
         return columns
-    ids, names = ([column for column in columns if column in known] for known in (_IDS, _NAMES))
+    # of more columns than two a `category` may be that of the classes
+    known = _NAMES if len(columns) == 2 else _SURE_NAMES
+    ids, names = ([column for column in columns if column in some] for some in (_IDS, known))
     if len(columns) == 2:
         return columns if names and len(ids) + len(names) == 2 else None
     return columns if len(ids) == len(names) == 1 else None
@@ -121,7 +123,7 @@ def _under_header(lines: _Lines, separator: str, columns: list[str], path: str |
                 f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the columns id and name"
             )
     place = ids[0]
-    name = 1 - place if len(columns) == 2 else next(i for i, column in enumerate(columns) if column in _NAMES)
+    name = 1 - place if len(columns) == 2 else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
     return read_rows(below, separator, (place, name), len(columns), path)
 
 
@@ -207,12 +209,22 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
         raise UserError(f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a line")
     if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
         raise UserError(f"{told} is in single quotes, as every line; leave them out, expected one name a line")
+    if _coded(lines[:_CODES]):
+        raise UserError(f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}")
     if not all(line[-1] in _DIGITS for _, line in lines):
         return
     behind = [re.fullmatch(r"(.*\S)\s+([0-9]+)", line) for _, line in lines]
     numbers = sorted(whole_number(match[2]) or 0 for match in behind if match)
     if all(behind) and len({match[1] for match in behind}) == len(lines) and _counted(numbers):
         raise UserError(f"{told} ends with a number, as every line; write ids in front: {FORMS}")
+
+
+def _coded(lines: _Lines) -> bool:
+    """Whether all of these lines begin with codes such as c000, each with another one."""
+    codes = [match for _, line in lines if (match := re.match(r"([A-Za-z]{1,2})[0-9]+[.:)]?\s", line))]
+    if len(codes) < max(3, len(lines)):
+        return False
+    return len({match[1] for match in codes}) == 1 and len({match[0] for match in codes}) == len(codes)
 
 
 def _counted(numbers: Sequence[int]) -> bool:
