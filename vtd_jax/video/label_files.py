@@ -115,13 +115,16 @@ def _under_header(lines: _Lines, separator: str, columns: list[str], path: str |
     below = lines[1:]
     cells = [fields_of(line, separator) or [] for _, line in below]
     ids = [i for i, column in enumerate(columns) if column in _IDS]
-    if len(columns) == 2 and not ids:
+    if len(columns) == 2:
         # `name,label` and the like: the column of numbers is that of the ids
-        ids = [i for i in (0, 1) if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)]
-        if len(ids) != 1:
+        numbers = [
+            i for i in (0, 1) if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)
+        ]
+        if (not ids and len(numbers) != 1) or (len(numbers) == 2 and not _SURE_NAMES & set(columns)):
             raise UserError(
                 f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the columns id and name"
             )
+        ids = ids or numbers
     place = ids[0]
     name = 1 - place if len(columns) == 2 else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
     return read_rows(below, separator, (place, name), len(columns), path)
@@ -129,8 +132,11 @@ def _under_header(lines: _Lines, separator: str, columns: list[str], path: str |
 
 def _annotation(lines: _Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
     """The classes of a Kinetics annotation, each once, sorted as in its label files."""
-    if "label" not in columns:
-        raise UserError(f"{path}:{lines[0][0]}: an annotation without the column label; expected {FORMS}")
+    if not {"label", "time_start", "time_end"} <= set(columns):
+        raise UserError(
+            f"{path}:{lines[0][0]}: an annotation of videos without Kinetics' columns label,youtube_id,time_start,"
+            f"time_end; expected {FORMS}"
+        )
     place, found = columns.index("label"), {}
     for number, line in lines[1:]:
         fields = fields_of(line, separator)
