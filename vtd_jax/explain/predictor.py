@@ -106,8 +106,7 @@ class Predictor:
           A `Prediction`; a list of them for a list.
 
         Raises:
-          UserError: a file that is no whole video, no labels, or labels that are empty, twice there, read alike by CLIP
-            (Unicode form, case, blanks, HTML entities) or too long.
+          UserError: a file that is no whole video, no labels, or labels that are empty, twice there or too long.
         """
         return self._all(video, labels, frames, vocabulary, fps, None)
 
@@ -236,7 +235,8 @@ class Predictor:
         """The labels to use; the learnt ones for None.
 
         Raises:
-          UserError: none, or texts that are empty or twice there, or that CLIP reads alike.
+          UserError: none, or texts that are empty or twice there, or that CLIP reads alike (Unicode form, case, blanks,
+            HTML entities; underscores where prompts are learnt).
         """
         if labels is None and not self.class_names:
             raise UserError(
