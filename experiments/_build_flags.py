@@ -11,7 +11,9 @@ DATASET = flags.DEFINE_enum("dataset", "video_folder", DATASETS, "which official
 SOURCE = flags.DEFINE_string("source", "", "folder of the official download, or of class sub-folders")
 VIDEO_DIR = flags.DEFINE_string("video_dir", "", "folder that the videos lie in, at any depth; --source if not given")
 LIST = flags.DEFINE_multi_string("list", [], "list of videos: `file class_id` lines; may be given several times")
-LABELS = flags.DEFINE_multi_string("labels", [], "label CSV: `id,name` rows; one for all lists, or one for each")
+LABELS = flags.DEFINE_multi_string(
+    "labels", [], "labels: `id,name` rows, or one name a line; one file for all lists, or one for each"
+)
 SPLITS = flags.DEFINE_string("splits", "", "folder of published lists (datasets_splits/ and labels/ of ViFi-CLIP)")
 ONLY = flags.DEFINE_list("only", [], "names of the lists to make, with * and ?; all if not given")
 HOLDOUT = flags.DEFINE_float("holdout", 0.0, "of a folder of class sub-folders: share of each class for validation")

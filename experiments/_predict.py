@@ -9,6 +9,7 @@ from typing import Any
 
 import vtd_jax
 from experiments import _predict_files as files
+from experiments._words import given_words
 from experiments.configs._templates import read_templates
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
@@ -19,7 +20,6 @@ from vtd_jax.explain.report import PageEntry, write_index, write_page
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
-from vtd_jax.explain.words import read_words
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -95,9 +95,8 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     Raises:
       UserError: bad labels; or, when all others are done, videos that could not be read.
     """
-    given = None if request.labels is None else read_words(request.labels, "--labels", model.label_room)
-    labels = model.check_labels(given)
-    words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
+    labels = model.check_labels(given_words(request.labels, "--labels", model.label_room))
+    words = given_words(request.vocabulary, "--vocabulary", model.label_room)
     about = _about(request, model, labels, words)
     if request.journal is None:
         shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)

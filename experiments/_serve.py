@@ -9,12 +9,12 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 
 from experiments import _config
+from experiments._words import given_words
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_served, write_served
-from vtd_jax.explain.words import read_words
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import build
@@ -68,8 +68,7 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
       UserError: says which will not do, and what was expected.
     """
     check_served(out, 1 if frames is None else frames, platforms)
-    texts = None if labels is None else read_words(labels, "--labels")
-    return Wanted(out, texts, frames, tuple(platforms))
+    return Wanted(out, given_words(labels, "--labels"), frames, tuple(platforms))
 
 
 def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:

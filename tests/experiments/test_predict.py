@@ -61,6 +61,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     told = capsys.readouterr()
     assert "b.mp4: cannot be read as a video" in told.err
     assert "4 videos" in told.out
+    assert "note: " not in told.err
     document = json.loads((tmp_path / "new/out.json").read_text())
     assert [video["video"] for video in document["videos"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert document["failed"][0]["video"] == str(videos[1])
@@ -143,6 +144,12 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     assert document["about"]["frames named by"] == f"12 words of {tmp_path / 'words.txt'}"
     assert {pair["word"] for words in document["videos"][0]["words"] for pair in words} <= set(WORDS)
     assert "video token: " in capsys.readouterr().out
+
+
+def test_a_single_label_is_noted(model, videos, capsys):
+    _predict.run(request(labels="hugging arm wrestling"), videos[:1], model)
+    told = "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in every video; "
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_ten_thousand_labels(model, videos, tmp_path):

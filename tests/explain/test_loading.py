@@ -113,3 +113,9 @@ def test_importing_the_package_imports_nothing_else():
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'loads'"):
         vtd_jax.loads  # noqa: B018
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "a\0b"])
+def test_what_no_file_can_be_called_is_told(source):
+    with pytest.raises(UserError, match="is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'"):
+        load(source)

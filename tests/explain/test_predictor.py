@@ -155,11 +155,33 @@ def test_thousands_of_labels(learnt, noise):
         (["a", " "], "labels: ' ' at place 1, expected a text that is not empty"),
         (["a", "b", "a"], "labels: 'a' is there twice"),
         (["a", "word " * 90], "too long for CLIP"),
+        (
+            ["caf\xe9", "b", "cafe\u0301"],
+            r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' alike, as 'café'; leave one out",
+        ),
+        (["a & b", "A &amp; B"], r"labels: CLIP reads 'a & b' and 'A &amp; B' alike, as 'a & b'"),
+        (["brush hair", "brush_hair"], "labels: CLIP reads 'brush hair' and 'brush_hair' alike, as 'brush hair'"),
+        (["a", "&nbsp;"], "labels: CLIP reads no text in '&nbsp;'; give another"),
     ],
 )
 def test_bad_labels_are_told(learnt, noise, labels, message):
     with pytest.raises(UserError, match=message):
         learnt.predict(noise, labels)
+
+
+def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes_them(learnt, noise, clips):
+    twice = ["hug", "ＨＵＧ"]
+    for call in (
+        lambda: learnt.explain(noise, twice),
+        lambda: learnt.timeline(clips[0], twice),
+        lambda: next(learnt.stream([noise], twice)),
+        lambda: learnt.predict(noise, ["a", "b"], vocabulary=twice),
+    ):
+        with pytest.raises(UserError, match="CLIP reads 'hug' and 'ＨＵＧ' alike, as 'hug'; leave one out"):
+            call()
+    bare = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False)
+    zero_shot = Predictor(small_model(**bare), frames=4)
+    assert zero_shot.check_labels(["brush_hair", "brush hair"]) == ("brush_hair", "brush hair")
 
 
 def test_what_room_learnt_prompts_and_templates_leave(learnt):

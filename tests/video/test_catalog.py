@@ -158,6 +158,20 @@ def test_list_maps_ids_to_positions(tmp_path):
         ("a.mp4 1.5\n", 1, "expected 'file class_id'"),
         ("a.mp4 -1\n", 1, "expected 'file class_id'"),
         ("# a remark\n", 1, "expected 'file class_id'"),
+        ("x.avi 0 1\n", 1, "expected 'file class_id', found more than one number in 'x.avi 0 1'"),
+        ("a.mp4 0\nmy clip.MP4\t12 1\n", 2, "found more than one number in 'my clip.MP4\\t12 1'"),
+        ("x.avi 0, 1\n", 1, "found more than one number in 'x.avi 0, 1'"),
+        ("x.avi -1 1\n", 1, "found more than one number"),
+        ("x.avi 0.5 10.2 1\n", 1, "found more than one number"),
+        ("'x.avi' 0 1\n", 1, "found more than one number"),
+        ("x.avi, 1\n", 1, "expected 'file class_id', found ',' in 'x.avi, 1'"),
+        ("x.avi,1\n", 1, "expected 'file class_id', found 'x.avi,1'"),
+        ("x.avi 0,1\n", 1, "expected 'file class_id', found 'x.avi 0,1'"),
+        ("x.avi \u0661\n", 1, "expected 'file class_id'"),
+        ("x.avi " + "9" * 5000, 1, "expected 'file class_id'"),
+        ("video label\nx.avi 0\n", 1, "expected 'file class_id', found 'video label'"),
+        ("a.mp4 0\n./a.mp4 0\n", 2, "'./a.mp4' is already on line 1"),
+        ("s/a.mp4 0\ns//b/../a.mp4 1\n", 2, "'s//b/../a.mp4' is already on line 1"),
         ("a.mp4 0\nb.mp4 3\n", 2, "class id 3 of 'b.mp4' is not in labels.csv, which has 3 ids from 0 to 2"),
         ("a.mp4 0\nb.mp4 1\na.mp4 0\n", 3, "'a.mp4' is already on line 1"),
         ("a.mp4 0\na.mp4 1\n", 2, "'a.mp4' is already on line 1"),
@@ -169,6 +183,18 @@ def test_list_errors_name_the_line(tmp_path, text, line, words):
         read_list(path, LABELS)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert words in str(error.value)
+
+
+def test_names_of_videos_may_end_in_numbers_or_hold_endings(tmp_path):
+    files = ["take 2", "my.mp4 copy 2.avi", "v1.mov.mp4", "a.mp4.2", "clip 3.webm", "dir.avi 1/x"]
+    path = write(tmp_path / "l.txt", "".join(f"{file} 1\n" for file in files))
+    assert read_list(path, LABELS) == [Entry(file, 1, line) for line, file in enumerate(files, start=1)]
+
+
+def test_a_file_of_nearly_the_name_is_told(tmp_path):
+    write(tmp_path / "Labels.csv", "0,a\n")
+    with pytest.raises(UserError, match=r"labels\.csv: there is no such label file; was '.*Labels\.csv' meant\?"):
+        read_labels(tmp_path / "labels.csv")
 
 
 def test_empty_list(tmp_path):

@@ -23,10 +23,13 @@ def folder(tmp_path, monkeypatch):
         (["clips/*.mp4"], ["[1].mp4", "b.mp4"]),
         (["clips/**/*"], ["[1].mp4", "a.MOV", "b.mp4", "deep/er/c.webm"]),
         (["clips/de*"], ["deep/er/c.webm"]),
+        (["clips/b.mp4", "./clips/b.mp4", "clips/deep/../b.mp4", "{here}/clips/b.mp4", "link/b.mp4"], ["b.mp4"]),
         (["clips/b.mp4", "clips", "clips/b.mp4"], ["b.mp4", "[1].mp4", "a.MOV", "deep/er/c.webm"]),
     ],
 )
 def test_files_folders_and_globs(folder, sources, expected):
+    (folder / "link").symlink_to("clips")
+    sources = [source.format(here=folder) for source in sources]
     assert [str(path) for path in find_videos(sources)] == [f"clips/{name}" for name in expected]
 
 
@@ -36,6 +39,9 @@ def test_files_folders_and_globs(folder, sources, expected):
         ([], "--video: none given"),
         (["nothing.mp4"], "--video=nothing.mp4: no such file or folder"),
         (["clips/*.avi"], r"--video=clips/\*.avi: no video matches"),
+        (["clips/B.mp4"], "--video=clips/B.mp4: no such file or folder; was 'clips/b.mp4' meant, which is there?"),
+        (["Clips\\deep\\er\\c.webm"], "no such file or folder; was 'clips/deep/er/c.webm' meant"),
+        (["x" * 300], "--video=x+: no such file or folder$"),
         (["empty"], "--video=empty: no videos in this folder"),
     ],
 )
@@ -43,3 +49,9 @@ def test_nothing_to_look_at_is_told(folder, sources, message):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_videos(sources)
+
+
+def test_links_are_names_of_their_own(folder):
+    (folder / "clips/same.mp4").symlink_to("b.mp4")
+    found = find_videos(["clips/same.mp4", "clips/b.mp4", "./clips/same.mp4"])
+    assert [path.name for path in found] == ["same.mp4", "b.mp4"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layouts import make_class_folders, make_hmdb51, make_kinetics400
+from layouts import KINETICS400, make_class_folders, make_hmdb51, make_kinetics400
 from video_files import write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.video.build_config import BuildConfig
@@ -231,3 +231,31 @@ def test_a_list_without_labels_is_told(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0\n")
     with pytest.raises(UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"):
         given_list(tmp_path / "list.txt")
+
+
+def test_a_missing_video_that_is_nearly_there_is_named(tmp_path):
+    videos = tmp_path / "videos"
+    for file in ("left/Caf\xe9.mp4", "left/b.mp4"):
+        (videos / file).parent.mkdir(parents=True, exist_ok=True)
+        (videos / file).touch()
+    lines = ["left/Cafe\u0301.mp4 0", "left\\b.mp4 0", f"{'x' * 300}.mp4 0", "left/b.mp4 0", f"{videos}/left/b.mp4 0"]
+    pair = write_catalog(tmp_path, lines)
+    inputs = Inputs(BuildConfig("x", video_dir=str(videos), lists=(tuple(map(str, pair)),)))
+    told, gone = [(problem.where, problem.reason) for problem in inputs.problems], "there is no such video file"
+    assert told == [
+        (f"{pair[0]}:1", rf"{videos}/left/Café.mp4: {gone}; was 'left/Caf\xe9.mp4' meant, which is there?"),
+        (f"{pair[0]}:2", f"{videos}/left\\b.mp4: {gone}; was 'left/b.mp4' meant, which is there?"),
+        (f"{pair[0]}:3", f"{videos}/{'x' * 300}.mp4: {gone}"),
+        (f"{pair[0]}:5", f"the same file as {pair[0]}:4"),
+    ]
+    assert [video.file for video in inputs.videos] == ["left/b.mp4"]
+
+
+def test_classes_that_clip_reads_alike_are_refused(tmp_path):
+    source = make_kinetics400(tmp_path / "k400")
+    with (source / "annotations/train.csv").open("a") as file:
+        file.write(f'"{KINETICS400[0].upper()}  ",abcdefghijk,0,10,train,0\n')
+    with pytest.raises(
+        UserError, match=r"class \d+: class name '.*' is already at class \d+ as '.*', and CLIP reads '"
+    ):
+        Inputs(BuildConfig("x", dataset="kinetics400", source=str(source)))

@@ -70,6 +70,36 @@ def test_the_base_name_comes_before_the_stem(tmp_path):
     assert VideoIndex(tmp_path).find("train/x.mp4") == "val/x.mp4"
 
 
+@pytest.mark.parametrize(
+    "file", ["./s/x.mp4", "s/../s/x.mp4", "s//x.mp4", "{folder}/s/x.mp4", "{folder}/t/../s/x.mp4", "t/../s/./x.mp4"]
+)
+def test_one_file_by_every_spelling(tmp_path, monkeypatch, file):
+    touch(tmp_path / "v", "s/x.mp4", "t/y.mp4")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("v", "./v", str(tmp_path / "v")):
+        assert VideoIndex(Path(folder)).find(file.format(folder=tmp_path / "v")) == "s/x.mp4"
+
+
+@pytest.mark.parametrize(
+    ("file", "near"),
+    [
+        ("Train/X.MP4", ["train/x.mp4"]),
+        ("train\\x.mp4", ["train/x.mp4"]),
+        (".\\train\\x.mp4", ["train/x.mp4"]),
+        ("elsewhere/X.mp4", ["train/x.mp4", "val/x.mp4"]),
+        ("Y.avi", ["y.webm"]),
+        ("cafe\u0301.mp4", ["caf\xe9.mp4"]),
+        ("STRASSE.mp4", ["straße.mp4"]),
+        ("z.mp4", []),
+        ("x" * 300 + ".mp4", []),
+    ],
+)
+def test_what_a_name_that_is_not_there_may_mean(tmp_path, file, near):
+    index = VideoIndex(touch(tmp_path, "train/x.mp4", "val/x.mp4", "y.webm", "caf\xe9.mp4", "straße.mp4"))
+    assert index.near(file) == near
+    assert index.find(file) is None
+
+
 def test_ambiguous_names_are_refused(tmp_path):
     index = VideoIndex(touch(tmp_path, "one/x.mp4", "two/x.mp4", "train/x.avi"))
     with pytest.raises(UserError, match=r"'x.mp4' of the list may be any of one/x.mp4, two/x.mp4; write the path"):
@@ -138,3 +168,5 @@ def test_class_folders_without_classes(tmp_path):
         class_folders(touch(tmp_path / "a", "x.mp4", "empty/notes.txt"))
     with pytest.raises(UserError, match="folders 'Left turn' and 'left_turn' name the same class"):
         class_folders(touch(tmp_path / "b", "left_turn/x.mp4", "Left turn/y.mp4"))
+    with pytest.raises(UserError, match=r"folders 'cafe\\u0301' and 'caf\\xe9' name the same class"):
+        class_folders(touch(tmp_path / "c", "caf\xe9/x.mp4", "cafe\u0301/y.mp4"))

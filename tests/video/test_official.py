@@ -220,6 +220,12 @@ def test_unknown_data_set(tmp_path):
     [
         ("hmdb51", "t/kick_test_split1.txt", "a.avi 1\n\nb.avi 3\n", ":3", "expected 'NAME.avi 0', 1 or 2"),
         ("hmdb51", "t/kick_test_split2.txt", "a.avi\n", ":1", "expected 'NAME.avi 0', 1 or 2, found 'a.avi'"),
+        ("hmdb51", "t/kick_test_split2.txt", "a.avi 1 2\n", ":1", "expected 'NAME.avi 0', 1 or 2, found 'a.avi 1 2'"),
+        ("ucf101", "t/trainlist02.txt", "YoYo/a.avi 2 1\n", ":1", "expected 'Class/file.avi id', found"),
+        ("ucf101", "t/testlist02.txt", "YoYo/a.avi 1, 1\n", ":1", "expected 'Class/file.avi', found"),
+        ("ucf101", "t/classInd.txt", f"{'9' * 5000} YoYo\n", ":1", "expected 'id Class', found"),
+        ("ssv2", "t/labels.json", f'{{"Holding something": "{"9" * 5000}"}}', "", "expected a whole number"),
+        ("ssv2", "t/train.json", "[" * 100_000, ":1", "not JSON"),
         ("hmdb51", "t/kick_test_split3.txt", "a.avi 1\na.avi 2\na.avi 1\n", ":3", "'kick/a.avi' is already at"),
         ("hmdb51", "t/kick_test_split3.txt", "\n", "", "the HMDB-51 split is empty"),
         ("hmdb51", "t/new_test_split1.txt", "a.avi 1\n", "", "there is no such HMDB-51 split"),

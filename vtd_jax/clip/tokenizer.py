@@ -2,29 +2,22 @@
 
 import functools
 import gzip
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import ftfy
 import numpy as np
-import regex
 import tokenizers
 from jaxtyping import Int, Int32
 from tokenizers import decoders, models, pre_tokenizers
 
 from vtd_jax.errors import UserError
+from vtd_jax.texts import clean, words
 
 SOT, EOT = 49406, 49407
 MERGES = Path(__file__).parent / "vocab" / "clip_bpe_merges.txt.gz"
 
 _SPECIAL = {"<|startoftext|>": SOT, "<|endoftext|>": EOT}
 _END_OF_WORD = "</w>"
-# split here and not by `tokenizers`: its Rust regex knows another Unicode version and another \s
-_WORDS = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
-)
-_SPACES = regex.compile(r"\s+")
 
 
 def tokenize(
@@ -71,7 +64,7 @@ def encode(texts: Sequence[str]) -> list[list[int]]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(f"text {i} of {len(texts)} is {text!r} ({type(text).__name__}), expected a string")
-    batch = [_WORDS.findall(_clean(text)) for text in texts]
+    batch = [words(clean(text)) for text in texts]
     return [encoding.ids for encoding in _bpe().encode_batch(batch, is_pretokenized=True, add_special_tokens=False)]
 
 
@@ -91,12 +84,6 @@ def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
         raise UserError(f"token id {wrong} is not CLIP's, expected 0 to {EOT}")
     # the four characters of the suffix stand for themselves as bytes, so it survives the way back to text
     return decoders.ByteLevel().decode(["".join(pieces)]).replace(_END_OF_WORD, " ").strip()
-
-
-def _clean(text: str) -> str:
-    """OpenAI's order: mend encodings, HTML entities (twice: `&amp;amp;`), runs of whitespace, lower case."""
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return _SPACES.sub(" ", text).strip().lower()
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
+from vtd_jax.files import is_possible
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -61,6 +62,8 @@ def load(
       UserError: nothing there, a damaged file, another CLIP than was learnt on, or an option that does not go with it.
     """
     path = Path(source)
+    if not is_possible(path):
+        raise UserError(f"{str(path)!r:.80}: is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'")
     kind = _kind(path)
     if kind != "zero-shot" and templates:
         raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")

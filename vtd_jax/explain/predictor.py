@@ -225,23 +225,26 @@ class Predictor:
           words: V texts.
           told: called with words done and words there are, while they are encoded.
         """
-        words = check_texts(words, "vocabulary")
-        if self._vocabulary is None or self._vocabulary.words != words:
-            self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
+        if self._vocabulary is not None and isinstance(words, list | tuple) and self._vocabulary.words == tuple(words):
+            return self._vocabulary
+        words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
+        self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
         return self._vocabulary
 
     def check_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
         """The labels to use; the learnt ones for None.
 
         Raises:
-          UserError: none, or texts that are empty or twice there.
+          UserError: none, or texts that are empty or twice there, or that CLIP reads alike (Unicode form, case, blanks,
+            HTML entities; underscores where prompts are learnt).
         """
         if labels is None and not self.class_names:
             raise UserError(
                 "labels: none given, and this model has learnt none, or the records of its run are not there to tell "
                 "them; give the texts to choose from"
             )
-        return check_texts(self.class_names if labels is None else labels, "labels")
+        labels = self.class_names if labels is None else labels
+        return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
 
     def naming(self, labels: tuple[str, ...], words: Vocabulary | None) -> Vocabulary:
         """The words that name the frames: the labels where there are no others."""

@@ -76,7 +76,7 @@ def write_served(
     """
     path = Path(path)
     check_served(path, frames, platforms)
-    labels = check_texts(labels, "labels")
+    labels = check_texts(labels, "labels", underscores=model.config.text_prompts > 0)
     codebook = encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
     program, weights = served_program(model)
     weights |= {CODEBOOK: codebook}

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import read_labels, spoken
+from vtd_jax.explain.inline_words import inline_words, label_path
+from vtd_jax.files import likely
+from vtd_jax.texts import alike, keys, read_as, told_pair
+from vtd_jax.video.label_files import parse_label_file
 
 # tokens of a text without start and end
 ROOM = 75
@@ -15,50 +18,51 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
     """Reads labels or a vocabulary.
 
     Args:
-      value: words or phrases parted by commas ("arm wrestling,hugging"), or the path of a file: UTF-8 text with one
-        word or phrase a line (a byte-order mark, blank lines and blanks around words are dropped), or a `.csv` of
-        `id,name` rows, whose names come in the order of the ids. What ends in .txt or .csv, or has a slash and no
-        comma, is a path.
+      value: words or phrases parted by commas ("arm wrestling,hugging"), with double quotes around one that has a comma
+        in it, or one a line; or the path of a file: UTF-8 text with one word or phrase a line (a byte-order mark, blank
+        lines and blanks around words are dropped), rows of ids and names, which come in the order of the ids, or
+        another form that `parse_label_file` reads. What ends like a text file, or has a slash and no comma, is a path.
       flag: what messages call the value, such as "--labels".
       room: tokens that a word may have: 75 for bare names; learnt context and templates leave less.
 
     Returns:
-      One word or more, each once: words are the same when CLIP would read the same text (case, underscores and runs
-      of blanks make no difference).
+      One word or more, each once: words are the same when CLIP would read the same text (Unicode form, case,
+      underscores and blanks make no difference).
 
     Raises:
       UserError: with the file and line (inline: the entry) for an empty entry, a word that is there twice or is too
-        long, a file that is missing, empty, unreadable or not UTF-8.
+        long; a file that is missing, empty, unreadable, not UTF-8, or holds something else; a value that is a folder,
+        a video, or words parted by something else than commas.
     """
-    path = _path(value)
-    if path is None:
-        words = [word.strip() for word in value.split(",")]
+    path = label_path(value, flag)
+    if path is None and "\n" not in value.strip():
+        words = inline_words(value, flag)
         where = [f"{flag}: entry {i}" for i in range(1, len(words) + 1)]
-        if not value.strip():
-            raise UserError(f"{flag}={value}: nothing there; give words such as 'arm wrestling,hugging', or a file")
-        if "" in words:
-            raise UserError(f"{where[words.index('')]} of {value!r} is empty; take out the comma that is too many")
         _check_twice(words, where)
-    elif path.suffix.lower() == ".csv":
-        _text(path, flag)
-        labels = read_labels(path)
-        words, where = labels.names, [f"{path}: class id {i}" for i in labels.ids]
     else:
-        lines = _text(path, flag).split("\n")
-        numbered = [(word, i) for i, line in enumerate(lines, start=1) if (word := line.strip())]
-        if not numbered:
-            raise UserError(f"{path}: no words in it; expected one word or phrase a line")
-        words, where = [word for word, _ in numbered], [f"{path}:{i}" for _, i in numbered]
-        _check_twice(words, where)
+        found = parse_label_file(value if path is None else _text(path, flag), flag if path is None else path)
+        if not found.names and path is not None and path.suffix.lower() == ".csv":
+            raise UserError(f"{path}: no classes; expected rows of the form id,name")
+        if not found.names:
+            raise UserError(f"{flag if path is None else path}: no words in it; expected one word or phrase a line")
+        words, where = found.names, found.where
+        if found.ids is None:
+            _check_twice(words, where)
     _check_lengths(words, where, room)
     return tuple(words)
 
 
-def check_texts(texts: Sequence[str], what: str) -> tuple[str, ...]:
-    """The texts as a tuple, once they are seen to be a list of different ones.
+def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -> tuple[str, ...]:
+    """The texts as a tuple, once they are seen to be a list of texts that CLIP reads as different ones.
+
+    Args:
+      texts: of one kind.
+      what: they are called in messages.
+      underscores: whether the model reads them as blanks, as those with learnt text prompts do.
 
     Raises:
-      UserError: no list, an empty one, or a text that is empty or twice there; `what` is what it calls them.
+      UserError: no list, an empty one, a text that is empty, or twice there, or in which CLIP reads what it reads in
+        another one, or nothing.
     """
     if isinstance(texts, str) or not isinstance(texts, Sequence):
         raise UserError(f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']")
@@ -67,21 +71,16 @@ def check_texts(texts: Sequence[str], what: str) -> tuple[str, ...]:
     for place, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
-    if len(set(texts)) < len(texts):
-        seen: set[str] = set()
-        twice = next(text for text in texts if text in seen or seen.add(text))
-        raise UserError(f"{what}: {twice!r:.60} is there twice; leave one out")
+    found = keys(texts, underscores=underscores)
+    if "" in found:
+        raise UserError(f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another")
+    for place, first in alike(texts, underscores=underscores, found=found)[:1]:
+        if texts[place] == texts[first]:
+            raise UserError(f"{what}: {texts[place]!r:.60} is there twice; leave one out")
+        one, other = told_pair(texts[first], texts[place])
+        read = read_as(texts[place].replace("_", " ") if underscores else texts[place])
+        raise UserError(f"{what}: CLIP reads {one:.60} and {other:.60} alike, as {read!r:.60}; leave one out")
     return tuple(texts)
-
-
-def _path(value: str) -> Path | None:
-    """The file that a value names; None for words."""
-    # a list of many words is no name that a file system would take
-    if len(value) < 1024 and "\0" not in value and "\n" not in value and Path(value).is_file():
-        return Path(value)
-    if value.strip().lower().endswith((".txt", ".csv")) or ("/" in value and "," not in value):
-        return Path(value.strip())
-    return None
 
 
 def _text(path: Path, flag: str) -> str:
@@ -89,36 +88,39 @@ def _text(path: Path, flag: str) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(
-            f"{flag}={path}: there is no such file; check the path, or give words parted by commas"
-        ) from None
+        meant = likely(path)
+        told = "check the path" if meant is None else f"give {told_pair(str(path), str(meant))[1]}, which is there"
+        raise UserError(f"{flag}={path}: there is no such file; {told}, or give words parted by commas") from None
     except OSError as error:
         raise UserError(f"{flag}={path}: cannot be read ({error.strerror}); expected a text file") from None
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}:{line}: byte {error.start} of the file (0x{content[error.start]:02x}) is not UTF-8; "
             "expected text with one word or phrase a line, saved as UTF-8"
         ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}:{line}: a zero byte, as in UTF-16; expected one word or phrase a line, saved as UTF-8")
+    return text
 
 
 def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
     """Refuses words that CLIP would read as the same text."""
-    texts = [spoken(word) for word in words]
-    more = len(texts) - len(set(texts))
-    if not more:
+    found = keys(words, underscores=True)
+    if "" in found:
+        place = found.index("")
+        raise UserError(f"{where[place]}: CLIP reads no text in {words[place]!a:.60}; give another")
+    pairs = alike(words, underscores=True, found=found)
+    if not pairs:
         return
-    first: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        if text in first:
-            before = first[text]
-            told = f"; {more} words of the list are there again" if more > 1 else ""
-            raise UserError(
-                f"{where[i]}: {words[i]!r} reads as {words[before]!r} of {where[before]}; each may appear once{told}"
-            )
-        first[text] = i
+    place, before = pairs[0]
+    word, other = told_pair(words[place], words[before])
+    more = f"; {len(pairs)} words of the list are there again" if len(pairs) > 1 else ""
+    read = f"; CLIP reads {read_as(words[place].replace('_', ' '))!r}" if word != other else ""
+    raise UserError(f"{where[place]}: {word} reads as {other} of {where[before]}; each may appear once{more}{read}")
 
 
 def _check_lengths(words: Sequence[str], where: Sequence[str], room: int) -> None:

@@ -1,18 +1,25 @@
 """Lists of videos and label files in the field's interchange format.
 
-A label file is a CSV of `id,name` rows (a header row is optional, fields may be quoted). A list has one
+A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A list has one
 `file class_id` line per video: the class id stands after the last blank, so file names may contain blanks, and a
 leading `#` belongs to the name (HMDB-51 has such files). Blank lines are skipped.
 """
 
-import csv
 import hashlib
+import os
+import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import likely
+from vtd_jax.texts import read_as, told_pair
+from vtd_jax.video.label_files import FORMS, parse_label_file
+from vtd_jax.video.label_rows import refuse_alike, whole_number
+from vtd_jax.video.suffixes import ENDING
 
 # where a list comes from; what comes later in this order takes precedence
 ORIGINS = ("own split", "official", "given")
@@ -26,11 +33,13 @@ class LabelSet:
       names: one name per class, in the order of the ids; the position is the class index of the records.
       ids: the id of each class in the label file, ascending.
       path: the file they came from, for messages.
+      counted: whether the file has no ids, so that they were counted from 0 in its order.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     path: str = ""
+    counted: bool = False
 
     def index(self, class_id: int) -> int:
         """The class index of an id; KeyError if there is no such id."""
@@ -99,71 +108,47 @@ class Problem:
 def read_text(path: str | Path, what: str) -> str:
     """Reads a UTF-8 text file (a byte-order mark is dropped); `what` names it in the message of a failure."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such {what}; check the path")
+    if not os.path.isfile(path):
+        meant = likely(path)
+        told = "check the path" if meant is None else f"was {told_pair(str(path), str(meant))[1]} meant?"
+        raise UserError(f"{path}: there is no such {what}; {told}")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}:{line}: a zero byte, as in UTF-16; save the {what} as UTF-8 text")
+    return text
 
 
 def read_labels(path: str | Path) -> LabelSet:
-    """Reads a label CSV.
+    """Reads a label file.
 
     Args:
-      path: CSV of `id,name` rows; ids are integers >= 0, in any order, gaps allowed.
+      path: rows of ids and names, whose ids are whole numbers >= 0, in any order, gaps allowed; or one name a line,
+        counted from 0; or another form that `parse_label_file` reads.
 
     Raises:
-      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty name, or no
-        classes at all. Names count as the same when CLIP would read the same text: case, underscores and runs of
-        blanks make no difference.
+      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty name, or a file in
+        another form; without a line for no classes at all, or an annotation. Names count as the same when CLIP would
+        read the same text: Unicode form, case, underscores and blanks make no difference.
     """
-    rows = csv.reader(read_text(path, "label file").splitlines())
-    found: dict[int, str] = {}
-    lines: dict[int | str, int] = {}
-    first = True
-    for row in rows:
-        if not any(field.strip() for field in row):
-            continue
-        where = f"{path}:{rows.line_num}"
-        fields = [field.strip() for field in row]
-        header = first and len(fields) == 2 and fields[0].lower() == "id"
-        first = False
-        if header:
-            continue
-        class_id, name = _label_row(fields, where)
-        for key, text in ((class_id, f"class id {class_id}"), (spoken(name), f"class name {name!r}")):
-            if key in lines:
-                raise UserError(f"{where}: {text} is already on line {lines[key]}; each may appear once")
-            lines[key] = rows.line_num
-        found[class_id] = name
-    if not found:
+    found = parse_label_file(read_text(path, "label file"), path)
+    if not found.names:
         raise UserError(f"{path}: no classes; expected rows of the form id,name")
-    ids = tuple(sorted(found))
-    return LabelSet(tuple(found[i] for i in ids), ids, str(path))
+    if found.form == "annotation":
+        raise UserError(f"{path}: an annotation of videos, which has no class ids; expected {FORMS}")
+    if found.ids is not None:
+        return LabelSet(found.names, found.ids, str(path))
+    unit = "entry" if found.form == "json" else "line"
+    refuse_alike(found.names, found.places, path, unit)
+    return LabelSet(found.names, tuple(range(len(found.names))), str(path), counted=True)
 
 
 def spoken(name: str) -> str:
-    """A class name as CLIP reads it: case, underscores and runs of blanks make no difference."""
-    return " ".join(name.replace("_", " ").lower().split())
-
-
-def _label_row(fields: list[str], where: str) -> tuple[int, str]:
-    """Checks one `id,name` row."""
-    if len(fields) != 2:
-        hint = "put quotes around a name that contains a comma" if len(fields) > 2 else "add the missing field"
-        raise UserError(f"{where}: expected 2 fields (id,name), found {len(fields)}; {hint}")
-    class_id = _class_id(fields[0])
-    if class_id is None:
-        raise UserError(f"{where}: class id {fields[0]!r} is not a whole number >= 0; expected id,name")
-    if not fields[1]:
-        raise UserError(f"{where}: class {class_id} has an empty name; give it one")
-    return class_id, fields[1]
-
-
-def _class_id(text: str) -> int | None:
-    """Parses a class id; None if it is not one."""
-    return int(text) if text.isascii() and text.isdigit() else None
+    """A class name as CLIP reads it: Unicode form, case, underscores and blanks make no difference."""
+    return read_as(name.replace("_", " "))
 
 
 def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None = None) -> list[Entry]:
@@ -188,8 +173,9 @@ def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None
             continue
         try:
             entry = _list_line(text.strip(), line, labels)
-            if entry.file in seen:
-                first = seen[entry.file]
+            # ./x.mp4 is x.mp4
+            first = seen.setdefault(posixpath.normpath(entry.file), line)
+            if first != line:
                 raise _BadLine(
                     "duplicate", entry.file, f"{entry.file!r} is already on line {first}; list each video once"
                 )
@@ -199,7 +185,6 @@ def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None
                 raise UserError(f"{path}:{line}: {reason}") from None
             problems.append(Problem(kind, f"{path}:{line}", file, reason))
             continue
-        seen[entry.file] = line
         entries.append(entry)
     if not entries and not problems:
         raise UserError(f"{path}: the list is empty; expected lines of the form 'file class_id'")
@@ -213,19 +198,31 @@ class _BadLine(Exception):
 def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     """Reads one `file class_id` line."""
     parts = text.rsplit(None, 1)
-    class_id = _class_id(parts[-1])
+    class_id = whole_number(parts[-1])
     if len(parts) != 2 or class_id is None:
         raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r}")
     file = parts[0].rstrip()
+    if told := more_columns(file):
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {told} in {text!r}")
     try:
         return Entry(file, labels.index(class_id), line)
     except KeyError:
+        counted = ", counted from 0 as the file has none," if labels.counted else ""
         raise _BadLine(
             "mislabelled",
             file,
             f"class id {class_id} of {file!r} is not in {labels.path or 'the label file'}, which has "
-            f"{len(labels.ids)} ids from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this list?",
+            f"{len(labels.ids)} ids{counted} from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this "
+            "list?",
         ) from None
+
+
+def more_columns(file: str) -> str:
+    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for nothing."""
+    match = re.fullmatch(rf"\S.*?{ENDING}[\"']?([\s,;|][\s,;|0-9.+-]*)", file, re.IGNORECASE)
+    if match is None:
+        return ""
+    return "more than one number" if re.search("[0-9]", match[1]) else f"{match[1].strip()!r}"
 
 
 def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False) -> list[Entry]:

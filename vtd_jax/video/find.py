@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.locate import SUFFIXES
+from vtd_jax.files import likely
+from vtd_jax.texts import told_pair
+from vtd_jax.video.suffixes import SUFFIXES
 
 
 def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
-    """All videos that are meant, each once, in the order of the sources and within one by name.
+    """All videos that are meant, each once however its path is written; by source, and within one by name.
 
     Args:
       sources: a file, whatever its name; a folder, of which all videos are taken however deep, by their endings; or a
@@ -24,21 +26,25 @@ def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
         raise UserError(
             f"{flag}: none given, expected a video file, a folder of videos, or a glob such as 'clips/*.mp4'"
         )
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for source in sources:
-        found.update(dict.fromkeys(_videos(source, flag)))
-    return list(found)
+        for video in _videos(source, flag):
+            # one file by two spellings of its path is one video; the first spelling stays
+            found.setdefault(Path(os.path.realpath(video.parent), video.name), video)
+    return list(found.values())
 
 
 def _videos(source: str, flag: str) -> list[Path]:
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _in_folder(path, f"{flag}={source}")
-    if path.exists():
+    if os.path.exists(path):
         return [path]
     # after `exists`: a file may be called [1].mp4
     if not any(sign in source for sign in "*?["):
-        raise UserError(f"{flag}={source}: no such file or folder")
+        meant = likely(path)
+        told = "" if meant is None else f"; was {told_pair(str(path), str(meant))[1]} meant, which is there?"
+        raise UserError(f"{flag}={source}: no such file or folder{told}")
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():

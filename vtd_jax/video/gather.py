@@ -7,6 +7,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, read_labels, read_list
+from vtd_jax.video.label_rows import refuse_alike
 from vtd_jax.video.locate import class_folders
 from vtd_jax.video.official import official_lists
 from vtd_jax.video.official_files import NoAnnotations
@@ -21,11 +22,11 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
 
     Args:
       list_file: `file class_id` lines; the list's name is the file's stem.
-      labels_file: CSV of `id,name`; empty looks for it where published trees keep it.
+      labels_file: the list's labels, see `read_labels`; empty looks for them where published trees keep them.
       problems: as for `read_list`.
 
     Raises:
-      UserError: no such file, a malformed line, or no label file.
+      UserError: no such file, a malformed line, no label file, or one without ids where it is not clear how they count.
     """
     labels = labels_file or labels_for(Path(list_file))
     if not labels:
@@ -34,6 +35,11 @@ def given_list(list_file: str | Path, labels_file: str | Path = "", problems: li
         raise UserError(f"{list_file}: a list is named after its file; give it a name without a leading dot")
     names = read_labels(labels)
     entries = read_list(list_file, names, problems)
+    if names.counted and entries and min(entry.label for entry in entries) > 0:
+        raise UserError(
+            f"{labels}: has no ids, and no video of {list_file} has id 0, so ids may count from 0 or from 1; write "
+            "rows of the form id,name"
+        )
     return VideoList(Path(list_file).stem, tuple(entries), names.names, "given", str(list_file))
 
 
@@ -63,6 +69,9 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
     for pattern in config.only:
         if not any(fnmatch(name, pattern) for name in names):
             raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
+    for listed in lists:
+        # two classes with one code could not be told apart
+        refuse_alike(listed.class_names, range(1, len(listed.class_names) + 1), listed.source, "class")
     return lists
 
 
@@ -83,11 +92,12 @@ def _given(config: BuildConfig, problems: list[Problem] | None, wanted: Callable
 
 
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with labels.csv, or class sub-folders; cut in two on request."""
+    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in two on request."""
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
-    if (source / "list.txt").is_file() and (source / "labels.csv").is_file():
-        listed = given_list(source / "list.txt", source / "labels.csv", problems)
+    labels = next(filter(Path.is_file, (source / name for name in ("labels.csv", "labels.txt"))), None)
+    if labels is not None and (source / "list.txt").is_file():
+        listed = given_list(source / "list.txt", labels, problems)
     else:
         listed = class_folders(source)
     return held_out(listed, config.holdout, config.seed) if config.holdout else [listed]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.texts import told_pair
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, file_key, printable, spoken, utf8
@@ -110,13 +112,21 @@ class Inputs:
         except UserError as error:
             return None, str(error)
         if found is None:
-            return None, told
+            meant = [printable(other) for other in index.near(file)]
+            named = " or ".join(told_pair(file, other)[1] for other in meant[:3]) + (
+                f" or {len(meant) - 3} more" if len(meant) > 3 else ""
+            )
+            return None, f"{told}; was {named} meant, which is there?" if meant else told
         if not utf8(found):
             return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
-        elsewhere = found != file and not found.endswith(f"/{file}")
+        elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
         if elsewhere and (label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))):
             return None, f"{told} (the one of its name, {found}, lies in a folder of something else)"
         return found, ""
+
+    def _same(self, file: str, other: str) -> bool:
+        """Whether two names are spellings of one path."""
+        return os.path.abspath(self.video_dir / file) == os.path.abspath(self.video_dir / other)
 
     def _add(self, found: dict[str, Video], file: str, label: int, where: str) -> None:
         """Adds a video, or checks that it has the class that it had before."""

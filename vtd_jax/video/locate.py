@@ -1,16 +1,18 @@
 """Where videos lie: the file that a list's name means, whatever folders and container the user's copy has."""
 
 import os
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import folded
+from vtd_jax.texts import told_pair
 from vtd_jax.video.catalog import Entry, VideoList, spoken
+from vtd_jax.video.suffixes import SUFFIXES
 
-_KINDS = ("mp4", "avi", "webm", "mkv", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "gif", "ogv", "3gp")
-SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 # what the two halves of a data set are called in folder names
 HALVES = {"train", "val", "test"}
 SPLITS = {"training": "train", "validation": "val", "validate": "val", "valid": "val"}
@@ -77,6 +79,7 @@ class VideoIndex:
         self._paths: set[str] = set()
         self._names: dict[str, list[str]] = defaultdict(list)
         self._stems: dict[str, list[str]] = defaultdict(list)
+        self._folded: dict[str, list[str]] | None = None
         for folder, files in scan_folders(self.video_dir):
             for name in files:
                 stem, suffix = os.path.splitext(name)
@@ -108,8 +111,11 @@ class VideoIndex:
         """
         wanted = PurePosixPath(file)
         path = str(wanted)
+        for spelling in (path, posixpath.normpath(path), self._below(path)):
+            if spelling in self._paths:
+                return spelling
         # other suffixes than ours, hidden files and paths that lead elsewhere count when named exactly
-        if path in self._paths or (self.video_dir / path).is_file():
+        if os.path.isfile(self.video_dir / path):
             return path
         found = self._names.get(wanted.name) or self._stems.get(wanted.stem) or []
         if len(found) < 2:
@@ -118,7 +124,7 @@ class VideoIndex:
         best = sorted(other for other in found if ranks[other] == max(ranks.values()))
         if len(best) > 1:
             # folders are named after classes, whose spellings differ
-            best = [other for other in best if f"/{spoken(other)}".endswith(f"/{spoken(path)}")] or best
+            best = [other for other in best if _spoken(other).endswith(_spoken(path))] or best
         if len(best) > 1:
             some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
@@ -126,6 +132,30 @@ class VideoIndex:
                 "at a folder that holds one of them"
             )
         return best[0]
+
+    def near(self, file: str) -> list[str]:
+        """What a name that is not there may mean: videos that differ from it in Unicode form, case or backslashes."""
+        if self._folded is None:
+            self._folded = defaultdict(list)
+            for path in sorted(self._paths):
+                whole = folded(path)
+                for key in {whole, whole.rpartition("/")[2], posixpath.splitext(whole.rpartition("/")[2])[0]}:
+                    self._folded[key].append(path)
+        wanted = folded(posixpath.normpath(file.replace("\\", "/")))
+        name = wanted.rpartition("/")[2]
+        for key in (wanted, name, posixpath.splitext(name)[0]):
+            if key in self._folded:
+                return self._folded[key]
+        return []
+
+    def _below(self, path: str) -> str:
+        """An absolute path as one below the folder, where it is one."""
+        return os.path.relpath(path, os.path.abspath(self.video_dir)) if os.path.isabs(path) else path
+
+
+def _spoken(path: str) -> str:
+    """A path with its folders as class names read."""
+    return "/" + "/".join(map(spoken, path.split("/")))
 
 
 def akin(wanted: str, found: str) -> bool:
@@ -169,7 +199,8 @@ def class_folders(video_dir: Path) -> VideoList:
     for name in names:
         other = first.setdefault(spoken(name), name)
         if other != name:
-            raise UserError(f"{video_dir}: folders {other!r} and {name!r} name the same class; merge them")
+            other, name = told_pair(other, name)
+            raise UserError(f"{video_dir}: folders {other} and {name} name the same class; merge them")
     place = {name: index for index, name in enumerate(names)}
     entries = sorted((Entry(file, place[file.split("/", 1)[0]], 0) for file in files), key=lambda e: (e.label, e.file))
     return VideoList(Path(video_dir).resolve().name, tuple(entries), tuple(names), "given", str(video_dir))

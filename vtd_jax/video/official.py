@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import VideoList, read_text
+from vtd_jax.video.catalog import VideoList, more_columns, read_text
+from vtd_jax.video.label_rows import whole_number
 from vtd_jax.video.official_files import Collected, find_official, numbered_lines
 from vtd_jax.video.official_kinetics import kinetics400_lists
 
@@ -52,7 +53,7 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
         for label, folder in enumerate(folders):
             for line, where, text in numbered_lines(first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"):
                 match = re.fullmatch(r"(.*\S)\s+([012])", text)
-                if match is None:
+                if match is None or more_columns(match[1]):
                     raise UserError(f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r}; download the file again")
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
@@ -89,7 +90,7 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
     """Class names by their ids."""
     ids: dict[int, str] = {}
     for _, where, text in numbered_lines(path, "UCF-101 class list"):
-        match = re.fullmatch(r"([0-9]+)\s+(\w+)", text)
+        match = re.fullmatch(r"([0-9]{1,18})\s+(\w+)", text)
         if match is None:
             raise UserError(f"{where}: expected 'id Class', found {text!r}; download the file again")
         if int(match[1]) in ids or match[2].lower() in {name.lower() for name in ids.values()}:
@@ -103,8 +104,8 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
     places = {name.lower(): index for index, name in enumerate(names)}
     collected = Collected()
     for line, where, text in numbered_lines(path, "UCF-101 list"):
-        match = re.fullmatch(r"([^/]+)/(.*?\S)(?:\s+([0-9]+))?", text)
-        if match is None or (needs_id and match[3] is None):
+        match = re.fullmatch(r"([^/]+)/(.*?\S)(?:\s+([0-9]{1,18}))?", text)
+        if match is None or (needs_id and match[3] is None) or more_columns(match[2]):
             form = "Class/file.avi id" if needs_id else "Class/file.avi"
             raise UserError(f"{where}: expected '{form}', found {text!r}; download the file again")
         folder, file, class_id = match.groups()
@@ -148,7 +149,7 @@ def _ssv2_names(path: Path) -> tuple[str, ...]:
     ids: dict[int, str] = {}
     keys: dict[str, str] = defaultdict(str)
     for name, class_id in _json(path, dict).items():
-        if not re.fullmatch("[0-9]+", str(class_id)):
+        if whole_number(str(class_id)) is None:
             raise UserError(f'{path}: the id of {name!r} is {class_id!r}; expected a whole number, as in "0"')
         other = ids.get(int(class_id)) or keys[_ssv2_key(name)]
         if other:
@@ -182,8 +183,9 @@ def _json(path: Path, kind: type):
     """Reads a JSON file that holds an object or a list."""
     try:
         value = json.loads(read_text(path, "annotation file"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}); download the file again") from None
+    except (ValueError, RecursionError) as error:
+        line, told = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise UserError(f"{path}:{line}: not JSON ({told}); download the file again") from None
     if not isinstance(value, kind):
         form = "an object of names and ids" if kind is dict else "a list of videos"
         raise UserError(f"{path}: expected {form}, found {type(value).__name__}; download the file again")

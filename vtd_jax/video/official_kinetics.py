@@ -3,8 +3,9 @@
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import VideoList, read_text
@@ -50,10 +51,10 @@ def _csv_lists(source: Path) -> list[VideoList]:
 
 def _rows(path: Path) -> list[tuple[str, str, int]]:
     """`(class name, ID_START_END, line)` of every row of a CSV."""
-    reader = csv.reader(read_text(path, "Kinetics CSV").splitlines())
+    reader = csv.reader(read_text(path, "Kinetics CSV").split("\n"))
     columns: list[int] = []
     rows = []
-    for fields in reader:
+    for fields in _each(reader, path):
         if not any(field.strip() for field in fields):
             continue
         where = f"{path}:{reader.line_num}"
@@ -67,6 +68,14 @@ def _rows(path: Path) -> list[tuple[str, str, int]]:
             raise UserError(f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r}; mend the row")
         rows.append((*_clip([fields[i].strip().strip("\"'") for i in columns], where), reader.line_num))
     return rows
+
+
+def _each(reader: Any, path: Path) -> Iterator[list[str]]:
+    """The rows of a CSV; UserError for one that cannot be parted, such as a quote that is never closed."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); download the file again") from None
 
 
 def _clip(values: Iterable[str], where: str) -> tuple[str, str]:

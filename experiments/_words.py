@@ -1,0 +1,16 @@
+"""The flags `--labels` and `--vocabulary` of commands."""
+
+import sys
+
+from vtd_jax.explain.inline_words import doubt
+from vtd_jax.explain.words import ROOM, read_words
+
+
+def given_words(value: str | None, flag: str, room: int = ROOM) -> tuple[str, ...] | None:
+    """As `read_words`, None for None; notes on stderr what is probably a mistake."""
+    if value is None:
+        return None
+    words = read_words(value, flag, room)
+    if told := doubt(words, flag):
+        print(f"note: {told}", file=sys.stderr)
+    return words
