@@ -1,9 +1,16 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from vtd_jax.outputs import shortened
+
+# no space, no quota left, and a file larger than may be: nothing that the writer could mend
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NAME_BYTES = 255
 
 
 @contextlib.contextmanager
@@ -11,13 +18,36 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path`, with its ending, that takes its place when the block ends without an error.
 
     Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error nothing is left.
+
+    Raises:
+      OSError: with the name of the file, also where the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    around = f".{os.getpid()}.part{path.suffix}"
+    room, stem = _NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
+    stem = stem if len(os.fsencode(stem)) <= room else shortened(stem, room)
+    temporary = path.with_name(f".{stem}{around}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Names the file that was written in the error of a full disk, which says only that it is full.
+
+    Args:
+      path: the file's name, for people.
+      temporary: the name under which it is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename not in (None, str(path), str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_text(path: Path, text: str) -> Path:

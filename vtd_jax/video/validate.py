@@ -1,6 +1,5 @@
 """Looking at every video of a build without building: what is missing, unreadable, empty, doubled or mislabelled."""
 
-import csv
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.outputs import CsvWriter
 from vtd_jax.video import decode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem
@@ -68,7 +68,7 @@ class Checked:
         self.check_path(path)
         if path.suffix.lower() == ".csv":
             out = io.StringIO()
-            writer = csv.writer(out, lineterminator="\n")
+            writer = CsvWriter(out)
             writer.writerow(("level", *COLUMNS))
             writer.writerows((level, *astuple(problem)) for level, problem in self.leveled())
             write_text(path, out.getvalue())
