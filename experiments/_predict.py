@@ -1,7 +1,9 @@
 """What `experiments.predict` does: videos one after another, a journal line each, then the files asked for."""
 
 import dataclasses
+import functools
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +11,22 @@ from typing import Any
 
 import vtd_jax
 from experiments import _predict_files as files
+from experiments._truth import read_truth
 from experiments.configs._templates import read_templates
+from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.loading import load
 from vtd_jax.explain.picture import explanation_figure
 from vtd_jax.explain.predictor import Failure, Predictor
-from vtd_jax.explain.report import PageEntry, write_index, write_page
+from vtd_jax.explain.report import PageEntry, earlier_pages, relink, write_index, write_page
+from vtd_jax.explain.report_html import Beside
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
-from vtd_jax.video.decode import VideoError
+from vtd_jax.outputs import beside_name, check_output
+from vtd_jax.printable import printable, utf8
 from vtd_jax.video.progress import Progress
 
 # videos whose rows are shown on the terminal
@@ -44,6 +50,9 @@ class Request:
     figures: str | None
     restart: bool
     workers: int
+    truth: str | None = None
+    command: str = ""
+    date: str = ""
 
     def check(self, videos: Sequence[Path]) -> None:
         """Refuses what does not go together, before anything is loaded.
@@ -58,11 +67,13 @@ class Request:
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None and Path(value).suffix != ending:
                 raise UserError(f"--{flag}={value}: expected the name of a file that ends in {ending}")
-            if value is not None and Path(value).is_dir():
-                raise UserError(f"--{flag}={value}: is a folder, expected the name of a file")
+            if value is not None:
+                check_output(f"--{flag}", value)
+                if any(Path(value).absolute() == video.absolute() for video in videos):
+                    raise UserError(f"--{flag}={value}: is one of the videos; give another name")
         for flag, value in (("report", self.report), ("figures", self.figures)):
-            if value is not None and Path(value).exists() and not Path(value).is_dir():
-                raise UserError(f"--{flag}={value}: is a file, expected the name of a folder")
+            if value is not None:
+                check_output(f"--{flag}", value, folder=True)
         if self.restart and self.journal is None:
             raise UserError("--restart: there is nothing to throw away without --json, --csv, --report or --figures")
 
@@ -71,7 +82,7 @@ class Request:
         """Where finished videos are noted until all are; None where no file is asked for."""
         for value in (self.json, self.csv):
             if value is not None:
-                return Path(f"{value}.unfinished")
+                return beside_name(Path(value), ".unfinished")
         folder = self.report or self.figures
         return None if folder is None else Path(folder) / "unfinished.jsonl"
 
@@ -86,6 +97,9 @@ def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Pr
             "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
             file=sys.stderr,
         )
+    elif note := toy_note(model.model.clip.config):
+        print(f"note: --model={printable(source)}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT",
+              file=sys.stderr)  # fmt: skip
     return model
 
 
@@ -98,36 +112,79 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     given = None if request.labels is None else read_words(request.labels, "--labels", model.label_room)
     labels = model.check_labels(given)
     words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
-    about = _about(request, model, labels, words)
+    truth = None if request.truth is None else read_truth(request.truth, videos, labels)
+    run = Run(request, videos, _about(request, model, labels, words), truth, toy_note(model.model.clip.config))
     if request.journal is None:
-        shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)
-        return _closing(len(videos), failed, shown, [])
+        shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
+        return _closing(run, failed, shown, [])
     outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-    job = about | {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
+    job = run.about | {"labels": _digest(labels), "words": _digest(words or ())}
+    job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
     with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
             print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
-        shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
-        written, failed = _write(request, journal, videos, about)
-    return _closing(len(videos), failed, shown, written)
+        shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
+        written, failed = _write(run, journal)
+    return _closing(run, failed, shown, written)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A request and what is known before the first video.
+
+    Attributes:
+      request: the flags.
+      videos: all that are asked for.
+      about: what results depend on, in words.
+      truth: the label of the videos of which it is known; None where nobody asked.
+      notice: a warning for every page, "" for none.
+    """
+
+    request: Request
+    videos: Sequence[Path]
+    about: Mapping[str, str]
+    truth: Mapping[Path, str] | None
+    notice: str
+
+    @property
+    def told(self) -> dict[str, str]:
+        """`about`, and what need not be the same when a run is resumed; for pages."""
+        made = {"date": self.request.date, "command": self.request.command}
+        return {name: utf8(value) for name, value in made.items() if value} | dict(self.about)
+
+    @functools.cached_property
+    def folder(self) -> str:
+        """The lowest folder that has all videos."""
+        return os.path.commonpath({os.path.dirname(os.path.abspath(video)) for video in self.videos})
+
+    def place(self, video: Path) -> str:
+        """Where a video is, as short as tells it from the others."""
+        return os.path.relpath(os.path.abspath(video), self.folder)
 
 
 def _work(
-    request: Request,
+    run: Run,
     videos: Sequence[Path],
     results: Iterable[Explanation | Timeline | Failure],
-    about: Mapping[str, str],
     journal: Journal | None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Finishes video by video; the first ones for the terminal, and how many could not be read."""
-    taken = () if journal is None else [entry["name"] for entry in journal.entries()]
-    names = files.page_names(videos, taken)
+    report = run.request.report
+    taken, before = [], ""
+    for entry in () if journal is None else journal.entries():
+        taken.append(entry["name"])
+        before = entry["page"]["page"] if "page" in entry else before
+    names = files.page_names(videos, taken, () if report is None else earlier_pages(Path(report)))
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
-    for video, result in zip(videos, results):
-        entry = {"video": str(video), "name": names[video]} | _finish(request, result, names[video], about)
+    following = [f"{names[video]}.html" for video in videos[1:]] + [""]
+    for video, result, after in zip(videos, results, following):
+        truth = {} if run.truth is None else {"truth": run.truth.get(video)}
+        entry = {"video": str(video), "name": names[video]} | truth
+        entry |= _finish(run, video, result, names[video], (before, after))
+        before = entry["page"]["page"] if "page" in entry else before
         failed += "error" in entry
         if progress is not None:
             progress.add((1, int("error" in entry), entry.get("error", "")))
@@ -135,19 +192,23 @@ def _work(
             journal.add(**entry)
         if len(shown) < SHOWN:
             shown.append(entry)
-    files.show(shown, len(videos), request.top)
+    files.show(shown, len(videos), run.request.top)
     return shown, failed
 
 
 def _finish(
-    request: Request, result: Explanation | Timeline | Failure, name: str, about: Mapping[str, str]
+    run: Run, video: Path, result: Explanation | Timeline | Failure, name: str, ways: tuple[str, str]
 ) -> dict[str, Any]:
     """Writes the page and figures of a video; gives its line of the journal."""
     if isinstance(result, Failure):
         return {"error": str(result.error)}
+    request = run.request
     fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
     if request.report is not None:
-        fields["page"] = write_page(Path(request.report), result, name, about).to_dict()
+        truth = None if run.truth is None else run.truth.get(video)
+        beside = Beside(run.place(video), truth, run.notice, *ways)
+        fields["page"] = write_page(Path(request.report), result, name, run.told, beside).to_dict()
+        fields["ways"] = ways
     if request.figures is not None:
         Path(request.figures).mkdir(parents=True, exist_ok=True)
         draw = explanation_figure if isinstance(result, Explanation) else timeline_figure
@@ -156,9 +217,9 @@ def _finish(
     return fields
 
 
-def _write(request: Request, journal: Journal, videos: Sequence[Path], about: dict) -> tuple[list[str], int]:
+def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
     """Makes the files of a finished run from its journal, which goes; what was written, and how many videos failed."""
-    meant = set(map(str, videos))
+    request, meant = run.request, set(map(str, run.videos))
 
     def entries() -> Iterator[dict[str, Any]]:
         return (entry for entry in journal.entries() if entry["video"] in meant)
@@ -166,14 +227,17 @@ def _write(request: Request, journal: Journal, videos: Sequence[Path], about: di
     failed = [(entry["video"], entry["error"]) for entry in entries() if "error" in entry]
     written = []
     if request.json is not None:
-        files.write_json(Path(request.json), entries(), failed, about)
+        files.write_json(Path(request.json), entries(), failed, run.about)
         written.append(request.json)
     if request.csv is not None:
-        files.write_csv(Path(request.csv), entries(), None if request.window else request.top)
+        files.write_csv(Path(request.csv), entries(), None if request.window else request.top, run.truth is not None)
         written.append(request.csv)
     if request.report is not None:
+        _connect(Path(request.report), entries())
         pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
-        written.append(str(write_index(Path(request.report), pages, failed, about)))
+        right = None if run.truth is None else _right(entries())
+        index = write_index(Path(request.report), pages, failed, run.told, notice=run.notice, right=right)
+        written.append(str(index))
     if request.figures is not None:
         written.append(f"PNG and PDF in {request.figures}")
     # videos that failed are tried again by the same command
@@ -181,22 +245,39 @@ def _write(request: Request, journal: Journal, videos: Sequence[Path], about: di
     return written, len(failed)
 
 
-def _closing(count: int, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
+def _connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Mends the links of pages whose neighbours were expected to be others: those could not be read."""
+    pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "page" in entry]
+    for i, (page, ways) in enumerate(pages):
+        wanted = pages[i - 1][0] if i else "", pages[i + 1][0] if i + 1 < len(pages) else ""
+        if ways != wanted and (folder / page).exists():
+            relink(folder / page, *wanted)
+
+
+def _right(entries: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Videos whose best label is theirs, and videos whose label is known."""
+    known = [entry["result"]["label"] == entry["truth"] for entry in entries if "result" in entry and entry["truth"]]
+    return sum(known), len(known)
+
+
+def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
+    count = len(run.videos)
     where = f"wrote {', '.join(written)}" if written else "no file was asked for (--json, --csv, --report, --figures)"
     if failed and count == 1 and shown:
         raise UserError(shown[0]["error"])
     if failed:
         raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
-    return f"{count} video{'s' if count > 1 else ''}: {where}"
+    return printable(f"{count} video{'s' if count > 1 else ''}: {where}")
 
 
 def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
     """What a result depends on, in words."""
     config = model.model.config
     told = {
-        "model": model.told,
+        "model": utf8(model.told),
+        "weights": model.weights,
         "labels": f"{len(labels)}",
-        "frames named by": "the labels" if words is None else f"{len(words)} words of {request.vocabulary}",
+        "frames named by": "the labels" if words is None else f"{len(words)} words of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
         "normalization": config.normalization,
@@ -225,16 +306,14 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         )
         return
     for video in videos:
-        try:
-            yield model.timeline(
-                video,
-                labels,
-                window=request.window,
-                stride=request.stride,
-                frames=request.frames,
-                vocabulary=words,
-                threshold=request.threshold,
-                told=files.Minutes(str(video)),
-            )
-        except VideoError as error:
-            yield Failure(str(video), error)
+        yield model.timeline(
+            video,
+            labels,
+            window=request.window,
+            stride=request.stride,
+            frames=request.frames,
+            vocabulary=words,
+            threshold=request.threshold,
+            told=files.Minutes(str(video)),
+            on_error="return",
+        )

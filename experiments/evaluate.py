@@ -81,6 +81,7 @@ def main() -> str:
     """Evaluates every split and tells where the table is."""
     workdir = Path(WORKDIR.value)
     config, splits, model, learnt, stem, training = together(prepare, workdir)
+    _runs.note_toy(config, model)
     print(f"learnt: {learnt}")
     table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vtd_jax.outputs import shortened
+from vtd_jax.outputs import NAME_BYTES, shortened
 
 # no space, no quota left, and a file larger than may be: nothing that the writer could mend
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NAME_BYTES = 255
 
 
 @contextlib.contextmanager
@@ -23,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
       OSError: with the name of the file, also where the disk is full.
     """
     around = f".{os.getpid()}.part{path.suffix}"
-    room, stem = _NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
+    room, stem = NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
     stem = stem if len(os.fsencode(stem)) <= room else shortened(stem, room)
     temporary = path.with_name(f".{stem}{around}")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from vtd_jax.errors import UserError
 from vtd_jax.explain import report_clip, report_timeline
 from vtd_jax.explain.report_html import (
+    ALONE,
     ENTRY,
     Beside,
     bar,
@@ -250,7 +251,7 @@ def _below(entry: PageEntry, earlier: bool) -> str:
     if entry.truth is not None:
         right = entry.truth == entry.label
         told.append(
-            "<span class=right>✓ right</span>" if right else f"<span class=wrong>✗ is {bdi(entry.truth)}</span>"
+            "<span class=right>✓ right</span>" if right else f"<span class=wrong>✗ truth: {bdi(entry.truth)}</span>"
         )
     if earlier:
         told.append(f"<span class=earlier>earlier{f', {esc(entry.date)}' if entry.date else ''}</span>")

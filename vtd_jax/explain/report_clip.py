@@ -171,7 +171,7 @@ def _lead_note(result: Explanation, label: int) -> str:
     if not against:
         return f"<p class=note>What each adds to the only label's {unit}.</p>"
     return (
-        f"<p class=note>The frame's lead: what it adds to the {unit} of {bdi(result.labels[label], 'label')} beyond what "
+        f"<p class=note>A frame's lead: what it adds to the {unit} of {bdi(result.labels[label], 'label')}, less what "
         f"it adds to that of {bdi(against, 'rival')}, <span data-slot=which>the runner-up</span>. Over all frames "
         f"<span data-slot=sum>{signed(float(result.lead(label).sum()))}</span>.</p>"
     )
@@ -214,10 +214,11 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
 
 def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
     """The table's rows of numbers."""
-    column = result.lead(int(shown[0]))
+    label = int(shown[0])
+    column = result.lead(label)
     low = min(0.0, float(column.min()))
     span = max(0.0, float(column.max())) - low or 1.0
-    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>{_lead_over(result, shown[0])}</th>"
+    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>{_lead_over(result, label)}</th>"
     for value in column:
         yield _added(float(value), span)
     yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={len(column) + 1}><span>Confidence</span>"
