@@ -83,11 +83,11 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         _predict.run(request(once), videos, model)
     original, seen = _predict._finish, []
 
-    def interrupted(asked, result, name, about):
+    def interrupted(run, video, result, name, ways):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(name)
-        return original(asked, result, name, about)
+        return original(run, video, result, name, ways)
 
     monkeypatch.setattr(_predict, "_finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
     # other settings are not mixed with what was finished
     with pytest.raises(UserError, match="had another frames"):
         _predict.run(request(again, frames=3), videos, model)
-    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[2]) or original(*given))
+    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
         _predict.run(request(again), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]

@@ -64,7 +64,10 @@ def test_an_explanation_is_the_method_taken_apart(noise, assignment, top_n):
     ids = np.array([[LABELS.index(word) for word in words] for words in found.words])
     np.testing.assert_allclose(found.similarity, np.take_along_axis(np.asarray(similarity), ids, 1), atol=1e-5)
     best = int(found.scores.argmax())
-    assert found.keyframes(best)[0] == int(found.contribution[:, best].argmax())
+    lead = found.contribution[:, best] - found.contribution[:, found.rival(best)]
+    assert found.keyframes(best)[0] == int(lead.argmax())
+    second = int(found.order(2)[1])
+    np.testing.assert_allclose(lead.sum(), found.logits[best] - found.logits[second], atol=1e-4)
     assert json.loads(json.dumps(found.to_dict(2)))["labels"] == [label for label, _ in found.top(2)]
 
 

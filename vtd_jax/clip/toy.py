@@ -3,8 +3,8 @@
 from vtd_jax.clip.config import CLIPConfig
 
 _NOTE = (
-    "the small CLIP of this package knows coloured, textured shapes only ('red striped circle'); on any other video its "
-    "answers mean nothing"
+    "the small CLIP of this package knows coloured, textured shapes only ('red striped circle'); on any other video "
+    "its answers mean nothing"
 )
 
 
