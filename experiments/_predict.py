@@ -293,7 +293,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:

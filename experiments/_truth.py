@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,18 +32,15 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
     if path.suffix.lower() != ".csv":
         raise UserError(f"--truth={value}: expected {FOLDERS!r}, or a file ending in .csv with rows of file,label")
     rows = _rows(path, known)
-    by_name: dict[str, set[str]] = {}
+    found = {video: rows[file] for video in videos if (file := _listed(video, path.parent, rows)) is not None}
+    names = Counter(video.name for video in found)
     for file in rows:
-        by_name.setdefault(os.path.basename(file), set()).add(file)
-    found = {}
-    for video in videos:
-        file = _listed(video, path.parent, rows, by_name)
-        if file is not None:
-            found[video] = rows[file]
+        if names[file] > 1 and not os.path.dirname(file):
+            raise UserError(f"{path}: {file!r} is the name of {names[file]} videos; write their paths")
     if not found:
-        first = next(iter(rows), "")
+        first = next(iter(rows))
         raise UserError(
-            f"--truth={value}: has none of the videos ({first!r} is its first, {str(videos[0])!r} was given)"
+            f"--truth={value}: none of the videos is in it; it begins with {first!r}, not {str(videos[0])!r}"
         )
     return found
 
@@ -66,19 +64,11 @@ def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _listed(video: Path, folder: Path, rows: Mapping[str, str], by_name: Mapping[str, set[str]]) -> str | None:
-    """The file of the list that a video is: the whole path, from the list's folder or from here, or its name alone."""
-    places = (
-        os.path.relpath(video, folder or "."),
-        os.path.relpath(video),
-        os.path.normpath(video),
-        str(video.absolute()),
-    )
-    for place in places:
-        if place in rows:
-            return place
-    alike = by_name.get(video.name, set())
-    return next(iter(alike)) if len(alike) == 1 and os.path.dirname(next(iter(alike))) == "" else None
+def _listed(video: Path, folder: Path, rows: Mapping[str, str]) -> str | None:
+    """The file of the list that a video is: its path from the list's folder or from here, or its name."""
+    here, there = os.path.relpath(video), os.path.relpath(video, folder)
+    places = (there, here, os.path.normpath(video), os.path.abspath(video), video.name)
+    return next((place for place in places if place in rows), None)
 
 
 def _label(text: str, known: Mapping[str, str], where: str) -> str:

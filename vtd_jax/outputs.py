@@ -2,11 +2,12 @@
 
 import csv
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable, utf8
@@ -55,7 +56,7 @@ def cell(value: Any) -> Any:
 class CsvWriter:
     """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that are read again."""
 
-    def __init__(self, out: IO[str]):
+    def __init__(self, out: io.TextIOBase):
         self._writer = csv.writer(out, lineterminator="\n")
 
     def writerow(self, row: Iterable[Any]) -> None:
@@ -84,13 +85,13 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
         raise UserError(f"{flag}=: empty, expected the name of a {kind}")
     path = Path(value)
     try:
-        if path.is_symlink() and not path.exists():
-            raise UserError(f"{told}: is a link to {os.readlink(path)}, which is not there; remove it, or make that")
         there = path
         while not there.exists():
+            if there.is_symlink():
+                raise UserError(f"{told}: {there} is a link to {os.readlink(there)}, which is not there; remove it")
             there = there.parent
     except OSError as error:
-        # a name that is too long, a loop of links
+        # a name that is too long
         raise UserError(f"{told}: {error.strerror}; give another name of a {kind}") from None
     if there == path and there.is_dir() != folder:
         other = "file" if folder else "folder"
