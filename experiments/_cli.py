@@ -8,8 +8,7 @@ from absl import app, flags, logging
 
 from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
-from vtd_jax.files import FULL
-from vtd_jax.printable import printable
+from vtd_jax.files import remedy
 from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
@@ -54,8 +53,8 @@ def run(
         except OSError as error:
             if error.strerror is None:
                 raise
-            what = error.strerror if error.filename is None else f"{printable(str(error.filename))}: {error.strerror}"
-            what += "; make room, and give the same command again" if error.errno in FULL else ""
+            what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            what += remedy(error)
             print(f"error: {what}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:

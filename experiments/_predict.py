@@ -27,6 +27,7 @@ from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
 from vtd_jax.outputs import beside_name, check_output
 from vtd_jax.printable import printable, utf8
+from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
 # videos whose rows are shown on the terminal
@@ -262,12 +263,16 @@ def _right(entries: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
 
 def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
     count = len(run.videos)
-    where = f"wrote {', '.join(written)}" if written else "no file was asked for (--json, --csv, --report, --figures)"
+    where = (
+        f"wrote {', '.join(map(utf8, written))}"
+        if written
+        else "no file was asked for (--json, --csv, --report, --figures)"
+    )
     if failed and count == 1 and shown:
         raise UserError(shown[0]["error"])
     if failed:
         raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
-    return printable(f"{count} video{'s' if count > 1 else ''}: {where}")
+    return f"{count} video{'s' if count > 1 else ''}: {where}"
 
 
 def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
@@ -306,14 +311,16 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         )
         return
     for video in videos:
-        yield model.timeline(
-            video,
-            labels,
-            window=request.window,
-            stride=request.stride,
-            frames=request.frames,
-            vocabulary=words,
-            threshold=request.threshold,
-            told=files.Minutes(str(video)),
-            on_error="return",
-        )
+        try:
+            yield model.timeline(
+                video,
+                labels,
+                window=request.window,
+                stride=request.stride,
+                frames=request.frames,
+                vocabulary=words,
+                threshold=request.threshold,
+                told=files.Minutes(str(video)),
+            )
+        except VideoError as error:
+            yield Failure(str(video), error)

@@ -13,7 +13,7 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.explain.report import PageEntry, video_key
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
-from vtd_jax.printable import printable, utf8
+from vtd_jax.printable import utf8
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 # seconds between two lines about a long job, where the last one cannot be rewritten
@@ -111,7 +111,7 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
     folder = os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
     rows = tuple(
         {
-            "video": printable(os.path.relpath(result["video"], folder) if folder else result["video"]),
+            "video": os.path.relpath(result["video"], folder) if folder else result["video"],
             "label": result["label"],
             "score": result["score"],
             "second": _second(result),
@@ -119,7 +119,7 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         }
         for entry, result in zip(found, results)
     )
-    title = f"{_of(len(rows), count)} of {printable(folder)}" if folder else _of(len(rows), count)
+    title = f"{_of(len(rows), count)} of {folder}" if folder else _of(len(rows), count)
     known = ("truth",) if any("truth" in entry for entry in found) else ()
     Table(title, ("video", "label", "score", "second", *known), rows).show()
 
@@ -131,10 +131,10 @@ def _of(shown: int, count: int) -> str:
 def _show_clip(result: Mapping[str, Any]) -> None:
     rows = tuple({"label": pair["label"], "score": pair["score"]} for pair in result["top"])
     length = "" if result["duration"] is None else f", {result['duration']:.1f} s"
-    title = f"{printable(result['video'])}{length}, {len(result['frames'])} of {result['total_frames']} frames"
+    title = f"{result['video']}{length}, {len(result['frames'])} of {result['total_frames']} frames"
     Table(title, ("label", "score"), rows).show()
     token = ", ".join(pair["word"] for pair in result["video_token"])
-    print(f"frames: {printable(_words(result))}\nvideo token: {printable(token)}\n")
+    print(f"frames: {_words(result)}\nvideo token: {token}\n")
 
 
 def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
@@ -143,7 +143,7 @@ def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
         {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), "score": s["score"]} for s in segments
     )
     which = "" if len(segments) == len(result["segments"]) else f", the {most} longest of {len(result['segments'])}"
-    title = f"{printable(result['video'])}, {clock(result['duration'])}: segments{which}"
+    title = f"{result['video']}, {clock(result['duration'])}: segments{which}"
     Table(title, ("label", "from", "to", "score"), rows).show()
 
 
@@ -192,7 +192,7 @@ class Minutes(_Line):
 
     def __init__(self, video: str):
         super().__init__()
-        self.video = printable(video)
+        self.video = utf8(video)
 
     def __call__(self, done: float, length: float) -> None:
         """Seconds done, and all of them, 0 if that is not known."""

@@ -12,7 +12,7 @@ import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.files import replacing, write_text
+from vtd_jax.files import remedy, replacing, write_text
 from vtd_jax.outputs import CsvWriter, beside_name, cell, check_output, file_stem
 from vtd_jax.printable import printable, utf8
 from vtd_jax.video.catalog import Problem, read_labels
@@ -146,3 +146,23 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
         raise OSError(errno.ENOSPC, "full", "c.txt")
     with pytest.raises(FileNotFoundError, match=r"d\.txt"), replacing(tmp_path / "b.txt"):
         (tmp_path / "d.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "number, told",
+    [
+        (errno.ENOSPC, "; make room, and give the same command again"),
+        (errno.EDQUOT, "; make room, and give the same command again"),
+        (errno.ENOTDIR, "; a file is where a folder would have to be: give another path, or move that file away"),
+        (errno.ENAMETOOLONG, "; give a shorter one"),
+        (errno.EACCES, ""),
+    ],
+)
+def test_what_the_system_refuses_comes_with_a_remedy(number, told):
+    assert remedy(OSError(number, os.strerror(number), "x")) == told
+
+
+def test_a_report_of_checks_below_a_file_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^--report=.*/file/x\.csv: .*/file is a file, and nothing can be below it"):
+        Checked.check_path(tmp_path / "file" / "x.csv")

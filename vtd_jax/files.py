@@ -9,7 +9,7 @@ from pathlib import Path
 from vtd_jax.outputs import NAME_BYTES, shortened
 
 # no space, no quota left, and a file larger than may be: nothing that the writer could mend
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -44,9 +44,20 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL or error.filename not in (None, str(path), str(temporary)):
+        if error.errno not in _FULL or error.filename not in (None, str(path), str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def remedy(error: OSError) -> str:
+    """What to do about what the system refused, to be put behind its message; "" where that is not known."""
+    if error.errno in _FULL:
+        return "; make room, and give the same command again"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "; a file is where a folder would have to be: give another path, or move that file away"
+    if error.errno == errno.ENAMETOOLONG:
+        return "; give a shorter one"
+    return ""
 
 
 def write_text(path: Path, text: str) -> Path:
