@@ -248,7 +248,7 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
 
 def _connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     """Mends the links of pages whose neighbours were expected to be others: those could not be read."""
-    pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "page" in entry]
+    pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "ways" in entry]
     for i, (page, ways) in enumerate(pages):
         wanted = pages[i - 1][0] if i else "", pages[i + 1][0] if i + 1 < len(pages) else ""
         if ways != wanted and (folder / page).exists():

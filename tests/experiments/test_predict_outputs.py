@@ -210,7 +210,9 @@ def sorted_videos(video, tmp_path):
     return files
 
 
-def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys):
+def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypatch):
+    # and so does the warning of a toy
+    monkeypatch.setattr(_predict, "toy_note", lambda config: f"a toy of {config.image_resolution} pixels")
     _predict.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
     assert "truth" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/out.json").read_text())["videos"]
@@ -220,6 +222,9 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys):
     right = sum(one["truth"] == one["label"] for one in found)
     index = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
     assert f"{right} of 3 videos with a known label are right" in index
+    for page in ("index", "a", "a_2", "b"):
+        text = (tmp_path / f"out/report/{page}.html").read_text(encoding="utf-8")
+        assert "<p class=notice role=note>a toy of 32 pixels</p>" in text
     assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == ["arm wrestling", "hugging", "hugging"]
     (tmp_path / "out/out.json.unfinished").write_text('{"job": {}}\n')
     with pytest.raises(UserError, match=r"had another .* truth,"):

@@ -132,6 +132,14 @@ def test_a_word_that_is_not_the_answer_is_explained(tmp_path):
     assert "votes are of another list of words than the labels" in _page(tmp_path, words)[0].text
 
 
+def test_a_word_of_most_windows_that_is_not_the_answer_is_explained(tmp_path):
+    best = _page(tmp_path, LONG)[1].label
+    other = next(label for label in LONG.labels if label != best)
+    same, differs = (dataclasses.replace(LONG, words=(word,) * len(LONG.words)) for word in (best, other))
+    assert "no contradiction" not in _page(tmp_path, same)[0].text
+    assert f"That {other} has the most time and {best} is the answer is no" in _page(tmp_path, differs)[0].text
+
+
 @pytest.mark.parametrize("result", [EXPLAINED, LONG], ids=["clip", "long"])
 def test_pages_say_when_how_and_with_what_weights(tmp_path, result):
     about = {"date": "2026-11-28 14:05 UTC", "command": "python -m experiments.predict --video=a.mp4", "weights": "0f"}

@@ -172,7 +172,18 @@ def _words(result: Timeline) -> str:
     return (
         "<section aria-labelledby=h-words><h2 id=h-words>Words of the video</h2>"
         f"<ol class=rows>{rows}</ol>{note}<p class=note>Every window is named by the word with the most votes of its "
-        "frames.</p></section>\n"
+        f"frames.{_other_word(result, order[0])}</p></section>\n"
+    )
+
+
+def _other_word(result: Timeline, word: str) -> str:
+    """Why the word with the most time is not the answer, where it is not."""
+    label = verdict(result)[0]
+    if word == label:
+        return ""
+    return (
+        f" That {bdi(word)} has the most time and {bdi(label)} is the answer is no contradiction: words are of frames "
+        "alone, while the answer is the label with the highest mean score over all windows."
     )
 
 
