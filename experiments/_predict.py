@@ -114,7 +114,9 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     labels = model.check_labels(given)
     words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
     truth = None if request.truth is None else read_truth(request.truth, videos, labels)
-    run = Run(request, videos, _about(request, model, labels, words), truth, toy_note(model.model.clip.config))
+    run = Run(
+        request, videos, _about(request, model, labels, words), truth, _sentence(toy_note(model.model.clip.config))
+    )
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])
@@ -295,6 +297,10 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         plan = Windows(request.frames or model.frames, request.window, request.stride, request.threshold)
         told["windows"] = f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
     return told
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}." if note else ""
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -290,7 +290,7 @@ def test_real_clips_as_a_command(shared_dir, tmp_path):
     assert done.stdout.splitlines()[-1] == f"7 videos: wrote {tmp_path / 'out.json'}, {tmp_path / 'report/index.html'}"
     assert "--model=tiny knows coloured" in done.stderr
     index = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert "<p class=notice role=note>the small CLIP of this package knows coloured" in index
+    assert "<p class=notice role=note>The small CLIP of this package knows coloured" in index
     assert "<dt>command</dt><dd><bdi>python -m experiments.predict --video=" in index
     document = json.loads((tmp_path / "out.json").read_text())
     assert [Path(video["video"]).suffix for video in document["videos"]] == [".mp4", ".avi", *[".mp4"] * 5]

@@ -224,7 +224,7 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypat
     assert f"{right} of 3 videos with a known label are right" in index
     for page in ("index", "a", "a_2", "b"):
         text = (tmp_path / f"out/report/{page}.html").read_text(encoding="utf-8")
-        assert "<p class=notice role=note>a toy of 32 pixels</p>" in text
+        assert "<p class=notice role=note>A toy of 32 pixels.</p>" in text
     assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == ["arm wrestling", "hugging", "hugging"]
     (tmp_path / "out/out.json.unfinished").write_text('{"job": {}}\n')
     with pytest.raises(UserError, match=r"had another .* truth,"):
