@@ -111,6 +111,7 @@ def test_a_phone_begins_at_the_beginning(visit, driver):
         found = driver.execute_script(places)
         assert [left for left, _ in found] == [0] * len(found), page
         assert any(wide for _, wide in found), page
+        assert driver.execute_script("return [...document.querySelectorAll('.table')].every(e => e.scrollTop === 0)")
     # and goes where one goes
     visit("long")
     driver.find_element(By.ID, "next").click()

@@ -57,7 +57,7 @@
     reach(bars, bar);
     rows.forEach((row, n) => row.classList.toggle("chosen", n === i));
     const box = $("table").parentNode, top = rows[i].offsetTop;
-    if (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+    if (!opening && (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight)) box.scrollTop = top - box.clientHeight / 2;
     runs.forEach((run) => run.classList.toggle("own", run.textContent === label));
     $("previous").disabled = i === 0;
     $("next").disabled = i === data.segments.length - 1;
