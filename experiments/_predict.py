@@ -1,9 +1,7 @@
 """What `experiments.predict` does: videos one after another, a journal line each, then the files asked for."""
 
 import dataclasses
-import functools
 import hashlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import vtd_jax
 from experiments import _predict_files as files
+from experiments._predict_run import Run, connect, right_ones, sentence
 from experiments._truth import read_truth
 from experiments.configs._templates import read_templates
 from vtd_jax.clip.toy import toy_note
@@ -19,7 +18,7 @@ from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.loading import load
 from vtd_jax.explain.picture import explanation_figure
 from vtd_jax.explain.predictor import Failure, Predictor
-from vtd_jax.explain.report import PageEntry, earlier_pages, relink, write_index, write_page
+from vtd_jax.explain.report import PageEntry, earlier_pages, write_index, write_page
 from vtd_jax.explain.report_html import Beside
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
@@ -115,7 +114,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
     truth = None if request.truth is None else read_truth(request.truth, videos, labels)
     run = Run(
-        request, videos, _about(request, model, labels, words), truth, _sentence(toy_note(model.model.clip.config))
+        request, videos, _about(request, model, labels, words), truth, sentence(toy_note(model.model.clip.config))
     )
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
@@ -131,40 +130,6 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
         written, failed = _write(run, journal)
     return _closing(run, failed, shown, written)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A request and what is known before the first video.
-
-    Attributes:
-      request: the flags.
-      videos: all that are asked for.
-      about: what results depend on, in words.
-      truth: the label of the videos of which it is known; None where nobody asked.
-      notice: a warning for every page, "" for none.
-    """
-
-    request: Request
-    videos: Sequence[Path]
-    about: Mapping[str, str]
-    truth: Mapping[Path, str] | None
-    notice: str
-
-    @property
-    def told(self) -> dict[str, str]:
-        """`about`, and what need not be the same when a run is resumed; for pages."""
-        made = {"date": self.request.date, "command": self.request.command}
-        return {name: utf8(value) for name, value in made.items() if value} | dict(self.about)
-
-    @functools.cached_property
-    def folder(self) -> str:
-        """The lowest folder that has all videos."""
-        return os.path.commonpath({os.path.dirname(os.path.abspath(video)) for video in self.videos})
-
-    def place(self, video: Path) -> str:
-        """Where a video is, as short as tells it from the others."""
-        return os.path.relpath(os.path.abspath(video), self.folder)
 
 
 def _work(
@@ -236,9 +201,9 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
         files.write_csv(Path(request.csv), entries(), None if request.window else request.top, run.truth is not None)
         written.append(request.csv)
     if request.report is not None:
-        _connect(Path(request.report), entries())
+        connect(Path(request.report), entries())
         pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
-        right = None if run.truth is None else _right(entries())
+        right = None if run.truth is None else right_ones(entries())
         index = write_index(Path(request.report), pages, failed, run.told, notice=run.notice, right=right)
         written.append(str(index))
     if request.figures is not None:
@@ -246,21 +211,6 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
     # videos that failed are tried again by the same command
     journal.remove()
     return written, len(failed)
-
-
-def _connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Mends the links of pages whose neighbours were expected to be others: those could not be read."""
-    pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "ways" in entry]
-    for i, (page, ways) in enumerate(pages):
-        wanted = pages[i - 1][0] if i else "", pages[i + 1][0] if i + 1 < len(pages) else ""
-        if ways != wanted and (folder / page).exists():
-            relink(folder / page, *wanted)
-
-
-def _right(entries: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Videos whose best label is theirs, and videos whose label is known."""
-    known = [entry["result"]["label"] == entry["truth"] for entry in entries if "result" in entry and entry["truth"]]
-    return sum(known), len(known)
 
 
 def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
@@ -297,10 +247,6 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         plan = Windows(request.frames or model.frames, request.window, request.stride, request.threshold)
         told["windows"] = f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
     return told
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}." if note else ""
 
 
 def _digest(texts: Sequence[str]) -> str:
