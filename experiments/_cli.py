@@ -8,6 +8,7 @@ from absl import app, flags, logging
 
 from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
+from vtd_jax.files import remedy
 from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
@@ -53,6 +54,7 @@ def run(
             if error.strerror is None:
                 raise
             what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            what += remedy(error)
             print(f"error: {what}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:

@@ -9,17 +9,23 @@ from typing import Any
 
 import vtd_jax
 from experiments import _predict_files as files
+from experiments._predict_run import Run, connect, right_ones, sentence
+from experiments._truth import read_truth
 from experiments._words import given_words
 from experiments.configs._templates import read_templates
+from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.loading import load
 from vtd_jax.explain.picture import explanation_figure
 from vtd_jax.explain.predictor import Failure, Predictor
-from vtd_jax.explain.report import PageEntry, write_index, write_page
+from vtd_jax.explain.report import PageEntry, earlier_pages, write_index, write_page
+from vtd_jax.explain.report_html import Beside
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
+from vtd_jax.outputs import beside_name, check_output
+from vtd_jax.printable import printable, utf8
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -44,6 +50,9 @@ class Request:
     figures: str | None
     restart: bool
     workers: int
+    truth: str | None = None
+    command: str = ""
+    date: str = ""
 
     def check(self, videos: Sequence[Path]) -> None:
         """Refuses what does not go together, before anything is loaded.
@@ -58,11 +67,13 @@ class Request:
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None and Path(value).suffix != ending:
                 raise UserError(f"--{flag}={value}: expected the name of a file that ends in {ending}")
-            if value is not None and Path(value).is_dir():
-                raise UserError(f"--{flag}={value}: is a folder, expected the name of a file")
+            if value is not None:
+                check_output(f"--{flag}", value)
+                if any(Path(value).absolute() == video.absolute() for video in videos):
+                    raise UserError(f"--{flag}={value}: is one of the videos; give another name")
         for flag, value in (("report", self.report), ("figures", self.figures)):
-            if value is not None and Path(value).exists() and not Path(value).is_dir():
-                raise UserError(f"--{flag}={value}: is a file, expected the name of a folder")
+            if value is not None:
+                check_output(f"--{flag}", value, folder=True)
         if self.restart and self.journal is None:
             raise UserError("--restart: there is nothing to throw away without --json, --csv, --report or --figures")
 
@@ -71,7 +82,7 @@ class Request:
         """Where finished videos are noted until all are; None where no file is asked for."""
         for value in (self.json, self.csv):
             if value is not None:
-                return Path(f"{value}.unfinished")
+                return beside_name(Path(value), ".unfinished")
         folder = self.report or self.figures
         return None if folder is None else Path(folder) / "unfinished.jsonl"
 
@@ -86,6 +97,9 @@ def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Pr
             "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
             file=sys.stderr,
         )
+    elif note := toy_note(model.model.clip.config):
+        print(f"note: --model={printable(source)}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT",
+              file=sys.stderr)  # fmt: skip
     return model
 
 
@@ -97,36 +111,47 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     """
     labels = model.check_labels(given_words(request.labels, "--labels", model.label_room))
     words = given_words(request.vocabulary, "--vocabulary", model.label_room)
-    about = _about(request, model, labels, words)
+    truth = None if request.truth is None else read_truth(request.truth, videos, labels)
+    run = Run(
+        request, videos, _about(request, model, labels, words), truth, sentence(toy_note(model.model.clip.config))
+    )
     if request.journal is None:
-        shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)
-        return _closing(len(videos), failed, shown, [])
+        shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
+        return _closing(run, failed, shown, [])
     outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-    job = about | {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
+    job = run.about | {"labels": _digest(labels), "words": _digest(words or ())}
+    job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
     with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
             print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
-        shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
-        written, failed = _write(request, journal, videos, about)
-    return _closing(len(videos), failed, shown, written)
+        shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
+        written, failed = _write(run, journal)
+    return _closing(run, failed, shown, written)
 
 
 def _work(
-    request: Request,
+    run: Run,
     videos: Sequence[Path],
     results: Iterable[Explanation | Timeline | Failure],
-    about: Mapping[str, str],
     journal: Journal | None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Finishes video by video; the first ones for the terminal, and how many could not be read."""
-    taken = () if journal is None else [entry["name"] for entry in journal.entries()]
-    names = files.page_names(videos, taken)
+    report = run.request.report
+    taken, before = [], ""
+    for entry in () if journal is None else journal.entries():
+        taken.append(entry["name"])
+        before = entry["page"]["page"] if "page" in entry else before
+    names = files.page_names(videos, taken, () if report is None else earlier_pages(Path(report)))
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
-    for video, result in zip(videos, results):
-        entry = {"video": str(video), "name": names[video]} | _finish(request, result, names[video], about)
+    following = [f"{names[video]}.html" for video in videos[1:]] + [""]
+    for video, result, after in zip(videos, results, following):
+        truth = {} if run.truth is None else {"truth": run.truth.get(video)}
+        entry = {"video": str(video), "name": names[video]} | truth
+        entry |= _finish(run, video, result, names[video], (before, after))
+        before = entry["page"]["page"] if "page" in entry else before
         failed += "error" in entry
         if progress is not None:
             progress.add((1, int("error" in entry), entry.get("error", "")))
@@ -134,21 +159,25 @@ def _work(
             journal.add(**entry)
         if len(shown) < SHOWN:
             shown.append(entry)
-    files.show(shown, len(videos), request.top)
+    files.show(shown, len(videos), run.request.top)
     return shown, failed
 
 
 def _finish(
-    request: Request, result: Explanation | Timeline | Failure, name: str, about: Mapping[str, str]
+    run: Run, video: Path, result: Explanation | Timeline | Failure, name: str, ways: tuple[str, str]
 ) -> dict[str, Any]:
     """Writes the page and figures of a video; gives its line of the journal."""
     if isinstance(result, Failure):
         return {"error": str(result.error)}
+    request = run.request
     if result.note:
-        print(f"note: {files.escaped(result.video)}: {result.note}", file=sys.stderr, flush=True)
+        print(f"note: {printable(utf8(result.video))}: {result.note}", file=sys.stderr, flush=True)
     fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
     if request.report is not None:
-        fields["page"] = write_page(Path(request.report), result, name, about).to_dict()
+        truth = None if run.truth is None else run.truth.get(video)
+        beside = Beside(run.place(video), truth, run.notice, *ways)
+        fields["page"] = write_page(Path(request.report), result, name, run.told, beside).to_dict()
+        fields["ways"] = ways
     if request.figures is not None:
         Path(request.figures).mkdir(parents=True, exist_ok=True)
         draw = explanation_figure if isinstance(result, Explanation) else timeline_figure
@@ -157,9 +186,9 @@ def _finish(
     return fields
 
 
-def _write(request: Request, journal: Journal, videos: Sequence[Path], about: dict) -> tuple[list[str], int]:
+def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
     """Makes the files of a finished run from its journal, which goes; what was written, and how many videos failed."""
-    meant = set(map(str, videos))
+    request, meant = run.request, set(map(str, run.videos))
 
     def entries() -> Iterator[dict[str, Any]]:
         return (entry for entry in journal.entries() if entry["video"] in meant)
@@ -167,14 +196,17 @@ def _write(request: Request, journal: Journal, videos: Sequence[Path], about: di
     failed = [(entry["video"], entry["error"]) for entry in entries() if "error" in entry]
     written = []
     if request.json is not None:
-        files.write_json(Path(request.json), entries(), failed, about)
+        files.write_json(Path(request.json), entries(), failed, run.about)
         written.append(request.json)
     if request.csv is not None:
-        files.write_csv(Path(request.csv), entries(), None if request.window else request.top)
+        files.write_csv(Path(request.csv), entries(), None if request.window else request.top, run.truth is not None)
         written.append(request.csv)
     if request.report is not None:
+        connect(Path(request.report), entries())
         pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
-        written.append(str(write_index(Path(request.report), pages, failed, about)))
+        right = None if run.truth is None else right_ones(entries())
+        index = write_index(Path(request.report), pages, failed, run.told, notice=run.notice, right=right)
+        written.append(str(index))
     if request.figures is not None:
         written.append(f"PNG and PDF in {request.figures}")
     # videos that failed are tried again by the same command
@@ -182,8 +214,13 @@ def _write(request: Request, journal: Journal, videos: Sequence[Path], about: di
     return written, len(failed)
 
 
-def _closing(count: int, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
-    where = f"wrote {', '.join(written)}" if written else "no file was asked for (--json, --csv, --report, --figures)"
+def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
+    count = len(run.videos)
+    where = (
+        f"wrote {', '.join(map(utf8, written))}"
+        if written
+        else "no file was asked for (--json, --csv, --report, --figures)"
+    )
     if failed and count == 1 and shown:
         raise UserError(shown[0]["error"])
     if failed:
@@ -195,9 +232,10 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
     """What a result depends on, in words."""
     config = model.model.config
     told = {
-        "model": model.told,
+        "model": utf8(model.told),
+        "weights": model.weights,
         "labels": f"{len(labels)}",
-        "frames named by": "the labels" if words is None else f"{len(words)} words of {request.vocabulary}",
+        "frames named by": "the labels" if words is None else f"{len(words)} words of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
         "normalization": config.normalization,
@@ -213,7 +251,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:

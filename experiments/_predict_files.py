@@ -1,6 +1,5 @@
 """Files and tables of `experiments.predict`, written from a run's journal one video at a time."""
 
-import csv
 import json
 import os
 import sys
@@ -11,21 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.evaluate.tables import Table
+from vtd_jax.explain.report import PageEntry, video_key
 from vtd_jax.files import replacing
+from vtd_jax.outputs import CsvWriter, file_stem
+from vtd_jax.printable import utf8
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 # seconds between two lines about a long job, where the last one cannot be rewritten
 _EVERY = 20.0
 
 
-def page_names(videos: Sequence[Path], taken: Iterable[str] = ()) -> dict[Path, str]:
-    """A name for the page and figures of every video: its own without the ending, numbered where that is taken."""
-    taken, names = {"index", *map(str.lower, taken)}, {}
-    for video in videos:
-        name = stem = video.stem or "video"
-        number = 1
+def page_names(videos: Sequence[Path], taken: Iterable[str] = (), earlier: Iterable[PageEntry] = ()) -> dict[Path, str]:
+    """A name for the page and figures of every video: its own without the ending, numbered where that is taken.
+
+    Args:
+      videos: to be named.
+      taken: names that this run has given.
+      earlier: pages that are there: a video's own is written over, and no other.
+    """
+    taken, owners, own = {"index", *map(str.lower, taken)}, {}, {}
+    for entry in earlier:
+        name = entry.page.removesuffix(".html")
         # some file systems do not tell upper from lower case
-        while name.lower() in taken:
+        owners[name.lower()], own[entry.key] = entry.key, name
+    names = {}
+    for video in videos:
+        key, stem = video_key(str(video)), file_stem(video.stem)
+        name, number = own.get(key, stem), 1
+        while name.lower() in taken or owners.get(name.lower(), key) != key:
             number += 1
             name = f"{stem}_{number}"
         taken.add(name.lower())
@@ -37,27 +49,34 @@ def write_json(
     path: Path, entries: Iterable[Mapping[str, Any]], failed: Sequence[tuple[str, str]], about: Mapping[str, str]
 ) -> None:
     """Writes `{"about", "failed": [{"video", "error"}], "videos": [result]}`, whole or not at all."""
-    head = {"about": dict(about), "failed": [{"video": video, "error": error} for video, error in failed]}
+    head = {"about": dict(about), "failed": [{"video": utf8(video), "error": error} for video, error in failed]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("w", encoding="utf-8") as out:
+    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as out:
         out.write(json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "videos": [')
         mark = "\n"
         for entry in entries:
             if "result" in entry:
-                out.write(mark + json.dumps(entry["result"], ensure_ascii=False))
+                known = {"truth": entry["truth"]} if "truth" in entry else {}
+                out.write(mark + json.dumps(entry["result"] | known, ensure_ascii=False))
                 mark = ",\n"
         out.write("\n ]\n}\n")
 
 
-def write_csv(path: Path, entries: Iterable[Mapping[str, Any]], top: int | None) -> None:
-    """Writes a row a video with its `top` best labels, or for None a row a segment; an error has a row of its own."""
+def write_csv(path: Path, entries: Iterable[Mapping[str, Any]], top: int | None, truth: bool = False) -> None:
+    """Writes a row a video with its `top` best labels, or for None a row a segment; an error has a row of its own.
+
+    With `truth` there is a column for the label that a video has, empty where that is not known. Cells are no formulas,
+    whatever files and labels are called.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["video", *(_SEGMENT if top is None else _columns(top)), "error"])
+        writer = CsvWriter(out)
+        known = ["truth"] if truth else []
+        writer.writerow(["video", *known, *(_SEGMENT if top is None else _columns(top)), "error"])
         for entry in entries:
+            known = [entry.get("truth")] if truth else []
             for cells in _rows(entry, top):
-                writer.writerow([entry["video"], *cells, entry.get("error", "")])
+                writer.writerow([entry["video"], *known, *cells, entry.get("error", "")])
 
 
 def _columns(top: int) -> list[str]:
@@ -80,7 +99,8 @@ def _rows(entry: Mapping[str, Any], top: int | None) -> Iterator[list[Any]]:
 
 def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
     """Prints what was found: all about a single video, a row for each of several."""
-    results = [entry["result"] for entry in entries if "result" in entry]
+    found = [entry for entry in entries if "result" in entry]
+    results = [entry["result"] for entry in found]
     if not results:
         return
     if count == 1:
@@ -95,11 +115,13 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
             "label": result["label"],
             "score": result["score"],
             "second": _second(result),
+            "truth": entry.get("truth"),
         }
-        for result in results
+        for entry, result in zip(found, results)
     )
     title = f"{_of(len(rows), count)} of {folder}" if folder else _of(len(rows), count)
-    Table(title, ("video", "label", "score", "second"), rows).show()
+    known = ("truth",) if any("truth" in entry for entry in found) else ()
+    Table(title, ("video", "label", "score", "second", *known), rows).show()
 
 
 def _of(shown: int, count: int) -> str:
@@ -139,10 +161,6 @@ def _words(result: Mapping[str, Any], most: int = 3) -> str:
     return ", ".join(told) + ("" if len(words) <= most else f", {len(words) - most} more")
 
 
-def escaped(name: str) -> str:
-    """A file's name for a terminal: what does not print, bytes that are not UTF-8 included, as Python writes it."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
-
 
 def clock(seconds: float) -> str:
     """`m:ss.s`, from an hour on `h:mm:ss`."""
@@ -175,7 +193,7 @@ class Minutes(_Line):
 
     def __init__(self, video: str):
         super().__init__()
-        self.video = video
+        self.video = utf8(video)
 
     def __call__(self, done: float, length: float) -> None:
         """Seconds done, and all of them, 0 if that is not known."""

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments._evaluation import Evaluation, feature_store, has_table, score
+from vtd_jax.clip.toy import toy_note
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.printable import printable
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first
@@ -23,6 +25,18 @@ def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDC
     splits = build.open_splits(config)
     build.check_splits(config, training, splits)
     return training, splits, build.build_model(config)
+
+
+def note_toy(config: RunConfig, model: VTDCLIP) -> None:
+    """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than rendered scenes."""
+    note = toy_note(model.clip.config)
+    if note and "scenes" not in config.name and is_first():
+        print(
+            f"note: clip.path={printable(config.clip.path)}: {note}; give --config.clip.path=CHECKPOINT, e.g. OpenAI's "
+            "ViT-B-16.pt",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def train_run(

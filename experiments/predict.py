@@ -6,11 +6,16 @@ Examples:
   python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt --report=report
   python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt --vocabulary=words.txt
   python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt --window=8 --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt --truth=folders --report=out
 
 --video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; interrupted, the
 same command goes on. A video that cannot be read is told, counted, and makes the exit status 2; the others are done.
 --model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes, and nothing else.
 """
+
+import datetime
+import shlex
+import sys
 
 from absl import flags
 
@@ -35,6 +40,7 @@ JSON = flags.DEFINE_string("json", None, "file to write: everything")
 CSV = flags.DEFINE_string("csv", None, "file to write: a row a video, with --window a row a segment")
 REPORT = flags.DEFINE_string("report", None, "folder to write: a page a video and an index, to open in a browser")
 FIGURES = flags.DEFINE_string("figures", None, "folder to write: a PNG and a PDF a video")
+TRUTH = flags.DEFINE_string("truth", None, "known labels: 'folders' the videos are in, or a .csv of file,label rows")
 RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted run finished")
 CACHE = flags.DEFINE_string("cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax")
 WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
@@ -56,6 +62,9 @@ def main() -> str:
         figures=FIGURES.value,
         restart=RESTART.value,
         workers=WORKERS.value,
+        truth=TRUTH.value,
+        command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
+        date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     )
     videos = find_videos(VIDEO.value)
     request.check(videos)

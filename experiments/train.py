@@ -57,6 +57,7 @@ def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Rec
 
 def run(preemption, workdir, config, profile, records, splits, model) -> str:
     """The whole run, from records to the table."""
+    _runs.note_toy(config, model)
     step, table = _runs.train_run(
         workdir, config, records, splits, model, preemption, resume=RESUME.value, override=OVERRIDE.value,
         profile=profile,

@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can mend."""
 
+from vtd_jax.printable import printable
+
 
 class UserError(ValueError):
     """Bad input, told in one line: what, where, what was expected, what to do.
@@ -8,4 +10,4 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))

@@ -1,10 +1,16 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import errno
 import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+
+from vtd_jax.outputs import NAME_BYTES, shortened
+
+# no space, no quota left, and a file larger than may be: nothing that the writer could mend
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -12,13 +18,47 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path`, with its ending, that takes its place when the block ends without an error.
 
     Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error nothing is left.
+
+    Raises:
+      OSError: with the name of the file, also where the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    around = f".{os.getpid()}.part{path.suffix}"
+    room, stem = NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
+    stem = stem if len(os.fsencode(stem)) <= room else shortened(stem, room)
+    temporary = path.with_name(f".{stem}{around}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Names the file that was written in the error of a full disk, which says only that it is full.
+
+    Args:
+      path: the file's name, for people.
+      temporary: the name under which it is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename not in (None, str(path), str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def remedy(error: OSError) -> str:
+    """What to do about what the system refused, to be put behind its message; "" where that is not known."""
+    if error.errno in _FULL:
+        return "; make room, and give the same command again"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "; a file is where a folder would have to be: give another path, or move that file away"
+    if error.errno == errno.ENAMETOOLONG:
+        return "; give a shorter one"
+    return ""
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from browser import chromium, scenes
 from vtd_jax.explain.report import write_index, write_page
+from vtd_jax.explain.report_html import Beside
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +22,16 @@ def site(tmp_path_factory) -> Path:
         "long": scenes.timeline(frames),
         "hours": scenes.timeline(scenes.pictures(100, 48), scenes.HOSTILE, windows=5000, stride=1.44),
     }
-    entries = [write_page(folder, result, name, scenes.ABOUT) for name, result in results.items()]
-    write_index(folder, entries, [("song.mp3", "has sound, but no video")], scenes.ABOUT)
+    truths, names = {"clip": "arm wrestling", "vocabulary": "hugging"}, list(results)
+    # a page of an earlier run
+    write_page(folder, scenes.explanation(frames[:4], video="old/earlier.mp4"), "earlier", {"date": "2025-12-31"})
+    entries = []
+    for i, (name, result) in enumerate(results.items()):
+        before, after = (f"{names[k]}.html" if 0 <= k < len(names) else "" for k in (i - 1, i + 1))
+        beside = Beside(truth=truths.get(name), notice=scenes.NOTICE, before=before, after=after)
+        entries.append(write_page(folder, result, name, scenes.ABOUT, beside))
+    failed = [("song.mp3", "has sound, but no video")]
+    write_index(folder, entries, failed, scenes.ABOUT, notice=scenes.NOTICE, right=(1, 2))
     return folder
 
 

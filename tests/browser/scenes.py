@@ -13,7 +13,22 @@ HOSTILE = (
     "עֲרָבִית مرحبا",
     "👩‍🚒 & <b>bold</b>", "`${1+1}` \\u003c \u2028 end", "a-very-long-word-" * 8, "it's \"quoted\"",
 )  # fmt: skip
-ABOUT = {"Model": "ViT-B/16, zero-shot", "Frames": "16 a clip", "Version": "vtd_jax 0.1.0"}
+# words too long for a narrow column
+LONG_WORDS = (
+    "playing basketball",
+    "skateboarding",
+    "cheerleading",
+    "underwater photography",
+    "snowboarding",
+    "hugging",
+)
+NOTICE = "This CLIP is a toy."
+ABOUT = {
+    "date": "2026-11-28 14:05 UTC",
+    "Model": "ViT-B/16, zero-shot",
+    "Frames": "16 a clip",
+    "Version": "vtd_jax 0.1.0",
+}
 
 
 def pictures(count: int, side: int = 64, seed: int = 0) -> np.ndarray:

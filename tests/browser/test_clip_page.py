@@ -45,7 +45,14 @@ def _check_label(driver, n):
     assert np.count_nonzero(marked) == len(keys)
     assert _texts(driver, ".cards li:not([hidden]) bdi") == [EXPLAINED.words[t][0] for t in keys]
     shown = [float(text.replace("−", "-")) for text in _texts(driver, ".adds td")]
-    np.testing.assert_allclose(shown, EXPLAINED.contribution[:, k], atol=0.006)
+    np.testing.assert_allclose(shown, EXPLAINED.lead(k), atol=0.006)
+    cards = [float(text.replace("−", "-")) for text in _texts(driver, ".cards li:not([hidden]) b")]
+    np.testing.assert_allclose(cards, EXPLAINED.lead(k)[keys], atol=0.006)
+    assert set(_texts(driver, "[data-slot=rival]")) == {EXPLAINED.labels[EXPLAINED.rival(k)]}
+    assert _texts(driver, "[data-slot=which]") == ["the best label" if n else "the runner-up"]
+    added, lead = (_texts(driver, f"[data-slot={name}]")[0].replace("−", "-") for name in ("contribution", "lead"))
+    np.testing.assert_allclose(float(added), EXPLAINED.contribution[frame, k], atol=0.006)
+    np.testing.assert_allclose(float(lead), EXPLAINED.lead(k)[frame], atol=0.006)
     assert _texts(driver, "[data-slot=confidence]") == [f"{EXPLAINED.confidence[frame, k]:.2f}"]
 
 
@@ -121,6 +128,42 @@ def test_the_player_stops_at_the_end_and_when_it_is_told(visit):
     stopped = _frame(driver)
     time.sleep(0.7)
     assert _frame(driver) == stopped
+
+
+def test_the_space_bar_plays_from_anywhere_but_where_it_has_another_use(visit, driver):
+    visit("clip")
+    play, body = driver.find_element(By.ID, "play"), driver.find_element(By.TAG_NAME, "body")
+    scrolled = "return scrollY"
+    body.send_keys(" ")
+    assert (play.text, driver.execute_script(scrolled)) == ("Pause", 0)
+    body.send_keys(" ")
+    assert play.text == "Play"
+    # a label that was just chosen leaves the space bar free
+    driver.find_elements(By.CSS_SELECTOR, ".choice input")[1].send_keys(" ")
+    assert play.text == "Pause"
+    play.send_keys(" ")
+    assert play.text == "Play"
+    # a button and a folded part have their own use for it
+    theme = driver.find_element(By.ID, "theme")
+    theme.send_keys(" ")
+    assert (play.text, theme.text) == ("Play", "Light")
+    driver.find_element(By.TAG_NAME, "summary").send_keys(" ")
+    assert play.text == "Play"
+    assert driver.find_element(By.TAG_NAME, "details").get_attribute("open") == "true"
+
+
+def test_the_space_bar_scrolls_where_nothing_plays(visit, driver):
+    chromium.size(driver, 360, 400)
+    visit("clip")
+    driver.execute_script("document.querySelector('.decided').scrollIntoView(); document.activeElement.blur()")
+    before = driver.execute_script("return scrollY")
+    driver.find_element(By.TAG_NAME, "body").send_keys(" ")
+    WebDriverWait(driver, 2, 0.05).until(lambda _: driver.execute_script("return scrollY") > before)
+    assert driver.find_element(By.ID, "play").get_attribute("textContent") == "Play"
+    visit("index")
+    box = driver.find_element(By.ID, "filter")
+    box.send_keys("a b")
+    assert box.get_attribute("value") == "a b"
 
 
 def test_reduced_motion_moves_nothing(visit):

@@ -9,6 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from browser import chromium, scenes
+from vtd_jax.explain.report import write_page
 
 PAGES = ["clip", "vocabulary", "hostile", "long", "hours", "index"]
 NAMED = {"button", "radio", "link", "searchbox", "combobox", "image", "table", "heading", "region"}
@@ -73,17 +74,17 @@ def test_light_and_dark(visit, driver):
 
     visit("clip")
     button, light = driver.find_element(By.ID, "theme"), background()
-    assert button.get_attribute("aria-pressed") == "false"
+    assert (button.text, button.accessible_name) == ("Dark", "Switch to the dark theme")
     button.click()
     dark = background()
     assert dark != light
-    assert button.get_attribute("aria-pressed") == "true"
+    assert (button.text, button.accessible_name) == ("Light", "Switch to the light theme")
     button.click()
-    assert background() == light
+    assert (background(), button.text) == (light, "Dark")
     chromium.media(driver, prefers_color_scheme="dark")
     visit("clip")
     assert background() == dark
-    assert driver.find_element(By.ID, "theme").get_attribute("aria-pressed") == "true"
+    assert driver.find_element(By.ID, "theme").text == "Light"
 
 
 def test_hostile_texts_stay_texts(visit, driver):
@@ -134,21 +135,94 @@ def test_index_filters_sorts_and_leads_to_pages(visit, driver):
         ]
 
     everything = shown()
-    assert len(everything) == 5
+    # the last is of an earlier run
+    assert len(everything) == 6
+    assert everything[-1] == "old/earlier.mp4"
+    assert "earlier, 2025-12-31" in driver.find_elements(By.CSS_SELECTOR, ".videos li")[-1].text
+    assert "1 of 2 videos with a known label are right (50.0 %)" in driver.find_element(By.TAG_NAME, "main").text
     box = driver.find_element(By.ID, "filter")
     box.send_keys("FESTIVAL")
     assert shown() == ["hours/festival.mp4"] * 2
-    assert driver.find_element(By.ID, "shown").text == "2 of 5 shown"
+    assert driver.find_element(By.ID, "shown").text == "2 of 6 shown"
     box.send_keys(Keys.CONTROL, "a", Keys.DELETE)
     assert shown() == everything
     order = Select(driver.find_element(By.ID, "sort"))
     order.select_by_value("score")
     scores = [float(card.get_attribute("data-score")) for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
     assert scores == sorted(scores, reverse=True)
+    order.select_by_value("low")
+    found = [float(card.get_attribute("data-score")) for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    assert found == sorted(scores)
+    order.select_by_value("wrong")
+    texts = [card.text for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")[:3]]
+    assert ["✗ truth: hugging" in texts[0], "✓ right" in texts[1], "✓" in texts[2] or "✗" in texts[2]] == [
+        True,
+        True,
+        False,
+    ]
+    order.select_by_value("truth")
+    known = [card.get_attribute("data-truth") for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    assert known == ["arm wrestling", "hugging", *[None] * 4]
     order.select_by_value("")
     assert shown() == everything
     driver.find_element(By.CSS_SELECTOR, ".videos a").click()
     assert driver.title == "arm_wrestling.mp4 – arm wrestling"
+
+
+def test_pages_lead_to_each_other_and_back(visit, driver, site):
+    visit("clip")
+    assert driver.find_elements(By.CSS_SELECTOR, "[rel=prev]") == []
+    assert scenes.NOTICE in driver.find_element(By.CSS_SELECTOR, "[role=note]").text
+    for page in ("vocabulary", "hostile", "long", "hours"):
+        driver.find_element(By.CSS_SELECTOR, "[rel=next]").click()
+        assert driver.current_url == (site / f"{page}.html").as_uri()
+    assert driver.find_elements(By.CSS_SELECTOR, "[rel=next]") == []
+    driver.find_element(By.CSS_SELECTOR, "[rel=prev]").click()
+    assert driver.current_url == (site / "long.html").as_uri()
+    driver.find_element(By.LINK_TEXT, "All videos").click()
+    assert driver.current_url == (site / "index.html").as_uri()
+
+
+BROKEN = """
+const broken = [];
+for (const e of document.querySelectorAll("bdi, .run, th")) {
+  if (!e.checkVisibility() || e.closest(".run, h1, .hidden")) continue;
+  const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT), range = document.createRange();
+  for (let node; (node = walk.nextNode()); )
+    for (const word of node.data.matchAll(/[^\\s-]+-?/g)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.push(word[0]);
+    }
+}
+return broken;
+"""
+
+
+def test_words_are_whole_on_a_phone(driver, tmp_path):
+    frames = scenes.pictures(6)
+    write_page(tmp_path, scenes.explanation(frames, scenes.LONG_WORDS), "clip", {})
+    write_page(tmp_path, scenes.timeline(frames, scenes.LONG_WORDS, windows=40), "long", {})
+    for width in (360, 320):
+        chromium.size(driver, width, 740)
+        for page in ("clip", "long"):
+            driver.get((tmp_path / f"{page}.html").as_uri())
+            assert driver.execute_script(BROKEN) == [], (page, width)
+
+
+def test_scores_come_before_the_details_of_a_frame_on_a_phone(visit, driver):
+    chromium.size(driver, 360, 740)
+    visit("clip")
+    tops = driver.execute_script(
+        "return ['#picture', '#h-labels', '#h-frame', '#h-decided']"
+        ".map(s => document.querySelector(s).getBoundingClientRect().top)"
+    )
+    assert tops == sorted(tops)
+    chromium.size(driver, 1200)
+    assert driver.execute_script(
+        "return document.querySelector('#h-frame').getBoundingClientRect().top === "
+        "document.querySelector('#h-labels').getBoundingClientRect().top"
+    )
 
 
 @pytest.mark.parametrize("page", ["clip", "long"])

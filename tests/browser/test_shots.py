@@ -10,6 +10,7 @@ import pytest
 
 from browser import chromium, scenes
 from vtd_jax.explain.report import write_index, write_page
+from vtd_jax.explain.report_html import Beside
 from vtd_jax.video.clip import read_clip
 
 SHOTS = [("clip", "light", 1200), ("clip", "dark", 1200), ("clip", "light", 360), ("long", "light", 1200)]
@@ -35,16 +36,19 @@ def gallery(tmp_path_factory, shared_dir):
     clips = [read_clip(file, 16, 224).frames for file in files] or [scenes.pictures(16, 224, seed) for seed in range(3)]
     names = [file.name for file in files] or [f"clip {seed}.mp4" for seed in range(3)]
     best = min(2, len(clips) - 1)
-    entries = [write_page(folder, scenes.timeline(np.concatenate(clips)[::2]), "long", scenes.ABOUT)]
+    beside = Beside(notice=scenes.NOTICE, before="clip0.html", after="clip.html")
+    write_page(folder, scenes.explanation(clips[0], video="old/earlier.mp4"), "earlier", {"date": "2025-12-31"})
+    entries = [write_page(folder, scenes.timeline(np.concatenate(clips)[::2]), "long", scenes.ABOUT, beside)]
     for i, (frames, name) in enumerate(zip(clips, names)):
         label = Path(name).stem.replace("_", " ")
         labels = (label, *(other for other in scenes.LABELS if other != label))
         result = scenes.explanation(frames, labels, seed=4 * i, video=f"videos/{name}")
-        entries.append(write_page(folder, result, "clip" if i == best else f"clip{i}", scenes.ABOUT))
+        known = Beside(truth=labels[i % 2], before="long.html", after="hostile.html", notice=scenes.NOTICE if i else "")
+        entries.append(write_page(folder, result, "clip" if i == best else f"clip{i}", scenes.ABOUT, known))
     hostile = scenes.explanation(clips[0][:6], scenes.HOSTILE, video="videos/綱引き.mp4")
     entries.append(write_page(folder, hostile, "hostile", scenes.ABOUT))
     failed = [("videos/song.mp3", "has sound, but no video"), ("videos/half.mp4", "breaks off after 31 of 250 frames")]
-    write_index(folder, entries, failed, scenes.ABOUT)
+    write_index(folder, entries, failed, scenes.ABOUT, notice=scenes.NOTICE, right=(len(clips) - 2, len(clips)))
     return folder
 
 

@@ -5,7 +5,7 @@ import time
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from browser import scenes
+from browser import chromium, scenes
 from vtd_jax.explain.report_timeline import described, lanes
 
 LONG = scenes.timeline(scenes.pictures(16))
@@ -101,3 +101,19 @@ def test_hours_open_and_zoom_quickly(visit):
     ticks = driver.execute_script("return [...document.querySelectorAll('.tick')].filter(t => t.offsetWidth).length")
     assert 80 < ticks <= 176
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 1200
+
+
+def test_a_phone_begins_at_the_beginning(visit, driver):
+    places = "return [...document.querySelectorAll('.scroll')].map(e => [e.scrollLeft, e.scrollWidth > e.clientWidth])"
+    chromium.size(driver, 360, 740)
+    for page in ("long", "hours", "clip"):
+        visit(page)
+        found = driver.execute_script(places)
+        assert [left for left, _ in found] == [0] * len(found), page
+        assert any(wide for _, wide in found), page
+        assert driver.execute_script("return [...document.querySelectorAll('.table')].every(e => e.scrollTop === 0)")
+    # and goes where one goes
+    visit("long")
+    driver.find_element(By.ID, "next").click()
+    driver.find_elements(By.CSS_SELECTOR, ".picture")[-1].click()
+    assert driver.execute_script(places)[0][0] > 0

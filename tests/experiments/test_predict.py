@@ -85,11 +85,11 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         _predict.run(request(once), videos, model)
     original, seen = _predict._finish, []
 
-    def interrupted(asked, result, name, about):
+    def interrupted(run, video, result, name, ways):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(name)
-        return original(asked, result, name, about)
+        return original(run, video, result, name, ways)
 
     monkeypatch.setattr(_predict, "_finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
     # other settings are not mixed with what was finished
     with pytest.raises(UserError, match="had another frames"):
         _predict.run(request(again, frames=3), videos, model)
-    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[2]) or original(*given))
+    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
         _predict.run(request(again), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]
@@ -311,6 +311,9 @@ def test_real_clips_as_a_command(shared_dir, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"7 videos: wrote {tmp_path / 'out.json'}, {tmp_path / 'report/index.html'}"
     assert "--model=tiny knows coloured" in done.stderr
+    index = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert "<p class=notice role=note>The small CLIP of this package knows coloured" in index
+    assert "<dt>command</dt><dd><bdi>python -m experiments.predict --video=" in index
     document = json.loads((tmp_path / "out.json").read_text())
     assert [Path(video["video"]).suffix for video in document["videos"]] == [".mp4", ".avi", *[".mp4"] * 5]
     assert len(list((tmp_path / "report").glob("*.html"))) == 8

@@ -1,3 +1,6 @@
+import os
+import resource
+
 import pytest
 
 from vtd_jax.errors import UserError
@@ -38,6 +41,36 @@ def test_half_a_line_of_a_killed_run_is_cut_off_wherever_it_ends(tmp_path):
         again.add("b.mp4", result={"word": "é"})
         again.close()
         assert path.read_bytes() == whole
+
+
+def test_names_of_any_bytes(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.mp4"), r"caf\xe9.mp4", "caf\u00e9.mp4"]
+    with Journal(tmp_path / "j", JOB) as journal:
+        for name in names[:2]:
+            journal.add(name, error="b", label="\ud83d")
+    assert r"caf\\xe9.mp4" in (tmp_path / "j").read_bytes().decode("utf-8")
+    with Journal(tmp_path / "j", JOB) as again:
+        assert again.done == set(names[:2])
+        assert [entry["video"] for entry in again.entries()] == names[:2]
+
+
+def test_a_full_disk_names_the_journal_and_leaves_whole_lines(tmp_path):
+    path, before = tmp_path / "j", resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(path, JOB)
+    journal.add("a.mp4", result={})
+    whole = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            journal.add("b.mp4", result={})
+        journal.close()
+        assert (caught.value.filename, path.read_bytes(), journal.done) == (str(path), whole, {"a.mp4"})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            Journal(tmp_path / "new", JOB)
+        assert not (tmp_path / "new").exists()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_another_job_is_refused_unless_told(tmp_path):

@@ -76,7 +76,9 @@ def test_a_pdf_holds_its_text_as_text(tmp_path):
 
 def test_any_text_is_drawn_or_boxed_and_never_read_as_formulas(tmp_path):
     labels = (*scenes.HOSTILE, "$a$ b$ \\frac", "")
-    explanation_figure(tmp_path / "clip.png", scenes.explanation(scenes.pictures(3, 32), labels), top=10)
+    # nor is a file's name of any bytes
+    result = scenes.explanation(scenes.pictures(3, 32), labels, video="caf\udce9\x1b.mp4")
+    explanation_figure(tmp_path / "clip.png", result, top=10)
     timeline_figure(
         tmp_path / "long.png", scenes.timeline(scenes.pictures(3, 32), labels, windows=20), title="$x 綱引き"
     )
@@ -95,7 +97,7 @@ def test_timeline_figure_shows_the_labels_with_most_time(tmp_path):
     assert [label for label in order if label in texts] == order[:4]
     assert [text for text in texts if ":" in text] == [f"{minute}:00" for minute in range(10)]
     assert (tmp_path / "long.svg").read_text().count("<image") == 12
-    timeline_figure(tmp_path / "none.png", dataclasses.replace(long, segments=()))
+    timeline_figure(tmp_path / "none.png", dataclasses.replace(long, segments=(), video="caf\udce9.mp4"))
 
 
 def test_columns_are_evenly_chosen():

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import jax
@@ -64,7 +65,10 @@ def test_an_explanation_is_the_method_taken_apart(noise, assignment, top_n):
     ids = np.array([[LABELS.index(word) for word in words] for words in found.words])
     np.testing.assert_allclose(found.similarity, np.take_along_axis(np.asarray(similarity), ids, 1), atol=1e-5)
     best = int(found.scores.argmax())
-    assert found.keyframes(best)[0] == int(found.contribution[:, best].argmax())
+    lead = found.contribution[:, best] - found.contribution[:, found.rival(best)]
+    assert found.keyframes(best)[0] == int(lead.argmax())
+    second = int(found.order(2)[1])
+    np.testing.assert_allclose(lead.sum(), found.logits[best] - found.logits[second], atol=1e-4)
     assert json.loads(json.dumps(found.to_dict(2)))["labels"] == [label for label, _ in found.top(2)]
 
 
@@ -140,6 +144,37 @@ def test_a_stream_goes_on_after_a_bad_video_and_reads_little_ahead(learnt, clips
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("vtd_jax_read")]
     with pytest.raises(VideoError, match="cannot be read as a video"):
         learnt.predict([clips[0], bad], LABELS)
+
+
+def test_a_bad_video_costs_no_other_where_that_is_asked_for(learnt, clips, tmp_path):
+    bad = tmp_path / os.fsdecode(b"bad\xff.mp4")
+    bad.write_bytes(b"no video")
+    videos = [clips[1], bad, clips[2]]
+    whole = learnt.predict([clips[1], clips[2]], LABELS)
+    for results in (
+        learnt.predict(videos, LABELS, on_error="return"),
+        learnt.explain(videos, LABELS, on_error="return"),
+        list(learnt.stream(videos, LABELS)),
+    ):
+        assert [isinstance(result, Failure) for result in results] == [False, True, False]
+        assert results[1].to_dict() == {"video": f"{tmp_path}/bad\\xff.mp4", "error": str(results[1].error)}
+        for result, expected in zip(results[::2], whole):
+            np.testing.assert_allclose(result.logits, expected.logits, rtol=1e-5, atol=1e-5)
+    assert isinstance(learnt.predict(bad, LABELS, on_error="return"), Failure)
+    assert isinstance(learnt.timeline(bad, LABELS, on_error="return"), Failure)
+    for call in (learnt.predict, learnt.explain, learnt.timeline):
+        with pytest.raises(VideoError, match=r"bad\\xff\.mp4: cannot be read as a video"):
+            call(bad, LABELS)
+        with pytest.raises(UserError, match='on_error=\'skip\': expected "raise", or "return"'):
+            call(clips[1], LABELS, on_error="skip")
+    stream = learnt.stream(videos, LABELS, on_error="raise")
+    next(stream)
+    with pytest.raises(VideoError, match="cannot be read as a video"):
+        next(stream)
+    # what is wrong with the call is told by the call, not by the first result
+    for wrong in (dict(on_error=""), dict(workers=-1), dict(frames=0), dict(fps=0), dict(labels=["a", "a"])):
+        with pytest.raises(UserError):
+            learnt.stream(videos, **wrong)
 
 
 def test_thousands_of_labels(learnt, noise):

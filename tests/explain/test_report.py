@@ -4,51 +4,20 @@ import dataclasses
 import html
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_reader import Page
 
 from browser import scenes
 from vtd_jax.errors import UserError
 from vtd_jax.explain import report_clip, report_html
-from vtd_jax.explain.report import PageEntry, write_index, write_page
+from vtd_jax.explain.report import PageEntry, video_key, write_index, write_page
 from vtd_jax.explain.report_timeline import described
 
 EXPLAINED = scenes.explanation(scenes.pictures(8))
 LONG = scenes.timeline(scenes.pictures(6), windows=60)
 HOSTILE = scenes.explanation(scenes.pictures(3), scenes.HOSTILE, video="it's </title>\n\x1b綱引き\udcff.mp4")
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, texts, and data of a page; every element is closed where it should be."""
-
-    VOID = frozenset({"meta", "link", "img", "input", "br"})
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.texts, self.blocks, self.open = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.blocks.append(data)
-        elif self.open and self.open[-1] != "style":
-            self.texts.append(data)
-
-    def of(self, tag):
-        return [attrs for name, attrs in self.elements if name == tag]
 
 
 def _page(tmp_path, result, name="page"):
@@ -64,7 +33,7 @@ def test_pages_need_nothing_else(tmp_path, result):
         text = path.read_text(encoding="utf-8")
         for _, attrs in Page(text).elements:
             assert attrs.get("src", "data:").startswith("data:image/jpeg;base64,") or "src" not in attrs
-            assert attrs.get("href", "") in ("", "data:,", entry.page)
+            assert attrs.get("href", "") in ("", "data:,", "index.html", entry.page)
         assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttp|innerHTML|eval\(", text)
     policy = next(attrs["content"] for attrs in page.of("meta") if "http-equiv" in attrs)
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
@@ -73,8 +42,9 @@ def test_pages_need_nothing_else(tmp_path, result):
 def test_clip_page_says_what_is_known(tmp_path):
     page, entry = _page(tmp_path, EXPLAINED)
     assert entry == PageEntry(
-        EXPLAINED.video, "page.html", EXPLAINED.label, EXPLAINED.score, EXPLAINED.duration, entry.thumbnail
-    )
+        EXPLAINED.video, "page.html", EXPLAINED.label, EXPLAINED.score, EXPLAINED.duration, entry.thumbnail,
+        date=scenes.ABOUT["date"], key=video_key(EXPLAINED.video),
+    )  # fmt: skip
     assert f"{EXPLAINED.label} {100 * EXPLAINED.score:.1f} %" in page.text
     shown, best = EXPLAINED.order(12), int(EXPLAINED.order(1)[0])
     assert len(page.of("input")) == 12
@@ -83,7 +53,7 @@ def test_clip_page_says_what_is_known(tmp_path):
         row = " ".join(f"{value:.2f}" for value in EXPLAINED.confidence[:, k])
         assert f"{EXPLAINED.labels[k]} {row}" in page.text
     for i in report_clip.keyframes(EXPLAINED, best):
-        assert report_html.signed(float(EXPLAINED.contribution[i, best])) in page.text
+        assert report_html.signed(float(EXPLAINED.lead(best)[i])) in page.text
     alts = [attrs["alt"] for attrs in page.of("img")]
     assert f"frame 3 of 8 at {EXPLAINED.seconds[2]:.1f} s, named {EXPLAINED.words[2][0]}" in alts
     assert all(alts)
@@ -103,6 +73,8 @@ def test_data_of_the_page_are_the_results(tmp_path):
     assert data["keys"] == [report_clip.keyframes(EXPLAINED, int(k)) for k in shown]
     np.testing.assert_allclose(data["confidence"], EXPLAINED.confidence[:, shown], atol=5.1e-5)
     np.testing.assert_allclose(data["contribution"], EXPLAINED.contribution[:, shown], atol=5.1e-5)
+    np.testing.assert_allclose(data["lead"], np.stack([EXPLAINED.lead(int(k)) for k in shown], 1), atol=5.1e-5)
+    assert data["rivals"] == [EXPLAINED.labels[shown[1]], *[EXPLAINED.label] * (len(shown) - 1)]
     assert data["unit"] == "logit"
     mean = dataclasses.replace(EXPLAINED, contribution=EXPLAINED.confidence * EXPLAINED.scores)
     assert json.loads(_page(tmp_path, mean)[0].blocks[0])["unit"] == "score"
@@ -138,7 +110,7 @@ def test_texts_cannot_leave_their_place(tmp_path):
     for label in scenes.HOSTILE:
         assert " ".join(label.split()) in page.text
     assert json.loads(page.blocks[0])["labels"] == [HOSTILE.labels[k] for k in HOSTILE.order()]
-    assert "it's </title>\ufffd\ufffd綱引き\ufffd.mp4" in page.text
+    assert "it's </title>\ufffd\ufffd綱引き\\xff.mp4" in page.text
     write_index(tmp_path, [entry], [(HOSTILE.video, scenes.HOSTILE[0])], {scenes.HOSTILE[1]: scenes.HOSTILE[0]})
     index = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [name for name, _ in index.elements].count("script") == 1
@@ -147,14 +119,15 @@ def test_texts_cannot_leave_their_place(tmp_path):
 
 def test_keyframes_that_add_nothing_are_not_shown(tmp_path):
     contribution = EXPLAINED.contribution.copy()
-    best = int(EXPLAINED.order(1)[0])
-    contribution[:, best] = [0, 5, 0.04, 0, -1, 0.3, 0, 0]
+    best, rival = (int(k) for k in EXPLAINED.order(2))
+    contribution[:, rival] = 7
+    contribution[:, best] = np.float32([7, 12, 7.04, 7, 6, 7.3, 7, 7])
     result = dataclasses.replace(EXPLAINED, contribution=contribution)
     assert report_clip.keyframes(result, best) == [1, 5]
     page, _ = _page(tmp_path, result)
     cards = [page.elements[i - 1] for i, (tag, attrs) in enumerate(page.elements) if attrs.get("class") == "card"]
     assert ["hidden" in attrs for _, attrs in cards] == [False, False, True]
-    contribution[:, best] = -1
+    contribution[:, best] = 6
     assert report_clip.keyframes(result, best) == [0]
 
 
@@ -202,7 +175,8 @@ def test_index_is_written_as_entries_come(tmp_path):
     assert len(page.of("li")) == len(seen) == 500
     assert page.of("a")[0]["href"] == "a%20b%23%25%26%3F.html"
     assert "could not be read" not in page.text
-    assert "No video could be shown" in Page(write_index(tmp_path, [], [], {}).read_text(encoding="utf-8")).text
+    nothing = write_index(tmp_path / "empty", [], [], {}).read_text(encoding="utf-8")
+    assert "No video could be shown" in Page(nothing).text
 
 
 def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):

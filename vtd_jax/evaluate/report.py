@@ -1,6 +1,5 @@
 """What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
 
-import csv
 import io
 import json
 import platform
@@ -21,6 +20,7 @@ from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.outputs import CsvWriter
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
@@ -139,7 +139,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 def _per_class(results: Mapping[str, SplitResult]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(["split", "class", "videos", "top-1"])
     for split, result in results.items():
         counts = np.bincount(result.labels, minlength=len(result.class_names))
@@ -150,7 +150,7 @@ def _per_class(results: Mapping[str, SplitResult]) -> str:
 
 def _confusions(results: Mapping[str, SplitResult]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(["split", "true", "predicted", "videos", "share"])
     for split, result in results.items():
         writer.writerows([split, *pair] for pair in confusion_pairs(result))

@@ -1,6 +1,5 @@
 """Tables of accuracies: on the terminal, and as Markdown, CSV and JSON."""
 
-import csv
 import dataclasses
 import io
 import json
@@ -16,6 +15,7 @@ import rich.table
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.statistics import LEVEL, calibration_error, interval, overall, run_hits
 from vtd_jax.files import write_text
+from vtd_jax.outputs import CsvWriter
 
 # the column of bootstrap intervals
 INTERVAL = f"{100 * LEVEL:.0f} % CI"
@@ -76,7 +76,7 @@ class Table:
         """A header line, then the rows; fractions unrounded; two columns for an interval, `… low` and `… high`, and for
         means of several runs, whose second is `… std`."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = CsvWriter(out)
         ends = {name: _ends(name, [row.get(name) for row in self.rows]) for name in self.columns}
         writer.writerow(end for name in self.columns for end in ends[name])
         for row in self.rows:

@@ -1,11 +1,14 @@
 """What a long job has finished: one line a video, so that the same command goes on after any interruption."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import naming
+from vtd_jax.printable import utf8
 
 # how every journal begins
 _FIRST = b'{"job": '
@@ -14,7 +17,8 @@ _FIRST = b'{"job": '
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
-    A line counts when it ends; half a line, of a process that was killed, is cut off.
+    A line counts when it ends; half a line, of a process that was killed, is cut off. The file is UTF-8 whatever the
+    videos are called: a name that is not is written as it is shown, and its bytes beside it.
 
     Attributes:
       path: of the file.
@@ -31,19 +35,24 @@ class Journal:
 
         Raises:
           UserError: what is there is of another job, or is no journal.
+          OSError: with the file's name, also where the disk is full.
         """
         self.path, self.done = path, set()
         job = json.loads(json.dumps(job))
         if restart or self._unbegun():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8")
-            self._line({"job": job})
+            self._file = path.open("wb", buffering=0)
+            try:
+                self._line({"job": job})
+            except OSError:
+                self.remove()
+                raise
             return
         self._check(job)
         self.done = {entry["video"] for entry in self.entries()}
-        self._file = path.open("r+", encoding="utf-8")
+        self._file = path.open("r+b", buffering=0)
         self._file.truncate(self._whole())
-        self._file.seek(0, 2)
+        self._file.seek(0, os.SEEK_END)
 
     def _unbegun(self) -> bool:
         """Whether there is nothing but the beginning of a first line."""
@@ -76,7 +85,8 @@ class Journal:
 
     def add(self, video: str, **fields: Any) -> None:
         """A video is finished; on disk when this returns."""
-        self._line({"video": video, **fields})
+        shown = utf8(video)
+        self._line({"video": shown} | ({} if shown == video else {"bytes": os.fsencode(video).hex()}) | fields)
         self.done.add(video)
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -85,11 +95,21 @@ class Journal:
             next(file, None)
             for line in file:
                 if line.endswith(b"\n"):
-                    yield json.loads(line)
+                    entry = json.loads(line)
+                    if "bytes" in entry:
+                        entry["video"] = os.fsdecode(bytes.fromhex(entry.pop("bytes")))
+                    yield entry
 
     def _line(self, value: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        self._file.flush()
+        line, start = f"{json.dumps(value, ensure_ascii=False)}\n".encode(errors="backslashreplace"), self._file.tell()
+        try:
+            with naming(self.path):
+                while line:
+                    line = line[self._file.write(line) :]
+        except OSError:
+            # the disk is full: what was written before stays, and is whole
+            self._file.truncate(start)
+            raise
 
     def close(self) -> None:
         """Ends writing; the file stays."""

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from vtd_jax.explain.results import Explanation
 from vtd_jax.files import replacing
+from vtd_jax.printable import printable
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
@@ -99,7 +100,7 @@ def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, ti
         explanation.scores,
         explanation.labels,
         None,
-        title=title or f"{Path(explanation.video).name}: {explanation.label}",
+        title=title or f"{file_title(explanation.video)}: {explanation.label}",
         top=top,
         times=times,
         note="a row sums to 1"
@@ -150,6 +151,11 @@ def _covered(file: str) -> frozenset[int]:
         return frozenset(font_manager.get_font(file).get_charmap())
     except (OSError, RuntimeError):  # a font that FreeType cannot open helps nobody
         return frozenset()
+
+
+def file_title(video: str) -> str:
+    """A file's name for a line above a figure: short, and of letters that can be drawn."""
+    return short(printable(Path(video).name), 60)
 
 
 def short(text: str, most: int = 40) -> str:

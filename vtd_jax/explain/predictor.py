@@ -1,8 +1,9 @@
 """Anyone's videos and labels: predict, explain, and a timeline of hours; made by `vtd_jax.load`."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,25 +13,20 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
+from vtd_jax.explain.job import Failure, Job, check_on_error
 from vtd_jax.explain.programs import Told, Vocabulary, compiled
 from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
 from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
+from vtd_jax.video.decode import VideoError
 from vtd_jax.video.read_ahead import read_ahead
 
 # frames that a device encodes at once: enough to fill it, few enough for any memory
 CHUNK = 32
 # lists of labels whose codebooks stay in memory
 _KEPT = 4
-
-
-class Failure(NamedTuple):
-    """A video of a stream that could not be read: which, and what is wrong with it."""
-
-    video: str
-    error: UserError
 
 
 class Predictor:
@@ -91,7 +87,8 @@ class Predictor:
         frames: int | None = None,
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
-    ) -> Prediction | list[Prediction]:
+        on_error: str = "raise",
+    ) -> Prediction | Failure | list[Prediction | Failure]:
         """Scores of labels for one video or several.
 
         Args:
@@ -101,14 +98,17 @@ class Predictor:
           vocabulary: words that name frames in the labels' place, as for `explain`; the scores depend on them only
             where the model has a fusion block, into which the video token goes.
           fps: frames a second of arrays.
+          on_error: "raise" stops at the first video that cannot be read; "return" gives a `Failure` in its place, and
+            the results of all others.
 
         Returns:
           A `Prediction`; a list of them for a list.
 
         Raises:
-          UserError: a file that is no whole video, no labels, or labels that are empty, twice there or too long.
+          UserError: no labels, or labels that are empty, twice there or too long; an option out of its range; with
+            `on_error="raise"` also a file that is no whole video.
         """
-        return self._all(video, labels, frames, vocabulary, fps, None)
+        return self._all(video, labels, frames, vocabulary, fps, None, on_error)
 
     def explain(
         self,
@@ -119,17 +119,16 @@ class Predictor:
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
         runner_ups: int = 4,
-    ) -> Explanation | list[Explanation]:
+        on_error: str = "raise",
+    ) -> Explanation | Failure | list[Explanation | Failure]:
         """As `predict`, with the words of the frames, confidences, video token and what every frame adds.
 
         Args:
-          video, labels, frames, fps: as for `predict`; the scores are the same.
+          video, labels, frames, fps, on_error: as for `predict`; the scores are the same.
           vocabulary: words that frames are named with, 1 to millions; None takes the labels, as the method does.
           runner_ups: further words a frame, nearest first.
         """
-        if runner_ups < 0:
-            raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
-        return self._all(video, labels, frames, vocabulary, fps, runner_ups)
+        return self._all(video, labels, frames, vocabulary, fps, runner_ups, on_error)
 
     def timeline(
         self,
@@ -142,7 +141,8 @@ class Predictor:
         vocabulary: Sequence[str] | None = None,
         threshold: float = 0.25,
         told: Told | None = None,
-    ) -> Timeline:
+        on_error: str = "raise",
+    ) -> Timeline | Failure:
         """What a long video shows when, in memory that does not grow with its length but for the result.
 
         Frames are taken every `window / T` seconds, once, and every T of them in a row are a window.
@@ -155,15 +155,23 @@ class Predictor:
             `window / T` seconds, from one to T; `Timeline.stride` is what it became.
           threshold: score from which a window shows a label that is not its best, 0..1.
           told: called with the seconds done and, where the file says, the seconds there are.
+          on_error: as for `predict`.
 
         Raises:
           UserError: as for `predict`, or a window, stride or threshold out of range.
         """
         from vtd_jax.explain.timeline import Windows, make_timeline
 
+        check_on_error(on_error)
         words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
-        return make_timeline(self, os.fspath(video), self.check_labels(labels), words, plan, told)
+        labels = self.check_labels(labels)
+        try:
+            return make_timeline(self, os.fspath(video), labels, words, plan, told)
+        except VideoError as error:
+            if on_error == "raise":
+                raise
+            return Failure(os.fspath(video), error)
 
     def stream(
         self,
@@ -175,6 +183,7 @@ class Predictor:
         fps: float | None = None,
         runner_ups: int | None = None,
         workers: int = 2,
+        on_error: str = "return",
     ) -> Iterator[Prediction | Explanation | Failure]:
         """Any number of videos, one result each in their order; memory is that of a few videos.
 
@@ -183,18 +192,29 @@ class Predictor:
           labels, frames, vocabulary, fps: as for `predict`.
           runner_ups: None predicts; a number explains.
           workers: threads that decode ahead.
+          on_error: as for `predict`, but "return" where none is given: a `Failure` in the place of what cannot be read.
+
+        Raises:
+          UserError: as for `predict`; options and labels are checked at once, before the first result is asked for.
         """
         frames = self.frames if frames is None else frames
+        check_on_error(on_error)
         if frames < 1:
             raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+        if fps is not None and not fps > 0:
+            raise UserError(f"fps={fps}: expected frames a second, above 0")
+        if runner_ups is not None and runner_ups < 0:
+            raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
+        if workers < 0:
+            raise UserError(f"workers={workers}: expected 0 or more")
         labels = self.check_labels(labels)
         # encoded before the first video is opened: a label that does not fit is told at once
         codebook = self.encode_words(labels)
         words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
         naming = None if runner_ups is None else self.naming(labels, words)
-        job = _Job(labels, codebook, words, naming, runner_ups)
-        for read in read_ahead(videos, lambda video: self._read(video, frames, fps), workers):
-            yield read if isinstance(read, Failure) else self._result(read, job)
+        job = Job(labels, codebook, words, naming, runner_ups)
+        read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
+        return self._stream(read, job, on_error)
 
     def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw features of N frames of this model's size, a fixed number at a time on all devices."""
@@ -266,14 +286,19 @@ class Predictor:
         tokens = words.video_tokens(features, ids.reshape(features.shape[:2]), config)
         return np.asarray(self._programs.score(self._state, features, codebook, tokens.codes))
 
-    def _all(self, video, labels, frames, vocabulary, fps, runner_ups):
+    def _all(self, video, labels, frames, vocabulary, fps, runner_ups, on_error):
         videos, single = as_videos(video)
-        results = []
-        for result in self.stream(videos, labels, frames=frames, vocabulary=vocabulary, fps=fps, runner_ups=runner_ups):
-            if isinstance(result, Failure):
-                raise result.error
-            results.append(result)
-        return results[0] if single else results
+        results = self.stream(
+            videos, labels, frames=frames, vocabulary=vocabulary, fps=fps, runner_ups=runner_ups, on_error=on_error
+        )
+        return next(results) if single else list(results)
+
+    def _stream(self, read: Iterator[Clip | Failure], job: Job, on_error: str) -> Iterator:
+        with contextlib.closing(read):
+            for clip in read:
+                if isinstance(clip, Failure) and on_error == "raise":
+                    raise clip.error
+                yield clip if isinstance(clip, Failure) else self._result(clip, job)
 
     def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
         try:
@@ -281,14 +306,14 @@ class Predictor:
         except UserError as error:
             return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
 
-    def _result(self, clip: Clip, job: "_Job") -> Prediction:
+    def _result(self, clip: Clip, job: Job) -> Prediction:
         # every video by itself: in a batch with others its last digits would depend on them
         features = self.encode_frames(clip.frames)
         if job.runner_ups is not None:
             return self._explain(clip, features, job)
         return Prediction(**facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0]))
 
-    def _explain(self, clip: Clip, features: np.ndarray, job: "_Job") -> Explanation:
+    def _explain(self, clip: Clip, features: np.ndarray, job: Job) -> Explanation:
         words = job.naming
         found = words.nearest(features, 1 + job.runner_ups, self.model.config.assignment)
         tokens = words.video_tokens(features[None], found.ids[None, :, 0], self.model.config)
@@ -310,20 +335,3 @@ class Predictor:
             vocabulary_size=len(words.words),
             vocabulary_is_labels=job.words is None,
         )
-
-
-class _Job(NamedTuple):
-    """What is the same for all videos of a stream.
-
-    Attributes:
-      labels, codebook: that classify.
-      words: that name frames where the labels do not; else None.
-      naming: that name frames, labels or not; only explaining needs it.
-      runner_ups: None where nothing is explained.
-    """
-
-    labels: tuple[str, ...]
-    codebook: Float32[Array, "k d"]
-    words: Vocabulary | None
-    naming: Vocabulary | None
-    runner_ups: int | None

@@ -1,17 +1,40 @@
 """A report to look at: one self-contained HTML page a video, and an index of them. Pages fetch nothing."""
 
+import hashlib
+import html
+import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain import report_clip, report_timeline
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, document, esc, percent, thumbnail
+from vtd_jax.explain.report_html import (
+    ALONE,
+    ENTRY,
+    Beside,
+    bar,
+    bdi,
+    clock,
+    counted,
+    document,
+    esc,
+    link,
+    percent,
+    thumbnail,
+    ways,
+)  # fmt: skip
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.files import replacing
+from vtd_jax.printable import utf8
+
+# bytes of a page that are read for its entry, which is in the first lines
+_HEAD = 32_768
+_PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/=]*")
 
 
 @dataclass(frozen=True)
@@ -25,6 +48,9 @@ class PageEntry:
       score: its score, 0..1; for a long video the mean over its windows.
       duration: of the video, seconds; None where it is not known.
       thumbnail: JPEG data URI of at most 4 kB.
+      truth: the label that the video has; None where it is not known.
+      date: when the page was made, as text.
+      key: of the file, whatever path was given for it; see `video_key`.
     """
 
     video: str
@@ -33,6 +59,9 @@ class PageEntry:
     score: float
     duration: float | None
     thumbnail: str
+    truth: str | None = None
+    date: str = ""
+    key: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -44,14 +73,26 @@ class PageEntry:
         return cls(**fields)
 
 
-def write_page(folder: Path, result: Explanation | Timeline, name: str, about: Mapping[str, str]) -> PageEntry:
+def video_key(video: str) -> str:
+    """Tells a file from all others without naming it: a digest of its absolute path."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(video))).hexdigest()[:16]
+
+
+def write_page(
+    folder: Path,
+    result: Explanation | Timeline,
+    name: str,
+    about: Mapping[str, str],
+    beside: Beside = ALONE,
+) -> PageEntry:
     """Writes `<folder>/<name>.html`, whole or not at all; what was there is replaced.
 
     Args:
       folder: of the report; made if it is not there.
       result: what to show.
       name: of the page, without ending: a file name, and not "index".
-      about: lines for the page's foot, such as model, settings and version.
+      about: lines for the page's foot, such as model, settings and version; "date" is also told in the index.
+      beside: what the page says beside the result.
 
     Raises:
       UserError: a name that is no file name.
@@ -61,27 +102,86 @@ def write_page(folder: Path, result: Explanation | Timeline, name: str, about: M
     view = report_clip if isinstance(result, Explanation) else report_timeline
     label, score, picture = view.verdict(result)
     title = Path(result.video).name or result.video
-    heading = f"<p class=kicker>Video to text</p><h1>{bdi(title)}</h1>"
-    page = f"{name}.html"
-    _write(folder / page, document(f"{title} – {label}", heading, view.body(result), about, view.SCRIPT))
-    return PageEntry(result.video, page, label, score, result.duration, thumbnail(picture))
+    entry = PageEntry(
+        utf8(result.video), f"{name}.html", label, score, result.duration, thumbnail(picture), beside.truth,
+        about.get("date", ""), video_key(result.video),
+    )  # fmt: skip
+    heading = f"{ways(beside)}<h1>{bdi(title)}</h1>"
+    pieces = document(
+        f"{title} – {label}", heading, view.body(result, beside), {"video": result.video} | dict(about), view.SCRIPT,
+        notice=beside.notice, entry=json.dumps(entry.to_dict()),
+    )  # fmt: skip
+    _write(folder / entry.page, pieces)
+    return entry
+
+
+def relink(path: Path, before: str, after: str) -> None:
+    """Gives a page other neighbours, in place: those that were expected when it was written have no page."""
+    text = path.read_text(encoding="utf-8")
+    # texts of users cannot be it: their < is written as &lt;
+    path_from, path_to = text.index("<nav class=ways"), text.index("</nav>") + len("</nav>")
+    _write(path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:])))
 
 
 def write_index(
-    folder: Path, entries: Iterable[PageEntry], failed: Sequence[tuple[str, str]], about: Mapping[str, str]
+    folder: Path,
+    entries: Iterable[PageEntry],
+    failed: Sequence[tuple[str, str]],
+    about: Mapping[str, str],
+    *,
+    notice: str = "",
+    right: tuple[int, int] | None = None,
 ) -> Path:
     """Writes `<folder>/index.html`, whole or not at all; returns its path.
+
+    Pages of earlier runs that are still in the folder come after the entries.
 
     Args:
       folder: of the pages.
       entries: of the pages, in the order shown; taken one at a time.
       failed: files that could not be read, and why.
       about: lines for the foot.
+      notice: a warning above the list.
+      right: videos whose best label is theirs, and videos whose label is known; None where none is.
     """
     heading = "<p class=kicker>Video to text</p><h1>Videos</h1>"
     path = folder / "index.html"
-    _write(path, document("Videos", heading, _index(entries, failed), about, "index.js"))
+    _write(path, document("Videos", heading, _index(folder, entries, failed, right), about, "index.js", notice=notice))
     return path
+
+
+def read_entry(path: Path) -> PageEntry | None:
+    """What a page says of itself; None for a file that is no page of a report."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD).decode("utf-8", errors="ignore")
+        found = re.search(f'<meta name="{ENTRY}" content="([^"]*)">', head)
+        entry = PageEntry.from_dict(json.loads(html.unescape(found[1]))) if found else None
+    except (OSError, ValueError, TypeError):
+        return None
+    if entry is None or not _sound(entry):
+        return None
+    # a page may have been renamed
+    return PageEntry.from_dict(entry.to_dict() | {"page": path.name})
+
+
+def _sound(entry: PageEntry) -> bool:
+    """Whether the fields are of their kinds: pages may come from anyone."""
+    texts = (entry.video, entry.label, entry.thumbnail, entry.date, entry.key, entry.truth or "")
+    numbers = (entry.score, 0.0 if entry.duration is None else entry.duration)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers)
+        and _PICTURE.fullmatch(entry.thumbnail) is not None
+    )
+
+
+def earlier_pages(folder: Path) -> Iterator[PageEntry]:
+    """The entries of all pages that are in a folder, by name."""
+    for path in sorted(folder.glob("*.html")):
+        entry = read_entry(path)
+        if entry is not None:
+            yield entry
 
 
 def _write(path: Path, pieces: Iterator[str]) -> None:
@@ -90,18 +190,34 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
         out.writelines(pieces)
 
 
-def _index(entries: Iterable[PageEntry], failed: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _index(
+    folder: Path,
+    entries: Iterable[PageEntry],
+    failed: Sequence[tuple[str, str]],
+    right: tuple[int, int] | None,
+) -> Iterator[str]:
+    wrong = "" if right is None else '<option value="wrong">wrong first</option><option value="truth">truth</option>'
     yield (
         '<form class="js tools" role="search" id="tools">'
         '<label>Filter <input type="search" id="filter" placeholder="name or label" autocomplete="off"></label>'
         '<label>Sort by <select id="sort"><option value="">order of the run</option><option value="name">name</option>'
-        '<option value="label">label</option><option value="score">score, highest first</option></select></label>'
-        '<p id="shown" role="status"></p></form>\n<ul class=videos id="videos">\n'
+        '<option value="label">label</option><option value="score">score, highest first</option>'
+        f'<option value="low">score, lowest first</option>{wrong}</select></label>'
+        '<p id="shown" role="status"></p></form>\n'
     )
-    count = 0
+    if right is not None:
+        share = f" ({percent(right[0] / right[1])})" if right[1] else ""
+        yield f"<p class=tally>{right[0]} of {counted(right[1], 'video')} with a known label are right{share}.</p>\n"
+    yield '<ul class=videos id="videos">\n'
+    pages = set()
     for entry in entries:
-        count += 1
+        pages.add(entry.page)
         yield _card(entry)
+    count = len(pages)
+    for entry in earlier_pages(folder):
+        if entry.page not in pages:
+            count += 1
+            yield _card(entry, earlier=True)
     yield "</ul>\n"
     if not count:
         yield "<p class=note>No video could be shown.</p>\n"
@@ -115,12 +231,28 @@ def _index(entries: Iterable[PageEntry], failed: Sequence[tuple[str, str]]) -> I
         yield "</ul></section>\n"
 
 
-def _card(entry: PageEntry) -> str:
+def _card(entry: PageEntry, earlier: bool = False) -> str:
     name = Path(entry.video).name or entry.video
     length = "" if entry.duration is None else f"<span class=length>{clock(entry.duration, tenths=True)}</span>"
+    known = ""
+    if entry.truth is not None:
+        known = f' data-truth="{esc(entry.truth)}" data-wrong={int(entry.truth != entry.label)}'
     return (
-        f'<li data-name="{esc(entry.video)}" data-label="{esc(entry.label)}" data-score="{entry.score:.6f}">'
-        f'<a href="{quote(os.fsencode(entry.page))}"><img src="{entry.thumbnail}" alt="" decoding=async>'
+        f'<li data-name="{esc(entry.video)}" data-label="{esc(entry.label)}" data-score="{entry.score:.6f}"{known}>'
+        f'<a href="{link(entry.page)}"><img src="{entry.thumbnail}" alt="" decoding=async>'
         f"<span class=name>{bdi(name)}</span><span class=label>{bdi(entry.label)}</span>{bar(entry.score)}"
-        f"<span class=number>{percent(entry.score)}</span>{length}</a></li>\n"
+        f"<span class=number>{percent(entry.score)}</span>{length}{_below(entry, earlier)}</a></li>\n"
     )
+
+
+def _below(entry: PageEntry, earlier: bool) -> str:
+    """The last line of a card: whether it is right, and that it is of an earlier run."""
+    told = []
+    if entry.truth is not None:
+        right = entry.truth == entry.label
+        told.append(
+            "<span class=right>✓ right</span>" if right else f"<span class=wrong>✗ truth: {bdi(entry.truth)}</span>"
+        )
+    if earlier:
+        told.append(f"<span class=earlier>earlier{f', {esc(entry.date)}' if entry.date else ''}</span>")
+    return f"<span class=below>{' · '.join(told)}</span>" if told else ""

@@ -2,12 +2,25 @@
 
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, odd, percent, signed
+from vtd_jax.explain.report_html import (
+    Beside,
+    bar,
+    bdi,
+    clock,
+    counted,
+    data_block,
+    esc,
+    jpeg,
+    odd,
+    percent,
+    place,
+    signed,
+    truth,
+)
 from vtd_jax.explain.results import Explanation
 
 SCRIPT = "clip.js"
@@ -21,18 +34,19 @@ def verdict(result: Explanation) -> tuple[str, float, np.ndarray]:
 
 
 def keyframes(result: Explanation, label: int) -> list[int]:
-    """The frames that decided for a label, most first: 1 to 3, without those that add less than 1 % of the first."""
+    """The frames that decided for a label, most first: 1 to 3, without those whose lead is below 1 % of the first's."""
     first, *others = result.keyframes(label, _KEYFRAMES)
-    least = 0.01 * abs(float(result.contribution[first, label]))
-    return [first, *(i for i in others if result.contribution[i, label] >= least)]
+    lead = result.lead(label)
+    least = 0.01 * abs(float(lead[first]))
+    return [first, *(i for i in others if lead[i] >= least)]
 
 
-def body(result: Explanation) -> Iterator[str]:
+def body(result: Explanation, beside: Beside) -> Iterator[str]:
     """What the page's `main` holds, HTML."""
     shown = result.order(_ALL)
     uris = [jpeg(picture) for picture in result.pictures]
     keys = keyframes(result, int(shown[0]))
-    yield _answer(result)
+    yield _answer(result, beside)
     yield "<div class=split>\n"
     yield _stage(result, uris, keys[0], int(shown[0]))
     yield _labels(result, shown)
@@ -60,16 +74,22 @@ def _described(result: Explanation, i: int) -> str:
     return f"frame {i + 1} of {len(result.words)}{f' at {time}' if time else ''}, named {result.words[i][0]}"
 
 
-def _answer(result: Explanation) -> str:
+def _against(result: Explanation, label: int) -> str:
+    """The label that a lead is over; "" of a single label."""
+    rival = result.rival(label)
+    return "" if rival is None else result.labels[rival]
+
+
+def _answer(result: Explanation, beside: Beside) -> str:
     facts = [f"{counted(len(result.words), 'frame')} of {result.total:,}".replace(",", "\u202f")]
     if result.duration is not None:
         facts.append(clock(result.duration, tenths=True))
     facts.append(f"best of {counted(len(result.labels), 'label')}")
-    path = "" if Path(result.video).name == result.video else f"<br><span class=path>{bdi(result.video)}</span>"
+    own = None if beside.truth not in result.labels else float(result.scores[result.labels.index(beside.truth)])
     return (
         f"<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
         f"<p class=verdict><strong>{bdi(result.label)}</strong> <span>{percent(result.score)}</span></p>"
-        f"<p class=note>{' · '.join(facts)}{path}{odd(result.note)}</p>"
+        f"{truth(result.label, own, beside)}<p class=note>{' · '.join(facts)}{place(result, beside)}{odd(result.note)}</p>"
         "<noscript><p class=note>Scripts are off: the page shows its best label, and its frame that says most for it."
         "</p></noscript></section>\n"
     )
@@ -101,6 +121,7 @@ def _stage(result: Explanation, uris: list[str], i: int, label: int) -> str:
         f"<div><dt>Confidence among frames</dt><dd data-slot=confidence>{result.confidence[i, label]:.2f}</dd></div>"
         f"<div><dt>Adds to its {_unit(result)}</dt>"
         f"<dd data-slot=contribution>{signed(float(result.contribution[i, label]))}</dd></div>"
+        f"<div><dt>{_lead_over(result, label)}</dt><dd data-slot=lead>{signed(float(result.lead(label)[i]))}</dd></div>"
         "</dl></div></section>\n"
     )
 
@@ -122,20 +143,38 @@ def _labels(result: Explanation, shown: np.ndarray) -> str:
     )
 
 
+def _lead_over(result: Explanation, label: int) -> str:
+    """Names a lead, HTML."""
+    against = _against(result, label)
+    return f"Lead over {bdi(against, 'rival')}" if against else f"Adds to its {_unit(result)}"
+
+
 def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) -> str:
-    times = _times(result)
+    times, lead = _times(result), result.lead(label)
     # another label may have more of them: their places are there, hidden
     cards = [*keys, *keys[:1] * (min(_KEYFRAMES, len(uris)) - len(keys))]
     items = "".join(
         f"<li{'' if n < len(keys) else ' hidden'}><button type=button class=card><img data-slot=key{n} "
         f"src='{jpeg(result.pictures[i], 112)}' alt='{esc(_described(result, i))}'><span><b><span data-slot=added{n}>"
-        f"{signed(float(result.contribution[i, label]))}</span></b> {bdi(result.words[i][0], f'named{n}')}"
+        f"{signed(float(lead[i]))}</span></b> {bdi(result.words[i][0], f'named{n}')}"
         f"<span class=note data-slot=when{n}>{times[i]}</span></span></button></li>"
         for n, i in enumerate(cards)
     )
     return (
         "<section class=decided aria-labelledby=h-decided><h2 id=h-decided>Frames that decided for "
-        f"{bdi(result.labels[label], 'label')}</h2><ol class=cards>{items}</ol></section>\n"
+        f"{bdi(result.labels[label], 'label')}</h2><ol class=cards>{items}</ol>{_lead_note(result, label)}</section>\n"
+    )
+
+
+def _lead_note(result: Explanation, label: int) -> str:
+    """What the numbers of the cards are."""
+    unit, against = _unit(result), _against(result, label)
+    if not against:
+        return f"<p class=note>What each adds to the only label's {unit}.</p>"
+    return (
+        f"<p class=note>A frame's lead: what it adds to the {unit} of {bdi(result.labels[label], 'label')}, less what "
+        f"it adds to that of {bdi(against, 'rival')}, <span data-slot=which>the runner-up</span>. Over all frames "
+        f"<span data-slot=sum>{signed(float(result.lead(label).sum()))}</span>.</p>"
     )
 
 
@@ -146,7 +185,7 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
         "<section aria-labelledby=h-strip><h2 id=h-strip>Frame by frame</h2>"
         "<p class='js note'>Arrow keys move through the frames, the space bar plays and pauses.</p>"
         f"<div class=scroll id=scroll><table class=strip id=strip style='--t:{t}'>"
-        "<caption class=hidden>Frames from left to right: picture, word, what it adds to the chosen label, and its "
+        "<caption class=hidden>Frames from left to right: picture, word, its lead for the chosen label, and its "
         "confidence for each label; a label's confidences sum to 1 over the frames.</caption>\n"
     )
     head = "".join(f"<th scope=col>{times[i] or i + 1}</th>" for i in range(t))
@@ -176,10 +215,11 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
 
 def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
     """The table's rows of numbers."""
-    column = result.contribution[:, shown[0]]
+    label = int(shown[0])
+    column = result.lead(label)
     low = min(0.0, float(column.min()))
     span = max(0.0, float(column.max())) - low or 1.0
-    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>Adds to its {_unit(result)}</th>"
+    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>{_lead_over(result, label)}</th>"
     for value in column:
         yield _added(float(value), span)
     yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={len(column) + 1}><span>Confidence</span>"
@@ -214,7 +254,23 @@ def _token(result: Explanation) -> str:
     return (
         f"<section class=token aria-labelledby=h-token><h2 id=h-token>{title}</h2>"
         f"<ol class=rows>{rows}</ol><p class=note>Every frame votes for its word, with its confidence for it{fused}."
-        "</p></section>\n"
+        f"{_other_word(result)}</p></section>\n"
+    )
+
+
+def _other_word(result: Explanation) -> str:
+    """Why the word is not the answer, where it is not."""
+    word = result.video_token[0]
+    if word == result.label:
+        return ""
+    words = (
+        "the nearest label of each frame alone"
+        if result.vocabulary_is_labels
+        else "another list of words than the labels"
+    )
+    return (
+        f" That the first word, {bdi(word)}, is not the answer, {bdi(result.label)}, is no contradiction: votes are of "
+        f"{words}, while the answer is the label with the highest score over all frames together."
     )
 
 
@@ -235,6 +291,8 @@ def _data(result: Explanation, shown: np.ndarray) -> dict[str, Any]:
         "largest": _largest(result),
         "confidence": numbers(result.confidence[:, shown]),
         "contribution": numbers(result.contribution[:, shown]),
+        "lead": numbers(np.stack([result.lead(int(k)) for k in shown], axis=1)),
+        "rivals": [_against(result, int(k)) for k in shown],
         "keys": [keyframes(result, int(k)) for k in shown],
         "unit": _unit(result),
     }

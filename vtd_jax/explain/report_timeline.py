@@ -2,12 +2,25 @@
 
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import bar, bdi, clock, counted, data_block, esc, jpeg, odd, percent, tick_step
+from vtd_jax.explain.report_html import (
+    Beside,
+    bar,
+    bdi,
+    clock,
+    counted,
+    data_block,
+    esc,
+    jpeg,
+    odd,
+    percent,
+    place,
+    tick_step,
+    truth,
+)  # fmt: skip
 from vtd_jax.explain.results import Segment, Timeline
 
 SCRIPT = "timeline.js"
@@ -43,14 +56,14 @@ def runs(result: Timeline) -> list[tuple[str, float, float]]:
     return found
 
 
-def body(result: Timeline) -> Iterator[str]:
+def body(result: Timeline, beside: Beside) -> Iterator[str]:
     """What the page's `main` holds, HTML."""
     order = lanes(result)
     kept = _evenly(len(result.pictures), _PICTURES)
     chosen = max(order[0][2], key=lambda i: result.segments[i].end - result.segments[i].start) if order else None
     moment = result.duration / 2 if chosen is None else result.segments[chosen].peak_at
     near = int(np.abs(result.pictures_at[kept] - moment).argmin())
-    yield _answer(result)
+    yield _answer(result, beside)
     yield "<div class=split>\n"
     yield _stage(result, chosen, moment, result.pictures[kept[near]])
     yield _words(result)
@@ -84,18 +97,19 @@ def _window(result: Timeline, seconds: float) -> int:
     return int(np.clip(np.searchsorted(result.starts, seconds, side="right") - 1, 0, len(result.starts) - 1))
 
 
-def _answer(result: Timeline) -> str:
+def _answer(result: Timeline, beside: Beside) -> str:
     label, score, _ = verdict(result)
     facts = (
         f"{clock(result.duration, tenths=True)} · {counted(len(result.starts), 'window')} of {result.window:g} s with "
         f"{counted(result.frames, 'frame')} each, one every {result.stride:g} s · "
         f"{counted(len(result.segments), 'segment')} · {counted(len(result.labels), 'label')}"
     )
-    path = "" if Path(result.video).name == result.video else f"<br><span class=path>{bdi(result.video)}</span>"
+    own = None if beside.truth not in result.labels else float(result.mean_scores[result.labels.index(beside.truth)])
     return (
         "<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
         f"<p class=verdict><strong>{bdi(label)}</strong> <span>{percent(score)}</span></p>"
-        f"<p class=note>mean over the whole video · {facts}{path}{odd(result.note)}</p></section>\n"
+        f"{truth(label, own, beside)}"
+        f"<p class=note>mean over the whole video · {facts}{place(result, beside)}{odd(result.note)}</p></section>\n"
     )
 
 
@@ -159,7 +173,18 @@ def _words(result: Timeline) -> str:
     return (
         "<section aria-labelledby=h-words><h2 id=h-words>Words of the video</h2>"
         f"<ol class=rows>{rows}</ol>{note}<p class=note>Every window is named by the word with the most votes of its "
-        "frames.</p></section>\n"
+        f"frames.{_other_word(result, order[0])}</p></section>\n"
+    )
+
+
+def _other_word(result: Timeline, word: str) -> str:
+    """Why the word with the most time is not the answer, where it is not."""
+    label = verdict(result)[0]
+    if word == label:
+        return ""
+    return (
+        f" That {bdi(word)} has the most time and {bdi(label)} is the answer is no contradiction: words are of frames "
+        "alone, while the answer is the label with the highest mean score over all windows."
     )
 
 

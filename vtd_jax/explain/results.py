@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
+from vtd_jax.printable import utf8
 from vtd_jax.video.clip import Clip
 
 
@@ -57,7 +58,7 @@ class Prediction:
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """JSON-able; the best `top` labels only, all for None."""
         return {
-            "video": self.video,
+            "video": utf8(self.video),
             "label": self.label,
             "score": self.score,
             "top": [{"label": label, "score": score} for label, score in self.top(top or len(self.labels))],
@@ -105,9 +106,22 @@ class Explanation(Prediction):
     vocabulary_size: int
     vocabulary_is_labels: bool
 
+    def rival(self, label: int) -> int | None:
+        """The best of the other labels: the runner-up of the best label, the best label of all others; None of one."""
+        return next((int(k) for k in self.order(2) if k != label), None)
+
+    def lead(self, label: int) -> Float32[np.ndarray, " t"]:
+        """What every frame adds to a label's logit beyond what it adds to its `rival`'s; of a single label, all of it.
+
+        Sums over the frames to the difference of the logits (with pooling "softmax_mean", of the scores). What all
+        labels get alike, which is most of a contribution, is not in it.
+        """
+        rival = self.rival(label)
+        return self.contribution[:, label] - (0 if rival is None else self.contribution[:, rival])
+
     def keyframes(self, label: int, count: int = 3) -> list[int]:
-        """The frames that decided for a label, most first: those that add the most to its logit."""
-        return np.argsort(-self.contribution[:, label], kind="stable")[:count].tolist()
+        """The frames that decided for a label, most first: those with the largest `lead` over the label's rival."""
+        return np.argsort(-self.lead(label), kind="stable")[:count].tolist()
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """JSON-able; labels, and columns of labels, are the best `top` only, all for None. Pictures are left out."""
@@ -203,7 +217,7 @@ class Timeline:
         """JSON-able; pictures are left out."""
         best = np.argsort(-self.mean_scores, kind="stable")[: self.top.shape[1]]
         return {
-            "video": self.video,
+            "video": utf8(self.video),
             "duration": round(self.duration, 3),
             "note": self.note,
             "window": self.window,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from vtd_jax.explain.picture import BLUE, FAINT, INK, drawing, evenly, short
+from vtd_jax.explain.picture import BLUE, FAINT, INK, drawing, evenly, file_title, short
 from vtd_jax.explain.report_html import clock, tick_step
 from vtd_jax.explain.results import Timeline
 
@@ -28,7 +28,7 @@ def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str
     for segment in timeline.segments:
         seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end - segment.start
     labels = sorted(seconds, key=lambda label: -seconds[label])[:top]
-    title = title or Path(timeline.video).name
+    title = title or file_title(timeline.video)
     rows = 0.27 * max(1, len(labels))
     with drawing(path, 10, 1.2 + rows, [title, *labels]) as figure:
         grid = figure.add_gridspec(

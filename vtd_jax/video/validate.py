@@ -1,6 +1,5 @@
 """Looking at every video of a build without building: what is missing, unreadable, empty, doubled or mislabelled."""
 
-import csv
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.outputs import CsvWriter, check_output
 from vtd_jax.video import decode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem
@@ -61,6 +61,7 @@ class Checked:
         """Raises UserError if a report cannot be written there; to be asked before the work."""
         if path.is_dir() or path.suffix.lower() not in (".json", ".csv"):
             raise UserError(f"--report={path}: expected a file ending in .json or .csv")
+        check_output("--report", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, path: Path) -> None:
@@ -68,7 +69,7 @@ class Checked:
         self.check_path(path)
         if path.suffix.lower() == ".csv":
             out = io.StringIO()
-            writer = csv.writer(out, lineterminator="\n")
+            writer = CsvWriter(out)
             writer.writerow(("level", *COLUMNS))
             writer.writerows((level, *astuple(problem)) for level, problem in self.leveled())
             write_text(path, out.getvalue())

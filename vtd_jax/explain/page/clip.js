@@ -11,16 +11,17 @@
   const columns = [strip.tHead.rows[0], adds[0].parentNode, ...heat, ...strip.querySelectorAll(".moved tr")];
   const cards = [...document.querySelectorAll(".card")];
   const choices = [...$("labels").querySelectorAll("input")];
-  let label = 0, frame = data.keys[0][0], timer = 0;
+  let label = 0, frame = data.keys[0][0], timer = 0, opening = true;
 
   const described = (t) =>
     `frame ${t + 1} of ${frames.length}${data.times[t] ? ` at ${data.times[t]}` : ""}, named ${data.words[t][0]}`;
 
   function say() {
     const share = data.confidence[frame][label].toFixed(2), added = signed(data.contribution[frame][label]);
-    const text = described(frame);
+    const text = described(frame), rival = data.rivals[label];
+    const lead = rival && `, ${signed(data.lead[frame][label])} more than to that of ${rival}`;
     $("said").textContent =
-      `${text[0].toUpperCase()}${text.slice(1)}. Confidence for ${data.labels[label]} ${share}, adds ${added} to its ${data.unit}.`;
+      `${text[0].toUpperCase()}${text.slice(1)}. Confidence for ${data.labels[label]} ${share}, adds ${added} to its ${data.unit}${lead}.`;
   }
 
   function showFrame() {
@@ -46,19 +47,24 @@
     });
     slot("confidence", data.confidence[frame][label].toFixed(2));
     slot("contribution", signed(data.contribution[frame][label]));
+    slot("lead", signed(data.lead[frame][label]));
     $("previous").disabled = frame === 0;
     $("next").disabled = frame === last;
-    // the strip scrolls in itself; the page stays where it is
+    // the strip scrolls in itself; the page stays where it is, and the strip too until somebody moves
+    if (opening) return;
     const cell = frames[frame].parentNode, side = strip.tHead.rows[0].cells[0].offsetWidth;
     const x = cell.offsetLeft - scroll.scrollLeft, room = scroll.clientWidth - cell.offsetWidth;
     if (x < side || x > room) scroll.scrollLeft += x - (side + room) / 2;
   }
 
   function showLabel() {
-    const column = data.contribution.map((row) => row[label]), keys = data.keys[label];
+    const column = data.lead.map((row) => row[label]), keys = data.keys[label];
     const low = Math.min(0, ...column), range = Math.max(0, ...column) - low || 1;
     adds[0].parentNode.style.setProperty("--base", `${(-100 * low) / range}%`);
     slot("label", data.labels[label]);
+    slot("rival", data.rivals[label]);
+    slot("which", label ? "the best label" : "the runner-up");
+    slot("sum", signed(column.reduce((sum, value) => sum + value, 0)));
     adds.forEach((cell, t) => {
       const bar = cell.querySelector("i");
       bar.style.setProperty("--h", `${(100 * Math.abs(column[t])) / range}%`);
@@ -128,6 +134,15 @@
   });
   // Firefox clicks a button when the space bar is let go
   strip.addEventListener("keyup", (event) => event.key === " " && event.preventDefault());
+  // the space bar plays from anywhere, while there is something of it to see, and nothing that has a use for it
+  const seen = (e) => ((r) => r.bottom > 0 && r.top < innerHeight)(e.getBoundingClientRect());
+  addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const used = event.target.closest("a, button, input:not([type=radio]), select, textarea, summary, [contenteditable]");
+    if (used || !(seen($("picture")) || seen(strip))) return;
+    event.preventDefault();
+    event.repeat || play();
+  });
   $("labels").addEventListener("change", (event) => choose(Number(event.target.value)));
   $("labels").addEventListener("keydown", (event) => {
     const n = Number(event.key) - 1;
@@ -137,4 +152,5 @@
   });
   choices[0].checked = true; // a browser may keep the choice of the last visit
   showLabel();
+  opening = false;
 })();

@@ -7,7 +7,7 @@
   const lanes = [...chart.querySelectorAll("li")].map((lane) => [...lane.querySelectorAll(".segment")]);
   const pictures = [...document.querySelectorAll(".picture")], runs = [...document.querySelectorAll(".run")];
   const percent = (x) => (x > 0 && x < 0.001 ? "< 0.1 %" : x < 1 && x > 0.999 ? "> 99.9 %" : `${(100 * x).toFixed(1)} %`);
-  let chosen = bars.findIndex((bar) => bar.hasAttribute("aria-current")), level = 0;
+  let opening = true, chosen = bars.findIndex((bar) => bar.hasAttribute("aria-current")), level = 0;
   chosen = chosen < 0 ? null : Number(bars[chosen].dataset.segment);
 
   const place = (list, value) => {
@@ -19,8 +19,9 @@
   const mark = (list, one) =>
     list.forEach((e) => (e === one ? e.setAttribute("aria-current", "true") : e.removeAttribute("aria-current")));
   const reach = (list, one) => one && list.forEach((e) => (e.tabIndex = e === one ? 0 : -1));
-  // boxes scroll in themselves; the page stays where it is
+  // boxes scroll in themselves; the page stays where it is, and boxes begin at the beginning
   function bring(box, left, right, side) {
+    if (opening) return;
     if (left - side < box.scrollLeft || right > box.scrollLeft + box.clientWidth)
       box.scrollLeft = (left + right - side - box.clientWidth) / 2;
   }
@@ -56,7 +57,7 @@
     reach(bars, bar);
     rows.forEach((row, n) => row.classList.toggle("chosen", n === i));
     const box = $("table").parentNode, top = rows[i].offsetTop;
-    if (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
+    if (!opening && (top < box.scrollTop + 40 || top + 40 > box.scrollTop + box.clientHeight)) box.scrollTop = top - box.clientHeight / 2;
     runs.forEach((run) => run.classList.toggle("own", run.textContent === label));
     $("previous").disabled = i === 0;
     $("next").disabled = i === data.segments.length - 1;
@@ -125,7 +126,7 @@
     $("in").disabled = level === 4;
     const track = now.parentNode.offsetWidth;
     runs.forEach((run) => run.classList.toggle("thin", (parseFloat(run.style.width) * track) / 100 < 36));
-    scroll.scrollLeft = side() + track * middle - scroll.clientWidth / 2;
+    if (!opening) scroll.scrollLeft = side() + track * middle - scroll.clientWidth / 2;
   }
   $("out").addEventListener("click", () => zoom(level - 1));
   $("in").addEventListener("click", () => zoom(level + 1));
@@ -133,4 +134,5 @@
   reach(bars, bars[0]);
   if (chosen === null) moment(nearest(data.duration / 2));
   else choose(chosen, false);
+  opening = false;
 })();
