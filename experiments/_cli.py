@@ -60,7 +60,7 @@ def run(
             say(f"error: {what}", sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)
+            say("error: interrupted", sys.stderr)
             sys.exit(130)
 
     sys.modules["__main__"].__doc__ = usage

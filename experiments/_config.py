@@ -73,7 +73,8 @@ def show_fields() -> None:
     for field, value in flatten(flags.FLAGS["config"].value.to_dict()).items():
         # splits are named by the config
         about = known[field if field in known else field.rpartition(".")[0]]
-        rows.append((field, about.kind, repr(value) if value == "" or not isinstance(value, str) else value, about.told))
+        text = value if value and isinstance(value, str) else repr(value)
+        rows.append((field, about.kind, text, about.told))
     title = f"{filename()}: {counted(len(rows), 'field')}; set any with --config.FIELD=VALUE"
     show_table(title, ("field", "type", "value", "meaning"), rows, whole=("field",), less=("type",))
 

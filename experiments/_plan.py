@@ -81,7 +81,7 @@ class Settings:
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is `missing`, and what
-    `differs` from the configs as written. `absent`: data set -> why runs of its rows cannot be made; not kept on disk."""
+    `differs` from the configs as written. `absent`: data set -> why runs of its rows are left out; not kept on disk."""
 
     table: str
     rows: tuple[Row, ...]

@@ -10,6 +10,7 @@ from typing import Any
 import vtd_jax
 from experiments import _predict_files as files
 from experiments.configs._templates import read_templates
+from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.loading import load
@@ -20,6 +21,7 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
+from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -81,10 +83,10 @@ def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Pr
     texts = read_templates(templates)[1] if templates else ()
     model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache)
     if source == "tiny":
-        print(
+        say(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
             "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
-            file=sys.stderr,
+            sys.stderr,
         )
     return model
 
@@ -103,12 +105,14 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)
         return _closing(len(videos), failed, shown, [])
     outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-    job = about | {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
+    # another device may finish what one began
+    job = {key: told for key, told in about.items() if key != "device"}
+    job |= {"labels": _digest(labels), "words": _digest(words or ()), "weights": model.weights}
     with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
-            print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
+            say(f"{count} of {counted(len(videos), 'video')} were finished before; going on", sys.stderr)
         shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
         written, failed = _write(request, journal, videos, about)
     return _closing(len(videos), failed, shown, written)
@@ -187,7 +191,7 @@ def _closing(count: int, failed: int, shown: Sequence[Mapping[str, Any]], writte
         raise UserError(shown[0]["error"])
     if failed:
         raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
-    return f"{count} video{'s' if count > 1 else ''}: {where}"
+    return f"{counted(count, 'video')}: {where}"
 
 
 def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
@@ -196,11 +200,12 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
     told = {
         "model": model.told,
         "labels": f"{len(labels)}",
-        "frames named by": "the labels" if words is None else f"{len(words)} words of {request.vocabulary}",
+        "frames named by": "the labels" if words is None else f"{counted(len(words), 'word')} of {request.vocabulary}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
         "normalization": config.normalization,
         "assignment": config.assignment,
+        "device": device_told(),
         "vtd_jax": vtd_jax.__version__,
     }
     if config.templates:

@@ -101,15 +101,10 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         }
         for result in results
     )
-    told = _of(len(rows), len(entries), count)
-    title = f"{told} of {folder}" if folder else told
-    Table(title, ("video", "label", SCORE, "second"), rows).show()
-
-
-def _of(named: int, shown: int, count: int) -> str:
-    """Which videos a table has, of those that are shown here and of all: the others could not be read."""
-    which = counted(count, "video") if shown >= count else f"The first {shown} of {counted(count, 'video')}"
-    return which if named == shown else f"{which}, {shown - named} of them could not be read:"
+    which = counted(count, "video") if len(entries) >= count else f"The first {len(entries)} of {count} videos"
+    failed = len(entries) - len(rows)
+    title = which + (f" of {folder}" if folder else "") + (f"; {failed} could not be read" if failed else "")
+    Table(title, ("video", "label", SCORE, "second"), rows, less=("second",)).show()
 
 
 def _show_clip(result: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from experiments._evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first
@@ -48,7 +48,7 @@ def train_run(
     on_first(prepare_workdir, workdir, config, resume, override)
     learnt_on = on_first(save_training_list, workdir, training.stored)
     for line in build.shared_videos(training, splits) if is_first() else ():
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+        warn(line)
     evaluation = Evaluation(config, splits)
     done = train(
         config, model, training, workdir, evaluate=evaluation, resume=resume, override=override,

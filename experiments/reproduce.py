@@ -23,6 +23,7 @@ from absl import flags
 from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.estimate import DEVICES, HERE
+from vtd_jax.terminal import counted
 from vtd_jax.train.distributed import on_first, together
 from vtd_jax.train.preemption import Preemption
 
@@ -69,7 +70,7 @@ def main() -> str:
             failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
     wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
     if failed:
-        raise UserError(f"{len(failed)} runs failed, the tables lack them: {'; '.join(failed)}")
+        raise UserError(f"{counted(len(failed), 'run')} failed, the tables lack what they give: {'; '.join(failed)}")
     return f"wrote {', '.join(wrote)}"
 
 

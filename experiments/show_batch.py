@@ -57,7 +57,8 @@ def main() -> str:
     rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
     out.parent.mkdir(parents=True, exist_ok=True)
     augmentations_picture(out, rows, f"{name}: {example.file}, {counted(example.num_frames, 'frame')}", LEVELS.value)
-    return f"wrote {out}: {example.file} ({name}), {counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')} of seed {seed}"
+    drawn = f"{counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')}"
+    return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}"
 
 
 def open_video(config: RunConfig | None) -> tuple[Example, str]:

@@ -169,7 +169,7 @@ def _dropped(least: Mapping[str, int], room: int, whole: Collection[str], less: 
 
 
 def _shared_out(least: Mapping[str, int], natural: Mapping[str, int], room: int) -> dict[str, int]:
-    """Widths that fill the room: every column its least, and what is left to those that want more, the smaller first."""
+    """Widths that fill the room: every column its least, what is left to those that want more, smaller first."""
     widths = dict(least)
     wanting = sorted((c for c in least if natural[c] > least[c]), key=lambda c: natural[c])
     for place, column in enumerate(wanting):

@@ -46,16 +46,17 @@ OFFICIAL = {
 USAGE = "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel][,templates=NAME|FILE]"
 
 
-def get_config(text: str = "hmdb51") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """CLIP as it is, with CLIP's own normalisation and the confidence as pooling."""
     args = _base.read_args(
         text,
         usage=USAGE,
+        needed="dataset",
         dataset=_base.one_of(*OFFICIAL),
         lists=_base.one_of("official", "base_to_novel"),
         templates=read_templates,
     )
-    dataset, lists = args.get("dataset", "hmdb51"), args.get("lists", "official")
+    dataset, lists = args["dataset"], args.get("lists", "official")
     if lists == "base_to_novel" and dataset == "kinetics600":
         raise UserError("config argument lists=base_to_novel: Kinetics-600 has no base and novel lists")
     halves = {"base": "base_val", "novel": "novel_val"}

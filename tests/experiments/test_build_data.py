@@ -87,8 +87,8 @@ def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
     assert last.startswith(f"error: {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty")
     skipped = run(*call, "--on_error=skip", "--name=left", "--storage=video")
     assert skipped.returncode == 0
-    assert "bad (given list; 1 videos, 1 more left out)" in skipped.stdout
-    assert "1 videos, 1 bad ones left out" in skipped.stdout
+    assert "bad (given list; 1 video, 1 more left out)" in skipped.stdout
+    assert "1 video, 1 bad one left out" in skipped.stdout
     assert f"skipped {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty" in skipped.stderr
     assert record_names(tmp_path / "out") == ["bad"]
 
@@ -101,12 +101,12 @@ def test_check_only_writes_no_records(folder, tmp_path):
     table = failed.stdout.splitlines()
     assert table[0].split() == ["kind", "where", "file", "reason"]
     assert [row.split()[:2] for row in table[1:]] == [["error", "unreadable"], ["error", "missing"]]
-    assert "checked 2 videos of 1 lists (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
+    assert "checked 2 videos of 1 list (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
     assert [p["file"] for p in json.loads(report.read_text())["problems"]] == ["bad.mp4", "gone.mp4"]
     assert not (tmp_path / "out").exists()
     good = run(*inputs(folder, ["one.mp4 0", "two.avi 1"], "fine"), "--check_only")
     assert good.returncode == 0
-    assert good.stdout.endswith("checked 2 videos of 1 lists (fine 2): all whole; no records were written\n")
+    assert good.stdout.endswith("checked 2 videos of 1 list (fine 2): all whole; no records were written\n")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_same_inputs_are_reused_and_others_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"list\.json: another list has this name"):
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
     (folder / "two.avi").write_bytes((folder / "one.mp4").read_bytes())
-    with pytest.raises(UserError, match=r"1 of 2 videos are not in them or have changed \(two\.avi\)"):
+    with pytest.raises(UserError, match=r"1 of 2 videos not in them or changed since \(two\.avi\)"):
         build_records(config_for(folder, ["one.mp4 0", "two.avi 1"]), tmp_path / "out")
 
 

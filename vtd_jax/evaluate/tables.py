@@ -168,8 +168,8 @@ def split_table(
 
 
 def headline(table: Table) -> str:
-    """The top-1 column in one line: `base 71.20, novel 60.31, HM 65.30`."""
-    return ", ".join(f"{row['split']} {_cell(row['top-1'])}" for row in table.rows)
+    """The top-1 column in one line: `base 71.20 %, novel 60.31 %, HM 65.30 %`."""
+    return ", ".join(f"{row['split']} {_cell(row['top-1'])} %" for row in table.rows)
 
 
 def _cell(value: Any) -> str:

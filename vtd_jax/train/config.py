@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.stack import LAYOUTS
@@ -274,6 +275,14 @@ class RunConfig:
                 group = group[key]
             group[last] = value
         return RunConfig.from_dict(fields)
+
+    def anywhere(self) -> "RunConfig":
+        """The same run with the paths of its CLIP and records absolute: relative ones are of the folder it is in."""
+        clip, data = self.clip, self.data
+        if clip.path not in ("", "tiny"):
+            clip = dataclasses.replace(clip, path=str(Path(clip.path).absolute()))
+        data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).absolute()))
+        return dataclasses.replace(self, clip=clip, data=data)
 
     @property
     def fingerprint(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 
 # where a list comes from; what comes later in this order takes precedence
 ORIGINS = ("own split", "official", "given")
@@ -250,7 +251,7 @@ def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewe
     chosen = set()
     for label, members in sorted(classes.items()):
         if len(members) < shots and not all_of_fewer:
-            raise UserError(f"class index {label} has {len(members)} videos, fewer than shots={shots}")
+            raise UserError(f"class index {label} has {counted(len(members), 'video')}, fewer than shots={shots}")
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
     return [entry for entry in entries if entry.file in chosen]

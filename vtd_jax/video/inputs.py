@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem, VideoList, file_key, printable, spoken, utf8
@@ -210,10 +211,10 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """One line on the videos, one on every origin of lists."""
-        yield f"{self.videos} videos, {readable(self.bytes)}"
+        yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
         for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
             names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
-            yield f"{origin} lists: {', '.join(names)}"
+            yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
 
 
 def summary(inputs: Inputs) -> Summary:

@@ -142,7 +142,11 @@ def open_records(data_dir: str | Path, name: str) -> Records:
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: there is no such data folder; make records with python -m experiments.build_data")
+        where = "" if data_dir.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(
+            f"{data_dir}: there is no such data folder{where}; say where it is, or make records with python -m "
+            "experiments.build_data"
+        )
     folders = record_folders(data_dir)
     if not folders:
         raise UserError(f"{data_dir}: no records in this folder; make some with python -m experiments.build_data")
