@@ -45,7 +45,7 @@ def read_args(text: str, *, usage: str, needed: str = "", **known: Callable[[str
 
 def _plain(error: Exception) -> str:
     """What a converter says, in words for people."""
-    return "expected a whole number" if "invalid literal for int()" in str(error) else str(error)
+    return "is no whole number" if "invalid literal for int()" in str(error) else str(error)
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:

@@ -44,7 +44,7 @@ def test_builds_reuses_and_adds_lists(folder, tmp_path):
     wrote = first.stdout.splitlines()[-1]
     assert wrote.startswith(f"wrote {tmp_path}/video_folder/mine/1.0.0: 2 videos, 2 classes, ")
     told = [line.split(": ")[1] for line in first.stderr.splitlines()]
-    assert told[1].startswith("given lists")
+    assert told[1].startswith("given list")
     assert told[2].startswith("storages (reading 32 frames, measured on 2 of the videos)")
     assert "Traceback" not in first.stderr
     again = run(*call, *inputs(folder, lines, "good"))
