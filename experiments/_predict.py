@@ -101,6 +101,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     labels = model.check_labels(given)
     words = None if request.vocabulary is None else read_words(request.vocabulary, "--vocabulary", model.label_room)
     about = _about(request, model, labels, words)
+    say(f"device: {about['device']}", sys.stderr)
     if request.journal is None:
         shown, failed = _work(request, videos, _results(request, model, videos, labels, words), about, None)
         return _closing(len(videos), failed, shown, [])

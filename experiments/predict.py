@@ -12,14 +12,10 @@ same command goes on. A video that cannot be read is told, counted, and makes th
 --model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes, and nothing else.
 """
 
-import sys
-
 from absl import flags
 
 from experiments import _cli, _predict
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.terminal import say
 from vtd_jax.video.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
@@ -69,7 +65,6 @@ def main() -> str:
             f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with "
             f"this CLIP as it is, give --model={CLIP.value}"
         )
-    say(f"device: {device_told()}", sys.stderr)
     model = _predict.load_model(
         MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value
     )

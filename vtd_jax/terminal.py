@@ -3,7 +3,7 @@
 import sys
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import rich.console
@@ -45,12 +45,12 @@ def verbatim(text: object) -> "rich.text.Text":
     return Text(printable(text))
 
 
-def say(text: object, stream: TextIO | None = None) -> None:
+def say(text: object, stream: Any = None) -> None:
     """Prints one line at once, see `printable`.
 
     Args:
       text: what is said.
-      stream: stdout if not given.
+      stream: a text stream; stdout if not given.
     """
     print(printable(text), file=sys.stdout if stream is None else stream, flush=True)
 

@@ -99,8 +99,8 @@ def test_check_only_writes_no_records(folder, tmp_path):
     failed = run(*call, f"--data_dir={tmp_path / 'out'}")
     assert failed.returncode == 2
     table = failed.stdout.splitlines()
-    assert table[0].split() == ["kind", "where", "file", "reason"]
-    assert [row.split()[:2] for row in table[1:]] == [["error", "unreadable"], ["error", "missing"]]
+    assert table[0] == f"Problems by kind; all of them are in {report}"
+    assert [row.split()[:3] for row in table[4:-1]] == [["error", "unreadable", "1"], ["error", "missing", "1"]]
     assert "checked 2 videos of 1 list (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
     assert [p["file"] for p in json.loads(report.read_text())["problems"]] == ["bad.mp4", "gone.mp4"]
     assert not (tmp_path / "out").exists()

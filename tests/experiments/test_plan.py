@@ -217,7 +217,9 @@ def test_what_cannot_be_planned(tmp_path, fields, told):
 def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
     there = tmp_path / "records"
     (there / "ucf101").mkdir(parents=True)
-    told = f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no list base_val, novel_"
+    told = (
+        f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no list base_val, novel_"
+    )
     with pytest.raises(UserError, match=re.escape(told)):
         _reproduce_plan.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
     assert RecordSource(there).find("hmdb51", "base_val") is None

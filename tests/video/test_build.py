@@ -241,7 +241,7 @@ def test_what_a_build_announces(clips, good_lines, tmp_path):
     config = BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), max_frames=3)
     build_records(config, tmp_path / "out", announce=told.append)
     assert told[0].startswith("video_folder: 5 videos, ")
-    assert told[1] == "video_folder: given lists: list (5)"
+    assert told[1] == "video_folder: given list: list (5)"
     assert "measured on 3 of the videos): jpeg " in told[2]
     assert [told[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
         4, 4, 1, 1,
