@@ -70,7 +70,8 @@ def main() -> str:
             failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
     wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
     if failed:
-        raise UserError(f"{counted(len(failed), 'run')} failed, the tables lack what they give: {'; '.join(failed)}")
+        are = "is" if len(failed) == 1 else "are"
+        raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")
     return f"wrote {', '.join(wrote)}"
 
 

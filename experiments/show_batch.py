@@ -70,8 +70,12 @@ def open_video(config: RunConfig | None) -> tuple[Example, str]:
             raise UserError("--data_dir is missing: --name and --index choose a video of records")
         return rendered(), RENDERED
     if not name:
-        there = ", ".join(dict.fromkeys(record_names(data_dir))) or "no list"
-        raise UserError(f"--name is missing: name a list of these records; {data_dir} has {there}")
+        if not (there := record_names(data_dir)):
+            # says what is wrong with the folder
+            open_records(data_dir, "")
+        raise UserError(
+            f"--name is missing: name a list of these records; {data_dir} has {', '.join(dict.fromkeys(there))}"
+        )
     records = open_records(data_dir, name)
     if INDEX.value >= len(records):
         has = f"{counted(len(records), 'video')}, 0 to {len(records) - 1}"
