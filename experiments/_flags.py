@@ -1,5 +1,6 @@
 """What every command does with its command line: help, version, config fields listed, and errors in one clear line."""
 
+import contextlib
 import io
 import os
 import platform
@@ -88,8 +89,12 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 def version() -> str:
     """Ours, and of what results depend on most."""
-    others = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "flax", "numpy", "av"))
-    return f"vtd_jax {vtd_jax.__version__} (Python {platform.python_version()}, {others})"
+    told = [f"Python {platform.python_version()}"]
+    for name in ("jax", "flax", "numpy", "av"):
+        # a benchmark of devices does without some
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            told.append(f"{name} {metadata.version(name)}")
+    return f"vtd_jax {vtd_jax.__version__} ({', '.join(told)})"
 
 
 def told(message: str) -> str:
