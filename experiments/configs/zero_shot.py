@@ -14,7 +14,8 @@ Arguments: `DATASET[,lists=official|base_to_novel][,templates=NAME|FILE]`, DATAS
 
 `templates=` makes each code the mean over texts such as "Human action of {}", for CLIP as it is: `actionclip16` and
 `video_of_a_person` are in experiments/templates; or a single text with `{}` in it, or a file with one text a line
-(neither can have a comma). The texts go into the config, so that a saved run does not depend on the file. Vanilla CLIP, all three ways:
+(neither can have a comma). The texts go into the config, so that a saved run does not depend on the file. Vanilla
+CLIP, all three ways:
 
     python -m experiments.evaluate --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \
         --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt --config.model.pooling=mean

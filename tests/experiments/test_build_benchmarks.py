@@ -47,7 +47,7 @@ def test_a_download_becomes_records_with_every_list(layout, tmp_path):
     done = run("build_data", f"--dataset={dataset}", f"--source={source}", f"--data_dir={out}")
     assert done.returncode == 0, done.stderr
     assert set(record_names(out / dataset)) == names
-    assert f"own split list: {'base_train (12)'}" in done.stderr
+    assert f"own split lists: {'base_train (12)'}" in done.stderr
     learn, evaluate = open_records(out / dataset, train), open_records(out / dataset, val)
     # 3, 2, 4, 2, 5 training videos of five classes, 2 validation videos each
     assert (len(learn), len(evaluate), len(learn.class_names)) == (16, 10, 5)
