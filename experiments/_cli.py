@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from experiments._flags import parse, steady_output
 from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
+from vtd_jax.terminal import say
 from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
 
 
@@ -32,6 +34,8 @@ def run(
     system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75.
     """
 
+    steady_output()
+
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
@@ -40,31 +44,30 @@ def run(
             _check_count(argv[1:], positional, needed)
             if keeps_programs:
                 keep_programs()
-            print(main(*argv[1:]))
+            say(main(*argv[1:]))
         except Preempted as stopped:
             for number in SIGNALS:
                 # everything is saved: one more notice must not change the status
                 signal.signal(number, signal.SIG_IGN)
-            print(f"preempted: {stopped}", file=sys.stderr)
+            say(f"preempted: {stopped}", sys.stderr)
             sys.exit(EXIT_STATUS)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", sys.stderr)
             sys.exit(2)
         except OSError as error:
             if error.strerror is None:
                 raise
             what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-            what += remedy(error)
-            print(f"error: {what}", file=sys.stderr)
+            say(f"error: {what}{remedy(error)}", sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print("error: interrupted", file=sys.stderr)
+            say("error: interrupted", sys.stderr)
             sys.exit(130)
 
     sys.modules["__main__"].__doc__ = usage
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=parse)
 
 
 def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: int) -> None:
@@ -74,15 +77,3 @@ def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: in
     if not needed <= len(arguments) <= len(positional):
         told = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
         raise UserError(f"expected {told}, got {' '.join(arguments) or 'nothing'}; see --help")
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Parses flags; a bad flag or config field is told in one line, and asking for help is no failure."""
-    try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}; see --help", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit:
-        # absl exits with 1 after its help
-        sys.exit(0)

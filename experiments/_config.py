@@ -11,8 +11,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted, show_table
 from vtd_jax.train.config import RunConfig, flatten, unknown_field
 from vtd_jax.train.export import SUFFIX, read_tuned
+from vtd_jax.train.fields import close_fields, described
 from vtd_jax.train.workdir import CONFIG_FILE
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -55,7 +57,26 @@ def define(name: str = "config") -> flags.FlagHolder:
     """Defines the flag; its value is a locked `ConfigDict`, or None where it was not given."""
     holder = config_flags.DEFINE_config_file(name, None, _HELP, lock_config=True)
     flags.FLAGS[name].parser = ConfigParser(flags.FLAGS[name].parser)
+    flags.DEFINE_bool("print_config", False, "print every field of --config with its type, value and meaning; no more")
     return holder
+
+
+def fields_like(name: str) -> list[str]:
+    """Fields of a config that a flag without `config.` may have meant, by their full name."""
+    return close_fields(name, described(RunConfig))
+
+
+def show_fields() -> None:
+    """Prints the fields of the config as the command line set them."""
+    known = described(RunConfig)
+    rows = []
+    for field, value in flatten(flags.FLAGS["config"].value.to_dict()).items():
+        # splits are named by the config
+        about = known[field if field in known else field.rpartition(".")[0]]
+        text = value if value and isinstance(value, str) else repr(value)
+        rows.append((field, about.kind, text, about.told))
+    title = f"{filename()}: {counted(len(rows), 'field')}; set any with --config.FIELD=VALUE"
+    show_table(title, ("field", "type", "value", "meaning"), rows, whole=("field",), less=("type",))
 
 
 def read_json(path: Path) -> ConfigDict:

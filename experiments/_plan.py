@@ -14,6 +14,7 @@ from experiments._sources import Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 
 
@@ -80,13 +81,14 @@ class Settings:
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is `missing`, and what
-    `differs` from the configs as written."""
+    `differs` from the configs as written. `absent`: data set -> why runs of its rows are left out; not kept on disk."""
 
     table: str
     rows: tuple[Row, ...]
     runs: tuple[Run, ...]
     missing: tuple[str, ...]
     differs: tuple[str, ...]
+    absent: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 class Planner:
@@ -97,6 +99,9 @@ class Planner:
         self.rows: list[Row] = []
         self.runs: dict[str, Run] = {}
         self.missing: list[str] = []
+        # the data set whose rows are being planned, and what each lacks -> runs that are left out for it
+        self.dataset = ""
+        self.absent: dict[str, dict[str, list[str]]] = {}
         self.differs: dict[str, None] = {}
         try:
             self._architecture = settings.clip.architecture
@@ -106,7 +111,12 @@ class Planner:
 
     def plan(self, table: str) -> Plan:
         """What was collected."""
-        return Plan(table, tuple(self.rows), tuple(self.runs.values()), tuple(self.missing), tuple(self.differs))
+        absent = {
+            dataset: tuple(f"{why} ({counted(len(names), 'run')} left out)" for why, names in reasons.items())
+            for dataset, reasons in self.absent.items()
+        }
+        rows, runs = tuple(self.rows), tuple(self.runs.values())
+        return Plan(table, rows, runs, tuple(self.missing), tuple(self.differs), absent)
 
     def row(self, row: Row) -> None:
         """Adds a row, if any of its runs is planned."""
@@ -169,7 +179,11 @@ class Planner:
         wanted = [run.config.data.train] * run.learns + list(run.config.data.evaluate.values())
         lacking = [name for name in wanted if self.data.find(run.dataset, name) is None]
         if lacking:
-            self.missing.append(f"{run.name}: no list {', '.join(lacking)} in {self.data.folder(run.dataset)}")
+            folder = self.data.folder(run.dataset)
+            there = not isinstance(self.data, RecordSource) or folder.is_dir()
+            why = f"no list {', '.join(lacking)} in {folder}" if there else f"there is no folder {folder}"
+            self.missing.append(f"{run.name}: {why}")
+            self.absent.setdefault(self.dataset, {}).setdefault(why, []).append(run.name)
         return not lacking
 
 
@@ -230,12 +244,20 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
         raise UserError(f"{path}: {type(error).__name__}: {error}; run this table again") from None
 
 
-def check_runs(plan: Plan) -> None:
-    """Refuses a plan without a run.
+def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:
+    """A line for everything that runs of these data sets, () for all, are left out for."""
+    asked = {dataset: told for dataset, told in plan.absent.items() if not datasets or dataset in datasets}
+    return [f"{dataset}: {one}" for dataset, told in asked.items() for one in told]
+
+
+def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
+    """Refuses a plan without a run of the data sets, () for all.
 
     Raises:
       UserError: no list of the protocol is there.
     """
-    if not plan.runs:
-        told = "; ".join(plan.missing[:3]) or "none of its data sets is there"
-        raise UserError(f"--table={plan.table}: nothing to run: {told}; build its lists with experiments.build_data")
+    if not selected(plan, datasets, ()):
+        told = lacking(plan, datasets)
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+        told = "; ".join(told[:3]) + more or "none of its data sets is there"
+        raise UserError(f"--table={plan.table}: nothing to run: {told}; build the lists with experiments.build_data")

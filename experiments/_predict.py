@@ -14,6 +14,7 @@ from experiments._truth import read_truth
 from experiments._words import given_words
 from experiments.configs._templates import read_templates
 from vtd_jax.clip.toy import toy_note
+from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.loading import load
@@ -25,7 +26,8 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.outputs import beside_name, check_output
-from vtd_jax.printable import printable, utf8
+from vtd_jax.printable import utf8
+from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -92,14 +94,13 @@ def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Pr
     texts = read_templates(templates)[1] if templates else ()
     model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache)
     if source == "tiny":
-        print(
+        say(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
             "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
-            file=sys.stderr,
+            sys.stderr,
         )
     elif note := toy_note(model.model.clip.config):
-        print(f"note: --model={printable(source)}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT",
-              file=sys.stderr)  # fmt: skip
+        say(f"note: --model={source}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT", sys.stderr)
     return model
 
 
@@ -115,17 +116,20 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     run = Run(
         request, videos, _about(request, model, labels, words), truth, sentence(toy_note(model.model.clip.config))
     )
+    say(f"device: {run.about['device']}", sys.stderr)
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])
     outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-    job = run.about | {"labels": _digest(labels), "words": _digest(words or ())}
+    # another device may finish what one began
+    job = {key: told for key, told in run.about.items() if key != "device"}
+    job |= {"labels": _digest(labels), "words": _digest(words or ())}
     job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
     with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
-            print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
+            say(f"{count} of {counted(len(videos), 'video')} were finished before; going on", sys.stderr)
         shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
         written, failed = _write(run, journal)
     return _closing(run, failed, shown, written)
@@ -171,7 +175,7 @@ def _finish(
         return {"error": str(result.error)}
     request = run.request
     if result.note:
-        print(f"note: {printable(utf8(result.video))}: {result.note}", file=sys.stderr, flush=True)
+        say(f"note: {result.video}: {result.note}", sys.stderr)
     fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
     if request.report is not None:
         truth = None if run.truth is None else run.truth.get(video)
@@ -225,7 +229,7 @@ def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written:
         raise UserError(shown[0]["error"])
     if failed:
         raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
-    return f"{count} video{'s' if count > 1 else ''}: {where}"
+    return f"{counted(count, 'video')}: {where}"
 
 
 def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
@@ -235,11 +239,14 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         "model": utf8(model.told),
         "weights": model.weights,
         "labels": f"{len(labels)}",
-        "frames named by": "the labels" if words is None else f"{len(words)} words of {utf8(request.vocabulary)}",
+        "frames named by": "the labels"
+        if words is None
+        else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
         "normalization": config.normalization,
         "assignment": config.assignment,
+        "device": device_told(),
         "vtd_jax": vtd_jax.__version__,
     }
     if config.templates:

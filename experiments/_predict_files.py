@@ -13,11 +13,14 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.explain.report import PageEntry, video_key
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
-from vtd_jax.printable import utf8
+from vtd_jax.printable import printable, utf8
+from vtd_jax.terminal import counted, say
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 # seconds between two lines about a long job, where the last one cannot be rewritten
 _EVERY = 20.0
+# scores are fractions in files, percent on the terminal
+SCORE = "score, %"
 
 
 def page_names(videos: Sequence[Path], taken: Iterable[str] = (), earlier: Iterable[PageEntry] = ()) -> dict[Path, str]:
@@ -113,42 +116,42 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         {
             "video": os.path.relpath(result["video"], folder) if folder else result["video"],
             "label": result["label"],
-            "score": result["score"],
+            SCORE: result["score"],
             "second": _second(result),
             "truth": entry.get("truth"),
         }
         for entry, result in zip(found, results)
     )
-    title = f"{_of(len(rows), count)} of {folder}" if folder else _of(len(rows), count)
+    which = counted(count, "video") if len(entries) >= count else f"The first {len(entries)} of {count} videos"
+    failed = len(entries) - len(rows)
+    title = which + (f" of {folder}" if folder else "") + (f"; {failed} could not be read" if failed else "")
     known = ("truth",) if any("truth" in entry for entry in found) else ()
-    Table(title, ("video", "label", "score", "second", *known), rows).show()
-
-
-def _of(shown: int, count: int) -> str:
-    return f"{count} videos" if shown >= count else f"The first {shown} of {count} videos"
+    Table(title, ("video", "label", SCORE, "second", *known), rows, less=("second",)).show()
 
 
 def _show_clip(result: Mapping[str, Any]) -> None:
-    rows = tuple({"label": pair["label"], "score": pair["score"]} for pair in result["top"])
+    rows = tuple({"label": pair["label"], SCORE: pair["score"]} for pair in result["top"])
     length = "" if result["duration"] is None else f", {result['duration']:.1f} s"
-    title = f"{result['video']}{length}, {len(result['frames'])} of {result['total_frames']} frames"
-    Table(title, ("label", "score"), rows).show()
+    title = f"{result['video']}{length}, {len(result['frames'])} of {counted(result['total_frames'], 'frame')}"
+    Table(title, ("label", SCORE), rows).show()
     token = ", ".join(pair["word"] for pair in result["video_token"])
-    print(f"frames: {_words(result)}\nvideo token: {token}\n")
+    say(f"frames: {_words(result)}")
+    say(f"video token: {token}")
+    say("")
 
 
 def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
     segments = sorted(sorted(result["segments"], key=lambda s: s["start"] - s["end"])[:most], key=lambda s: s["start"])
     rows = tuple(
-        {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), "score": s["score"]} for s in segments
+        {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), SCORE: s["score"]} for s in segments
     )
     which = "" if len(segments) == len(result["segments"]) else f", the {most} longest of {len(result['segments'])}"
     title = f"{result['video']}, {clock(result['duration'])}: segments{which}"
-    Table(title, ("label", "from", "to", "score"), rows).show()
+    Table(title, ("label", "from", "to", SCORE), rows).show()
 
 
 def _second(result: Mapping[str, Any]) -> str:
-    return "" if len(result["top"]) < 2 else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f}"
+    return "" if len(result["top"]) < 2 else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f} %"
 
 
 def _words(result: Mapping[str, Any], most: int = 3) -> str:
@@ -159,7 +162,6 @@ def _words(result: Mapping[str, Any], most: int = 3) -> str:
         words = Counter(names[0]["word"] for names in result["words"])
     told = [f"{word} × {count}" for word, count in words.most_common(most)]
     return ", ".join(told) + ("" if len(words) <= most else f", {len(words) - most} more")
-
 
 
 def clock(seconds: float) -> str:
@@ -182,7 +184,7 @@ class _Line:
         now = time.monotonic()
         if now - self.shown < (0.5 if self.terminal else _EVERY):
             return
-        self.shown = now
+        self.shown, text = now, printable(text)
         print(
             f"\033[K{text}" if self.terminal else text, end="\r" if self.terminal else "\n", file=sys.stderr, flush=True
         )
@@ -205,4 +207,4 @@ class Encoded(_Line):
 
     def __call__(self, done: float, total: float) -> None:
         """Words done, and all of them."""
-        self.tell(f"encoding the vocabulary: {done:.0f} of {total:.0f} words")
+        self.tell(f"encoding the vocabulary: {done:.0f} of {counted(round(total), 'word')}")

@@ -38,6 +38,7 @@ VANILLA = {
 def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
     """The plan of a table over data sets, in their order."""
     for dataset in datasets:
+        planner.dataset = dataset
         _TABLES[table](planner, dataset)
     return planner.plan(table)
 

@@ -17,6 +17,7 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import counted, say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.distributed import is_first, on_first, together
@@ -58,7 +59,7 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
             if on_first(_claim, folder, _identity(run, runs, clip_weights)):
                 _tell(f"[{number}/{len(runs)}] {run.name}: finished already")
                 continue
-            what = f"{run.config.optimizer.epochs} epochs" if run.learns else "evaluation"
+            what = counted(run.config.optimizer.epochs, "epoch") if run.learns else "evaluation"
             _tell(f"[{number}/{len(runs)}] {run.name}: {what}, output in {folder / _LOG}")
             with _output_to(folder / _LOG):
                 found = _make(run, workdir, preemption)
@@ -69,7 +70,7 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
         on_first(_finish, folder)
         _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
         if preemption.breaks_off and number < len(runs):
-            raise Preempted(f"{number} of {len(runs)} runs are done; the same command goes on")
+            raise Preempted(f"{number} of {counted(len(runs), 'run')} are done; the same command goes on")
     return failed
 
 
@@ -169,4 +170,4 @@ def _output_to(path: Path) -> Iterator[None]:
 
 def _tell(line: str, stream=None) -> None:
     if is_first():
-        print(line, file=stream or sys.stdout, flush=True)
+        say(line, stream)

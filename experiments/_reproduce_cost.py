@@ -6,6 +6,7 @@ from vtd_jax.evaluate import estimate
 from vtd_jax.evaluate.estimate import PlannedRun
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import counted, timespan
 from vtd_jax.train.aot import Names, abstract_model
 
 
@@ -33,7 +34,8 @@ def cost_table(
     dtypes = sorted({run.config.clip.dtype for run in runs})
     assumed = "; ".join(estimate.assumptions(kind, devices, utilization, dtype) for dtype in dtypes)
     total = sum(row.hours for row in rows)
-    return estimate.plan_table(rows, assumed), f"{len(rows)} runs, about {total:.3g} hours; nothing was run"
+    told = f"{counted(len(rows), 'run')}, about {timespan(3600 * total)}; nothing was run"
+    return estimate.plan_table(rows, assumed), told
 
 
 def _names(model: VTDCLIP, listed: Listed) -> tuple[int, Names]:

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import rich.console
 from flax import nnx
 
 from experiments import _protocols, _results
-from experiments._plan import Plan, Planner, Run, Settings, check_runs, load_plan, save_plan, selected
+from experiments._plan import Plan, Planner, Run, Settings, check_runs, lacking, load_plan, save_plan, selected
 from experiments._reproduce_cost import cost_table
 from experiments._sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
 from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.terminal import say
 from vtd_jax.video.scene_benchmark import SceneBenchmark
 
 TABLES = tuple(_protocols.DATASETS)
@@ -39,14 +39,15 @@ class Request:
 
 
 class Made(NamedTuple):
-    """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's fingerprint, and what tables
-    tell of both."""
+    """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's fingerprint, what tables
+    tell of both, and the data sets that are asked for, () for all."""
 
     plans: tuple[Plan, ...]
     planner: Planner
     runs: tuple[Run, ...]
     weights: str
     notes: Mapping[str, Any]
+    datasets: tuple[str, ...] = ()
 
 
 def numbers(flag: str, values: Sequence[str], allowed: Sequence[int] = ()) -> tuple[int, ...]:
@@ -91,21 +92,25 @@ def make(asked: Request) -> Made:
     clip = load_clip(asked.clip or "tiny")
     weights = weights_fingerprint(nnx.state(clip))
     settings = Settings(asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source)
-    plans, runs = [], {}
+    planned, plans, runs = [], [], {}
     for table in tables:
         planner = Planner(data, settings)
         plan = _protocols.make_plan(table, planner, (SCENES,) if embedded else _protocols.DATASETS[table])
         if len(tables) == 1:
-            check_runs(plan)
+            check_runs(plan, asked.datasets)
+        planned.append(plan)
         chosen = selected(plan, asked.datasets, asked.only)
         plans += [plan] if chosen else []
         runs |= {run.name: run for run in chosen}
+    if not runs and any(selected(plan, asked.datasets, ()) for plan in planned):
+        only = ",".join(asked.only)
+        raise UserError(f"--only={only}: no run of table {asked.table} is called so; --dry_run without it prints all")
     if not runs:
-        flag = f"--only={','.join(asked.only)}" if asked.only else f"--datasets={','.join(asked.datasets)}"
-        raise UserError(f"{flag}: no run of table {asked.table} is called so; --dry_run without it tells all")
+        told = dict.fromkeys(line for plan in planned for line in lacking(plan, asked.datasets))
+        raise UserError(f"--table={asked.table}: nothing to run: {'; '.join(told) or 'none of its data sets is there'}")
     notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
-    return Made(tuple(plans), planner, tuple(runs.values()), weights, notes)
+    return Made(tuple(plans), planner, tuple(runs.values()), weights, notes, asked.datasets)
 
 
 def _tables(asked: Request, embedded: bool) -> list[str]:
@@ -136,11 +141,12 @@ def _about_scenes(data: SceneSource) -> dict[str, str]:
 def show(made: Made, kind: str, devices: int, utilization: float) -> str:
     """Prints what the runs cost, and what cannot be made; returns the whole in a line."""
     table, told = cost_table(made.planner, made.runs, kind, devices, utilization)
-    table.show(_wide_console())
-    print("\n".join(f"- {line}" for line in table.told()))
+    table.show()
+    for line in table.told():
+        say(f"- {line}")
     for plan in made.plans:
-        for line in (*(f"differs from the configs: {one}" for one in plan.differs), *plan.missing):
-            print(f"- {plan.table}: {line}")
+        for line in (*(f"differs from the configs: {one}" for one in plan.differs), *lacking(plan, made.datasets)):
+            say(f"- {plan.table}: {line}")
     return told
 
 
@@ -163,18 +169,11 @@ def tables(table: str, workdir: Path) -> list[str]:
     for name in there if table == "all" and there else [TABLES[0] if table == "all" else table]:
         plan, notes = load_plan(workdir / "plans" / f"{name}.json")
         made = _results.make_table(plan, workdir, notes)
-        # on the terminal without what is the same in all rows, or long
-        narrow = tuple(c for c in made.columns if c not in ("ECE", "frames", "views", "norm.", "lists"))
-        dataclasses.replace(made, columns=narrow).show(_wide_console())
+        # what is the same in all rows, or long, is the first to go on a narrow terminal
+        dataclasses.replace(made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")).show()
         made.save(workdir, name)
         wrote += [str(workdir / f"{name}.md"), *_draw(plan, workdir)]
     return wrote
-
-
-def _wide_console() -> rich.console.Console:
-    """The terminal, or lines that are long enough where the output is no terminal."""
-    console = rich.console.Console()
-    return console if console.is_terminal else rich.console.Console(width=160)
 
 
 def _draw(plan: Plan, workdir: Path) -> list[str]:

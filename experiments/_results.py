@@ -12,6 +12,7 @@ from vtd_jax.evaluate.published import COLUMNS, published
 from vtd_jax.evaluate.scores import read_scores
 from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
+from vtd_jax.terminal import counted
 
 OURS = "this run"
 TITLES = {
@@ -78,7 +79,7 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
     left = [row for row in plan.rows if sum(map(len, found.done(row).values())) < sum(map(len, row.cells.values()))]
     about = _about(plan, found, names, notes)
     if left:
-        about["not finished"] = f"{len(left)} rows lack runs; the same command makes them"
+        about["not finished"] = f"{counted(len(left), 'row')} without some of the runs; the same command makes them"
     return Table(f"{TITLES[plan.table]}: top-1 in percent", columns, tuple(out), about)
 
 
@@ -167,7 +168,7 @@ def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, A
         told[key] = alike(about, key) if key != "versions" else _versions(about)
     return told | {
         "lists": "; ".join(lists),
-        "settings": f"{len(names)} runs, each with its config.json and results.md",
+        "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
     }
 
 

@@ -1,6 +1,5 @@
 """One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.printable import printable
+from vtd_jax.terminal import say, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first
@@ -31,11 +30,10 @@ def note_toy(config: RunConfig, model: VTDCLIP) -> None:
     """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than rendered scenes."""
     note = toy_note(model.clip.config)
     if note and "scenes" not in config.name and is_first():
-        print(
-            f"note: clip.path={printable(config.clip.path)}: {note}; give --config.clip.path=CHECKPOINT, e.g. OpenAI's "
+        say(
+            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=CHECKPOINT, e.g. OpenAI's "
             "ViT-B-16.pt",
-            file=sys.stderr,
-            flush=True,
+            sys.stderr,
         )
 
 
@@ -62,7 +60,7 @@ def train_run(
     on_first(prepare_workdir, workdir, config, resume, override)
     learnt_on = on_first(save_training_list, workdir, training.stored)
     for line in build.shared_videos(training, splits) if is_first() else ():
-        print(f"warning: {line}", file=sys.stderr, flush=True)
+        warn(line)
     evaluation = Evaluation(config, splits)
     done = train(
         config, model, training, workdir, evaluate=evaluation, resume=resume, override=override,

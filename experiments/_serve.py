@@ -1,6 +1,5 @@
 """`experiments.export`: where a model comes from, and what the folder of a .served says of it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_served, write_served
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import METADATA_KEY, describe, save_tuned
@@ -105,7 +105,7 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.L
     try:
         names = build.learnt_names(config, source, step)
     except UserError as error:
-        print(f"warning: the class names are not known: {error}", file=sys.stderr, flush=True)
+        warn(f"the class names are not known: {error}")
     return build.Learnt(f"step {step} of {source}", step, names, read_training_list(source))
 
 
@@ -133,9 +133,10 @@ def write(wanted: Wanted, source: Source) -> str:
         raise UserError("--labels is needed: the names that were learnt are not known; e.g. --labels='hugging,dancing'")
     frames = source.frames if wanted.frames is None else wanted.frames
     told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
+    holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
     return (
-        f"wrote {out}: {source.about['source']}, {len(labels)} labels, {frames} frames of {side}×{side}, "
+        f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, "
         f"for {', '.join(told['platforms'])}, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
     )
 
@@ -144,7 +145,8 @@ def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: build.Lear
     """Writes a .safetensors of what was learnt; returns what it holds."""
     about = describe(model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on))
     save_tuned(out, model, about)
-    return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {len(about.class_names)} classes"
+    classes = counted(len(about.class_names), "class", "classes")
+    return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"
 
 
 def _fingerprint(model: VTDCLIP) -> dict[str, str]:

@@ -4,6 +4,7 @@ import sys
 
 from vtd_jax.explain.inline_words import doubt
 from vtd_jax.explain.words import ROOM, read_words
+from vtd_jax.terminal import say
 
 
 def given_words(value: str | None, flag: str, room: int = ROOM) -> tuple[str, ...] | None:
@@ -12,5 +13,5 @@ def given_words(value: str | None, flag: str, room: int = ROOM) -> tuple[str, ..
         return None
     words = read_words(value, flag, room)
     if told := doubt(words, flag):
-        print(f"note: {told}", file=sys.stderr)
+        say(f"note: {told}", sys.stderr)
     return words

@@ -21,6 +21,7 @@ from absl import flags
 from experiments import _aot, _cli, _config
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.aot import report_table, run_steps, save
+from vtd_jax.terminal import say
 from vtd_jax.train.aot import Names, Report, Step, complaint, examine
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.topology import Target, cuda_target, tpu_target
@@ -91,7 +92,7 @@ def _examined(known: dict, place: int, count: int, config: RunConfig, target: Ta
     if key not in known:
         known[key] = examine(step, target, config.name)
         told = f"[{place}/{count}] {config.name} on {target.name}, {step.kind}: {known[key].seconds:.0f} s"
-        print(told, file=sys.stderr, flush=True)
+        say(told, sys.stderr)
     return dataclasses.replace(known[key], run=config.name)
 
 

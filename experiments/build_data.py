@@ -24,6 +24,7 @@ from absl import flags
 from experiments import _build_flags as given
 from experiments import _cli
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import say, show_table
 from vtd_jax.video import build, validate
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.builder import to_stderr
@@ -52,19 +53,24 @@ def main() -> str:
         announce=to_stderr,
     )
     for told in built.lists:
-        print(told)
+        say(told)
     return build.closing(built, config)
 
 
 def check(config: BuildConfig) -> str:
-    """Prints a table of the problems; raises UserError if there are any that a build would stop at."""
-    if given.REPORT.value:
-        validate.Checked.check_path(Path(given.REPORT.value))
+    """Prints how many problems of each kind there are; raises UserError if a build would stop at any of them."""
+    report = Path(given.REPORT.value) if given.REPORT.value else None
+    if report:
+        validate.Checked.check_path(report)
     checked = validate.check_videos(config)
-    if table := checked.table():
-        print(table, flush=True)
-    if given.REPORT.value:
-        checked.save(Path(given.REPORT.value))
+    if report:
+        # before anything is printed: nobody may read that to its end
+        checked.save(report)
+    if kinds := checked.kinds():
+        rows = [(level, kind, f"{count}", first.where, first.file, first.reason) for level, kind, count, first in kinds]
+        columns = ("level", "kind", "how many", "the first: where", "file", "reason")
+        more = f"all of them are in {report}" if report else "--report=FILE.json or .csv lists all of them"
+        show_table(f"Problems by kind; {more}", columns, rows, numbers={"how many"}, less=("level",))
     validate.require_good(checked)
     return f"{validate.describe(checked)}: all whole; no records were written"
 

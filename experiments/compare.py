@@ -29,6 +29,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
+from vtd_jax.terminal import say
 
 STEM = flags.DEFINE_string("stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json")
 COMMON = flags.DEFINE_bool("common", False, "compare the splits and videos that all runs have, if they differ")
@@ -88,7 +89,8 @@ def main(*arguments: str) -> str:
         saved = read_saved(sides[0][0])
         table = own_table(saved.get("title", f"{sides[0][0]}: top-1 in percent"), read_scores(sides[0][0]), saved)
     table.show()
-    print("\n".join(table.told()))
+    for line in table.told():
+        say(line)
     if not out:
         return f"read {', '.join(str(file) for side in sides for file in side)}"
     texts = {".md": table.to_markdown, ".csv": table.to_csv, ".json": table.to_json}

@@ -17,6 +17,7 @@ from absl import flags
 from experiments import _cli
 from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 
 _SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", required=True)
 _OUT = flags.DEFINE_string("out", None, "file to write, .safetensors", required=True)
@@ -42,7 +43,7 @@ def main() -> str:
         raise UserError(f"--out={out}: its folder cannot be made: {error}") from None
     save_clip(out, config, state, dtype=_DTYPE.value)
     size = out.stat().st_size / 1e6
-    return f"wrote {out}: {config.architecture}, {len(state)} tensors, {_DTYPE.value}, {size:.1f} MB"
+    return f"wrote {out}: {config.architecture}, {counted(len(state), 'tensor')}, {_DTYPE.value}, {size:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main() -> str:
             config = _demo.run_config(row, seed, folders[seed] / "records", changes)
             model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")
             found[row.name].append(scores)
-            told = ", ".join(f"{split} {100 * value:.1f}" for split, value in scores.items())
+            told = ", ".join(f"{split} {100 * value:.1f} %" for split, value in scores.items())
             print(f"seed {seed}: {row.name}: {told} ({seconds:.0f} s)", flush=True)
         if seed == seeds[0]:
             draw(out / "clip.png", model, config, sets[seed])

@@ -22,16 +22,19 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _config, _hosts, _runs
+from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import check_output
+from vtd_jax.terminal import say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import together
+from vtd_jax.train.distributed import is_first, together
 from vtd_jax.train.export import SUFFIX, read_tuned
+from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
 
@@ -84,7 +87,9 @@ def main() -> str:
     check_output("--workdir", WORKDIR.value, folder=True)
     config, splits, model, learnt, stem, training = together(prepare, workdir)
     _runs.note_toy(config, model)
-    print(f"learnt: {learnt}")
+    if is_first():
+        say(f"learnt: {learnt}")
+        say(f"device: {device_told(run_devices(config.devices))}")
     table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()
     return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"

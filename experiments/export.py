@@ -20,6 +20,7 @@ from absl import flags
 
 from experiments import _cli, _config, _serve
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import SUFFIX
@@ -90,7 +91,7 @@ def main() -> str:
         count = save_release(
             out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names, module_prefix=MODULE_PREFIX.value
         )
-        held = f"{count} tensors in the authors' names"
+        held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 
 

@@ -20,6 +20,7 @@ import sys
 from absl import flags
 
 from experiments import _cli, _predict
+from vtd_jax.errors import UserError
 from vtd_jax.video.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
@@ -28,7 +29,7 @@ MODEL = flags.DEFINE_string("model", "tiny", "CLIP checkpoint, tuned .safetensor
 CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
 VOCABULARY = flags.DEFINE_string("vocabulary", None, "words that name frames, as --labels; default: the labels")
-TEMPLATES = flags.DEFINE_string("templates", None, "zero-shot: file of texts with {} for the label, or a shipped name")
+TEMPLATES = flags.DEFINE_string("templates", None, "zero-shot: a text with {} for the label, or a file of some")
 POOLING = flags.DEFINE_enum("pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32")
 FRAMES = flags.DEFINE_integer("frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1)
@@ -68,6 +69,11 @@ def main() -> str:
     )
     videos = find_videos(VIDEO.value)
     request.check(videos)
+    if CLIP.value is not None and not flags.FLAGS["model"].present:
+        raise UserError(
+            f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with "
+            f"this CLIP as it is, give --model={CLIP.value}"
+        )
     model = _predict.load_model(
         MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value
     )

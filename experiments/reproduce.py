@@ -23,6 +23,7 @@ from absl import flags
 from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.estimate import DEVICES, HERE
+from vtd_jax.terminal import counted
 from vtd_jax.train.distributed import on_first, together
 from vtd_jax.train.preemption import Preemption
 
@@ -40,8 +41,8 @@ _SOURCE = flags.DEFINE_string(
     "source", "auto", "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or file"
 )
 _SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and hours, and do nothing")
-_KIND = flags.DEFINE_enum("device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose hours are told")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and times, and do nothing")
+_KIND = flags.DEFINE_enum("device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose times are told")
 _DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
 _UTILIZATION = flags.DEFINE_float("utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0)
 _TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "make the tables from finished runs, without a device")
@@ -69,7 +70,8 @@ def main() -> str:
             failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
     wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
     if failed:
-        raise UserError(f"{len(failed)} runs failed, the tables lack them: {'; '.join(failed)}")
+        are = "is" if len(failed) == 1 else "are"
+        raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")
     return f"wrote {', '.join(wrote)}"
 
 

@@ -2,7 +2,7 @@
 
 Examples:
   python -m experiments.show_batch --seed=36 --levels=24 --out=docs/augmentations.png
-  python -m experiments.show_batch --data_dir=records --name=base_train --index=12 --out=batch.png
+  python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 --out=batch.png
   python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 --config.augment.flip=0 \\
       --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
@@ -21,10 +21,11 @@ from absl import flags
 from experiments import _cli, _config
 from vtd_jax.errors import UserError
 from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
+from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
-from vtd_jax.video.records import Example, open_records
+from vtd_jax.video.records import Example, open_records, record_names
 from vtd_jax.video.scenes import render_clip, write_mp4
 
 CONFIG = _config.define()
@@ -55,8 +56,9 @@ def main() -> str:
     spec = BatchSpec("train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment)
     rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
     out.parent.mkdir(parents=True, exist_ok=True)
-    augmentations_picture(out, rows, f"{name}: {example.file}, {example.num_frames} frames", LEVELS.value)
-    return f"wrote {out}: {example.file} ({name}), {frames} frames, {DRAWS.value} training draws of seed {seed}"
+    augmentations_picture(out, rows, f"{name}: {example.file}, {counted(example.num_frames, 'frame')}", LEVELS.value)
+    drawn = f"{counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')}"
+    return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}"
 
 
 def open_video(config: RunConfig | None) -> tuple[Example, str]:
@@ -68,10 +70,16 @@ def open_video(config: RunConfig | None) -> tuple[Example, str]:
             raise UserError("--data_dir is missing: --name and --index choose a video of records")
         return rendered(), RENDERED
     if not name:
-        raise UserError("--name is missing: name a list of these records, see what experiments.build_data printed")
+        if not (there := record_names(data_dir)):
+            # says what is wrong with the folder
+            open_records(data_dir, "")
+        raise UserError(
+            f"--name is missing: name a list of these records; {data_dir} has {', '.join(dict.fromkeys(there))}"
+        )
     records = open_records(data_dir, name)
     if INDEX.value >= len(records):
-        raise UserError(f"--index={INDEX.value}: {name} has {len(records)} videos, 0 to {len(records) - 1}")
+        has = f"{counted(len(records), 'video')}, 0 to {len(records) - 1}"
+        raise UserError(f"--index={INDEX.value}: {name} has {has}")
     example = records[INDEX.value]
     return example, records.class_names[example.label]
 

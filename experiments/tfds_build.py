@@ -13,7 +13,9 @@ import sys
 from absl import app
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
+from experiments._flags import steady_output, version
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import say
 
 
 def main(arguments: build.Args) -> None:
@@ -21,9 +23,13 @@ def main(arguments: build.Args) -> None:
     try:
         arguments.execute()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         sys.exit(2)
 
 
 if __name__ == "__main__":
+    steady_output()
+    if "--version" in sys.argv[1:]:
+        print(version())
+        sys.exit(0)
     app.run(main, flags_parser=cli_utils.make_flags_parser(build.Args, description=__doc__))

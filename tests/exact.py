@@ -37,7 +37,7 @@ def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=
       features, codebook: raw.
       tokens: `[B]` classes of the video tokens.
       kept: `[B, T, H]`, what dropout makes of every head's attention weight, which is 1 before; None without dropout.
-      off: three errors: `[B, T, K]` each of the cosines of frames and of fused frames, and that of the scale as a share.
+      off: three errors: `[B, T, K]` each, of the cosines of frames and of fused frames; and the scale's, as a share.
     """
 
     def cosine(x):
@@ -70,7 +70,7 @@ def with_rounding(function, shape, draws=4):
     Args:
       function: of `off` (see `logits`) to a dict of arrays.
       shape: `[B, T, K]` of the cosines.
-      draws: how often every cosine and the scale are moved by one rounding of 1, up or down at random; the worst counts.
+      draws: how often every cosine and the scale are moved by one rounding of 1, up or down; the worst counts.
 
     Returns:
       `(exact, moved)`: the dicts of arrays and of numbers, `apart` plus the rounding of the result itself.

@@ -1,9 +1,10 @@
-"""Pytest plugin: which tolerances leave little room, `python -m pytest -p margins -o enable_assertion_pass_hook=true tests/model`.
+"""Pytest plugin: tolerances that leave little room. `pytest -p margins -o enable_assertion_pass_hook=true tests/model`
 
 A test that passes by less than a factor of three passes by one machine's luck. The plugin reads `assert_allclose` and
 asserts of the form `number < number`, and lists the lines whose worst error comes nearer than that to what is allowed.
 """
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def pytest_assertion_pass(item, lineno, orig, expl):
     found = COMPARED.match(expl.splitlines()[0])
     if found:
         numbers = [float(x) for x in found.groups() if x is not None]
-        for low, high in zip(numbers, numbers[1:], strict=False):
+        for low, high in itertools.pairwise(numbers):
             if 0 < high < LARGEST:
                 _note((str(item.path), lineno), low / high)
 

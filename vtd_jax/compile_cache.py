@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vtd_jax.cache_folder import VARIABLE, cache_folder
+from vtd_jax.terminal import warn
 
 # below the cache folder
 FOLDER = "programs"
@@ -50,11 +51,9 @@ def keep_programs() -> Path | None:
     except (OSError, RuntimeError) as error:
         # RuntimeError: there is no home
         why = getattr(error, "strerror", None) or error
-        print(
-            f"warning: {cache_folder_told()}: compiled programs cannot be kept there ({why}), so every start compiles "
-            f"again; set {VARIABLE} to a folder that can be written, or JAX_ENABLE_COMPILATION_CACHE=false",
-            file=sys.stderr,
-            flush=True,
+        warn(
+            f"{cache_folder_told()}: compiled programs cannot be kept there ({why}), so every start compiles "
+            f"again; set {VARIABLE} to a folder that can be written, or JAX_ENABLE_COMPILATION_CACHE=false"
         )
         return None
     settings = {

@@ -13,16 +13,17 @@ from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
 
-def read_args(text: str, *, usage: str, **known: Callable[[str], Any]) -> dict[str, Any]:
+def read_args(text: str, *, usage: str, needed: str = "", **known: Callable[[str], Any]) -> dict[str, Any]:
     """Reads `name,key=value,…`, the part of a config's path after the colon.
 
     Args:
       text: that part; the first item may come without its key.
       usage: what the error says was expected.
+      needed: a key that must be there.
       **known: key -> converter of its value; the first key is the one that may be left out.
 
     Raises:
-      UserError: an unknown key, or a value that the converter refuses.
+      UserError: an unknown key, a value that the converter refuses, or the needed key is missing.
     """
     first, found = next(iter(known), ""), {}
     for place, item in enumerate(filter(None, text.split(","))):
@@ -36,8 +37,15 @@ def read_args(text: str, *, usage: str, **known: Callable[[str], Any]) -> dict[s
         except UserError:
             raise
         except (ValueError, KeyError) as error:
-            raise UserError(f"config argument {item!r}: {error}; expected {usage}") from None
+            raise UserError(f"config argument {item!r}: {_plain(error)}; expected {usage}") from None
+    if needed and needed not in found:
+        raise UserError(f"config argument {needed} is missing: expected {usage}")
     return found
+
+
+def _plain(error: Exception) -> str:
+    """What a converter says, in words for people."""
+    return "is no whole number" if "invalid literal for int()" in str(error) else str(error)
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:

@@ -13,20 +13,28 @@ def shipped() -> list[str]:
 
 
 def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
-    """The texts of a file of templates.
+    """The texts of a file of templates, or a single one as it is.
 
     Args:
-      path_or_name: one of `shipped()`, or a path; empty lines and lines that start with `#` are passed over.
+      path_or_name: one of `shipped()`, a text with `{}` in it, or a path; empty lines and lines of a file that start
+        with `#` are passed over.
 
     Returns:
-      The file's stem, for the run's name, and its texts in their order.
+      The file's stem ("inline" for a text), for the run's name, and its texts in their order.
 
     Raises:
       UserError: no such file, one that is no text, or without a text, or a text that has not `{}` once, by its line.
     """
+    if "{}" in path_or_name:
+        if path_or_name.count("{}") != 1:
+            raise UserError(f"templates={path_or_name}: expected {{}} once, where the class name goes")
+        return "inline", (path_or_name.strip(),)
     path = FOLDER / f"{path_or_name}.txt" if path_or_name in shipped() else Path(path_or_name)
     if not path.is_file():
-        raise UserError(f"templates={path_or_name}: no such file; shipped are {', '.join(shipped())}, else give a path")
+        raise UserError(
+            f"templates={path_or_name}: no such file; shipped are {', '.join(shipped())}, else give a path, or a text "
+            "with {} where the class name goes, as 'a video of {}.'"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -36,16 +36,17 @@ RELEASE = {
 USAGE = "base_to_novel.py:hmdb51|ucf101|ssv2|kinetics400[,shots=all|16][,split=1|2|3]"
 
 
-def get_config(text: str = "hmdb51") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """The release's run on one data set."""
     args = _base.read_args(
         text,
         usage=USAGE,
+        needed="dataset",
         dataset=_base.one_of(*RELEASE),
         shots=_base.one_of("all", "16"),
         split=_base.one_of("1", "2", "3"),
     )
-    dataset = args.get("dataset", "hmdb51")
+    dataset = args["dataset"]
     depth, epochs, lr, batch, accumulation, min_lr_factor, shots = RELEASE[dataset]
     if "shots" in args:
         shots = 0 if args["shots"] == "all" else int(args["shots"])

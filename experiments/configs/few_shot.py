@@ -37,12 +37,12 @@ VALIDATION = {"hmdb51": "val1", "ucf101": "val1", "ssv2": "validation"}
 USAGE = "few_shot.py:hmdb51|ucf101|ssv2[,shots=2|4|8|16]"
 
 
-def get_config(text: str = "hmdb51") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """The release's run on one data set with so many videos a class."""
     args = _base.read_args(
-        text, usage=USAGE, dataset=_base.one_of(*VALIDATION), shots=_base.one_of("2", "4", "8", "16")
+        text, usage=USAGE, needed="dataset", dataset=_base.one_of(*VALIDATION), shots=_base.one_of("2", "4", "8", "16")
     )
-    dataset, shots = args.get("dataset", "hmdb51"), int(args.get("shots", "16"))
+    dataset, shots = args["dataset"], int(args.get("shots", "16"))
     epochs, lr, batch, accumulation, cosine_epochs, min_lr_factor = RELEASE[dataset, shots]
     config = _base.base_config(
         name=f"few_shot_{dataset}_{shots}",

@@ -13,8 +13,9 @@ Arguments: `DATASET[,lists=official|base_to_novel][,templates=NAME|FILE]`, DATAS
 `novel_val` instead.
 
 `templates=` makes each code the mean over texts such as "Human action of {}", for CLIP as it is: `actionclip16` and
-`video_of_a_person` are in experiments/templates; or a file with one text a line (its path cannot have a comma). The
-texts go into the config, so that a saved run does not depend on the file. Vanilla CLIP, all three ways:
+`video_of_a_person` are in experiments/templates; or a single text with `{}` in it, or a file with one text a line
+(neither can have a comma). The texts go into the config, so that a saved run does not depend on the file. Vanilla
+CLIP, all three ways:
 
     python -m experiments.evaluate --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \
         --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt --config.model.pooling=mean
@@ -46,16 +47,17 @@ OFFICIAL = {
 USAGE = "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel][,templates=NAME|FILE]"
 
 
-def get_config(text: str = "hmdb51") -> ConfigDict:
+def get_config(text: str = "") -> ConfigDict:
     """CLIP as it is, with CLIP's own normalisation and the confidence as pooling."""
     args = _base.read_args(
         text,
         usage=USAGE,
+        needed="dataset",
         dataset=_base.one_of(*OFFICIAL),
         lists=_base.one_of("official", "base_to_novel"),
         templates=read_templates,
     )
-    dataset, lists = args.get("dataset", "hmdb51"), args.get("lists", "official")
+    dataset, lists = args["dataset"], args.get("lists", "official")
     if lists == "base_to_novel" and dataset == "kinetics600":
         raise UserError("config argument lists=base_to_novel: Kinetics-600 has no base and novel lists")
     halves = {"base": "base_val", "novel": "novel_val"}

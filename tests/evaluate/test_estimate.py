@@ -176,13 +176,13 @@ def test_devices_that_are_not_known(arguments, message):
 def test_a_plan_ends_with_its_total():
     rows = [
         PlannedRun("first", 51, 100, RunCost(1200, 600, 32_547 * 10**12, 12 * 10**11), 1.25),
-        PlannedRun("nothing learnt", 0, 100, RunCost(0, 0, 0, 8 * 10**11), 0.01),
+        PlannedRun("nothing learnt", 0, 100, RunCost(0, 0, 0, 8 * 10**11), 0.000289),
     ]
     table = plan_table(rows, "assumed so")
     first, nothing, total = table.cells()
-    assert first == ["first", "51", "100", "1200", "32547", "1.2", "1.25"]
-    assert nothing == ["nothing learnt", "–", "–", "–", "–", "0.8", "0.01"]
-    assert total == ["total", "–", "–", "1200", "32547", "2", "1.26"]
-    assert table.to_markdown().endswith("- hours: assumed so\n")
+    assert first == ["first", "51", "100", "1200", "32547", "1.2", "1.2 h"]
+    assert nothing == ["nothing learnt", "–", "–", "–", "–", "0.8", "1.0 s"]
+    assert total == ["total", "–", "–", "1200", "32547", "2", "1.3 h"]
+    assert table.to_markdown().endswith("- time: assumed so\n")
     with pytest.raises(UserError, match="plan: no runs in it"):
         plan_table([])

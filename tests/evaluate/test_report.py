@@ -1,6 +1,7 @@
 """What an evaluation leaves behind."""
 
 import subprocess
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import vtd_jax
 from experiments.configs import few_shot, zero_shot
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.devices import device_told
 from vtd_jax.evaluate import report
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
@@ -25,8 +27,20 @@ def test_about_tells_what_a_number_depends_on():
     assert told["versions"]["vtd_jax"] == vtd_jax.__version__
     assert told["class names"] == "behind 10 learnt tokens"
     assert "confidence" not in told
+    assert told["device"] == "cpu"
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
     assert not {"training videos", "training list"} & set(report.about(nothing, CLIPConfig.vit_b16(), "nothing"))
+
+
+def test_devices_in_words():
+    class Device(NamedTuple):
+        platform: str
+        device_kind: str
+
+    gpu = Device("gpu", "NVIDIA H100 80GB HBM3")
+    assert device_told([Device("cpu", "cpu")]) == "cpu"
+    assert device_told([gpu]) == "gpu NVIDIA H100 80GB HBM3"
+    assert device_told([gpu] * 8 + [Device("cpu", "cpu")]) == "8 × gpu NVIDIA H100 80GB HBM3, cpu"
 
 
 def stored(origin: str, source: str, left_out: int = 0) -> StoredList:

@@ -30,7 +30,7 @@ def test_base_novel_and_harmonic_mean(table):
     assert [row["split"] for row in table.rows] == ["base", "novel", "HM"]
     assert [row["top-1"] for row in table.rows] == [0.75, 0.25, pytest.approx(0.375)]
     assert table.columns == ("split", "classes", "videos", "top-1", "95 % CI", "ECE")
-    assert headline(table) == "base 75.00, novel 25.00, HM 37.50"
+    assert headline(table) == "base 75.00 %, novel 25.00 %, HM 37.50 %"
 
 
 def test_several_splits_end_with_mean_and_deviation():
@@ -104,7 +104,34 @@ def test_scores_that_are_no_probabilities_have_no_calibration_error():
 def test_terminal(table):
     console = rich.console.Console(file=io.StringIO(), width=80)
     table.show(console)
-    assert "37.50" in console.file.getvalue()
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert lines[0] == "run | one"
+    assert lines[-2] == " HM           –       –  37.50    0.0–75.0      –"
+
+
+def test_names_are_verbatim_and_text_stands_left():
+    names = ("Pushing [red]something left", "and[/or] this", ":car:", "[bold]", "\x1b[31m\n")
+    rows = tuple({"video": "a.mp4", "label": name, "score": 0.5, "second": f"{name} 1.0 %"} for name in names)
+    table = Table("[red] :car:", ("video", "label", "score", "second"), rows, {"labels": names})
+    assert table.numbers() == {"score"}
+    console = rich.console.Console(file=io.StringIO(), width=40)
+    table.show(console)
+    lines = console.file.getvalue().splitlines()
+    shown = [*names[:4], "\\x1b[31m\\n"]
+    assert lines[0] == "[red] :car:"
+    for name, line in zip(shown, lines[4:-1], strict=True):
+        assert line.split("  ")[1] == name
+        assert line.rstrip().endswith(f"50.00  {name} 1.0 %")
+    markdown = table.to_markdown().splitlines()
+    assert markdown[3] == "| --- | --- | ---: | --- |"
+    assert markdown[8] == "| a.mp4 | \\x1b[31m\\n | 50.00 | \\x1b[31m\\n 1.0 % |"
+    assert markdown[-1] == f"- labels: {', '.join(shown)}"
+
+
+def test_text_that_reads_as_numbers_stands_right():
+    texts = ("38.5 ± 6.3", "1–3", "-1.2 to 3.4", "12 s", "3.5 min", "0:02.0", "1.5e-3", "4 × 3", "≈ 3", "3 classes")
+    right = [Table("t", ("x", "n"), ({"x": "a", "n": text}, {"x": "b"})).numbers() for text in texts]
+    assert [bool(column) for column in right] == [True] * 6 + [False, True, False, False]
 
 
 def test_save_writes_three_files_and_leaves_no_part(table, tmp_path):

@@ -44,7 +44,7 @@ def test_builds_reuses_and_adds_lists(folder, tmp_path):
     wrote = first.stdout.splitlines()[-1]
     assert wrote.startswith(f"wrote {tmp_path}/video_folder/mine/1.0.0: 2 videos, 2 classes, ")
     told = [line.split(": ")[1] for line in first.stderr.splitlines()]
-    assert told[1].startswith("given lists")
+    assert told[1].startswith("given list")
     assert told[2].startswith("storages (reading 32 frames, measured on 2 of the videos)")
     assert "Traceback" not in first.stderr
     again = run(*call, *inputs(folder, lines, "good"))
@@ -87,8 +87,8 @@ def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
     assert last.startswith(f"error: {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty")
     skipped = run(*call, "--on_error=skip", "--name=left", "--storage=video")
     assert skipped.returncode == 0
-    assert "bad (given list; 1 videos, 1 more left out)" in skipped.stdout
-    assert "1 videos, 1 bad ones left out" in skipped.stdout
+    assert "bad (given list; 1 video, 1 more left out)" in skipped.stdout
+    assert "1 video, 1 bad one left out" in skipped.stdout
     assert f"skipped {folder}/bad.txt:2: {folder}/bad.mp4: the file is empty" in skipped.stderr
     assert record_names(tmp_path / "out") == ["bad"]
 
@@ -99,14 +99,14 @@ def test_check_only_writes_no_records(folder, tmp_path):
     failed = run(*call, f"--data_dir={tmp_path / 'out'}")
     assert failed.returncode == 2
     table = failed.stdout.splitlines()
-    assert table[0].split() == ["kind", "where", "file", "reason"]
-    assert [row.split()[:2] for row in table[1:]] == [["error", "unreadable"], ["error", "missing"]]
-    assert "checked 2 videos of 1 lists (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
+    assert table[0] == f"Problems by kind; all of them are in {report}"
+    assert [row.split()[:3] for row in table[4:-1]] == [["error", "unreadable", "1"], ["error", "missing", "1"]]
+    assert "checked 2 videos of 1 list (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
     assert [p["file"] for p in json.loads(report.read_text())["problems"]] == ["bad.mp4", "gone.mp4"]
     assert not (tmp_path / "out").exists()
     good = run(*inputs(folder, ["one.mp4 0", "two.avi 1"], "fine"), "--check_only")
     assert good.returncode == 0
-    assert good.stdout.endswith("checked 2 videos of 1 lists (fine 2): all whole; no records were written\n")
+    assert good.stdout.endswith("checked 2 videos of 1 list (fine 2): all whole; no records were written\n")
 
 
 @pytest.mark.parametrize(

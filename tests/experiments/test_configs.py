@@ -136,6 +136,11 @@ def test_zero_shot_learns_nothing():
         (base_to_novel, "hmdb51,shots=8", "'8' is not one of all, 16"),
         (base_to_novel, "hmdb51,shotz=16", "'shotz=16' is not known, expected base_to_novel.py:hmdb51"),
         (base_to_novel, "hmdb51,split=2", "add shots=16"),
+        (base_to_novel, "", "config argument dataset is missing: expected base_to_novel.py:hmdb51|ucf101|"),
+        (base_to_novel, "shots=16", "config argument dataset is missing"),
+        (few_shot, "shots=2", "config argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2"),
+        (zero_shot, "", "config argument dataset is missing: expected zero_shot.py:hmdb51|"),
+        (zero_shot, "hmdb51,templates={} or {}", "templates={} or {}: expected {} once, where the class name goes"),
         (few_shot, "kinetics400", "is not one of hmdb51, ucf101, ssv2"),
         (few_shot, "hmdb51,shots=", "'shots=' is not known"),
         (few_shot, "hmdb51,ucf101", "'ucf101' is not known"),
@@ -158,7 +163,7 @@ def test_arguments_are_read_in_order():
     args = _base.read_args("x,n=3", usage="u", word=str, n=int)
     assert args == {"word": "x", "n": 3}
     assert _base.read_args("", usage="u", word=str) == {}
-    with pytest.raises(UserError, match="invalid literal"):
+    with pytest.raises(UserError, match=r"n=y': is no whole number; expected u"):
         _base.read_args("x,n=y", usage="u", word=str, n=int)
 
 
@@ -188,6 +193,8 @@ def test_templates_go_into_the_config(tmp_path):
     config = zero_shot.get_config("hmdb51,lists=base_to_novel,templates=actionclip16")
     assert config.name == "zero_shot_hmdb51_halves_actionclip16"
     assert zero_shot.get_config("hmdb51").model.templates == ()
+    inline = zero_shot.get_config("hmdb51,templates=a video of {}.")
+    assert (inline.name, inline.model.templates) == ("zero_shot_hmdb51_inline", ("a video of {}.",))
 
 
 @pytest.mark.parametrize(

@@ -215,9 +215,30 @@ def test_what_cannot_be_planned(tmp_path, fields, told):
 
 
 def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
-    with pytest.raises(UserError, match=r"nothing to run: .*no list base_val.*experiments\.build_data"):
-        _reproduce_plan.make(_request(tmp_path, data_dir=str(tmp_path), clip="tiny"))
-    assert RecordSource(tmp_path).find("hmdb51", "base_val") is None
+    there = tmp_path / "records"
+    (there / "ucf101").mkdir(parents=True)
+    told = (
+        f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no list base_val, novel_"
+    )
+    with pytest.raises(UserError, match=re.escape(told)):
+        _reproduce_plan.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
+    assert RecordSource(there).find("hmdb51", "base_val") is None
+
+
+@pytest.mark.parametrize("table", ["few_shot", "base_to_novel", "all"])
+def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
+    with pytest.raises(UserError) as caught:
+        _reproduce_plan.make(
+            _request(tmp_path, table=table, data_dir=str(tmp_path), clip="tiny", datasets=("hmdb51",), source="none")
+        )
+    told = str(caught.value)
+    assert f"hmdb51: there is no folder {tmp_path}/hmdb51" in told
+    assert not any(other in told for other in ("kinetics", "ucf101", "ssv2"))
+    plan, _ = _plan_of("base_to_novel", data=Everything(("kinetics400", "base_train"), ("ssv2", "base_val")))
+    assert _plan.lacking(plan, ("hmdb51",)) == []
+    assert _plan.lacking(plan, ("kinetics400",)) == [
+        "kinetics400: no list base_train in records/kinetics400 (1 run left out)"
+    ]
 
 
 @pytest.mark.parametrize("texts", [["optimizer.epochs"], ["=3"]])

@@ -194,6 +194,25 @@ def test_times(seconds, told):
     assert _predict_files.clock(seconds) == told
 
 
+def test_what_the_terminal_says_of_several_videos(capsys):
+    found = {
+        "label": "and[/or] this",
+        "score": 0.5,
+        "top": [{"label": "x", "score": 0.5}, {"label": ":car:", "score": 0.25}],
+    }
+    good = {"video": "a/[bold].mp4", "result": {"video": "a/[bold].mp4", **found}}
+    _predict_files.show([good, {"video": "a/b.mp4", "error": "damaged"}], 2, 2)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "2 videos of a; 1 could not be read"
+    assert lines[2].split("  ")[0] == " video"
+    assert lines[4] == " [bold].mp4  and[/or] this     50.00  :car: 25.0 %"
+    _predict_files.show([good] * 2, 2, 2)
+    _predict_files.show([good] * 2, 60, 2)
+    told = capsys.readouterr().out
+    assert "2 videos of a\n" in told
+    assert "The first 2 of 60 videos of a\n" in told
+
+
 # the first hour of a person: what is given, and what the command says
 FIRST_HOUR = {
     "wrong path": ("--video=nowhere.mp4", "error: --video=nowhere.mp4: no such file or folder"),
@@ -203,6 +222,10 @@ FIRST_HOUR = {
     "no labels": ("--video=one.mp4 --labels=", "error: --labels=: nothing there"),
     "missing model": ("--video=one.mp4 --model=ViT-B-16.pt", "error: ViT-B-16.pt"),
     "folder without videos": ("--video=nothing", "error: --video=nothing: no videos in this folder"),
+    "a CLIP as the CLIP of a run": (
+        "--video=one.mp4 --clip=ViT-B-16.pt",
+        "error: --clip=ViT-B-16.pt: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with ",
+    ),
     "half a file": ("--video=half.mp4", "error: half.mp4: "),
 }
 
@@ -254,7 +277,7 @@ def test_a_persons_first_hour(first_hour):
     )
     assert not done.returncode, done.stderr
     for (code, told), (_, expected) in zip(json.loads(done.stdout), FIRST_HOUR.values(), strict=True):
-        lines = [line for line in told.splitlines() if not line.startswith("note: --model=tiny knows")]
+        lines = [line for line in told.splitlines() if not line.startswith(("note: --model=tiny knows", "device: "))]
         assert (code, len(lines)) == (2, 1), told
         assert lines[0].startswith(expected)
 

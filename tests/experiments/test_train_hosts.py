@@ -81,7 +81,7 @@ def one(folder, tmp_path_factory):
 )
 def test_two_processes_are_as_one(folder, one, tmp_path, fields):
     done = _two("train", *_flags(folder, tmp_path / "run", *fields))
-    assert "on 8 cpu device(s) of 2 processes" in done[0].stdout
+    assert "on 8 × cpu of 2 processes" in done[0].stdout
     assert done[0].stdout.splitlines()[-1].startswith("trained to step 6: val ")
     assert [process.stderr for process in done] == ["", ""]
     _assert_same_run(one, tmp_path / "run")

@@ -298,5 +298,5 @@ def test_over_shards_of_the_codebook(settings, chunked):
     assert apart(output[3][:, :K], plain.votes) < ROUNDING / 0.01
     assert not np.any(of_codebook[K:])
     sharded = _named(of_parameters, of_features, of_codebook[:K])
-    for logits, found in ((output[2][:, :K], sharded), (plain.logits, gradients)):
-        _assert_exact(_known(logits, found), _float64(5, **settings))
+    for of_classes, found in ((output[2][:, :K], sharded), (plain.logits, gradients)):
+        _assert_exact(_known(of_classes, found), _float64(5, **settings))

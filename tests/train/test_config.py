@@ -10,6 +10,8 @@ import pytest
 from experiments.configs import video_folder
 from vtd_jax.errors import UserError
 from vtd_jax.train.config import FREE_ON_RESUME, RunConfig, flatten, unknown_field
+from vtd_jax.train.workdir import read_config, save_config
+from vtd_jax.video.records import open_records
 
 FIELDS = video_folder.get_config().to_dict()
 
@@ -31,6 +33,23 @@ def test_round_trip():
     assert RunConfig.from_dict(run.to_dict()) == run
     assert run.augment.scales == tuple(FIELDS["augment"]["scales"])
     assert RunConfig.from_dict(_with(optimizer__lr=1)).optimizer.lr == 1.0
+
+
+def test_a_saved_run_finds_its_files_from_any_folder(tmp_path, monkeypatch):
+    run = RunConfig.from_dict(_with(clip__path="clips/ViT-B-16.pt", data__data_dir="records"))
+    monkeypatch.chdir(tmp_path)
+    save_config(tmp_path, run)
+    monkeypatch.chdir("/")
+    saved = read_config(tmp_path)
+    assert (saved.clip.path, saved.data.data_dir) == (f"{tmp_path}/clips/ViT-B-16.pt", f"{tmp_path}/records")
+    # neither is a setting that a result depends on
+    assert not saved.differences(run)
+    assert saved.fingerprint == run.fingerprint
+    assert {RunConfig.from_dict(_with(clip__path=path)).anywhere().clip.path for path in ("tiny", "")} == {"tiny", ""}
+    with pytest.raises(
+        UserError, match=r"^records: there is no such data folder in /; say where it is, or make records"
+    ):
+        open_records("records", "list")
 
 
 def test_what_hosts_must_have_alike():

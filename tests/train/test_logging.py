@@ -186,3 +186,14 @@ def _events(folder):
 def test_events_are_standard_files(tmp_path):
     RunLog(tmp_path, total_steps=1, splits=()).close()
     assert all(path.name.startswith("events.out.tfevents.") for path in (tmp_path / "events").iterdir())
+
+
+def test_names_in_lines_are_verbatim(tmp_path):
+    out = io.StringIO()
+    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, soft_wrap=True, highlight=False))
+    log.line("and[/or] this, [red]names[/red], :car:, \x1b[31m")
+    log.evaluation(4, 1.0, {"[/b]_top1": 0.5})
+    log.close()
+    first, second = out.getvalue().splitlines()
+    assert first == "and[/or] this, [red]names[/red], :car:, \\x1b[31m"
+    assert "evaluated: [/b] top1 50.00" in second

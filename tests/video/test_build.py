@@ -113,7 +113,7 @@ def test_same_inputs_are_reused_and_others_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"list\.json: another list has this name"):
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
     (folder / "two.avi").write_bytes((folder / "one.mp4").read_bytes())
-    with pytest.raises(UserError, match=r"1 of 2 videos are not in them or have changed \(two\.avi\)"):
+    with pytest.raises(UserError, match=r"1 of 2 videos not in them or changed since \(two\.avi\)"):
         build_records(config_for(folder, ["one.mp4 0", "two.avi 1"]), tmp_path / "out")
 
 
@@ -241,7 +241,7 @@ def test_what_a_build_announces(clips, good_lines, tmp_path):
     config = BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), max_frames=3)
     build_records(config, tmp_path / "out", announce=told.append)
     assert told[0].startswith("video_folder: 5 videos, ")
-    assert told[1] == "video_folder: given lists: list (5)"
+    assert told[1] == "video_folder: given list: list (5)"
     assert "measured on 3 of the videos): jpeg " in told[2]
     assert [told[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
         4, 4, 1, 1,

@@ -149,7 +149,7 @@ def test_a_bad_video_that_was_mended_is_noticed(folder, tmp_path):
     assert build_records(config, tmp_path / "out").skipped == 1
     assert build_records(config, tmp_path / "out").reused
     (folder / "two.avi").write_bytes(whole)
-    with pytest.raises(UserError, match=r"1 of 2 videos are not in them or have changed \(two\.avi\)"):
+    with pytest.raises(UserError, match=r"1 of 2 videos not in them or changed since \(two\.avi\)"):
         build_records(config, tmp_path / "out")
 
 

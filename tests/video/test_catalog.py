@@ -226,7 +226,7 @@ def test_small_classes_may_give_all_they_have():
 
 
 def test_shots_errors():
-    with pytest.raises(UserError, match="class index 0 has 1 videos, fewer than shots=2"):
+    with pytest.raises(UserError, match="class index 0 has 1 video, fewer than shots=2"):
         select_shots([Entry("a", 0, 1)], 2, seed=0)
     with pytest.raises(UserError, match="shots=0"):
         select_shots([Entry("a", 0, 1)], 0, seed=0)

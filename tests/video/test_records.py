@@ -32,6 +32,19 @@ def test_records_hold_every_video_once(built, storage):
     assert "tensorflow" not in sys.modules
 
 
+def test_of_several_records_the_shortest_folders_are_told(tmp_path):
+    """After building two benchmarks, one of them in two ways, all of which have a list `base_train`."""
+    for name in ("hmdb51/video", "ucf101/jpeg", "ucf101/video"):
+        (tmp_path / name / "1.0.0" / "lists").mkdir(parents=True)
+        (tmp_path / name / "1.0.0" / "dataset_info.json").touch()
+        (tmp_path / name / "1.0.0" / "lists" / "base_train.json").write_text("{}")
+    told = f"{tmp_path}/hmdb51, {tmp_path}/ucf101/jpeg, {tmp_path}/ucf101/video"
+    with pytest.raises(
+        UserError, match=f"several records have a list 'base_train'; give one of these instead: {told}$"
+    ):
+        open_records(tmp_path, "base_train")
+
+
 @pytest.mark.parametrize("storage", ["jpeg", "video"])
 def test_frames_are_those_of_the_file(built, clips, storage):
     for example in open_records(built, storage):

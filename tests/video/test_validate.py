@@ -82,13 +82,14 @@ def test_every_kind_is_found_in_order(bad):
     assert sorted(Path(bad.video_dir).rglob("*")) == before
 
 
-def test_table_and_files(bad, tmp_path):
+def test_kinds_and_files(bad, tmp_path):
     checked = check_videos(bad)
-    table = checked.table().splitlines()
-    assert table[0].split() == ["kind", "where", "file", "reason"]
-    assert len(table) == 1 + len(EXPECTED) + 2
-    assert table[1].startswith("error")
-    assert table[-1].startswith("warning")
+    kinds = {(level, kind): (count, first.file) for level, kind, count, first in checked.kinds()}
+    assert kinds == {
+        ("error", kind): (sum(k == kind for k, *_ in EXPECTED), next(file for k, _, file in EXPECTED if k == kind))
+        for kind in dict.fromkeys(kind for kind, *_ in EXPECTED)
+    } | {("warning", "duplicate"): (1, "good.mp4"), ("warning", "mislabelled"): (1, "right turn/astray.mp4")}
+    assert [level for level, *_ in checked.kinds()][-2:] == ["warning"] * 2
     checked.save(tmp_path / "new" / "report.json")
     read = json.loads((tmp_path / "new" / "report.json").read_text())
     assert (read["videos"], read["lists"]) == (8, {"list": 9, "second": 1})
@@ -100,10 +101,10 @@ def test_table_and_files(bad, tmp_path):
     assert rows[-1]["level"] == "warning"
 
 
-def test_good_videos_have_no_table(clips, good_lines, tmp_path):
+def test_good_videos_have_no_problems(clips, good_lines, tmp_path):
     pair = tuple(map(str, write_catalog(tmp_path, good_lines)))
     checked = check_videos(BuildConfig("x", lists=(pair,), video_dir=str(clips)))
-    assert (checked.table(), checked.errors, checked.warnings) == ("", (), ())
+    assert (checked.kinds(), checked.errors, checked.warnings) == ([], (), ())
     require_good(checked)
 
 

@@ -17,6 +17,7 @@ from vtd_jax.evaluate.statistics import (
     run_hits,
 )
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table, split_table
+from vtd_jax.terminal import counted
 
 SIDE = ("A", "B")
 COLUMNS = ("split", "videos", *SIDE, "B − A", INTERVAL, "only A right", "only B right", "p")
@@ -137,6 +138,7 @@ def _moved(a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, Spli
         ):
             moved = [place for place in order[:top] if (change[place] > 0 if kind == "gained" else change[place] < 0)]
             told[f"{split}, {kind} most"] = [
-                f"{result.class_names[place]} {100 * change[place]:+.1f} ({counts[place]} videos)" for place in moved
+                f"{result.class_names[place]} {100 * change[place]:+.1f} ({counted(counts[place], 'video')})"
+                for place in moved
             ] or "none"
     return told

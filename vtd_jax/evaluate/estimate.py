@@ -14,6 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.aot import evaluation_steps
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.terminal import timespan
 from vtd_jax.train.aot import Names, Step, training_step
 from vtd_jax.train.config import CheckpointConfig, ClipSource, DataConfig, EvaluateConfig, MemoryConfig, RunConfig
 from vtd_jax.train.cost import traced_work
@@ -150,7 +151,7 @@ def plan_table(rows: Sequence[PlannedRun], assumed: str = "") -> Table:
 
     Args:
       rows: at least one.
-      assumed: what the hours rest on, see `assumptions`; told below the table.
+      assumed: what the times rest on, see `assumptions`; told below the table.
 
     Raises:
       UserError: no rows.
@@ -164,9 +165,11 @@ def plan_table(rows: Sequence[PlannedRun], assumed: str = "") -> Table:
         "FLOPs": "of the matrix products of all steps and evaluations, traced on one device, recomputation included"
     }
     if assumed:
-        about["hours"] = assumed
-    columns = ("run", _ON, "epochs", "steps", "training TFLOP", "evaluation TFLOP", "hours")
-    return Table("Plan: what the runs cost", columns, tuple(cells), about)
+        about["time"] = assumed
+    columns = ("run", _ON, "epochs", "steps", "training TFLOP", "evaluation TFLOP", "time")
+    # --only takes the names of runs, so they are never wrapped
+    less = ("epochs", _ON, "steps", "evaluation TFLOP", "training TFLOP")
+    return Table("Plan: what the runs cost", columns, tuple(cells), about, whole=("run",), less=less)
 
 
 def _epochs(row: PlannedRun) -> int | None:
@@ -179,7 +182,7 @@ def _cells(name: str, cost: RunCost, time_taken: float) -> dict[str, str | int |
         "steps": cost.steps or None,
         "training TFLOP": _rounded(cost.training_flops / 1e12) if cost.steps else None,
         "evaluation TFLOP": _rounded(cost.evaluation_flops / 1e12),
-        "hours": _rounded(time_taken),
+        "time": timespan(3600 * time_taken),
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.devices import device_told
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.scores import SUFFIX, save_scores
 from vtd_jax.evaluate.statistics import confusion_pairs
@@ -21,6 +22,7 @@ from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.outputs import CsvWriter
+from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
@@ -74,7 +76,6 @@ def about(
 ) -> dict[str, Any]:
     """Everything needed to repeat or to doubt a number; `lists` and `training` are what lists say of themselves."""
     evaluate, model = config.evaluate, config.model
-    device = jax.local_devices()[0]
     told = {
         "protocol": config.protocol,
         "learnt": learnt,
@@ -95,7 +96,7 @@ def about(
         "commit": commit() or "unknown",
         "versions": {"vtd_jax": vtd_jax.__version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},
-        "device": f"{device.platform} {device.device_kind}",
+        "device": device_told(jax.local_devices()[:1]),
     }
     if not config.data.train:
         del told["training videos"], told["training list"]
@@ -104,8 +105,8 @@ def about(
 
 def _names_told(model: ModelConfig) -> str:
     if model.templates:
-        return f"{len(model.templates)} templates, e.g. {model.templates[0]!r}"
-    return f"behind {model.text_prompts} learnt tokens" if model.text_prompts else "bare"
+        return f"{counted(len(model.templates), 'template')}, e.g. {model.templates[0]!r}"
+    return f"behind {counted(model.text_prompts, 'learnt token')}" if model.text_prompts else "bare"
 
 
 def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:

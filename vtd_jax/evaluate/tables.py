@@ -3,20 +3,23 @@
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich.box
 import rich.console
-import rich.table
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.statistics import LEVEL, calibration_error, interval, overall, run_hits
 from vtd_jax.files import write_text
 from vtd_jax.outputs import CsvWriter
+from vtd_jax.printable import printable
+from vtd_jax.terminal import show_table
 
+# a cell of text that reads as a number: with a deviation, a range, a sign or a unit
+_NUMBER = re.compile(r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*( ?(%|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?")
 # the column of bootstrap intervals
 INTERVAL = f"{100 * LEVEL:.0f} % CI"
 
@@ -48,25 +51,33 @@ class Table:
         of fractions (intervals) as percent with one decimal, `58.1–63.9`, a `Spread` as mean ± deviation, and `Plain`
         numbers with three digits.
       about: settings and versions, in the order they are told.
+      whole: columns of names that are to be copied, which a narrow terminal neither wraps nor leaves out.
+      less: columns that a narrow terminal leaves out before others, the least important first.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    whole: tuple[str, ...] = ()
+    less: tuple[str, ...] = ()
 
     def cells(self) -> list[list[str]]:
-        """The rows as text."""
-        return [[_cell(row.get(column)) for column in self.columns] for row in self.rows]
+        """The rows as printable text."""
+        return [[printable(_cell(row.get(column))) for column in self.columns] for row in self.rows]
 
     def told(self) -> list[str]:
-        """`about` as lines of text."""
-        return [f"{key}: {_told(value)}" for key, value in self.about.items()]
+        """`about` as lines of printable text."""
+        return [printable(f"{key}: {_told(value)}") for key, value in self.about.items()]
+
+    def numbers(self) -> set[str]:
+        """The columns that hold numbers, which stand right; the first one names the rows."""
+        return {column for column in self.columns[1:] if _are_numbers([row.get(column) for row in self.rows])}
 
     def to_markdown(self) -> str:
         """A Markdown table with its title above and `about` as a list below."""
-        lines = [f"# {self.title}", "", _line(self.columns)]
-        lines.append(_line(["---"] + ["---:"] * (len(self.columns) - 1)))
+        lines, numbers = [f"# {printable(self.title)}", "", _line(self.columns)], self.numbers()
+        lines.append(_line(["---:" if column in numbers else "---" for column in self.columns]))
         lines += [_line(row) for row in self.cells()]
         if self.about:
             lines += ["", *(f"- {line}" for line in self.told())]
@@ -91,15 +102,11 @@ class Table:
         return json.dumps({"title": self.title, "rows": rows, "about": dict(self.about)}, indent=2) + "\n"
 
     def show(self, console: rich.console.Console | None = None) -> None:
-        """Prints the table."""
-        console = console or rich.console.Console()
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-        for place, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if place == 0 else "right")
-        for row in self.cells():
-            table.add_row(*row)
-        console.print(self.title, soft_wrap=True, highlight=False)
-        console.print(table)
+        """Prints the table, see `terminal.show_table`; without `about`."""
+        show_table(
+            self.title, self.columns, self.cells(),
+            numbers=self.numbers(), whole=self.whole, less=self.less, console=console,
+        )  # fmt: skip
 
     def save(self, folder: Path, stem: str = "results") -> list[Path]:
         """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all."""
@@ -162,8 +169,8 @@ def split_table(
 
 
 def headline(table: Table) -> str:
-    """The top-1 column in one line: `base 71.20, novel 60.31, HM 65.30`."""
-    return ", ".join(f"{row['split']} {_cell(row['top-1'])}" for row in table.rows)
+    """The top-1 column in one line: `base 71.20 %, novel 60.31 %, HM 65.30 %`."""
+    return ", ".join(f"{row['split']} {_cell(row['top-1'])} %" for row in table.rows)
 
 
 def _cell(value: Any) -> str:
@@ -177,6 +184,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, Spread):
         return f"{100 * value:.2f} ± {100 * value.deviation:.2f}"
     return f"{100 * value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether a column's values, those that are there, are numbers or read as such."""
+    there = [value for value in values if value not in (None, "", "–")]
+    return bool(there) and all(
+        isinstance(value, int | float | tuple) or _NUMBER.fullmatch(str(value)) is not None for value in there
+    )
 
 
 def _ends(name: str, values: Sequence[Any]) -> tuple[str, ...]:
@@ -212,4 +227,4 @@ def _told(value: Any) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -17,6 +17,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import say, warn
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import gather_rows, process_count, process_index
 from vtd_jax.train.features import FeatureStore
@@ -148,12 +149,12 @@ def _stored(
     size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
     if size > MOST_KEPT:
         told = f"would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: not kept"
-        print(f"frame features of {records.name} {told}", file=sys.stderr, flush=True)
+        say(f"frame features of {records.name} {told}", sys.stderr)
         return clips
     try:
         [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)
     except NotKept as error:
-        print(f"warning: {error}, or evaluate.store_features=False", file=sys.stderr, flush=True)
+        warn(f"{error}, or evaluate.store_features=False")
         return clips
     return stored.batches(spec.batch_size)
 

@@ -89,7 +89,8 @@ def _answer(result: Explanation, beside: Beside) -> str:
     return (
         f"<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
         f"<p class=verdict><strong>{bdi(result.label)}</strong> <span>{percent(result.score)}</span></p>"
-        f"{truth(result.label, own, beside)}<p class=note>{' · '.join(facts)}{place(result, beside)}{odd(result.note)}</p>"
+        f"{truth(result.label, own, beside)}"
+        f"<p class=note>{' · '.join(facts)}{place(result, beside)}{odd(result.note)}</p>"
         "<noscript><p class=note>Scripts are off: the page shows its best label, and its frame that says most for it."
         "</p></noscript></section>\n"
     )

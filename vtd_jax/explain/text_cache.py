@@ -6,7 +6,6 @@ import io
 import json
 import mmap
 import os
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from vtd_jax.cache_folder import VARIABLE, cache_folder
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import warn
 
 # words a file
 SHARD = 8192
@@ -161,7 +161,7 @@ def _read(file: Path, rows: np.ndarray) -> bool:
                 rows[:] = found
                 return True
         why = "truncated or changed"
-    print(f"warning: {file}: damaged text features ({why}); computing them again", file=sys.stderr, flush=True)
+    warn(f"{file}: damaged text features ({why}); computing them again")
     return False
 
 

@@ -13,6 +13,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.terminal import counted
 from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import fill_tuned, read_tuned
@@ -152,9 +153,9 @@ def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]
     for split, records in splits.items():
         same = np.intersect1d(training.stored.records, records.stored.records).size
         if training.path == records.path and same:
-            lines.append(
-                f"{same} of the {len(records)} videos of split {split} ({records.name}) are learnt from as well"
-            )
+            verb = "is" if same == 1 else "are"
+            of = counted(len(records), "video")
+            lines.append(f"{same} of the {of} of split {split} ({records.name}) {verb} learnt from as well")
     return lines
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
 from vtd_jax.train.integrity import Damaged, Stored
 
@@ -210,11 +210,9 @@ class Checkpoints:
                 number += 1
                 place = aside / f"{step}_{number}"
             (self.folder / str(step)).rename(place)
-            print(
-                f"warning: {self.folder / str(step)}: damaged, {why}; moved to {place}; "
-                f"going on from the checkpoint of step {last}",
-                file=sys.stderr,
-                flush=True,
+            warn(
+                f"{self.folder / str(step)}: damaged, {why}; moved to {place}; "
+                f"going on from the checkpoint of step {last}"
             )
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.stack import LAYOUTS
@@ -44,8 +45,13 @@ _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_view
 
 @dataclasses.dataclass(frozen=True)
 class ClipSource:
-    """Which CLIP: `path` of a checkpoint ("tiny" for the one that ships), the `architecture` it must have ("" for any),
-    and the `dtype` that its towers compute in ("float32" or "bfloat16")."""
+    """Which CLIP.
+
+    Attributes:
+      path: of a checkpoint, or "tiny" for the one that ships.
+      architecture: that it must have, as "ViT-B/16"; "" for any.
+      dtype: that its towers compute in, "float32" or "bfloat16".
+    """
 
     path: str = ""
     architecture: str = "ViT-B/16"
@@ -118,8 +124,16 @@ class MemoryConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Views a video, videos a batch, and epochs between two evaluations while training (0: only at the end);
-    `store_features` keeps frame features on disk for the next evaluation, where no visual prompt changes them."""
+    """How splits are scored.
+
+    Attributes:
+      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in training.
+      spatial_views: crops of every frame, 1 (centre) or 3.
+      batch_size: videos of one batch, over all devices.
+      every_epochs: epochs between two evaluations while training; 0: only at the end.
+      store_features: whether frame features are kept on disk for the next evaluation, where no visual prompt changes
+        them.
+    """
 
     temporal_views: int = 1
     spatial_views: int = 1
@@ -135,7 +149,13 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """Epochs, and micro-batches (0: never), between two checkpoints; how many of the last are kept beside the best."""
+    """When checkpoints are written, and how many stay.
+
+    Attributes:
+      every_epochs: epochs between two checkpoints.
+      every_steps: micro-batches between two checkpoints within an epoch; 0: none there.
+      keep: how many of the last are kept beside the best.
+    """
 
     every_epochs: int = 1
     every_steps: int = 0
@@ -151,8 +171,8 @@ class RunConfig:
     """Everything that fixes a run.
 
     Attributes:
-      name: in tables.
-      protocol: one of `PROTOCOLS`.
+      name: what tables call the run.
+      protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
       shots: training videos a class, 0 for all; only told in tables.
       seed: of parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", two spellings of one program.
@@ -255,6 +275,14 @@ class RunConfig:
                 group = group[key]
             group[last] = value
         return RunConfig.from_dict(fields)
+
+    def anywhere(self) -> "RunConfig":
+        """The same run with the paths of its CLIP and records absolute: relative ones are of the folder it is in."""
+        clip, data = self.clip, self.data
+        if clip.path not in ("", "tiny"):
+            clip = dataclasses.replace(clip, path=str(Path(clip.path).absolute()))
+        data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).absolute()))
+        return dataclasses.replace(self, clip=clip, data=data)
 
     @property
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ import vtd_jax
 from vtd_jax.cache_folder import cache_folder
 from vtd_jax.clip.params import state_from_clip
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import counted
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import process_count
 from vtd_jax.train.logging import duration
@@ -162,10 +163,10 @@ class FeatureStore:
                 rows = min(SHARD, len(records) - part.number * SHARD)
                 found[part.view][part.number] = read_rows(part.file, (rows, *shape))
             size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
-            drawn = f" in {len(views)} epochs" if len(views) > 1 else ""
+            drawn = f" in {counted(len(views), 'epoch')}" if len(views) > 1 else ""
             tell(
-                f"frame features of {len(records)} videos of {records.name}{drawn}, {size / 2**20:.1f} MiB, are kept "
-                f"in {self.folder}"
+                f"frame features of {counted(len(records), 'video')} of {records.name}{drawn}, {size / 2**20:.1f} MiB, "
+                f"are kept in {self.folder}"
             )
         return [Stored(shards, records.stored.labels) for shards in found]
 

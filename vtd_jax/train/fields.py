@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import inspect
 import math
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +26,63 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def unknown_field(name: str, known: typing.Iterable[str]) -> str:
     """One line about a field that does not exist, with the closest ones that do."""
     known = list(known)
+    if close := close_fields(name, known):
+        return f"unknown config field {name}: did you mean {', '.join(close)}?"
+    group = name.rpartition(".")[0]
+    in_group = [field for field in known if group and field.startswith(f"{group}.")]
+    # where not even the group exists, the groups themselves, as `optimizer.…`
+    expected = in_group or [f"{field.split('.')[0]}.…" if "." in field else field for field in known]
+    return f"unknown config field {name}: expected one of {', '.join(sorted(set(expected)))}"
+
+
+def close_fields(name: str, known: typing.Iterable[str]) -> list[str]:
+    """The fields that a name most likely means: spelt nearly so, or so in another group."""
+    known = list(known)
+    if name in known:
+        return [name]
     close = difflib.get_close_matches(name, known, 3, 0.8)
     last = name.rpartition(".")[2]
-    close += [field for field in known if field.rpartition(".")[2] == last and field not in close]
-    told = f"did you mean {', '.join(close)}?" if close else f"expected one of {', '.join(sorted(known))}"
-    return f"unknown config field {name}: {told}"
+    in_groups = {field.rpartition(".")[2] for field in known}
+    nearly = difflib.get_close_matches(last, in_groups, 1, 0.8)
+    return close + [field for field in known if field.rpartition(".")[2] in nearly and field not in close]
+
+
+class Field(typing.NamedTuple):
+    """What is known of a field: its type as told, and its meaning in one line."""
+
+    kind: str
+    told: str
+
+
+def described(cls: type, prefix: str = "") -> dict[str, Field]:
+    """Every field of a dataclass and of those in it, by full name, from the "Attributes" of their docstrings."""
+    texts, found = _attributes(cls), {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint):
+            found |= described(hint, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = Field(_kind(hint), texts.get(name, ""))
+    return found
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Field -> the first sentence about it in the docstring."""
+    section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in section.splitlines():
+        if start := re.match(r"  (\w+(?:, \w+)*): (.*)", line):
+            names, text = start[1].split(", "), start[2]
+        else:
+            text = line.strip()
+        texts |= {name: f"{texts.get(name, '')} {text}".strip() for name in names}
+    return {name: re.split(r"(?<!e\.g)\.(?= |$)", text)[0] for name, text in texts.items()}
+
+
+def _kind(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return f"tuple of {typing.get_args(hint)[0].__name__}"
+    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else "group of str"
 
 
 def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:

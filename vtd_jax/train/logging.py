@@ -19,6 +19,7 @@ from tensorboardX.summary import scalar
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import verbatim
 
 BASE_COLUMNS = (
     "step",
@@ -244,7 +245,7 @@ class RunLog:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text)
+        self._console.print(verbatim(text))
 
     def close(self) -> None:
         """Ends the line of progress and closes the files."""
@@ -258,13 +259,14 @@ class RunLog:
         self._events.write(step, values)
 
     def _tell(self, text: str) -> None:
+        line = verbatim(text)
         if not self._console.is_terminal:
-            self._console.print(text)
+            self._console.print(line)
             return
         if self._status is None:
-            self._status = self._console.status(text)
+            self._status = self._console.status(line)
             self._status.start()
-        self._status.update(text)
+        self._status.update(line)
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """The training run: batches through the step, metrics, evaluations, checkpoints; from the start or a checkpoint."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -9,9 +8,11 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 
+from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
@@ -304,15 +305,15 @@ class _Run:
         except UserError as error:
             if not failed:
                 raise
-            print(f"warning: {error}", file=sys.stderr, flush=True)
+            warn(error)
 
     def _tell_start(self, model: VTDCLIP, records: Records) -> None:
-        config, devices = self.config, self.trainer.mesh.devices
+        config, told = self.config, device_told(list(self.trainer.mesh.devices))
         hosts = f" of {self.trainer.mesh.hosts} processes" if self.trainer.mesh.hosts > 1 else ""
         self.log.line(
-            f"{config.name}: {learnable_count(model):,} learnable numbers, {len(records)} videos of "
-            f"{len(records.class_names)} classes, {self.per_epoch} batches of {config.data.batch_size} an epoch, "
-            f"{config.optimizer.epochs} epochs on {len(devices)} {devices[0].platform} device(s){hosts}"
+            f"{config.name}: {learnable_count(model):,} learnable numbers, {counted(len(records), 'video')} of "
+            f"{counted(len(records.class_names), 'class', 'classes')}, {counted(self.per_epoch, 'batch', 'batches')} "
+            f"of {config.data.batch_size} an epoch, {counted(config.optimizer.epochs, 'epoch')} on {told}{hosts}"
         )
         if self.start:
             first = ", with the evaluation that is missing there" if self.missed else ""

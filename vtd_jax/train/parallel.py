@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vtd_jax.errors import UserError
 from vtd_jax.model.axes import Axes
+from vtd_jax.terminal import counted
 
 DATA, CODEBOOK = "data", "codebook"
 
@@ -40,7 +41,7 @@ def run_devices(count: int = 0) -> list[jax.Device]:
     """
     here = jax.local_devices()
     if count > len(here):
-        raise UserError(f"devices: {count}, but this machine has {len(here)} {here[0].platform} device(s)")
+        raise UserError(f"devices: {count}, but this machine has {counted(len(here), f'{here[0].platform} device')}")
     hosts: dict[int, list[jax.Device]] = {}
     for device in sorted(jax.devices(), key=lambda device: (device.process_index, device.id)):
         hosts.setdefault(device.process_index, []).append(device)
@@ -63,7 +64,8 @@ class DeviceMesh:
         self.hosts = len({device.process_index for device in self.devices})
         on_a_host = len(self.devices) // self.hosts
         if on_a_host % codebook_shards:
-            raise UserError(f"codebook_shards={codebook_shards}: does not divide the {on_a_host} device(s) of a host")
+            has = counted(on_a_host, "device")
+            raise UserError(f"codebook_shards={codebook_shards}: does not divide the {has} of a host")
         self.data_shards = len(self.devices) // codebook_shards
         self.mesh = Mesh(np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK))
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import zlib
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from vtd_jax.cache_folder import VARIABLE
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
+from vtd_jax.terminal import warn
 
 _CHECKSUM, _BLOCK = 4, 2**22
 
@@ -68,7 +68,7 @@ def read_rows(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         return None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-    print(f"warning: {file}: damaged frame features ({why}); computing them again", file=sys.stderr, flush=True)
+    warn(f"{file}: damaged frame features ({why}); computing them again")
     return None
 
 

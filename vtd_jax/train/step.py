@@ -23,10 +23,16 @@ class OptimizerConfig:
     """AdamW on every learnable parameter (biases too) and the release's learning-rate rule.
 
     Attributes:
-      lr: peak rate.
+      lr: peak learning rate, see `schedule.learning_rate` for the rule.
       epochs: passes over the training videos.
-      warmup_epochs, cosine_epochs, min_lr_factor, step_interval_epochs, step_factor: see `schedule.learning_rate`.
-      weight_decay, b1, b2, eps: AdamW's.
+      warmup_epochs: epochs in which the rate rises from 0 to `lr`.
+      cosine_epochs: epoch at which the cosine ends, counted from the start.
+      min_lr_factor: the cosine ends at this share of `lr`.
+      step_interval_epochs: after the cosine, epochs between two steps of the rate.
+      step_factor: what each of these steps multiplies the rate by.
+      weight_decay: AdamW's, on every learnable parameter.
+      b1, b2: AdamW's decay of the first and of the second moment.
+      eps: AdamW's, added to the root of the second moment.
       accumulation: micro-batches whose mean gradient makes one update.
     """
 

@@ -1,11 +1,11 @@
 """The folder of a run: whether a run may go on there, and the config that it keeps for that."""
 
 import json
-import sys
 from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 
@@ -40,12 +40,13 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
             "give another folder, or --override_config to go on with the new ones"
         )
     for line in different:
-        print(f"warning: --override_config: {line}", file=sys.stderr, flush=True)
+        warn(f"--override_config: {line}")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
-    """Writes the config for continuations and evaluations."""
-    write_text(Path(workdir) / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
+    """Writes the config for continuations and evaluations, which may be started from another folder."""
+    fields = config.anywhere().to_dict()
+    write_text(Path(workdir) / CONFIG_FILE, json.dumps(fields, indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> RunConfig:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 from vtd_jax.video import records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.builder import builder_class, contents
@@ -114,7 +115,8 @@ def _reuse(inputs: Inputs, folder: Path) -> Built:
     held = dict(files) | {file: entry["bytes"] for file, entry in skipped.items()}
     lacking = [video.file for video in inputs.videos if held.get(video.file) != video.size]
     if lacking:
-        changed.append(f"{len(lacking)} of {len(inputs.videos)} videos are not in them or have changed ({lacking[0]})")
+        of = counted(len(inputs.videos), "video")
+        changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0]})")
     if changed:
         raise UserError(
             f"{folder}: other records have this name: {'; '.join(changed)}; choose another --name, or replace them "
@@ -192,8 +194,10 @@ def _check_space(inputs: Inputs, staging: Path) -> None:
 def closing(built: Built, config: BuildConfig) -> str:
     """One line on what a build left."""
     lacking = [f"{n} {kind}" for n, kind in ((built.skipped, "bad"), (built.missing, "missing")) if n]
-    bad = f", {' and '.join(lacking)} ones left out" if lacking else ""
-    holds = f"{built.videos} videos{bad}, {built.classes} classes, {readable(built.bytes)}, {config.storage} storage"
+    one = built.skipped + built.missing == 1
+    bad = f", {' and '.join(lacking)} {'one' if one else 'ones'} left out" if lacking else ""
+    holds = f"{counted(built.videos, 'video')}{bad}, {counted(built.classes, 'class', 'classes')}"
+    holds += f", {readable(built.bytes)}, {config.storage} storage"
     if not built.reused:
         return f"wrote {built.path}: {holds}"
     if built.added:

@@ -15,6 +15,7 @@ from tensorflow_datasets.core import split_builder as tfds_split_builder
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import say
 from vtd_jax.video import encode, records
 from vtd_jax.video.build_config import BENCHMARKS, BuildConfig, default_storage
 from vtd_jax.video.inputs import Inputs, summary
@@ -26,7 +27,7 @@ from vtd_jax.video.shards import ShardReport, Staging, staging_folder
 
 def to_stderr(line: str) -> None:
     """Prints a line where it does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
+    say(line, sys.stderr)
 
 
 class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -104,7 +105,8 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
             shutil.rmtree(staging.folder)
-            raise UserError(f"{inputs.video_dir}: all {len(inputs.videos)} videos are bad; no records were written")
+            all_are = "the only video is" if len(inputs.videos) == 1 else f"all {len(inputs.videos)} videos are"
+            raise UserError(f"{inputs.video_dir}: {all_are} bad; no records were written")
         for place, (index, _) in enumerate(full):
             _put(staging.shard(index), Path(template.sharded_filepath(shard_index=place, num_shards=len(full))))
         lengths = [len(report.files) for _, report in full]

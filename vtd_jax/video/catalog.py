@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
+from vtd_jax.terminal import counted
 from vtd_jax.texts import read_as, told_pair
 from vtd_jax.video.label_files import FORMS, parse_label_file
 from vtd_jax.video.label_rows import refuse_alike, whole_number
@@ -247,7 +248,7 @@ def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewe
     chosen = set()
     for label, members in sorted(classes.items()):
         if len(members) < shots and not all_of_fewer:
-            raise UserError(f"class index {label} has {len(members)} videos, fewer than shots={shots}")
+            raise UserError(f"class index {label} has {counted(len(members), 'video')}, fewer than shots={shots}")
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
     return [entry for entry in entries if entry.file in chosen]
@@ -261,8 +262,3 @@ def file_key(file: str, seed: int) -> bytes:
 def utf8(name: str) -> bool:
     """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
     return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)
-
-
-def printable(name: str) -> str:
-    """A file's name for messages, with the bytes that are not UTF-8 as `\\xNN`."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

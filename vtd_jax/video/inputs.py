@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import printable
+from vtd_jax.terminal import counted
 from vtd_jax.texts import told_pair
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Problem, VideoList, file_key, printable, spoken, utf8
+from vtd_jax.video.catalog import Problem, VideoList, file_key, spoken, utf8
 from vtd_jax.video.gather import gather_lists
 from vtd_jax.video.locate import VideoIndex, akin
 
@@ -220,10 +222,10 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """One line on the videos, one on every origin of lists."""
-        yield f"{self.videos} videos, {readable(self.bytes)}"
+        yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
         for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
             names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
-            yield f"{origin} lists: {', '.join(names)}"
+            yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
 
 
 def summary(inputs: Inputs) -> Summary:

@@ -17,6 +17,7 @@ from jaxtyping import Int64
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
 from vtd_jax.video.catalog import VideoList
 
 FOLDER = "lists"
@@ -51,7 +52,7 @@ class StoredList:
         """Name, origin, number of videos, and how many were left out, for tables."""
         origin = self.source if self.origin == "own split" else f"{self.origin} list"
         lacking = f", {len(self.left_out)} more left out" if self.left_out else ""
-        return f"{self.name} ({origin}; {len(self.records)} videos{lacking})"
+        return f"{self.name} ({origin}; {counted(len(self.records), 'video')}{lacking})"
 
 
 def list_content(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import cv2
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
 from vtd_jax.video import decode, encode
 from vtd_jax.video.augment import spatial_views
 from vtd_jax.video.catalog import Entry
@@ -33,7 +34,7 @@ def storage_lines(inputs: Inputs) -> Iterator[str]:
         told.append(f"{_name(storage, most)} {rate}about {readable(size)} ({size / max(source, 1):.1f}× the source)")
     measured = f"reading {FRAMES} frames, measured on {videos} of the videos" if videos else "not measured"
     yield f"storages ({measured}): {'; '.join(told)}"
-    yield f"writing {_name(config.storage, config.max_frames)} in {len(inputs.shards())} shards"
+    yield f"writing {_name(config.storage, config.max_frames)} in {counted(len(inputs.shards()), 'shard')}"
 
 
 def _name(storage: str, most: int) -> str:

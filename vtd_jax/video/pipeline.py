@@ -11,13 +11,13 @@ with their reader, and are started again where one dies.
 import os
 import re
 import signal
-import sys
 import weakref
 from dataclasses import asdict
 
 import grain
 
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import warn
 from vtd_jax.video import augment as aug
 from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
 from vtd_jax.video.prefetch import WorkerBatches
@@ -98,7 +98,7 @@ class BatchIterator(grain.DatasetIterator):
         if self._deaths > RESTARTS:
             raise UserError(f"{told}; that was death {self._deaths} in this run; {remedy}")
         again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"
-        print(f"warning: {told}: {again}; {remedy}", file=sys.stderr, flush=True)
+        warn(f"{told}: {again}; {remedy}")
 
     def _start(self) -> grain.DatasetIterator | WorkerBatches:
         """Batches from here on, made a few ahead in threads or processes."""

@@ -3,6 +3,9 @@
 import sys
 import time
 
+from vtd_jax.printable import printable
+from vtd_jax.terminal import counted
+
 
 class Progress:
     """A line on stderr: how many videos, how fast, how long still, how many bad; rewritten on a terminal, every 10 s
@@ -19,6 +22,7 @@ class Progress:
         videos, bad, line = message
         self.done, self.bad = self.done + videos, self.bad + bad
         if line:
+            line = printable(line)
             print(f"\r\033[Kskipped {line}" if self.terminal else f"skipped {line}", file=sys.stderr, flush=True)
         self.show()
 
@@ -30,7 +34,8 @@ class Progress:
         self.shown = now
         rate = self.done / max(now - self.start, 1e-9)
         left = _time((self.total - self.done) / rate)
-        text = f"{self.label}: {self.done}/{self.total} videos, {rate:.1f} videos/s, {left} left, {self.bad} bad"
+        count = f"{self.done}/{counted(self.total, 'video')}"
+        text = f"{self.label}: {count}, {rate:.1f} videos/s, {left} left, {self.bad} bad"
         end = "\r" if self.terminal and not whole else "\n"
         print(f"\033[K{text}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
 

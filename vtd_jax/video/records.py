@@ -142,17 +142,28 @@ def open_records(data_dir: str | Path, name: str) -> Records:
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
-        raise UserError(f"{data_dir}: there is no such data folder; make records with python -m experiments.build_data")
+        where = "" if data_dir.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(
+            f"{data_dir}: there is no such data folder{where}; say where it is, or make records with python -m "
+            "experiments.build_data"
+        )
     folders = record_folders(data_dir)
     if not folders:
         raise UserError(f"{data_dir}: no records in this folder; make some with python -m experiments.build_data")
     having = [folder for folder in folders if name in list_names(folder)]
     if len(having) > 1:
-        where = ", ".join(str(folder) for folder in having)
-        raise UserError(f"{data_dir}: several records have a list {name!r}: {where}; name one of these folders")
+        where = ", ".join(str(_shortest(data_dir, folder, having)) for folder in having)
+        raise UserError(f"{data_dir}: several records have a list {name!r}; give one of these instead: {where}")
     if not having:
         raise UserError(f"{data_dir}: no list named {name!r}; it holds {', '.join(record_names(data_dir))}")
     return Records(having[0], name)
+
+
+def _shortest(data_dir: Path, folder: Path, others: Sequence[Path]) -> Path:
+    """The topmost folder below the data folder that holds only this one of several record folders."""
+    above = [parent for parent in folder.parents if parent.is_relative_to(data_dir) and parent != data_dir]
+    alone = [at for at in reversed(above) if sum(other.is_relative_to(at) for other in others) == 1]
+    return next(iter(alone), folder)
 
 
 def record_folders(data_dir: str | Path) -> list[Path]:

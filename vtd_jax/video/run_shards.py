@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
 from vtd_jax.video.beam_watch import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.progress import Progress
 from vtd_jax.video.shards import Staging
@@ -74,7 +75,8 @@ def write_shard(folder: Path, threads: int, index: int, tell: Any) -> None:
 def kept(staging: Staging, count: int) -> str:
     """What an error says about finished shards."""
     finished = len(staging.finished(count))
-    return f"; {finished} of {count} shards are finished, the next build goes on from them" if finished else ""
+    are = f"{counted(count, 'shard')} {'is' if count == 1 else 'are'} finished"
+    return f"; {finished} of {are}, the next build goes on from them" if finished else ""
 
 
 def told_exit(code: int) -> str:

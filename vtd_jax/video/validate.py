@@ -11,6 +11,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.outputs import CsvWriter, check_output
+from vtd_jax.terminal import counted
 from vtd_jax.video import decode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem
@@ -43,14 +44,12 @@ class Checked:
     seconds: float
     bytes: int
 
-    def table(self) -> str:
-        """Errors, then warnings, in columns; empty where there are none."""
-        rows = [("", *COLUMNS)]
-        rows += [(level, *astuple(problem)) for level, problem in self.leveled()]
-        if len(rows) == 1:
-            return ""
-        wide = [max(len(row[i]) for row in rows) for i in range(4)]
-        return "\n".join("  ".join([*(f"{row[i]:<{wide[i]}}" for i in range(4)), row[4]]).strip() for row in rows)
+    def kinds(self) -> list[tuple[str, str, int, Problem]]:
+        """`(level, kind, how many, the first one)` of every kind of problem, errors first."""
+        found: dict[tuple[str, str], list[Problem]] = {}
+        for level, problem in self.leveled():
+            found.setdefault((level, problem.kind), []).append(problem)
+        return [(*key, len(problems), problems[0]) for key, problems in found.items()]
 
     def leveled(self) -> list[tuple[str, Problem]]:
         """`("error" or "warning", problem)`."""
@@ -174,5 +173,6 @@ def require_good(checked: Checked) -> None:
 def describe(checked: Checked) -> str:
     """How much was checked, in a few words."""
     lists = ", ".join(f"{name} {count}" for name, count in checked.lists.items())
-    warnings = f", {len(checked.warnings)} warnings" if checked.warnings else ""
-    return f"checked {checked.videos} videos of {len(checked.lists)} lists ({lists}){warnings}"
+    warnings = f", {counted(len(checked.warnings), 'warning')}" if checked.warnings else ""
+    videos, of = counted(checked.videos, "video"), counted(len(checked.lists), "list")
+    return f"checked {videos} of {of} ({lists}){warnings}"

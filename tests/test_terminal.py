@@ -1,0 +1,137 @@
+"""What reaches a terminal: text verbatim, tables that fit without a cut, counts and times in words."""
+
+import ast
+import io
+from pathlib import Path
+
+import pytest
+import rich.console
+
+from vtd_jax.terminal import counted, printable, say, show_table, timespan, verbatim
+
+ROOT = Path(__file__).resolve().parent.parent
+# what people have called their files and labels; rich would read the first ones as markup and emoji
+NAMES = (
+    "Pushing [red]something left",
+    "and[/or] this",
+    ":car:",
+    "[bold]",
+    "12 'quoted' \\[x] http://a.b/c",
+    "日本語 é",
+)
+
+
+def _console(width: int | None = None) -> rich.console.Console:
+    """A pipe, or a terminal that is so wide; without colours, so that the text can be compared."""
+    return rich.console.Console(
+        file=io.StringIO(), width=width or 80, force_terminal=width is not None, no_color=True, color_system=None
+    )
+
+
+def _shown(console: rich.console.Console) -> list[str]:
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def _lines_of(*arguments, width=None, **options) -> list[str]:
+    console = _console(width)
+    show_table(*arguments, console=console, **options)
+    return _shown(console)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_verbatim(name, capsys):
+    assert printable(name) == name
+    console = _console(200)
+    console.print(verbatim(name))
+    assert _shown(console) == [name]
+    say(name)
+    assert capsys.readouterr().out == f"{name}\n"
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines\r\tand a tab", "two\\nlines\\r\\tand a tab"),
+        ("\x00\x07\x7f\x85", "\\x00\\x07\\x7f\\x85"),
+        ("gpj.\u202excod", "gpj.\\u202excod"),
+        ("\u2028\u2066\u200e\ufeff\u200b", "\\u2028\\u2066\\u200e\\ufeff\\u200b"),
+        ("file \udcff.mp4", "file \\udcff.mp4"),
+        ("\U000e0041", "\\U000e0041"),
+        # joined emoji and Persian keep what joins them
+        ("\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c", "\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c"),
+    ],
+)
+def test_what_moves_a_terminal_is_escaped(text, told):
+    assert printable(text) == told
+    assert verbatim(text).plain == told
+    lines = _lines_of(text, (text, "n"), [[text, "1"]])
+    assert lines[0] == told
+    assert [line.split()[-1] for line in lines[2:3] + lines[4:5]] == ["n", "1"]
+
+
+def test_a_pipe_gets_the_whole_table():
+    rows = [[name, "1.5", "x" * 150] for name in NAMES]
+    lines = _lines_of("A table", ("name", "score", "long"), rows, numbers={"score"})
+    assert lines[0] == "A table"
+    body = lines[4:-1]
+    assert len(body) == len(NAMES)
+    for name, line in zip(NAMES, body):
+        assert line.startswith(f" {name} ")
+        assert line.endswith("  1.5  " + "x" * 150)
+
+
+def test_text_stands_left_and_numbers_right():
+    lines = _lines_of("t", ("name", "score", "word"), [["a", "100.00", "left"], ["b", "1.00", "l"]], numbers={"score"})
+    assert lines[2:] == [" name   score  word", " " + "─" * 18, " a     100.00  left", " b       1.00  l", ""]
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 24])
+def test_a_narrow_terminal_wraps_and_then_leaves_out_but_never_cuts(width):
+    runs = ["base_to_novel_hmdb51_16shot_s1", "zero_shot_ucf101_halves"]
+    rows = [[run, "100.0", "a text of several words", "1 × 1"] for run in runs]
+    columns = ("run", "score", "told", "views")
+    lines = _lines_of("t", columns, rows, numbers={"score", "views"}, whole=("run",), less=("views",), width=width)
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert all(len(line) <= width for line in lines if not line.startswith("left out on"))
+    if width > 30:
+        assert all(run in text for run in runs)
+    left_out = next((line for line in lines if line.startswith("left out on")), "")
+    # the least important first, then from the right
+    assert [name for name in columns if name in left_out] == {
+        80: [],
+        60: [],
+        40: ["told", "views"],
+        24: [*columns[1:]],
+    }[width]
+    for word in ["a", "text", "of", "several", "words"] if "told" not in left_out else ():
+        assert word in text
+    if width == 24:
+        # no terminal has room for this name: it goes over two lines, whole
+        assert all(run in "".join(line.strip() for line in lines) for run in runs)
+
+
+def test_counts_and_times():
+    assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+    assert counted(2, "class", "classes") == "2 classes"
+    told = {0: "0.0 s", 0.0010404: "0.001 s", 0.5: "0.5 s", 1.04: "1.0 s", 12: "12 s", 59.6: "1.0 min", 210: "3.5 min"}
+    told |= {3599: "1.0 h", 8640: "2.4 h", 360_000: "100 h"}
+    assert {seconds: timespan(seconds) for seconds in told} == told
+
+
+def test_every_line_for_people_goes_through_one_helper():
+    """A bare `print` would hand a name's control characters to the terminal."""
+    # these print what they made up themselves, or count on one line; the example runs without this package
+    own = {
+        "vtd_jax/terminal.py", "vtd_jax/video/progress.py", "vtd_jax/explain/serve_example.py", "experiments/_flags.py",
+        "experiments/_predict_files.py", "experiments/_sources.py", "experiments/demo.py", "experiments/aot.py",
+        "experiments/pretrain_tiny_clip.py", "experiments/tfds_build.py",
+    }  # fmt: skip
+    for path in [*(ROOT / "vtd_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        if name in own or "benchmark" in path.name:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            assert called != "print", f"{name}:{node.lineno}: print; use say or warn of vtd_jax.terminal"

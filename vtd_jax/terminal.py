@@ -1,0 +1,161 @@
+"""What reaches a terminal: text of users and files verbatim, tables that fit, counts and times in words."""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vtd_jax.printable import printable
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.table
+    import rich.text
+
+# between two columns, and around all
+_GAP = 2
+# a longer word in a column of text may go over several lines
+_WORD = 20
+
+
+def verbatim(text: object) -> "rich.text.Text":
+    """`printable` text for rich: no markup (`[red]`), no emoji (`:car:`), nothing highlighted."""
+    from rich.text import Text
+
+    return Text(printable(text))
+
+
+def say(text: object, stream: Any = None) -> None:
+    """Prints one line at once, see `printable`.
+
+    Args:
+      text: what is said.
+      stream: a text stream; stdout if not given.
+    """
+    print(printable(text), file=sys.stdout if stream is None else stream, flush=True)
+
+
+def warn(text: object) -> None:
+    """Prints `warning: …` on stderr."""
+    say(f"warning: {text}", sys.stderr)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """`1 video`, `2 videos`; `plural` for nouns that take no s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def timespan(seconds: float) -> str:
+    """A time in the unit that it is read in, as `0.002 s`, `1.5 s`, `12 s`, `3.5 min`, `2.4 h`."""
+    unit, size = ("s", 1) if seconds < 59.5 else ("min", 60) if seconds < 59.5 * 60 else ("h", 3600)
+    value = seconds / size
+    return f"{value:.{0 if value >= 9.95 else 1 if value >= 0.095 or not value else 3}f} {unit}"
+
+
+def show_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    whole: Collection[str] = (),
+    less: Sequence[str] = (),
+    console: "rich.console.Console | None" = None,
+) -> None:
+    """Prints a table: into a pipe or file as wide as it is, on a terminal so that it fits.
+
+    On a terminal that is too narrow text is wrapped between words; where that is not enough, columns are left out and
+    named below the table. Nothing is ever cut.
+
+    Args:
+      title: a line above.
+      columns: names; the first one is never left out.
+      rows: cells as text.
+      numbers: columns that stand right; all others stand left.
+      whole: columns that are neither wrapped nor left out, as names that are to be copied.
+      less: columns that are left out before others, the least important first; then it goes from the right.
+      console: where to; stdout if not given.
+    """
+    import rich.console
+
+    console = console or rich.console.Console(highlight=False)
+    columns, cells = [printable(c) for c in columns], [[printable(cell) for cell in row] for row in rows]
+    content = {column: [row[i] for row in cells] for i, column in enumerate(columns)}
+    widths = {column: _natural(column, texts) for column, texts in content.items()}
+    left_out: list[str] = []
+    if not console.is_terminal:
+        need = sum(widths.values()) + _GAP * len(columns)
+        console = rich.console.Console(file=console.file, width=max(need, 80), force_terminal=False, highlight=False)
+    elif _taken(widths) > console.width:
+        least = {c: w if c in whole else _least(c, content[c], c in numbers) for c, w in widths.items()}
+        left_out = _dropped(least, console.width, whole, [c for c in less if c in least])
+        least = {c: w for c, w in least.items() if c not in left_out}
+        widths = _shared_out(least, {c: widths[c] for c in least}, console.width)
+    console.print(verbatim(title), soft_wrap=True)
+    shown = [column for column in columns if column in widths]
+    console.print(_table(shown, widths, [[content[c][i] for c in shown] for i in range(len(cells))], numbers))
+    if left_out:
+        names = ", ".join(column for column in columns if column in left_out)
+        console.print(verbatim(f"left out on {console.width} columns: {names}"), soft_wrap=True)
+        console.print()
+
+
+def _table(
+    columns: Sequence[str], widths: Mapping[str, int], rows: Sequence[Sequence[str]], numbers: Collection[str]
+) -> "rich.table.Table":
+    import rich.box
+    import rich.table
+
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=True, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    for column in columns:
+        justify = "right" if column in numbers else "left"
+        table.add_column(verbatim(column), justify=justify, width=widths[column], overflow="fold")
+    for row in rows:
+        table.add_row(*map(verbatim, row))
+    return table
+
+
+def _natural(column: str, texts: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, (column, *texts)))
+
+
+def _least(column: str, texts: Sequence[str], number: bool) -> int:
+    """The width at which no word but a long one is broken; numbers stay in one line."""
+    from rich.cells import cell_len
+
+    if number:
+        return max(map(cell_len, (*column.split(), *texts)), default=1)
+    return min(_WORD, max((cell_len(word) for text in (column, *texts) for word in text.split()), default=1))
+
+
+def _taken(widths: Mapping[str, int]) -> int:
+    """Columns of the terminal that a table takes."""
+    return sum(widths.values()) + _GAP * len(widths)
+
+
+def _dropped(least: Mapping[str, int], room: int, whole: Collection[str], less: Sequence[str]) -> list[str]:
+    """The columns that must go for the others to have room."""
+    first, *others = least
+    candidates = [c for c in (*less, *reversed(others)) if c != first and c not in whole]
+    left, dropped = dict(least), []
+    for column in dict.fromkeys(candidates):
+        if _taken(left) <= room:
+            break
+        del left[column]
+        dropped.append(column)
+    return dropped
+
+
+def _shared_out(least: Mapping[str, int], natural: Mapping[str, int], room: int) -> dict[str, int]:
+    """Widths that fill the room: every column its least, what is left to those that want more, smaller first."""
+    widths = dict(least)
+    wanting = sorted((c for c in least if natural[c] > least[c]), key=lambda c: natural[c])
+    for place, column in enumerate(wanting):
+        share = max(0, room - _taken(widths)) // (len(wanting) - place)
+        widths[column] = min(natural[column], widths[column] + share)
+    if _taken(widths) > room:
+        # a single name that is longer than the terminal is wide goes over several lines
+        first = next(iter(widths))
+        widths[first] = max(8, widths[first] - (_taken(widths) - room))
+    return widths
