@@ -1,5 +1,6 @@
 """One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 

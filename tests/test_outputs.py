@@ -25,7 +25,7 @@ def test_names_of_any_bytes_can_be_written_and_shown():
     assert utf8(BAD) == r"caf\xe9 \xff"
     assert utf8("綱引き\n") == "綱引き\n"
     assert utf8("\ud83d") == "\ufffd"
-    assert printable(f"\x1b[31m{BAD}\n\x85") == r"\x1b[31mcaf\xe9 \xff\x0a\x85"
+    assert printable(f"\x1b[31m{BAD}\n\x85") == r"\x1b[31mcaf\xe9 \xff\n\x85"
     assert str(UserError(f"{BAD}:\n no\x1b")) == r"caf\xe9 \xff: no\x1b"
 
 
