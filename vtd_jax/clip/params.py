@@ -63,7 +63,7 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
             "visual.positional_embedding": (1 + config.grid**2, width),
             "visual.ln_pre.weight": (width,),
             "visual.ln_pre.bias": (width,),
-            **_block_shapes("visual.transformer", config.vision_layers, width),
+            **_block_shapes("visual.transformer", config.vision_layers, width, config.vision_mlp_width),
             "visual.ln_post.weight": (width,),
             "visual.ln_post.bias": (width,),
             "visual.proj": (width, config.embed_dim),
@@ -72,7 +72,7 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
     return visual | {
         "token_embedding.weight": (config.vocab_size, width),
         "positional_embedding": (config.context_length, width),
-        **_block_shapes("transformer", config.text_layers, width),
+        **_block_shapes("transformer", config.text_layers, width, config.text_mlp_width),
         "ln_final.weight": (width,),
         "ln_final.bias": (width,),
         "text_projection": (width, config.embed_dim),
@@ -200,8 +200,8 @@ def _blocks(prefix: str, at: tuple[str, ...], layers: int) -> list[Tensor]:
     return out
 
 
-def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, ...]]:
-    shapes = {}
+def _block_shapes(prefix: str, layers: int, width: int, mlp_width: int | None) -> dict[str, tuple[int, ...]]:
+    shapes, hidden = {}, mlp_width or 4 * width
     for i in range(layers):
         name = f"{prefix}.resblocks.{i}"
         for norm in ("ln_1", "ln_2"):
@@ -211,9 +211,9 @@ def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, 
             f"{name}.attn.in_proj_bias": (3 * width,),
             f"{name}.attn.out_proj.weight": (width, width),
             f"{name}.attn.out_proj.bias": (width,),
-            f"{name}.mlp.c_fc.weight": (4 * width, width),
-            f"{name}.mlp.c_fc.bias": (4 * width,),
-            f"{name}.mlp.c_proj.weight": (width, 4 * width),
+            f"{name}.mlp.c_fc.weight": (hidden, width),
+            f"{name}.mlp.c_fc.bias": (hidden,),
+            f"{name}.mlp.c_proj.weight": (width, hidden),
             f"{name}.mlp.c_proj.bias": (width,),
         }
     return shapes
