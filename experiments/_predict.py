@@ -20,6 +20,7 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
+from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -76,10 +77,11 @@ class Request:
         return None if folder is None else Path(folder) / "unfinished.jsonl"
 
 
-def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Predictor:
+def load_model(source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width) -> Predictor:
     """The model of the flags."""
     texts = read_templates(templates)[1] if templates else ()
-    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache)
+    towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
+    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
     if source == "tiny":
         print(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
@@ -199,7 +201,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         "frames named by": "the labels" if words is None else f"{len(words)} words of {request.vocabulary}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
-        "normalization": config.normalization,
+        "normalization": normalization_told(config.normalization, model.model.clip.config.preprocessing),
         "assignment": config.assignment,
         "vtd_jax": vtd_jax.__version__,
     }

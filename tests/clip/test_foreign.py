@@ -74,20 +74,32 @@ def test_open_clip_names_and_activation(tmp_path, state):
     custom = {f"text.{name}" if name.startswith(text) else name: x for name, x in state.items()}
     custom |= {"text.attn_mask": np.zeros((8, 8), np.float32), "logit_scale": state["logit_scale"].reshape(1)}
     save_file(custom, tmp_path / "open_clip_model.safetensors")
-    assert read_checkpoint(tmp_path)[0].activation == "quick_gelu"
-    assert read_checkpoint(tmp_path, activation="gelu")[0].activation == "gelu"
+    with pytest.raises(
+        UserError, match=r"not in the weights.*put the model's open_clip_config\.json there, or give --act"
+    ):
+        read_checkpoint(tmp_path)
+    assert read_checkpoint(tmp_path, activation="gelu", head_width=32)[0].vision_head_width == 32
     config = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
     found, arrays = read_checkpoint(tmp_path)
     assert_same_state(arrays, state)
     assert found == dataclasses.replace(CONFIG, activation="gelu", text_head_width=16)
-    assert read_checkpoint(tmp_path, activation="quick_gelu")[0].activation == "quick_gelu"
+    assert read_checkpoint(tmp_path, activation="gelu", head_width=64)[0] == found
+    for wrong in ({"activation": "quick_gelu"}, {"head_width": 32}):
+        with pytest.raises(
+            UserError, match=r"contradicts .*open_clip_config\.json, which says (gelu|64): leave it out"
+        ):
+            read_checkpoint(tmp_path, **wrong)
     write_json(config, {"model_cfg": OPEN_CLIP["model_cfg"] | {"quick_gelu": True}})
     assert read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].activation == "quick_gelu"
 
 
 def test_hugging_face_folder(tmp_path, state):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
-    found, arrays = read_checkpoint(tmp_path / "model.safetensors")
+    with pytest.raises(
+        UserError, match=r"put the model's config\.json there, or give --activation=quick_gelu .*--head_w"
+    ):
+        read_checkpoint(tmp_path / "model.safetensors")
+    found, arrays = read_checkpoint(tmp_path / "model.safetensors", activation="quick_gelu", head_width=64)
     assert found == CONFIG
     assert_same_state(arrays, state)
     write_json(tmp_path / "config.json", HF_CONFIG)
@@ -112,6 +124,7 @@ def test_hugging_face_shards(tmp_path, state):
     for file in set(where.values()):
         save_file({name: arrays[name] for name in names if where[name] == file}, tmp_path / file)
     index = write_json(tmp_path / "model.safetensors.index.json", {"weight_map": where})
+    write_json(tmp_path / "config.json", HF_CONFIG)
     assert_same_state(read_checkpoint(tmp_path)[1], state)
     for wrong, told in (
         ({}, "without a weight_map"),
@@ -145,8 +158,9 @@ def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
     [
         ({"vision_config": {"hidden_size": 768}}, "vision_config.hidden_size is 768, expected 64: either a config of"),
         ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
-        ({"text_config": {"hidden_act": "silu"}}, "hidden_act is .*expected quick_gelu or gelu in both"),
-        ({"text_config": {"num_attention_heads": 7}}, "7 attention heads do not divide the width 64"),
+        ({"text_config": {"hidden_act": "silu"}}, "text_config.hidden_act is 'silu', expected one of quick_gelu"),
+        ({"text_config": {"num_attention_heads": 7}}, "num_attention_heads is 7, expected a divisor of the width 64"),
+        ({"text_config": {"hidden_act": "quick_gelu"}}, "hidden_act is .*expected the same in both towers"),
         ({"text_config": {"num_attention_heads": "8"}}, "expected a positive whole number"),
         ({"text_config": [1]}, "text_config is list, expected an object"),
     ],

@@ -28,13 +28,13 @@ def source(tmp_path_factory) -> Path:
 
 def test_converts_and_reads_back(tmp_path, source):
     out = tmp_path / "new" / "clip.safetensors"
-    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu")
+    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu", "--head_width=32")
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[-1]
     assert line.startswith(f"wrote {out}: ViT/16 2 layers")
     assert "float16" in line
     config, state = read_checkpoint(out)
-    assert config == dataclasses.replace(CONFIG, activation="gelu")
+    assert config == dataclasses.replace(CONFIG, activation="gelu", vision_head_width=32)
     for name, array in random_state(CONFIG).items():
         np.testing.assert_array_equal(state[name], array.astype(np.float16))
     assert [entry.name for entry in out.parent.iterdir()] == ["clip.safetensors"]

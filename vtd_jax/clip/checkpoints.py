@@ -18,10 +18,10 @@ from safetensors.numpy import save_file
 
 from vtd_jax.clip.config import ACTIVATIONS, CLIPConfig
 from vtd_jax.clip.facts import Facts, check_asked, settle
-from vtd_jax.clip.foreign import is_hugging_face, strip_wrappers, to_openai_names
+from vtd_jax.clip.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
 from vtd_jax.clip.hugging_face_config import check_model_type
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.params import check_state, clip_from_state
+from vtd_jax.clip.params import check_logit_scale, check_state, clip_from_state
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import SOURCES, Weights, open_weights
 from vtd_jax.errors import UserError
@@ -30,8 +30,6 @@ from vtd_jax.files import replacing
 TINY_CLIP = Path(__file__).parent / "tiny" / "tiny_clip.safetensors"
 CONFIG_KEY = "vtd_jax.clip_config"
 
-# a scale of 1100; the smallest that a CLIP was ever begun with, 14, is above it where it was stored itself
-_MOST_LOGIT_SCALE = 7.0
 _BLOCK = r"transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\."
 _OPENAI = re.compile(
     rf"visual\.(conv[123]|bn[123]|layer[1-4]\.\d+|attnpool|ln_pre|ln_post)\.|(visual\.)?{_BLOCK}"
@@ -104,8 +102,18 @@ def read_checkpoint(
         check_state(config, {n: np.broadcast_to(np.float32(0), s) for n, s in shapes.items()}, where)
         check_architecture(config, expected, where)
         state = {name: _finite(tensor, name, where) for name, tensor in tensors.items()}
-    _check_logit_scale(float(state["logit_scale"]), where)
+    check_logit_scale(state["logit_scale"], where)
     return config, state
+
+
+def holds_clip(path: str | os.PathLike) -> bool:
+    """Whether a file that is there holds a CLIP's own tensors, and not what was learnt on top of one.
+
+    Raises:
+      UserError: it cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        return is_clip(open_weights(Path(path), stack, skip_foreign=True).tensors)
 
 
 def save_clip(
@@ -265,15 +273,6 @@ def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise UserError(f"{where}: tensor {name} has {np.sum(~np.isfinite(array))} values that are NaN or infinite")
     return array
-
-
-def _check_logit_scale(value: float, where: str) -> None:
-    """CLIP's is at most ln 100 = 4.6 and begins at ln 14.3: what is far beyond has been through exp already."""
-    if value > _MOST_LOGIT_SCALE:
-        raise UserError(
-            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale (in CLIPs at most ln 100 = "
-            f"4.6): scores are scaled by its exp, {np.exp(value):.2g}; where it is the scale itself, store its logarithm"
-        )
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:

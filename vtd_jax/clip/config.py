@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.errors import UserError
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
@@ -46,7 +46,7 @@ class CLIPConfig:
     # fields that came later: files of before them have these values
     vision_mlp_width: int | None = None
     text_mlp_width: int | None = None
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = OPENAI
 
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
@@ -81,7 +81,7 @@ class CLIPConfig:
 
     @property
     def _sizes(self) -> "CLIPConfig":
-        return dataclasses.replace(self, activation="quick_gelu", preprocessing=Preprocessing())
+        return dataclasses.replace(self, activation="quick_gelu", preprocessing=OPENAI)
 
     @property
     def architecture(self) -> str:
@@ -173,7 +173,7 @@ class CLIPConfig:
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
 
 
-_LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": Preprocessing()}
+_LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}
 _NAMED = {
     "ViT-B/32": CLIPConfig.vit_b32,
     "ViT-B/16": CLIPConfig.vit_b16,

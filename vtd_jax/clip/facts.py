@@ -1,4 +1,4 @@
-"""What no tensor of a CLIP tells: activation, head widths, preprocessing. From what comes with the weights, or asked."""
+"""What no tensor of a CLIP tells: activation, head widths, preprocessing; from what comes with it, or as asked."""
 
 import dataclasses
 import sys
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from vtd_jax.clip import hugging_face_config, open_clip_config
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.foreign import is_hugging_face
-from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.preprocessing import OPENAI
 from vtd_jax.clip.tokenizer_files import check_tokenizer_files
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import Weights
@@ -25,9 +25,7 @@ _HOW = {
     ),
     "vision_head_width": "--head_width=N",
 }
-_WHERE = (
-    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip"
-)
+_WHERE = "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip"
 
 
 class Facts(NamedTuple):
@@ -64,7 +62,7 @@ def settle(
     check_asked(known, asked, where)
     fields = {"preprocessing": None} | known.fields | asked
     if fields["preprocessing"] is None:
-        fields["preprocessing"] = Preprocessing()
+        fields["preprocessing"] = OPENAI
         print(
             f"note: {where}: nothing beside the weights says how images were normalised, so OpenAI's mean and "
             f"deviation are taken; {hugging_face_config.PREPROCESSOR}, or preprocess_cfg in {open_clip_config.CONFIG}, "
@@ -109,12 +107,15 @@ def _openais(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping
     """
     if sizes["vision_width"] in WIDE_HEADS and sizes["vision_patch_size"]:
         return None
-    fields = _OPENAI | {"preprocessing": Preprocessing()}
+    fields = _OPENAI | {"preprocessing": OPENAI}
     if (weights.is_script and "open_clip" not in weights.kind) or all(name in tensors for name in _OPENAI_NUMBERS):
         return Facts(fields, "OpenAI's own archive")
     names = list(tensors) if weights.ordered and not weights.is_script else []
-    first = {name: names.index(f"transformer.resblocks.0.{name}") for name in ("attn.in_proj_weight", "ln_1.weight")
-             if f"transformer.resblocks.0.{name}" in names}
+    first = {
+        name: names.index(f"transformer.resblocks.0.{name}")
+        for name in ("attn.in_proj_weight", "ln_1.weight")
+        if f"transformer.resblocks.0.{name}" in names
+    }
     if len(first) == 2 and first["attn.in_proj_weight"] < first["ln_1.weight"]:
         return Facts(fields, "a state dict of OpenAI's class", binding=False)
     return None

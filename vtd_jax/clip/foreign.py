@@ -72,10 +72,15 @@ def strip_wrappers(tensors: dict[str, LazyTensor], where: str) -> dict[str, Lazy
     others = [name for name in bare if not name.startswith(prefix)]
     if others:
         raise UserError(
-            f"{where}: its CLIP's tensors begin with {prefix!r}, {len(others)} others do not (first: {others[0]}): save "
-            "the CLIP's state dict alone"
+            f"{where}: its CLIP's tensors begin with {prefix!r}, {len(others)} others do not (first: {others[0]}): "
+            "save the CLIP's state dict alone"
         )
     return {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
+
+
+def is_clip(names: Mapping[str, Any]) -> bool:
+    """True where tensors are those of a CLIP, whole or not, in any naming and behind any prefix."""
+    return any(f".{name}".endswith(f".{anchor}") for anchor in _ANCHORS for name in names)
 
 
 def _prefix(names: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What Hugging Face's files beside the weights say: config.json, preprocessor_config.json (or processor_config.json)."""
+"""What Hugging Face's files beside the weights say: config.json and preprocessor_config.json."""
 
 import math
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
         part.same("eos_token_id", 49407, 2)
     heads = part.positive("num_attention_heads", {"vision": 12, "text": 8}[tower])
     if width % heads:
-        raise part.wrong("num_attention_heads", f"attention heads that divide the width {width}; {heads} do not")
+        raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
     act = part.get("hidden_act", "quick_gelu")
     if act not in _ACTIVATIONS:
         raise part.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")

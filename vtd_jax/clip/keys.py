@@ -1,4 +1,4 @@
-"""A JSON config of somebody else's, of which no key is passed over: each is honoured, checked, irrelevant, or refused."""
+"""Somebody else's JSON config, of which no key is passed over: each is honoured, checked, irrelevant or refused."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -82,8 +82,8 @@ class Keys:
             if key not in self._asked:
                 shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
                 raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {shown}: a setting that is not known here, so what it changes "
-                    "would be lost; if it changes nothing that the towers compute, take it out of a copy of the file"
+                    f"{self.file}: {self._prefix}{key} is {shown}: a setting that is not known here, so what it "
+                    "changes would be lost; if it changes nothing that the towers compute, take it out"
                 )
 
 

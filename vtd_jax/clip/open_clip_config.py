@@ -22,7 +22,15 @@ _OF_TEXT = (
     "pad_id", "eos_id", "output_tokens", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "proj", "pooler_type",
 )  # fmt: skip
 # blocks of another kind, in either tower
-_OTHER_BLOCKS = ("ls_init_value", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
+_OTHER_BLOCKS = (
+    "ls_init_value",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+)
 
 
 class OpenClip(NamedTuple):
@@ -84,9 +92,10 @@ def _both(part: Keys, tower: str, quick: bool, sizes: Mapping[str, Any]) -> str:
     part.same("width", width)
     part.same("layers", sizes[f"{tower}_layers"])
     ratio = part.get("mlp_ratio", 4.0)
-    if type(ratio) not in (int, float) or int(width * ratio) != (hidden or 4 * width):
-        if tower == "text" or sizes["vision_patch_size"] is not None:
-            raise part.wrong("mlp_ratio", f"{(hidden or 4 * width) / width:g}, as its weights have")
+    # a ResNet has no such MLPs
+    transformer = tower == "text" or sizes["vision_patch_size"] is not None
+    if transformer and (type(ratio) not in (int, float) or int(width * ratio) != (hidden or 4 * width)):
+        raise part.wrong("mlp_ratio", f"{(hidden or 4 * width) / width:g}, as its weights have")
     part.off(*_OTHER_BLOCKS)
     part.same("block_type", "default")
     # the pooled token is the same whether it or all of them are normalised
@@ -130,7 +139,7 @@ def _text(text: Keys, sizes: Mapping[str, Any]) -> int:
     text.ignore(_OF_TEXT)
     width, heads = sizes["text_width"], text.positive("heads", 8)
     if width % heads:
-        raise text.wrong("heads", f"attention heads that divide the width {width}; {heads} do not")
+        raise text.wrong("heads", f"a divisor of the width {width}")
     text.finish()
     return width // heads
 

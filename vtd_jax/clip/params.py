@@ -6,12 +6,18 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block, Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.resnet import resnet_names, resnet_shapes
 from vtd_jax.errors import UserError
+
+# a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
+MOST_LOGIT_SCALE = 7.0
+# from here on its exp is no float32
+LOGIT_SCALE_OVERFLOW = 88.0
 
 
 class Tensor(NamedTuple):
@@ -137,6 +143,17 @@ def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str 
     told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
     if told:
         raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}")
+
+
+def check_logit_scale(value: Float[np.ndarray, ""], where: str, most: float = MOST_LOGIT_SCALE) -> None:
+    """Raises a `UserError` for a logit scale that is the scale itself, or makes scores overflow."""
+    if value > most:
+        with np.errstate(over="ignore"):
+            scale = np.exp(np.float32(value))
+        raise UserError(
+            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in CLIPs at most ln 100 = "
+            f"4.6: its exp, {scale:.2g}, multiplies scores; where {value:g} is the scale itself, store its logarithm"
+        )
 
 
 def _some(names: list[str], most: int = 8) -> str:

@@ -65,3 +65,6 @@ def _three(name: str, values: Any) -> tuple[float, float, float]:
     if not right or not all(type(x) in (int, float) and math.isfinite(x) for x in values):
         raise UserError(f"{name} is {values!r}, expected three finite numbers, of red, green and blue")
     return tuple(float(x) for x in values)
+
+
+OPENAI = Preprocessing()

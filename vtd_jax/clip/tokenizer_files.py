@@ -55,7 +55,8 @@ def _check_vocabulary(found: Any, file: Path) -> None:
     for token, number in vocabulary().items():
         if found.get(token) != number:
             raise UserError(
-                f"{file}: token {token!r} has id {found.get(token, 'none')!r}, expected {number} of {EOT + 1}: {_REMEDY}"
+                f"{file}: token {token!r} has id {found.get(token, 'none')!r}, expected {number} of {EOT + 1}: "
+                f"{_REMEDY}"
             )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
@@ -37,7 +38,13 @@ FREE_ON_RESUME = (
 # may differ between the hosts of one run: where things lie, and how many processes read them
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
 # fields that came later: at the default that older runs ran with they leave the fingerprint as it was
-_LATER = {"model.confidence": "softmax", "model.templates": [], "data.stored_views": 0}
+_LATER = {
+    "clip.activation": "",
+    "clip.head_width": 0,
+    "model.confidence": "softmax",
+    "model.templates": [],
+    "data.stored_views": 0,
+}
 # of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 
@@ -45,14 +52,24 @@ _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_view
 @dataclasses.dataclass(frozen=True)
 class ClipSource:
     """Which CLIP: `path` of a checkpoint ("tiny" for the one that ships), the `architecture` it must have ("" for any),
-    and the `dtype` that its towers compute in ("float32" or "bfloat16")."""
+    the `dtype` that its towers compute in ("float32" or "bfloat16"), and, for weights that do not say themselves, the
+    `activation` ("" for what they say) and the `head_width` of the image tower (0 for what they say)."""
 
     path: str = ""
     architecture: str = "ViT-B/16"
     dtype: str = "float32"
+    activation: str = ""
+    head_width: int = 0
 
     def __post_init__(self):
         _choice("clip.dtype", self.dtype, ("float32", "bfloat16"))
+        _choice("clip.activation", self.activation, ("", *ACTIVATIONS))
+        _at_least("clip", self, 0, "head_width")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """`activation` and `head_width` as `load_clip` takes them, None for not given."""
+        return {"activation": self.activation or None, "head_width": self.head_width or None}
 
 
 @dataclasses.dataclass(frozen=True)
