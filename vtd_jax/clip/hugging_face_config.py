@@ -149,7 +149,7 @@ def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
     resize = _resize(keys, side)
     keys.finish()
     try:
-        return Preprocessing(mean, std, resize)
+        return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
     except UserError as error:
         raise UserError(f"{file}: image_{error}") from None
 

@@ -156,7 +156,7 @@ def _preprocessing(whole: Keys, file: Path, side: int) -> Preprocessing:
     resize = keys.get("resize_mode", "shortest")
     keys.finish()
     try:
-        return Preprocessing(mean, std, resize)
+        return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
     except UserError as error:
         # its fields have these names there too, but for one
         told = str(error).replace("resize is", "resize_mode is")

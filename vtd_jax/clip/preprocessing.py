@@ -26,8 +26,6 @@ class Preprocessing:
     resize: str = "shortest"
 
     def __post_init__(self):
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, _three(name, getattr(self, name)))
         if not min(self.std) > 0:
             raise UserError(f"std is {self.std!r}, expected numbers above 0")
         if self.resize not in RESIZE:
@@ -49,7 +47,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
-        """Reads `dataclasses.asdict`'s fields.
+        """Reads fields as `dataclasses.asdict` gives them, or JSON.
 
         Raises:
           UserError: unknown fields, or values of another kind.
@@ -57,7 +55,8 @@ class Preprocessing:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or set(fields) - known:
             raise UserError(f"preprocessing is {fields!r}, expected {', '.join(sorted(known))}")
-        return cls(**fields)
+        numbers = {name: _three(name, fields[name]) for name in ("mean", "std") if name in fields}
+        return cls(**{**fields, **numbers})
 
 
 def _three(name: str, values: Any) -> tuple[float, float, float]:
