@@ -88,7 +88,7 @@ def test_tokenizer_files_that_transformers_writes(tmp_path):
     other = json.loads(file.read_text())
     other["model"]["merges"][100] = ["x", "q"]
     file.write_text(json.dumps(other))
-    with pytest.raises(UserError, match="tokenizer.json: merge 101 is"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: merge 101 is"):
         read_checkpoint(tmp_path / "clip")
 
 
@@ -104,5 +104,5 @@ def test_openais_class_is_known_by_the_order_of_its_tensors(tmp_path):
     torch.save({name: model.state_dict()[name] for name in names}, tmp_path / "clip.pt")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "clip.safetensors")
     for name in ("clip.pt", "clip.safetensors"):
-        with pytest.raises(UserError, match="the activation and the width .* not in the weights"):
+        with pytest.raises(UserError, match=r"the activation and the width .* not in the weights"):
             read_checkpoint(tmp_path / name)
