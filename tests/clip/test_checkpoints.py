@@ -127,7 +127,9 @@ def test_tensors_are_told_by_name(tmp_path, state):
     for name, value in (("visual.proj", np.nan), ("logit_scale", np.inf)):
         bad = np.array(state[name])
         bad.reshape(-1)[0] = value
-        assert f"tensor {name} has 1 values that are NaN or infinite" in told(state | {name: bad})
+        at = [0] * bad.ndim
+        told_of = f"tensor {name} has 1 values that are NaN or infinite, the first is {value} at {at}: damaged"
+        assert told_of in told(state | {name: bad})
     assert "missing: visual.conv1.weight" in told({n: x for n, x in state.items() if n != "visual.conv1.weight"})
     assert "misshapen: visual.conv1.weight" in told(state | {"visual.conv1.weight": np.zeros((64, 3))})
     assert "one row more than a square" in told(state | {"visual.positional_embedding": np.zeros((7, 64))})

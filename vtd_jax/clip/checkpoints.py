@@ -270,8 +270,13 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
 
 def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
     array = tensor.read()
-    if not np.isfinite(array).all():
-        raise UserError(f"{where}: tensor {name} has {np.sum(~np.isfinite(array))} values that are NaN or infinite")
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = np.unravel_index(np.argmin(finite), array.shape)
+        raise UserError(
+            f"{where}: tensor {name} has {array.size - finite.sum()} values that are NaN or infinite, the first is "
+            f"{array[first]} at {list(map(int, first))}: damaged, or saved from training that had diverged"
+        )
     return array
 
 

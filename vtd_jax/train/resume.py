@@ -84,7 +84,7 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
         if there.progress.get(key, identity[key]) != identity[key]:
             raise UserError(
                 f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
-                f"(fingerprint {there.progress[key]}, here {identity[key]})"
+                f"({'' if key == 'clip_settings' else 'fingerprint '}{there.progress[key]}; here {identity[key]})"
             )
     return Found(step, there.learnable, there.optimizer, there.progress, checkpoints.metric(step), wrong)
 
