@@ -1,6 +1,6 @@
 """Whether the tokenizer files beside a CLIP's weights are CLIP's own: texts are always cut by `tokenizer`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,7 @@ def check_tokenizer_files(folder: Path) -> None:
         if (kind := model.get("type", "BPE")) != "BPE":
             raise UserError(f"{file}: model.type is {kind!r}, expected 'BPE': {_REMEDY}")
         _check_vocabulary(model.get("vocab"), file)
-        pairs = model.get("merges")
-        _check_merges(map(_pair, pairs) if isinstance(pairs, list) else (), file)
+        _check_merges(_pairs(model.get("merges")), file)
     if (file := folder / "vocab.json").is_file():
         _check_vocabulary(read_json(file), file)
     if (file := folder / "merges.txt").is_file():
@@ -38,7 +37,7 @@ def check_tokenizer_files(folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: cannot be read: {error}") from None
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
-        _check_merges((tuple(line.split()) for line in lines if line), file)
+        _check_merges([tuple(line.split()) for line in lines if line], file)
 
 
 def _check_config(content: Mapping[str, Any], file: Path) -> None:
@@ -52,6 +51,8 @@ def _check_config(content: Mapping[str, Any], file: Path) -> None:
 def _check_vocabulary(found: Any, file: Path) -> None:
     if not isinstance(found, dict):
         raise UserError(f"{file}: no vocabulary, an object of tokens and their ids, in it")
+    if vocabulary().items() <= found.items():
+        return
     for token, number in vocabulary().items():
         if found.get(token) != number:
             raise UserError(
@@ -60,8 +61,9 @@ def _check_vocabulary(found: Any, file: Path) -> None:
             )
 
 
-def _check_merges(found: Iterable[Any], file: Path) -> None:
-    found = list(found)
+def _check_merges(found: list[Any], file: Path) -> None:
+    if found == merges():
+        return
     for place, pair in enumerate(merges()):
         there = found[place] if place < len(found) else None
         if there != pair:
@@ -71,6 +73,7 @@ def _check_merges(found: Iterable[Any], file: Path) -> None:
         raise UserError(f"{file}: {len(found)} merges, expected {len(merges())}: {_REMEDY}")
 
 
-def _pair(value: Any) -> Any:
-    """A merge of a tokenizer.json: "a b", or later ["a", "b"]."""
-    return tuple(value.split()) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+def _pairs(found: Any) -> list[Any]:
+    """Merges of a tokenizer.json: each "a b", or later ["a", "b"]; what is neither differs from any of CLIP's."""
+    found = found if isinstance(found, list) else []
+    return [tuple(x.split()) if isinstance(x, str) else tuple(x) if isinstance(x, list) else x for x in found]
