@@ -1,6 +1,7 @@
 """A CLIP's own statistics and scaling reach its frames, wherever it is used; a plain CLIP is found in any file."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from helpers import SMALL, openai_order, random_state
 from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.tables import Table
 from vtd_jax.explain.results import finite
 from vtd_jax.model.normalization import STATISTICS, as_images, statistics, told
 from vtd_jax.train.release_files import load_release
@@ -80,6 +82,14 @@ def test_scores_that_are_no_numbers():
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(UserError, match=r"a\.mp4: scores are NaN or infinite"):
             finite(np.array([0, value], np.float32), "a.mp4")
+
+
+def test_tables_hold_no_nan():
+    row = {"split": "base", "top-1": float("nan"), "interval": (0.5, float("inf"))}
+    table = Table("t", tuple(row), (row,))
+    content = json.loads(table.to_json(), parse_constant=pytest.fail)
+    assert content["rows"] == [{"split": "base", "top-1": None, "interval": [0.5, None]}]
+    assert table.to_csv().splitlines() == ["split,top-1,interval low,interval high", "base,,0.5,"]
 
 
 def test_a_clip_with_too_few_tokens(tmp_path):
