@@ -25,7 +25,10 @@ _HOW = {
     ),
     "vision_head_width": "--head_width=N",
 }
-_WHERE = "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip; what convert writes says it itself"
+_WHERE = (
+    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip; what "
+    "convert writes says it itself"
+)
 
 
 class Facts(NamedTuple):
