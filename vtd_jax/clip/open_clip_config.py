@@ -127,12 +127,12 @@ def _vision(vision: Keys, sizes: Mapping[str, Any]) -> int:
 
 def _text(text: Keys, sizes: Mapping[str, Any]) -> int:
     """Checks the text tower's own; returns the width of its heads."""
+    text.off("hf_tokenizer_name", "tokenizer_mode")
     text.same("context_length", sizes["context_length"])
     text.same("vocab_size", sizes["vocab_size"])
     text.same("pool_type", "argmax")
     text.same("proj_type", "linear")
     text.off("hf_model_name", "no_causal_mask", "embed_cls", "proj_bias")
-    text.off("hf_tokenizer_name", "tokenizer_mode")
     tokenizer = text.part("tokenizer_kwargs")
     tokenizer.same("clean", "lower")
     tokenizer.finish()
