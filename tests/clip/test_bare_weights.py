@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from safetensors.numpy import save_file
 
 import torch_files as tf
+from foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from helpers import openai_order, random_state
 from vtd_jax.clip.checkpoints import holds_clip, read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig

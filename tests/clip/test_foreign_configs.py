@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from safetensors.numpy import save_file
 
-from helpers import random_state
+import torch_files as tf
+from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
+from helpers import openai_order, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
@@ -187,11 +188,18 @@ def test_squashed_images(tmp_path, state, capsys):
     assert read_checkpoint(tmp_path)[0].preprocessing == OPENAI
     assert "note: " in (told := capsys.readouterr().err)
     assert "nothing beside the weights says how images were normalised" in told
+    # without a config too, and where the model is not OpenAI's after all
+    read_checkpoint(tf.save(tmp_path / "o.pt", tf.state_dict(openai_order(state))))
+    assert capsys.readouterr().err == ""
+    read_checkpoint(tmp_path / "o.pt", activation="gelu")
+    assert "o.pt: nothing beside the weights says" in capsys.readouterr().err
     # in transformers 5 the processor's file holds the image processor's
     square = PROCESSOR | {"size": {"height": 32, "width": 32}}
     write_json(tmp_path / "processor_config.json", {"image_processor": square, "processor_class": "CLIPProcessor"})
     assert read_checkpoint(tmp_path)[0].preprocessing == Preprocessing(tuple(HALF), tuple(HALF), "squash")
     save_file(state, tmp_path / "open_clip_model.safetensors")
+    bare = read_checkpoint(tmp_path / "open_clip_model.safetensors", activation="gelu", head_width=64)
+    assert bare[0].preprocessing.squash
     write_json(tmp_path / "open_clip_config.json", OPEN_CLIP | {"preprocess_cfg": {"resize_mode": "squash"}})
     found = read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].preprocessing
     assert found == Preprocessing(resize="squash")

@@ -3,12 +3,13 @@
 import dataclasses
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtd_jax.clip import hugging_face_config, open_clip_config
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.foreign import is_hugging_face
-from vtd_jax.clip.preprocessing import OPENAI
+from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.tokenizer_files import check_tokenizer_files
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import Weights
@@ -61,9 +62,14 @@ def settle(
     asked = {name: value for name, value in asked.items() if value is not None}
     known = _beside(weights, tensors, sizes) or _openais(weights, tensors, sizes)
     if known is None:
-        known = Facts(_asked_only(tensors, sizes, asked, where), "the flags", binding=False)
+        images = _images(weights.folder, sizes["image_resolution"], is_hugging_face(tensors))
+        fields = _asked_only(tensors, sizes, asked, where) | {"preprocessing": images}
+        known = Facts(fields, "the flags", binding=False)
     check_asked(known, asked, where)
-    fields = {"preprocessing": None} | known.fields | asked
+    fields = known.fields | asked
+    if any(known.fields[name] != value for name, value in asked.items()):
+        # not what OpenAI's class computes, so not OpenAI's weights in it either
+        fields["preprocessing"] = None
     if fields["preprocessing"] is None:
         fields["preprocessing"] = OPENAI
         print(
@@ -93,13 +99,17 @@ def _beside(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[
         return None
     if hugging_face:
         fields = hugging_face_config.hugging_face_settings(file, sizes)
-        found = hugging_face_config.hugging_face_preprocessing(folder, side)
-        found = found or open_clip_config.open_clip_preprocessing(folder, side)
     else:
-        fields, found = open_clip_config.open_clip_settings(file, sizes)
-        found = found or hugging_face_config.hugging_face_preprocessing(folder, side)
+        fields = open_clip_config.open_clip_settings(file, sizes)
     check_tokenizer_files(folder)
-    return Facts(fields | {"preprocessing": found}, str(file))
+    return Facts(fields | {"preprocessing": _images(folder, side, hugging_face)}, str(file))
+
+
+def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
+    """The preprocessing that a folder's files say, those of the weights' own format first; None where none does."""
+    readers = [hugging_face_config.hugging_face_preprocessing, open_clip_config.open_clip_preprocessing]
+    found = (read(folder, side) for read in (readers if hugging_face else readers[::-1]))
+    return next((images for images in found if images is not None), None)
 
 
 def _openais(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]) -> Facts | None:
@@ -145,7 +155,7 @@ def _asked_only(
             f"{where}: --head_width=64: image towers of width {width} have heads of {WIDE_HEADS[width]}, never 64"
         )
     # text towers of all published CLIPs have heads of 64
-    return _OPENAI | {"preprocessing": None} | dict(asked)
+    return _OPENAI | dict(asked)
 
 
 def _has_heads_of_64(sizes: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vtd_jax.clip.keys import Keys
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
@@ -33,15 +33,8 @@ _OTHER_BLOCKS = (
 )
 
 
-class OpenClip(NamedTuple):
-    """Fields of `CLIPConfig` that no shape tells, and the preprocessing, None where the file has none."""
-
-    settings: dict[str, Any]
-    preprocessing: Preprocessing | None
-
-
-def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> OpenClip:
-    """Reads an `open_clip_config.json`, or one of open_clip's `model_configs`, which is its `model_cfg` alone.
+def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What shapes cannot tell, from an `open_clip_config.json`, or one of open_clip's `model_configs`, its `model_cfg`.
 
     Args:
       file: it; numbers that it leaves out have open_clip's defaults (GELU, heads of 64, 8 text heads).
@@ -52,15 +45,24 @@ def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> OpenClip:
     """
     whole = Keys(read_json(file), file)
     if "model_cfg" not in whole and "vision_cfg" in whole:
-        return OpenClip(_model(whole, sizes), None)
+        return _model(whole, sizes)
     settings = _model(whole.part("model_cfg"), sizes)
-    found = _preprocessing(whole, file, sizes["image_resolution"]) if "preprocess_cfg" in whole else None
+    # see open_clip_preprocessing
+    whole.ignore("preprocess_cfg")
     whole.finish()
-    return OpenClip(settings, found)
+    return settings
 
 
 def open_clip_preprocessing(folder: Path, side: int) -> Preprocessing | None:
-    """The `preprocess_cfg` of an `open_clip_config.json`, where weights of the same folder are in another format."""
+    """What the `preprocess_cfg` of a folder's `open_clip_config.json` says; None where there is none.
+
+    Args:
+      folder: where the file would be.
+      side: of the images that the tower takes, pixels.
+
+    Raises:
+      UserError: a key or value that frames cannot go through here.
+    """
     file = folder / CONFIG
     whole = Keys(read_json(file), file) if file.is_file() else None
     return _preprocessing(whole, file, side) if whole and "preprocess_cfg" in whole else None
