@@ -57,6 +57,22 @@ def test_refuses_in_one_line(tmp_path, source):
     assert list(tmp_path.iterdir()) == [text]
 
 
+def test_weights_that_do_not_say_their_activation(tmp_path, source):
+    video = tmp_path / "x.mp4"
+    video.touch()
+    predict = ["-m", "experiments.predict", f"--model={source}", f"--video={video}", "--labels=a,b"]
+    for done in (convert(f"--source={source}", f"--out={tmp_path}/a.safetensors"), warm.run(predict)):
+        assert done.returncode == 2
+        assert (
+            "the activation and the width of the image tower's attention heads: not in" in done.stderr.splitlines()[-1]
+        )
+    # with the flags it is the video's turn
+    done = warm.run([*predict, "--activation=gelu", "--head_width=32"])
+    assert (done.returncode, "x.mp4" in done.stderr.splitlines()[-1]) == (2, True)
+    assert "note: " in done.stderr
+    assert list(tmp_path.iterdir()) == [video]
+
+
 def test_help_has_examples():
     command = [sys.executable, "-m", "experiments.convert", "--help"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
