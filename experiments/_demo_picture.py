@@ -22,7 +22,7 @@ def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> 
     for i in range(0, len(records), 3):
         example = records[i]
         frames = example.frames(sampling.test_indices(example.num_frames, config.data.frames))
-        frames = spatial_views(frames, model.clip.config.image_resolution, 1)[0]
+        frames = spatial_views(frames, model.clip.config.image_resolution, 1, model.squash)[0]
         out = jax.device_get(model(frames[None], codebook))
         words, score = out.assignment[0], float(jax.nn.softmax(out.logits[0])[example.label])
         found = bool(out.logits[0].argmax() == example.label)

@@ -25,6 +25,7 @@ from vtd_jax.explain.report_html import Beside
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
+from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import beside_name, check_output
 from vtd_jax.printable import utf8
 from vtd_jax.terminal import counted, say
@@ -89,10 +90,11 @@ class Request:
         return None if folder is None else Path(folder) / "unfinished.jsonl"
 
 
-def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Predictor:
+def load_model(source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width) -> Predictor:
     """The model of the flags."""
     texts = read_templates(templates)[1] if templates else ()
-    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache)
+    towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
+    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
     if source == "tiny":
         say(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
@@ -244,7 +246,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
-        "normalization": config.normalization,
+        "normalization": normalization_told(config.normalization, model.model.clip.config.preprocessing),
         "assignment": config.assignment,
         "device": device_told(),
         "vtd_jax": vtd_jax.__version__,

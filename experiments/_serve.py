@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from experiments import _config
 from experiments._words import given_words
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.checkpoints import holds_clip, load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
@@ -43,8 +43,13 @@ class Wanted(NamedTuple):
 def is_clip(source: str) -> bool:
     """Whether `--checkpoint` names a CLIP, to be served as it is, and no checkpoint of a run nor a tuned model."""
     path = Path(source)
-    if source in ("last", "best") or source.isdigit() or path.suffix == ".pth":
+    if source in ("last", "best") or source.isdigit():
         return False
+    if path.suffix == ".pth":
+        try:
+            return path.is_file() and holds_clip(path)
+        except UserError:
+            return False
     if path.suffix == ".safetensors" and path.is_file():
         try:
             with safe_open(path, "numpy") as file:

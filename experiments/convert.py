@@ -6,8 +6,9 @@ Examples:
   python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors --activation=gelu
 
 The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the weights), or an open_clip
-file or folder (open_clip_config.json beside the weights). PyTorch is not needed and nothing in the source is run. Give
---activation for weights without a config: no tensor tells GELU from QuickGELU, and QuickGELU, OpenAI's, is assumed.
+file or folder (open_clip_config.json beside the weights). PyTorch is not needed and nothing in the source is run. For
+weights without a config give --activation, and --head_width where the sizes are not those of OpenAI's models: no tensor
+tells them. OpenAI's own files need neither. What is written says all of it itself, how images were normalised too.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from absl import flags
 
 from experiments import _cli
 from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
+from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import counted
 
@@ -23,7 +25,10 @@ _SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", 
 _OUT = flags.DEFINE_string("out", None, "file to write, .safetensors", required=True)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "dtype of the tensors that are written")
 _ACTIVATION = flags.DEFINE_enum(
-    "activation", None, ["quick_gelu", "gelu"], "activation of both towers; overrules a config beside the weights"
+    "activation", None, list(ACTIVATIONS), "of both towers, for weights without a config beside them"
+)
+_HEAD_WIDTH = flags.DEFINE_integer(
+    "head_width", None, "of the image tower's attention heads, for weights without a config", lower_bound=1
 )
 
 
@@ -36,14 +41,18 @@ def main() -> str:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.resolve() == source.resolve() or (source.is_dir() and out.resolve().parent == source.resolve()):
         raise UserError(f"--out={out}: would write over --source={source}, choose another place")
-    config, state = read_checkpoint(_SOURCE.value, activation=_ACTIVATION.value)
+    config, state = read_checkpoint(_SOURCE.value, activation=_ACTIVATION.value, head_width=_HEAD_WIDTH.value)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out}: its folder cannot be made: {error}") from None
     save_clip(out, config, state, dtype=_DTYPE.value)
     size = out.stat().st_size / 1e6
-    return f"wrote {out}: {config.architecture}, {counted(len(state), 'tensor')}, {_DTYPE.value}, {size:.1f} MB"
+    return (
+        f"wrote {out}: {config.architecture}, {config.activation}, heads of {config.vision_head_width} and "
+        f"{config.text_head_width}, images of {config.preprocessing}, {counted(len(state), 'tensor')}, "
+        f"{_DTYPE.value}, {size:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ VOCABULARY = flags.DEFINE_string("vocabulary", None, "words that name frames, as
 TEMPLATES = flags.DEFINE_string("templates", None, "zero-shot: a text with {} for the label, or a file of some")
 POOLING = flags.DEFINE_enum("pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32")
+ACTIVATION = flags.DEFINE_enum(
+    "activation", None, ["quick_gelu", "gelu", "gelu_tanh"], "of a CLIP whose weights have no config beside them"
+)
+HEAD_WIDTH = flags.DEFINE_integer("head_width", None, "of its image tower's attention, likewise", lower_bound=1)
 FRAMES = flags.DEFINE_integer("frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1)
 TOP = flags.DEFINE_integer("top", 5, "best labels that are told", lower_bound=1)
 WINDOW = flags.DEFINE_float("window", None, "seconds: cut videos into windows, and tell what is shown when")
@@ -75,8 +79,9 @@ def main() -> str:
             f"this CLIP as it is, give --model={CLIP.value}"
         )
     model = _predict.load_model(
-        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value
-    )
+        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value,
+        ACTIVATION.value, HEAD_WIDTH.value,
+    )  # fmt: skip
     return _predict.run(request, videos, model)
 
 

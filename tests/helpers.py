@@ -1,5 +1,6 @@
 """Small models with seeded weights, for tests that need a CLIP but not a trained one."""
 
+import re
 import zlib
 
 import numpy as np
@@ -27,6 +28,18 @@ def random_state(config: CLIPConfig, seed: int = 0) -> dict[str, np.ndarray]:
             x = x / np.sqrt(np.prod(shape[1:]) if not name.endswith("proj") else shape[0])
         state[name] = np.asarray(x, np.float32)
     return state
+
+
+def openai_order(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors in the order in which OpenAI's class lists them: of a block attention before its norm."""
+    parts, first = ("attn", "ln_1", "mlp", "ln_2"), {}
+
+    def place(name: str) -> tuple[int, int]:
+        block = re.match(r"(.*resblocks\.\d+)\.(\w+)\.", name)
+        at = first.setdefault(block[1] if block else name, len(first))
+        return at, parts.index(block[2]) if block else 0
+
+    return {name: state[name] for name in sorted(state, key=place)}
 
 
 def assert_same_state(found, expected):

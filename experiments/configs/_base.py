@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.train.config import CheckpointConfig, EvaluateConfig, MemoryConfig
+from vtd_jax.train.config import CheckpointConfig, ClipSource, EvaluateConfig, MemoryConfig
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
@@ -83,7 +83,7 @@ def base_config(
             codebook_shards=1,
             log_every=10,
             on_nonfinite="stop",
-            clip=dict(path="", architecture="ViT-B/16", dtype="float32"),
+            clip=dataclasses.asdict(ClipSource()),
             model=dataclasses.asdict(ModelConfig()),
             data=dict(
                 data_dir=data_dir,

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import torch_files as tf
-from helpers import SMALL, assert_same_state, random_state
+from helpers import SMALL, assert_same_state, openai_order, random_state
 from vtd_jax.clip.checkpoints import (
     CONFIG_KEY,
     TINY_CLIP,
@@ -56,7 +56,7 @@ def test_script_archive_in_half_precision(tmp_path, config):
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("kind", ["f4", "bf16"])
 def test_state_dicts(tmp_path, state, prefix, kind):
-    root = {"epoch": 1, "state_dict": tf.state_dict(state, kind, prefix)}
+    root = {"epoch": 1, "state_dict": tf.state_dict(openai_order(state), kind, prefix)}
     config, arrays = read_checkpoint(tf.save(tmp_path / "clip.bin", root))
     assert config == CONFIG
     if kind == "f4":
@@ -112,7 +112,7 @@ def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
 
 def test_tensors_are_told_by_name(tmp_path, state):
     def told(changed) -> str:
-        tf.save(tmp_path / "x.pt", tf.state_dict(changed))
+        tf.save(tmp_path / "x.pt", tf.state_dict(openai_order(changed)))
         with pytest.raises(UserError) as error:
             read_checkpoint(tmp_path / "x.pt")
         return str(error.value)
@@ -127,7 +127,9 @@ def test_tensors_are_told_by_name(tmp_path, state):
     for name, value in (("visual.proj", np.nan), ("logit_scale", np.inf)):
         bad = np.array(state[name])
         bad.reshape(-1)[0] = value
-        assert f"tensor {name} has 1 values that are NaN or infinite" in told(state | {name: bad})
+        at = [0] * bad.ndim
+        told_of = f"tensor {name} has 1 values that are NaN or infinite, the first is {value} at {at}: damaged"
+        assert told_of in told(state | {name: bad})
     assert "missing: visual.conv1.weight" in told({n: x for n, x in state.items() if n != "visual.conv1.weight"})
     assert "misshapen: visual.conv1.weight" in told(state | {"visual.conv1.weight": np.zeros((64, 3))})
     assert "one row more than a square" in told(state | {"visual.positional_embedding": np.zeros((7, 64))})

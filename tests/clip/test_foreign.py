@@ -1,31 +1,16 @@
 """Checkpoints of Hugging Face and open_clip: their names, layouts and configs."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import torch_files as tf
-from helpers import SMALL, assert_same_state, random_state
+from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
+from helpers import assert_same_state, random_state
 from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError
-
-CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
-HF_CONFIG = {
-    "model_type": "clip",
-    "text_config": {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "gelu"},
-    "vision_config": {"hidden_size": 64, "num_attention_heads": 2, "hidden_act": "gelu"},
-}
-OPEN_CLIP = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 96, "width": 64, "heads": 4, "layers": 2},
-    }
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,61 +18,37 @@ def state() -> dict[str, np.ndarray]:
     return random_state(CONFIG)
 
 
-def hugging_face(state: dict) -> dict[str, np.ndarray]:
-    """The state under the names and layouts of `transformers.CLIPModel`."""
-    out = {
-        "logit_scale": state["logit_scale"],
-        "visual_projection.weight": state["visual.proj"].T,
-        "text_projection.weight": state["text_projection"].T,
-        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
-        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
-        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
-        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
-        "text_model.embeddings.position_ids": np.arange(8)[None],
-        "vision_model.embeddings.position_ids": np.arange(5)[None],
-    }
-    for end in ("weight", "bias"):
-        out[f"vision_model.pre_layrnorm.{end}"] = state[f"visual.ln_pre.{end}"]
-        out[f"vision_model.post_layernorm.{end}"] = state[f"visual.ln_post.{end}"]
-        out[f"text_model.final_layer_norm.{end}"] = state[f"ln_final.{end}"]
-        for tower, prefix in (("vision", "visual."), ("text", "")):
-            for i in range(2):
-                ours, theirs = f"{prefix}transformer.resblocks.{i}", f"{tower}_model.encoder.layers.{i}"
-                qkv = np.split(state[f"{ours}.attn.in_proj_{end}"], 3)
-                out |= {f"{theirs}.self_attn.{part}_proj.{end}": x for part, x in zip("qkv", qkv)}
-                out[f"{theirs}.self_attn.out_proj.{end}"] = state[f"{ours}.attn.out_proj.{end}"]
-                for a, b in (("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")):
-                    out[f"{theirs}.{a}.{end}"] = state[f"{ours}.{b}.{end}"]
-                for n in (1, 2):
-                    out[f"{theirs}.layer_norm{n}.{end}"] = state[f"{ours}.ln_{n}.{end}"]
-    return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in out.items()}
-
-
-def write_json(path: Path, value) -> Path:
-    path.write_text(json.dumps(value))
-    return path
-
-
 def test_open_clip_names_and_activation(tmp_path, state):
     text = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")
     custom = {f"text.{name}" if name.startswith(text) else name: x for name, x in state.items()}
     custom |= {"text.attn_mask": np.zeros((8, 8), np.float32), "logit_scale": state["logit_scale"].reshape(1)}
     save_file(custom, tmp_path / "open_clip_model.safetensors")
-    assert read_checkpoint(tmp_path)[0].activation == "quick_gelu"
-    assert read_checkpoint(tmp_path, activation="gelu")[0].activation == "gelu"
+    with pytest.raises(
+        UserError, match=r"not in the weights.*put the model's open_clip_config\.json there, or give --act"
+    ):
+        read_checkpoint(tmp_path)
+    assert read_checkpoint(tmp_path, activation="gelu", head_width=32)[0].vision_head_width == 32
     config = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
     found, arrays = read_checkpoint(tmp_path)
     assert_same_state(arrays, state)
     assert found == dataclasses.replace(CONFIG, activation="gelu", text_head_width=16)
-    assert read_checkpoint(tmp_path, activation="quick_gelu")[0].activation == "quick_gelu"
+    assert read_checkpoint(tmp_path, activation="gelu", head_width=64)[0] == found
+    for wrong in ({"activation": "quick_gelu"}, {"head_width": 32}):
+        with pytest.raises(
+            UserError, match=r"contradicts .*open_clip_config\.json, which says (gelu|64): leave it out"
+        ):
+            read_checkpoint(tmp_path, **wrong)
     write_json(config, {"model_cfg": OPEN_CLIP["model_cfg"] | {"quick_gelu": True}})
     assert read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].activation == "quick_gelu"
 
 
 def test_hugging_face_folder(tmp_path, state):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
-    found, arrays = read_checkpoint(tmp_path / "model.safetensors")
+    with pytest.raises(
+        UserError, match=r"put the model's config\.json there, or give --activation=quick_gelu .*--head_w"
+    ):
+        read_checkpoint(tmp_path / "model.safetensors")
+    found, arrays = read_checkpoint(tmp_path / "model.safetensors", activation="quick_gelu", head_width=64)
     assert found == CONFIG
     assert_same_state(arrays, state)
     write_json(tmp_path / "config.json", HF_CONFIG)
@@ -112,6 +73,7 @@ def test_hugging_face_shards(tmp_path, state):
     for file in set(where.values()):
         save_file({name: arrays[name] for name in names if where[name] == file}, tmp_path / file)
     index = write_json(tmp_path / "model.safetensors.index.json", {"weight_map": where})
+    write_json(tmp_path / "config.json", HF_CONFIG)
     assert_same_state(read_checkpoint(tmp_path)[1], state)
     for wrong, told in (
         ({}, "without a weight_map"),
@@ -145,8 +107,9 @@ def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
     [
         ({"vision_config": {"hidden_size": 768}}, "vision_config.hidden_size is 768, expected 64: either a config of"),
         ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
-        ({"text_config": {"hidden_act": "silu"}}, "hidden_act is .*expected quick_gelu or gelu in both"),
-        ({"text_config": {"num_attention_heads": 7}}, "7 attention heads do not divide the width 64"),
+        ({"text_config": {"hidden_act": "silu"}}, "text_config.hidden_act is 'silu', expected one of quick_gelu"),
+        ({"text_config": {"num_attention_heads": 7}}, "num_attention_heads is 7, expected a divisor of the width 64"),
+        ({"text_config": {"hidden_act": "quick_gelu"}}, "hidden_act is .*expected the same in both towers"),
         ({"text_config": {"num_attention_heads": "8"}}, "expected a positive whole number"),
         ({"text_config": [1]}, "text_config is list, expected an object"),
     ],

@@ -28,13 +28,13 @@ def source(tmp_path_factory) -> Path:
 
 def test_converts_and_reads_back(tmp_path, source):
     out = tmp_path / "new" / "clip.safetensors"
-    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu")
+    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu", "--head_width=32")
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[-1]
     assert line.startswith(f"wrote {out}: ViT/16 2 layers")
     assert "float16" in line
     config, state = read_checkpoint(out)
-    assert config == dataclasses.replace(CONFIG, activation="gelu")
+    assert config == dataclasses.replace(CONFIG, activation="gelu", vision_head_width=32)
     for name, array in random_state(CONFIG).items():
         np.testing.assert_array_equal(state[name], array.astype(np.float16))
     assert [entry.name for entry in out.parent.iterdir()] == ["clip.safetensors"]
@@ -55,6 +55,20 @@ def test_refuses_in_one_line(tmp_path, source):
         assert told in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [text]
+
+
+def test_weights_that_do_not_say_their_activation(tmp_path, source):
+    video = tmp_path / "x.mp4"
+    video.touch()
+    predict = ["-m", "experiments.predict", f"--model={source}", f"--video={video}", "--labels=a,b"]
+    for done in (convert(f"--source={source}", f"--out={tmp_path}/a.safetensors"), warm.run(predict)):
+        assert done.returncode == 2
+        assert "attention heads: not in the weights, and nothing beside them says" in done.stderr.splitlines()[-1]
+    # with the flags it is loaded; texts are of more tokens than this small one has
+    done = warm.run([*predict, "--activation=gelu", "--head_width=32"])
+    assert (done.returncode, "this CLIP has 96 tokens" in done.stderr.splitlines()[-1]) == (2, True)
+    assert "note: " in done.stderr
+    assert list(tmp_path.iterdir()) == [video]
 
 
 def test_help_has_examples():

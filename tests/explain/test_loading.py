@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import small_run
+import torch_files as tf
 import vtd_jax
 from helpers import random_state
 from small_model import LABELS
@@ -92,11 +93,13 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
 
 
 def test_what_cannot_be_loaded_is_told(folder, tmp_path):
-    (tmp_path / "release.pth").touch()
+    tf.save(tmp_path / "release.pth", tf.state_dict({"lrf.fc1.bias": np.zeros(2)}))
+    (tmp_path / "empty.pth").touch()
     (tmp_path / "broken.safetensors").write_bytes(b"x" * 50)
     for source, options, message in [
         (tmp_path / "nothing.pt", {}, "nothing.pt"),
         (tmp_path / "release.pth", {}, "the authors' format does not say its settings; make a file that does"),
+        (tmp_path / "empty.pth", {}, "empty file: the download failed"),
         (tmp_path / "broken.safetensors", {}, "truncated or damaged safetensors"),
         (folder / "tuned.safetensors", {"templates": ["a {}"]}, "templates are for zero-shot"),
         (folder / "clip.safetensors", {"clip": "other.pt"}, "is a CLIP itself, clip=other.pt would not be used"),

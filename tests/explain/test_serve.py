@@ -1,5 +1,6 @@
 """A served model gives what the package gives, without the package; what cannot be served is told."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from small_run import SMALL
 from video_files import make_audio, make_video
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.errors import UserError
 from vtd_jax.explain import serve
 from vtd_jax.explain.serve import encode_labels, write_served
@@ -102,12 +104,21 @@ def test_the_program_gives_what_the_package_gives(model, served):
 
 def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
-    model, frames, place = make_model("bfloat16", **changes), random_frames(2, frames=1), tmp_path / "x.served"
+    half = dataclasses.replace(SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash"))
+    model, frames, place = make_model("bfloat16", half, **changes), random_frames(2, frames=1), tmp_path / "x.served"
     code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
     told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code)
     assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
-    assert_same(example(place).Served(place)(frames), expected(model, frames, code))
+    served = example(place).Served(place)
+    assert_same(served(frames), expected(model, frames, code))
     assert model.clip.text is not None, "the model itself is as it was"
+    # statistics and scaling of its CLIP go with it
+    settings = told["preprocessing"]
+    assert (settings["mean"], settings["deviation"], settings["squash"]) == ([0.5] * 3, [0.25] * 3, True)
+    video = make_video(tmp_path / "wide.mp4", 3)
+    seen = served.read_clip(video)
+    np.testing.assert_array_equal(seen, read_clip(video, 1, 32, squash=True).frames)
+    assert np.abs(seen.astype(int) - read_clip(video, 1, 32).frames).max() > 1
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     fields = _with()
     del fields["model"]["confidence"], fields["model"]["templates"]
     del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
+    del fields["clip"]["activation"], fields["clip"]["head_width"]
     old = RunConfig.from_dict(fields)
     assert (old.model.confidence, old.model.templates, old.data.stored_views) == ("softmax", (), 0)
     assert old == RunConfig.from_dict(FIELDS)
@@ -128,9 +129,9 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     bare = dict(model__text_prompts=0, model__text_depth=0)
     changed = (
         dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)),
-        dict(data__stored_views=1), dict(data__stored_views=2),
+        dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"), dict(clip__head_width=8),
     )  # fmt: skip
-    assert len({old.fingerprint, *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed)}) == 6
+    assert len({old.fingerprint, *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed)}) == 8
 
 
 def old_json(flat):

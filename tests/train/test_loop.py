@@ -1,5 +1,6 @@
 """Whole runs on small records: devices, spellings, interruption and resumption, metrics, refusals."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,6 +11,7 @@ from jax.sharding import SingleDeviceSharding
 import small_run
 from helpers import random_state
 from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import build, loop
@@ -165,6 +167,15 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
     with pytest.raises(UserError, match="another run's checkpoint, the CLIP weights differ"):
         _train(config, whole[0], resume=True)
+    # the same weights with other statistics
+    half = dataclasses.replace(small_run.SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3))
+    save_clip(tmp_path / "half.safetensors", half, random_state(small_run.SMALL))
+    told = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
+    with pytest.raises(UserError, match=told):
+        _train(_config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True)
+    model = build.build_model(_config(folder, clip__path=str(tmp_path / "half.safetensors")))
+    with pytest.raises(UserError, match=r"was learnt on a CLIP with .* 0\.4815 .*; here it has .* mean 0\.5"):
+        build.load_learnt(model, whole[0])
 
 
 def test_too_few_videos(folder, tmp_path):

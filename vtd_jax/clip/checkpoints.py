@@ -17,9 +17,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from vtd_jax.clip.config import ACTIVATIONS, CLIPConfig
-from vtd_jax.clip.foreign import hugging_face_settings, is_hugging_face, open_clip_settings, to_openai_names
+from vtd_jax.clip.facts import Facts, check_asked, settle
+from vtd_jax.clip.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
+from vtd_jax.clip.hugging_face_config import check_model_type
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.params import check_state, clip_from_state
+from vtd_jax.clip.params import check_logit_scale, check_state, clip_from_state
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import SOURCES, Weights, open_weights
 from vtd_jax.errors import UserError
@@ -41,6 +43,7 @@ def load_clip(
     *,
     dtype: str = "float32",
     activation: str | None = None,
+    head_width: int | None = None,
     expected: str = "",
     layers: str = "auto",
 ) -> CLIP:
@@ -49,49 +52,68 @@ def load_clip(
     Args:
       path: as for `read_checkpoint`.
       dtype: compute dtype of the towers, "float32" or "bfloat16"; parameters are float32 either way.
-      activation: as for `read_checkpoint`.
+      activation, head_width: as for `read_checkpoint`.
       expected: the architecture that the caller's config is for, e.g. "ViT-B/16"; "" takes any.
       layers: how blocks are laid out, see `stack.layout`.
 
     Raises:
       UserError: as for `read_checkpoint`, or another architecture than expected.
     """
-    config, state = read_checkpoint(path, activation=activation, expected=expected)
+    config, state = read_checkpoint(path, activation=activation, head_width=head_width, expected=expected)
     return clip_from_state(config, state, dtype=dtype, layers=layers)
 
 
 def read_checkpoint(
-    path: str | os.PathLike, *, activation: str | None = None, expected: str = ""
+    path: str | os.PathLike, *, activation: str | None = None, head_width: int | None = None, expected: str = ""
 ) -> tuple[CLIPConfig, dict[str, np.ndarray]]:
     """Reads OpenAI `.pt` files, Hugging Face and open_clip files or folders, and what `save_clip` wrote.
 
     Args:
       path: file or folder; "tiny" is the CLIP that comes with this package.
-      activation: "quick_gelu" or "gelu", for weights without a config that says which: no shape tells, and left open it
-        is QuickGELU, as in OpenAI's models. It overrules a config.
+      activation: of both towers, one of `ACTIVATIONS`; for weights without a config beside them, as no tensor tells.
+        OpenAI's own files need none.
+      head_width: channels of an attention head of the image tower; likewise.
       expected: as for `check_architecture`, checked before any tensor is read.
 
     Returns:
-      The configuration, read off the shapes as OpenAI's loader does, and float32 arrays of the shapes of
+      The configuration, sizes read off the shapes as OpenAI's loader does, and float32 arrays of the shapes of
       `vtd_jax.clip.params.tensor_shapes`.
 
     Raises:
       UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose tensors are missing,
-        surplus, misshapen or not finite.
+        surplus, misshapen or not finite; a config beside it with a setting that is not supported; nothing that says
+        what no tensor tells, or an argument that contradicts what does.
     """
     if activation not in (None, *ACTIVATIONS):
         raise UserError(f"activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if head_width is not None and (type(head_width) is not int or head_width < 1):
+        raise UserError(f"head_width {head_width!r}, expected a positive whole number")
+    asked = {"activation": activation, "vision_head_width": head_width}
     where = str(TINY_CLIP if os.fspath(path) == "tiny" else path)
     with contextlib.ExitStack() as stack:
         weights = open_weights(Path(where), stack)
-        tensors = to_openai_names(weights.tensors, where)
+        named = strip_wrappers(weights.tensors, where)
+        if is_hugging_face(named):
+            check_model_type(weights.folder)
+        tensors = to_openai_names(named, where)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        config = _config(weights, shapes, activation, where)
+        config = _config(weights, named, shapes, asked, where)
         # stand-ins without memory: names and shapes are settled before any tensor is read
         check_state(config, {n: np.broadcast_to(np.float32(0), s) for n, s in shapes.items()}, where)
         check_architecture(config, expected, where)
         state = {name: _finite(tensor, name, where) for name, tensor in tensors.items()}
+    check_logit_scale(state["logit_scale"], where)
     return config, state
+
+
+def holds_clip(path: str | os.PathLike) -> bool:
+    """Whether a file that is there holds a CLIP's own tensors, and not what was learnt on top of one.
+
+    Raises:
+      UserError: it cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        return is_clip(open_weights(Path(path), stack, skip_foreign=True).tensors)
 
 
 def save_clip(
@@ -173,20 +195,36 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
     text_layers = _count(r"transformer\.resblocks\.(\d+)\.", shapes)
     if 0 in (text_layers, *(stages if is_resnet else (layers,))):
         raise UserError(f"{where}: not a whole CLIP: a tower without layers")
+    vision["vision_width"], text_width = shapes[patch_at][0], shapes["text_projection"][0]
     return vision | {
-        "vision_width": shapes[patch_at][0],
+        "vision_mlp_width": None if is_resnet else _mlp_width(shapes, "visual.", vision["vision_width"]),
+        "text_mlp_width": _mlp_width(shapes, "", text_width),
         "embed_dim": shapes["text_projection"][1],
-        "text_width": shapes["text_projection"][0],
+        "text_width": text_width,
         "text_layers": text_layers,
         "context_length": shapes["positional_embedding"][0],
         "vocab_size": shapes["token_embedding.weight"][0],
     }
 
 
+def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -> int | None:
+    """Hidden channels of the first block's MLP; None where they are four times the width, or not there to tell."""
+    found = shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", ())
+    return None if len(found) != 2 or found[0] in (0, 4 * width) else found[0]
+
+
 def _check_telling(shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str) -> None:
     """Raises where a tensor that tells a size is absent or of the wrong rank; names the first foreign tensor."""
     if absent := [name for name in ranks if name not in shapes]:
         foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
+        image = any(name.startswith("visual.") for name in shapes)
+        text = any(not name.startswith("visual.") and name != "logit_scale" for name in shapes)
+        if foreign is None and image != text:
+            raise UserError(
+                f"{where}: holds CLIP's {'image' if image else 'text'} tower only, as transformers' "
+                f"{'CLIPVisionModel' if image else 'CLIPTextModel'} or a diffusion pipeline has it; both towers are "
+                f"needed: take the weights of the whole CLIPModel that it is from. {SOURCES}"
+            )
         if foreign is None:
             raise UserError(f"{where}: not a whole CLIP: missing: {', '.join(absent)}")
         raise UserError(
@@ -202,18 +240,17 @@ def _count(pattern: str, names: Mapping[str, Any]) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
-def _config(weights: Weights, shapes: Mapping[str, tuple], activation: str | None, where: str) -> CLIPConfig:
-    """Sizes from the shapes; activation and heads from whichever config comes with the weights."""
+def _config(
+    weights: Weights, named: Mapping[str, LazyTensor], shapes: Mapping[str, tuple], asked: dict[str, Any], where: str
+) -> CLIPConfig:
+    """Sizes from the shapes; what they cannot tell from what comes with the weights, or as it is asked for."""
     sizes = _sizes(shapes, where)
-    if CONFIG_KEY in weights.metadata:
-        config = _own_config(weights.metadata[CONFIG_KEY], sizes, where)
-        return dataclasses.replace(config, activation=activation or config.activation)
-    hugging_face = is_hugging_face(weights.tensors)
-    beside = weights.folder / ("config.json" if hugging_face else "open_clip_config.json")
-    settings = {}
-    if beside.is_file() and not weights.is_script:
-        settings = (hugging_face_settings if hugging_face else open_clip_settings)(beside, sizes)
-    return _build(sizes | settings | ({"activation": activation} if activation else {}), where)
+    if CONFIG_KEY not in weights.metadata:
+        return _build(sizes | settle(weights, named, sizes, asked, where), where)
+    config = _own_config(weights.metadata[CONFIG_KEY], sizes, where)
+    asked = {name: value for name, value in asked.items() if value is not None}
+    check_asked(Facts(dataclasses.asdict(config), "what the file says of itself"), asked, where)
+    return config
 
 
 def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
@@ -233,8 +270,13 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
 
 def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
     array = tensor.read()
-    if not np.isfinite(array).all():
-        raise UserError(f"{where}: tensor {name} has {np.sum(~np.isfinite(array))} values that are NaN or infinite")
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = np.unravel_index(np.argmin(finite), array.shape)
+        raise UserError(
+            f"{where}: tensor {name} has {array.size - finite.sum()} values that are NaN or infinite, the first is "
+            f"{array[first]} at {list(map(int, first))}: damaged, or saved from training that had diverged"
+        )
     return array
 
 

@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any
 
+from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.errors import UserError
 
-ACTIVATIONS = ("quick_gelu", "gelu")
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,12 @@ class CLIPConfig:
       text_layers: layers of the text tower.
       context_length: text positions L.
       vocab_size: rows of the token table.
-      activation: "quick_gelu" (OpenAI) or "gelu".
+      activation: "quick_gelu" (OpenAI), "gelu", or "gelu_tanh", its approximation by a tanh.
       vision_head_width: channels an attention head of the image tower has.
       text_head_width: channels an attention head of the text tower has.
+      vision_mlp_width: hidden channels of an MLP of the image tower; None is four times the width.
+      text_mlp_width: the same of the text tower.
+      preprocessing: what its images went through in training.
     """
 
     embed_dim: int
@@ -39,12 +43,19 @@ class CLIPConfig:
     activation: str = "quick_gelu"
     vision_head_width: int = 64
     text_head_width: int = 64
+    # fields that came later: files of before them have these values
+    vision_mlp_width: int | None = None
+    text_mlp_width: int | None = None
+    preprocessing: Preprocessing = OPENAI
 
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
             raise UserError(f"CLIP config: activation {self.activation!r}, expected one of {ACTIVATIONS}")
         for tower in ("vision", "text"):
             width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
+            # one spelling, so that equal towers are equal
+            if getattr(self, f"{tower}_mlp_width") == 4 * width:
+                object.__setattr__(self, f"{tower}_mlp_width", None)
             if width % head and not (tower == "vision" and self.is_resnet):
                 raise UserError(f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width {head}")
         if not self.is_resnet and (self.vision_patch_size is None or self.image_resolution % self.vision_patch_size):
@@ -64,18 +75,28 @@ class CLIPConfig:
         return self.image_resolution // (32 if self.is_resnet else self.vision_patch_size)
 
     @property
+    def is_named(self) -> bool:
+        """True where the sizes are those of one of OpenAI's nine, or of the tiny one."""
+        return any(self._sizes == make() for make in _NAMED.values())
+
+    @property
+    def _sizes(self) -> "CLIPConfig":
+        return dataclasses.replace(self, activation="quick_gelu", preprocessing=OPENAI)
+
+    @property
     def architecture(self) -> str:
         """OpenAI's name where the sizes are those of a released model, else a description."""
-        sizes = dataclasses.replace(self, activation="quick_gelu")
         for name, make in _NAMED.items():
-            if sizes == make():
-                return name if self.activation == "quick_gelu" else f"{name} (GELU)"
+            if self._sizes == make():
+                return name + {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}[self.activation]
         kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
         return f"{kind} {self.vision_layers} layers width {self.vision_width} at {self.image_resolution}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields; `from_dict` reads them back."""
         fields = dataclasses.asdict(self)
+        # what came later is left out where it says nothing, so that earlier versions read the rest
+        fields = {k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
         return fields | {"vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers}
 
     @classmethod
@@ -87,6 +108,8 @@ class CLIPConfig:
         layers = fields.get("vision_layers")
         if isinstance(layers, list):
             fields = fields | {"vision_layers": tuple(layers)}
+        if "preprocessing" in fields:
+            fields = fields | {"preprocessing": Preprocessing.from_dict(fields["preprocessing"])}
         try:
             return cls(**fields)
         except TypeError as error:
@@ -150,6 +173,7 @@ class CLIPConfig:
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
 
 
+_LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}
 _NAMED = {
     "ViT-B/32": CLIPConfig.vit_b32,
     "ViT-B/16": CLIPConfig.vit_b16,

@@ -1,14 +1,12 @@
-"""Checkpoints of Hugging Face and open_clip under OpenAI's names, and what their configs add to the shapes."""
+"""Tensor names of Hugging Face, open_clip and wrappers of training, turned into OpenAI's."""
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vtd_jax.clip.torch_archive import LazyTensor
-from vtd_jax.clip.weight_files import read_json
 from vtd_jax.errors import UserError
 
 # buffers and numbers that carry no weights: OpenAI's loader and Hugging Face's drop them too
@@ -41,22 +39,68 @@ _TRANSPOSED = ("visual.proj", "text_projection")
 _QKV = re.compile(r"(.*\.in_proj_)([qkv])_(weight|bias)")
 
 
+# components of names that wrappers add: DataParallel and its kin, torch.compile
+_WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")
+# one tensor of each tower in each naming; what stands before it is no part of a CLIP's names
+_ANCHORS = (
+    "visual.class_embedding",
+    "visual.attnpool.positional_embedding",
+    "vision_model.embeddings.class_embedding",
+    "text_model.embeddings.token_embedding.weight",
+    "text.token_embedding.weight",
+    "token_embedding.weight",
+)
+
+
 def is_hugging_face(names: Mapping[str, Any]) -> bool:
     """True where tensors are named as in `transformers.CLIPModel`."""
     return any(name.startswith(("vision_model.", "text_model.")) for name in names)
 
 
+def strip_wrappers(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
+    """Takes off what wrappers of training put into names: `module.`, `_orig_mod.`, and any prefix common to all.
+
+    Raises:
+      UserError: two tensors would have the same name, or only some have the prefix of the CLIP's (it is named).
+    """
+    bare = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(bare) < len(tensors):
+        raise UserError(f"{where}: holds a model twice, with and without module. or _orig_mod. in its tensors' names")
+    prefix = _prefix(bare)
+    if not prefix:
+        return bare
+    others = [name for name in bare if not name.startswith(prefix)]
+    if others:
+        raise UserError(
+            f"{where}: its CLIP's tensors begin with {prefix!r}, {len(others)} others do not (first: {others[0]}): "
+            "save the CLIP's state dict alone"
+        )
+    return {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
+
+
+def is_clip(names: Mapping[str, Any]) -> bool:
+    """True where tensors are those of a CLIP, whole or not, in any naming and behind any prefix."""
+    return any(f".{name}".endswith(f".{anchor}") for anchor in _ANCHORS for name in names)
+
+
+def _prefix(names: Mapping[str, Any]) -> str:
+    """What stands before the names of a CLIP; "" for nothing, and where there is no CLIP."""
+    for anchor in _ANCHORS:
+        if anchor in names:
+            return ""
+    ends = (name.removesuffix(anchor) for anchor in _ANCHORS for name in names if name.endswith(f".{anchor}"))
+    return next(ends, "")
+
+
 def to_openai_names(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
     """Renames to OpenAI's names; a name that has no counterpart stays as it is.
 
-    Takes off `module.` (of parallel training) and open_clip's `text.`, drops what carries no weights, and turns Hugging
-    Face's separate query, key and value into OpenAI's joined `in_proj`. Nothing is read yet.
+    Takes off open_clip's `text.`, drops what carries no weights, and turns Hugging Face's separate query, key and value
+    into OpenAI's joined `in_proj`. Nothing is read yet.
 
     Raises:
       UserError: a Hugging Face layer lacks one of its query, key and value.
     """
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not _HARMLESS.search(name)}
     if is_hugging_face(tensors):
         tensors = _from_hugging_face(tensors, where)
@@ -98,79 +142,3 @@ def _stacked(parts: list[LazyTensor], name: str, where: str) -> LazyTensor:
         raise UserError(f"{where}: misshapen: query, key and value of {name} are {[part.shape for part in parts]}")
     (shape,) = shapes
     return LazyTensor((3 * shape[0], *shape[1:]), lambda: np.concatenate([part.read() for part in parts]))
-
-
-def hugging_face_settings(config: Path, sizes: dict[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from a Hugging Face `config.json`: activation and head widths.
-
-    Args:
-      config: the file; numbers it leaves out have `transformers`' defaults (8 and 12 heads, QuickGELU).
-      sizes: fields of `CLIPConfig` read off the shapes, against which the file is checked.
-
-    Raises:
-      UserError: a file of another model, or settings that this CLIP does not have.
-    """
-    content = read_json(config)
-    found = {}
-    acts = set()
-    for tower, default_heads in (("vision", 12), ("text", 8)):
-        fields = _part(content, f"{tower}_config", config) | _part(content, f"{tower}_config_dict", config)
-        width = sizes[f"{tower}_width"]
-        _same(config, f"{tower}_config.hidden_size", fields.get("hidden_size", width), width)
-        _same(config, f"{tower}_config.layer_norm_eps", fields.get("layer_norm_eps", 1e-5), 1e-5)
-        found[f"{tower}_head_width"] = _head_width(config, width, fields.get("num_attention_heads", default_heads))
-        acts.add(fields.get("hidden_act", "quick_gelu"))
-    if acts not in ({"quick_gelu"}, {"gelu"}):
-        raise UserError(f"{config}: hidden_act is {sorted(map(str, acts))}, expected quick_gelu or gelu in both towers")
-    return found | {"activation": acts.pop()}
-
-
-def open_clip_settings(config: Path, sizes: dict[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from an `open_clip_config.json`: activation and head widths.
-
-    Args and errors are those of `hugging_face_settings`; open_clip's default is GELU.
-    """
-    model = _part(read_json(config), "model_cfg", config)
-    vision, text = _part(model, "vision_cfg", config), _part(model, "text_cfg", config)
-    _same(config, "model_cfg.embed_dim", model.get("embed_dim", sizes["embed_dim"]), sizes["embed_dim"])
-    for tower, fields in (("vision", vision), ("text", text)):
-        width = sizes[f"{tower}_width"]
-        _same(config, f"{tower}_cfg.width", fields.get("width", width), width)
-        eps = (fields.get("norm_kwargs") or {}).get("eps", 1e-5)
-        _same(config, f"{tower}_cfg.norm_kwargs.eps", eps, 1e-5)
-    # these change what is computed without changing a single shape
-    _same(config, "vision_cfg.pool_type", vision.get("pool_type", "tok"), "tok")
-    _same(config, "text_cfg.pool_type", text.get("pool_type", "argmax"), "argmax")
-    _same(config, "text_cfg.no_causal_mask", bool(text.get("no_causal_mask", False)), False)
-    return {
-        "activation": "quick_gelu" if model.get("quick_gelu", False) else "gelu",
-        "vision_head_width": _positive(config, "vision_cfg.head_width", vision.get("head_width", 64)),
-        "text_head_width": _head_width(config, sizes["text_width"], text.get("heads", 8)),
-    }
-
-
-def _part(content: dict[str, Any], key: str, config: Path) -> dict[str, Any]:
-    part = content.get(key) or {}
-    if not isinstance(part, dict):
-        raise UserError(f"{config}: {key} is {type(part).__name__}, expected an object")
-    return part
-
-
-def _same(config: Path, key: str, found: Any, expected: Any) -> None:
-    if found != expected:
-        raise UserError(
-            f"{config}: {key} is {found!r}, expected {expected!r}: either a config of other weights than those beside "
-            "it, or a variant of CLIP that is not supported"
-        )
-
-
-def _positive(config: Path, key: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise UserError(f"{config}: {key} is {value!r}, expected a positive whole number")
-    return value
-
-
-def _head_width(config: Path, width: int, heads: Any) -> int:
-    if width % _positive(config, "the number of attention heads", heads):
-        raise UserError(f"{config}: {heads} attention heads do not divide the width {width}")
-    return width // heads

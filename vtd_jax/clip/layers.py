@@ -26,7 +26,8 @@ def zeros(*shape: int) -> Frozen:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
 def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
-    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`) or the exact `gelu` (most open_clip models) of a float32 `x`.
+    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`), the exact `gelu` (most open_clip models) or its approximation
+    `gelu_tanh` of a float32 `x`.
 
     Returns `dtype`, and keeps no more than `x` in that dtype for the backward pass.
     """
@@ -34,7 +35,7 @@ def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Arr
 
 
 def _gelu(name: str, x: Array) -> Array:
-    return x * jax.nn.sigmoid(1.702 * x) if name == "quick_gelu" else jax.nn.gelu(x, approximate=False)
+    return x * jax.nn.sigmoid(1.702 * x) if name == "quick_gelu" else jax.nn.gelu(x, approximate=name == "gelu_tanh")
 
 
 def _activation_forward(name: str, x: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
@@ -121,14 +122,14 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-LN transformer block: attention, then a 4× MLP, each added to its input."""
+    """Pre-LN transformer block: attention, then an MLP (4× the width, or `mlp_width`), each added to its input."""
 
-    def __init__(self, width: int, head_width: int, activation_name: str):
+    def __init__(self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None):
         self.ln_1 = LayerNorm(width)
         self.attn = Attention(width, head_width)
         self.ln_2 = LayerNorm(width)
-        self.c_fc = Linear(width, 4 * width)
-        self.c_proj = Linear(4 * width, width)
+        self.c_fc = Linear(width, mlp_width or 4 * width)
+        self.c_proj = Linear(mlp_width or 4 * width, width)
         self.activation = activation_name
 
     def __call__(

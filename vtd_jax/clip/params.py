@@ -6,12 +6,18 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block, Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.resnet import resnet_names, resnet_shapes
 from vtd_jax.errors import UserError
+
+# a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
+MOST_LOGIT_SCALE = 7.0
+# from here on its exp is no float32
+LOGIT_SCALE_OVERFLOW = 88.0
 
 
 class Tensor(NamedTuple):
@@ -63,7 +69,7 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
             "visual.positional_embedding": (1 + config.grid**2, width),
             "visual.ln_pre.weight": (width,),
             "visual.ln_pre.bias": (width,),
-            **_block_shapes("visual.transformer", config.vision_layers, width),
+            **_block_shapes("visual.transformer", config.vision_layers, width, config.vision_mlp_width),
             "visual.ln_post.weight": (width,),
             "visual.ln_post.bias": (width,),
             "visual.proj": (width, config.embed_dim),
@@ -72,7 +78,7 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
     return visual | {
         "token_embedding.weight": (config.vocab_size, width),
         "positional_embedding": (config.context_length, width),
-        **_block_shapes("transformer", config.text_layers, width),
+        **_block_shapes("transformer", config.text_layers, width, config.text_mlp_width),
         "ln_final.weight": (width,),
         "ln_final.bias": (width,),
         "text_projection": (width, config.embed_dim),
@@ -139,6 +145,17 @@ def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str 
         raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}")
 
 
+def check_logit_scale(value: Float[np.ndarray, ""], where: str, most: float = MOST_LOGIT_SCALE) -> None:
+    """Raises a `UserError` for a logit scale that is the scale itself, or makes scores overflow."""
+    if value > most:
+        with np.errstate(over="ignore"):
+            scale = np.exp(np.float32(value))
+        raise UserError(
+            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in CLIPs at most ln 100 = "
+            f"4.6: its exp, {scale:.2g}, multiplies scores; where {value:g} is the scale itself, store its logarithm"
+        )
+
+
 def _some(names: list[str], most: int = 8) -> str:
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
@@ -200,8 +217,8 @@ def _blocks(prefix: str, at: tuple[str, ...], layers: int) -> list[Tensor]:
     return out
 
 
-def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, ...]]:
-    shapes = {}
+def _block_shapes(prefix: str, layers: int, width: int, mlp_width: int | None) -> dict[str, tuple[int, ...]]:
+    shapes, hidden = {}, mlp_width or 4 * width
     for i in range(layers):
         name = f"{prefix}.resblocks.{i}"
         for norm in ("ln_1", "ln_2"):
@@ -211,9 +228,9 @@ def _block_shapes(prefix: str, layers: int, width: int) -> dict[str, tuple[int, 
             f"{name}.attn.in_proj_bias": (3 * width,),
             f"{name}.attn.out_proj.weight": (width, width),
             f"{name}.attn.out_proj.bias": (width,),
-            f"{name}.mlp.c_fc.weight": (4 * width, width),
-            f"{name}.mlp.c_fc.bias": (4 * width,),
-            f"{name}.mlp.c_proj.weight": (width, 4 * width),
+            f"{name}.mlp.c_fc.weight": (hidden, width),
+            f"{name}.mlp.c_fc.bias": (hidden,),
+            f"{name}.mlp.c_proj.weight": (width, hidden),
             f"{name}.mlp.c_proj.bias": (width,),
         }
     return shapes

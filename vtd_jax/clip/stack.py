@@ -30,11 +30,13 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
     return "list" if (platform or jax.default_backend()) == "cpu" else "scan"
 
 
-def blocks(config: CLIPConfig, width: int, head_width: int, layers: int, kind: str) -> nnx.List | Block:
-    """`layers` blocks: a list of them, or for "scan" one whose arrays have a first axis of `layers`."""
+def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
+    """`layers` blocks of a tower ("vision" or "text"): a list of them, or for "scan" one whose arrays have a first axis
+    of `layers`."""
+    width, head_width, mlp_width = (getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width"))
     if kind == "list":
-        return nnx.List([Block(width, head_width, config.activation) for _ in range(layers)])
-    block = Block(width, head_width, config.activation)
+        return nnx.List([Block(width, head_width, config.activation, mlp_width) for _ in range(layers)])
+    block = Block(width, head_width, config.activation, mlp_width)
     for _, variable in nnx.to_flat_state(nnx.state(block)):
         variable.set_value(jnp.broadcast_to(variable[...], (layers, *variable.shape)))
     return block

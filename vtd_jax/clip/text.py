@@ -28,7 +28,7 @@ class TextTransformer(nnx.Module):
         width = config.text_width
         self.token_embedding = zeros(config.vocab_size, width)
         self.positional_embedding = zeros(config.context_length, width)
-        self.blocks = blocks(config, width, config.text_head_width, config.text_layers, layout(layers))
+        self.blocks = blocks(config, "text", config.text_layers, layout(layers))
         self.ln_final = LayerNorm(width)
         self.text_projection = zeros(width, config.embed_dim)
         self.dtype = jnp.dtype(dtype)

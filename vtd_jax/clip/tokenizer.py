@@ -87,15 +87,24 @@ def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
 
 
 @functools.cache
-def _bpe() -> tokenizers.Tokenizer:
-    """Vocabulary: 256 bytes, the same at the end of a word, one symbol a merge, the two special tokens."""
-    merges = [tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()]
+def merges() -> list[tuple[str, str]]:
+    """CLIP's 48 894 merges, the earliest learnt first."""
+    return [tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()]
+
+
+@functools.cache
+def vocabulary() -> dict[str, int]:
+    """CLIP's 49 408 tokens and their ids: 256 bytes, the same at the end of a word, a symbol a merge, two specials."""
     # OpenAI's byte order is the order of code points of the characters that stand for bytes
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols += [symbol + _END_OF_WORD for symbol in symbols]
-    symbols += ["".join(merge) for merge in merges]
-    vocabulary = {symbol: i for i, symbol in enumerate(symbols)} | _SPECIAL
-    bpe = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD))
+    symbols += ["".join(merge) for merge in merges()]
+    return {symbol: i for i, symbol in enumerate(symbols)} | _SPECIAL
+
+
+@functools.cache
+def _bpe() -> tokenizers.Tokenizer:
+    bpe = tokenizers.Tokenizer(models.BPE(vocab=vocabulary(), merges=merges(), end_of_word_suffix=_END_OF_WORD))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.add_special_tokens(list(_SPECIAL))
     return bpe

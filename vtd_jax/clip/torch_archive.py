@@ -43,10 +43,11 @@ class LazyTensor(NamedTuple):
 
 
 class TorchArchive(NamedTuple):
-    """What a `.pt` holds: tensors by dotted name, and whether it is a TorchScript module."""
+    """What a `.pt` holds: tensors by dotted name, whether it is a TorchScript module, and of which class."""
 
     tensors: dict[str, LazyTensor]
     is_script: bool
+    kind: str
 
 
 def open_torch_archive(path: Path, stack: contextlib.ExitStack, skip_foreign: bool = False) -> TorchArchive:
@@ -69,7 +70,8 @@ def open_torch_archive(path: Path, stack: contextlib.ExitStack, skip_foreign: bo
         archive.check(name, view)
         reader = _Reader(archive, name, view, users[view.storage.key] > 1)
         tensors[name] = LazyTensor(view.shape, reader, view.storage.dtype)
-    return TorchArchive(tensors, isinstance(root, ScriptObject))
+    is_script = isinstance(root, ScriptObject)
+    return TorchArchive(tensors, is_script, root.kind if is_script else "")
 
 
 class _Archive:

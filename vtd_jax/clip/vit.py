@@ -30,7 +30,7 @@ class VisionTransformer(nnx.Module):
         self.class_embedding = zeros(width)
         self.positional_embedding = zeros(1 + config.grid**2, width)
         self.ln_pre = LayerNorm(width)
-        self.blocks = blocks(config, width, config.vision_head_width, config.vision_layers, layout(layers))
+        self.blocks = blocks(config, "vision", config.vision_layers, layout(layers))
         self.ln_post = LayerNorm(width)
         self.proj: Frozen = zeros(width, config.embed_dim)
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)

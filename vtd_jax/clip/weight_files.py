@@ -38,12 +38,16 @@ class Weights(NamedTuple):
       metadata: the text that a safetensors header carries.
       folder: where a config.json or open_clip_config.json would be.
       is_script: True for a TorchScript archive: OpenAI's own, which no config describes.
+      kind: of a TorchScript archive: its class.
+      ordered: True where tensors come in the order in which a module listed them, as in PyTorch's files.
     """
 
     tensors: dict[str, LazyTensor]
     metadata: dict[str, str]
     folder: Path
     is_script: bool = False
+    kind: str = ""
+    ordered: bool = False
 
 
 def open_weights(
@@ -73,7 +77,7 @@ def open_weights(
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if head.startswith(b"PK\x03\x04"):
         archive = open_torch_archive(path, stack, skip_foreign)
-        return Weights(archive.tensors, {}, path.parent, archive.is_script)
+        return Weights(archive.tensors, {}, path.parent, archive.is_script, archive.kind, ordered=True)
     # the header's length comes first and may begin like any other format: its upper half and the brace decide
     is_safetensors = head[4:9] == b"\0\0\0\0{"
     misplaced = "" if is_safetensors else _misplaced(head)

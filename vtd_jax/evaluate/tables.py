@@ -204,18 +204,21 @@ def _ends(name: str, values: Sequence[Any]) -> tuple[str, ...]:
 def _parts(value: Any, count: int) -> tuple[Any, ...]:
     """A cell's values for `_ends` columns."""
     if count == 1:
-        return (value,)
+        return (_known(value),)
     if isinstance(value, tuple):
-        return value
-    return (None if value is None else float(value), getattr(value, "deviation", None))
+        return tuple(map(_known, value))
+    return (None if value is None else _known(float(value)), _known(getattr(value, "deviation", None)))
 
 
 def _plain(value: Any) -> Any:
-    return {"mean": float(value), "std": value.deviation} if isinstance(value, Spread) else value
+    if isinstance(value, Spread):
+        return {"mean": _known(float(value)), "std": _known(value.deviation)}
+    return tuple(map(_known, value)) if isinstance(value, tuple) else _known(value)
 
 
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _known(value: Any) -> Any:
+    """The value; None, which files leave empty, for a number that is none."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _told(value: Any) -> str:

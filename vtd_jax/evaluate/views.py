@@ -83,6 +83,7 @@ def evaluate(
             workers=workers,
             host_index=process_index(),
             host_count=hosts,
+            squash=model.squash,
         )
         try:
             batches = clips if store is None else _stored(store, records, clips, workers, check)
@@ -93,6 +94,13 @@ def evaluate(
             clips.close()
         if result.count != len(records):
             raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
+        if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
+            print(
+                f"warning: split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; they count as "
+                "wrong",
+                file=sys.stderr,
+                flush=True,
+            )
         results[name] = replace(result, videos=files)
     return results
 

@@ -101,7 +101,8 @@ class Journal:
                     yield entry
 
     def _line(self, value: Mapping[str, Any]) -> None:
-        line, start = f"{json.dumps(value, ensure_ascii=False)}\n".encode(errors="backslashreplace"), self._file.tell()
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        line, start = f"{text}\n".encode(errors="backslashreplace"), self._file.tell()
         try:
             with naming(self.path):
                 while line:

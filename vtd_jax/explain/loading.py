@@ -4,12 +4,13 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.checkpoints import holds_clip, load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
@@ -33,6 +34,8 @@ def load(
     clip: str | os.PathLike | None = None,
     checkpoint: str = "last",
     dtype: str | None = None,
+    activation: str | None = None,
+    head_width: int | None = None,
     templates: Sequence[str] = (),
     pooling: str | None = None,
     cache: str | os.PathLike | None = None,
@@ -51,6 +54,8 @@ def load(
       clip: the CLIP of a tuned file or run; None is where it was in training.
       checkpoint: of a workdir: "last", "best" or a step.
       dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32 for zero-shot.
+      activation, head_width: of the CLIP, for weights that do not say them themselves, see
+        `vtd_jax.clip.checkpoints.read_checkpoint`; None is what they say, or the run did.
       templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a person {}."; the
         label's code is the mean over them. () takes labels as they are.
       pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None is that of training,
@@ -71,14 +76,15 @@ def load(
         raise UserError(f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out")
     if dtype not in (None, "float32", "bfloat16"):
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
+    asked = {"activation": activation, "head_width": head_width}
     if kind == "run":
-        model, frames, names, told = _run(path, clip, checkpoint, dtype)
+        model, frames, names, told = _run(path, clip, checkpoint, dtype, asked)
     elif kind == "tuned":
-        model, info = load_tuned(path, clip, dtype=dtype)
+        model, info = load_tuned(path, clip, dtype=dtype, **asked)
         frames, names, told = info.frames, info.class_names, f"{path} ({info.told})"
     else:
         config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
-        model = VTDCLIP(load_clip(path, dtype=dtype or "float32"), config, rngs=nnx.Rngs(0))
+        model = VTDCLIP(load_clip(path, dtype=dtype or "float32", **asked), config, rngs=nnx.Rngs(0))
         told = f"{path}, {model.clip.config.architecture}, zero-shot"
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
@@ -93,7 +99,7 @@ def _kind(path: Path) -> str:
     """What the source is: a "run", "tuned" or "zero-shot"."""
     if (path / CONFIG_FILE).is_file() and (path / "checkpoints").is_dir():
         return "run"
-    if path.suffix == ".pth":
+    if path.suffix == ".pth" and not holds_clip(path):
         raise UserError(
             f"{path}: the authors' format does not say its settings; make a file that does: python -m "
             f"experiments.export --checkpoint={path} --out={path.stem}.safetensors --config=… --config.clip.path=…"
@@ -107,7 +113,7 @@ def _kind(path: Path) -> str:
     return "zero-shot"
 
 
-def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None):
+def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None, asked: dict[str, Any]):
     """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
     # imported here: it brings data libraries, which only a run's records need
     from vtd_jax.train import build
@@ -115,6 +121,7 @@ def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str
     config = read_config(path)
     changes = {} if clip is None else {"clip.path": os.fspath(clip)}
     changes |= {} if dtype is None else {"clip.dtype": dtype}
+    changes |= {f"clip.{name}": value for name, value in asked.items() if value is not None}
     config = config.with_changes(changes) if changes else config
     model = build.build_model(config)
     step = build.load_learnt(model, path, checkpoint)

@@ -302,7 +302,7 @@ class Predictor:
 
     def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
         try:
-            return read_clip(video, frames, self.size, fps=fps)
+            return read_clip(video, frames, self.size, fps=fps, squash=self.model.squash)
         except UserError as error:
             return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
 

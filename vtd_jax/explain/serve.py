@@ -27,6 +27,7 @@ import vtd_jax
 from vtd_jax.errors import UserError
 from vtd_jax.explain.text_cache import encode_texts
 from vtd_jax.explain.words import check_texts
+from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.augment import crop_short_side
 
@@ -177,6 +178,7 @@ def _describe(
     """What `about.json` says but for the program's digest."""
     clip, config = model.clip.config, model.config
     size, short_side = clip.image_resolution, crop_short_side(clip.image_resolution)
+    mean, deviation = statistics(config.normalization, clip.preprocessing)
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].tobytes())
@@ -192,10 +194,18 @@ def _describe(
         "preprocessing": {
             "frames": f"the centre of each of {frames} uniform segments of the n frames that decode: place "
             f"(2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a video has fewer",
-            "scale": f"turned as the file asks, short side to {short_side} pixels, the other to the nearest whole, "
-            "bilinear without smoothing (OpenCV's INTER_LINEAR)",
+            "scale": "turned as the file asks, "
+            + (
+                f"to {size} × {size} pixels whatever its proportions, "
+                if model.squash
+                else f"short side to {short_side} pixels, the other to the nearest whole, "
+            )
+            + "bilinear without smoothing (OpenCV's INTER_LINEAR)",
             "crop": f"the middle {size} × {size} pixels",
             "values": "RGB, 0 to 255, uint8; mean and deviation are taken off in the program",
+            "squash": model.squash,
+            "mean": [x / 255 for x in mean],
+            "deviation": [x / 255 for x in deviation],
         },
         "inputs": {
             "weights": f"{WEIGHTS}: name -> float32 array, {len(weights)} of them",

@@ -4,9 +4,9 @@
 
 From Python:
 
-    from predict import Served, read_clip
+    from predict import Served
     model = Served("labels.served")
-    out = model(read_clip("clip.mp4", model.frames, model.size)[None])    # {"scores" [1, K], …}, see about.json
+    out = model(model.read_clip("clip.mp4")[None])    # {"scores" [1, K], …}, see about.json
 """
 
 import argparse
@@ -55,6 +55,10 @@ class Served:
         except (zipfile.BadZipFile, EOFError, ValueError):
             raise ValueError("weights.npz is damaged, copy it again") from None
 
+    def read_clip(self, path: str | Path) -> np.ndarray:
+        """Frames of a video as this model sees them, uint8 RGB `[T, R, R, 3]`."""
+        return read_clip(path, self.frames, self.size, squash=self.about["preprocessing"].get("squash", False))
+
     def __call__(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and more; compiles once for every b."""
         expected = (self.frames, self.size, self.size, 3)
@@ -63,10 +67,11 @@ class Served:
         return jax.device_get(self._call(self._weights, frames))
 
 
-def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.ndarray:
+def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False) -> np.ndarray:
     """The centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as the model saw videos in evaluation.
 
-    `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong.
+    `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong. `squash`
+    scales frames to R × R as a whole, for a model whose `about.json` says so.
     """
     images, shape, decoded = {}, None, 0
     with open(path, "rb", buffering=0) as file, open_video(file) as container:
@@ -84,11 +89,13 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0) -> np.nd
                 if shape is None:
                     shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
                 if decoded in indices:
-                    images[decoded] = crop(shown(frame), shape, size)
+                    images[decoded] = crop(shown(frame), shape, size, squash)
                 decoded += 1
     if not decoded:
         raise ValueError("no frame of it decodes")
-    return np.stack([images[i] for i in indices]) if decoded == count else read_clip(path, frames, size, decoded)
+    return (
+        np.stack([images[i] for i in indices]) if decoded == count else read_clip(path, frames, size, decoded, squash)
+    )
 
 
 def open_video(file: io.FileIO) -> av.container.InputContainer:
@@ -164,9 +171,10 @@ def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFr
     return last.pull()
 
 
-def crop(image: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
+def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> np.ndarray:
     """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's first frame."""
     height, width = (int(side * round(size * (256 / 224)) / min(shape) + 0.5) for side in shape)
+    height, width = (size, size) if squash else (height, width)
     for h, w in (shape, (height, width)):
         if image.shape[:2] != (h, w):
             image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
@@ -186,7 +194,7 @@ def main() -> int:
         parser.exit(2, f"error: {folder}: {error}\n")
     for path in args.videos:
         try:
-            out = model(read_clip(path, model.frames, model.size)[None])
+            out = model(model.read_clip(path)[None])
         except (OSError, ValueError, av.error.FFmpegError) as error:
             print(f"error: {path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
             status = 2

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain.programs import Told
-from vtd_jax.explain.results import Segment, Timeline
+from vtd_jax.explain.results import Segment, Timeline, finite
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at
 from vtd_jax.video.sampling import test_indices
@@ -163,7 +163,7 @@ def make_timeline(
       told: called with the seconds done and those there are.
     """
     reader = _Scores(predictor, labels, words, plan)
-    pictures, chunk, frames = _Pictures(), [], frames_at(video, plan.step, predictor.size)
+    pictures, chunk, frames = _Pictures(), [], frames_at(video, plan.step, predictor.size, predictor.model.squash)
     length = decode.length(video) if told else 0.0
     while True:
         try:
@@ -214,7 +214,7 @@ class _Scores:
         # always the same number, so that there is one program
         firsts, features, ids = zip(*(self.waiting + self.waiting[-1:] * (self.batch - real)))
         features, ids = np.stack(features), np.stack(ids)
-        logits = self.predictor.logits(features, self.codebook, self.words, ids)
+        logits = finite(self.predictor.logits(features, self.codebook, self.words, ids), "a window")
         tokens = self.named_by.video_tokens(features, ids, self.predictor.model.config)
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
+
 # mean and deviation of RGB, in units of 0..255
 STATISTICS = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -10,14 +12,34 @@ STATISTICS = {
 }
 
 
-def as_images(frames: Array, normalization: str) -> Float[Array, "n h w 3"]:
+def statistics(normalization: str, preprocessing: Preprocessing) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of RGB in units of 0..255; with "clip" those that this CLIP was trained with."""
+    if normalization != "clip" or preprocessing.is_openai:
+        return STATISTICS[normalization]
+    mean, std = (tuple(255 * x for x in values) for values in (preprocessing.mean, preprocessing.std))
+    return mean, std
+
+
+def squashes(normalization: str, preprocessing: Preprocessing) -> bool:
+    """Whether frames are scaled to a square as a whole: with "clip" where this CLIP's images were, else never."""
+    return normalization == "clip" and preprocessing.squash
+
+
+def told(normalization: str, preprocessing: Preprocessing) -> str:
+    """What is done to frames, for tables and pages; OpenAI's is not spelled out."""
+    usual = normalization != "clip" or preprocessing == OPENAI
+    return normalization if usual else f"{normalization}, {preprocessing}"
+
+
+def as_images(frames: Array, normalization: str, preprocessing: Preprocessing = OPENAI) -> Float[Array, "n h w 3"]:
     """`(x - mean) / deviation` of uint8 RGB; floating frames are taken as already normalised.
 
     Args:
       frames: `[N, H, W, 3]`, uint8 0..255 or floating.
       normalization: "imagenet" (what the release does) or "clip" (what CLIP was trained with).
+      preprocessing: the CLIP's own.
     """
     if jnp.issubdtype(frames.dtype, jnp.floating):
         return frames
-    mean, deviation = (jnp.asarray(x, jnp.float32) for x in STATISTICS[normalization])
+    mean, deviation = (jnp.asarray(x, jnp.float32) for x in statistics(normalization, preprocessing))
     return (frames.astype(jnp.float32) - mean) / deviation

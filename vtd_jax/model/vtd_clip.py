@@ -10,12 +10,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.model import CLIP
+from vtd_jax.clip.tokenizer import EOT
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion
 from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.codebook import ensemble, template_tokens
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.normalization import as_images
+from vtd_jax.model.normalization import as_images, squashes
 from vtd_jax.model.prompts import Prompt, class_tokens, text_prompts, trim, visual_prompts
 
 Frames = (
@@ -82,6 +83,18 @@ class VTDCLIP(nnx.Module):
             self.clip.visual.remat = remat
         self.frame_chunks = frame_chunks
 
+    @property
+    def clip_settings(self) -> str:
+        """What frames and texts go through that no weight tells, as text: a run goes on with the same only."""
+        clip = self.clip.config
+        heads = f"{clip.vision_head_width} and {clip.text_head_width}"
+        return f"activation {clip.activation}, attention heads of {heads}, images of {clip.preprocessing}"
+
+    @property
+    def squash(self) -> bool:
+        """Whether frames are scaled to a square as a whole, as this CLIP's images were (`normalization.squashes`)."""
+        return squashes(self.config.normalization, self.clip.config.preprocessing)
+
     def rounded(self) -> "VTDCLIP":
         """The same model, for programs: see `CLIP.rounded`; what is learnable is shared."""
         model = nnx.merge(*nnx.split(self))
@@ -108,6 +121,11 @@ class VTDCLIP(nnx.Module):
 
     def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
         """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates `[K, M, L]`."""
+        if self.clip.config.vocab_size <= EOT:
+            raise UserError(
+                f"this CLIP has {self.clip.config.vocab_size} tokens, CLIP's tokenizer has {EOT + 1}: it was trained "
+                "with another one, which is not supported"
+            )
         if self.config.templates:
             return trim(template_tokens(names, self.config.templates))
         return trim(class_tokens(names, self.config.text_prompts))
@@ -141,7 +159,9 @@ class VTDCLIP(nnx.Module):
     def _encode(self, frames: Array) -> Array:
         """All of `[B, T, H, W, 3]` at once."""
         prompts = None if self.visual_prompts is None else self.visual_prompts[...]
-        images = as_images(frames.reshape(-1, *frames.shape[2:]), self.config.normalization)
+        images = as_images(
+            frames.reshape(-1, *frames.shape[2:]), self.config.normalization, self.clip.config.preprocessing
+        )
         return self.clip.encode_images(images, prompts).reshape(*frames.shape[:2], -1)
 
     def __call__(

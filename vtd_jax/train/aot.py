@@ -132,7 +132,7 @@ def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
     if config.clip.architecture:
         clip = CLIPConfig.named(config.clip.architecture)
     elif config.clip.path:
-        clip = read_checkpoint(config.clip.path)[0]
+        clip = read_checkpoint(config.clip.path, **config.clip.asked)[0]
     else:
         raise UserError("clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16")
     layers = layout(config.memory.layers, platform)

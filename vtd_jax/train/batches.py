@@ -33,6 +33,7 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> "BatchI
         drop_remainder=data.drop_remainder,
         host_index=process_index(),
         host_count=process_count(),
+        squash=model.squash,
     )
     if not data.stored_views:
         return clips

@@ -33,7 +33,9 @@ def build_model(config: RunConfig) -> VTDCLIP:
             "open_clip file or folder, or what experiments.convert wrote), or 'tiny' for the small one that ships"
         )
     source = config.clip
-    clip = load_clip(source.path, dtype=source.dtype, expected=source.architecture, layers=config.memory.layers)
+    clip = load_clip(
+        source.path, dtype=source.dtype, expected=source.architecture, layers=config.memory.layers, **source.asked
+    )
     model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
     return model
@@ -72,6 +74,11 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     checkpoints = Checkpoints(workdir)
     step = checkpoints.choose(which)
     there, here = checkpoints.progress(step)["clip"], weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+    settings = checkpoints.progress(step).get("clip_settings", model.clip_settings)
+    if there == here and settings != model.clip_settings:
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has {model.clip_settings}"
+        )
     if there != here:
         raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))

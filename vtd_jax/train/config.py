@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
@@ -38,7 +39,13 @@ FREE_ON_RESUME = (
 # may differ between the hosts of one run: where things lie, and how many processes read them
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
 # fields that came later: at the default that older runs ran with they leave the fingerprint as it was
-_LATER = {"model.confidence": "softmax", "model.templates": [], "data.stored_views": 0}
+_LATER = {
+    "clip.activation": "",
+    "clip.head_width": 0,
+    "model.confidence": "softmax",
+    "model.templates": [],
+    "data.stored_views": 0,
+}
 # of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 
@@ -51,14 +58,25 @@ class ClipSource:
       path: of a checkpoint, or "tiny" for the one that ships.
       architecture: that it must have, as "ViT-B/16"; "" for any.
       dtype: that its towers compute in, "float32" or "bfloat16".
+      activation: for weights that do not say it themselves; "" for what they say.
+      head_width: of the image tower, likewise; 0 for what they say.
     """
 
     path: str = ""
     architecture: str = "ViT-B/16"
     dtype: str = "float32"
+    activation: str = ""
+    head_width: int = 0
 
     def __post_init__(self):
         _choice("clip.dtype", self.dtype, ("float32", "bfloat16"))
+        _choice("clip.activation", self.activation, ("", *ACTIVATIONS))
+        _at_least("clip", self, 0, "head_width")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """`activation` and `head_width` as `load_clip` takes them, None for not given."""
+        return {"activation": self.activation or None, "head_width": self.head_width or None}
 
 
 @dataclasses.dataclass(frozen=True)

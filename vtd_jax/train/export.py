@@ -21,13 +21,14 @@ from safetensors.numpy import save
 
 import vtd_jax
 from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
-from vtd_jax.train.config import RunConfig
+from vtd_jax.train.config import ClipSource, RunConfig
 
 METADATA_KEY = "vtd_jax.tuned"
 FORMAT = 1
@@ -44,6 +45,8 @@ class ClipReference:
       resolution: side of its frames in pixels.
       dtype: that the towers computed in, "float32" or "bfloat16".
       path: where it was when the file was written.
+      settings: `VTDCLIP.clip_settings`; "" in files of before it was noted.
+      activation, head_width: as the run gave them, for a CLIP that does not say itself; "" and 0 where it does.
     """
 
     architecture: str
@@ -51,6 +54,9 @@ class ClipReference:
     resolution: int
     dtype: str
     path: str
+    settings: str = ""
+    activation: str = ""
+    head_width: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +119,9 @@ def describe(
         resolution=model.clip.config.image_resolution,
         dtype=config.clip.dtype,
         path=config.clip.path,
+        settings=model.clip_settings,
+        activation=config.clip.activation,
+        head_width=config.clip.head_width,
     )
     return TunedInfo(
         model=model.config,
@@ -153,13 +162,21 @@ def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def load_tuned(path: str | os.PathLike, clip: str | os.PathLike | None = None, *, dtype: str | None = None) -> Tuned:
+def load_tuned(
+    path: str | os.PathLike,
+    clip: str | os.PathLike | None = None,
+    *,
+    dtype: str | None = None,
+    activation: str | None = None,
+    head_width: int | None = None,
+) -> Tuned:
     """The model of an exported file, ready for frames, and what the file says of itself.
 
     Args:
       path: what `experiments.export` wrote, `.safetensors`.
       clip: its CLIP, any published checkpoint or "tiny"; None tries the path that the file notes.
       dtype: compute dtype of the towers, "float32" or "bfloat16"; None is that of training.
+      activation, head_width: as for `load_clip`; None is what the run was given.
 
     Raises:
       UserError: no such file, a damaged one or one of another kind; no CLIP, or another one than was learnt on.
@@ -173,7 +190,8 @@ def load_tuned(path: str | os.PathLike, clip: str | os.PathLike | None = None, *
             f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was {given or 'not noted'}, "
             "which is not there; say where it is: load_tuned(FILE, clip=PATH)"
         )
-    tower = load_clip(given, dtype=dtype or info.clip.dtype)
+    asked = ClipSource(activation=activation or info.clip.activation, head_width=head_width or info.clip.head_width)
+    tower = load_clip(given, dtype=dtype or info.clip.dtype, **asked.asked)
     if tower.config.architecture != info.clip.architecture:
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is {tower.config.architecture})"
@@ -193,6 +211,10 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights {info.clip.weights}; here {here})"
         )
+    if info.clip.settings and info.clip.settings != model.clip_settings:
+        raise UserError(
+            f"{path}: was learnt on a CLIP with {info.clip.settings}; the one given has {model.clip_settings}"
+        )
     try:
         with safe_open(path, "numpy") as file:
             names = list(file.keys())
@@ -202,6 +224,7 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise UserError(f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite")
+    check_logit_scale(arrays.get("logit_scale", np.float32(0)), str(path), LOGIT_SCALE_OVERFLOW)
     nnx.update(model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path))))
 
 

@@ -100,7 +100,8 @@ class _Run:
         devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
         self.identity = {"clip": weights_fingerprint(split(model).frozen), "names": names_fingerprint(names)}
-        check_same(**{"CLIP weights": self.identity["clip"]})
+        self.identity |= {"clip_settings": model.clip_settings}
+        check_same(**{"CLIP weights": self.identity["clip"], "CLIP settings": self.identity["clip_settings"]})
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
         self.guard = Guard(config, records, self.per_epoch, workdir)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from vtd_jax.clip.params import state_from_clip
+from vtd_jax.clip.foreign import is_clip
+from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.torch_write import write_torch_archive
 from vtd_jax.clip.weight_files import open_weights
@@ -51,6 +52,11 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         raise UserError(f"{path}: is a folder, expected a .pth file")
     with contextlib.ExitStack() as stack:
         tensors = open_weights(path, stack, skip_foreign=True, sources=_SOURCES).tensors
+        if is_clip(tensors):
+            raise UserError(
+                f"{path}: a CLIP itself, nothing that was learnt on one: give it as --config.clip.path, or to "
+                "experiments.predict as --model"
+            )
         if all(name.startswith(_MODULE) for name in tensors):
             tensors = {name.removeprefix(_MODULE): tensor for name, tensor in tensors.items()}
         expected = to_release(learnable(model))
@@ -64,6 +70,7 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         _check_names(expected, learnt, where)
         _check_values(frozen, here, where)
         arrays = {name: _finite(tensor, name, where) for name, tensor in learnt.items()}
+    check_logit_scale(arrays["logit_scale"], where, LOGIT_SCALE_OVERFLOW)
     nnx.update(model, from_release(learnable(model), arrays, where))
     return bool(here)
 

@@ -12,7 +12,7 @@ from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
 from vtd_jax.train.state import TrainState
 from vtd_jax.video.pipeline import BatchIterator
 
-_IDENTITY = {"clip": "CLIP weights", "names": "class names"}
+_IDENTITY = {"clip": "CLIP weights", "names": "class names", "clip_settings": "CLIP settings"}
 
 
 class Best(NamedTuple):
@@ -80,10 +80,11 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
     step, wrong = checkpoints.last_whole()
     there = checkpoints.stored(step)
     for key, told in _IDENTITY.items():
-        if there.progress[key] != identity[key]:
+        # settings came later: checkpoints of before them do not tell
+        if there.progress.get(key, identity[key]) != identity[key]:
             raise UserError(
                 f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
-                f"(fingerprint {there.progress[key]}, here {identity[key]})"
+                f"({'' if key == 'clip_settings' else 'fingerprint '}{there.progress[key]}; here {identity[key]})"
             )
     return Found(step, there.learnable, there.optimizer, there.progress, checkpoints.metric(step), wrong)
 

@@ -223,7 +223,9 @@ def crop_short_side(size: int) -> int:
     return round(size * SHORT_SIDE_RATIO)
 
 
-def spatial_views(frames: UInt8[np.ndarray, "t h w 3"], size: int, views: int) -> UInt8[np.ndarray, "v t r r 3"]:
+def spatial_views(
+    frames: UInt8[np.ndarray, "t h w 3"], size: int, views: int, squash: bool = False
+) -> UInt8[np.ndarray, "v t r r 3"]:
     """Crops for evaluation.
 
     Args:
@@ -231,8 +233,11 @@ def spatial_views(frames: UInt8[np.ndarray, "t h w 3"], size: int, views: int) -
       size: side of the crops.
       views: 1 = short side `round(size * 256 / 224)`, centre crop; 3 = short side `size`, crops at the left (or top),
         right (or bottom) and middle of the long side, in this order.
+      squash: one view, of whole frames scaled to `size` × `size`: for a CLIP whose images were.
     """
-    check_views(views)
+    check_views(views, squash)
+    if squash:
+        return np.stack([resize(frame, size, size) for frame in frames])[None]
     if views == 1:
         return centre_crop(resize_short_side(frames, crop_short_side(size)), size)[None]
     frames = resize_short_side(frames, size)
@@ -241,7 +246,11 @@ def spatial_views(frames: UInt8[np.ndarray, "t h w 3"], size: int, views: int) -
     return np.stack([frames[:, a : a + size, b : b + size] for a, b in offsets])
 
 
-def check_views(views: int) -> None:
-    """Raises UserError for a number of spatial views that is not defined."""
+def check_views(views: int, squash: bool = False) -> None:
+    """Raises UserError for a number of spatial views that is not defined; of squashed frames there is one."""
+    if squash and views != 1:
+        raise UserError(
+            f"spatial_views={views}: this CLIP sees whole frames, squashed to a square, of which there is 1 view: set 1"
+        )
     if views not in (1, 3):
         raise UserError(f"spatial_views={views}: expected 1 (centre) or 3 (left, right, middle)")

@@ -35,6 +35,7 @@ class BatchSpec:
       seed, epochs, shuffle, drop_remainder, sample: of training.
       augment: of training.
       temporal_views, spatial_views: of evaluation; 1 and 1 in training.
+      squash: whether frames that are not augmented are scaled to a square as a whole, see `augment.spatial_views`.
     """
 
     kind: str
@@ -51,13 +52,14 @@ class BatchSpec:
     augment: aug.Augment = NO_AUGMENT
     temporal_views: int = 1
     spatial_views: int = 1
+    squash: bool = False
 
     def check(self, videos: int) -> None:
         """Raises UserError for settings that do not fit together or the number of videos."""
         for name in ("frames", "size", "batch_size", "host_count", "temporal_views", "epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: expected at least 1")
-        aug.check_views(self.spatial_views)
+        aug.check_views(self.spatial_views, self.squash)
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: expected 0 or more")
         if self.sample not in SAMPLES:
@@ -163,7 +165,8 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
     frames = example.frames(wanted)
     if not spec.augment.enabled:
         short = aug.short_side_size(*frames.shape[1:3], aug.crop_short_side(spec.size))
-        return TrainClip(aug.spatial_views(frames, spec.size, 1)[0], wanted, short, None)
+        short = (spec.size, spec.size) if spec.squash else short
+        return TrainClip(aug.spatial_views(frames, spec.size, 1, spec.squash)[0], wanted, short, None)
     frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
     height, width = frames.shape[1:3]
     draw = aug.draw_augment(spec.augment, height, width, len(frames), rng)
@@ -180,4 +183,4 @@ def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 
     wanted = sampling.view_indices(example.num_frames, spec.frames, spec.temporal_views, video_number(example.file))
     frames = example.frames(wanted.reshape(-1))
     clips = frames.reshape(*wanted.shape, *frames.shape[1:])
-    return np.concatenate([aug.spatial_views(clip, spec.size, spec.spatial_views) for clip in clips])
+    return np.concatenate([aug.spatial_views(clip, spec.size, spec.spatial_views, spec.squash) for clip in clips])

@@ -53,7 +53,7 @@ class TimedFrame(NamedTuple):
     image: np.ndarray
 
 
-def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None) -> Clip:
+def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None, squash: bool = False) -> Clip:
     """The centre of each of T uniform segments of a video (method, section 6).
 
     A file is decoded to its end, in one pass and with one frame in memory beside those that are kept; a file whose
@@ -64,23 +64,24 @@ def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None)
       frames: T, wanted frames; they repeat where a video has fewer.
       size: R, side of the crop in pixels.
       fps: frames a second of an array; files say it themselves.
+      squash: whether frames are scaled to R × R as a whole, see `augment.spatial_views`.
 
     Raises:
       VideoError: no such file, or one that is not a whole video.
       UserError: an array of another kind, or T below 1.
     """
     if isinstance(video, np.ndarray):
-        return _from_array(video, frames, size, fps)
+        return _from_array(video, frames, size, fps, squash)
     name, path = os.fspath(video), Path(video)
-    kept, info = _pass(path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name)
+    kept, info = _pass(path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name, squash)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
-        kept, info = _pass(path, indices, size, name)
+        kept, info = _pass(path, indices, size, name, squash)
     images, seconds = zip(*(kept[int(i)] for i in indices))
     return Clip(name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note)
 
 
-def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[TimedFrame]:
+def frames_at(video: str | os.PathLike, step: float, size: int, squash: bool = False) -> Iterator[TimedFrame]:
     """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in bounded memory.
 
     A video without a whole step has one such moment, its middle.
@@ -89,6 +90,7 @@ def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[Time
       video: path of a file.
       step: seconds, above 0.
       size: side of the crop in pixels.
+      squash: as for `read_clip`.
 
     Returns:
       VideoInfo (the generator's return value).
@@ -101,25 +103,27 @@ def frames_at(video: str | os.PathLike, step: float, size: int) -> Iterator[Time
         for index, seconds, frame in reader:
             # what is on the screen stays until the next frame comes
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
-                image = _fit(reader.image(shown[1]), size) if image is None else image
+                image = _fit(reader.image(shown[1]), size, squash) if image is None else image
                 yield TimedFrame((count + 0.5) * step, shown[0], image)
                 count += 1
             shown, image = (index, frame), None
         info = reader.info()
         while shown is not None and ((count + 0.5) * step < info.duration or not count):
-            image = _fit(reader.image(shown[1]), size) if image is None else image
+            image = _fit(reader.image(shown[1]), size, squash) if image is None else image
             yield TimedFrame(min((count + 0.5) * step, info.duration), shown[0], image)
             count += 1
         return info
 
 
-def _pass(path: Path, wanted: np.ndarray, size: int, name: str) -> tuple[dict[int, Any], decode.VideoInfo]:
+def _pass(
+    path: Path, wanted: np.ndarray, size: int, name: str, squash: bool
+) -> tuple[dict[int, Any], decode.VideoInfo]:
     """`(image, seconds)` of the wanted frames that there are, and what the whole file showed."""
     kept, keep = {}, set(wanted.tolist())
     with decode.reading(path, name) as reader:
         for index, seconds, frame in reader:
             if index in keep:
-                kept[index] = _fit(reader.image(frame), size), seconds
+                kept[index] = _fit(reader.image(frame), size, squash), seconds
         return kept, reader.info()
 
 
@@ -129,13 +133,15 @@ def _expected(path: Path, name: str) -> int:
         return reader.expected_frames()
 
 
-def _fit(image: np.ndarray, size: int) -> np.ndarray:
+def _fit(image: np.ndarray, size: int, squash: bool) -> np.ndarray:
     """Scaled and cropped as in the first view of evaluation."""
+    if squash:
+        return np.ascontiguousarray(resize(image, size, size))
     height, width = short_side_size(*image.shape[:2], crop_short_side(size))
     return np.ascontiguousarray(centre_crop(resize(image, height, width)[None], size)[0])
 
 
-def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None) -> Clip:
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, squash: bool) -> Clip:
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
             f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames [N, height, width, 3] "
@@ -144,7 +150,7 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None) ->
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
-    images = np.stack([_fit(video[i], size) for i in indices])
+    images = np.stack([_fit(video[i], size, squash) for i in indices])
     seconds = None if fps is None else indices / fps
     return Clip("frames", images, indices, seconds, len(video), None if fps is None else len(video) / fps)
 

@@ -150,6 +150,9 @@ def _identity(records: Records, spec: BatchSpec) -> dict:
     fields = asdict(spec)
     for name in ("host_index", "host_count", "epochs"):
         del fields[name]
+    # it came later: states of before it have none
+    if not fields["squash"]:
+        del fields["squash"]
     fields["augment"]["scales"] = list(fields["augment"]["scales"])
     return fields | {"records": records.name, "videos": len(records), "fingerprint": records.info["fingerprint"]}
 
@@ -169,6 +172,7 @@ def train_batches(
     host_index: int = 0,
     host_count: int = 1,
     sample: str = "segments",
+    squash: bool = False,
 ) -> BatchIterator:
     """Batches for training (method.md, section 5).
 
@@ -187,6 +191,7 @@ def train_batches(
         has `ceil(videos / batch_size)` batches.
       host_index, host_count: which equal part of every batch is made here.
       sample: "segments" draws a frame in each segment, "centre" takes the middle one.
+      squash: as in `BatchSpec`.
 
     Returns:
       Iterator of dicts, B = batch_size / host_count: `frames` uint8 [B, T, R, R, 3] RGB, `label` int32 [B], `weight`
@@ -209,6 +214,7 @@ def train_batches(
         drop_remainder=drop_remainder,
         sample=sample,
         augment=augment,
+        squash=squash,
     )
     return BatchIterator(records, spec, workers)
 
@@ -224,6 +230,7 @@ def eval_batches(
     workers: int = 0,
     host_index: int = 0,
     host_count: int = 1,
+    squash: bool = False,
 ) -> BatchIterator:
     """Every video once, in the order of the records; the last batch is filled up with weight 0 (method.md, section 6).
 
@@ -232,6 +239,7 @@ def eval_batches(
       temporal_views: clips a video; the first takes segment centres, others are train-style draws, fixed by the name
         of the video's file.
       spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle, short side `size`.
+      squash: as in `BatchSpec`.
 
     Returns:
       Iterator of dicts as for `train_batches`; with V = temporal_views * spatial_views above 1, `frames` is
@@ -246,5 +254,6 @@ def eval_batches(
         host_count,
         temporal_views=temporal_views,
         spatial_views=spatial_views,
+        squash=squash,
     )
     return BatchIterator(records, spec, workers)

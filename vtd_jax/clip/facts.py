@@ -1,0 +1,168 @@
+"""What no tensor of a CLIP tells: activation, head widths, preprocessing; from what comes with it, or as asked."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vtd_jax.clip import hugging_face_config, open_clip_config
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.foreign import is_hugging_face
+from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
+from vtd_jax.clip.tokenizer_files import check_tokenizer_files
+from vtd_jax.clip.torch_archive import LazyTensor
+from vtd_jax.clip.weight_files import Weights
+from vtd_jax.errors import UserError
+
+# widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
+WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+_OPENAI = {"activation": "quick_gelu", "vision_head_width": 64, "text_head_width": 64}
+# OpenAI's archives have these as buffers; its class, and open_clip, do not write them
+_OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
+_HOW = {
+    "activation": (
+        "--activation=quick_gelu (OpenAI, MetaCLIP, DFN) or --activation=gelu (LAION and most others of open_clip)"
+    ),
+    "vision_head_width": "--head_width=N",
+}
+_WHERE = (
+    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip; what "
+    "convert writes says it itself"
+)
+
+
+class Facts(NamedTuple):
+    """Fields of `CLIPConfig`, and what says so; `binding` where an explicit value may not contradict it."""
+
+    fields: dict[str, Any]
+    source: str
+    binding: bool = True
+
+
+def settle(
+    weights: Weights,
+    tensors: Mapping[str, LazyTensor],
+    sizes: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """The fields of `CLIPConfig` that shapes cannot tell.
+
+    Args:
+      weights: the opened file.
+      tensors: its tensors, names without wrappers but else as the file has them.
+      sizes: fields read off the shapes.
+      asked: `activation` and `vision_head_width` as the caller gives them; None for not given.
+      where: the file, for messages.
+
+    Raises:
+      UserError: nothing says them, or what says them contradicts what is asked.
+    """
+    asked = {name: value for name, value in asked.items() if value is not None}
+    known = _beside(weights, tensors, sizes) or _openais(weights, tensors, sizes)
+    if known is None:
+        images = _images(weights.folder, sizes["image_resolution"], is_hugging_face(tensors))
+        fields = _asked_only(tensors, sizes, asked, where) | {"preprocessing": images}
+        known = Facts(fields, "the flags", binding=False)
+    check_asked(known, asked, where)
+    fields = known.fields | asked
+    if any(known.fields[name] != value for name, value in asked.items()):
+        # not what OpenAI's class computes, so not OpenAI's weights in it either
+        fields["preprocessing"] = None
+    if fields["preprocessing"] is None:
+        fields["preprocessing"] = OPENAI
+        print(
+            f"note: {where}: nothing beside the weights says how images were normalised, so OpenAI's mean and "
+            f"deviation are taken; {hugging_face_config.PREPROCESSOR}, or preprocess_cfg in {open_clip_config.CONFIG}, "
+            "would say",
+            file=sys.stderr,
+        )
+    return fields
+
+
+def check_asked(known: Facts, asked: Mapping[str, Any], where: str) -> None:
+    """Raises a `UserError` where an explicit value contradicts what comes with the weights."""
+    for name, value in asked.items() if known.binding else ():
+        if known.fields[name] != value:
+            flag = _HOW[name].partition("=")[0]
+            raise UserError(
+                f"{where}: {flag}={value} contradicts {known.source}, which says {known.fields[name]}: leave it out"
+            )
+
+
+def _beside(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]) -> Facts | None:
+    """What the config of the weights' own format, in the same folder, says."""
+    hugging_face, folder, side = is_hugging_face(tensors), weights.folder, sizes["image_resolution"]
+    file = folder / (hugging_face_config if hugging_face else open_clip_config).CONFIG
+    if weights.is_script or not file.is_file():
+        return None
+    if hugging_face:
+        fields = hugging_face_config.hugging_face_settings(file, sizes)
+    else:
+        fields = open_clip_config.open_clip_settings(file, sizes)
+    check_tokenizer_files(folder)
+    return Facts(fields | {"preprocessing": _images(folder, side, hugging_face)}, str(file))
+
+
+def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
+    """The preprocessing that a folder's files say, those of the weights' own format first; None where none does."""
+    readers = [hugging_face_config.hugging_face_preprocessing, open_clip_config.open_clip_preprocessing]
+    found = (read(folder, side) for read in (readers if hugging_face else readers[::-1]))
+    return next((images for images in found if images is not None), None)
+
+
+def _openais(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]) -> Facts | None:
+    """OpenAI's facts, for weights that OpenAI's own code wrote.
+
+    That is an archive of theirs, its state dict (which has three numbers that only theirs has), or a state dict that
+    PyTorch saved from their class: their blocks list attention before its norm, open_clip's after it.
+    """
+    if sizes["vision_width"] in WIDE_HEADS and sizes["vision_patch_size"]:
+        return None
+    fields = _OPENAI | {"preprocessing": OPENAI}
+    if (weights.is_script and "open_clip" not in weights.kind) or all(name in tensors for name in _OPENAI_NUMBERS):
+        return Facts(fields, "OpenAI's own archive")
+    names = list(tensors) if weights.ordered and not weights.is_script else []
+    first = {
+        name: names.index(f"transformer.resblocks.0.{name}")
+        for name in ("attn.in_proj_weight", "ln_1.weight")
+        if f"transformer.resblocks.0.{name}" in names
+    }
+    if len(first) == 2 and first["attn.in_proj_weight"] < first["ln_1.weight"]:
+        return Facts(fields, "a state dict of OpenAI's class", binding=False)
+    return None
+
+
+def _asked_only(
+    tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any], asked: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """The fields where only the caller can know them."""
+    width, lacking = sizes["vision_width"], [] if "activation" in asked else ["activation"]
+    if not _has_heads_of_64(sizes) and "vision_head_width" not in asked:
+        lacking.append("vision_head_width")
+    if lacking:
+        names = {"activation": "the activation", "vision_head_width": "the width of the image tower's attention heads"}
+        hint = f" ({WIDE_HEADS[width]} in published towers of width {width})" if width in WIDE_HEADS else ""
+        module = hugging_face_config if is_hugging_face(tensors) else open_clip_config
+        raise UserError(
+            f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and nothing beside them "
+            f"says; put the model's {module.CONFIG} there, or give "
+            f"{' and '.join(_HOW[name] + (hint if name != 'activation' else '') for name in lacking)}{_WHERE}"
+        )
+    if asked.get("vision_head_width") == 64 and width in WIDE_HEADS and sizes["vision_patch_size"]:
+        raise UserError(
+            f"{where}: --head_width=64: image towers of width {width} have heads of {WIDE_HEADS[width]}, never 64"
+        )
+    # text towers of all published CLIPs have heads of 64
+    return _OPENAI | dict(asked)
+
+
+def _has_heads_of_64(sizes: Mapping[str, Any]) -> bool:
+    """True for the sizes of OpenAI's nine, which open_clip trained with the same heads."""
+    known = {field.name for field in dataclasses.fields(CLIPConfig)}
+    try:
+        config = CLIPConfig(**{name: value for name, value in sizes.items() if name in known})
+    except UserError:
+        return False
+    return config.is_named

@@ -1,0 +1,172 @@
+"""What Hugging Face's files beside the weights say: config.json and preprocessor_config.json."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtd_jax.clip.keys import Keys
+from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
+from vtd_jax.clip.weight_files import read_json
+from vtd_jax.errors import UserError
+
+CONFIG = "config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+
+# of transformers' PretrainedConfig: generation, training, storage and output formats; no tower computes with them
+_IRRELEVANT = (
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention", "architectures",
+    "attention_dropout", "bad_words_ids", "begin_suppress_tokens", "chunk_size_feed_forward",
+    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout", "dtype",
+    "early_stopping", "encoder_no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+    "gradient_checkpointing", "id2label", "initializer_factor", "initializer_range", "is_composition", "is_decoder",
+    "is_encoder_decoder", "label2id", "length_penalty", "logit_scale_init_value", "max_length", "min_length",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
+    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type", "remove_invalid_values",
+    "repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
+    "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_word_embeddings", "top_k",
+    "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+)  # fmt: skip
+_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+_PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
+_ACTIVATIONS = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+}
+# of image processors: names, memory layouts and devices
+_NOT_PIXELS = (
+    "_processor_class", "_valid_processor_keys", "data_format", "default_to_square", "device", "disable_grouping",
+    "do_convert_rgb", "image_seq_length", "input_data_format", "pad_size", "processor_class", "return_tensors",
+)  # fmt: skip
+
+
+def check_model_type(folder: Path) -> None:
+    """Refuses the folder of another kind of model; before its tensors are looked at, which may have the same names.
+
+    Raises:
+      UserError: `model_type` in `config.json` is not "clip".
+    """
+    file = folder / CONFIG
+    kind = read_json(file).get("model_type", "clip") if file.is_file() else "clip"
+    if kind != "clip":
+        raise UserError(
+            f"{file}: model_type is {kind!r}, expected 'clip': another model, or another tokenizer, that is not "
+            "supported (OpenAI's, LAION's, MetaCLIP's first and DFN's CLIPs are)"
+        )
+
+
+def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What shapes cannot tell, from a `config.json`: activation and head widths.
+
+    Args:
+      file: it; numbers that it leaves out have `transformers`' defaults (8 and 12 heads, QuickGELU).
+      sizes: fields of `CLIPConfig` read off the shapes, against which the file is checked.
+
+    Raises:
+      UserError: a file of another model, or a key or value that this CLIP does not have.
+    """
+    check_model_type(file.parent)
+    keys = Keys(read_json(file), file)
+    keys.ignore(_IRRELEVANT, "model_type")
+    keys.same("projection_dim", sizes["embed_dim"])
+    keys.same("tokenizer_class", *_TOKENIZERS)
+    found, activations = {}, {}
+    for tower in ("vision", "text"):
+        part = keys.part(f"{tower}_config").merged(keys.part(f"{tower}_config_dict"))
+        found[f"{tower}_head_width"], activations[tower] = _tower(part, tower, sizes)
+    keys.finish()
+    if len(set(activations.values())) > 1:
+        raise UserError(f"{file}: hidden_act is {activations}, expected the same in both towers")
+    return found | {"activation": activations["text"]}
+
+
+def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
+    """Head width and activation of one tower; the rest is checked."""
+    # projection_dim of a tower is read by transformers' one-tower models only
+    part.ignore(_IRRELEVANT, "projection_dim", "tokenizer_class")
+    width = sizes[f"{tower}_width"]
+    part.same("model_type", f"clip_{tower}_model", "clip")
+    part.same("hidden_size", width)
+    part.same("intermediate_size", sizes[f"{tower}_mlp_width"] or 4 * width)
+    part.same("num_hidden_layers", sizes[f"{tower}_layers"])
+    part.same("layer_norm_eps", 1e-5)
+    part.off("pruned_heads")
+    if tower == "vision":
+        part.same("image_size", sizes["image_resolution"], [sizes["image_resolution"]] * 2)
+        part.same("patch_size", sizes["vision_patch_size"])
+        part.same("num_channels", 3)
+        part.ignore("bos_token_id", "eos_token_id")
+    else:
+        part.same("vocab_size", sizes["vocab_size"])
+        part.same("max_position_embeddings", sizes["context_length"])
+        # 0 and 2 stand in configs of OpenAI's own, whose models take the highest id for the end
+        part.same("bos_token_id", 49406, 0)
+        part.same("eos_token_id", 49407, 2)
+    heads = part.positive("num_attention_heads", {"vision": 12, "text": 8}[tower])
+    if width % heads:
+        raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
+    act = part.get("hidden_act", "quick_gelu")
+    if act not in _ACTIVATIONS:
+        raise part.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
+    part.finish()
+    return width // heads, _ACTIVATIONS[act]
+
+
+def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
+    """What the image processor's file in a folder says; None where there is none.
+
+    Args:
+      folder: where `preprocessor_config.json` would be, or `processor_config.json` with an `image_processor`.
+      side: of the images that the tower takes, pixels.
+
+    Raises:
+      UserError: a key or value that frames cannot go through here.
+    """
+    file = folder / PREPROCESSOR
+    if file.is_file():
+        keys = Keys(read_json(file), file)
+    else:
+        file = folder / PROCESSOR
+        whole = Keys(read_json(file), file) if file.is_file() else None
+        if whole is None or "image_processor" not in whole:
+            return None
+        keys = whole.part("image_processor")
+    keys.ignore(_NOT_PIXELS)
+    keys.same("image_processor_type", *_PROCESSORS)
+    keys.same("feature_extractor_type", *_PROCESSORS)
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        keys.same(step, True)
+    keys.off("do_pad", "use_square_size")
+    # videos are scaled bilinearly whatever images were (method, section 6)
+    keys.same("resample", 3, 2)
+    factor = keys.get("rescale_factor", 1 / 255)
+    if type(factor) is not float or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise keys.wrong("rescale_factor", "1 / 255")
+    mean, std = keys.get("image_mean", OPENAI_MEAN), keys.get("image_std", OPENAI_STD)
+    resize = _resize(keys, side)
+    keys.finish()
+    try:
+        return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
+    except UserError as error:
+        raise UserError(f"{file}: image_{error}") from None
+
+
+def _resize(keys: Keys, side: int) -> str:
+    """How the whole image becomes a square of the tower's side."""
+    size, cropped = keys.get("size", 224), keys.get("do_center_crop", True)
+    crop = keys.get("crop_size", 224)
+    square = {"height": side, "width": side}
+    if size == square and (cropped is False or crop in (side, square)):
+        return "squash"
+    # a short side of round(256 / 224 · side) before the crop is how videos are scaled here anyway
+    short = size.get("shortest_edge") if isinstance(size, dict) and set(size) == {"shortest_edge"} else size
+    if short not in (side, round(side * 256 / 224)):
+        raise keys.wrong("size", f"{side}, the tower's image size, as a number, a shortest_edge, or height and width")
+    if cropped is not True:
+        raise keys.wrong("do_center_crop", "true")
+    if crop not in (side, square):
+        raise keys.wrong("crop_size", f"{side}, the tower's image size")
+    return "shortest"
