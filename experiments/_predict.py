@@ -201,6 +201,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         "pooling": config.pooling,
         "normalization": config.normalization,
         "assignment": config.assignment,
+        "ties": config.ties,
         "vtd_jax": vtd_jax.__version__,
     }
     if config.templates:
