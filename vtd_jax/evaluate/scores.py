@@ -37,7 +37,7 @@ def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
 
 
 def read_scores(path: str | Path) -> dict[str, SplitResult]:
-    """Reads what `save_scores` wrote: split -> result, in the order of writing; `videos` and `tied` are empty and None in older files.
+    """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack `videos` or `tied`.
 
     Raises:
       UserError: no such file, damaged, or another kind of file.

@@ -158,7 +158,8 @@ def split_table(
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
     columns = ("split", "list", "classes", "videos", "left out", "top-1", INTERVAL, "top-5", "ECE", "ties")
-    unused = {name for name in ("list", "left out", "top-5", "ECE", "ties") if all(row.get(name) is None for row in rows)}
+    optional = ("list", "left out", "top-5", "ECE", "ties")
+    unused = {name for name in optional if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
     return Table(title, columns, tuple(rows), about or {})
 
