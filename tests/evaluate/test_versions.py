@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-
 import versions
 
 
@@ -24,7 +23,9 @@ def here(frames):
 def assert_same(here, there):
     """To 1e-4 in every video that rounding cannot decide, and these are over 99 %."""
     clear, apart, moved = versions.compare(here, there)
-    print(f"{here['jax']} and {there['jax']}: {100 * clear:.1f} % of videos clear, there {apart:.1e} apart; {moved} moved")
+    print(
+        f"{here['jax']} and {there['jax']}: {100 * clear:.1f} % of videos clear, there {apart:.1e} apart; {moved} moved"
+    )
     assert clear > 0.99
     assert apart < 1e-4
 
