@@ -105,11 +105,12 @@ def name_frames(
         assignment = _assign(jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes)
         shares = axes.columns(jax.lax.stop_gradient(weights), assignment)
     votes, winner = vote(assignment, jnp.diagonal(shares, axis1=1, axis2=2))
-    tally = ties.tally(assignment[:, :, None] == assignment[:, None, :], shares)
+    same = assignment[:, :, None] == assignment[:, None, :]
+    tally = ties.tally(same, shares)
     if config.ties == "frames":
         winner = ties.winner(tally, assignment)
     # frames of one class count once
-    first = ~jnp.tril(assignment[:, :, None] == assignment[:, None, :], k=-1).any(axis=2)
+    first = ~jnp.tril(same, k=-1).any(axis=2)
     tied = ties.tied(tally._replace(frames=jnp.where(first, tally.frames, 0.0)))
     codebook, token = _take(codebook, axes.places(winner, rows)[:, None])
     return Named(assignment, votes, axes.total(token), tied, codebook, weights, similarity, unit)
