@@ -67,6 +67,7 @@ def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
         found.append(Ablation("prompt depth", f"{depth} layer{'s' if depth > 1 else ''}", f"depth{depth}", changes))
     found.append(Ablation("assignment", "by cosine", "cosine", {"model.assignment": "cosine"}))
     found.append(Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"}))
+    found.append(Ablation("ties", "the last bit of the votes (release)", "ties_release", {"model.ties": "release"}))
     found += [Ablation("video tokens", f"top-{n}", f"top{n}", {"model.top_n": n}) for n in TOP_N]
     found += [Ablation("frames", f"{n} frames", f"frames{n}", {"data.frames": n}) for n in sizes.frames]
     return [one for one in found if one is FULL or reference.with_changes(one.changes) != reference]

@@ -20,6 +20,7 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import state_from_clip
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import STATISTICS
+from vtd_jax.model.ties import TIE
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import benchmark_gemm
 from vtd_jax.train.benchmark import Job
@@ -168,6 +169,12 @@ class TorchVTDCLIP(nn.Module):
             # the least distance, by one product as anyone would
             nearest = (codes.square().sum(-1) - 2 * features @ codes.T).argmin(-1)
             votes = torch.where(nearest[..., None] == torch.arange(len(codes), device=codes.device), weights, 0).sum(1)
+            if self.settings.ties == "frames":
+                classes = torch.arange(len(codes), device=codes.device)
+                named = (nearest[..., None] == classes).sum(1)
+                # of as many frames the lower class
+                order = named * len(codes) - classes
+                votes = torch.where(votes >= votes.amax(-1, keepdim=True) - TIE, order, order.min() - 1)
         fused = self.fusion(features, codes[votes.argmax(-1)][:, None])
         cosines = functional.normalize(fused, dim=-1) @ directions.T
         return self.logit_scale.exp() * (weights * cosines).sum(1) / weights.sum(1)

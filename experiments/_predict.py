@@ -248,6 +248,7 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         "pooling": config.pooling,
         "normalization": normalization_told(config.normalization, model.model.clip.config.preprocessing),
         "assignment": config.assignment,
+        "ties": config.ties,
         "device": device_told(),
         "vtd_jax": vtd_jax.__version__,
     }

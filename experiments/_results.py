@@ -164,7 +164,9 @@ def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, A
     if plan.missing:
         told["not made"] = "; ".join(plan.missing)
     told |= dict(notes)
-    for key in ("CLIP", "protocol", "assignment", "commit", "versions", "device"):
+    if plan.table == "base_to_novel":
+        told["compare"] = "published numbers with our rows of 16 shots (means over 3 lists), not with all base videos"
+    for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
         told[key] = alike(about, key) if key != "versions" else _versions(about)
     return told | {
         "lists": "; ".join(lists),

@@ -11,7 +11,9 @@
 
 Without --config the settings are the run's own, or those in an exported file. With --config, a workdir without
 checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported file, lend what they learnt (and
-their model settings) to the videos and names of that config; a .pth has no settings, so the config's must fit.
+their model settings) to the videos and names of that config; a .pth has no settings, so the config's must fit (the
+authors' code learns and evaluates with what is --config.model.ties=release here).
+The column ties is the share of videos in which several classes have the most votes to rounding.
 Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and _scores.npz into the workdir (results_NAME.* where a
 run's model was lent to the videos of config NAME, or where a file NAME was evaluated in the workdir of a run).
 """

@@ -1,6 +1,6 @@
 """Trains VTD-CLIP: prompts and fusion on a frozen CLIP.
 
-    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51 --workdir=runs/hmdb51 \\
+    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 --workdir=runs/hmdb51 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.train --config=experiments/configs/video_folder.py:train=list --workdir=runs/mine \\
         --config.data.data_dir=records --profile_steps=10:15
@@ -48,7 +48,9 @@ def main() -> str:
 def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Records], VTDCLIP]:
     """Settings, steps to trace, training records, those of the splits, and the model."""
     if CONFIG.value is None:
-        raise UserError("--config is needed, e.g. --config=experiments/configs/base_to_novel.py:hmdb51; see --help")
+        raise UserError(
+            "--config is needed, e.g. --config=experiments/configs/base_to_novel.py:hmdb51,shots=16; see --help"
+        )
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
         build.open_training(config)  # says what to use instead

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import vtd_jax
-from experiments.configs import few_shot, zero_shot
+from experiments.configs import base_to_novel, few_shot, scenes, zero_shot
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
 from vtd_jax.evaluate import report
@@ -93,6 +93,37 @@ def test_commit_is_that_of_this_code_only(tmp_path, monkeypatch, checkout):
     (tmp_path / "file").write_text("1")
     subprocess.run([*git, "add", "file"], check=True)
     assert report.commit() == f"{clean}+"
+
+
+@pytest.mark.parametrize(
+    "config, ours",
+    [
+        (base_to_novel.get_config("hmdb51"), "all base videos"),
+        (base_to_novel.get_config("hmdb51,shots=16,split=2"), "one list of 16 videos a base class"),
+        (few_shot.get_config("hmdb51,shots=4"), None),
+        (zero_shot.get_config("hmdb51,lists=base_to_novel"), None),
+        # nothing is published of these
+        (scenes.get_config("base_to_novel"), None),
+    ],
+)
+def test_a_number_that_learnt_on_other_videos_than_published_ones_says_so(config, ours):
+    config = RunConfig.from_dict(config.to_dict())
+    splits = dict.fromkeys(config.data.evaluate, RESULT["val"])
+    table = report.results_table(config, CLIPConfig.vit_b16(), splits, "x")
+    published = "published numbers are means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
+    told = f" (learnt on {ours}; {published})" if ours else ""
+    assert table.title == f"{config.name}: top-1 in percent{told}"
+
+
+@pytest.mark.parametrize("rule", ["frames", "release"])
+def test_about_tells_the_rule_of_ties(rule):
+    config = few_shot.get_config("hmdb51,shots=4")
+    config.model.ties = rule
+    told = report.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
+    assert told["ties"].startswith(f"{rule}: ")
+    config.model.fusion = False
+    # no video token takes part
+    assert "ties" not in report.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
 
 
 def test_about_tells_templates_and_uniform_confidence():

@@ -1,5 +1,7 @@
 """Scores on disk: the same again, refused where they are something else, and matched video by video."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,13 +18,16 @@ def _result(videos=VIDEOS, labels=(0, 1, 1)):
 
 
 def test_what_is_read_is_what_was_saved(tmp_path):
-    results = {"novel": _result(), "base": _result(())}
+    results = {"novel": replace(_result(), tied=np.array([True, False, True])), "base": _result(())}
     found = read_scores(save_scores(tmp_path / "s.npz", results))
     assert list(found) == ["novel", "base"]
     for split, result in results.items():
         np.testing.assert_array_equal(found[split].scores, result.scores)
         np.testing.assert_array_equal(found[split].labels, result.labels)
         assert (found[split].class_names, found[split].videos) == (result.class_names, result.videos)
+    assert found["novel"].tied.tolist() == [True, False, True]
+    # as in files of before ties were noted
+    assert (found["novel"].ties, found["base"].tied, found["base"].ties) == (2 / 3, None, None)
 
 
 def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
@@ -37,6 +42,8 @@ def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
         {"val/labels": np.array([0, 1, 2])},
         {"val/labels": np.array([0, 1])},
         {"val/videos": np.array(["x"])},
+        {"val/tied": np.array([True])},
+        {"val/tied": np.array([0, 1, 1])},
         {"val/class_names": np.array(["a", "b"], object)},
     )
     with path.open("wb") as file:
@@ -54,8 +61,10 @@ def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
 def test_runs_are_matched_by_name():
     one, order = _result(), [2, 0, 1]
     two = SplitResult(one.class_names, one.scores[order], one.labels[order], tuple(VIDEOS[i] for i in order))
+    two = replace(two, tied=np.array([True, False, False]))
     found = match({"A": {"val": one}, "B": {"val": two}})
     assert found[1]["val"].videos == VIDEOS
+    assert found[1]["val"].tied.tolist() == [False, False, True]
     np.testing.assert_array_equal(found[1]["val"].scores, one.scores)
 
 

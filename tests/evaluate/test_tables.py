@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_markdown(table):
     ]
     assert lines[6] == "| HM | – | – | 37.50 | 0.0–75.0 | – |"
     assert lines[-2:] == ["- frames: 8", "- splits: base b, novel n"]
+
+
+def test_the_share_of_videos_with_a_tie_is_told_where_it_is_known():
+    splits = {"base": replace(_result(3, 4), tied=np.array([True, False, False, False])), "novel": _result(1, 4)}
+    made = split_table("t", "base_to_novel", splits)
+    assert made.columns[-2:] == ("ECE", "ties")
+    assert [row[-1] for row in made.cells()] == ["25.00", "–", "–"]
+    assert [row["ties"] for row in json.loads(made.to_json())["rows"]] == [0.25, None, None]
 
 
 def test_a_bar_in_a_cell_does_not_break_the_markdown_table():

@@ -93,6 +93,24 @@ def test_other_poolings_of_the_same_weights(model):
     assert not np.allclose(scores["mean"], scores["softmax_mean"])
 
 
+@pytest.mark.parametrize("devices, spelling", [(1, "shard_map"), (2, "pmap")])
+def test_videos_with_a_tie_in_any_view_are_told(devices, spelling):
+    model = _model(fusion=True, temperature=1e-4)
+    codes = np.asarray(jax.jit(model.encode_classes)(model.class_tokens(NAMES)))
+    # two views of three frames, named by their codes
+    named = np.array([[[0, 1, 1], [2, 2, 2]], [[0, 0, 0], [1, 1, 1]], [[2, 2, 2], [2, 1, 0]], [[1, 1, 1], [1, 1, 1]]])
+    batch = {"label": np.zeros(4, np.int32), "weight": np.float32([1, 1, 1, 0]), "index": np.array([2, 0, 1, -1])}
+    for views, tied in (
+        ({"features": codes[named]}, [False, True, True]),
+        ({"features": codes[named[:, 0]]}, [0, 0, 1]),
+    ):
+        result = evaluate_split(model, [batch | views], NAMES, devices=run_devices(devices), parallel=spelling)
+        assert result.tied.tolist() == tied
+    assert result.ties == pytest.approx(1 / 3)
+    # without fusion no video token takes part
+    assert evaluate_split(_model(), [batch | views], NAMES, devices=run_devices(1)).tied is None
+
+
 def test_records_of_several_splits(model, tmp_path):
     small_run.build(tmp_path)
     splits = {name: open_records(tmp_path / "records", f"{name}_val") for name in ("base", "novel")}

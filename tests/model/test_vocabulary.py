@@ -151,7 +151,7 @@ def test_votes_and_video_tokens_are_those_of_the_whole_vocabulary(kind, count, t
         np.testing.assert_array_equal(words[named.ids], discretize.video_tokens(votes, words, top_n))
 
 
-def test_a_word_whose_votes_vanish_stands_among_those_without_votes():
+def test_a_word_whose_votes_vanish_stands_before_those_that_named_no_frame():
     # frame 1 is nearest to word 2, yet frame 0 is so much nearer to its direction that softmax leaves exactly 0
     features = jnp.asarray([[[0.0, 9.0], [1.0, 0.1]]])
     words = jnp.asarray([[0.0, 9.0], [90.0, 0.0], [0.0, 0.1], [-90.0, 0.0]])
@@ -159,7 +159,11 @@ def test_a_word_whose_votes_vanish_stands_among_those_without_votes():
     assert chosen.tolist() == [[0, 2]]
     assert float(votes[0, 2]) == 0
     found = vocabulary.word_votes(features, chosen, words[chosen], 0.005)
-    assert vocabulary.video_words(found, 4, 4).ids.tolist() == jax.lax.top_k(votes, 4)[1].tolist() == [[0, 1, 2, 3]]
+    assert vocabulary.video_words(found, 4, 4).ids.tolist() == [[0, 2, 1, 3]]
+    # as released: among those without votes
+    found = vocabulary.word_votes(features, chosen, words[chosen], 0.005, rule="release")
+    released = vocabulary.video_words(found, 4, 4, "release").ids.tolist()
+    assert released == jax.lax.top_k(votes, 4)[1].tolist() == [[0, 1, 2, 3]]
 
 
 def test_a_vocabulary_that_is_the_labels_gives_what_the_model_gives():

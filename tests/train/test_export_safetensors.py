@@ -196,10 +196,14 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     path, _, _ = saved
     with safe_open(path, "numpy") as file:
         told = json.loads(file.metadata()[export.METADATA_KEY])
-    for later in ("normalization", "confidence", "templates"):
+    for later in ("normalization", "confidence", "templates", "ties"):
         del told["model"][later]
+    del told["settings"]["model"]["ties"]
     save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
-    model = export.load_tuned(path).info.model
+    info = export.load_tuned(path).info
+    model = info.model
+    # the one that they were learnt with, where the default is another
+    assert (model.ties, info.config().model.ties, ModelConfig().ties) == ("release", "release", "frames")
     assert model.normalization == ModelConfig().normalization
     assert (model.confidence, model.templates) == ("softmax", ())
 

@@ -162,6 +162,20 @@ def test_another_runs_checkpoints_are_refused(folder, whole):
     assert read_config(whole[0]) == _config(folder)
 
 
+def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_go_on(folder, whole, tmp_path):
+    fields = _config(folder).to_dict()
+    assert fields["model"].pop("ties") == "frames"
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    (tmp_path / "checkpoints").symlink_to(whole[0] / "checkpoints")
+    told = (
+        r"settings differ: model\.ties: 'release' -> 'frames'; set --config\.model\.ties=release to go on as a run of "
+        "before there was this field began; give another folder"
+    )
+    with pytest.raises(UserError, match=told):
+        prepare_workdir(tmp_path, _config(folder), resume=True)
+    prepare_workdir(tmp_path, _config(folder, model__ties="release"), resume=True)
+
+
 def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path):
     save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
     config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))

@@ -17,12 +17,20 @@ class SplitResult:
       scores: float32 `[N, K]`, higher is likelier; one row a video, in the records' order.
       labels: int32 `[N]`, in 0..K-1.
       videos: N file names, below the folder that the records were built from; empty where they are not known.
+      tied: whether several classes had the most votes to rounding, in any view (`vtd_jax.model.ties`); None where no
+        video token took part, or in scores of before this was noted.
     """
 
     class_names: tuple[str, ...]
     scores: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, " n"]
     videos: tuple[str, ...] = ()
+    tied: Bool[np.ndarray, " n"] | None = None
+
+    @property
+    def ties(self) -> float | None:
+        """Share of videos, 0..1, with a tie of votes; None where that is not known."""
+        return None if self.tied is None else float(self.tied.mean())
 
     @property
     def count(self) -> int:

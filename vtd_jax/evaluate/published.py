@@ -131,6 +131,8 @@ _LEARNT_ON = {
     "zero_shot": "Kinetics-400",
     "fully_supervised": "all training videos",
 }
+# what papers print for base-to-novel, and how to make the like
+_MEANS = "means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
 # (protocol, method) -> where it learnt on something else
 _LEARNT_ELSE = {
     ("base_to_novel", "CLIP, class names"): "nothing",
@@ -191,6 +193,20 @@ def published(table: str, dataset: str) -> tuple[Published, ...]:
     if table not in _TABLES:
         raise UserError(f"table {table!r}: nothing is published of it, expected one of {', '.join(_TABLES)}")
     return tuple(_row(table, method, numbers) for method, numbers in _TABLES[table].get(dataset, {}).items())
+
+
+def learnt_otherwise(table: str, dataset: str, shots: int) -> str:
+    """What sets one run's number apart from those that papers print; "" for nothing, or a table that has none.
+
+    Args:
+      table: the protocol.
+      dataset: its name, or a text that has it, as the name of a run or a path.
+      shots: videos a class that the run learnt on, 0 for all.
+    """
+    if table != "base_to_novel" or not any(name in dataset for name in _TABLES[table]):
+        return ""
+    ours = f"one list of {shots} videos a base class" if shots else "all base videos"
+    return f"learnt on {ours}; published numbers are {_MEANS}"
 
 
 def _row(table: str, method: str, numbers: Sequence[float | None]) -> Published:

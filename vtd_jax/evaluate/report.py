@@ -16,6 +16,7 @@ import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.published import learnt_otherwise
 from vtd_jax.evaluate.scores import SUFFIX, save_scores
 from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
@@ -28,6 +29,11 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
 
 TRAINING_LIST = "training_list.json"
+# what decides where several classes have the most votes
+_TIES = {
+    "frames": "frames: of the classes within 1e-5 of the most votes the one of more frames, then the lower one",
+    "release": "release: the last bit of the votes, another one on another machine",
+}
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -56,7 +62,10 @@ def results_table(
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
     origins = {split: stored.origin + (own if stored.origin != "own split" else "") for split, stored in lists.items()}
     lacking = {split: len(stored.left_out) for split, stored in lists.items()}
-    return split_table(f"{config.name}: top-1 in percent", config.protocol, results, told, origins, lacking)
+    where = f"{config.name} {config.data.data_dir}"
+    otherwise = learnt_otherwise(config.protocol, where, config.shots) if config.data.train else ""
+    title = f"{config.name}: top-1 in percent" + (f" ({otherwise})" if otherwise else "")
+    return split_table(title, config.protocol, results, told, origins, lacking)
 
 
 def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
@@ -90,6 +99,7 @@ def about(
         "class names": _names_told(model),
         **({"confidence": "uniform, every frame weighs 1/T"} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,
+        **({"ties": _TIES[model.ties]} if model.fusion else {}),
         "pooling": model.pooling,
         "fusion": model.fusion,
         "seed": config.seed,

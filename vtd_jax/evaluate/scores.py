@@ -21,7 +21,7 @@ def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
     """Writes a `.npz` whole or not at all; plain arrays, nothing pickled.
 
     It has `SPLIT/scores` (float32 `[N, K]`), `SPLIT/labels` (int32 `[N]`), `SPLIT/class_names` (`[K]`) and, where they
-    are known, `SPLIT/videos` (`[N]`, file names), videos in the records' order.
+    are known, `SPLIT/videos` (`[N]`, file names) and `SPLIT/tied` (bool `[N]`), videos in the records' order.
     """
     arrays = {}
     for split, result in results.items():
@@ -29,13 +29,15 @@ def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
         arrays[f"{split}/class_names"] = np.asarray(result.class_names, np.str_)
         if result.videos:
             arrays[f"{split}/videos"] = np.asarray(result.videos, np.str_)
+        if result.tied is not None:
+            arrays[f"{split}/tied"] = result.tied
     with replacing(Path(path)) as part:
         np.savez_compressed(part, **arrays)
     return Path(path)
 
 
 def read_scores(path: str | Path) -> dict[str, SplitResult]:
-    """Reads what `save_scores` wrote: split -> result, in the order of writing; `videos` is empty in older files.
+    """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack `videos` or `tied`.
 
     Raises:
       UserError: no such file, damaged, or another kind of file.
@@ -65,7 +67,7 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
 def _checked(split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
     """One split of a file; ValueError or KeyError where its arrays do not belong together."""
     scores, labels, names = (arrays[f"{split}/{key}"] for key in ("scores", "labels", "class_names"))
-    videos = arrays.get(f"{split}/videos")
+    videos, tied = arrays.get(f"{split}/videos"), arrays.get(f"{split}/tied")
     if scores.dtype.kind != "f" or scores.ndim != 2 or labels.dtype.kind not in "iu" or names.dtype.kind != "U":
         raise ValueError(f"{split}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names {names.dtype}")
     count, classes = scores.shape
@@ -75,11 +77,14 @@ def _checked(split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
         raise ValueError(f"{split}: labels {labels.min()} to {labels.max()} for {classes} classes")
     if videos is not None and (videos.shape != (count,) or videos.dtype.kind != "U"):
         raise ValueError(f"{split}: {count} videos, names {videos.dtype} {videos.shape}")
+    if tied is not None and (tied.shape != (count,) or tied.dtype != bool):
+        raise ValueError(f"{split}: {count} videos, ties {tied.dtype} {tied.shape}")
     return SplitResult(
         tuple(names.tolist()),
         scores.astype(np.float32),
         labels.astype(np.int32),
         () if videos is None else tuple(videos.tolist()),
+        tied,
     )
 
 
@@ -156,4 +161,5 @@ def _rows(result: SplitResult, videos: Sequence[str]) -> SplitResult:
         return result
     places = {video: place for place, video in enumerate(result.videos)}
     order = np.asarray([places[video] for video in videos], np.int64)
-    return replace(result, scores=result.scores[order], labels=result.labels[order], videos=tuple(videos))
+    tied = None if result.tied is None else result.tied[order]
+    return replace(result, scores=result.scores[order], labels=result.labels[order], videos=tuple(videos), tied=tied)

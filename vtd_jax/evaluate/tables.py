@@ -125,7 +125,8 @@ def split_table(
     """One row a split, then what the protocol reports.
 
     "95 % CI" is the bootstrap interval of top-1 over videos, "ECE" the expected calibration error of the split's
-    scores (`statistics`), "–" where scores are no probabilities.
+    scores (`statistics`), "–" where scores are no probabilities, "ties" the share of videos in which several classes
+    have the most votes to rounding (`vtd_jax.model.ties`).
 
     Args:
       title: one line.
@@ -147,6 +148,7 @@ def split_table(
             INTERVAL: interval([{name: result.hits}], lambda accuracy, name=name: accuracy[name]),
             "top-5": result.top5,
             "ECE": _known(calibration_error(result.scores, result.labels).error),
+            "ties": result.ties,
         }
         for name, result in splits.items()
     ]
@@ -162,8 +164,9 @@ def split_table(
         rows.append({"split": "mean", "top-1": float(np.mean(top1)), INTERVAL: spread, "top-5": mean5})
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = ("split", "list", "classes", "videos", "left out", "top-1", INTERVAL, "top-5", "ECE")
-    unused = {name for name in ("list", "left out", "top-5", "ECE") if all(row.get(name) is None for row in rows)}
+    columns = ("split", "list", "classes", "videos", "left out", "top-1", INTERVAL, "top-5", "ECE", "ties")
+    optional = ("list", "left out", "top-5", "ECE", "ties")
+    unused = {name for name in optional if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
     return Table(title, columns, tuple(rows), about or {})
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
@@ -138,11 +138,13 @@ def evaluate_split(
     tokens = mesh.lay_out(model.class_tokens(class_names))
     codebook = encoder(encoder.place(0, tokens), state)
     rows = _score_all(scorer, _checked(batches, check), state, codebook, len(class_names))
-    scores, labels, place = (gather_rows(column) for column in rows)
+    scores, tied, labels, place = (gather_rows(column) for column in rows)
     if len(np.unique(place)) != len(place):
         raise RuntimeError("a video came twice in one pass over its records")
     order = np.argsort(place)
-    return SplitResult(tuple(class_names), scores[order], labels[order].astype(np.int32))
+    # without fusion no video token takes part in a score
+    tied = None if model.fusion is None else tied[order]
+    return SplitResult(tuple(class_names), scores[order], labels[order].astype(np.int32), tied=tied)
 
 
 def _stored(
@@ -169,17 +171,19 @@ def _stored(
 
 def _score_all(
     scorer: Mapped, batches: Iterable[Mapping[str, np.ndarray]], state: Any, codebook: Any, classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """This host's real videos: scores `[N, K]`, labels and indices `[N]`, in the order in which they came."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """This host's real videos: scores `[N, K]`, ties, labels and indices `[N]`, in the order in which they came."""
     mesh, given = scorer.mesh, deque()
-    scores, labels, index = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    scores, ties = [np.zeros((0, classes), np.float32)], [np.zeros(0, bool)]
+    labels, index = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
 
     def place(batch: Mapping[str, np.ndarray]) -> Any:
         padded = pad_batch(batch, round_up(len(batch["weight"]), len(mesh.local_devices)))
         return scorer.place(FRAMES, padded["features" if "features" in batch else "frames"])
 
     def read(real: np.ndarray, found: Any) -> None:
-        scores.append(mesh.local_rows(found)[: len(real)][real])
+        for column, rows in zip((scores, ties), found, strict=True):
+            column.append(mesh.local_rows(rows)[: len(real)][real])
 
     for batch, videos in Ahead(batches, place):
         real = batch["weight"] > 0
@@ -190,7 +194,7 @@ def _score_all(
             read(*given.popleft())
     for one in given:
         read(*one)
-    return np.concatenate(scores), np.concatenate(labels), np.concatenate(index)
+    return tuple(map(np.concatenate, (scores, ties, labels, index)))
 
 
 def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterator[Any]:
@@ -202,20 +206,25 @@ def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterat
 
 def view_scores(
     videos: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
-) -> Float[Array, "b k"]:
-    """Sum over views of softmax(logits), for one device; views go one after another, so memory is that of one.
+) -> tuple[Float[Array, "b k"], Bool[Array, " b"]]:
+    """Scores, and whether votes tie in any view, for one device; views go one after another: memory is that of one.
 
-    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them, `[B,V,…]`.
+    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them, `[B,V,…]`. Scores are
+    the sum over views of softmax(logits). Nothing ties where no video token is fused.
     """
     model = nnx.merge(graphdef, state)
 
-    def one(view: Array) -> Array:
+    def one(view: Array) -> tuple[Array, Array]:
         features = view if view.ndim == 3 else model.encode_frames(view)
-        return jax.nn.softmax(model.classify(features, codebook).logits.astype(jnp.float32), axis=-1)
+        found = model.classify(features, codebook)
+        # else votes would be counted for nothing
+        tied = jnp.zeros(len(view), bool) if model.fusion is None else found.tied
+        return jax.nn.softmax(found.logits.astype(jnp.float32), axis=-1), tied
 
     if videos.ndim in (3, 5):
         return one(videos)
-    return jax.lax.map(one, jnp.moveaxis(videos, 1, 0)).sum(0)
+    scores, tied = jax.lax.map(one, jnp.moveaxis(videos, 1, 0))
+    return scores.sum(0), tied.any(0)
 
 
 def encode_codebook(tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes) -> Float[Array, "k d"]:

@@ -100,7 +100,7 @@ class VideoWords(NamedTuple):
     """Video tokens of B videos.
 
     Attributes:
-      ids: `[B, n]`, places in the vocabulary, most votes first.
+      ids: `[B, n]`, places in the vocabulary, most votes first; ties as `ModelConfig.ties` says.
       votes: `[B, n]`.
       codes: `[B, n, D]`, raw.
     """
@@ -114,9 +114,9 @@ class VideoWords(NamedTuple):
 _nearest = jax.jit(nearest, static_argnames=("top", "metric"))
 
 
-@functools.partial(jax.jit, static_argnames=("words", "temperature", "kind", "top_n"))
-def _vote(features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int) -> WordVotes:
-    return video_words(word_votes(features, ids, codes, temperature, kind), words, top_n)
+@functools.partial(jax.jit, static_argnames=("words", "temperature", "kind", "top_n", "rule"))
+def _vote(features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int, rule: str) -> WordVotes:
+    return video_words(word_votes(features, ids, codes, temperature, kind, rule), words, top_n, rule)
 
 
 class Vocabulary:
@@ -144,7 +144,7 @@ class Vocabulary:
         """The words with the most votes of the frames named `ids`."""
         # further words cannot be among the best: at most T have votes, and the first ones follow
         words = min(len(self.words), ids.shape[1] + config.top_n)
-        settings = dict(temperature=config.temperature, kind=config.confidence, top_n=config.top_n)
+        settings = dict(temperature=config.temperature, kind=config.confidence, top_n=config.top_n, rule=config.ties)
         best = _vote(features, ids, self.codes[ids], words=words, **settings)
         ids = np.asarray(best.ids)
         return VideoWords(ids, np.asarray(best.votes), self.codes[ids])

@@ -7,7 +7,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 # a logit of padding: finite, so that no gradient becomes 0 · inf
 _NEVER = -1e30
@@ -86,7 +86,7 @@ class Axes:
         places = classes - self.ids(rows)[0]
         return jnp.where((places >= 0) & (places < rows), places, rows)
 
-    def total(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def total(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         """The sum of the codebook shards' arrays."""
         return x if self.codebook is None else jax.lax.psum(x, self.codebook)
 
@@ -105,6 +105,23 @@ class Axes:
             return jnp.take_along_axis(x, classes[..., None], axis=-1)[..., 0]
         mine = self.ids(x.shape[-1]) == classes[..., None]
         return jax.lax.psum(jnp.where(mine, x, 0.0).sum(axis=-1), self.codebook)
+
+    def most(self, x: Num[Array, "... r"]) -> Num[Array, "..."]:
+        """The largest value over all classes; no gradient passes, and padding must hold small ones."""
+        x = jax.lax.stop_gradient(x).max(axis=-1)
+        return x if self.codebook is None else jax.lax.pmax(x, self.codebook)
+
+    def rows(self, codebook: Float[Array, "r d"], classes: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+        """The codes of these classes, on whichever device they are; gradients reach the codebook."""
+        if self.codebook is None:
+            return codebook[classes]
+        places = self.places(classes, codebook.shape[0])
+        return self.total(codebook.at[places].get(mode="fill", fill_value=0))
+
+    def columns(self, x: Float[Array, "b t r"], classes: Int[Array, "b n"]) -> Float[Array, "b t n"]:
+        """The values of all frames of a video for N classes, on whichever device they are."""
+        places = self.places(classes, x.shape[-1])[:, None]
+        return self.total(jnp.take_along_axis(x, places, axis=2, mode="fill", fill_value=0))
 
     def best_rows(self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int) -> Float[Array, "b n d"]:
         """The rows of the `count` classes with the most votes, best first, the lowest class first among equals."""

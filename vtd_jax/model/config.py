@@ -1,6 +1,8 @@
 """The settings of the method, one field an idea."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from vtd_jax.errors import UserError
 
@@ -10,7 +12,10 @@ CHOICES = {
     "pooling": ("confidence", "mean", "softmax_mean"),
     "fusion_init": ("release", "zero"),
     "normalization": ("imagenet", "clip"),
+    "ties": ("frames", "release"),
 }
+# of fields whose default is another than what was saved before there were such fields ran with
+_BEFORE = {"ties": "release"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,10 @@ class ModelConfig:
       normalization: mean and deviation of RGB: "imagenet" (the release) or "clip" (what CLIP was trained with).
       templates: texts around a class name, each with `{}` in its place; a code is the mean over them (see
         `codebook.ensemble`). () for bare class names. With text_prompts=0 only.
+      ties: which class becomes the video token where several have the most votes to rounding. "frames": of the classes
+        whose votes are within 1e-5 of the greatest the one that named more frames, then the lower one (see
+        `ties.winner`). "release": the greatest number, so that the last bit of a sum decides, another one on another
+        machine.
     """
 
     text_prompts: int = 16
@@ -52,9 +61,10 @@ class ModelConfig:
     fusion_heads: int = 8
     dropout: float = 0.1
     normalization: str = "imagenet"
-    # fields that came later: what was saved before them ran with these defaults
+    # fields that came later: what was saved before them ran with these defaults, but for those in `_BEFORE`
     confidence: str = "softmax"
     templates: tuple[str, ...] = ()
+    ties: str = "frames"
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
@@ -85,3 +95,8 @@ class ModelConfig:
                 f"model.templates={self.templates!r} with model.text_prompts={self.text_prompts}: learnt tokens take "
                 "the place of templates; set model.text_prompts=0, or no templates"
             )
+
+
+def saved_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's fields as a file has them, with what older files do not say: they were learnt with `ties="release"`."""
+    return _BEFORE | dict(fields)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vtd_jax.model import ties
 from vtd_jax.model.axes import WHOLE, Axes
 
 _EXACT = jax.lax.Precision.HIGHEST
@@ -72,8 +73,32 @@ def count_votes(
     return jax.lax.stop_gradient(jnp.where(chosen, weights, 0.0).sum(axis=1))
 
 
+def tally(assignment: Int[Array, "b t"], weights: Float[Array, "b t k"], axes: Axes = WHOLE) -> ties.Tally:
+    """What decides between classes of as many votes, beside `count_votes`."""
+    return ties.tally(assignment[..., None] == axes.ids(weights.shape[-1]), weights)
+
+
 def video_tokens(
-    votes: Float[Array, "b k"], codebook: Float[Array, "k d"], top_n: int, axes: Axes = WHOLE
+    votes: Float[Array, "b k"],
+    codebook: Float[Array, "k d"],
+    top_n: int,
+    axes: Axes = WHOLE,
+    tally: ties.Tally | None = None,
 ) -> Float[Array, "b n d"]:
-    """The raw codes with the most votes, best first; gradients reach the codebook through the gather."""
-    return axes.best_rows(votes, codebook, top_n)
+    """The raw codes with the most votes, best first; gradients reach the codebook through the gather.
+
+    Args:
+      votes: of `count_votes`.
+      codebook: raw codes.
+      top_n: n; of fewer classes all.
+      axes: how classes are split.
+      tally: of all classes: ties go to the class of more frames (`ties.rank`). None: the last bit of the votes
+        decides, as released.
+    """
+    if tally is None:
+        return axes.best_rows(votes, codebook, top_n)
+    rows = codebook.shape[0]
+    classes = jnp.broadcast_to(axes.ids(rows), votes.shape)
+    # padding comes last: it has the highest ids, and nobody votes for it
+    count = min(top_n, rows if axes.codebook is None else axes.classes)
+    return axes.rows(codebook, ties.rank(tally, classes, count, axes))

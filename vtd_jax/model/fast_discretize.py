@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from vtd_jax.model import discretize
+from vtd_jax.model import discretize, ties
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.config import ModelConfig
 
@@ -35,6 +35,7 @@ class Named(NamedTuple):
       assignment: `[B, T]`, the class of every frame.
       votes: `[B, T]`, how many votes that class has in the video.
       token: `[B, 1, D]`, the raw code with the most votes.
+      tied: `[B]`, whether several classes have the most to rounding (`ties.tied`).
       codebook: `[R, D]`, to be used from here on: gradients of the token are added to its gradient in place.
       weights: `[B, T, R]`, the confidence; None where classes go in chunks.
       similarity: `[B, T, R]`, cosines of frames and codes; None where classes go in chunks.
@@ -44,6 +45,7 @@ class Named(NamedTuple):
     assignment: Int[Array, "b t"]
     votes: Float[Array, "b t"]
     token: Float[Array, "b 1 d"]
+    tied: Bool[Array, " b"]
     codebook: Float[Array, "r d"]
     weights: Float[Array, "b t r"] | None
     similarity: Float[Array, "b t r"] | None
@@ -83,7 +85,7 @@ def name_frames(
     Args:
       features: raw frame features.
       codebook: raw codes, this device's share of them.
-      config: `assignment`, `temperature` and `confidence` are used.
+      config: `assignment`, `temperature`, `confidence` and `ties` are used.
       axes: how classes are split.
     """
     rows = codebook.shape[0]
@@ -95,16 +97,23 @@ def name_frames(
         candidates = axes.total(_take(codes, axes.places(assignment, rows))[1])
         frames, candidates = discretize.normalize(fixed), discretize.normalize(candidates)
         cosines = jnp.einsum("btd,bjd->btj", frames, candidates, precision=_EXACT)
-        own = jnp.diagonal(discretize.confidence(cosines, config.temperature, config.confidence), axis1=1, axis2=2)
+        shares = discretize.confidence(cosines, config.temperature, config.confidence)
     else:
         unit = discretize.normalize(codebook)
         similarity = products(discretize.normalize(features), unit)
         weights = discretize.confidence(similarity, config.temperature, config.confidence)
         assignment = _assign(jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes)
-        own = axes.pick(jax.lax.stop_gradient(weights), assignment)
-    votes, winner = vote(assignment, own)
+        shares = axes.columns(jax.lax.stop_gradient(weights), assignment)
+    votes, winner = vote(assignment, jnp.diagonal(shares, axis1=1, axis2=2))
+    same = assignment[:, :, None] == assignment[:, None, :]
+    tally = ties.tally(same, shares)
+    if config.ties == "frames":
+        winner = ties.winner(tally, assignment)
+    # frames of one class count once
+    first = ~jnp.tril(same, k=-1).any(axis=2)
+    tied = ties.tied(tally._replace(frames=jnp.where(first, tally.frames, 0.0)))
     codebook, token = _take(codebook, axes.places(winner, rows)[:, None])
-    return Named(assignment, votes, axes.total(token), codebook, weights, similarity, unit)
+    return Named(assignment, votes, axes.total(token), tied, codebook, weights, similarity, unit)
 
 
 def _assign(similarity: Array, features: Array, codebook: Array, metric: str, axes: Axes) -> Array:
@@ -139,14 +148,14 @@ def _nearest(features: Array, codebook: Array, metric: str, axes: Axes, chunk: i
 
 
 def vote(assignment: Int[Array, "b t"], own: Float[Array, "b t"]) -> tuple[Float[Array, "b t"], Int[Array, " b"]]:
-    """Every frame votes for its own class; the votes of every frame's class, and the class with the most.
+    """Every frame votes for its own class; the votes of every frame's class, and the class with the most, as released.
 
     Args:
       assignment: the class of every frame.
       own: the confidence of every frame in its class.
 
     Returns:
-      `(votes, winner)`; the lowest class wins a tie.
+      `(votes, winner)`; the lowest class of exactly as many votes.
     """
     same = assignment[:, :, None] == assignment[:, None, :]
     votes = jnp.where(same, own[:, :, None], 0.0).sum(axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
 from vtd_jax.errors import UserError
-from vtd_jax.model import discretize
+from vtd_jax.model import discretize, ties
 from vtd_jax.model.config import CHOICES
 
 Rows = Float[Array, "v d"] | Float[np.ndarray, "v d"]
@@ -45,7 +45,7 @@ class Nearest(NamedTuple):
 
 
 class WordVotes(NamedTuple):
-    """The words that frames of a video were assigned to, most votes first, the lowest id first among equals.
+    """The words that frames of a video were assigned to, most votes first; see `word_votes` for ties.
 
     Attributes:
       ids: `[B, T]` int32, each word once; -1 after the last one.
@@ -217,13 +217,14 @@ def _cosines(features: Array, codes: Array) -> Array:
     return jnp.einsum("nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
 
 
-@functools.partial(jax.jit, static_argnames=("temperature", "kind"))
+@functools.partial(jax.jit, static_argnames=("temperature", "kind", "rule"))
 def word_votes(
     features: Float[Array, "b t d"],
     ids: Int[Array, "b t"],
     codes: Float[Array, "b t d"],
     temperature: float,
     kind: str = "softmax",
+    rule: str = "frames",
 ) -> WordVotes:
     """Every frame votes for its word with the confidence it has there (`discretize.count_votes`).
 
@@ -232,6 +233,8 @@ def word_votes(
       ids: the nearest word of every frame.
       codes: `vocabulary[ids]`, raw.
       temperature, kind: as for `discretize.confidence`.
+      rule: `ModelConfig.ties`. "frames": words are in the order of `ties.rank`, in which those of more frames come
+        first among those of as many votes to rounding. "release": in that of their votes as they are, then of ids.
     """
     cosines = jnp.einsum("btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
     weights = discretize.confidence(cosines, temperature, kind)
@@ -239,22 +242,37 @@ def word_votes(
     votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
     # a word of several frames counts where it is first
     repeated = jnp.tril(same, k=-1).any(axis=2)
-    ids = jnp.where(repeated, _NO_WORD, ids.astype(jnp.int32))
+    ids = ids.astype(jnp.int32)
+    if rule == "frames":
+        return _ranked(ids, votes, ties.tally(same, weights), repeated)
+    ids = jnp.where(repeated, _NO_WORD, ids)
     losses, ids = jax.lax.sort((-jnp.where(repeated, -1.0, votes), ids), num_keys=2)
     return WordVotes(jnp.where(ids == _NO_WORD, -1, ids), jnp.where(ids == _NO_WORD, 0.0, -losses))
 
 
-@functools.partial(jax.jit, static_argnames=("words", "top_n"))
-def video_words(votes: WordVotes, words: int, top_n: int) -> WordVotes:
+def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array) -> WordVotes:
+    """The words of T frames in the order of `ties.rank`; those that are there already take no part."""
+    tally = tally._replace(lacking=jnp.where(repeated, jnp.inf, tally.lacking))
+    found = ties.rank(tally, ids, ids.shape[1])
+    theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(axis=2)
+    # after as many turns as there are words nothing is left to rank
+    there = jnp.arange(ids.shape[1]) < (~repeated).sum(axis=1, keepdims=True)
+    return WordVotes(jnp.where(there, found, -1), jnp.where(there, theirs, 0.0))
+
+
+@functools.partial(jax.jit, static_argnames=("words", "top_n", "rule"))
+def video_words(votes: WordVotes, words: int, top_n: int, rule: str = "frames") -> WordVotes:
     """The `top_n` words of a video, of all V: what `discretize.video_tokens` gathers.
 
     Args:
       votes: of the words that were assigned.
       words: V.
       top_n: n; of a smaller vocabulary all words.
+      rule: as given to `word_votes`.
 
     Returns:
-      `[B, n]` ids and votes. Where fewer words got votes, those without follow in the order of their ids.
+      `[B, n]` ids and votes. Words without votes follow in the order of their ids, behind all that named a frame; with
+      "release" among those whose votes are 0.
     """
     frames = votes.ids.shape[1]
     # of the first T + n words at most T were assigned
@@ -262,6 +280,10 @@ def video_words(votes: WordVotes, words: int, top_n: int) -> WordVotes:
     taken = (others[None, :, None] == votes.ids[:, None, :]).any(axis=-1)
     ids = jnp.concatenate([votes.ids, jnp.where(taken, -1, others)], axis=1)
     found = jnp.concatenate([votes.votes, jnp.zeros_like(taken, jnp.float32)], axis=1)
-    losses, ids = jax.lax.sort((jnp.where(ids < 0, 1.0, -found), jnp.where(ids < 0, _NO_WORD, ids)), num_keys=2)
     count = min(top_n, words)
+    if rule == "frames":
+        # the order stays, without the gaps
+        _, ids, found = jax.lax.sort(((ids < 0).astype(jnp.int32), ids, found), num_keys=1, is_stable=True)
+        return WordVotes(ids[:, :count], found[:, :count])
+    losses, ids = jax.lax.sort((jnp.where(ids < 0, 1.0, -found), jnp.where(ids < 0, _NO_WORD, ids)), num_keys=2)
     return WordVotes(ids[:, :count], -losses[:, :count])

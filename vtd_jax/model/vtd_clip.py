@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Int32, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.tokenizer import EOT
 from vtd_jax.errors import UserError
-from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion
+from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion, ties
 from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.codebook import ensemble, template_tokens
 from vtd_jax.model.config import ModelConfig
@@ -38,6 +38,7 @@ class Output(NamedTuple):
       votes: `[B, K]`.
       video_token: `[B, n, D]`, raw codes, most votes first.
       frame_features: `[B, T, D]`, raw.
+      tied: `[B]`, whether several classes have the most votes to rounding (`ties.tied`).
     """
 
     logits: Float[Array, "b k"]
@@ -46,6 +47,7 @@ class Output(NamedTuple):
     votes: Float[Array, "b k"]
     video_token: Float[Array, "b n d"]
     frame_features: Float[Array, "b t d"]
+    tied: Bool[Array, " b"]
 
 
 class VTDCLIP(nnx.Module):
@@ -201,7 +203,7 @@ class VTDCLIP(nnx.Module):
         else:
             logits, _ = self.score(features, codes, weights, named.token, dropout_keys=dropout_keys, axes=axes)
         votes = fast_discretize.votes_of_classes(named, axes)
-        return Output(logits, weights, named.assignment, votes, named.token, features)
+        return Output(logits, weights, named.assignment, votes, named.token, features, named.tied)
 
     def _classify_plainly(self, features: Array, codebook: Array, dropout_keys: Array | None, axes: Axes) -> Output:
         """The plain reference of `classify`."""
@@ -210,9 +212,11 @@ class VTDCLIP(nnx.Module):
         weights = discretize.confidence(similarity, config.temperature, config.confidence)
         assignment = discretize.assign(features, codebook, similarity, config.assignment, axes)
         votes = discretize.count_votes(assignment, weights, axes)
-        tokens = discretize.video_tokens(votes, codebook, config.top_n, axes)
+        tally = discretize.tally(assignment, weights, axes)
+        deciding = tally if config.ties == "frames" else None
+        tokens = discretize.video_tokens(votes, codebook, config.top_n, axes, deciding)
         logits, _ = self.score(features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes)
-        return Output(logits, weights, assignment, votes, tokens, features)
+        return Output(logits, weights, assignment, votes, tokens, features, ties.tied(tally, axes))
 
     def _fuse(self, features: Array, token: Array, dropout_keys: Array | None) -> fast_fusion.Fused:
         """Frames with their video token in them: without dropout one vector a video."""

@@ -10,7 +10,7 @@ from typing import Any
 from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
-from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.train.fields import build, flatten, unknown_field
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
@@ -38,12 +38,13 @@ FREE_ON_RESUME = (
 )
 # may differ between the hosts of one run: where things lie, and how many processes read them
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
-# fields that came later: at the default that older runs ran with they leave the fingerprint as it was
+# fields that came later: at the value that older runs ran with they leave the fingerprint as it was
 _LATER = {
     "clip.activation": "",
     "clip.head_width": 0,
     "model.confidence": "softmax",
     "model.templates": [],
+    "model.ties": "release",
     "data.stored_views": 0,
 }
 # of the fields free on resume, the ones that a score depends on
@@ -249,8 +250,10 @@ class RunConfig:
 
         Raises:
           UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing field that has a
-            default takes it: it came later, and older runs ran with that.
+            default takes it: it came later, and older runs ran with that; for `model.ties` that is "release".
         """
+        if isinstance(model := fields.get("model"), Mapping):
+            fields = {**fields, "model": saved_fields(model)}
         return build(cls, fields)
 
     def to_dict(self) -> dict[str, Any]:

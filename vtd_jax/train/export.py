@@ -24,7 +24,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
-from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
@@ -265,7 +265,8 @@ def _parse(text: str, path: Path) -> TunedInfo:
             )
         # JSON has lists; files of before there were templates have none
         fields["model"]["templates"] = tuple(fields["model"].get("templates", ()))
-        fields["model"], fields["clip"] = ModelConfig(**fields["model"]), ClipReference(**fields["clip"])
+        model = ModelConfig(**saved_fields(fields["model"]))
+        fields["model"], fields["clip"] = model, ClipReference(**fields["clip"])
         fields["class_names"] = tuple(fields["class_names"])
         return TunedInfo(**fields)
     except UserError:

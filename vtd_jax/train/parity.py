@@ -131,6 +131,7 @@ def build_model(case: Mapping[str, Any]) -> VTDCLIP:
             text_depth=min(case["depth_text"], case["layers"]),
             visual_prompts=case["n_ctx_vision"] if visual else 0,
             visual_depth=min(case["depth_vision"], case["layers"]) if visual else 0,
+            ties=case.get("ties", "release"),
         ),
         rngs=nnx.Rngs(0),
     )

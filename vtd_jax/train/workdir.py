@@ -34,6 +34,8 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
             "go on from there, or give another folder"
         )
     different = read_config(workdir).differences(config)
+    if any(line.startswith("model.ties:") for line in different) and not override:
+        different.append("set --config.model.ties=release to go on as a run of before there was this field began")
     if different and not override:
         raise UserError(
             f"--workdir={workdir}: holds checkpoints of another run, these settings differ: {'; '.join(different)}; "

@@ -1,0 +1,79 @@
+"""Which class becomes the video token where several have as many votes to rounding.
+
+The confidence of a class sums to 1 over the frames of a video, so a class whose frames hold all of its confidence has
+one vote, be it named by one frame or by six. Several such classes tie at 1 but for the last bit of a sum, which differs
+between machines; it must not decide. So votes within `TIE` of the greatest tie, and the class that named more frames
+wins, then the lower one.
+
+Votes are compared by what lacks to 1, the confidence of a class in frames that it did not name: next to 1 a vote has
+absolute rounding of 1e-7, a hundredth of `TIE`, and what lacks relative rounding.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from vtd_jax.model.axes import WHOLE, Axes
+
+# votes that are no further from the greatest are as many
+TIE = 1e-5
+
+
+class Tally(NamedTuple):
+    """What decides between N candidates.
+
+    Attributes:
+      lacking: `[B, N]`, 1 minus the votes, 0..1: the confidence in frames of other classes; inf takes no part.
+      frames: `[B, N]`, how many frames each one named, whole numbers.
+    """
+
+    lacking: Float[Array, "b n"]
+    frames: Float[Array, "b n"]
+
+
+def tally(named: Bool[Array, "b t n"], weights: Float[Array, "b t n"]) -> Tally:
+    """What decides, from the frames that each candidate named and the confidence of all frames in it. No gradient."""
+    weights = jax.lax.stop_gradient(weights)
+    return Tally(jnp.where(named, 0.0, weights).sum(axis=1), named.sum(axis=1).astype(jnp.float32))
+
+
+def winner(found: Tally, classes: Int[Array, "b n"], axes: Axes = WHOLE) -> Int[Array, " b"]:
+    """Of the classes whose votes are within `TIE` of the greatest the one that named more frames, then the lower one.
+
+    Args:
+      found: of N candidates.
+      classes: which classes they are; one may be there several times with the same numbers.
+      axes: how candidates are split over devices.
+    """
+    frames = jnp.where(_near(found, axes), found.frames, -1.0)
+    first = jnp.where(frames == axes.most(frames)[:, None], classes, jnp.iinfo(classes.dtype).max)
+    # the lowest class
+    return -axes.most(-first)
+
+
+def rank(found: Tally, classes: Int[Array, "b n"], count: int, axes: Axes = WHOLE) -> Int[Array, "b {count}"]:
+    """The winner, then the winner among the others, and so on: `count` different classes, of which there are as many.
+
+    Votes of neighbours may ascend by up to `TIE`. A class that named a frame comes before all that named none.
+    """
+    if count == 1:
+        return winner(found, classes, axes)[:, None]
+
+    def step(left: Array, _: None) -> tuple[Array, Array]:
+        best = winner(Tally(left, found.frames), classes, axes)
+        return jnp.where(classes == best[:, None], jnp.inf, left), best
+
+    return jax.lax.scan(step, found.lacking, length=count)[1].T
+
+
+def tied(found: Tally, axes: Axes = WHOLE) -> Bool[Array, " b"]:
+    """Whether several of N different classes that named a frame have votes within `TIE` of the greatest."""
+    near = _near(found, axes) & (found.frames > 0)
+    return axes.total(near.sum(axis=-1)) > 1
+
+
+def _near(found: Tally, axes: Axes) -> Array:
+    """Who has the most votes to rounding."""
+    return found.lacking <= TIE - axes.most(-found.lacking)[:, None]
