@@ -20,6 +20,7 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
+from vtd_jax.status import Line
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -79,7 +80,10 @@ class Request:
 def load_model(source, clip, checkpoint, templates, pooling, dtype, cache) -> Predictor:
     """The model of the flags."""
     texts = read_templates(templates)[1] if templates else ()
-    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache)
+    with Line(f"loading {source}"):
+        model = load(
+            source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, dtype=dtype, cache=cache
+        )
     if source == "tiny":
         print(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
@@ -109,7 +113,11 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         if journal.done:
             count = len(videos) - len(left)
             print(f"{count} of {len(videos)} videos were finished before; going on", file=sys.stderr)
-        shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
+        try:
+            shown, _ = _work(request, left, _results(request, model, left, labels, words), about, journal)
+        except KeyboardInterrupt:
+            done = sum(str(video) in journal.done for video in videos)
+            raise KeyboardInterrupt(f"{done} of {len(videos)} videos are finished; the same command resumes") from None
         written, failed = _write(request, journal, videos, about)
     return _closing(len(videos), failed, shown, written)
 
@@ -126,7 +134,7 @@ def _work(
     names = files.page_names(videos, taken)
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
-    for video, result in zip(videos, results):
+    for video, result in zip(videos, _first_told(results, progress)):
         entry = {"video": str(video), "name": names[video]} | _finish(request, result, names[video], about)
         failed += "error" in entry
         if progress is not None:
@@ -137,6 +145,19 @@ def _work(
             shown.append(entry)
     files.show(shown, len(videos), request.top)
     return shown, failed
+
+
+def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
+    """The results; until the first one is there, and where there is no count of videos, the terminal says so."""
+    results = iter(results)
+    with Line("encoding the labels, compiling and reading the first video"):
+        first = next(results, None)
+    if first is None:
+        return
+    yield first
+    if progress is not None:
+        progress.show()
+    yield from results
 
 
 def _finish(
@@ -218,7 +239,8 @@ def _digest(texts: Sequence[str]) -> str:
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:
     """One result a video, in order."""
     if words is not None:
-        model.encode_vocabulary(words, files.Encoded())
+        with files.Encoded() as told:
+            model.encode_vocabulary(words, told)
     if request.window is None:
         yield from model.stream(
             videos, labels, frames=request.frames, vocabulary=words, runner_ups=4, workers=request.workers
@@ -226,15 +248,17 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         return
     for video in videos:
         try:
-            yield model.timeline(
-                video,
-                labels,
-                window=request.window,
-                stride=request.stride,
-                frames=request.frames,
-                vocabulary=words,
-                threshold=request.threshold,
-                told=files.Minutes(str(video)),
-            )
+            with files.Minutes(str(video)) as told:
+                found = model.timeline(
+                    video,
+                    labels,
+                    window=request.window,
+                    stride=request.stride,
+                    frames=request.frames,
+                    vocabulary=words,
+                    threshold=request.threshold,
+                    told=told,
+                )
+            yield found
         except VideoError as error:
             yield Failure(str(video), error)

@@ -26,6 +26,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
@@ -80,7 +81,8 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
 def main() -> str:
     """Evaluates every split and tells where the table is."""
     workdir = Path(WORKDIR.value)
-    config, splits, model, learnt, stem, training = together(prepare, workdir)
+    with Line("reading records and loading the model"):
+        config, splits, model, learnt, stem, training = together(prepare, workdir)
     print(f"learnt: {learnt}")
     table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()

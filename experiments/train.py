@@ -68,4 +68,4 @@ def run(preemption, workdir, config, profile, records, splits, model) -> str:
 
 
 if __name__ == "__main__":
-    _hosts.run(main, __doc__, catch_sigterm=True)
+    _hosts.run(main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes")

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 
+from vtd_jax.backend import check_backend
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
@@ -58,10 +59,12 @@ def load(
       devices: that frames are encoded on; None for all of this process.
 
     Raises:
-      UserError: nothing there, a damaged file, another CLIP than was learnt on, or an option that does not go with it.
+      UserError: nothing there, a damaged file, another CLIP than was learnt on, an option that does not go with it, or
+        devices that `JAX_PLATFORMS` names and that are not there.
     """
     path = Path(source)
     kind = _kind(path)
+    check_backend()
     if kind != "zero-shot" and templates:
         raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")
     if kind == "zero-shot" and clip is not None:
