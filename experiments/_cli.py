@@ -71,7 +71,7 @@ def run(
                 raise
             _end(f"error: {told}", 2)
         except KeyboardInterrupt as stopped:
-            _end(f"interrupted: {stopped or resumes}", INTERRUPTED)
+            _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
 
     sys.modules["__main__"].__doc__ = usage
     # flags may also stand behind the arguments

@@ -88,8 +88,7 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
         if preemption.breaks_off:
             raise preemption.stopped(f"{run.name} was being evaluated; the same command resumes with it")
 
-    # Ctrl-C is a notice from here on: other runs may be finished
-    preemption.asked(0)
+    preemption.saves()
     return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted, check=check))
 
 

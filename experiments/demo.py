@@ -58,7 +58,7 @@ def main() -> str:
             build_scenes(sets[seed], folders[seed])
         for number, row in enumerate(_demo.ROWS):
             config = _demo.run_config(row, seed, folders[seed] / "records", changes)
-            with Line(f"seed {seed}: {row.name}"), within(f"{number + 1} of {len(_demo.ROWS)}"):
+            with Line(row.name), within(f"seed {seed}, {number + 1} of {len(_demo.ROWS)}"):
                 model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")
             found[row.name].append(scores)
             told = ", ".join(f"{split} {100 * value:.1f}" for split, value in scores.items())

@@ -20,6 +20,8 @@ import rich.text
 
 # spinner and a space before the text, and a column that stays free: a full line would wrap on some terminals
 _MARGIN = 3
+# rank of what lines are shown within
+_AROUND = 2
 # seconds from which a line tells how long it has been there
 _SLOW = 1.0
 
@@ -120,7 +122,7 @@ def fit(parts: tuple[Part, ...], width: int) -> str:
         last = max(place for place, part in enumerate(left) if part.rank == max(ranks))
         del left[last]
     if rich.cells.cell_len(text) > width:
-        text = rich.cells.set_cell_size(text, max(width - 1, 0)).rstrip() + "…" * (width > 0)
+        text = rich.cells.set_cell_size(text, max(width - 1, 0)).rstrip(" …") + "…" * (width > 0)
     return text
 
 
@@ -170,7 +172,7 @@ class _Shown:
         lines = self.lines[-1:]
         if not lines:
             return
-        around = tuple(Part(text, 1000 + place) for place, text in enumerate(self.around))
+        around = tuple(Part(text, _AROUND) for text in self.around)
         noted = (Part(self.noted),) if self.noted else ()
         text = fit((*noted, *around, *lines[0].parts()), options.max_width - _MARGIN)
         spin = self._spinner.render(time.monotonic())

@@ -1,11 +1,13 @@
 """Notices: what hears them, what a run does then, and that nothing is lost."""
 
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from jax.experimental import multihost_utils
 
 import small_run
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.preemption import Preempted, Preemption
+from vtd_jax.train.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.state import Trainer
 
 
@@ -27,16 +29,41 @@ def _notice(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_is_heard_and_handlers_come_back(number):
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     with Preemption() as preemption:
+        assert not preemption.asked(-1)
         assert not preemption.asked(0)
         _notice(number)
         _notice(number)
         assert preemption.asked(1)
         assert preemption.breaks_off
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
+        stopped = preemption.stopped("saved")
+        asked = ("interrupted", 130) if number == signal.SIGINT else ("preempted", 75)
+        assert (stopped.word, stopped.status, str(stopped)) == (*asked, "saved")
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing():
+    with Preemption() as preemption, pytest.raises(KeyboardInterrupt):
+        assert not preemption.asked(7)
+        _notice(signal.SIGINT)
+    with Preemption() as preemption:
+        preemption.saves()
+        _notice(signal.SIGINT)
+        assert preemption.heard
+
+
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
+    with Preemption() as preemption:
+        preemption.saves()
+        _notice(signal.SIGINT)
+        # the same one, passed on by a wrapper
+        _notice(signal.SIGINT)
+        monkeypatch.setattr(time, "monotonic", lambda: math.inf)
+        with pytest.raises(KeyboardInterrupt):
+            _notice(signal.SIGINT)
 
 
 def test_handlers_come_back_after_an_error():
@@ -120,14 +147,14 @@ def test_two_processes_stop_at_one_step(number):
 def notice_after(monkeypatch):
     """Sends a notice, twice, as soon as a step was made."""
 
-    def arm(at):
+    def arm(at, *numbers):
         step = Trainer.step
 
         def noticing(self, state, batch):
             done = step(self, state, batch)
             if state.step + 1 == at:
-                _notice()
-                _notice(signal.SIGUSR1)
+                for number in numbers or (signal.SIGTERM, signal.SIGUSR1):
+                    _notice(number)
             return done
 
         monkeypatch.setattr(Trainer, "step", noticing)
@@ -171,9 +198,10 @@ def _train(folder, workdir, **others):
         return small_run.train(config, workdir, resume=True, preemption=preemption, **others)
 
 
-def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp_path, notice_after):
-    notice_after(2)
-    with pytest.raises(Preempted, match=rf"^saved step 2 of 6 in {tmp_path}; the same command goes on$"):
+@pytest.mark.parametrize("numbers, kind", [((), Preempted), ((signal.SIGINT,), Interrupted)])
+def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp_path, notice_after, numbers, kind):
+    notice_after(2, *numbers)
+    with pytest.raises(kind, match=rf"^saved step 2 of 6 in {tmp_path}; the same command resumes from there$"):
         _train(folder, tmp_path, evaluate=_evaluation([]))
     assert Checkpoints(tmp_path).steps == [2]
     done = _train(folder, tmp_path, evaluate=_evaluation([]))

@@ -127,8 +127,5 @@ class _Watch:
 
 
 def _is_there(result: Any) -> bool:
-    try:
-        return result.is_ready()
-    except RuntimeError:
-        # given away to the next step, or failed: whoever reads it is told
-        return True
+    # one that was given away has nothing to be asked any more
+    return result.is_deleted() or result.is_ready()

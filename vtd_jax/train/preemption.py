@@ -58,6 +58,7 @@ class Preemption:
         self._together = False
         # whether Ctrl-C is a notice by now, and was one
         self._saves, self._interrupted, self._first = False, False, 0.0
+        self._begun: int | None = None
 
     def __enter__(self) -> "Preemption":
         import jax  # every command imports this module, to know `Preempted`
@@ -87,8 +88,9 @@ class Preemption:
 
     def asked(self, step: int) -> bool:
         """Whether to save and stop after `step` steps; to be called before the first step and after every one, by all
-        processes alike. From the first call on Ctrl-C is a notice."""
-        self._saves = True
+        processes alike. Once a step was made Ctrl-C is a notice."""
+        self._saves = self._saves or self._begun not in (None, step)
+        self._begun = step
         if not self._together:
             return self.heard
         from jax.experimental import multihost_utils
@@ -99,6 +101,10 @@ class Preemption:
     def breaks_off(self) -> bool:
         """Whether work that no step counts, as an evaluation, is to be broken off: never where all must agree."""
         return self.heard and not self._together
+
+    def saves(self) -> None:
+        """From here on Ctrl-C is a notice, whatever was done: there is something that its message should tell."""
+        self._saves = True
 
     def stopped(self, told: str) -> Preempted:
         """What to raise when all is saved: `Interrupted` where it was Ctrl-C that this process heard."""
@@ -113,7 +119,7 @@ class Preemption:
             if self._interrupted:
                 return
             self._interrupted, self._first = True, now
-            status.note("stopping as soon as all is saved, Ctrl-C stops at once")
+            status.note("stopping once all is saved (Ctrl-C: at once)")
         self._heard.set()
         if self._together:
             # JAX's service listens for this one

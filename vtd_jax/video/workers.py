@@ -151,15 +151,25 @@ def deaf() -> Iterator[None]:
     """Processes and threads that this thread starts in here never hear Ctrl-C, from their first moment on.
 
     A terminal sends it to them too, and Python's own start would answer with a traceback. They inherit what signals
-    this thread leaves for later; one that comes meanwhile reaches it at the end.
+    this thread leaves for later. One that comes meanwhile is answered at the end: a start that is broken off leaves a
+    process without what it should do, which is a traceback too.
     """
     # it is a process too, and starting it ends what is asked for here
     resource_tracker.ensure_running()
+    handler, heard = signal.getsignal(signal.SIGINT), []
+    # Python answers in its main thread, whichever thread the signal came to
+    postponed = callable(handler) and threading.current_thread() is threading.main_thread()
+    if postponed:
+        signal.signal(signal.SIGINT, lambda *given: heard.append(given))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if postponed:
+            signal.signal(signal.SIGINT, handler)
+            if heard:
+                handler(*heard[0])
 
 
 def begin_deaf(function: Callable[[], Any]) -> Future:
