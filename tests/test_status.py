@@ -7,8 +7,8 @@ import time
 import pytest
 import rich.cells
 import rich.console
-
 from terminal import Terminal
+
 from vtd_jax import status
 from vtd_jax.status import Line, Part, counting, fit, within
 
@@ -58,7 +58,7 @@ def test_control_characters_do_not_reach_the_terminal():
 
 @pytest.mark.parametrize("width", [100, 40, 20, 7])
 def test_a_line_is_measured_anew_each_time(width, start):
-    terminal = start()
+    start()
     # what a live display does with the width of the moment
     with Line(*PARTS):
         console = rich.console.Console(file=io.StringIO(), width=width)
@@ -128,7 +128,7 @@ def test_a_dumb_terminal_and_all_but_the_first_process_are_left_alone(start, mon
 
 
 def test_what_is_open_after_an_error_is_taken_away(start):
-    terminal = start()
+    start()
     Line("at work").open()
     assert status._SHOWN.live is not None
     status.clear()

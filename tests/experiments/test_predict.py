@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         return original(asked, result, name, about)
 
     monkeypatch.setattr(_predict, "_finish", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="^2 of 4 videos are finished; the same command resumes$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"):
         _predict.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished

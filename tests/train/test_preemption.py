@@ -46,9 +46,10 @@ def test_a_signal_is_heard_and_handlers_come_back(number):
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing():
-    with Preemption() as preemption, pytest.raises(KeyboardInterrupt):
+    with Preemption() as preemption:
         assert not preemption.asked(7)
-        _notice(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            _notice(signal.SIGINT)
     with Preemption() as preemption:
         preemption.saves()
         _notice(signal.SIGINT)
