@@ -6,7 +6,8 @@
         --config.data.data_dir=records --profile_steps=10:15
 
 The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1 (preemption) saves and
-ends it with exit status 75, Ctrl-C saves and ends it with 130, a second Ctrl-C stops at once. Every field of a config can be set with --config.group.field=value.
+ends it with exit status 75, Ctrl-C saves and ends it with 130, a second Ctrl-C stops at once. Every field of a config
+can be set with --config.group.field=value.
 
 Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the table of the last
 evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl for batches whose loss

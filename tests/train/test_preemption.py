@@ -56,6 +56,17 @@ def test_ctrl_c_before_the_first_step_saves_nothing():
         assert preemption.heard
 
 
+def test_ctrl_c_that_was_ignored_before_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Preemption() as preemption:
+            preemption.saves()
+            _notice(signal.SIGINT)
+            assert not preemption.heard
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     with Preemption() as preemption:
         preemption.saves()

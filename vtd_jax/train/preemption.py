@@ -69,6 +69,9 @@ class Preemption:
             for number in (*SIGNALS, signal.SIGINT):
                 if self._together and number == signal.SIGTERM:
                     continue
+                if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
+                    # in the background of a script: Ctrl-C is meant for others
+                    continue
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
