@@ -7,8 +7,9 @@ import time
 import pytest
 import rich.cells
 import rich.console
-from terminal import Terminal
 
+from experiments._evaluation import _counted
+from terminal import Terminal
 from vtd_jax import status
 from vtd_jax.status import Line, Part, counting, fit, within
 
@@ -133,3 +134,22 @@ def test_what_is_open_after_an_error_is_taken_away(start):
     assert status._SHOWN.live is not None
     status.clear()
     assert (status._SHOWN.live, status._SHOWN.lines) == (None, [])
+
+
+def test_an_evaluation_counts_its_batches():
+    checks, line = [], Line(clock=False)
+    check = _counted(line, {"base": range(5), "novel": range(4)}, 4, lambda: checks.append(1))
+    told = [line.parts()]
+    for _ in range(3):
+        check()
+        told.append(line.parts())
+    assert len(checks) == 3
+    assert [[part.text for part in parts] for parts in told] == [
+        ["evaluating base, novel", "compiling"],
+        ["evaluating base, novel", "batch 1 of 3", "compiling"],
+        ["evaluating base, novel", "batch 2 of 3"],
+        ["evaluating base, novel", "batch 3 of 3"],
+    ]
+    # where frame features are kept it is not known how many must be made
+    _counted(line, {"val": range(5)}, None, None)()
+    assert [part.text for part in line.parts()][1] == "batch 1"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from jax.experimental import multihost_utils
 
 import small_run
+from terminal import Terminal
+from vtd_jax import status
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.state import Trainer
@@ -257,6 +260,16 @@ def test_nothing_is_saved_before_the_first_step(folder, tmp_path):
     assert Checkpoints(tmp_path).steps == []
 
 
-def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after):
+def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
     notice_after(6)
     assert _train(folder, tmp_path).step == 6
+    # the terminal was told of the wait and of the steps, and nothing is left there
+    lines = terminal.lines()
+    assert any("compiling the training step" in line for line in lines)
+    assert any(re.search(r"step \d/6  epoch .* left", line) for line in lines)
+    assert all(len(line) < 80 for line in lines)
+    assert status._SHOWN.live is None
