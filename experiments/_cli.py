@@ -66,7 +66,7 @@ def run(
                 raise
             what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
             _end(f"error: {what}", 2)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             if (told := no_backend(error)) is None:
                 raise
             _end(f"error: {told}", 2)

@@ -73,4 +73,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, keeps_programs=False, device=True)
+    _cli.run(main, __doc__, keeps_programs=False)

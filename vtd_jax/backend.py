@@ -16,7 +16,6 @@ def check_backend() -> None:
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        # where there is no GPU, JAX asserts without a word that it has some platform
         if (told := no_backend(error)) is None:
             raise
         raise told from None
@@ -28,11 +27,20 @@ def no_backend(error: Exception) -> UserError | None:
 
     asked = str(jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS") or "").lower()
     text = " ".join(str(error).split())
-    if not asked or not (isinstance(error, AssertionError) or "Unable to initialize backend" in text):
+    if not asked or not ("Unable to initialize backend" in text or _asserted(error)):
         return None
     why = text.split(" (you may need to")[0].split(" (set JAX_PLATFORMS")[0].rstrip(".")
     why = why or f"Unable to initialize backend '{asked}': no such device, or no JAX plugin for it"
     return UserError(f"JAX_PLATFORMS={asked}: {why[:300]}. {_remedy(asked.split(','), jax.__version__)}")
+
+
+def _asserted(error: Exception) -> bool:
+    """Whether it is JAX's assertion that there is some platform, all that it says of a GPU that is not there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return isinstance(error, AssertionError) and where == "jax._src.xla_bridge"
 
 
 def _remedy(asked: list[str], version: str) -> str:
