@@ -20,7 +20,7 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.explain.words import read_words
-from vtd_jax.status import Line
+from vtd_jax.status import Line, Part
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
 
@@ -150,7 +150,7 @@ def _work(
 def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
     """The results; until the first one is there, and where there is no count of videos, the terminal says so."""
     results = iter(results)
-    with Line("encoding the labels, compiling and reading the first video"):
+    with Line("encoding the labels, compiling", Part("and reading the first video", 1)):
         first = next(results, None)
     if first is None:
         return

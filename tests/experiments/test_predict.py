@@ -18,6 +18,7 @@ from experiments import _predict, _predict_files
 from small_model import LABELS, WORDS, small_model
 from terminal import Terminal
 from video_files import make_audio, make_video
+from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
@@ -109,14 +110,21 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
 
 def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
     terminal = Terminal()
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
+    original = _predict._results
+
+    def looked_at(*given):
+        status._SHOWN.live.refresh()
+        yield from original(*given)
+
+    monkeypatch.setattr(_predict, "_results", looked_at)
     with pytest.raises(UserError, match="1 of 4"):
         _predict.run(request(tmp_path, report=None), videos, model)
     lines = terminal.lines()
-    assert any("encoding the labels, compiling and reading the firs" in line for line in lines)
-    assert all(len(line) < 60 for line in lines if not line.startswith("skipped "))
+    assert any("encoding the labels, compiling  and reading the first video" in line for line in lines)
+    assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
     assert any(line.startswith("skipped ") and "b.mp4" in line for line in lines)
     assert any(line.startswith("predict: 4/4 videos, ") for line in lines)
 
