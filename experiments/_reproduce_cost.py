@@ -6,7 +6,7 @@ from vtd_jax.evaluate import estimate
 from vtd_jax.evaluate.estimate import PlannedRun
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.status import Line
+from vtd_jax.status import Line, Part
 from vtd_jax.train.aot import Names, abstract_model
 
 
@@ -25,7 +25,7 @@ def cost_table(
     rows = []
     line = Line().open()
     for number, run in enumerate(runs, 1):
-        line.show(f"counting FLOPs of run {number} of {len(runs)}: {run.name}")
+        line.show(f"counting FLOPs of run {number} of {len(runs)}", Part(run.name, 1))
         training, splits = planner.listed(run)
         model = abstract_model(run.config)
         learnt = None if training is None else _names(model, training)
