@@ -3,15 +3,19 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
+from experiments import _interrupt
 from experiments._flags import parse, steady_output
+from vtd_jax import status
+from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
 from vtd_jax.terminal import say
-from vtd_jax.train.preemption import EXIT_STATUS, SIGNALS, Preempted
+from vtd_jax.train.preemption import INTERRUPTED, SIGNALS, Preempted
 
 
 def run(
@@ -21,6 +25,8 @@ def run(
     needed: int = 0,
     *,
     keeps_programs: bool = True,
+    device: bool = False,
+    resumes: str = "nothing was written; the same command starts again",
 ) -> None:
     """Runs a command: parses absl flags, calls `main`, prints its closing line.
 
@@ -29,9 +35,12 @@ def run(
       usage: the command's docstring, shown by `--help`.
       positional: names of the arguments without a flag, which `main` is called with; the first `needed` must be given.
       keeps_programs: whether what it compiles is kept on disk for its next start; not where compiling is measured.
+      device: whether JAX's devices are started first, so that one that is not there is told at once.
+      resumes: what Ctrl-C leaves and what resumes it, where the KeyboardInterrupt that `main` raises does not say.
 
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
-    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75.
+    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75; a
+    second Ctrl-C ends the process at once.
     """
 
     steady_output()
@@ -41,33 +50,46 @@ def run(
             # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
             logging.set_verbosity(logging.ERROR)
         try:
+            _interrupt.watch()
             _check_count(argv[1:], positional, needed)
             if keeps_programs:
                 keep_programs()
-            say(main(*argv[1:]))
+            if device:
+                check_backend()
+            told = main(*argv[1:])
+            status.clear()
+            say(told)
         except Preempted as stopped:
             for number in SIGNALS:
                 # everything is saved: one more notice must not change the status
                 signal.signal(number, signal.SIG_IGN)
-            say(f"preempted: {stopped}", sys.stderr)
-            sys.exit(EXIT_STATUS)
+            _end(f"{stopped.word}: {stopped}", stopped.status)
         except UserError as error:
-            say(f"error: {error}", sys.stderr)
-            sys.exit(2)
+            _end(f"error: {error}", 2)
         except OSError as error:
             if error.strerror is None:
                 raise
             what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-            say(f"error: {what}{remedy(error)}", sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            say("error: interrupted", sys.stderr)
-            sys.exit(130)
+            _end(f"error: {what}{remedy(error)}", 2)
+        except (RuntimeError, AssertionError) as error:
+            if (told := no_backend(error)) is None:
+                raise
+            _end(f"error: {told}", 2)
+        except KeyboardInterrupt as stopped:
+            _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
 
     sys.modules["__main__"].__doc__ = usage
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
     app.run(guarded, flags_parser=parse)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Says the last word; what ends after it does not change the exit status."""
+    _interrupt.ignore()
+    status.clear()
+    say(line, sys.stderr)
+    sys.exit(code)
 
 
 def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: int) -> None:

@@ -14,6 +14,7 @@ from vtd_jax.evaluate.metrics import harmonic_mean
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
@@ -61,13 +62,14 @@ def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[s
         prepare_workdir(workdir, config, resume=False)
         with (workdir / "train.log").open("w") as log, contextlib.redirect_stdout(log):
             model = train(config, model, build.open_training(config), workdir).model
-    results = evaluate(
-        model,
-        splits,
-        frames=config.data.frames,
-        batch_size=config.evaluate.batch_size,
-        workers=config.data.workers,
-    )
+    with Line(f"{row.name}: evaluating"):
+        results = evaluate(
+            model,
+            splits,
+            frames=config.data.frames,
+            batch_size=config.evaluate.batch_size,
+            workers=config.data.workers,
+        )
     accuracy = {split: result.top1 for split, result in results.items()}
     return model, accuracy | {"HM": harmonic_mean(list(accuracy.values()))}, time.perf_counter() - start
 

@@ -1,5 +1,6 @@
 """Evaluations of a training run, and whether its last one is told already."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import process_count
 from vtd_jax.train.features import FeatureStore
@@ -25,19 +27,38 @@ def score(
     store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
     """Scores splits as a config says; with one view a video where not `all_views`."""
-    return evaluate(
-        model,
-        splits,
-        frames=config.data.frames,
-        batch_size=config.evaluate.batch_size,
-        temporal_views=config.evaluate.temporal_views if all_views else 1,
-        spatial_views=config.evaluate.spatial_views if all_views else 1,
-        workers=config.data.workers,
-        devices=run_devices(config.devices),
-        parallel=config.parallel,
-        check=check,
-        store=store,
-    )
+    with Line() as line:
+        return evaluate(
+            model,
+            splits,
+            frames=config.data.frames,
+            batch_size=config.evaluate.batch_size,
+            temporal_views=config.evaluate.temporal_views if all_views else 1,
+            spatial_views=config.evaluate.spatial_views if all_views else 1,
+            workers=config.data.workers,
+            devices=run_devices(config.devices),
+            parallel=config.parallel,
+            check=_counted(line, splits, None if store else config.evaluate.batch_size, check),
+            store=store,
+        )
+
+
+def _counted(
+    line: Line, splits: Mapping[str, Records], size: int | None, check: Callable[[], None] | None
+) -> Callable[[], None]:
+    """`check`, called before every batch, with the terminal's line; with a `size` of batches how many there are."""
+    total = sum(-(-len(records) // size) for records in splits.values()) if size else 0
+    numbers = itertools.count(1)
+
+    def tell() -> None:
+        number = next(numbers)
+        told = f"batch {number}" + (f" of {total}" if total else "")
+        line.show(f"evaluating {', '.join(splits)}", told, *(["compiling"] if number == 1 else []))
+        if check is not None:
+            check()
+
+    line.show(f"evaluating {', '.join(splits)}", "compiling")
+    return tell
 
 
 def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:

@@ -9,9 +9,10 @@ import jax
 from absl import flags
 
 from experiments import _cli
+from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.train import distributed, joining
-from vtd_jax.train.preemption import EXIT_STATUS, Preempted
+from vtd_jax.train.preemption import INTERRUPTED, Preempted
 
 ADDRESS = flags.DEFINE_string(
     "coordinator_address",
@@ -30,12 +31,13 @@ PLACE = flags.DEFINE_integer(
 def start(catch_sigterm: bool = False) -> None:
     """Joins the other processes of this run, if there are any, and quiets all but the first."""
     joining.initialize(ADDRESS.value, COUNT.value, PLACE.value, catch_sigterm=catch_sigterm)
+    check_backend()
     joining.quiet_unless_first()
     joining.meet()
 
 
-def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> None:
-    """`_cli.run` for a command that may be one of several processes: `start`, then `main`.
+def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **others: str) -> None:
+    """`_cli.run` for a command that may be one of several processes: `start`, then `main`; `others` are for `_cli.run`.
 
     With `catch_sigterm`, `main` must ask `multihost_utils.reached_preemption_sync_point` at every step, or several
     processes cannot be ended by SIGTERM.
@@ -56,15 +58,15 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False) -> Non
                 ) from error
             raise
         except KeyboardInterrupt:
-            _leave_at_once(130)
+            _leave_at_once(INTERRUPTED)
             raise
 
-    _cli.run(on_hosts, usage)
+    _cli.run(on_hosts, usage, **others)
 
 
 def _prepare_to_leave(error: Exception) -> None:
     status = 2 if isinstance(error, (UserError, OSError)) else 1
-    status = EXIT_STATUS if isinstance(error, Preempted) else status
+    status = error.status if isinstance(error, Preempted) else status
     if not distributed.raised_everywhere(error):
         _leave_at_once(status)
     elif distributed.told_elsewhere(error):

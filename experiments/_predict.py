@@ -28,6 +28,7 @@ from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import beside_name, check_output
 from vtd_jax.printable import utf8
+from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.progress import Progress
@@ -94,7 +95,8 @@ def load_model(source, clip, checkpoint, templates, pooling, dtype, cache, activ
     """The model of the flags."""
     texts = read_templates(templates)[1] if templates else ()
     towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
-    model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
+    with Line(f"loading {source}"):
+        model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
     if source == "tiny":
         say(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
@@ -131,8 +133,13 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
-            say(f"{count} of {counted(len(videos), 'video')} were finished before; going on", sys.stderr)
-        shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
+            say(f"{count} of {counted(len(videos), 'video')} were finished before; resuming", sys.stderr)
+        try:
+            shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
+        except KeyboardInterrupt:
+            done = sum(str(video) in journal.done for video in videos)
+            message = f"{done} of {counted(len(videos), 'video')} are finished; the same command resumes"
+            raise KeyboardInterrupt(message) from None
         written, failed = _write(run, journal)
     return _closing(run, failed, shown, written)
 
@@ -153,7 +160,7 @@ def _work(
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
-    for video, result, after in zip(videos, results, following):
+    for video, result, after in zip(videos, _first_told(results, progress), following):
         truth = {} if run.truth is None else {"truth": run.truth.get(video)}
         entry = {"video": str(video), "name": names[video]} | truth
         entry |= _finish(run, video, result, names[video], (before, after))
@@ -167,6 +174,19 @@ def _work(
             shown.append(entry)
     files.show(shown, len(videos), run.request.top)
     return shown, failed
+
+
+def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
+    """The results; until the first one is there, and where there is no count of videos, the terminal says so."""
+    results = iter(results)
+    with Line("encoding the labels, compiling", Part("and reading the first video", 1)):
+        first = next(results, None)
+    if first is None:
+        return
+    yield first
+    if progress is not None:
+        progress.show()
+    yield from results
 
 
 def _finish(
@@ -267,7 +287,8 @@ def _digest(texts: Sequence[str]) -> str:
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:
     """One result a video, in order."""
     if words is not None:
-        model.encode_vocabulary(words, files.Encoded())
+        with files.Encoded() as told:
+            model.encode_vocabulary(words, told)
     if request.window is None:
         yield from model.stream(
             videos, labels, frames=request.frames, vocabulary=words, runner_ups=4, workers=request.workers
@@ -275,15 +296,17 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         return
     for video in videos:
         try:
-            yield model.timeline(
-                video,
-                labels,
-                window=request.window,
-                stride=request.stride,
-                frames=request.frames,
-                vocabulary=words,
-                threshold=request.threshold,
-                told=files.Minutes(str(video)),
-            )
+            with files.Minutes(str(video)) as told:
+                found = model.timeline(
+                    video,
+                    labels,
+                    window=request.window,
+                    stride=request.stride,
+                    frames=request.frames,
+                    vocabulary=words,
+                    threshold=request.threshold,
+                    told=told,
+                )
+            yield found
         except VideoError as error:
             yield Failure(str(video), error)

@@ -13,7 +13,8 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.explain.report import PageEntry, video_key
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
-from vtd_jax.printable import printable, utf8
+from vtd_jax.printable import utf8
+from vtd_jax.status import Line
 from vtd_jax.terminal import counted, say
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
@@ -173,24 +174,29 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-class _Line:
-    """A line on stderr about a long job, not more often than is of use."""
+class _Told:
+    """How far a long job is: in the terminal's line, or now and then in a line on stderr."""
 
     def __init__(self):
-        self.terminal, self.shown = sys.stderr.isatty(), time.monotonic()
+        self.terminal, self.shown, self.line = sys.stderr.isatty(), time.monotonic(), Line(clock=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.close()
 
     def tell(self, text: str) -> None:
-        """Shows the text if it is time for it."""
-        now = time.monotonic()
-        if now - self.shown < (0.5 if self.terminal else _EVERY):
-            return
-        self.shown, text = now, printable(text)
-        print(
-            f"\033[K{text}" if self.terminal else text, end="\r" if self.terminal else "\n", file=sys.stderr, flush=True
-        )
+        """Shows the text, elsewhere if it is time for it."""
+        if self.terminal:
+            self.line.show(text)
+            self.line.open()
+        elif time.monotonic() - self.shown >= _EVERY:
+            self.shown = time.monotonic()
+            say(text, sys.stderr)
 
 
-class Minutes(_Line):
+class Minutes(_Told):
     """How far a long video is."""
 
     def __init__(self, video: str):
@@ -202,7 +208,7 @@ class Minutes(_Line):
         self.tell(f"{self.video}: {clock(done)}" + (f" of {clock(length)}" if length else ""))
 
 
-class Encoded(_Line):
+class Encoded(_Told):
     """How many words of a vocabulary are encoded."""
 
     def __call__(self, done: float, total: float) -> None:

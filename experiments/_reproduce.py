@@ -17,11 +17,12 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.distributed import is_first, on_first, together
-from vtd_jax.train.preemption import Preempted, Preemption
+from vtd_jax.train.preemption import Preemption
 
 _IDENTITY, _LOG = "identity.json", "run.log"
 
@@ -50,7 +51,7 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
       A line for every run that failed.
 
     Raises:
-      Preempted: a notice came; the same command goes on.
+      Preempted: a notice came; the same command resumes.
     """
     failed = []
     for number, run in enumerate(runs, 1):
@@ -61,7 +62,7 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
                 continue
             what = counted(run.config.optimizer.epochs, "epoch") if run.learns else "evaluation"
             _tell(f"[{number}/{len(runs)}] {run.name}: {what}, output in {folder / _LOG}")
-            with _output_to(folder / _LOG):
+            with _output_to(folder / _LOG), within(f"[{number}/{len(runs)}]"):
                 found = _make(run, workdir, preemption)
         except UserError as error:
             failed.append(f"{run.name}: {error}")
@@ -70,7 +71,7 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
         on_first(_finish, folder)
         _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
         if preemption.breaks_off and number < len(runs):
-            raise Preempted(f"{number} of {counted(len(runs), 'run')} are done; the same command goes on")
+            raise preemption.stopped(f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes")
     return failed
 
 
@@ -83,13 +84,20 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
     learnt, noted = _runs.untrained(run.config), {}
     if run.source:
         learnt, noted = together(_lend, model, workdir, run.source)
-    return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted))
+
+    def check() -> None:
+        if preemption.breaks_off:
+            raise preemption.stopped(f"{run.name} was being evaluated; the same command resumes with it")
+
+    preemption.saves()
+    return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted, check=check))
 
 
 def _opened(run: Run) -> tuple[dict, Any]:
-    splits = build.open_splits(run.config)
-    build.check_splits(run.config, None, splits)
-    return splits, build.build_model(run.config)
+    with Line("reading records and loading the model"):
+        splits = build.open_splits(run.config)
+        build.check_splits(run.config, None, splits)
+        return splits, build.build_model(run.config)
 
 
 def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, str]]:

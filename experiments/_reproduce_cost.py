@@ -6,6 +6,7 @@ from vtd_jax.evaluate import estimate
 from vtd_jax.evaluate.estimate import PlannedRun
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, timespan
 from vtd_jax.train.aot import Names, abstract_model
 
@@ -23,7 +24,9 @@ def cost_table(
       utilization: share of the peak that is assumed.
     """
     rows = []
-    for run in runs:
+    line = Line().open()
+    for number, run in enumerate(runs, 1):
+        line.show(f"counting FLOPs of run {number} of {len(runs)}", Part(run.name, 1))
         training, splits = planner.listed(run)
         model = abstract_model(run.config)
         learnt = None if training is None else _names(model, training)
@@ -31,6 +34,7 @@ def cost_table(
         cost = estimate.run_cost(run.config, learnt=learnt, evaluated=evaluated)
         hours = estimate.hours(cost, kind, devices, utilization, run.config.clip.dtype)
         rows.append(PlannedRun(run.name, learnt[0] if learnt else 0, run.config.optimizer.epochs, cost, hours))
+    line.close()
     dtypes = sorted({run.config.clip.dtype for run in runs})
     assumed = "; ".join(estimate.assumptions(kind, devices, utilization, dtype) for dtype in dtypes)
     total = sum(row.hours for row in rows)

@@ -1,7 +1,7 @@
 """One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from experiments._evaluation import Evaluation, feature_store, has_table, score
@@ -9,22 +9,24 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line
 from vtd_jax.terminal import say, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first
 from vtd_jax.train.loop import train
-from vtd_jax.train.preemption import Preempted, Preemption
+from vtd_jax.train.preemption import Preemption
 from vtd_jax.train.workdir import prepare_workdir
 from vtd_jax.video.records import Records
 
 
 def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
     """Training records (None where nothing is learnt), those of the splits, and the model at its start."""
-    training = build.open_training(config) if config.data.train else None
-    splits = build.open_splits(config)
-    build.check_splits(config, training, splits)
-    return training, splits, build.build_model(config)
+    with Line("reading records and loading the model"):
+        training = build.open_training(config) if config.data.train else None
+        splits = build.open_splits(config)
+        build.check_splits(config, training, splits)
+        return training, splits, build.build_model(config)
 
 
 def note_toy(config: RunConfig, model: VTDCLIP) -> None:
@@ -56,7 +58,7 @@ def train_run(
       The last step, and the table; None where an earlier call wrote it and nothing was left to do.
 
     Raises:
-      Preempted: a notice came; the same call goes on.
+      Preempted: a notice came; the same call resumes.
     """
     on_first(prepare_workdir, workdir, config, resume, override)
     learnt_on = on_first(save_training_list, workdir, training.stored)
@@ -70,8 +72,8 @@ def train_run(
 
     def check() -> None:
         if preemption.breaks_off:
-            raise Preempted(
-                f"step {done.step} in {workdir} is the last, its table is missing; the same command goes on"
+            raise preemption.stopped(
+                f"step {done.step} in {workdir} is the last, its table is missing; the same command makes it"
             )
 
     if not evaluation.finished:
@@ -94,9 +96,13 @@ def score_run(
     training: Mapping[str, str] | None = None,
     *,
     stem: str = "results",
+    check: Callable[[], None] | None = None,
 ) -> Table:
-    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say what it learnt."""
-    results = score(config, model, splits, store=feature_store(config, model))
+    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say what it learnt.
+
+    `check` is called before every batch, and may raise.
+    """
+    results = score(config, model, splits, check=check, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
     table = results_table(config, model.clip.config, results, learnt, lists, training)
     on_first(save_report, workdir, stem, table, results)

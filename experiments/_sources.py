@@ -5,13 +5,12 @@ import dataclasses
 import io
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.status import Line, counting
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.list_files import list_names, read_stored_list
@@ -106,9 +105,11 @@ class SceneSource:
         jobs = [(made, folder) for made, folder in jobs if not _is_whole(made, folder)]
         for made, folder in jobs:
             _claim(made, folder)
-        write_scene_sets(jobs, told=_counter("rendering and encoding clips"))
+        with counting("rendering and encoding clips") as told:
+            write_scene_sets(jobs, told=told)
         for made, folder in jobs:
-            build_scenes(made, folder)
+            with Line("building records"):
+                build_scenes(made, folder)
 
     def _sets(self) -> dict[str, Scenes]:
         noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES} if self.noisy else {}
@@ -133,16 +134,6 @@ def _is_whole(made: Scenes, folder: Path) -> bool:
         return False
     there = record_folders(folder / "records") if (folder / "records").is_dir() else []
     return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
-
-
-def _counter(told: str) -> Callable[[int, int], None]:
-    """A count that is redrawn on a terminal, and nothing elsewhere."""
-
-    def tell(done: int, total: int) -> None:
-        if sys.stdout.isatty():
-            print(f"\r{told}: {done}/{total}", end="\r" if done == total else "", flush=True)
-
-    return tell
 
 
 def list_fingerprint(data_dir: str, name: str) -> str:

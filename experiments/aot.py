@@ -97,4 +97,4 @@ def _examined(known: dict, place: int, count: int, config: RunConfig, target: Ta
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, device=True)

@@ -61,4 +61,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, keeps_programs=False)
+    _cli.run(main, __doc__, keeps_programs=False, device=True)

@@ -37,7 +37,10 @@ def main() -> str:
     """Builds or checks; returns the closing line."""
     config = given.read_config()
     if given.CHECK_ONLY.value:
-        return check(config)
+        try:
+            return check(config)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("a check keeps nothing; the same command starts again") from None
     if given.REPORT.value:
         raise UserError("--report belongs to --check_only; skipped videos of a build are listed in its metadata.json")
     if not given.DATA_DIR.value:
@@ -76,4 +79,4 @@ def check(config: BuildConfig) -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, keeps_programs=False)
+    _cli.run(main, __doc__, keeps_programs=False, resumes="finished shards are kept; the same command resumes")

@@ -11,7 +11,6 @@ A seed fixes the classes, the clips and the training. Nothing is downloaded: the
 """
 
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from absl import flags
 
 from experiments import _cli
 from vtd_jax.errors import UserError
+from vtd_jax.status import Line, counting, within
 from vtd_jax.video.scene_set import SceneSet, write_scene_sets
 
 _DEFAULT = SceneSet(seed=0)
@@ -41,10 +41,8 @@ def main() -> str:
     }
     _fresh_folder(out)
     folders = {seed: out / f"seed{seed}" for seed in seeds}
-    write_scene_sets(
-        [(sets[seed], folders[seed]) for seed in seeds],
-        told=_tell_clips,
-    )
+    with counting("rendering and encoding clips") as told:
+        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
     print(
         f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips ({time.perf_counter() - start:.0f} s)"
     )
@@ -56,26 +54,23 @@ def main() -> str:
     found: dict[str, list] = {row.name: [] for row in _demo.ROWS}
     changes = {"optimizer.epochs": _EPOCHS.value} if _EPOCHS.value else {}
     for seed in seeds:
-        build_scenes(sets[seed], folders[seed])
+        with Line(f"seed {seed}: building records"):
+            build_scenes(sets[seed], folders[seed])
         for number, row in enumerate(_demo.ROWS):
             config = _demo.run_config(row, seed, folders[seed] / "records", changes)
-            model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")
+            with Line(row.name), within(f"seed {seed}, {number + 1} of {len(_demo.ROWS)}"):
+                model, scores, seconds = _demo.run_row(row, config, folders[seed] / f"run{number}")
             found[row.name].append(scores)
             told = ", ".join(f"{split} {100 * value:.1f} %" for split, value in scores.items())
             print(f"seed {seed}: {row.name}: {told} ({seconds:.0f} s)", flush=True)
         if seed == seeds[0]:
-            draw(out / "clip.png", model, config, sets[seed])
+            with Line("drawing what a clip became"):
+                draw(out / "clip.png", model, config, sets[seed])
     about = _demo.describe(sets[seeds[0]], config, seeds, time.perf_counter() - start)
     table = _demo.demo_table(found, about)
     table.show()
     table.save(out)
     return f"wrote {out}/results.md, .csv, .json and {out}/clip.png in {time.perf_counter() - start:.0f} s"
-
-
-def _tell_clips(done: int, total: int) -> None:
-    """A count that is redrawn on a terminal, and nothing elsewhere."""
-    if sys.stdout.isatty():
-        print(f"\rrendering and encoding clips: {done}/{total}", end="\r" if done == total else "", flush=True)
 
 
 def _read_seeds(values: list[str]) -> list[int]:
@@ -94,4 +89,4 @@ def _fresh_folder(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, device=True, resumes="the same command starts again")

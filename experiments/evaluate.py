@@ -30,6 +30,7 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import check_output
+from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
@@ -87,7 +88,8 @@ def main() -> str:
     """Evaluates every split and tells where the table is."""
     workdir = Path(WORKDIR.value)
     check_output("--workdir", WORKDIR.value, folder=True)
-    config, splits, model, learnt, stem, training = together(prepare, workdir)
+    with Line("reading records and loading the model"):
+        config, splits, model, learnt, stem, training = together(prepare, workdir)
     _runs.note_toy(config, model)
     if is_first():
         say(f"learnt: {learnt}")

@@ -97,4 +97,4 @@ def main() -> str:
 
 if __name__ == "__main__":
     _serve.use_saved()
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, device=True)

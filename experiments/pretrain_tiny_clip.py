@@ -84,4 +84,4 @@ class _Printer:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    _cli.run(main, __doc__, device=True)

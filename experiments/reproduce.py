@@ -23,6 +23,7 @@ from absl import flags
 from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.estimate import DEVICES, HERE
+from vtd_jax.status import Line
 from vtd_jax.terminal import counted
 from vtd_jax.train.distributed import on_first, together
 from vtd_jax.train.preemption import Preemption
@@ -61,14 +62,16 @@ def main() -> str:
     """Plans every table that is asked for, makes its runs, and writes it."""
     asked, failed = together(request), []
     if not _TABLES_ONLY.value:
-        made = together(_reproduce_plan.make, asked)
+        with Line("reading the CLIP and the lists"):
+            made = together(_reproduce_plan.make, asked)
         if _DRY_RUN.value:
             return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
         on_first(made.planner.data.prepare)
         on_first(_reproduce_plan.keep, made, asked.workdir)
         with Preemption() as preemption:
             failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
-    wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
+    with Line("making tables and plots"):
+        wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
     if failed:
         are = "is" if len(failed) == 1 else "are"
         raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")
@@ -76,4 +79,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _hosts.run(main, __doc__, catch_sigterm=True)
+    _hosts.run(main, __doc__, catch_sigterm=True, resumes="the same command resumes with what is finished")

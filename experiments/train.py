@@ -5,8 +5,9 @@
     python -m experiments.train --config=experiments/configs/video_folder.py:train=list --workdir=runs/mine \\
         --config.data.data_dir=records --profile_steps=10:15
 
-The same command goes on from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1 (preemption) saves and
-ends it with exit status 75. Every field of a config can be set with --config.group.field=value.
+The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1 (preemption) saves and
+ends it with exit status 75, Ctrl-C saves and ends it with 130, a second Ctrl-C stops at once. Every field of a config
+can be set with --config.group.field=value.
 
 Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the table of the last
 evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl for batches whose loss
@@ -71,4 +72,4 @@ def run(preemption, workdir, config, profile, records, splits, model) -> str:
 
 
 if __name__ == "__main__":
-    _hosts.run(main, __doc__, catch_sigterm=True)
+    _hosts.run(main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes")

@@ -139,7 +139,7 @@ def test_an_interrupted_build_ends_quietly(call, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "error: interrupted"
+    assert errors.splitlines()[-1] == "interrupted: finished shards are kept; the same command resumes"
     assert "Traceback" not in errors
     assert record_names(out) == []
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

@@ -11,13 +11,15 @@ import av
 import jax
 import numpy as np
 import pytest
-from timed_files import stating, timed_video
 
 import small_run
 import warm
 from experiments import _predict, _predict_files
 from small_model import LABELS, WORDS, small_model
+from terminal import Terminal
+from timed_files import stating, timed_video
 from video_files import make_audio, make_video
+from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
@@ -92,7 +94,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         return original(run, video, result, name, ways)
 
     monkeypatch.setattr(_predict, "_finish", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"):
         _predict.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
@@ -106,6 +108,27 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         assert (again / name).read_text() == (once / name).read_text().replace(str(once), str(again))
     assert json.loads((again / "out.json").read_text()) == json.loads((once / "out.json").read_text())
     assert sorted(path.name for path in again.iterdir()) == ["out.csv", "out.json", "report"]
+
+
+def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    original = _predict._results
+
+    def looked_at(*given):
+        status._SHOWN.live.refresh()
+        yield from original(*given)
+
+    monkeypatch.setattr(_predict, "_results", looked_at)
+    with pytest.raises(UserError, match="1 of 4"):
+        _predict.run(request(tmp_path, report=None), videos, model)
+    lines = terminal.lines()
+    assert any("encoding the labels, compiling  and reading the first video" in line for line in lines)
+    assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
+    assert any(line.startswith("skipped ") and "b.mp4" in line for line in lines)
+    assert any(line.startswith("predict: 4/4 videos, ") for line in lines)
 
 
 def test_windows_make_segments(model, videos, tmp_path, capsys):

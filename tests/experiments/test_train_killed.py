@@ -112,7 +112,7 @@ def test_killed_again_and_again_is_bit_for_bit_uninterrupted(flags, tmp_path):
     run.wait_until(lambda: _last(workdir) > before)
     assert run.end(signal.SIGTERM) == 75
     assert run.last_line() == (
-        f"preempted: saved step {_last(workdir)} of {STEPS} in {workdir}; the same command goes on"
+        f"preempted: saved step {_last(workdir)} of {STEPS} in {workdir}; the same command resumes from there"
     )
     assert before < _last(workdir) < STEPS
     run = start(7)

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from timed_files import timed_video
 
 from small_model import LABELS, WORDS
+from timed_files import timed_video
 from video_files import make_video
 from vtd_jax.errors import UserError
 from vtd_jax.explain import timeline as module

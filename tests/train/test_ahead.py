@@ -1,11 +1,13 @@
 """Batches fetched ahead: the same batches, states and errors, and how long one had to wait for them."""
 
+import threading
 import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+import warm
 from vtd_jax.train.ahead import Ahead
 
 
@@ -87,9 +89,11 @@ class Running:
     def __init__(self, seconds):
         self.end = time.perf_counter() + seconds
 
-    def block_until_ready(self):
-        time.sleep(max(0.0, self.end - time.perf_counter()))
-        return self
+    def is_deleted(self):
+        return False
+
+    def is_ready(self):
+        return time.perf_counter() >= self.end
 
 
 def test_waiting_counts_where_the_devices_have_nothing_to_do():
@@ -112,3 +116,55 @@ def test_waiting_counts_from_the_end_of_what_the_devices_did():
     ahead = Ahead(Numbers(pause=1.0), _negative)
     ahead.prepare(Running(0.6))
     assert 0 < ahead.waited < 0.6
+
+
+def test_results_that_were_given_away_are_no_error_here():
+    given = jnp.ones(3)
+    given.delete()
+    ahead = Ahead(Numbers(pause=0.05), _negative)
+    ahead.prepare(given)
+    assert next(ahead) == (0, 0)
+
+
+def test_nothing_looks_at_the_devices_after_the_end():
+    ahead = Ahead(Numbers(wrong=0), _negative)
+    ahead.prepare(Running(60.0))
+    assert "vtd-watch" in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(KeyError):
+        next(ahead)
+    ahead.close()
+    assert "vtd-watch" not in [thread.name for thread in threading.enumerate()]
+
+
+ERROR_AHEAD = """
+import sys
+import jax, jax.numpy as jnp
+from vtd_jax.train.ahead import Ahead
+
+class Batches:
+    def __iter__(self):
+        yield 0
+        raise ValueError("a bad record")
+    def close(self):
+        pass
+
+long = jax.jit(lambda x: jax.lax.fori_loop(0, 60, lambda _, y: jnp.tanh(y @ y), x))
+x = jnp.ones((700, 700))
+long(x).block_until_ready()
+ahead = Ahead(Batches(), lambda batch: batch)
+next(ahead)
+running = long(x)
+ahead.prepare(running)
+assert not running.is_ready()
+try:
+    next(ahead)
+except ValueError as error:
+    ahead.close()
+    sys.exit(f"error: {error}")
+"""
+
+
+def test_an_error_while_the_devices_work_keeps_its_exit_status():
+    # a thread that waits inside JAX when Python ends aborts the process: 134 instead of 1
+    done = warm.run(["-c", ERROR_AHEAD])
+    assert (done.returncode, done.stderr) == (1, "error: a bad record\n")

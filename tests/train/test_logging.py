@@ -4,12 +4,15 @@ import csv
 import io
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from terminal import Terminal
+from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, Window, duration, memory
 
@@ -161,13 +164,30 @@ def test_events_are_there_at_once(tmp_path):
     log.close()
 
 
-def test_run_log_on_a_terminal_redraws_one_line(tmp_path):
-    out = io.StringIO()
-    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, force_terminal=True))
-    log.train(1, 0.5, Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 0))
-    log.train(2, 1.0, Window(1, 4.0, 0.5, 0.5, 0.5, 0.1, 0))
+@pytest.mark.parametrize("columns", [60, 100, 160])
+def test_run_log_on_a_terminal_redraws_one_line_that_fits(tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log = RunLog(tmp_path, total_steps=100, splits=(), console=Console(file=terminal, soft_wrap=True))
+    log.begun(1)
+    window = Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 3)
+    log.train(1, 0.5, window)
+    log.train(50, 1.0, window, waited=3600.0)
+    log.line("[red]a line[/red] that stays :car:")
+    log.begun(51)
+    status._SHOWN.live.refresh()
     log.close()
-    assert "step 2/4" in out.getvalue()
+    lines = terminal.lines()
+    assert "[red]a line[/red] that stays :car:" in lines
+    assert all(len(line) < columns for line in lines)
+    last = lines[-1]
+    assert "step 51/100  " in last
+    # time left stays longest; memory, input wait and rates go first
+    assert re.search(r"loss 1\.0000  .*\d left", last)
+    assert ("waiting for input)" in last, " videos/s  " in last) == (columns >= 160, columns == 100)
+    assert status._SHOWN.live is None
 
 
 def _events(folder):

@@ -1,11 +1,14 @@
 """Notices: what hears them, what a run does then, and that nothing is lost."""
 
+import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -13,8 +16,10 @@ import pytest
 from jax.experimental import multihost_utils
 
 import small_run
+from terminal import Terminal
+from vtd_jax import status
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.preemption import Preempted, Preemption
+from vtd_jax.train.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.state import Trainer
 
 
@@ -27,16 +32,53 @@ def _notice(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_is_heard_and_handlers_come_back(number):
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     with Preemption() as preemption:
+        assert not preemption.asked(-1)
         assert not preemption.asked(0)
         _notice(number)
         _notice(number)
         assert preemption.asked(1)
         assert preemption.breaks_off
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
+        stopped = preemption.stopped("saved")
+        asked = ("interrupted", 130) if number == signal.SIGINT else ("preempted", 75)
+        assert (stopped.word, stopped.status, str(stopped)) == (*asked, "saved")
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing():
+    with Preemption() as preemption:
+        assert not preemption.asked(7)
+        with pytest.raises(KeyboardInterrupt):
+            _notice(signal.SIGINT)
+    with Preemption() as preemption:
+        preemption.saves()
+        _notice(signal.SIGINT)
+        assert preemption.heard
+
+
+def test_ctrl_c_that_was_ignored_before_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Preemption() as preemption:
+            preemption.saves()
+            _notice(signal.SIGINT)
+            assert not preemption.heard
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
+    with Preemption() as preemption:
+        preemption.saves()
+        _notice(signal.SIGINT)
+        # the same one, passed on by a wrapper
+        _notice(signal.SIGINT)
+        monkeypatch.setattr(time, "monotonic", lambda: math.inf)
+        with pytest.raises(KeyboardInterrupt):
+            _notice(signal.SIGINT)
 
 
 def test_handlers_come_back_after_an_error():
@@ -120,14 +162,14 @@ def test_two_processes_stop_at_one_step(number):
 def notice_after(monkeypatch):
     """Sends a notice, twice, as soon as a step was made."""
 
-    def arm(at):
+    def arm(at, *numbers):
         step = Trainer.step
 
         def noticing(self, state, batch):
             done = step(self, state, batch)
             if state.step + 1 == at:
-                _notice()
-                _notice(signal.SIGUSR1)
+                for number in numbers or (signal.SIGTERM, signal.SIGUSR1):
+                    _notice(number)
             return done
 
         monkeypatch.setattr(Trainer, "step", noticing)
@@ -171,9 +213,10 @@ def _train(folder, workdir, **others):
         return small_run.train(config, workdir, resume=True, preemption=preemption, **others)
 
 
-def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp_path, notice_after):
-    notice_after(2)
-    with pytest.raises(Preempted, match=rf"^saved step 2 of 6 in {tmp_path}; the same command goes on$"):
+@pytest.mark.parametrize("numbers, kind", [((), Preempted), ((signal.SIGINT,), Interrupted)])
+def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp_path, notice_after, numbers, kind):
+    notice_after(2, *numbers)
+    with pytest.raises(kind, match=rf"^saved step 2 of 6 in {tmp_path}; the same command resumes from there$"):
         _train(folder, tmp_path, evaluate=_evaluation([]))
     assert Checkpoints(tmp_path).steps == [2]
     done = _train(folder, tmp_path, evaluate=_evaluation([]))
@@ -217,6 +260,16 @@ def test_nothing_is_saved_before_the_first_step(folder, tmp_path):
     assert Checkpoints(tmp_path).steps == []
 
 
-def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after):
+def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
     notice_after(6)
     assert _train(folder, tmp_path).step == 6
+    # the terminal was told of the wait and of the steps, and nothing is left there
+    lines = terminal.lines()
+    assert any("compiling the training step" in line for line in lines)
+    assert any(re.search(r"step \d/6  epoch .* left", line) for line in lines)
+    assert all(len(line) < 80 for line in lines)
+    assert status._SHOWN.live is None

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from timed_files import index_first, stating, timed_video, with_edits
 
+from timed_files import index_first, stating, timed_video, with_edits
 from video_files import write_catalog
 from vtd_jax.video import structure
 from vtd_jax.video.build_config import BuildConfig

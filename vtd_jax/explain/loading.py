@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 
+from vtd_jax.backend import check_backend
 from vtd_jax.clip.checkpoints import holds_clip, load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
@@ -64,12 +65,14 @@ def load(
       devices: that frames are encoded on; None for all of this process.
 
     Raises:
-      UserError: nothing there, a damaged file, another CLIP than was learnt on, or an option that does not go with it.
+      UserError: nothing there, a damaged file, another CLIP than was learnt on, an option that does not go with it, or
+        devices that `JAX_PLATFORMS` names and that are not there.
     """
     path = Path(source)
     if not is_possible(path):
         raise UserError(f"{str(path)!r:.80}: is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'")
     kind = _kind(path)
+    check_backend()
     if kind != "zero-shot" and templates:
         raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")
     if kind == "zero-shot" and clip is not None:

@@ -1,12 +1,14 @@
 """The next batch is fetched and put onto the devices while they work on the one before."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+
+# seconds between two looks at whether the devices are done
+_LOOK = 0.005
 
 
 class Ahead:
@@ -31,6 +33,7 @@ class Ahead:
         # of the batch that is ahead, if one is: (batch, placed) or what was raised instead, and the state before it
         self._found: tuple[Any, Any] | Exception | None = None
         self._state: Any = None
+        self._watch: _Watch | None = None
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
@@ -63,31 +66,66 @@ class Ahead:
         return self._source.get_state() if self._found is None else self._state
 
     def close(self) -> None:
-        """Drops what is ahead and closes `batches`."""
+        """Drops what is ahead, stops looking at the devices and closes `batches`."""
         self._found = None
+        self._end_watch()
         self._source.close()
 
     def _fetch(self, running: Any) -> tuple[Any, Any]:
-        done = _end_of(running)
+        self._end_watch()
+        if running is not None:
+            self._watch = _Watch(running)
         start = time.perf_counter()
         try:
             batch = next(self._batches)
         finally:
             end = time.perf_counter()
-            self.waited += max(0.0, end - max(start, *(done or [end]))) if running is not None else end - start
+            if running is None:
+                self.waited += end - start
+            elif self._watch.done is not None:
+                self.waited += max(0.0, end - max(start, self._watch.done))
         return batch, self._place(batch)
 
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
-def _end_of(running: Any) -> list[float]:
-    """Gets the time at which these results are there, when they are."""
-    done: list[float] = []
 
-    def watch() -> None:
-        # what went wrong is told to whoever reads the results
-        with contextlib.suppress(Exception):
-            jax.block_until_ready(running)
-        done.append(time.perf_counter())
+class _Watch:
+    """Notes when results of the devices are there.
 
-    if running is not None:
-        threading.Thread(target=watch, daemon=True, name="vtd-watch").start()
-    return done
+    Its thread looks now and then and never waits inside JAX: when Python ends, a thread in there would take the whole
+    process with it (abort, status 134).
+
+    Attributes:
+      done: the time at which they were there; None until then.
+    """
+
+    def __init__(self, running: Any):
+        self.done: float | None = None
+        # results on hosts, or that stand for some in tests, are there
+        self._left = [leaf for leaf in jax.tree.leaves(running) if hasattr(leaf, "is_ready")]
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True, name="vtd-watch")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; the results are let go."""
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        left = self._left
+        while not self._end.is_set():
+            left = [leaf for leaf in left if not _is_there(leaf)]
+            if not left:
+                self.done = time.perf_counter()
+                break
+            self._end.wait(_LOOK)
+        self._left = []
+
+
+def _is_there(result: Any) -> bool:
+    # one that was given away has nothing to be asked any more
+    return result.is_deleted() or result.is_ready()

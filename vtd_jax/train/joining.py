@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
+from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.train import hosts
 from vtd_jax.train.distributed import is_first, process_count
@@ -151,6 +152,8 @@ def quiet_unless_first() -> None:
     if process_count() == 1:
         return
     sys.stdout.flush()
+    if not is_first():
+        status.silence()
     if is_first():
         kept = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors, "buffering": 1}
         sys.stdout = os.fdopen(os.dup(1), "w", closefd=False, **kept)

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import rich.console
-import rich.status
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.status import Line, Part
 from vtd_jax.terminal import verbatim
 
 BASE_COLUMNS = (
@@ -173,7 +173,7 @@ class Pace:
 
 
 class RunLog:
-    """Progress (a line that is redrawn on a terminal, plain lines elsewhere), CSV and TensorBoard events."""
+    """Progress (the terminal's line, and plain lines where stdout is no terminal), CSV and TensorBoard events."""
 
     def __init__(
         self,
@@ -189,7 +189,8 @@ class RunLog:
         self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated)
         self._events = Events(Path(workdir) / "events", step)
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
-        self._status: rich.status.Status | None = None
+        self._line: Line | None = None
+        self._told: tuple[Part, ...] = ()
         self._total = total_steps
         self._pace = Pace(total_steps)
         self._mark, self._waited = time.perf_counter(), 0.0
@@ -221,12 +222,29 @@ class RunLog:
             },
         )
         waiting = f" ({100 * wait:.0f} % of the time waiting for input)" if wait >= 0.01 else ""
-        skipped = f"  {window.skipped} skipped" if window.skipped else ""
-        self._tell(
-            f"step {step}/{self._total}  epoch {epoch:.2f}  loss {window.loss:.4f}  "
-            f"accuracy {100 * window.accuracy:.1f}  lr {window.lr:.2e}  {rate:.1f} videos/s{waiting}  "
-            f"{duration(self._pace.seconds_left)} left  {used.name} {used.gib:.1f} GiB{skipped}"
+        # of a terminal that is too narrow for all of it, the highest numbers go first
+        self._told = (
+            Part(f"epoch {epoch:.2f}", 4),
+            Part(f"loss {window.loss:.4f}"),
+            Part(f"accuracy {100 * window.accuracy:.1f}", 3),
+            Part(f"lr {window.lr:.2e}", 6),
+            Part(f"{rate:.1f} videos/s", 5),
+            Part(waiting.strip(), 7),
+            Part(f"{duration(self._pace.seconds_left)} left", 1),
+            Part(f"{used.name} {used.gib:.1f} GiB", 8),
+            Part(f"{window.skipped} skipped" if window.skipped else "", 2),
         )
+        self.begun(step)
+        if not self._console.is_terminal:
+            # the wait belongs to the rate
+            told = "  ".join(part.text for part in self._told if part.text).replace("  (", " (")
+            self.line(f"step {step}/{self._total}  {told}")
+
+    def begun(self, step: int) -> None:
+        """Shows that this step was given to the devices, beside what was told last."""
+        if self._line is None:
+            self._line = Line(clock=False).open()
+        self._line.show(f"step {step}/{self._total}", *(part for part in self._told if part.text))
 
     def evaluation(
         self, step: int, epoch: float, values: Mapping[str, float | None], best: tuple[float, int] | None = None
@@ -249,24 +267,14 @@ class RunLog:
 
     def close(self) -> None:
         """Ends the line of progress and closes the files."""
-        if self._status is not None:
-            self._status.stop()
+        if self._line is not None:
+            self._line.close()
         self._csv.close()
         self._events.close()
 
     def _write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         self._csv.write({"step": step, "epoch": f"{epoch:.4f}", **{k: f"{v:.8g}" for k, v in values.items()}})
         self._events.write(step, values)
-
-    def _tell(self, text: str) -> None:
-        line = verbatim(text)
-        if not self._console.is_terminal:
-            self._console.print(line)
-            return
-        if self._status is None:
-            self._status = self._console.status(line)
-            self._status.start()
-        self._status.update(line)
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
+from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.batches import StoredBatches, open_batches
@@ -29,7 +30,7 @@ from vtd_jax.train.distributed import (
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
-from vtd_jax.train.preemption import BrokenOff, Preempted, Preemption
+from vtd_jax.train.preemption import BrokenOff, Preemption
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
 from vtd_jax.train.state import Trainer
@@ -142,7 +143,9 @@ class _Run:
         while self.state.step < self.total:
             self.profile.before(self.state.step + 1)
             batch, placed = next(self.ahead)
-            self.state, sums = self.trainer.step(self.state, placed)
+            with self._compiling():
+                self.state, sums = self.trainer.step(self.state, placed)
+            self.log.begun(self.state.step)
             self.window.append((self.state.step, batch["index"], sums))
             if self.state.step < self.total:
                 self.ahead.prepare(sums)
@@ -150,6 +153,10 @@ class _Run:
             self._after_step()
             if self.state.step < self.total:
                 self._stop_if_asked()
+
+    def _compiling(self) -> contextlib.AbstractContextManager:
+        """Says so where the next step is the first of this call."""
+        return Line("compiling the training step") if self.state.step == self.start else contextlib.nullcontext()
 
     def _store_features(self) -> None:
         """Before the first step, all frame features that steps will ask for, where they are kept on disk."""
@@ -278,8 +285,8 @@ class _Run:
         self.checkpoints.wait()
         told = f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again"
         if step:
-            told = f"saved step {step} of {self.total} in {self.workdir}; the same command goes on"
-        raise alike(Preempted(told))
+            told = f"saved step {step} of {self.total} in {self.workdir}; the same command resumes from there"
+        raise alike(self.preemption.stopped(told))
 
     def _restore(self, found: Found, override: bool) -> None:
         where = f"{self.workdir}/checkpoints/{found.step}"

@@ -6,10 +6,12 @@ a name lives until its arrays are collected: what nobody reads, or is still in u
 Here a name is gone once its batch is read, and the names of batches that nobody read are removed with the workers.
 """
 
+import multiprocessing
 import os
 import queue
 import secrets
 import threading
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
@@ -21,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from vtd_jax.video.batches import Batch, BatchSource
-from vtd_jax.video.workers import follow_parent
+from vtd_jax.video.workers import begin_deaf, follow_parent
 
 # batches that a worker may have made beyond those that were read: with these settings grain keeps 4; room for more
 _AHEAD = 16
@@ -45,10 +47,16 @@ class WorkerBatches:
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
         self._iterator = iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))
+        self._first: Future | None = None
 
     def __next__(self) -> Batch:
         """The next batch; StopIteration after the last one, RuntimeError where a worker died."""
-        batch = next(self._iterator).open()
+        if self._first is None:
+            # grain starts the workers here
+            self._first = begin_deaf(self._iterator.__next__)
+            batch = self._first.result().open()
+        else:
+            batch = next(self._iterator).open()
         self._read += 1
         return batch
 
@@ -57,6 +65,7 @@ class WorkerBatches:
         # a fork of the reader has neither workers nor batches
         if self._iterator is None or os.getpid() != self._reader:
             return
+        self._end_start()
         with ExitStack() as stack:
             stack.callback(self._remove_unread)
             stack.callback(self._iterator.close)
@@ -64,6 +73,15 @@ class WorkerBatches:
             self._iterator.get_state()
         # grain's iterators complain where they are collected as late as the modules of a program
         self._iterator = None
+
+    def _end_start(self) -> None:
+        """Where workers are being started still, as when Ctrl-C comes then: ends them, and waits until that is seen."""
+        if self._first is None or self._first.done():
+            return
+        for process in multiprocessing.active_children():
+            if process.name.startswith("grain-process-prefetch"):
+                process.terminate()
+        wait([self._first], timeout=60.0)
 
     def _remove_unread(self) -> None:
         for number in range(self._read, self._read + _AHEAD * self._workers):

@@ -3,27 +3,27 @@
 import sys
 import time
 
-from vtd_jax.printable import printable
-from vtd_jax.terminal import counted
+from vtd_jax.status import Line, Part
+from vtd_jax.terminal import counted, say
 
 
 class Progress:
-    """A line on stderr: how many videos, how fast, how long still, how many bad; rewritten on a terminal, every 10 s
-    elsewhere. Lines about single videos go above it."""
+    """How many videos, how fast, how long still, how many bad: the terminal's line, or one on stderr every 10 s where
+    that is no terminal. Lines about single videos go above it."""
 
     def __init__(self, total: int, label: str):
         self.total, self.label, self.done, self.bad = total, label, 0, 0
         self.terminal = sys.stderr.isatty()
         self.start = self.shown = time.monotonic()
-        self.every = 0.5 if self.terminal else 10.0
+        self.line, self.shows = Line(clock=False), False
+        self.every = 0.2 if self.terminal else 10.0
 
     def add(self, message: tuple[int, int, str]) -> None:
         """Counts `(videos, bad ones, a line about them or "")`."""
         videos, bad, line = message
         self.done, self.bad = self.done + videos, self.bad + bad
         if line:
-            line = printable(line)
-            print(f"\r\033[Kskipped {line}" if self.terminal else f"skipped {line}", file=sys.stderr, flush=True)
+            say(f"skipped {line}", sys.stderr)
         self.show()
 
     def show(self) -> None:
@@ -33,11 +33,20 @@ class Progress:
             return
         self.shown = now
         rate = self.done / max(now - self.start, 1e-9)
-        left = _time((self.total - self.done) / rate)
-        count = f"{self.done}/{counted(self.total, 'video')}"
-        text = f"{self.label}: {count}, {rate:.1f} videos/s, {left} left, {self.bad} bad"
-        end = "\r" if self.terminal and not whole else "\n"
-        print(f"\033[K{text}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
+        parts = (
+            Part(f"{self.label}: {self.done}/{counted(self.total, 'video')}"),
+            Part(f"{rate:.1f} videos/s", 3),
+            Part(f"{_time((self.total - self.done) / rate)} left", 1),
+            Part(f"{self.bad} bad", 2),
+        )
+        if self.terminal and not whole:
+            self.line.show(*parts)
+            if not self.shows:
+                self.line.open()
+                self.shows = True
+            return
+        self.line.close()
+        say(", ".join(part.text for part in parts), sys.stderr)
 
 
 def _time(seconds: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.video.scenes import KINDS, class_names, render_clip, write_mp4
+from vtd_jax.video.workers import deaf, follow_parent
 
 # record name -> (labels, which clips)
 LISTS = {"base_train": "base", "base_val": "base", "novel_val": "novel"}
@@ -138,15 +139,23 @@ def write_scene_sets(
         jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
     total, done = sum(len(job[2]) for job in jobs), 0
     with _pool(workers) as pool:
-        for future in as_completed([pool.submit(_write, *job) for job in jobs]):
-            done += future.result()
-            if told:
-                told(done, total)
+        try:
+            with deaf():
+                futures = [pool.submit(_write, *job) for job in jobs]
+            for future in as_completed(futures):
+                done += future.result()
+                if told:
+                    told(done, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _pool(workers: int) -> Executor:
     # spawn, not fork: a process that has started JAX must not be forked
-    return ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(
+        workers or os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=follow_parent
+    )
 
 
 def _write(scene_set: Scenes, folder: Path, clips: list[Clip]) -> int:

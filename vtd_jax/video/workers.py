@@ -6,9 +6,10 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -115,7 +116,8 @@ def _give(context: Any, function: Callable, busy: dict, started: list, idle_work
     if idle_worker is None:
         mine, theirs = context.Pipe()
         process = context.Process(target=_work, args=(function, theirs), daemon=True)
-        process.start()
+        with deaf():
+            process.start()
         started.append(process)
         theirs.close()
     else:
@@ -142,6 +144,47 @@ def _work(function: Callable, connection: Connection) -> None:
         except Exception as error:
             traceback.print_exc()
             connection.send((FAILED, UserError(f"{type(error).__name__}: {error}")))
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Processes and threads that this thread starts in here never hear Ctrl-C, from their first moment on.
+
+    A terminal sends it to them too, and Python's own start would answer with a traceback. They inherit what signals
+    this thread leaves for later. One that comes meanwhile is answered at the end: a start that is broken off leaves a
+    process without what it should do, which is a traceback too.
+    """
+    # it is a process too, and starting it ends what is asked for here
+    resource_tracker.ensure_running()
+    handler, heard = signal.getsignal(signal.SIGINT), []
+    # Python answers in its main thread, whichever thread the signal came to
+    postponed = callable(handler) and threading.current_thread() is threading.main_thread()
+    if postponed:
+        signal.signal(signal.SIGINT, lambda *given: heard.append(given))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if postponed:
+            signal.signal(signal.SIGINT, handler)
+            if heard:
+                handler(*heard[0])
+
+
+def begin_deaf(function: Callable[[], Any]) -> Future:
+    """Calls a function that starts processes, maybe from threads of its own, as `deaf` does; whoever waits hears."""
+    found: Future = Future()
+
+    def work() -> None:
+        with deaf():
+            try:
+                found.set_result(function())
+            except BaseException as error:
+                found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="vtd-start-workers").start()
+    return found
 
 
 def follow_parent() -> None:
