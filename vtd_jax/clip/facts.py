@@ -14,6 +14,7 @@ from vtd_jax.clip.tokenizer_files import check_tokenizer_files
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import Weights
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import say
 
 # widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
 WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
@@ -72,11 +73,11 @@ def settle(
         fields["preprocessing"] = None
     if fields["preprocessing"] is None:
         fields["preprocessing"] = OPENAI
-        print(
+        say(
             f"note: {where}: nothing beside the weights says how images were normalised, so OpenAI's mean and "
             f"deviation are taken; {hugging_face_config.PREPROCESSOR}, or preprocess_cfg in {open_clip_config.CONFIG}, "
             "would say",
-            file=sys.stderr,
+            sys.stderr,
         )
     return fields
 

@@ -95,12 +95,7 @@ def evaluate(
         if result.count != len(records):
             raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
         if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
-            print(
-                f"warning: split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; they count as "
-                "wrong",
-                file=sys.stderr,
-                flush=True,
-            )
+            warn(f"split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; they count as wrong")
         results[name] = replace(result, videos=files)
     return results
 
