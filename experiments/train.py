@@ -49,9 +49,8 @@ def main() -> str:
 def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Records], VTDCLIP]:
     """Settings, steps to trace, training records, those of the splits, and the model."""
     if CONFIG.value is None:
-        raise UserError(
-            "--config is needed, e.g. --config=experiments/configs/base_to_novel.py:hmdb51,shots=16; see --help"
-        )
+        example = "experiments/configs/base_to_novel.py:hmdb51,shots=16"
+        raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
         build.open_training(config)  # says what to use instead

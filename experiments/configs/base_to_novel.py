@@ -18,7 +18,7 @@ Open-VCLIP 70.3 / 50.4 / 58.7 | 94.8 / 77.5 / 85.3 | 16.0 / 11.0 / 13.0 | 76.5 /
 2302.00624, the numbers FROSTER's, arXiv 2402.03241);
 FROSTER 74.1 / 58.0 / 65.1 | 95.3 / 80.0 / 87.0 | 18.3 / 12.2 / 14.6 | 77.8 / 64.3 / 70.4 (arXiv 2402.03241);
 TC-CLIP 73.3 / 54.1 / 62.2 | 95.5 / 78.0 / 85.9 | 17.5 / 13.4 / 15.2 | 78.9 / 63.6 / 70.4 (arXiv 2404.09490).
-Peers learn on 16 shots and report the mean of 3 seeds: compare with `shots=16` and split 1, 2 and 3; tables say so.
+Peers learn on 16 shots and report the mean of 3 seeds: compare them with `shots=16` and split 1, 2 and 3.
 
 The release lets the last bit of the votes choose a video token where several classes tie. Here it is the class of more
 frames; `--config.model.ties=release` is as released.
