@@ -22,7 +22,7 @@ help:
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
-	@echo "make newest  the fast tests with the newest versions that pip finds (an environment of its own, .venv-newest)"
+	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
 	@echo "make lint    ruff"
 
@@ -93,9 +93,11 @@ browser: $(VENV)/.installed-browser
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest tests/browser
 
-newest: $(VENV_NEWEST)/.installed
+newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
 	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist worksteal $(FAST)
+	$(VENV_NEWEST)/bin/python tests/versions.py $(VENV_NEWEST)/scores.npz
+	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
 ISA ?= SSE4_2
 any-cpu: $(VENV)/.installed-dev

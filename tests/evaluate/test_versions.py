@@ -57,5 +57,6 @@ def test_another_instruction_set(here, tmp_path):
 @pytest.mark.skipif(versions.OTHER not in os.environ, reason=f"{versions.OTHER}: no scores of another jax given")
 def test_another_version_of_jax(here):
     there = dict(np.load(os.environ[versions.OTHER]))
-    assert str(there["jax"]) != str(here["jax"]), "these scores are of the same jax"
+    if str(there["jax"]) == str(here["jax"]):
+        pytest.skip("these scores are of the same jax")
     assert_same(here, there)
