@@ -83,9 +83,9 @@ def test_dropout_is_per_video_scaled_and_off_without_keys():
     alone = jnp.concatenate([block(x[i : i + 1], z[i : i + 1], keys[i : i + 1]) for i in range(B)])
     np.testing.assert_allclose(both, alone, atol=1e-6)
     assert float(jnp.abs(both - block(x, z)).max()) > 1e-3
-    many = jax.random.split(jax.random.key(1), 4000)
+    many = jax.random.split(jax.random.key(1), 16000)
     attended = jax.vmap(lambda key: block._attend(x[:1], z[:1], key[None]))(many)
-    # the mean over draws of a mask of 0 or 2 with probability 1/2: standard error about 1/sqrt(4000) of the value
+    # the mean over draws of a mask of 0 or 2 with probability 1/2: standard error about 1/sqrt(16000) of the value
     np.testing.assert_allclose(attended.mean(0), block._attend(x[:1], z[:1], None), atol=0.05)
 
 
