@@ -142,6 +142,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
     angle = int(math.copysign(math.floor(abs(degrees) + 0.5), degrees)) % 360
     right = {
         0: (False, m[4] < 0 < rows * columns, False, 0),
+        1: (False, False, False, 0),
         90: (True, False, m[3] <= 0, 0),
         180: (False, m[4] < 0, m[0] < 0, 0),
         270: (True, True, m[3] < 0, 0),
