@@ -66,6 +66,13 @@ def test_every_table_for_people_is_guarded(tmp_path):
     out = io.StringIO()
     CsvWriter(out).writerows([["=a", -1.5], ["b", "-"]])
     assert _rows(out.getvalue()) == [["'=a", "-1.5"], ["b", "'-"]]
+    out = io.StringIO(newline="")
+    CsvWriter(out).writerows([["a\r=1", "b\n=2", "\r\n"], ["c", "\r=3", None]])
+    assert out.getvalue() == '"a\r=1","b\n=2","\'\r\n"\nc,"\'\r=3",\n'
+    assert list(csv.reader(io.StringIO(out.getvalue(), newline=""))) == [
+        ["a\r=1", "b\n=2", "'\r\n"],
+        ["c", "'\r=3", ""],
+    ]
     table = Table("t", ("class", "-x", "difference"), ({"class": "@a", "-x": "ok", "difference": -0.25},))
     assert _rows(table.to_csv()) == [["class", "'-x", "difference"], ["'@a", "ok", "-0.25"]]
     found = (Problem("missing", "list.txt:1", "=cmd.mp4", "+not there"),)

@@ -57,11 +57,16 @@ class CsvWriter:
     """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that are read again."""
 
     def __init__(self, out: io.TextIOBase):
-        self._writer = csv.writer(out, lineterminator="\n")
+        # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines end with one
+        self._out, self._row = out, io.StringIO(newline="")
+        self._writer = csv.writer(self._row, lineterminator="\r\n")
 
     def writerow(self, row: Iterable[Any]) -> None:
         """Writes one row."""
         self._writer.writerow([cell(value) for value in row])
+        self._out.write(self._row.getvalue()[:-2] + "\n")
+        self._row.seek(0)
+        self._row.truncate()
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
         """Writes several."""

@@ -98,6 +98,12 @@ def test_one_tower(tmp_path, state):
         refused(
             tmp_path / "model.safetensors", rf"holds CLIP's {told}.*both towers are needed: take the weights of the"
         )
+        # as save_pretrained writes it
+        (tmp_path / start).mkdir()
+        (tmp_path / "model.safetensors").rename(tmp_path / start / "model.safetensors")
+        write_json(tmp_path / start / "config.json", {"model_type": f"clip_{start}_model"})
+        tower = f"{told.split()[0]} tower only; both towers are needed: take the folder"
+        refused(tmp_path / start, rf"config\.json: model_type .*{tower}")
 
 
 @pytest.mark.parametrize("value", [100.0, 14.3, 7.1])

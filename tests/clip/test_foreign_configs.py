@@ -64,9 +64,9 @@ def changed(file: Path, where: str, value: Any) -> None:
     write_json(file, content)
 
 
-def refused(path: Path, told: str) -> str:
+def refused(path: Path, told: str, **asked) -> str:
     with pytest.raises(UserError, match=told) as error:
-        read_checkpoint(path)
+        read_checkpoint(path, **asked)
     return str(error.value)
 
 
@@ -271,6 +271,13 @@ def test_tokenizer_files(folder):
     (folder / "tokenizer.json").unlink()
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
     refused(folder, "tokenizer_class is 'XLMRobertaTokenizer', expected CLIPTokenizer")
+    # nor where flags stand for the config
+    (folder / "config.json").unlink()
+    refused(folder, "tokenizer_class is 'XLMRobertaTokenizer'", activation="gelu", head_width=32)
+    (folder / "tokenizer_config.json").unlink()
+    read_checkpoint(folder, activation="gelu", head_width=32)
+    (folder / "spiece.model").touch()
+    refused(folder, r"spiece\.model: is of another tokenizer than CLIP's", activation="gelu", head_width=32)
 
 
 @pytest.mark.parametrize("ratio", [3, 4.9231])

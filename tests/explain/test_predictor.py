@@ -196,6 +196,7 @@ def test_thousands_of_labels(learnt, noise):
         ),
         (["a & b", "A &amp; B"], r"labels: CLIP reads 'a & b' and 'A &amp; B' alike, as 'a & b'"),
         (["brush hair", "brush_hair"], "labels: CLIP reads 'brush hair' and 'brush_hair' alike, as 'brush hair'"),
+        (["a", "\udcff"], r"labels: '\\udcff' at place 1 cannot be written as UTF-8"),
         (["a", "&nbsp;"], "labels: CLIP reads no text in '&nbsp;'; give another"),
     ],
 )

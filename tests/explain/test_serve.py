@@ -107,7 +107,10 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     half = dataclasses.replace(SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash"))
     model, frames, place = make_model("bfloat16", half, **changes), random_frames(2, frames=1), tmp_path / "x.served"
     code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
-    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code)
+    # the path of its CLIP, which need not be UTF-8
+    source = {"source": "caf\udce9.pt"}
+    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
+    assert json.loads((place / "about.json").read_text())["origin"] == source
     assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
     served = example(place).Served(place)
     assert_same(served(frames), expected(model, frames, code))
@@ -216,8 +219,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_it_runs_without_the_package(folder, served, videos, tmp_path):
     place = shutil.copytree(folder, tmp_path / "elsewhere")
     sound, missing = make_audio(tmp_path / "sound.m4a"), tmp_path / "no.mp4"
-    call = [sys.executable, "-c", ALONE, str(place / "predict.py"), *map(str, [*videos[:2], missing, sound]), "--json"]
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu")
+    # a name that is not UTF-8, as strict as most terminals are
+    odd = shutil.copy(videos[2], tmp_path / os.fsdecode(b"caf\xe9\x1b.mp4"))
+    call = [sys.executable, "-c", ALONE, str(place / "predict.py"), *videos[:2], odd, missing, f"{sound}", "--json"]
+    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict")
     done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False)
     assert done.stderr.splitlines() == [
         f"error: {missing}: No such file or directory",
@@ -225,7 +230,7 @@ def test_it_runs_without_the_package(folder, served, videos, tmp_path):
     ]
     assert done.returncode == 2
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["video"] for one in found] == [str(video) for video in videos[:2]]
+    assert [one["video"] for one in found] == [*map(str, videos[:2]), f"{tmp_path}/caf\\xe9\x1b.mp4"]
     # there one video at a time, here several
     out = served(np.stack([read_clip(video, 2, 32).frames for video in videos[:3]]))
     for row, one in enumerate(found):

@@ -121,6 +121,15 @@ REFUSED = [
     ("labels.json", '{"0": "1"}', ": the object is not one of names and their ids"),
     ("labels.json", '{"hug": 1, "kick": 1}', ": 'kick' and 'hug' have the same id, 1"),
     ("labels.json", '{"hug": 1, "hug": 2}', ": entry 2: class name 'hug' is already at entry 1"),
+    *(
+        (f"marked {i}.txt", text.format(0, 1), f":1: '{text.partition('hug')[0].format(0)}hug' begins with a number")
+        for i, text in enumerate(
+            ("{}|hug\n{}|kick", "{} | hug\n{} | kick", "{} - hug\n{} - kick", "{}:hug\n{}:kick", "({}) hug\n({}) kick")
+            + ("[{}] hug\n[{}] kick", "#{} hug\n#{} kick", "{}_hug\n{}_kick", "{}.hug\n{}.kick", "{}=hug\n{}=kick")
+        )
+    ),
+    ("behind.txt", "hug|0\nkick|1\n", ":1: 'hug|0' ends with a number"),
+    ("map.pbtxt", "item {\n id: 1\n name: 'hug'\n}\n", ":1: 'item {' is no name but the beginning of a structure"),
     ("utf16.txt", "hug\nkick\n".encode("utf-16-le"), ":1: a zero byte, as in UTF-16"),
     ("alike.csv", "0,caf\xe9\n1,cafe\u0301\n", r":2: class name 'cafe\u0301' is already on line 1 as 'caf\xe9', and"),
     ("alike.txt", "1 a & b\n2 x\n3 A &amp; b\n", ":3: class name 'A &amp; b' is already on line 1 as 'a & b'"),

@@ -47,6 +47,8 @@ NEAR = {
     "89.6": (turn(89.6), SHOWN["clockwise"][1]),
     "90.4": (turn(90.4), SHOWN["clockwise"][1]),
     "0.4": (turn(0.4), SHOWN["as stored"][1]),
+    "1.4": (turn(1.4), SHOWN["as stored"][1]),
+    "1.4 mirrored": (turn(1.4, -1), SHOWN["as stored"][1]),
     "359.6": (turn(359.6), SHOWN["as stored"][1]),
     "180.4": (turn(180.4), SHOWN["half a turn"][1]),
     "269.6": (turn(269.6), SHOWN["counter-clockwise"][1]),
@@ -125,7 +127,7 @@ def test_as_the_ffmpeg_command_shows_it(plain, name, tmp_path):
 def test_matrices_in_numbers():
     assert from_matrix((0,) * 9) == Orientation()
     assert from_matrix((1, 0, 0, 0, 0, 0, 0, 0, 1)) == Orientation()
-    for degrees, angle in ((0.6, 1), (91, 91), (-1, 359), (179.4, 179), (30.4, 30)):
+    for degrees, angle in ((1.6, 2), (91, 91), (-1, 359), (179.4, 179), (30.4, 30)):
         m = [round(n * (1 << 16)) for n in turn(degrees)]
         assert from_matrix((m[0], m[1], 0, m[2], m[3], 0, 0, 0, 1 << 30)) == Orientation(angle=angle)
 

@@ -157,3 +157,15 @@ def test_what_is_odd_is_seen(files, tmp_path):
         (row,) = csv.DictReader(file)
     assert (row["level"], row["kind"]) == ("warning", "header")
     assert "its header says more" in row["reason"]
+
+
+def test_a_fragmented_file_that_ends_within_a_fragment_is_found(files):
+    data = files["pieces.mp4"]
+    first, index = data.index(b"moof") + 8, data.index(b"mfra") - 4
+    for place in np.linspace(first, index - 1, 12, dtype=int):
+        with pytest.raises(VideoError):
+            probe(data[:place], "cut.mp4")
+    with pytest.raises(VideoError, match=r"^cut\.mp4: ends within a fragment \(40 frames decode\)|39 frames"):
+        probe(data[: index - 1], "cut.mp4")
+    # an index that is cut is of no matter; of fragments that would have followed nothing tells
+    assert {probe(part, "whole.mp4").note for part in (data, data[: index + 9], data[:index])} == {""}

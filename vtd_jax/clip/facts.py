@@ -63,6 +63,7 @@ def settle(
     asked = {name: value for name, value in asked.items() if value is not None}
     known = _beside(weights, tensors, sizes) or _openais(weights, tensors, sizes)
     if known is None:
+        check_tokenizer_files(weights.folder)
         images = _images(weights.folder, sizes["image_resolution"], is_hugging_face(tensors))
         fields = _asked_only(tensors, sizes, asked, where) | {"preprocessing": images}
         known = Facts(fields, "the flags", binding=False)

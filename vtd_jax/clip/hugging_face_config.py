@@ -7,7 +7,7 @@ from typing import Any
 
 from vtd_jax.clip.keys import Keys
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
-from vtd_jax.clip.weight_files import read_json
+from vtd_jax.clip.weight_files import SOURCES, read_json
 from vtd_jax.errors import UserError
 
 CONFIG = "config.json"
@@ -51,6 +51,11 @@ def check_model_type(folder: Path) -> None:
     """
     file = folder / CONFIG
     kind = read_json(file).get("model_type", "clip") if file.is_file() else "clip"
+    if kind in ("clip_vision_model", "clip_text_model"):
+        raise UserError(
+            f"{file}: model_type is {kind!r}: CLIP's {'image' if 'vision' in kind else 'text'} tower only; both towers "
+            f"are needed: take the folder of the whole CLIPModel that it is from. {SOURCES}"
+        )
     if kind != "clip":
         raise UserError(
             f"{file}: model_type is {kind!r}, expected 'clip': another model, or another tokenizer, that is not "

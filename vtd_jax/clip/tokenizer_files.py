@@ -9,6 +9,8 @@ from vtd_jax.clip.weight_files import read_json
 from vtd_jax.errors import UserError
 
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
+# of SentencePiece and WordPiece
+_FOREIGN = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt")
 _REMEDY = "texts would be cut otherwise than the model learnt; a CLIP with another tokenizer is not supported"
 
 
@@ -20,6 +22,8 @@ def check_tokenizer_files(folder: Path) -> None:
     Raises:
       UserError: a file that cannot be read, or one of another tokenizer, with the first thing that differs.
     """
+    if foreign := next((name for name in _FOREIGN if (folder / name).is_file()), None):
+        raise UserError(f"{folder / foreign}: is of another tokenizer than CLIP's: {_REMEDY}")
     if (file := folder / "tokenizer_config.json").is_file():
         _check_config(read_json(file), file)
     if (file := folder / "tokenizer.json").is_file():

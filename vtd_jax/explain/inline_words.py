@@ -73,6 +73,8 @@ def inline_words(value: str, flag: str) -> list[str]:
             f"{told}: is one entry with {mark!r} in it; part words by commas, or give a file with one a line"
         )
     for place, word in enumerate(words, start=1):
+        if len(words) > 1 and word.lower().endswith(_TEXTS + _OTHERS) and os.path.isfile(word):
+            raise UserError(f"{flag}: entry {place}, {word!r:.60}, is a file; give a single file, or words alone")
         if len(word) > 2 and (word[0] + word[-1]) in _QUOTES:
             raise UserError(f"{flag}: entry {place}, {word!r:.60}, is in quotes; leave them out")
     if len(words) > 1 and words[0][0] == words[-1][-1] == "'" and value.count("'") == 2:

@@ -93,7 +93,9 @@ def write_served(
             (folder / PROGRAM).write_bytes(serialized)
             np.savez(folder / WEIGHTS, **weights)
             shutil.copyfile(Path(__file__).with_name("serve_example.py"), folder / EXAMPLE)
-            (folder / ABOUT).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            # the path of a CLIP may hold bytes that are not UTF-8
+            text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+            (folder / ABOUT).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     return told

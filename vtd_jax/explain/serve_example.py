@@ -142,6 +142,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
     angle = int(math.copysign(math.floor(abs(degrees) + 0.5), degrees)) % 360
     right = {
         0: (False, m[4] < 0 < rows * columns, False, 0),
+        1: (False, False, False, 0),
         90: (True, False, m[3] <= 0, 0),
         180: (False, m[4] < 0, m[0] < 0, 0),
         270: (True, True, m[3] < 0, 0),
@@ -182,6 +183,16 @@ def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> 
     return image[y : y + size, x : x + size]
 
 
+def utf8(text: str) -> str:
+    r"""Text that JSON takes: bytes of a file name that are not UTF-8 become `\xff`."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def shown_text(text: str) -> str:
+    """Text in one line that does nothing to a terminal but to be shown."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in utf8(text))
+
+
 def main() -> int:
     """Prints the best labels of every video; 2 where one could not be read."""
     parser = argparse.ArgumentParser(description="Labels videos.")
@@ -196,13 +207,13 @@ def main() -> int:
         try:
             out = model(model.read_clip(path)[None])
         except (OSError, ValueError, av.error.FFmpegError) as error:
-            print(f"error: {path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+            print(shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"), file=sys.stderr)
             status = 2
             continue
         scores = out["scores"][0]
         best = [{"label": model.labels[k], "score": float(scores[k])} for k in np.argsort(-scores, kind="stable")[:5]]
-        found = {"video": path, **best[0], "top": best, "words": [model.labels[k] for k in out["assignment"][0]]}
-        lines = [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)]
+        found = {"video": utf8(path), **best[0], "top": best, "words": [model.labels[k] for k in out["assignment"][0]]}
+        lines = map(shown_text, [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)])
         print(json.dumps(found, ensure_ascii=False) if args.json else "\n".join(lines), flush=True)
     return status
 

@@ -7,6 +7,7 @@ from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
 from vtd_jax.explain.inline_words import inline_words, label_path
 from vtd_jax.files import likely
+from vtd_jax.printable import utf8
 from vtd_jax.texts import alike, keys, read_as, told_pair
 from vtd_jax.video.label_files import parse_label_file
 
@@ -35,6 +36,8 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
         a video, or words parted by something else than commas.
     """
     path = label_path(value, flag)
+    if path is None and utf8(value) != value:
+        raise UserError(f"{flag}={value!a:.60}: holds bytes that are not UTF-8; give it as UTF-8, or a file")
     if path is None and "\n" not in value.strip():
         words = inline_words(value, flag)
         where = [f"{flag}: entry {i}" for i in range(1, len(words) + 1)]
@@ -62,7 +65,7 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
 
     Raises:
       UserError: no list, an empty one, a text that is empty, or twice there, or in which CLIP reads what it reads in
-        another one, or nothing.
+        another one, or nothing, or with surrogates, as of bytes that are not UTF-8.
     """
     if isinstance(texts, str) or not isinstance(texts, Sequence):
         raise UserError(f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']")
@@ -71,6 +74,8 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
     for place, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
+        if utf8(text) != text:
+            raise UserError(f"{what}: {text!a:.60} at place {place} cannot be written as UTF-8, expected one that can")
     found = keys(texts, underscores=underscores)
     if "" in found:
         raise UserError(f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another")

@@ -26,7 +26,10 @@ _NAMES = _SURE_NAMES | {"names", "label", "labels", "class", "classes", "categor
 # lines that are looked at for codes in front
 _CODES = 100
 _DIGITS = frozenset("0123456789")
-_NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(\S.*)")
+_MARKS = _DIGITS | frozenset("[(#")
+_NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(?![-–—|=:>])(\S.*)")
+# numbers as other programs write them: 0|name, [0] name, #1 name, 1.name; 1.5 is none
+_MARKED = re.compile(r"[\[(#]*([0-9]+)\s*(?:[|=:)\]_>–—-]+|\.(?![0-9]))\s*\S|#([0-9]+)\s+\S")
 _ANY_NUMBER = re.compile(r"([0-9]+)(?:[.):]?\s+|\s*[\t;,]\s*)\S")
 _VIDEO = re.compile(rf"{ENDING}[\"']?(?:[\s,;].*)?$", re.IGNORECASE)
 
@@ -71,6 +74,7 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
         lines = _one_column(lines, path)
     elif (numbered := _numbered(lines, path)) is not None:
         return numbered
+    _refuse_marked(lines, path)
     _refuse_columns(lines, path)
     names = tuple(_unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines)
     places = tuple(number for number, _ in lines)
@@ -192,6 +196,19 @@ def _refuse_partly_numbered(lines: _Lines, path: str | Path) -> None:
     raise UserError(f"{path}:{number}: {line!r:.60} {told}; expected {FORMS}, the same on every line")
 
 
+def _refuse_marked(lines: _Lines, path: str | Path) -> None:
+    """Raises UserError where every line is numbered, in a way that could belong to the name."""
+    if len(lines) < 2 or not all(line[0] in _MARKS for _, line in lines):
+        return
+    matches = [_MARKED.match(line) for _, line in lines]
+    if all(matches) and _counted([whole_number(match[1] or match[2]) for match in matches]):
+        number, line = lines[0]
+        raise UserError(
+            f"{path}:{number}: {line!r:.60} begins with a number that may be an id, or belong to the name; expected "
+            f"{FORMS}"
+        )
+
+
 def _refuse_columns(lines: _Lines, path: str | Path) -> None:
     """Raises UserError for lines that hold more than a name, in no form that is known."""
     number, first = lines[0]
@@ -211,6 +228,8 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
     semicolons = {line.count(";") for _, line in lines}
     if len(semicolons) == 1 and semicolons != {0}:
         raise UserError(f"{told} seems to have columns, as every line; expected {FORMS}")
+    if first[-1] in ":{[":
+        raise UserError(f"{told} is no name but the beginning of a structure; expected {FORMS}")
     if all(re.match(r"[-*•]\s", line) for _, line in lines):
         raise UserError(f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a line")
     if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
@@ -219,7 +238,7 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
         raise UserError(f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}")
     if not all(line[-1] in _DIGITS for _, line in lines):
         return
-    behind = [re.fullmatch(r"(.*\S)\s+([0-9]+)", line) for _, line in lines]
+    behind = [re.fullmatch(r"(.*\S)(?:\s+|\s*[|=]\s*)([0-9]+)", line) for _, line in lines]
     numbers = sorted(whole_number(match[2]) or 0 for match in behind if match)
     if all(behind) and len({match[1] for match in behind}) == len(lines) and _counted(numbers):
         raise UserError(f"{told} ends with a number, as every line; write ids in front: {FORMS}")

@@ -58,6 +58,9 @@ def from_matrix(m: tuple[int, ...]) -> Orientation:
     angle = int(math.copysign(math.floor(abs(degrees) + 0.5), degrees)) % 360
     if angle == 0:
         return Orientation(flip_rows=m[4] < 0)
+    if angle == 1:
+        # FFmpeg turns by more than one degree only; by -1, which is 359, it does
+        return Orientation()
     if angle == 90:
         return Orientation(transpose=True, flip_columns=m[3] <= 0)
     if angle == 180:

@@ -3,13 +3,14 @@
 A header that promises more than a file holds may be wrong, or the file may be cut. Where every element of the file ends
 where the next begins, the last ends the file, and the demuxer found every packet that there is, nothing is missing.
 Matroska, AVI, FLV and MP4 can show this; other formats are never called complete, nor is a fragmented MP4: nothing says
-how many fragments there should be.
+how many fragments there should be, only that one of them was cut.
 """
 
 import mmap
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # what may stand at the top of an MP4
@@ -41,17 +42,43 @@ def complete(source: str | Path | bytes, decoder) -> bool:
     """
     name, index = decoder.container.format.name, decoder.stream.index
     try:
-        if isinstance(source, bytes):
-            found = _packets(name, source, index)
-        else:
-            with Path(source).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                found = _packets(name, data, index)
+        with _bytes_of(source) as data:
+            found = _packets(name, data, index)
     except (_BrokenError, LookupError, StopIteration, struct.error):
         return False
     if name.startswith("mov"):
         # an edit list may show less than the tables hold, or the same twice
         return found == decoder.stream.frames and shown_in_index(decoder.stream) == decoder.clock.packets
     return found == decoder.clock.packets
+
+
+def ends_in_fragment(source: str | Path | bytes, container, stream) -> bool:
+    """Whether a fragmented MP4 was cut within a fragment: its data, or what describes them, would go on."""
+    if "mp4" not in container.format.name or stream.frames:
+        return False
+    with _bytes_of(source) as data:
+        at, fragments = 0, 0
+        while 0 <= at < len(data):
+            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+            if size == 1:
+                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+            if size < head:
+                return False
+            fragments += kind == b"moof"
+            if fragments and kind in (b"moof", b"mdat") and at + size > len(data):
+                return True
+            at += size
+    return False
+
+
+@contextmanager
+def _bytes_of(source: str | Path | bytes) -> Iterator[bytes | mmap.mmap]:
+    """What a file holds, without reading all of it."""
+    if isinstance(source, bytes):
+        yield source
+        return
+    with Path(source).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
 
 
 def shown_in_index(stream) -> int:

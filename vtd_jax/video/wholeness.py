@@ -7,7 +7,7 @@ import av
 
 from vtd_jax.errors import UserError
 from vtd_jax.video.clock import may_start_again
-from vtd_jax.video.structure import complete, shown_in_index
+from vtd_jax.video.structure import complete, ends_in_fragment, shown_in_index
 
 # what a sound file may lack of what its container promises: 2 frames, or 2 %
 SLACK_FRAMES = 2
@@ -54,12 +54,15 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
       A note where the container's header promises more than the file, which is whole, was ever made of; else "".
 
     Raises:
-      VideoError: no frame decodes, or there is less than promised and nothing proves that the file is whole.
+      VideoError: no frame decodes, there is less than promised and nothing proves that the file is whole, or it ends
+        within a fragment.
     """
     if decoder.decoded == 0:
         raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
     seen = decoder.decoded + max(decoder.repeats, _holes(decoder.container, decoder.stream))
     lack = _frames_lacking(decoder, seen) or _seconds_lacking(decoder, seen)
+    if not lack and ends_in_fragment(source, decoder.container, decoder.stream):
+        raise VideoError(f"{name}: ends within a fragment ({seen} frames decode); the file is truncated")
     if not lack:
         return ""
     swallowed = decoder.clock.packets - decoder.decoded > _slack_frames(decoder.clock.packets)
