@@ -1,15 +1,21 @@
 """Ctrl-C in commands: the first one ends what is done in order, a second one ends the process at once."""
 
+import _thread
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from vtd_jax import status
 from vtd_jax.train.preemption import INTERRUPTED, TWICE
 
 _WATCHING = threading.Lock()
+# stands among the numbers of signals for a KeyboardInterrupt that was lost
+_LOST = 0
+# seconds until a callback that lost one is over
+_OVER = 0.01
 
 
 def watch() -> None:
@@ -25,6 +31,7 @@ def watch() -> None:
     os.set_blocking(writing, False)
     # every signal's number is written there as it comes, by Python's handler in C
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    sys.unraisablehook = _heeding(writing, sys.unraisablehook)
     threading.Thread(target=_read, args=(reading,), daemon=True, name="vtd-ctrl-c").start()
 
 
@@ -38,12 +45,32 @@ def _raise(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _heeding(writing: int, before: Callable[["sys.UnraisableHookArgs"], object]) -> Callable[..., None]:
+    """A hook for what is raised in callbacks of the garbage collector, where JAX has one: Python would pass over it."""
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            os.write(writing, bytes([_LOST]))
+        else:
+            before(unraisable)
+
+    return hook
+
+
 def _read(reading: int) -> None:
-    first = None
+    first, own = None, 0
     while True:
         numbers = os.read(reading, 64)
         now = time.monotonic()
-        if signal.SIGINT not in numbers:
+        if _LOST in numbers:
+            time.sleep(_OVER)
+            own += 1
+            # the handler of now is called once more, and its signal is written here too
+            _thread.interrupt_main(signal.SIGINT)
+        pressed = numbers.count(signal.SIGINT)
+        repeated = min(own, pressed)
+        own -= repeated
+        if pressed == repeated:
             continue
         if first is None:
             first = now

@@ -111,7 +111,7 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         (_show_segments if "segments" in results[0] else _show_clip)(results[0])
         return
     # what all have in common says nothing, and takes the room of what does
-    parents = {os.path.dirname(result["video"]) for result in results}
+    parents = {os.path.dirname(utf8(entry["video"])) for entry in entries}
     folder = os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
     rows = tuple(
         {

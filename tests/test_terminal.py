@@ -112,6 +112,14 @@ def test_a_narrow_terminal_wraps_and_then_leaves_out_but_never_cuts(width):
         assert all(run in "".join(line.strip() for line in lines) for run in runs)
 
 
+def test_into_a_pipe_rows_end_with_their_text():
+    console = _console()
+    show_table("t", ("a", "meaning"), [["x", "w" * 300], ["y", "short"]], console=console)
+    lines = console.file.getvalue().split("\n")
+    assert " y  short" in lines
+    assert [line for line in lines if line.endswith(" ")] == []
+
+
 def test_counts_and_times():
     assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
     assert counted(2, "class", "classes") == "2 classes"

@@ -92,7 +92,14 @@ def show_table(
         widths = _shared_out(least, {c: widths[c] for c in least}, console.width)
     console.print(verbatim(title), soft_wrap=True)
     shown = [column for column in columns if column in widths]
-    console.print(_table(shown, widths, [[content[c][i] for c in shown] for i in range(len(cells))], numbers))
+    table = _table(shown, widths, [[content[c][i] for c in shown] for i in range(len(cells))], numbers)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        # no blanks up to the width of the longest row, which `less` would wrap into empty lines
+        with console.capture() as captured:
+            console.print(table)
+        console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     if left_out:
         names = ", ".join(column for column in columns if column in left_out)
         console.print(verbatim(f"left out on {console.width} columns: {names}"), soft_wrap=True)

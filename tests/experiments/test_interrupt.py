@@ -129,6 +129,37 @@ def test_a_second_one_stops_at_once():
     assert (process.returncode, errors) == (130, told)
 
 
+LOST = """
+import gc, signal, sys, time
+from experiments import _cli
+
+def callback(phase, info):
+    if phase == "start" and asked:
+        asked.clear()
+        signal.raise_signal(signal.SIGINT)
+
+def main():
+    gc.callbacks.append(callback)
+    asked.append(True)
+    gc.collect()
+    for _ in range(3000):
+        time.sleep(0.01)
+    return "never interrupted"
+
+asked = []
+_cli.run(main, "usage")
+"""
+
+
+def test_one_that_is_raised_in_a_callback_whose_errors_python_passes_over():
+    process = warm.Started(["-c", LOST])
+    _, errors = process.communicate(60)
+    assert (process.returncode, errors) == (
+        130,
+        "interrupted: nothing was written; the same command starts again\n",
+    )
+
+
 def test_rendering_in_processes(tmp_path):
     process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1")
     _wait(lambda: _workers(process.pid), process)

@@ -226,6 +226,8 @@ def test_what_the_terminal_says_of_several_videos(capsys):
     _predict_files.show([good, {"video": "a/b.mp4", "error": "damaged"}], 2, 2)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "2 videos of a; 1 could not be read"
+    _predict_files.show([good, {"video": "b/b.mp4", "error": "damaged"}], 2, 2)
+    assert capsys.readouterr().out.startswith("2 videos; 1 could not be read\n")
     assert lines[2].split("  ")[0] == " video"
     assert lines[4] == " [bold].mp4  and[/or] this     50.00  :car: 25.0 %"
     _predict_files.show([good] * 2, 2, 2)

@@ -177,6 +177,17 @@ def test_progress_is_told_now_and_then(store, records, monkeypatch):
     assert told[-1] == f"frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in {store.folder}"
 
 
+def test_the_terminals_line_counts_them(store, records, monkeypatch):
+    shown = []
+    monkeypatch.setattr(features.Line, "show", lambda line, *parts: shown.append(parts))
+    monkeypatch.setattr(features.Line, "open", lambda line: shown.append("open"))
+    monkeypatch.setattr(features.Line, "close", lambda line: shown.append("close"))
+    _open(store, records, together=4)
+    name = "frame features of base_train"
+    counts = [(name, f"{done} of 10") for done in (4, 8, 10)]
+    assert shown == [(name, "compiling"), "open", *counts, "close"]
+
+
 def test_a_folder_that_cannot_be_written(store, records, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "file" / "cache"))

@@ -186,8 +186,22 @@ def test_run_log_on_a_terminal_redraws_one_line_that_fits(tmp_path, monkeypatch,
     assert "step 51/100  " in last
     # time left stays longest; memory, input wait and rates go first
     assert re.search(r"loss 1\.0000  .*\d left", last)
-    assert ("waiting for input)" in last, " videos/s  " in last) == (columns >= 160, columns == 100)
+    assert ("waiting for input)" in last, " videos/s  " in last) == (columns >= 160, columns >= 100)
     assert status._SHOWN.live is None
+
+
+def test_a_line_that_stays_goes_above_the_one_that_is_redrawn(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log = RunLog(tmp_path, total_steps=4, splits=("val",))
+    log.begun(3)
+    status._SHOWN.live.refresh()
+    log.evaluation(3, 1.0, {"val_top1": 0.5})
+    log.close()
+    [told] = [line for line in terminal.lines() if "evaluated" in line]
+    assert told == "step 3/4  epoch 1.00  evaluated: val top1 50.00"
 
 
 def _events(folder):

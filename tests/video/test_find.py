@@ -43,6 +43,7 @@ def test_files_folders_and_globs(folder, sources, expected):
         (["Clips\\deep\\er\\c.webm"], "no such file or folder; was 'clips/deep/er/c.webm' meant"),
         (["x" * 300], "--video=x+: no such file or folder$"),
         (["empty"], "--video=empty: no videos in this folder"),
+        (["clips", ""], "--video=: is empty, expected a file, a folder or a glob"),
     ],
 )
 def test_nothing_to_look_at_is_told(folder, sources, message):

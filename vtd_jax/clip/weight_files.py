@@ -123,6 +123,11 @@ def _in_folder(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     found = sorted(entry.name for entry in folder.iterdir())
+    if "program.jaxexport" in found:
+        raise UserError(
+            f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights are in its program: "
+            f"run python {folder / 'predict.py'} VIDEO, or give the run or CLIP that it was made of"
+        )
     held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
     raise UserError(f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}")
 

@@ -20,6 +20,7 @@ import vtd_jax
 from vtd_jax.cache_folder import cache_folder
 from vtd_jax.clip.params import state_from_clip
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.status import Line
 from vtd_jax.terminal import counted
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.distributed import process_count
@@ -212,6 +213,7 @@ class FeatureStore:
                 write_rows(part.file, np.concatenate(begun))
                 begun.clear()
 
+        progress.line.open()
         try:
             pending: deque = deque()
             for (part, batch), frames in Ahead(batches(), place):
@@ -221,6 +223,7 @@ class FeatureStore:
             while pending:
                 finish(*pending.popleft())
         finally:
+            progress.line.close()
             clips.close()
 
     def _program(self) -> tuple[Any, DeviceMesh, str]:
@@ -228,16 +231,19 @@ class FeatureStore:
 
 
 class _Progress:
-    """Tells now and then how many videos are done."""
+    """Tells how many videos are done: at any time in the terminal's line, and now and then in a line that stays."""
 
     def __init__(self, missing: Sequence[_Part], videos: int, name: str, tell: Callable[[str], None]):
         self._total = sum(min(SHARD, videos - part.number * SHARD) for part in missing)
         self._name, self._tell, self._done = name, tell, 0
         self._start = self._told = time.perf_counter()
+        # until the first batch is back: the program is compiled
+        self.line = Line(f"frame features of {name}", "compiling")
 
     def add(self, count: int) -> None:
         """So many more are done."""
         self._done, now = self._done + count, time.perf_counter()
+        self.line.show(f"frame features of {self._name}", f"{self._done} of {self._total}")
         if now - self._told >= PAUSE:
             self._told = now
             left = duration((now - self._start) / self._done * (self._total - self._done))

@@ -19,7 +19,7 @@ from tensorboardX.summary import scalar
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.status import Line, Part
-from vtd_jax.terminal import verbatim
+from vtd_jax.terminal import say, verbatim
 
 BASE_COLUMNS = (
     "step",
@@ -188,6 +188,7 @@ class RunLog:
         columns = BASE_COLUMNS + tuple(f"{split}_{metric}" for split in splits for metric in ("top1", "top5"))
         self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated)
         self._events = Events(Path(workdir) / "events", step)
+        self._own = console is not None
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
         self._line: Line | None = None
         self._told: tuple[Part, ...] = ()
@@ -263,7 +264,11 @@ class RunLog:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(verbatim(text))
+        if self._own:
+            self._console.print(verbatim(text))
+        else:
+            # a console of rich's prints past the live line, onto its end
+            say(text)
 
     def close(self) -> None:
         """Ends the line of progress and closes the files."""

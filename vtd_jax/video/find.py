@@ -35,6 +35,9 @@ def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
 
 
 def _videos(source: str, flag: str) -> list[Path]:
+    if not source:
+        # it would be this folder, for a variable of the shell that is not set
+        raise UserError(f"{flag}=: is empty, expected a file, a folder or a glob")
     path = Path(source)
     if os.path.isdir(path):
         return _in_folder(path, f"{flag}={source}")
