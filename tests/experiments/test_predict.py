@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -118,6 +119,8 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
 
     def looked_at(*given):
         status._SHOWN.live.refresh()
+        # a job of less than 0.2 s has no line
+        time.sleep(0.3)
         yield from original(*given)
 
     monkeypatch.setattr(_predict, "_results", looked_at)
