@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-_NAMES = ("Bool", "Float", "Float32", "Float64", "Int", "Int32", "Int64", "Key", "Shaped", "UInt8", "UInt32")
+_NAMES = ("Bool", "Float", "Float32", "Float64", "Int", "Int32", "Int64", "Key", "Num", "Shaped", "UInt8", "UInt32")
 
 
 class _Annotation:

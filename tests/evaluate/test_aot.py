@@ -54,7 +54,7 @@ def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
     codebook = encoding(encode.mapped.place(0, mesh.lay_out(tokens)), state)
     axes = (8, 6, 2) if temporal > 1 else (8, 2)
     frames = np.random.default_rng(0).integers(0, 256, (*axes, 64, 64, 3), dtype=np.uint8)
-    scores = np.asarray(scoring(score.mapped.place(views.FRAMES, frames), state, codebook))
+    scores, _ = map(np.asarray, scoring(score.mapped.place(views.FRAMES, frames), state, codebook))
     assert scores.shape == (8, 5)
     np.testing.assert_allclose(scores.sum(1), temporal * spatial, rtol=1e-5)
 

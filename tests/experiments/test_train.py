@@ -124,7 +124,7 @@ def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
 
 def test_help_has_examples():
     told = small_run.command("train", "--help").stdout
-    assert "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51 --workdir=" in told
+    assert "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 " in told
     assert all(flag in told for flag in ("--[no]resume", "--[no]override_config", "--profile_steps"))
     assert "exit status 75" in told
 

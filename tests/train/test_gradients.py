@@ -157,7 +157,7 @@ def test_rematerialisation_keeps_less():
 
 
 def test_a_mesh_that_cannot_be():
-    with pytest.raises(UserError, match=r"codebook_shards=3: does not divide the 8 device\(s\) of a host"):
+    with pytest.raises(UserError, match=r"codebook_shards=3: does not divide the 8 devices of a host"):
         DeviceMesh(run_devices(), 3)
     with pytest.raises(UserError, match="codebook_shards: pmap has the data axis only"):
         Mapped(lambda x: x, DeviceMesh(run_devices(), 2), (Over.SAME,), Over.SAME, "pmap")

@@ -260,11 +260,24 @@ def test_nothing_is_saved_before_the_first_step(folder, tmp_path):
     assert Checkpoints(tmp_path).steps == []
 
 
+def _drawn(original):
+    def function(line, *given):
+        found = original(line, *given)
+        if status._SHOWN.live is not None:
+            status._SHOWN.live.refresh()
+        return found
+
+    return function
+
+
 def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after, monkeypatch):
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
+    # what is there for less than an eighth of a second is drawn, too
+    for name in ("open", "show"):
+        monkeypatch.setattr(status.Line, name, _drawn(getattr(status.Line, name)))
     notice_after(6)
     assert _train(folder, tmp_path).step == 6
     # the terminal was told of the wait and of the steps, and nothing is left there

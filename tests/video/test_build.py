@@ -246,7 +246,7 @@ def test_what_a_build_announces(clips, good_lines, tmp_path):
     assert [told[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
         4, 4, 1, 1,
     ]  # fmt: skip
-    assert told[3] == "video_folder: writing jpeg with at most 3 frames in 1 shards"
+    assert told[3] == "video_folder: writing jpeg with at most 3 frames in 1 shard"
 
 
 def test_metadata_say_how_the_records_were_made(clips, good_lines, tmp_path):

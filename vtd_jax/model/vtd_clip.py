@@ -10,7 +10,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.tokenizer import EOT
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion, ties
 from vtd_jax.model.axes import WHOLE, Axes
@@ -123,6 +122,9 @@ class VTDCLIP(nnx.Module):
 
     def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
         """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates `[K, M, L]`."""
+        # where classes are tokenized there is a tokenizer; a benchmark of devices has none
+        from vtd_jax.clip.tokenizer import EOT
+
         if self.clip.config.vocab_size <= EOT:
             raise UserError(
                 f"this CLIP has {self.clip.config.vocab_size} tokens, CLIP's tokenizer has {EOT + 1}: it was trained "

@@ -14,7 +14,7 @@ After a new start the video continues where it was.
 """
 
 from collections.abc import Iterable
-from fractions import Fraction
+from numbers import Rational
 
 import av
 
@@ -50,7 +50,7 @@ def stated_seconds(container, stream) -> float:
     return max(0.0, (container.duration or 0) / av.time_base - begin)
 
 
-def _seconds(ticks: int, base: Fraction) -> float:
+def _seconds(ticks: int, base: Rational) -> float:
     """The very value of the fraction, without the cost of making it."""
     return ticks * base.numerator / base.denominator
 
