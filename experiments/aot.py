@@ -97,4 +97,5 @@ def _examined(known: dict, place: int, count: int, config: RunConfig, target: Ta
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, device=True)
+    # no devices first: it is told here which ones stand for the chips
+    _cli.run(main, __doc__)
