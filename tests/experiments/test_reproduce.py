@@ -214,7 +214,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
     for name in ("mean", "actionclip16_mean", "video_of_a_person_mean", "confidence"):
         assert f" zero_shot_scenes_views_{name} " in done.stdout
     assert " fully_supervised_scenes " in done.stdout
-    assert " s \n" in done.stdout
+    assert " s\n" in done.stdout
     assert "4 × v5e: 197 TFLOP/s each in float32 (the vendor's peak), 30 % of it reached (assumed)" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("5 runs, about ")
     assert not workdir.exists()
