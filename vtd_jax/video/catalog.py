@@ -259,6 +259,6 @@ def file_key(file: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{file}".encode(errors="surrogateescape")).digest()
 
 
-def utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
     return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)

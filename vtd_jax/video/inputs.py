@@ -16,7 +16,7 @@ from vtd_jax.terminal import counted
 from vtd_jax.texts import told_pair
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Problem, VideoList, file_key, spoken, utf8
+from vtd_jax.video.catalog import Problem, VideoList, file_key, is_utf8, spoken
 from vtd_jax.video.gather import gather_lists
 from vtd_jax.video.locate import VideoIndex, akin
 
@@ -119,7 +119,7 @@ class Inputs:
                 f" or {len(meant) - 3} more" if len(meant) > 3 else ""
             )
             return None, f"{told}; was {named} meant, which is there?" if meant else told
-        if not utf8(found):
+        if not is_utf8(found):
             return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
         elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
         if elsewhere and (label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))):
