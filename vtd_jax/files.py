@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +19,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path`, with its ending, that takes its place when the block ends without an error.
 
     Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error nothing is left.
+    The sibling is made here, empty, under a name that cannot be guessed: no link planted there before is followed.
 
     Raises:
       OSError: with the name of the file, also where the disk is full.
     """
-    around = f".{os.getpid()}.part{path.suffix}"
+    around = f".{secrets.token_hex(6)}.part{path.suffix}"
     room, stem = NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
     stem = stem if len(os.fsencode(stem)) <= room else shortened(stem, room)
     temporary = path.with_name(f".{stem}{around}")
     try:
         with naming(path, temporary):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666))
             yield temporary
             os.replace(temporary, path)
     finally:

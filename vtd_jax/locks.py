@@ -1,0 +1,108 @@
+"""One process at a time: a lock beside what is written, which says who has it and goes with its owner."""
+
+import contextlib
+import errno
+import getpass
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.json_text import parse_json
+from vtd_jax.untrusted.regular_files import read_bytes
+
+# file systems that know no locks: some network and object stores
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_OWNER_BYTES = 4096
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Holds a lock file for this process alone until the block ends; the system frees it when the process dies.
+
+    The file stays, empty: removing it could take the lock of whoever opened it meanwhile. On a file system without
+    locks the file itself is the lock, and one that a dead process of this host left is taken over.
+
+    Args:
+      path: of the lock file, in a folder that is there.
+      what: what is being written, such as "--workdir=runs/a", for the message.
+
+    Raises:
+      UserError: another process has it; says which, on which host, and since when.
+      OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    _refuse_link(path)
+    try:
+        lock = _acquired(path, what)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        # its file goes with the lock, and one that a dead process of this host left is taken over
+        soft = filelock.SoftFileLock(path.with_name(f"{path.name}.soft"), timeout=0)
+        try:
+            with soft:
+                yield
+        except filelock.Timeout:
+            raise _held(path, what, f"; if it is gone, remove {soft.lock_file}") from None
+        return
+    try:
+        _sign(path, _signature())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _sign(path, b"")
+        lock.release()
+
+
+def _acquired(path: Path, what: str) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(path, timeout=0, mode=0o644)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise _held(path, what) from None
+    return lock
+
+
+def _refuse_link(path: Path) -> None:
+    # a lock is opened for writing: a link planted here would have another file emptied
+    if path.is_symlink():
+        raise UserError(f"{path}: a link in the place of a lock file; remove it")
+
+
+def _sign(path: Path, content: bytes) -> None:
+    """Writes who has the lock into its file."""
+    number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+    with os.fdopen(number, "wb") as file:
+        file.write(content)
+
+
+def _signature() -> bytes:
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "user": _user(), "command": command}).encode()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _owner(path: Path) -> dict[str, object]:
+    """What a lock says of its owner; nothing where it cannot be read."""
+    try:
+        return parse_json(read_bytes(path, "lock", _OWNER_BYTES), str(path), dict[str, str | int])
+    except (OSError, UserError):
+        return {}
+
+
+def _held(path: Path, what: str, remedy: str = "") -> UserError:
+    owner = _owner(path)
+    who = f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})" if "pid" in owner else "a process"
+    return UserError(f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}")

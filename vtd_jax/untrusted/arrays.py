@@ -1,0 +1,143 @@
+"""The one reader of NumPy files: a header's claims are held against the bytes there are before memory is asked for."""
+
+import math
+import os
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Collection
+from io import BufferedIOBase
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import ARRAY_BYTES, ARRAY_RATIO
+from vtd_jax.untrusted.regular_files import open_regular
+
+# what NumPy and zipfile raise for files that are damaged, cut short or something else
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError, TypeError, OverflowError)
+# of a header, NumPy reads its Python as Python does
+_DAMAGE += (NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+_HEADER_BYTES, _DIMENSIONS, _ARRAYS = 10_000, 8, 10_000
+
+
+def read_array(
+    file: BufferedIOBase, size: int, where: str, kinds: Collection[str] = "fiub", most: int = ARRAY_BYTES
+) -> np.ndarray:
+    """One `.npy`, from where `file` stands.
+
+    Args:
+      file: opened for reading.
+      size: bytes of the `.npy`, header and all, that are there.
+      where: what messages call it.
+      kinds: `dtype.kind` of what is expected; never "O", whose contents are pickled.
+      most: bytes that the array may have.
+
+    Raises:
+      UserError: another dtype, more dimensions than 8, or a header that claims other bytes than there are.
+    """
+    try:
+        shape, fortran, dtype, header = _header(file)
+        count = math.prod(shape)
+        if dtype.kind not in kinds or dtype.hasobject or dtype.itemsize == 0:
+            raise UserError(f"{where}: an array of {dtype}, which is not expected there")
+        if count * dtype.itemsize != size - header:
+            raise UserError(f"{where}: the header claims {count * dtype.itemsize:,} bytes, {size - header:,} are there")
+        if size > most:
+            raise UserError(f"{where}: an array of {size:,} bytes, expected at most {most:,}")
+        array = np.empty(count, dtype)
+        _fill(file, memoryview(array.view(np.uint8)), where)
+        _check_text(array, where)
+        return array.reshape(shape, order="F" if fortran else "C")
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        raise UserError(f"{where}: not an array of NumPy, or damaged ({type(error).__name__}: {error})") from None
+
+
+def read_npz(
+    path: str | os.PathLike, what: str = "file of arrays", kinds: Collection[str] = "fiubU", most: int = ARRAY_BYTES
+) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz`, by name, in the order of the file; nothing pickled.
+
+    Args:
+      path: of the file.
+      what: what messages call it.
+      kinds: as for `read_array`.
+      most: bytes that all arrays together may have.
+
+    Raises:
+      UserError: it is missing, damaged, no such archive, or claims more than `most` or 2000 times its own bytes.
+    """
+    try:
+        with open_regular(path, what) as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            total, packed = sum(entry.file_size for entry in entries), os.fstat(file.fileno()).st_size
+            if len(entries) > _ARRAYS or total > most or total > ARRAY_RATIO * packed:
+                raise UserError(
+                    f"{path}: {len(entries):,} arrays of {total:,} bytes in a file of {packed:,}; expected at most "
+                    f"{_ARRAYS:,}, {most:,} and {ARRAY_RATIO:,} times the file's"
+                )
+            arrays: dict[str, np.ndarray] = {}
+            for entry in entries:
+                name = entry.filename.removesuffix(".npy")
+                if name in arrays or name == entry.filename:
+                    raise UserError(f"{path}: entry {entry.filename!r} is twice there, or is no .npy")
+                with archive.open(entry) as content:
+                    arrays[name] = read_array(content, entry.file_size, f"{path}: {name}", kinds, most)
+                    if content.read(1):
+                        raise UserError(f"{path}: {name}: more bytes than its header says")
+            return arrays
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such {what}") from None
+    except _DAMAGE as error:
+        raise UserError(f"{path}: not a {what}, or damaged ({type(error).__name__}: {error})") from None
+
+
+def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether it is in Fortran's order, dtype, and bytes of the header."""
+    version = npy.read_magic(file)
+    counting = _Counting(file)
+    read: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the format")
+    shape, fortran, dtype = read(counting, max_header_size=_HEADER_BYTES)
+    if len(shape) > _DIMENSIONS or any(size < 0 for size in shape):
+        raise ValueError(f"shape {shape}"[:100])
+    return shape, fortran, dtype, npy.MAGIC_LEN + counting.count
+
+
+class _Counting:
+    """A file whose bytes are counted as they are read; no single read is longer than a header may be."""
+
+    def __init__(self, file: BufferedIOBase):
+        self._file, self.count = file, 0
+
+    def read(self, size: int) -> bytes:
+        if size > 2 * _HEADER_BYTES:
+            raise ValueError(f"a header of {size:,} bytes")
+        content = self._file.read(size)
+        self.count += len(content)
+        return content
+
+
+def _fill(file: BufferedIOBase, view: memoryview, where: str) -> None:
+    done = 0
+    while done < len(view):
+        part = file.read(min(len(view) - done, 2**24))
+        if not part:
+            raise UserError(f"{where}: ends after {done:,} of {len(view):,} bytes")
+        view[done : done + len(part)] = part
+        done += len(part)
+
+
+def _check_text(array: np.ndarray, where: str) -> None:
+    """Text of numbers that are no characters is a SystemError in whoever looks at it."""
+    if array.dtype.kind == "U" and array.size:
+        codes = array.view(np.uint32 if array.dtype.isnative else array.dtype.byteorder + "u4")
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+            raise UserError(f"{where}: text that is no Unicode")

@@ -1,0 +1,109 @@
+"""The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody sees a value."""
+
+import os
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import JSON_BYTES, JSON_DEPTH
+from vtd_jax.untrusted.regular_files import read_bytes
+
+# whole numbers >= 0 that index or count something in memory, and numbers that NumPy's int64 holds
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+_PLACE = re.compile(r" - at `\$(.*)`$")
+_BYTE = re.compile(r" \(byte (\d+)\)$")
+
+
+def parse_json(content: bytes | str, where: str, kind: Any = Any, *, remedy: str = "") -> Any:
+    """A JSON text as a value of a type.
+
+    NaN and Infinity, which JSON does not have, are refused; so are numbers that no float64 holds, half surrogates, text
+    behind the value, and brackets more than 64 deep.
+
+    Args:
+      content: UTF-8.
+      where: what messages begin with: the file, or file and line.
+      kind: what msgspec converts to: `dict[str, int]`, a dataclass, a TypedDict, `Annotated[int, msgspec.Meta(ge=0)]`.
+      remedy: what to do, put behind the message.
+
+    Raises:
+      UserError: it is not JSON, or not of that type; says where in the value.
+    """
+    try:
+        value = msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {_told(str(error))}{remedy and '; '}{remedy}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {_malformed(str(error), content)}{remedy and '; '}{remedy}") from None
+    except RecursionError:
+        raise UserError(f"{where}: brackets nested too deep to be read{remedy and '; '}{remedy}") from None
+    _check_depth(value, f"{where}: brackets nested more than {JSON_DEPTH} deep{remedy and '; '}{remedy}")
+    return value
+
+
+def read_json(
+    path: str | os.PathLike, kind: Any = Any, *, what: str = "JSON file", most: int = JSON_BYTES, remedy: str = ""
+) -> Any:
+    """A JSON file as a value of a type; see `parse_json`.
+
+    Raises:
+      UserError: it is not there, cannot be read, is no regular file, larger than `most` bytes, not JSON, or of another
+        type. A caller to whom a missing file means something asks for that first.
+    """
+    try:
+        content = read_bytes(path, what, most)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from None
+    return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)
+
+
+def convert(value: Any, where: str, kind: Any, *, remedy: str = "") -> Any:
+    """What was read already (as by orbax), checked against a type as `parse_json` does.
+
+    Raises:
+      UserError: it is of another type; says where in the value.
+    """
+    try:
+        return msgspec.convert(value, type=kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UserError(f"{where}: {_told(str(error))}{remedy and '; '}{remedy}") from None
+
+
+def _told(text: str) -> str:
+    """msgspec's message with the place in front, as `epochs[3]: expected …`."""
+    place = _PLACE.search(text)
+    told = _PLACE.sub("", text).replace("`", "")
+    told = told[:1].lower() + told[1:]
+    return f"{place[1].lstrip('.')}: {told}" if place else told
+
+
+def _malformed(text: str, content: bytes | str) -> str:
+    found = _BYTE.search(text)
+    why = _BYTE.sub("", text).removeprefix("JSON is malformed: ").lower()
+    if not content.strip():
+        return "empty, expected JSON"
+    if not found:
+        return f"not JSON, or cut short ({why})"
+    raw = content.encode(errors="replace") if isinstance(content, str) else content
+    before = raw[: int(found[1])]
+    line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
+    return f"not JSON (line {line}, column {column}: {why})"
+
+
+def _check_depth(value: Any, message: str) -> None:
+    """Refuses depth that would end other people's recursion (json.dumps, repr) later."""
+    level = [value]
+    for _ in range(JSON_DEPTH):
+        level = [child for parent in level if isinstance(parent, (dict, list, tuple)) for child in _children(parent)]
+        if not level:
+            return
+    raise UserError(message)
+
+
+def _children(parent: dict | list | tuple) -> list[Any]:
+    values = parent.values() if isinstance(parent, dict) else parent
+    return [child for child in values if isinstance(child, (dict, list, tuple))]
