@@ -14,6 +14,7 @@ from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.inputs import Inputs
 from vtd_jax.video.run_shards import run_here
 from vtd_jax.video.shards import staging_folder
+from vtd_jax.video.sources import file_digest
 
 
 def inputs_for(clips, tmp_path, lines, **fields) -> Inputs:
@@ -117,7 +118,7 @@ def test_a_report_says_what_is_in_the_shard(clips, good_lines, tmp_path):
         assert staging.prepare(inputs) == 1
         told = []
         report = staging.write(0, 2, told.append)
-        assert report.files == [(video.file, video.size) for video in inputs.videos]
+        assert report.files == [(v.file, v.size, file_digest(inputs.path(v))) for v in inputs.videos]
         assert (report.frames, report.skipped) == (160, [])
         assert report.bytes == staging.shard(0).stat().st_size
         assert told == [(1, 0, "")] * 5

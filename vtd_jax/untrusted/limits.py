@@ -12,3 +12,7 @@ LINE_BYTES = 64 * 2**10
 ARRAY_BYTES = 16 * 2**30
 # how many times its bytes in the archive an array may have
 ARRAY_RATIO = 2000
+# frames that a record may claim: 19 days at 60 a second
+RECORD_FRAMES = 10**8
+# characters: of the name of a video in a list; no file system of ours takes longer paths
+NAME_CHARACTERS = 4096

@@ -6,7 +6,6 @@ there at the end. What was finished before an interruption is used by the next b
 
 import contextlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,7 +22,9 @@ from vtd_jax.video.catalog import ORIGINS, spoken
 from vtd_jax.video.gather import PROTOCOL_LISTS, in_protocol
 from vtd_jax.video.inputs import Inputs, readable
 from vtd_jax.video.list_files import FOLDER, list_names, read_stored_list, write_list
+from vtd_jax.video.record_files import INFO, read_files, read_layout
 from vtd_jax.video.shards import staging_folder
+from vtd_jax.video.sources import changed_videos
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def build_records(
     """
     inputs, data_dir = Inputs(config), Path(data_dir)
     target = records.record_folder(data_dir, config.dataset, config.name)
-    if not overwrite and (target / "dataset_info.json").is_file():
-        return _reuse(inputs, target)
+    if not overwrite and (target / INFO).is_file():
+        return _reuse(inputs, target, announce)
     inputs.check()
     data_dir.mkdir(parents=True, exist_ok=True)
     told = f"{config.dataset}/{config.name}"
@@ -99,24 +100,18 @@ def build_records(
     return _built(target, False, list_names(target))
 
 
-def _reuse(inputs: Inputs, folder: Path) -> Built:
+def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None) -> Built:
     """Accepts records that hold the videos as asked for, and adds lists; refuses others."""
-    try:
-        there = json.loads((folder / "metadata.json").read_text())
-        files = json.loads((folder / records.FILES).read_text())
-        whole = there["bytes"] == sum(path.stat().st_size for path in folder.glob("*.array_record*"))
-        skipped = {entry["file"]: entry for entry in there["skipped"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: these records cannot be read ({error}); replace them with --overwrite") from None
-    if not whole:
+    layout = read_layout(folder)
+    files = read_files(folder, layout.videos)
+    if layout.metadata["bytes"] != sum(Path(shard.filename).stat().st_size for shard in layout.shards):
         raise UserError(f"{folder}: files of these records are missing or cut short; replace them with --overwrite")
-    wanted = inputs.config.stored()
+    there, wanted = layout.metadata, inputs.config.stored()
+    skipped = {entry["file"]: entry for entry in there["skipped"]}
     changed = [f"{key} is {there.get(key)}, not {value}" for key, value in wanted.items() if there.get(key) != value]
-    held = dict(files) | {file: entry["bytes"] for file, entry in skipped.items()}
-    lacking = [video.file for video in inputs.videos if held.get(video.file) != video.size]
-    if lacking:
+    if lacking := changed_videos(inputs, folder, layout, files, announce):
         of = counted(len(inputs.videos), "video")
-        changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0]})")
+        changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0].file})")
     if changed:
         raise UserError(
             f"{folder}: other records have this name: {'; '.join(changed)}; choose another --name, or replace them "
@@ -171,10 +166,10 @@ def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
 def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:
     """Reads back what is there now."""
     lists = [read_stored_list(folder, name) for name in list_names(folder)]
-    about = json.loads((folder / "metadata.json").read_text())
+    about = read_layout(folder).metadata
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     classes = {spoken(name) for each in lists for name in each.class_names}
-    missing = {entry["file"] for each in lists for entry in each.left_out if entry["kind"] == "missing"}
+    missing = {entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"}
     told = tuple(each.told for each in lists)
     counts = (about["videos"], len(about["skipped"]), len(missing), len(classes), size)
     return Built(folder, reused, told, tuple(added), *counts)

@@ -21,8 +21,10 @@ from vtd_jax.video.build_config import BENCHMARKS, BuildConfig, default_storage
 from vtd_jax.video.inputs import Inputs, summary
 from vtd_jax.video.list_files import list_content, write_list
 from vtd_jax.video.measure import storage_lines
+from vtd_jax.video.record_files import FILES, SPLIT, StoredFile
 from vtd_jax.video.run_shards import cores, run_here, run_on_beam
 from vtd_jax.video.shards import ShardReport, Staging, staging_folder
+from vtd_jax.video.sources import write_seen
 
 
 def to_stderr(line: str) -> None:
@@ -101,7 +103,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
         """Moves the shards into TFDS's folder, and writes the lists and what the records say about their making."""
         folder = Path(self.data_dir)
-        template = self._get_filename_template(split_name=records.SPLIT)
+        template = self._get_filename_template(split_name=SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
             shutil.rmtree(staging.folder)
@@ -111,12 +113,10 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             _put(staging.shard(index), Path(template.sharded_filepath(shard_index=place, num_shards=len(full))))
         lengths = [len(report.files) for _, report in full]
         size = sum(report.bytes for _, report in full)
-        split = tfds.core.SplitInfo(
-            name=records.SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template
-        )
+        split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template)
         self.info.set_splits(tfds.core.splits.SplitDict([split]))
         self.info.features["label"].names = inputs.class_names
-        files = [(file, size) for _, report in full for file, size in report.files]
+        files = [StoredFile(*each) for _, report in full for each in report.files]
         skipped = [entry for report in reports for entry in report.skipped]
         self.info.metadata.update(
             **inputs.config.stored(),
@@ -124,13 +124,15 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             on_error=inputs.config.on_error,
             videos=len(files),
             frames=sum(report.frames for _, report in full),
-            source_bytes=sum(size for _, size in files),
+            source_bytes=sum(each.bytes for each in files),
             bytes=size,
             missing=len({p.file for p in inputs.problems if p.kind == "missing"}),
             skipped=skipped,
             made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
         )
-        write_text(folder / records.FILES, json.dumps(files) + "\n")
+        write_text(folder / FILES, json.dumps(files) + "\n")
+        modified = {video.file: video.modified for video in inputs.videos}
+        write_seen(folder, [modified[each.file] for each in files])
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 
@@ -143,10 +145,10 @@ def _put(shard: Path, target: Path) -> None:
         shutil.move(shard, target)
 
 
-def contents(inputs: Inputs, files: Sequence, skipped: Sequence) -> list[dict[str, Any]]:
+def contents(inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence) -> list[dict[str, Any]]:
     """The lists of a config as they lie beside records; a list of which no video has a record is left out, loudly."""
     bad = {entry["file"]: entry["reason"] for entry in skipped}
-    placed = {file: (position, size) for position, (file, size) in enumerate(files)}
+    placed = {each.file: (position, each.bytes, each.sha256) for position, each in enumerate(files)}
     stored = inputs.config.stored()
     found = [list_content(each.list, each.files, placed, bad, stored) for each in inputs.placed]
     if empty := [content["name"] for content in found if not content["records"]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.printable import printable
+from vtd_jax.printable import printable, utf8
 from vtd_jax.terminal import counted
 from vtd_jax.texts import told_pair
 from vtd_jax.video import decode, encode
@@ -134,7 +134,7 @@ class Inputs:
         """Adds a video, or checks that it has the class that it had before."""
         if file not in found:
             stat = (self.video_dir / file).stat()
-            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, where)
+            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where))
         elif found[file].label != label:
             first = found[file]
             told = f"class {self.class_names[label]!r} here, {self.class_names[first.label]!r} in {first.where}"

@@ -6,24 +6,22 @@ in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS reads 
 """
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
 from vtd_jax.video.list_files import list_names, read_stored_list
+from vtd_jax.video.record_fields import parse_record
+from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
 
-SPLIT = "videos"
 VERSION = "1.0.0"
-# in the record folder: path and bytes of every video, in the order of the records
-FILES = "files.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,9 @@ class Example:
             images = {int(i): simplejpeg.decode_jpeg(jpegs[int(i)]) for i in set(np.asarray(indices).tolist())}
         except ValueError as error:
             raise UserError(f"{self.name}: a stored frame does not decode ({error}); build the records again") from None
+        if len(sizes := {image.shape for image in images.values()}) > 1:
+            told = " and ".join(f"{width}×{height}" for height, width, _ in sorted(sizes)[:2])
+            raise UserError(f"{self.name}: its stored frames are of several sizes, {told}; build the records again")
         return np.stack([images[int(i)] for i in indices])
 
 
@@ -70,6 +71,7 @@ class Records:
       name, path: of the list, and the record folder.
       class_names: of the list.
       storage: "jpeg" or "video".
+      videos: how many records there are, of all lists.
       stored: the list as it lies on disk: origin, what was left out.
       info: how the records were made; `fingerprint` is the list's.
     """
@@ -78,16 +80,19 @@ class Records:
         self.path, self.name = Path(path), name
         self.stored = read_stored_list(self.path, name)
         self.class_names = self.stored.class_names
-        try:
-            builder = tfds.builder_from_directory(self.path)
-            self._source = builder.as_data_source(SPLIT)
-            self.info = dict(builder.info.metadata) | {"fingerprint": self.stored.fingerprint}
-            self.storage = self.info["storage"]
-        except Exception as error:
-            # TFDS and array_record raise whatever the damage happens to cause
+        layout = read_layout(self.path)
+        last = int(self.stored.records[-1])
+        if last >= layout.videos:
             raise UserError(
-                f"{self.path}: these records cannot be opened ({type(error).__name__}: {error}); build them again"
-            ) from error
+                f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} records; {REMEDY}"
+            )
+        self.videos = layout.videos
+        self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
+        self.storage = layout.storage
+        try:
+            self._source = ArrayRecordDataSource(layout.shards)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"{self.path}: these records cannot be opened ({error}); {REMEDY}") from None
 
     def __len__(self) -> int:
         return len(self.stored.records)
@@ -99,13 +104,8 @@ class Records:
         Raises:
           UserError: the index is missing, damaged, or shorter than the records.
         """
-        path = self.path / FILES
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            return tuple(str(stored[position][0]) for position in self.stored.records)
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UserError(f"{path}: names of the videos cannot be read ({told}); build the records again") from None
+        stored = read_files(self.path, self.videos)
+        return tuple(stored[position].file for position in self.stored.records.tolist())
 
     def __getitem__(self, index: int) -> Example:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""
@@ -113,14 +113,15 @@ class Records:
             raise IndexError(f"record {index} of {len(self)}")
         position, name = int(self.stored.records[index]), f"{self.path}: record {self.stored.records[index]}"
         try:
-            record = self._source[position]
+            content = self._source[position]
         except Exception as error:
-            # array_record reports damage as RuntimeError, ValueError or IndexError, the proto parser as its own
+            # array_record reports damage as RuntimeError, ValueError or IndexError
             told = f"{type(error).__name__}: {error}"
             raise UserError(f"{name} cannot be read ({told}); the shard is damaged, build the records again") from None
+        record = parse_record(content, self.storage, name)
         file = record["file"].decode()
         label = int(self.stored.labels[index])
-        return Example(file, label, int(record["num_frames"]), record, f"{name} ({file})")
+        return Example(file, label, record["num_frames"], record, f"{name} ({file})")
 
     def __iter__(self) -> Iterator[Example]:
         return (self[i] for i in range(len(self)))
@@ -138,7 +139,8 @@ def open_records(data_dir: str | Path, name: str) -> Records:
       name: of the list.
 
     Raises:
-      UserError: there is no such folder, no list of that name (those there are told), several of them, or damage.
+      UserError: there is no such folder, no list of that name (those there are named), several of them, or a file of
+        the folder that is damaged or other than ours are.
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
@@ -156,7 +158,10 @@ def open_records(data_dir: str | Path, name: str) -> Records:
         raise UserError(f"{data_dir}: several records have a list {name!r}; give one of these instead: {where}")
     if not having:
         raise UserError(f"{data_dir}: no list named {name!r}; it holds {', '.join(record_names(data_dir))}")
-    return Records(having[0], name)
+    records = Records(having[0], name)
+    # a damaged index ends a run here, and not when its scores are written
+    _ = records.files
+    return records
 
 
 def _shortest(data_dir: Path, folder: Path, others: Sequence[Path]) -> Path:
@@ -170,7 +175,7 @@ def record_folders(data_dir: str | Path) -> list[Path]:
     """Folders of complete records at or under a data folder, hidden ones left out."""
     found: set[Path] = set()
     for pattern in ("", f"{VERSION}/", f"*/{VERSION}/", f"*/*/{VERSION}/"):
-        for file in Path(data_dir).glob(f"{pattern}dataset_info.json"):
+        for file in Path(data_dir).glob(f"{pattern}{INFO}"):
             if not any(part.startswith(".") for part in file.relative_to(data_dir).parts):
                 found.add(file.parent)
     return sorted(found)

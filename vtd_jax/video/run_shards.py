@@ -17,6 +17,7 @@ from absl import logging as absl_logging
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.terminal import counted
+from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.beam_watch import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.progress import Progress
 from vtd_jax.video.shards import Staging
@@ -194,11 +195,11 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
     deadline = time.monotonic() + LATE
     while True:
         if told := sorted(staging.folder.glob(f"[0-9]*.{BAD}")):
-            raise UserError(f"{told[0].read_text()}{kept(staging, count)}")
+            raise UserError(f"{read_text(told[0])}{kept(staging, count)}")
         if trouble:
             told = sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}"))
             last = [line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)][-1:]
-            text = told[0].read_text() if told else f"{type(trouble).__name__}: {''.join(last)}"
+            text = read_text(told[0]) if told else f"{type(trouble).__name__}: {''.join(last)}"
             raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
         lacking = len(staging.unfinished(count))
         if not lacking:
@@ -218,7 +219,7 @@ def _beam_task(folder: str, build: str, index: int) -> int:
     """
     staging = Staging(Path(folder))
     try:
-        if (staging.folder / BUILD).read_text() != build or any(staging.folder.glob(f"[0-9]*.{BAD}")):
+        if read_text(staging.folder / BUILD) != build or any(staging.folder.glob(f"[0-9]*.{BAD}")):
             return index
     except OSError:
         raise FileNotFoundError(

@@ -5,8 +5,6 @@ shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it
 fits what is to be in it is never made again.
 """
 
-import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -16,17 +14,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.locks import locked
+from vtd_jax.printable import utf8
+from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video import encode
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.inputs import Inputs, Video
+from vtd_jax.video.sources import file_digest
 from vtd_jax.video.workers import ordered_map
 
 # random access to single records, no compression: JPEGs and videos are compressed already
@@ -40,17 +43,29 @@ class ShardReport:
 
     Attributes:
       key: of what was to be in it.
-      files: path and bytes of every video that has a record.
-      skipped: file, place, reason and bytes of every video that has none.
+      files: path, bytes and SHA-256 of every video that has a record.
+      skipped: file, place, reason, bytes, time and SHA-256 of every video that has none.
       frames: decoded frames, of all files.
       bytes: size of the shard.
     """
 
     key: str
-    files: list[tuple[str, int]]
+    files: list[tuple[str, int, str]]
     skipped: list[dict[str, Any]]
     frames: int
     bytes: int
+
+
+class _Settings(TypedDict):
+    video_dir: str
+    class_names: list[str]
+    on_error: str
+    stored: dict[str, Any]
+
+
+class _Todo(TypedDict):
+    key: str
+    videos: list[Video]
 
 
 class Staging:
@@ -63,7 +78,8 @@ class Staging:
         """Lays out what is to be done; finished shards of the same content stay. Returns the number of shards."""
         config, shards = inputs.config, inputs.shards()
         settings = {
-            "video_dir": str(inputs.video_dir.resolve()),
+            # JSON has no place for bytes that are not UTF-8, which folders may have in their names
+            "video_dir": os.fsencode(inputs.video_dir.resolve()).decode("latin-1"),
             "class_names": inputs.class_names,
             "on_error": config.on_error,
             "stored": config.stored(),
@@ -82,11 +98,9 @@ class Staging:
     def report(self, index: int) -> ShardReport | None:
         """The report of a finished shard; None where it is not finished."""
         try:
-            fields = json.loads(self._path(index, "done.json").read_text())
-            if set(fields) != {field.name for field in dataclasses.fields(ShardReport)}:
-                return None
-            report = ShardReport(**fields | {"files": [(file, size) for file, size in fields["files"]]})
-        except (OSError, ValueError, KeyError):
+            report = read_json(self._path(index, "done.json"), ShardReport)
+        except UserError:
+            # not there, or of a build of an earlier version
             return None
         shard = self.shard(index)
         return report if shard.is_file() and shard.stat().st_size == report.bytes else None
@@ -97,7 +111,7 @@ class Staging:
 
     def todo(self, index: int) -> list[Video]:
         """The videos that are to be in a shard."""
-        return [Video(**fields) for fields in self._read(self._path(index, "todo.json"))["videos"]]
+        return self._todo(index)["videos"]
 
     def write(self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None) -> ShardReport:
         """Makes one shard, unless it is finished.
@@ -113,8 +127,8 @@ class Staging:
         if done := self.report(index):
             return done
         self._path(index, "current").unlink(missing_ok=True)
-        settings, todo = self._read(self.folder / SETTINGS), self._read(self._path(index, "todo.json"))
-        videos = [Video(**fields) for fields in todo["videos"]]
+        settings, todo = read_json(self.folder / SETTINGS, _Settings), self._todo(index)
+        videos = todo["videos"]
         features = encode.features(settings["stored"]["storage"])
         features["label"].names = settings["class_names"]
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
@@ -128,13 +142,11 @@ class Staging:
                     # fields in a fixed order: the same inputs give the same bytes
                     proto = serializer.get_tf_example(features.encode_example(example))
                     writer.write(proto.SerializeToString(deterministic=True))
-                    files.append((video.file, example["bytes"]))
+                    files.append((video.file, example["bytes"], example["sha256"]))
                     frames += example["source_frames"]
                     tell((1, 0, ""))
                 elif settings["on_error"] == "skip":
-                    skipped.append(
-                        {"file": video.file, "where": video.where, "reason": str(outcome.error), "bytes": video.size}
-                    )
+                    skipped.append(_skipped(video, _folder(settings), str(outcome.error)))
                     tell((1, 1, f"{video.where}: {outcome.error}"))
                 else:
                     raise UserError(
@@ -151,9 +163,9 @@ class Staging:
             part.unlink(missing_ok=True)
             self._path(index, "current").unlink(missing_ok=True)
 
-    def _encoder(self, index: int, settings: dict) -> Callable[[Video], dict]:
+    def _encoder(self, index: int, settings: _Settings) -> Callable[[Video], dict]:
         """Makes a record of a video, and notes which one it is at for the case that the process dies of it."""
-        stored, folder = settings["stored"], Path(settings["video_dir"])
+        stored, folder = settings["stored"], _folder(settings)
         current = self._path(index, "current")
 
         def run(video: Video) -> dict:
@@ -185,8 +197,8 @@ class Staging:
     def interrupted(self, index: int) -> str:
         """The video that a shard's process was at when it died: its first one where it died before that began."""
         try:
-            begun = self._path(index, "current").read_text().removesuffix("\n").rpartition("\n")[2]
-        except OSError:
+            begun = read_text(self._path(index, "current")).removesuffix("\n").rpartition("\n")[2]
+        except (OSError, UserError):
             begun = ""
         return begun or self.todo(index)[0].file
 
@@ -202,8 +214,8 @@ class Staging:
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:05d}.{kind}"
 
-    def _read(self, path: Path) -> dict:
-        return json.loads(path.read_text())
+    def _todo(self, index: int) -> "_Todo":
+        return read_json(self._path(index, "todo.json"), _Todo)
 
 
 def _key(settings: dict, videos: Sequence[Video]) -> str:
@@ -211,6 +223,21 @@ def _key(settings: dict, videos: Sequence[Video]) -> str:
     used = [settings["stored"], settings["class_names"], settings["on_error"]]
     whole = [used, [[v.file, v.label, v.size, v.modified] for v in videos]]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def _folder(settings: _Settings) -> Path:
+    """The folder of the videos."""
+    return Path(os.fsdecode(settings["video_dir"].encode("latin-1")))
+
+
+def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
+    """What is noted of a bad video."""
+    try:
+        digest = file_digest(folder / video.file)
+    except UserError:
+        digest = ""
+    told = {"file": video.file, "where": utf8(video.where), "reason": utf8(reason)}
+    return told | {"bytes": video.size, "modified": video.modified, "sha256": digest}
 
 
 @contextmanager
@@ -221,11 +248,7 @@ def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
       UserError: another process builds there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another build of {told} is running; wait for it, or stop it") from None
+    with locked(folder / "lock", f"{folder}: another build of {told}"):
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
         try:

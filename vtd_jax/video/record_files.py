@@ -1,0 +1,228 @@
+"""The files beside the shards of a record folder: held against what we write before anybody acts on what they say.
+
+TFDS imports what `features.json` names and formats paths with what `dataset_info.json` gives it. Ours are always the
+same but for names and counts, so anything else is refused, and TFDS never reads a folder that may be a stranger's.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+
+import msgspec
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.json_text import Count, Whole, convert, read_json
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
+from vtd_jax.untrusted.regular_files import is_regular
+
+SPLIT, FORMAT = "videos", "array_record"
+INFO, FEATURES, METADATA = "dataset_info.json", "features.json", "metadata.json"
+# path, bytes and SHA-256 of every video, in the order of the records
+FILES = "files.json"
+# when every source file was last modified, in ns, as of its last comparison with the records
+SEEN = "seen.json"
+REMEDY = "build these records again with build_data --overwrite"
+
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_Digits = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,15}$")]
+
+
+class _Split(TypedDict):
+    name: str
+    shardLengths: Annotated[list[_Digits], msgspec.Meta(min_length=1)]
+    filepathTemplate: NotRequired[str]
+
+
+class _Info(TypedDict):
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,100}$")]
+    fileFormat: Literal["array_record"]
+    splits: Annotated[list[_Split], msgspec.Meta(min_length=1, max_length=1)]
+    moduleName: NotRequired[str]
+
+
+class Skipped(TypedDict):
+    """A bad video that has no record; the last three came later."""
+
+    file: str
+    reason: str
+    where: NotRequired[str]
+    bytes: NotRequired[Count]
+    modified: NotRequired[Whole]
+    sha256: NotRequired[str]
+
+
+class _Metadata(TypedDict):
+    storage: Literal["jpeg", "video"]
+    videos: Count
+    bytes: Count
+    skipped: list[Skipped]
+
+
+class StoredFile(NamedTuple):
+    """A video that has a record: path below the folder of the videos, bytes, and SHA-256 ("" in older records)."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard, as `ArrayRecordDataSource` wants it: the file, and how many records it has."""
+
+    filename: str
+    take: int
+    skip: int = 0
+
+    @property
+    def examples_in_shard(self) -> int:
+        return self.take
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a record folder holds.
+
+    Attributes:
+      shards: in order; regular files.
+      metadata: settings and counts of the build.
+    """
+
+    shards: tuple[Shard, ...]
+    metadata: dict[str, Any]
+
+    @property
+    def storage(self) -> str:
+        return self.metadata["storage"]
+
+    @property
+    def videos(self) -> int:
+        """Records in all shards."""
+        return sum(shard.take for shard in self.shards)
+
+
+def read_layout(folder: Path) -> Layout:
+    """Reads what lies beside the shards of a record folder; no shard is opened.
+
+    Raises:
+      UserError: a file is missing, damaged or other than ours are, or a shard is not there. Names the file and the key.
+    """
+    metadata = read_json(
+        folder / METADATA, dict[str, Any], most=SMALL_JSON_BYTES, what="file of records", remedy=REMEDY
+    )
+    convert(metadata, str(folder / METADATA), _Metadata, remedy=REMEDY)
+    _check_features(folder / FEATURES, metadata["storage"])
+    layout = Layout(_shards(folder), metadata)
+    if metadata["videos"] != layout.videos:
+        told = f"videos: {metadata['videos']:,}, but {INFO} counts {layout.videos:,}"
+        raise UserError(f"{folder / METADATA}: {told}; {REMEDY}")
+    return layout
+
+
+def read_files(folder: Path, videos: int) -> list[StoredFile]:
+    """The names of all videos, in the order of the records.
+
+    Args:
+      folder: of the records.
+      videos: how many records there are.
+
+    Raises:
+      UserError: the index is missing, damaged, or does not have one name a record.
+    """
+    path = folder / FILES
+    kind = list[Annotated[list[str | Count], msgspec.Meta(min_length=2, max_length=3)]]
+    rows = read_json(path, kind, what="list of the videos of the records", remedy=REMEDY)
+    if len(rows) != videos:
+        raise UserError(f"{path}: names of {len(rows):,} videos, but there are {videos:,} records; {REMEDY}")
+    files = [StoredFile(row[0], row[1], row[2] if len(row) > 2 else "") for row in rows]
+    for place, (file, size, digest) in enumerate(files):
+        if not (isinstance(file, str) and isinstance(size, int) and isinstance(digest, str)):
+            raise UserError(f"{path}: [{place}]: expected a path, a number of bytes and a SHA-256; {REMEDY}")
+    return files
+
+
+def read_seen(folder: Path, videos: int) -> list[int]:
+    """When each source file was last modified, in ns; -1 where that is not known, as in older records."""
+    try:
+        seen = read_json(folder / SEEN, list[Whole])
+    except UserError:
+        # it only spares work
+        return [-1] * videos
+    return seen if len(seen) == videos else [-1] * videos
+
+
+def _read(path: Path, kind: Any) -> Any:
+    # a million shards fit into that
+    return read_json(path, kind, most=SMALL_JSON_BYTES, what="file of records", remedy=REMEDY)
+
+
+def _shards(folder: Path) -> tuple[Shard, ...]:
+    """The shards that `dataset_info.json` tells of; all of them are there."""
+    path = folder / INFO
+    info = _read(path, _Info)
+    split = info["splits"][0]
+    if split["name"] != SPLIT:
+        raise UserError(f"{path}: splits[0].name: {split['name']!r}, expected {SPLIT!r}; {REMEDY}")
+    if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
+        told = f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected {_TEMPLATE!r}"
+        raise UserError(f"{path}: {told}; {REMEDY}")
+    lengths, prefix = split["shardLengths"], f"{info['name']}-{SPLIT}.{FORMAT}-"
+    there = sum(name.startswith(prefix) for name in os.listdir(folder))
+    if len(lengths) > there:
+        raise UserError(f"{path}: splits[0].shardLengths: {len(lengths):,} shards, {there:,} are there; {REMEDY}")
+    shards = []
+    for number, length in enumerate(lengths):
+        file = folder / f"{prefix}{number:05d}-of-{len(lengths):05d}"
+        if not is_regular(file):
+            raise UserError(f"{file}: this shard of the records is missing, or is no file; {REMEDY}")
+        shards.append(Shard(str(file), int(length)))
+    return tuple(shards)
+
+
+def _feature(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"pythonClassName": f"tensorflow_datasets.core.features.{kind}", **fields}
+
+
+def _tensor(dtype: str) -> dict[str, Any]:
+    return _feature("tensor_feature.Tensor", tensor={"dtype": dtype, "encoding": "none", "shape": {}})
+
+
+_TEXT = _feature("text_feature.Text", text={})
+_COMMON = (
+    {key: _tensor("int64") for key in ("bytes", "damaged", "height", "num_frames", "source_frames", "width")}
+    | {key: _tensor("float32") for key in ("duration", "fps")}
+    | dict.fromkeys(("codec", "file", "sha256"), _TEXT)
+    | {"label": _feature("class_label_feature.ClassLabel", classLabel={})}
+)
+_FRAMES = _feature("sequence_feature.Sequence", sequence={"feature": _tensor("string"), "length": "-1"})
+_PAYLOADS = {"jpeg": {"frames": _FRAMES}, "video": {"video": _tensor("string")}}
+
+
+def _check_features(path: Path, storage: str) -> None:
+    """Refuses features other than `encode.features` has: TFDS imports the classes that are named here."""
+    there = _read(path, dict[str, Any])
+    features = _COMMON | _PAYLOADS[storage]
+    held = there.get("featuresDict")
+    # records of the first version have no such count
+    if isinstance(held, dict) and isinstance(held.get("features"), dict) and "damaged" not in held["features"]:
+        features = {key: value for key, value in features.items() if key != "damaged"}
+    expected = _feature("features_dict.FeaturesDict", featuresDict={"features": features})
+    if told := _difference(there, expected, ""):
+        raise UserError(f"{path}: {told}; these are not the features of our records; {REMEDY}")
+
+
+def _difference(there: Any, expected: Any, place: str) -> str:
+    """Where and how one JSON value is another than expected, "" where it is not; more flags and counts may be there."""
+    if not isinstance(expected, dict) or not isinstance(there, dict):
+        return "" if there == expected else f"{place.lstrip('.')}: {there!r:.100}, expected {expected!r:.100}"
+    for key, value in there.items():
+        counts = isinstance(value, str) and value.isascii() and value.isdigit()
+        if key not in expected and not isinstance(value, bool) and not counts:
+            return f"{place}.{key:.100}: {value!r:.100} is not expected there".lstrip(".")
+    for key, value in expected.items():
+        if key not in there:
+            return f"{place}.{key} is missing".lstrip(".")
+        if told := _difference(there[key], value, f"{place}.{key}"):
+            return told
+    return ""

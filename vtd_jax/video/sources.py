@@ -1,0 +1,117 @@
+"""Whether the videos are still those that records were built from: by size and time, and where times differ by content.
+
+A copied folder has other times and the same content, so times alone say nothing. What was compared is noted beside the
+records (`seen.json`), and compared again only when its time has changed once more.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
+from vtd_jax.video.inputs import Inputs, Video
+from vtd_jax.video.record_fields import parse_record
+from vtd_jax.video.record_files import METADATA, SEEN, Layout, StoredFile, read_seen
+
+_READERS = 4
+
+
+def changed_videos(
+    inputs: Inputs,
+    folder: Path,
+    layout: Layout,
+    files: Sequence[StoredFile],
+    announce: Callable[[str], None] | None = None,
+) -> list[Video]:
+    """The videos that have no record, or were changed since theirs was made.
+
+    A video of the size and time that it had is taken for the same; of another time, its SHA-256 decides. Records of
+    before there was a note of times count videos that are older than they are as the same.
+
+    Args:
+      inputs: what is to be built.
+      folder, layout, files: the records that are there.
+      announce: gets a line where videos have to be read.
+
+    Raises:
+      UserError: a video cannot be read.
+    """
+    seen = read_seen(folder, layout.videos)
+    places = {each.file: place for place, each in enumerate(files)}
+    skipped = {entry["file"]: entry for entry in layout.metadata["skipped"]}
+    built = (folder / METADATA).stat().st_mtime_ns
+    changed, unsure = [], []
+    for video in inputs.videos:
+        place = places.get(video.file)
+        if place is None:
+            if _bad_has_changed(video, skipped.get(video.file), inputs):
+                changed.append(video)
+        elif files[place].bytes != video.size:
+            changed.append(video)
+        elif seen[place] != video.modified and not (seen[place] == -1 and video.modified <= built):
+            unsure.append(video)
+    if unsure and announce:
+        announce(f"{counted(len(unsure), 'video')} of another time than when built: comparing the content")
+    stored = _Digests(layout, files, folder)
+    with ThreadPoolExecutor(_READERS) as threads:
+        pairs = threads.map(lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure)
+        for video, (here, there) in zip(unsure, pairs):
+            if here == there:
+                seen[places[video.file]] = video.modified
+            else:
+                changed.append(video)
+    if unsure:
+        # records that may not be written to are compared anew each time
+        with suppress(OSError):
+            write_seen(folder, seen)
+    return changed
+
+
+def write_seen(folder: Path, modified: Sequence[int]) -> None:
+    """Notes when each source file was last modified, in ns, in the order of the records."""
+    write_text(folder / SEEN, json.dumps(list(modified)) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file; raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _bad_has_changed(video: Video, entry: Mapping[str, Any] | None, inputs: Inputs) -> bool:
+    if entry is None or entry.get("bytes") != video.size:
+        return True
+    # entries of older records have no time and no digest
+    if entry.get("modified", video.modified) == video.modified or not entry.get("sha256"):
+        return False
+    return file_digest(inputs.path(video)) != entry["sha256"]
+
+
+class _Digests:
+    """The SHA-256 of every video that has a record; older records have it in the records alone."""
+
+    def __init__(self, layout: Layout, files: Sequence[StoredFile], folder: Path):
+        self._files, self._storage, self._folder = files, layout.storage, folder
+        self._source = ArrayRecordDataSource(layout.shards)
+
+    def of(self, place: int) -> str:
+        if self._files[place].sha256:
+            return self._files[place].sha256
+        name = f"{self._folder}: record {place}"
+        try:
+            content = self._source[place]
+        except Exception as error:
+            # array_record reports damage as RuntimeError, ValueError or IndexError
+            raise UserError(f"{name} cannot be read ({error}); replace the records with --overwrite") from None
+        return parse_record(content, self._storage, name)["sha256"].decode(errors="replace")
