@@ -10,6 +10,7 @@ from vtd_jax.video.build_config import DATASETS, BuildConfig, default_storage
 DATASET = flags.DEFINE_enum("dataset", "video_folder", DATASETS, "which official layout, or anyone's videos")
 SOURCE = flags.DEFINE_string("source", "", "folder of the official download, or of class sub-folders")
 VIDEO_DIR = flags.DEFINE_string("video_dir", "", "folder that the videos lie in, at any depth; --source if not given")
+ALLOW_OUTSIDE = flags.DEFINE_bool("allow_outside", False, "let lists name videos outside --video_dir, as ../a.mp4")
 LIST = flags.DEFINE_multi_string("list", [], "list of videos: `file class_id` lines; may be given several times")
 LABELS = flags.DEFINE_multi_string(
     "labels", [], "labels: `id,name` rows, or one name a line; one file for all lists, or one for each"
@@ -51,6 +52,7 @@ def read_config() -> BuildConfig:
         dataset=DATASET.value,
         source=SOURCE.value,
         video_dir=VIDEO_DIR.value,
+        allow_outside=ALLOW_OUTSIDE.value,
         lists=tuple(zip(LIST.value, labels)),
         splits=SPLITS.value,
         only=tuple(ONLY.value),

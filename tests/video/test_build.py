@@ -228,7 +228,7 @@ def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
     call = [sys.executable, "-c", hold, str(hidden)]
     with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another build of video_folder/clips: process .* is writing there"):
+        with pytest.raises(UserError, match=r"another build of video_folder/clips: process .* is writing there"):
             build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
         other.stdin.close()
         other.wait()

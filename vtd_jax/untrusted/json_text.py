@@ -1,5 +1,6 @@
 """The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody sees a value."""
 
+import json
 import os
 import re
 from typing import Annotated, Any
@@ -59,6 +60,20 @@ def read_json(
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from None
     return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)
+
+
+def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
+    """A JSON text with every object as the list of its `(key, value)` pairs: a key may be there twice.
+
+    Raises:
+      UserError: as `parse_json` does.
+    """
+    parse_json(content, where, remedy=remedy)
+    try:
+        return json.loads(content, object_pairs_hook=lambda pairs: pairs)
+    except ValueError as error:
+        # whole numbers of thousands of digits
+        raise UserError(f"{where}: not JSON that can be read ({error}){remedy and '; '}{remedy}") from None
 
 
 def convert(value: Any, where: str, kind: Any, *, remedy: str = "") -> Any:

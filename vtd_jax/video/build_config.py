@@ -21,6 +21,7 @@ class BuildConfig(tfds.core.BuilderConfig):
       dataset: one of `DATASETS`.
       source: folder of the official download, or of videos; empty means TFDS's `--manual_dir`.
       video_dir: folder that the videos lie in, in any sub-folders; empty means `source`.
+      allow_outside: whether lists may name videos outside `video_dir`, by `..` or from the root.
       lists: pairs of a list and its label CSV ("" where the CSV lies where published ones do).
       splits: folder of published lists (`datasets_splits/`, `labels/`), read whole.
       only: names of the lists to make, `*` and `?` allowed; empty means all.
@@ -37,6 +38,7 @@ class BuildConfig(tfds.core.BuilderConfig):
     dataset: str = "video_folder"
     source: str = ""
     video_dir: str = ""
+    allow_outside: bool = False
     lists: tuple[tuple[str, str], ...] = ()
     splits: str = ""
     only: tuple[str, ...] = ()

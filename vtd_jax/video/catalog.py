@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import likely
+from vtd_jax.files import is_possible, likely
 from vtd_jax.terminal import counted
 from vtd_jax.texts import read_as, told_pair
+from vtd_jax.untrusted import regular_files
+from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.label_files import FORMS, parse_label_file
 from vtd_jax.video.label_rows import refuse_alike, whole_number
 from vtd_jax.video.suffixes import ENDING
@@ -94,7 +96,7 @@ class Problem:
     """Something wrong with an entry of a list or with its video.
 
     Attributes:
-      kind: "malformed", "missing", "unreadable", "no frames", "duplicate" or "mislabelled".
+      kind: "malformed", "missing", "outside", "unreadable", "no frames", "duplicate" or "mislabelled".
       where: the list, and the line where there is one, as `file:line`.
       file: the video as listed, or the line that cannot be read.
       reason: one line.
@@ -107,20 +109,22 @@ class Problem:
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Reads a UTF-8 text file (a byte-order mark is dropped); `what` names it in the message of a failure."""
+    """Reads a UTF-8 text file (a byte-order mark is dropped), with `\\n` at the ends of lines.
+
+    Args:
+      path: of the file.
+      what: names it in the message of a failure.
+
+    Raises:
+      UserError: it is not there, is no regular file, too large, or not UTF-8.
+    """
     path = Path(path)
-    if not os.path.isfile(path):
+    # what is there and no file is named for what it is
+    if not os.path.isfile(path) and not (is_possible(path) and path.exists() and not path.is_dir()):
         meant = likely(path)
         told = "check the path" if meant is None else f"was {told_pair(str(path), str(meant))[1]} meant?"
         raise UserError(f"{path}: there is no such {what}; {told}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise UserError(f"{path}:{line}: a zero byte, as in UTF-16; save the {what} as UTF-8 text")
-    return text
+    return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_labels(path: str | Path) -> LabelSet:
@@ -198,6 +202,9 @@ class _BadLine(Exception):
 
 def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     """Reads one `file class_id` line."""
+    if len(text) > NAME_CHARACTERS:
+        told = f"a line of {len(text):,} characters, expected 'file class_id' of at most {NAME_CHARACTERS:,}"
+        raise _BadLine("malformed", f"{text[:60]}…", told)
     parts = text.rsplit(None, 1)
     class_id = whole_number(parts[-1])
     if len(parts) != 2 or class_id is None:

@@ -93,6 +93,10 @@ class Inputs:
             file, told = self._find(index, entry.file, label, exact=listed.origin == "given")
             if file is None:
                 self.problems.append(Problem("missing", where, printable(entry.file), told))
+            elif index.is_outside(file) and not self.config.allow_outside:
+                told = f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; --allow_outside takes it"
+                self.problems.append(Problem("outside", where, printable(entry.file), told))
+                file = None
             elif file in mine:
                 self.problems.append(Problem("duplicate", where, entry.file, f"the same file as {mine[file]}"))
                 file = None

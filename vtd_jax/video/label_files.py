@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import LINE_BYTES
 from vtd_jax.video.label_json import labels_of, read_json
 from vtd_jax.video.label_rows import SEPARATORS, LabelFile, fields_of, read_rows, refuse_alike, whole_number, with_ids
 from vtd_jax.video.suffixes import ENDING
@@ -59,6 +60,9 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
     content = read_json(text, path, suffix)
     if content is not None:
         return labels_of(content, path)
+    for number, line in lines:
+        if len(line) > LINE_BYTES:
+            raise UserError(f"{path}:{number}: a line of {len(line):,} characters, expected at most {LINE_BYTES:,}")
     _refuse_videos(lines, path)
     # a header may begin with an empty field, and a line of tabs with a blank one
     first = next(line for line in text.split("\n") if line.strip())

@@ -1,10 +1,10 @@
 """JSON files of labels: names and ids as in SSv2's `labels.json`, ids and names, or a list of names."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.json_text import parse_pairs
 from vtd_jax.video.label_rows import LabelFile, whole_number, with_ids
 
 
@@ -13,12 +13,11 @@ def read_json(text: str, path: str | Path, suffix: str) -> Any:
     if suffix != ".json" and text.lstrip()[:1] not in "{[":
         return None
     try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: pairs)
-    except (ValueError, RecursionError) as error:
+        content = parse_pairs(text, str(path), remedy="expected names and ids")
+    except UserError:
         if suffix != ".json":
             return None
-        line = getattr(error, "lineno", 1)
-        raise UserError(f"{path}:{line}: not JSON ({getattr(error, 'msg', error)}); expected names and ids") from None
+        raise
     # [1] may be a name
     if suffix != ".json" and not (isinstance(content, list) and content and not isinstance(content[0], (int, float))):
         return None

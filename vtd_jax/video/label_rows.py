@@ -1,12 +1,12 @@
 """Rows of label files: their fields, their ids, and names that CLIP reads alike."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.texts import alike, keys, read_as, told_pair
+from vtd_jax.untrusted.csv_text import csv_fields
 
 # what parts the columns of a row -> how a row is written
 SEPARATORS = {"\t": "id<TAB>name", ";": "id;name", ",": "id,name"}
@@ -39,10 +39,9 @@ def whole_number(text: str) -> int | None:
 def fields_of(line: str, separator: str) -> list[str] | None:
     """The fields of a line, unquoted, without blanks around them; None where quotes do not match."""
     try:
-        rows = list(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True))
-    except csv.Error:
+        return [field.strip() for field in csv_fields(line, "", separator)] or [""]
+    except UserError:
         return None
-    return [field.strip() for field in rows[0]] if rows else [""]
 
 
 def read_rows(

@@ -133,6 +133,14 @@ class VideoIndex:
             )
         return best[0]
 
+    def is_outside(self, file: str) -> bool:
+        """Whether a file that `find` gave leads out of the folder, by `..` or from the root; links may lead out."""
+        if not os.path.isabs(file) and ".." not in file.split("/"):
+            return False
+        root = os.path.realpath(self.video_dir)
+        # not the spelling: behind a link, .. is another folder than the one before
+        return os.path.commonpath((root, os.path.realpath(self.video_dir / file))) != root
+
     def near(self, file: str) -> list[str]:
         """What a name that is not there may mean: videos that differ from it in Unicode form, case or backslashes."""
         if self._folded is None:

@@ -1,11 +1,11 @@
 """The lists of videos that official downloads bring: HMDB-51, UCF-101, Something-Something v2 and Kinetics-400."""
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.video.catalog import VideoList, more_columns, read_text
 from vtd_jax.video.label_rows import whole_number
 from vtd_jax.video.official_files import Collected, find_official, numbered_lines
@@ -168,7 +168,7 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
         if not isinstance(item, dict) or not {"id", "template"} <= set(item):
             raise UserError(f"{where}: expected an object with id and template; download the file again")
         video, template = str(item["id"]), str(item["template"])
-        if not re.fullmatch("[0-9]+", video):
+        if not re.fullmatch("[0-9]{1,18}", video):
             raise UserError(f"{where}: id {video!r} is not a number; download the file again")
         label = places.get(_ssv2_key(template))
         if label is None:
@@ -181,12 +181,6 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
 
 def _json(path: Path, kind: type):
     """Reads a JSON file that holds an object or a list."""
-    try:
-        value = json.loads(read_text(path, "annotation file"))
-    except (ValueError, RecursionError) as error:
-        line, told = getattr(error, "lineno", 1), getattr(error, "msg", error)
-        raise UserError(f"{path}:{line}: not JSON ({told}); download the file again") from None
-    if not isinstance(value, kind):
-        form = "an object of names and ids" if kind is dict else "a list of videos"
-        raise UserError(f"{path}: expected {form}, found {type(value).__name__}; download the file again")
-    return value
+    form = "an object of names and ids" if kind is dict else "a list of videos"
+    remedy = f"expected {form}; download the file again"
+    return parse_json(read_text(path, "annotation file"), str(path), kind, remedy=remedy)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.catalog import Entry, read_text
 from vtd_jax.video.locate import scan_folders
 
@@ -46,11 +47,18 @@ def find_official(source: Path, matches: Callable[[list[str]], str | None], what
 
 
 def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, str, str]]:
-    """Yields `(line, "file:line", stripped text)` of every line that is not blank; UserError if there are none."""
+    """Yields `(line, "file:line", stripped text)` of every line that is not blank.
+
+    Raises:
+      UserError: there are none, or one is too long.
+    """
     empty = True
     for line, text in enumerate(read_text(path, what).split("\n"), start=1):
         if text.strip():
             empty = False
+            if len(text) > NAME_CHARACTERS:
+                told = f"a line of {len(text):,} characters, expected at most {NAME_CHARACTERS:,}"
+                raise UserError(f"{path}:{line}: {told}; download the file again")
             yield line, f"{path}:{line}", text.strip()
     if empty:
         raise UserError(f"{path}: the {what} is empty; download it again")

@@ -1,13 +1,12 @@
 """The lists of a Kinetics-400 download: its CSV files or, without them, its folders of classes."""
 
-import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.csv_text import csv_rows
 from vtd_jax.video.catalog import VideoList, read_text
 from vtd_jax.video.locate import VideoIndex, split_name
 from vtd_jax.video.official_files import Collected, NoAnnotations, find_shallowest
@@ -51,13 +50,12 @@ def _csv_lists(source: Path) -> list[VideoList]:
 
 def _rows(path: Path) -> list[tuple[str, str, int]]:
     """`(class name, ID_START_END, line)` of every row of a CSV."""
-    reader = csv.reader(read_text(path, "Kinetics CSV").split("\n"))
     columns: list[int] = []
     rows = []
-    for fields in _each(reader, path):
+    for line, fields in csv_rows(read_text(path, "Kinetics CSV"), str(path)):
+        where = f"{path}:{line}"
         if not any(field.strip() for field in fields):
             continue
-        where = f"{path}:{reader.line_num}"
         if not columns:
             header = [field.strip().lower() for field in fields]
             if not set(COLUMNS) <= set(header):
@@ -66,16 +64,8 @@ def _rows(path: Path) -> list[tuple[str, str, int]]:
             continue
         if len(fields) <= max(columns):
             raise UserError(f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r}; mend the row")
-        rows.append((*_clip([fields[i].strip().strip("\"'") for i in columns], where), reader.line_num))
+        rows.append((*_clip([fields[i].strip().strip("\"'") for i in columns], where), line))
     return rows
-
-
-def _each(reader: Any, path: Path) -> Iterator[list[str]]:
-    """The rows of a CSV; UserError for one that cannot be parted, such as a quote that is never closed."""
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); download the file again") from None
 
 
 def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
@@ -83,9 +73,9 @@ def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
     name, video, start, end = values
     if not name:
         raise UserError(f"{where}: the label is empty; expected a class name")
-    if not re.fullmatch(r"[\w-]+", video):
+    if not re.fullmatch(r"[\w-]{1,100}", video):
         raise UserError(f"{where}: youtube_id {video!r} is no id of a video; mend the row")
-    seconds = [re.fullmatch(r"([0-9]+)(\.[0-9]*)?", text) for text in (start, end)]
+    seconds = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", text) for text in (start, end)]
     if not all(seconds):
         raise UserError(f"{where}: expected times in seconds, found {start!r} and {end!r}; mend the row")
     return name, f"{video}_{int(seconds[0][1]):06d}_{int(seconds[1][1]):06d}"
