@@ -66,7 +66,7 @@ def train_run(
         warn(line)
     evaluation = Evaluation(config, splits)
     done = train(
-        config, model, training, workdir, evaluate=evaluation, resume=resume, override=override,
+        config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
         preemption=preemption, profile=profile,
     )  # fmt: skip
 

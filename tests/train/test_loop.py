@@ -222,6 +222,24 @@ def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
     assert [row["step"] for row in _rows(tmp_path)] == list("123456")
 
 
+def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
+    config = _config(folder, optimizer__epochs=1)
+    splits = build.open_splits(config)
+    _train(config, tmp_path, splits=splits)
+    assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
+    novel = build.open_splits(config)["novel"]
+    novel.info["fingerprint"] = "other"
+    told = (
+        r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
+    )
+    with pytest.raises(UserError, match=told):
+        _train(config, tmp_path, resume=True, splits=splits | {"novel": novel})
+    _train(config, tmp_path, resume=True, override=True, splits=splits | {"novel": novel})
+    # a checkpoint that knows of no splits, as those of earlier versions
+    assert Checkpoints(whole[0]).progress(6)["splits"] == {}
+    assert _train(_config(folder), whole[0], resume=True, splits=splits).steps_now == 0
+
+
 def test_shapes_that_do_not_fit_are_refused_whatever_is_asked_for(folder, whole):
     config = _config(folder, model__text_prompts=3)
     with pytest.raises(UserError, match=r"these arrays differ: text_prompts \(1, 2, 64\) instead of \(1, 3, 64\)"):

@@ -32,7 +32,7 @@ from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.preemption import BrokenOff, Preemption
 from vtd_jax.train.profiling import Profile
-from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
+from vtd_jax.train.resume import Best, Found, Progress, find, fingerprints, restore, to_json
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.step import split
 from vtd_jax.train.workdir import save_config
@@ -58,6 +58,7 @@ def train(
     workdir: Path,
     *,
     evaluate: Evaluate | None = None,
+    splits: Mapping[str, Records] | None = None,
     resume: bool = False,
     override: bool = False,
     preemption: Preemption | None = None,
@@ -72,6 +73,7 @@ def train(
       workdir: gets `checkpoints/`, `metrics.csv` and `events/`, and `nonfinite.jsonl` where it comes to that.
       evaluate: called every `config.evaluate.every_epochs` epochs and at the end; the first of its values is what the
         best checkpoint goes by.
+      splits: the records that `evaluate` looks at; when the run goes on they must be the same.
       resume: goes on from the last whole checkpoint, if there is one, bit for bit as if the run had not stopped; an
         evaluation that was due there and not made comes first.
       override: the checkpoint may be of other settings, as `prepare_workdir` was told.
@@ -83,14 +85,15 @@ def train(
         not be written, or no whole checkpoint among those that are there.
       Preempted: a notice came; everything is saved.
     """
-    return _Run(config, model, records, Path(workdir), evaluate, resume, override, preemption, profile).run()
+    run = _Run(config, model, records, Path(workdir), evaluate, splits or {}, resume, override, preemption, profile)
+    return run.run()
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, config, model, records, workdir, evaluate, resume, override, preemption, profile):
-        self.config, self.workdir, self.evaluate = config, workdir, evaluate
+    def __init__(self, config, model, records, workdir, evaluate, splits, resume, override, preemption, profile):
+        self.config, self.workdir, self.evaluate, self.splits = config, workdir, evaluate, splits
         self.preemption = preemption or Preemption()
         names = tuple(records.class_names)
         # before anything is compiled: other settings would be other programs, which wait for each other for ever
@@ -267,7 +270,8 @@ class _Run:
         wrong = not_finite(learnable) + not_finite(opt_state)
         if wrong:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
-        progress = Progress(self.ahead.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
+        skipped = self.guard.skipped, self.guard.in_a_row
+        progress = Progress(self.ahead.get_state(), evaluated, self.best, *skipped, fingerprints(self.splits))
         told = to_json(progress, state, self.identity)
         self.checkpoints.save(state.step, learnable, opt_state, told, metric)
         self.saved = state.step
@@ -290,7 +294,8 @@ class _Run:
 
     def _restore(self, found: Found, override: bool) -> None:
         where = f"{self.workdir}/checkpoints/{found.step}"
-        self.state, progress = together(restore, found, self.trainer.initial, self.batches, where, override)
+        start = self.trainer.initial
+        self.state, progress = together(restore, found, start, self.batches, self.splits, where, override)
         on_first(self.checkpoints.set_aside, found.damaged, found.step)
         self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
         if not progress.evaluated:

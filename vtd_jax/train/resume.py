@@ -1,6 +1,7 @@
 """What a checkpoint says beside its arrays, and going on from one."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
 from vtd_jax.train.state import TrainState
 from vtd_jax.video.pipeline import BatchIterator
+from vtd_jax.video.records import Records
 
 _IDENTITY = {"clip": "CLIP weights", "names": "class names", "clip_settings": "CLIP settings"}
 
@@ -30,6 +32,7 @@ class Progress(NamedTuple):
       evaluated: whether this step was evaluated.
       best: None before the first evaluation.
       skipped, in_a_row: skipped updates, of the whole run and at its end.
+      splits: fingerprint of the records of every split that is evaluated.
     """
 
     batches: Mapping[str, Any]
@@ -37,13 +40,15 @@ class Progress(NamedTuple):
     best: Best | None = None
     skipped: int = 0
     in_a_row: int = 0
+    splits: Mapping[str, str] = MappingProxyType({})
 
 
 def to_json(progress: Progress, state: TrainState, identity: Mapping[str, str]) -> dict[str, Any]:
     """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same when it goes on."""
     best = None if progress.best is None else progress.best._asdict()
     key = {"impl": str(jax.config.jax_default_prng_impl), "data": np.asarray(state.key).tolist()}
-    return {"step": state.step, "key": key, **identity, **progress._asdict(), "best": best}
+    told = progress._asdict() | {"best": best, "splits": dict(progress.splits)}
+    return {"step": state.step, "key": key, **identity, **told}
 
 
 class Found(NamedTuple):
@@ -90,7 +95,12 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
 
 
 def restore(
-    found: Found, start: TrainState, batches: BatchIterator | StoredBatches, where: str, override: bool
+    found: Found,
+    start: TrainState,
+    batches: BatchIterator | StoredBatches,
+    splits: Mapping[str, Records],
+    where: str,
+    override: bool,
 ) -> tuple[TrainState, Progress]:
     """The state that a checkpoint holds, and what is known beside it.
 
@@ -98,11 +108,12 @@ def restore(
       found: the checkpoint.
       start: the run's state at step 0, for names and shapes.
       batches: set to what follows the last batch that the checkpoint saw.
+      splits: what is evaluated.
       where: the checkpoint's folder, for messages.
       override: settings may have changed: the data go on at the same batch number, the key is this config's.
 
     Raises:
-      UserError: it is of other settings.
+      UserError: it is of other settings or other records.
     """
     there = found.progress
     state = TrainState(
@@ -115,8 +126,26 @@ def restore(
         batches.set_state(batches.get_state() | {"batch": there["batches"]["batch"]})
     else:
         _set_batches(batches, there["batches"])
+        _check_splits(there.get("splits", {}), splits, where)
     best = Best(**there["best"]) if there["best"] else None
     return state, Progress(there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"])
+
+
+def fingerprints(splits: Mapping[str, Records]) -> dict[str, str]:
+    """The fingerprint of the records of every split."""
+    return {split: records.info["fingerprint"] for split, records in splits.items()}
+
+
+def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], where: str) -> None:
+    """Refuses other records than were evaluated so far; checkpoints of earlier versions have no fingerprints."""
+    for split, here in fingerprints(splits).items():
+        there = stored.get(split, here)
+        if there != here:
+            raise UserError(
+                f"{where}: data.evaluate.{split}: the records of {splits[split].name} were replaced (fingerprint was "
+                f"{there}, is {here}), so accuracies before and after cannot be compared; --override_config goes on "
+                "with the new ones"
+            )
 
 
 def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
