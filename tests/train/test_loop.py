@@ -229,9 +229,7 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
     novel = build.open_splits(config)["novel"]
     novel.info["fingerprint"] = "other"
-    told = (
-        r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
-    )
+    told = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
     with pytest.raises(UserError, match=told):
         _train(config, tmp_path, resume=True, splits=splits | {"novel": novel})
     _train(config, tmp_path, resume=True, override=True, splits=splits | {"novel": novel})

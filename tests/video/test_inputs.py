@@ -259,3 +259,22 @@ def test_classes_that_clip_reads_alike_are_refused(tmp_path):
         UserError, match=r"class \d+: class name '.*' is already at class \d+ as '.*', and CLIP reads '"
     ):
         Inputs(BuildConfig("x", dataset="kinetics400", source=str(source)))
+
+
+@pytest.mark.parametrize("file", ["../secret.mp4", "{above}/secret.mp4", "in/../../secret.mp4", "linked/../secret.mp4"])
+def test_entries_that_leave_the_folder_are_refused_unless_a_flag_allows_them(tmp_path, file):
+    (tmp_path / "v/in").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    for place in ("secret.mp4", "v/in/a.mp4", "far/b.mp4"):
+        (tmp_path / place).write_bytes(b"x")
+    (tmp_path / "v/linked").symlink_to(tmp_path / "far")
+    # a link in the folder is followed: whoever made the folder made it
+    lines = ["in/a.mp4 0", "linked/b.mp4 0", f"{file.format(above=tmp_path)} 1"]
+    pair = tuple(map(str, write_catalog(tmp_path, lines)))
+    inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), on_error="skip"))
+    with pytest.raises(UserError, match=r"list\.txt:3: '.*secret\.mp4' lies outside .*/v; --allow_outside takes it"):
+        inputs.check()
+    assert [video.file for video in inputs.videos if "secret" in video.file] == []
+    inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), allow_outside=True))
+    inputs.check()
+    assert len(inputs.videos) == 3

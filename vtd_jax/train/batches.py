@@ -116,7 +116,7 @@ class StoredBatches:
     def set_state(self, state: dict) -> None:
         """Goes on from a state; raises UserError for one of other records or settings."""
         self._clips.set_state(state)
-        self._position = int(state["batch"])
+        self._position = state["batch"]
 
     def close(self) -> None:
         """Nothing is open but the features, which stay."""

@@ -84,7 +84,7 @@ def build_records(
     with staging_folder(data_dir / f".building-{config.dataset}-{config.name}", told) as staging:
         _check_space(inputs, staging.folder)
         root, old = staging.folder / "tfds", staging.folder / "old"
-        shutil.rmtree(root, ignore_errors=True)
+        _remove(root)
         if old.is_dir() and not target.exists():
             os.replace(old, target)  # a build was killed between the two renames below
         builder = builder_class(config.dataset)(data_dir=root, config=config)
@@ -98,6 +98,14 @@ def build_records(
         os.replace(records.record_folder(root, config.dataset, config.name), target)
         shutil.rmtree(staging.folder)
     return _built(target, False, list_names(target))
+
+
+def _remove(folder: Path) -> None:
+    """Removes what is left of a build; TFDS would restore itself from whatever lies there."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None) -> Built:

@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[tuple[str, str, int]]:
             columns = [header.index(name) for name in COLUMNS]
             continue
         if len(fields) <= max(columns):
-            raise UserError(f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r}; mend the row")
+            raise UserError(f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r:.200}; mend the row")
         rows.append((*_clip([fields[i].strip().strip("\"'") for i in columns], where), line))
     return rows
 
@@ -74,10 +74,10 @@ def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
     if not name:
         raise UserError(f"{where}: the label is empty; expected a class name")
     if not re.fullmatch(r"[\w-]{1,100}", video):
-        raise UserError(f"{where}: youtube_id {video!r} is no id of a video; mend the row")
+        raise UserError(f"{where}: youtube_id {video!r:.60} is no id of a video; mend the row")
     seconds = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", text) for text in (start, end)]
     if not all(seconds):
-        raise UserError(f"{where}: expected times in seconds, found {start!r} and {end!r}; mend the row")
+        raise UserError(f"{where}: expected times in seconds, found {start!r:.60} and {end!r:.60}; mend the row")
     return name, f"{video}_{int(seconds[0][1]):06d}_{int(seconds[1][1]):06d}"
 
 

@@ -13,11 +13,13 @@ import re
 import signal
 import weakref
 from dataclasses import asdict
+from typing import Any, TypedDict
 
 import grain
 
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
+from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video import augment as aug
 from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
 from vtd_jax.video.prefetch import WorkerBatches
@@ -34,6 +36,11 @@ _REMEDIES = {
     signal.SIGKILL: "the machine was probably out of memory: lower data.workers or the batch size",
     signal.SIGBUS: "/dev/shm is probably full: make it larger (docker run --shm-size=8g), or lower data.workers",
 }
+
+
+class _State(TypedDict):
+    batch: Count
+    data: dict[str, Any]
 
 
 class BatchIterator(grain.DatasetIterator):
@@ -121,6 +128,7 @@ class BatchIterator(grain.DatasetIterator):
         """
         if not {"batch", "data"} <= state.keys():
             raise UserError(f"not a state of these batches: expected batch and data, it has {', '.join(state)}")
+        state = convert(state, "the state of the batches", _State)
         mine = _identity(self._records, self._spec)
         changed = [
             f"{key} (was {state['data'].get(key)}, is {value})"
@@ -130,7 +138,7 @@ class BatchIterator(grain.DatasetIterator):
         if changed:
             raise UserError(f"the data cannot go on where they stopped, settings differ: {'; '.join(changed)}")
         self._stop()
-        self._position = int(state["batch"])
+        self._position = state["batch"]
 
     def _stop(self) -> None:
         """Ends threads and processes; the next batch starts new ones."""

@@ -16,7 +16,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode
+from vtd_jax.video import decode, list_files
 from vtd_jax.video.list_files import list_names, read_stored_list
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
@@ -84,7 +84,8 @@ class Records:
         last = int(self.stored.records[-1])
         if last >= layout.videos:
             raise UserError(
-                f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} records; {REMEDY}"
+                f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} records; "
+                f"{list_files.REMEDY}"
             )
         self.videos = layout.videos
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
