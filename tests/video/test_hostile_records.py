@@ -20,6 +20,7 @@ from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.records import open_records
+from vtd_jax.video.shard_source import ShardSource
 
 TENSOR = "tensorflow_datasets.core.features.tensor_feature.Tensor"
 
@@ -237,6 +238,42 @@ def test_what_is_no_record(folder, content):
     writer.close()
     with pytest.raises(UserError, match=r"record 0: (it has no bytes|is no record).*; the record is damaged"):
         open_records(folder, "jpeg")[0]
+
+
+@pytest.mark.parametrize(
+    "options", ["group_size:1,zstd", "group_size:1,brotli", "group_size:1,uncompressed,transpose:true"]
+)
+def test_a_small_shard_with_a_large_record(folder, options):
+    shard = next(folder.glob("*array_record*"))
+    shard.unlink()
+    writer = ArrayRecordWriter(str(shard), options)
+    for _ in range(5):
+        writer.write(bytes(2**20))
+    writer.close()
+    with pytest.raises(UserError, match=r"record 0 cannot be read \(.* is compressed or damaged; ours are neither"):
+        open_records(folder, "jpeg")[0]
+
+
+def test_several_records_in_a_chunk(folder):
+    shard = next(folder.glob("*array_record*"))
+    shard.unlink()
+    writer = ArrayRecordWriter(str(shard), "group_size:5,uncompressed")
+    for _ in range(5):
+        writer.write(b"x")
+    writer.close()
+    with pytest.raises(UserError, match="record 0 cannot be read .*several records in a chunk, where ours have one"):
+        open_records(folder, "jpeg")[0]
+
+
+def test_records_of_any_size_are_found(tmp_path):
+    """Around the ends of blocks of 64 KiB, which have headers of their own."""
+    sizes = [1, 65_380, 65_430, 65_471, 65_472, 65_473, 65_496, 65_512, 65_536, 200_000, *range(65_440, 65_470)]
+    writer = ArrayRecordWriter(str(tmp_path / "shard"), "group_size:1,uncompressed")
+    for number, size in enumerate(sizes):
+        writer.write(bytes([number]) * size)
+    writer.close()
+    source = ShardSource([record_files.Shard(str(tmp_path / "shard"), len(sizes))])
+    assert all(source[number] == bytes([number]) * size for number, size in enumerate(sizes))
 
 
 def test_frames_of_several_sizes(built):

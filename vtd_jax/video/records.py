@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
@@ -20,6 +19,7 @@ from vtd_jax.video import decode, list_files
 from vtd_jax.video.list_files import list_names, read_stored_list
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
+from vtd_jax.video.shard_source import ShardSource
 
 VERSION = "1.0.0"
 
@@ -91,7 +91,7 @@ class Records:
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
         self.storage = layout.storage
         try:
-            self._source = ArrayRecordDataSource(layout.shards)
+            self._source = ShardSource(layout.shards)
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(f"{self.path}: these records cannot be opened ({error}); {REMEDY}") from None
 

@@ -12,14 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.terminal import counted
 from vtd_jax.video.inputs import Inputs, Video
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import METADATA, SEEN, Layout, StoredFile, read_seen
+from vtd_jax.video.shard_source import ShardSource
 
 _READERS = 4
 
@@ -103,7 +102,7 @@ class _Digests:
 
     def __init__(self, layout: Layout, files: Sequence[StoredFile], folder: Path):
         self._files, self._storage, self._folder = files, layout.storage, folder
-        self._source = ArrayRecordDataSource(layout.shards)
+        self._source = ShardSource(layout.shards)
 
     def of(self, place: int) -> str:
         if self._files[place].sha256:

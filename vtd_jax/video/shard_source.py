@@ -1,0 +1,130 @@
+"""Random access to the records of shards that a stranger may have made: none is larger in memory than in its file.
+
+ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a header of 24 bytes at every
+multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and compress nothing. A
+compressed chunk of 30 bytes can claim gigabytes, and array_record has no limit for that, so a chunk's header is looked
+at before the record is read.
+"""
+
+import os
+import struct
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from vtd_jax.video.record_files import Shard
+
+_BLOCK, _BLOCK_HEADER = 2**16, 24
+# hash of the header, bytes of the data, their hash, type and number of records, bytes of the records
+_CHUNK = struct.Struct("<5Q")
+
+
+class ShardSource:
+    """The bytes of the records of some shards, by position over all of them.
+
+    Args:
+      shards: in order, each with its number of records.
+
+    Raises:
+      ValueError, RuntimeError, OSError: on reading too, for shards that are damaged or other than ours are.
+    """
+
+    def __init__(self, shards: Sequence[Shard]):
+        self._shards = shards
+        self._ends = list(accumulate(shard.take for shard in shards))
+        self._source = ArrayRecordDataSource(shards)
+        self._places: dict[int, list[int]] = {}
+
+    def __getitem__(self, position: int) -> bytes:
+        number = bisect_right(self._ends, position)
+        shard = self._shards[number]
+        with open(shard.filename, "rb", buffering=0) as file:
+            if number not in self._places:
+                self._places[number] = _places(file.fileno())
+            places = self._places[number]
+            if len(places) != shard.take:
+                raise ValueError(f"{shard.filename} has {len(places):,} records, expected {shard.take:,}")
+            _chunk(file.fileno(), places[position - self._ends[number] + shard.take], records=1)
+        return self._source[position]
+
+
+def _places(file: int) -> list[int]:
+    """Where the chunk of every record begins, as the footer has it."""
+    # the last block says where the footer is, three times
+    told = {_field(record, 1) for record in _records(file, os.fstat(file).st_size - _BLOCK, 3)}
+    if len(told) != 1:
+        raise ValueError("its end is damaged")
+    about, *entries = _records(file, told.pop(), None)
+    places = [_field(entry, 1) for entry in entries]
+    if any(_field(entry, 3) != 1 for entry in entries):
+        raise ValueError("several records in a chunk, where ours have one")
+    return places
+
+
+def _records(file: int, place: int, count: int | None) -> list[bytes]:
+    """The records of a chunk, which may be as many as they like or `count`."""
+    size = _chunk(file, place, count)
+    data = _read(file, place, _CHUNK.size + size)[_CHUNK.size :]
+    length, begin = _varint(data, 1)
+    end = at = begin + length
+    records = []
+    while begin < end:
+        size, begin = _varint(data, begin)
+        records.append(data[at : at + size])
+        at += size
+    if at != len(data):
+        raise ValueError(f"the chunk at {place} is damaged")
+    return records
+
+
+def _chunk(file: int, place: int, records: int | None) -> int:
+    """Bytes of the data of a chunk, which has so many records and compresses nothing."""
+    if not 0 <= place < os.fstat(file).st_size:
+        raise ValueError(f"a chunk at {place:,}, which is not in the file")
+    header = _read(file, place, _CHUNK.size + 1)
+    _, size, _, kind, decoded = _CHUNK.unpack(header[:-1])
+    # a simple chunk, without compression
+    if kind & 0xFF != ord("r") or header[-1] != 0 or decoded > size or size > os.fstat(file).st_size:
+        raise ValueError(f"the chunk at {place:,} is compressed or damaged; ours are neither")
+    if records is not None and kind >> 8 != records:
+        raise ValueError(f"the chunk at {place:,} has {kind >> 8:,} records, expected {records}")
+    return size
+
+
+def _read(file: int, place: int, size: int) -> bytes:
+    """Bytes of a chunk, without the headers of blocks between them."""
+    parts = []
+    while size:
+        if place % _BLOCK == 0:
+            place += _BLOCK_HEADER
+        part = os.pread(file, min(size, _BLOCK - place % _BLOCK), place)
+        if not part:
+            raise ValueError("it is cut short")
+        parts.append(part)
+        place, size = place + len(part), size - len(part)
+    return b"".join(parts)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number, and what is behind it; raises IndexError where the data ends."""
+    value = shift = 0
+    while shift < 64:
+        byte = data[at]
+        value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number of more than 64 bits")
+
+
+def _field(message: bytes, wanted: int) -> int:
+    """A field of whole numbers of a small protocol buffer; raises ValueError where it is not there."""
+    at, found = 0, {}
+    while at < len(message):
+        key, at = _varint(message, at)
+        # of a field that is there twice the last one counts
+        found[key], at = _varint(message, at)
+    if any(key & 7 for key in found) or wanted << 3 not in found:
+        raise ValueError("its footer is damaged")
+    return found[wanted << 3]
