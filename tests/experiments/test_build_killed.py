@@ -107,7 +107,9 @@ def stopped_while_encoding(process: subprocess.Popen, hidden: Path) -> int:
 
 def test_a_worker_that_dies_before_its_first_video_names_it(tmp_path):
     staging = Staging(tmp_path)
-    (tmp_path / "00003.todo.json").write_text(json.dumps({"videos": [asdict(Video("a.mp4", 0, 1, 1, "list.txt:1"))]}))
+    (tmp_path / "00003.todo.json").write_text(
+        json.dumps({"key": "", "videos": [asdict(Video("a.mp4", 0, 1, 1, "list.txt:1"))]})
+    )
     assert staging.interrupted(3) == "a.mp4"
     (tmp_path / "00003.current").write_text("a.mp4\nb.mp4\n")
     assert staging.interrupted(3) == "b.mp4"

@@ -261,7 +261,7 @@ def test_several_records_in_a_chunk(folder):
     for _ in range(5):
         writer.write(b"x")
     writer.close()
-    with pytest.raises(UserError, match="record 0 cannot be read .*several records in a chunk, where ours have one"):
+    with pytest.raises(UserError, match=r"record 0 cannot be read .*several records in a chunk, where ours have one"):
         open_records(folder, "jpeg")[0]
 
 

@@ -1,7 +1,7 @@
 """Random access to the records of shards that a stranger may have made: none is larger in memory than in its file.
 
-ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a header of 24 bytes at every
-multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and compress nothing. A
+ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a header of 24 bytes at
+every multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and compress nothing. A
 compressed chunk of 30 bytes can claim gigabytes, and array_record has no limit for that, so a chunk's header is looked
 at before the record is read.
 """
@@ -56,7 +56,7 @@ def _places(file: int) -> list[int]:
     told = {_field(record, 1) for record in _records(file, os.fstat(file).st_size - _BLOCK, 3)}
     if len(told) != 1:
         raise ValueError("its end is damaged")
-    about, *entries = _records(file, told.pop(), None)
+    _about, *entries = _records(file, told.pop(), None)
     places = [_field(entry, 1) for entry in entries]
     if any(_field(entry, 3) != 1 for entry in entries):
         raise ValueError("several records in a chunk, where ours have one")
