@@ -132,7 +132,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
         write_text(folder / FILES, json.dumps(files) + "\n")
         modified = {video.file: video.modified for video in inputs.videos}
-        write_seen(folder, [modified[each.file] for each in files])
+        write_seen(folder, [modified[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))])
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 

@@ -20,7 +20,7 @@ SPLIT, FORMAT = "videos", "array_record"
 INFO, FEATURES, METADATA = "dataset_info.json", "features.json", "metadata.json"
 # path, bytes and SHA-256 of every video, in the order of the records
 FILES = "files.json"
-# when every source file was last modified, in ns, as of its last comparison with the records
+# when every source file was last modified, in ns, as of its last comparison: of the records, then of the bad videos
 SEEN = "seen.json"
 REMEDY = "build these records again with build_data --overwrite"
 
@@ -42,13 +42,12 @@ class _Info(TypedDict):
 
 
 class Skipped(TypedDict):
-    """A bad video that has no record; the last three came later."""
+    """A bad video that has no record; bytes and SHA-256 came later."""
 
     file: str
     reason: str
     where: NotRequired[str]
     bytes: NotRequired[Count]
-    modified: NotRequired[Whole]
     sha256: NotRequired[str]
 
 
@@ -142,14 +141,14 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
     return files
 
 
-def read_seen(folder: Path, videos: int) -> list[int]:
-    """When each source file was last modified, in ns; -1 where that is not known, as in older records."""
+def read_seen(folder: Path, count: int) -> list[int]:
+    """When each of `count` source files was last modified, in ns; -1 where that is not known, as in older records."""
     try:
         seen = read_json(folder / SEEN, list[Whole])
     except UserError:
         # it only spares work
-        return [-1] * videos
-    return seen if len(seen) == videos else [-1] * videos
+        return [-1] * count
+    return seen if len(seen) == count else [-1] * count
 
 
 def _read(path: Path, kind: Any) -> Any:

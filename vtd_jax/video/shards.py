@@ -44,7 +44,7 @@ class ShardReport:
     Attributes:
       key: of what was to be in it.
       files: path, bytes and SHA-256 of every video that has a record.
-      skipped: file, place, reason, bytes, time and SHA-256 of every video that has none.
+      skipped: file, place, reason, bytes and SHA-256 of every video that has none.
       frames: decoded frames, of all files.
       bytes: size of the shard.
     """
@@ -237,7 +237,7 @@ def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
     except UserError:
         digest = ""
     told = {"file": video.file, "where": utf8(video.where), "reason": utf8(reason)}
-    return told | {"bytes": video.size, "modified": video.modified, "sha256": digest}
+    return told | {"bytes": video.size, "sha256": digest}
 
 
 @contextmanager

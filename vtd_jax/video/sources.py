@@ -6,11 +6,10 @@ records (`seen.json`), and compared again only when its time has changed once mo
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
@@ -43,27 +42,28 @@ def changed_videos(
     Raises:
       UserError: a video cannot be read.
     """
-    seen = read_seen(folder, layout.videos)
-    places = {each.file: place for place, each in enumerate(files)}
-    skipped = {entry["file"]: entry for entry in layout.metadata["skipped"]}
+    skipped = layout.metadata["skipped"]
+    seen = read_seen(folder, layout.videos + len(skipped))
+    # bad videos come behind the records, as in the note of times
+    sizes = [each.bytes for each in files] + [entry.get("bytes") for entry in skipped]
+    names = [each.file for each in files] + [entry["file"] for entry in skipped]
+    places = {file: place for place, file in enumerate(names)}
     built = (folder / METADATA).stat().st_mtime_ns
     changed, unsure = [], []
     for video in inputs.videos:
         place = places.get(video.file)
-        if place is None:
-            if _bad_has_changed(video, skipped.get(video.file), inputs):
-                changed.append(video)
-        elif files[place].bytes != video.size:
+        if place is None or sizes[place] != video.size:
             changed.append(video)
         elif seen[place] != video.modified and not (seen[place] == -1 and video.modified <= built):
             unsure.append(video)
     if unsure and announce:
         announce(f"{counted(len(unsure), 'video')} of another time than when built: comparing the content")
-    stored = _Digests(layout, files, folder)
+    stored = _Digests(folder, layout, files)
     with ThreadPoolExecutor(_READERS) as threads:
         pairs = threads.map(lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure)
         for video, (here, there) in zip(unsure, pairs):
-            if here == there:
+            # bad videos of older records have no digest, and count as the same
+            if here == there or not there:
                 seen[places[video.file]] = video.modified
             else:
                 changed.append(video)
@@ -75,7 +75,7 @@ def changed_videos(
 
 
 def write_seen(folder: Path, modified: Sequence[int]) -> None:
-    """Notes when each source file was last modified, in ns, in the order of the records."""
+    """Notes when each source file was last modified, in ns: of the records in their order, then of bad videos."""
     write_text(folder / SEEN, json.dumps(list(modified)) + "\n")
 
 
@@ -88,29 +88,24 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _bad_has_changed(video: Video, entry: Mapping[str, Any] | None, inputs: Inputs) -> bool:
-    if entry is None or entry.get("bytes") != video.size:
-        return True
-    # entries of older records have no time and no digest
-    if entry.get("modified", video.modified) == video.modified or not entry.get("sha256"):
-        return False
-    return file_digest(inputs.path(video)) != entry["sha256"]
-
-
 class _Digests:
-    """The SHA-256 of every video that has a record; older records have it in the records alone."""
+    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad ones none."""
 
-    def __init__(self, layout: Layout, files: Sequence[StoredFile], folder: Path):
-        self._files, self._storage, self._folder = files, layout.storage, folder
+    def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
+        self._folder, self._layout = folder, layout
+        self._known = [each.sha256 for each in files]
+        self._bad = [entry.get("sha256", "") for entry in layout.metadata["skipped"]]
         self._source = ShardSource(layout.shards)
 
     def of(self, place: int) -> str:
-        if self._files[place].sha256:
-            return self._files[place].sha256
+        if place >= len(self._known):
+            return self._bad[place - len(self._known)]
+        if self._known[place]:
+            return self._known[place]
         name = f"{self._folder}: record {place}"
         try:
             content = self._source[place]
         except Exception as error:
             # array_record reports damage as RuntimeError, ValueError or IndexError
             raise UserError(f"{name} cannot be read ({error}); replace the records with --overwrite") from None
-        return parse_record(content, self._storage, name)["sha256"].decode(errors="replace")
+        return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")
