@@ -11,8 +11,10 @@ from experiments import _config
 from experiments._evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
 from vtd_jax.train import build
+from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.preemption import BrokenOff
+from vtd_jax.video.list_files import read_stored_list
 
 FILE = "experiments/configs/video_folder.py"
 
@@ -34,6 +36,10 @@ def test_train_resume_and_refusals(folder, tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["rows"][0]["videos"] == 5
     assert results["about"]["learnt"] == "step 3, the last"
+
+    # what resuming compares: other records of a split are noticed
+    listed = read_stored_list(folder / "records/video_folder/base_val/1.0.0", "base_val")
+    assert Checkpoints(tmp_path / "run").progress(3)["splits"] == {"val": listed.fingerprint}
 
     # the CLIP of the config's own is a toy, and here are videos of unknown kind
     refused = small_run.command("train", *flags, "--noresume", "--config.clip.path=tiny")
