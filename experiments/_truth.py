@@ -36,11 +36,11 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
     names = Counter(video.name for video in found)
     for file in rows:
         if names[file] > 1 and not os.path.dirname(file):
-            raise UserError(f"{path}: {file!r} is the name of {names[file]} videos; write their paths")
+            raise UserError(f"{path}: {file!r:.200} is the name of {names[file]} videos; write their paths")
     if not found:
         first = next(iter(rows))
         raise UserError(
-            f"--truth={value}: none of the videos is in it; it begins with {first!r}, not {str(videos[0])!r}"
+            f"--truth={value}: none of the videos is in it; it begins with {first!r:.200}, not {str(videos[0])!r}"
         )
     return found
 
@@ -57,7 +57,7 @@ def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
             raise UserError(f"{where}: expected 2 fields, file,label, with quotes around one that has a comma")
         file = os.path.normpath(fields[0])
         if file in found:
-            raise UserError(f"{where}: {fields[0]!r} is listed before; each file may appear once")
+            raise UserError(f"{where}: {fields[0]!r:.200} is listed before; each file may appear once")
         found[file] = _label(fields[1], known, where)
     if not found:
         raise UserError(f"{path}: no rows, expected file,label")
@@ -73,5 +73,5 @@ def _listed(video: Path, folder: Path, rows: Mapping[str, str]) -> str | None:
 
 def _label(text: str, known: Mapping[str, str], where: str) -> str:
     if spoken(text) not in known:
-        raise UserError(f"{where}: {text!r} is none of the {len(known)} labels; correct it, or add it to --labels")
+        raise UserError(f"{where}: {text!r:.100} is none of the {len(known)} labels; correct it, or add it to --labels")
     return known[spoken(text)]

@@ -34,6 +34,12 @@ def read_kinetics(path):
     return official_lists("kinetics400", path.parent)
 
 
+def read_ssv2(path):
+    for split in ("train", "validation"):
+        path.with_name(f"{split}.json").write_text('[{"id": "1", "template": "A [b]"}]')
+    return official_lists("ssv2", path.parent)
+
+
 def read_truth_of(path):
     return read_truth(str(path), [path.with_name("a.mp4")], ["left", "right"])
 
@@ -53,6 +59,8 @@ def read_truth_of(path):
         (read_kinetics, "train.csv", f'{HEADER}yoga,a,1,9,train\n"zum"ba,b,1,9,train\n', ":3: a quote that is not"),
         (read_kinetics, "train.csv", f"{HEADER}{'x' * 140_000},a,1,9,train\n", ":2: a line of 140,012 characters"),
         (read_kinetics, "train.csv", f"{HEADER}yoga,a,{'9' * 5000},9,train\n", ":2: expected times in seconds"),
+        (read_ssv2, "labels.json", f'{{"A b": "{"9" * 100_000}"}}', ": the id of 'A b' is '9999"),
+        (read_ssv2, "labels.json", f'{{"{"A" * 100_000}": "x"}}', ": the id of 'AAAA"),
         (read_truth_of, "t.csv", 'file,label\n"a.mp4,left\nb.mp4,right\n', ":2: a quote that is not closed"),
         (read_truth_of, "t.csv", f"file,label\na.mp4,{'x' * 140_000}\n", ":2: a line of 140,006 characters"),
     ],

@@ -16,6 +16,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _PLACE = re.compile(r" - at `\$(.*)`$")
+# characters of what msgspec says, which may have a value in it
+_TOLD = 200
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
 
@@ -92,7 +94,7 @@ def _told(text: str) -> str:
     """msgspec's message with the place in front, as `epochs[3]: expected …`."""
     place = _PLACE.search(text)
     told = _PLACE.sub("", text).replace("`", "")
-    told = told[:1].lower() + told[1:]
+    told = told[:1].lower() + (told[1:] if len(told) <= _TOLD else f"{told[1:_TOLD]}…")
     return f"{place[1].lstrip('.')}: {told}" if place else told
 
 

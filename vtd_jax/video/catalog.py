@@ -182,7 +182,7 @@ def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None
             first = seen.setdefault(posixpath.normpath(entry.file), line)
             if first != line:
                 raise _BadLine(
-                    "duplicate", entry.file, f"{entry.file!r} is already on line {first}; list each video once"
+                    "duplicate", entry.file, f"{entry.file!r:.200} is already on line {first}; list each video once"
                 )
         except _BadLine as bad:
             kind, file, reason = bad.args
@@ -208,10 +208,10 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     parts = text.rsplit(None, 1)
     class_id = whole_number(parts[-1])
     if len(parts) != 2 or class_id is None:
-        raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r}")
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r:.200}")
     file = parts[0].rstrip()
     if told := more_columns(file):
-        raise _BadLine("malformed", text, f"expected 'file class_id', found {told} in {text!r}")
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}")
     try:
         return Entry(file, labels.index(class_id), line)
     except KeyError:
@@ -219,7 +219,7 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
         raise _BadLine(
             "mislabelled",
             file,
-            f"class id {class_id} of {file!r} is not in {labels.path or 'the label file'}, which has "
+            f"class id {class_id} of {file!r:.200} is not in {labels.path or 'the label file'}, which has "
             f"{len(labels.ids)} ids{counted} from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this "
             "list?",
         ) from None

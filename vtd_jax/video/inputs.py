@@ -141,7 +141,9 @@ class Inputs:
             found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where))
         elif found[file].label != label:
             first = found[file]
-            told = f"class {self.class_names[label]!r} here, {self.class_names[first.label]!r} in {first.where}"
+            told = (
+                f"class {self.class_names[label]!r:.100} here, {self.class_names[first.label]!r:.100} in {first.where}"
+            )
             self.problems.append(Problem("mislabelled", where, file, told))
 
     def _label(self, name: str) -> int:

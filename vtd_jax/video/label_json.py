@@ -45,7 +45,7 @@ def labels_of(content: Any, path: str | Path) -> LabelFile:
     found: dict[int, tuple[str, int]] = {}
     for place, (class_id, name) in enumerate(zip(values[sides[0]], names), start=1):
         if class_id in found:
-            raise UserError(f"{path}: {name!r} and {found[class_id][0]!r} have the same id, {class_id}")
+            raise UserError(f"{path}: {name!r:.100} and {found[class_id][0]!r:.100} have the same id, {class_id}")
         # names that need quotes in Kinetics' CSV keep them in the JSON files made from it
         found[class_id] = (name.strip().strip('"').strip(), place)
     return with_ids(found, path, "entry")

@@ -102,10 +102,10 @@ def refuse_alike(names: Sequence[str], places: Sequence[int], path: str | Path, 
     at = [f"{path}:{place}" if unit == "line" else f"{path}: {unit} {place}" for place in places]
     if "" in found:
         empty = found.index("")
-        raise UserError(f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a}; give another")
+        raise UserError(f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a:.100}; give another")
     for place, first in alike(names, underscores=True, found=found)[:1]:
         name, other = told_pair(names[place], names[first])
         text = read_as(names[place].replace("_", " "))
-        as_other = "" if name == other else f" as {other}, and CLIP reads {text!r} in both"
-        told = f"class name {name} is already {'on' if unit == 'line' else 'at'} {unit} {places[first]}{as_other}"
+        as_other = "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"
+        told = f"class name {name:.200} is already {'on' if unit == 'line' else 'at'} {unit} {places[first]}{as_other}"
         raise UserError(f"{at[place]}: {told}; each may appear once")

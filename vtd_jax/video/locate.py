@@ -128,8 +128,8 @@ class VideoIndex:
         if len(best) > 1:
             some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
-                f"{self.video_dir}: {file!r} of the list may be any of {some}; write the path in the list, or point "
-                "at a folder that holds one of them"
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {some}; write the path in the list, or "
+                "point at a folder that holds one of them"
             )
         return best[0]
 

@@ -54,7 +54,9 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
             for line, where, text in numbered_lines(first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"):
                 match = re.fullmatch(r"(.*\S)\s+([012])", text)
                 if match is None or more_columns(match[1]):
-                    raise UserError(f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r}; download the file again")
+                    raise UserError(
+                        f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r:.200}; download the file again"
+                    )
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
                     kept.add(f"{folder}/{match[1]}", label, line, where)
@@ -92,9 +94,9 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
     for _, where, text in numbered_lines(path, "UCF-101 class list"):
         match = re.fullmatch(r"([0-9]{1,18})\s+(\w+)", text)
         if match is None:
-            raise UserError(f"{where}: expected 'id Class', found {text!r}; download the file again")
+            raise UserError(f"{where}: expected 'id Class', found {text!r:.200}; download the file again")
         if int(match[1]) in ids or match[2].lower() in {name.lower() for name in ids.values()}:
-            raise UserError(f"{where}: {text!r} repeats an id or a class; each may come once")
+            raise UserError(f"{where}: {text!r:.200} repeats an id or a class; each may come once")
         ids[int(match[1])] = match[2]
     return ids
 
@@ -107,14 +109,16 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
         match = re.fullmatch(r"([^/]+)/(.*?\S)(?:\s+([0-9]{1,18}))?", text)
         if match is None or (needs_id and match[3] is None) or more_columns(match[2]):
             form = "Class/file.avi id" if needs_id else "Class/file.avi"
-            raise UserError(f"{where}: expected '{form}', found {text!r}; download the file again")
+            raise UserError(f"{where}: expected '{form}', found {text!r:.200}; download the file again")
         folder, file, class_id = match.groups()
         label = places.get(folder.lower())
         if label is None:
-            raise UserError(f"{where}: class {folder!r} is not in classInd.txt beside it; are they of one download?")
+            raise UserError(
+                f"{where}: class {folder!r:.100} is not in classInd.txt beside it; are they of one download?"
+            )
         if class_id is not None and ids.get(int(class_id)) != names[label]:
             named = repr(ids.get(int(class_id), "no class"))
-            raise UserError(f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r}; mend one")
+            raise UserError(f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r:.100}; mend one")
         collected.add(f"{folder}/{file}", label, line, where)
     return collected.entries(path)
 
@@ -150,10 +154,10 @@ def _ssv2_names(path: Path) -> tuple[str, ...]:
     keys: dict[str, str] = defaultdict(str)
     for name, class_id in _json(path, dict).items():
         if whole_number(str(class_id)) is None:
-            raise UserError(f'{path}: the id of {name!r} is {class_id!r}; expected a whole number, as in "0"')
+            raise UserError(f'{path}: the id of {name!r:.100} is {class_id!r:.100}; expected a whole number, as in "0"')
         other = ids.get(int(class_id)) or keys[_ssv2_key(name)]
         if other:
-            raise UserError(f"{path}: {name!r} and {other!r} share an id or a name; each may come once")
+            raise UserError(f"{path}: {name!r:.100} and {other!r:.100} share an id or a name; each may come once")
         ids[int(class_id)] = keys[_ssv2_key(name)] = name
     if not ids:
         raise UserError(f"{path}: no classes; expected an object of names and ids")
@@ -169,11 +173,11 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
             raise UserError(f"{where}: expected an object with id and template; download the file again")
         video, template = str(item["id"]), str(item["template"])
         if not re.fullmatch("[0-9]{1,18}", video):
-            raise UserError(f"{where}: id {video!r} is not a number; download the file again")
+            raise UserError(f"{where}: id {video!r:.60} is not a number; download the file again")
         label = places.get(_ssv2_key(template))
         if label is None:
             raise UserError(
-                f"{where}: video {video} has template {template!r}, not in {labels}; is it of this release?"
+                f"{where}: video {video} has template {template!r:.200}, not in {labels}; is it of this release?"
             )
         collected.add(f"{video}.webm", label, 0, where)
     return collected.entries(path)

@@ -74,7 +74,7 @@ class Collected:
     def add(self, file: str, label: int, line: int, where: str) -> None:
         """Appends a video; UserError if it is there already."""
         if file in self._seen:
-            raise UserError(f"{where}: {file!r} is already at {self._seen[file]}; list each video once")
+            raise UserError(f"{where}: {file!r:.200} is already at {self._seen[file]}; list each video once")
         self._seen[file] = where
         self._entries.append(Entry(file, label, line))
 

@@ -162,7 +162,7 @@ def _shards(folder: Path) -> tuple[Shard, ...]:
     info = _read(path, _Info)
     split = info["splits"][0]
     if split["name"] != SPLIT:
-        raise UserError(f"{path}: splits[0].name: {split['name']!r}, expected {SPLIT!r}; {REMEDY}")
+        raise UserError(f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {REMEDY}")
     if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
         told = f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected {_TEMPLATE!r}"
         raise UserError(f"{path}: {told}; {REMEDY}")
