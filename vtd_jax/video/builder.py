@@ -32,6 +32,13 @@ def to_stderr(line: str) -> None:
     say(line, sys.stderr)
 
 
+class _Info(tfds.core.DatasetInfo):
+    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty folder in /tmp."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: these records are made here."""
+
+
 class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds build`.
 
@@ -51,7 +58,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         super().__init__(file_format=file_format or "array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description="Videos with their classes, as JPEG frames or original files, and lists of them.",
             features=encode.features(self.builder_config.storage),
