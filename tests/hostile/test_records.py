@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
-from hostile import corpus_records, harness
 
 import small_run
+from hostile import corpus_records, harness
 
 # programs are compiled, where it comes to that
 RUN = harness.Limits(cpu=60)
