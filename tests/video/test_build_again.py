@@ -153,6 +153,24 @@ def test_a_bad_video_that_was_mended_is_noticed(folder, tmp_path):
         build_records(config, tmp_path / "out")
 
 
+def test_what_lies_in_the_hidden_folder_is_not_followed(folder, tmp_path):
+    """TFDS would restore itself from a record folder there, and write into it."""
+    config, other = config_for(folder, ["one.mp4 0", "two.avi 1"]), tmp_path / "other"
+    shutil.copytree(build_records(config, other).path.parents[2], tmp_path / "before")
+    hidden = tmp_path / "out/.building-video_folder-clips"
+    hidden.mkdir(parents=True)
+    (hidden / "tfds").symlink_to(other)
+    assert not build_records(config, tmp_path / "out").reused
+    files = [
+        sorted((p.relative_to(at), p.read_bytes()) for p in at.rglob("*") if p.is_file())
+        for at in (
+            other,
+            tmp_path / "before",
+        )
+    ]
+    assert files[0] == files[1]
+
+
 def test_a_failure_after_gathering_loses_no_shard(folder, tmp_path, monkeypatch):
     config, write = config_for(folder, ["one.mp4 0", "two.avi 1"]), builder.write_list
 

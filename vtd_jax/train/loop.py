@@ -98,6 +98,7 @@ class _Run:
         names = tuple(records.class_names)
         # before anything is compiled: other settings would be other programs, which wait for each other for ever
         check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names_fingerprint(names))
+        check_same(**{"records to evaluate": " ".join(fingerprints(splits).values())})
         self.batches = together(open_batches, config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
