@@ -108,7 +108,11 @@ _hosts.run(lambda: "never", "usage")
 @pytest.mark.parametrize(
     "place, why",
     [
-        ("0", "not all 2 processes came; does each run this command, with a --process_id of its own? Waited 1.5 s"),
+        (
+            "0",
+            "not all 2 processes came (1 missing); does each run this command, with a --process_id of its own? "
+            "Waited 1.5 s",
+        ),
         ("1", "cannot be reached (Connection refused); is process 0 running there, is the port open? Waited 1.5 s"),
     ],
 )
