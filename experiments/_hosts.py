@@ -95,7 +95,7 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **othe
         except Exception as error:
             if (why := _lost(error)) is not None:
                 _leave_at_once(LOST_STATUS)
-                raise UserError(why) from error
+                _cli._end(f"error: {why}", LOST_STATUS)
             _prepare_to_leave(error)
             raise
         except KeyboardInterrupt:
@@ -149,13 +149,14 @@ def _announce(end: SystemExit) -> None:
     """Says to the others that this process ended before it could join them, if the command line says where they are."""
     told = {name: _config.argument(name) or os.environ.get(f"JAX_{name.upper()}") or "" for name in hosts.FLAGS}
     address, count, place = (told[name] for name in hosts.FLAGS)
-    if joining.was_called() or not (count.isdecimal() and place.isdecimal()) or not hosts.is_address(address):
+    if not (count.isdecimal() and place.isdecimal() and hosts.is_address(address)) or int(count) < 2:
         return
-    if int(count) < 2:
+    # others may have to be told for a while, and Ctrl-C ends that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if joining.was_called():
         return
     cause = end.__context__
     why = str(cause) if isinstance(cause, UserError) else _flags.told(str(cause)) if cause is not None else ""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     joining.announce(
         address,
         int(place),

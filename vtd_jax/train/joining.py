@@ -139,10 +139,10 @@ def _call_roll(found: Hosts, own: Hello, timeout: float, patience: float) -> tup
     if own.place == 0:
         call = RollCall(address, own)
         _called = True
-        if (wires := call.all_here(deadline, address)) is None:
+        if (wires := call.all_here(deadline, patience, address)) is None:
             raise UserError(
                 f"--coordinator_address={address}: not all {own.count} processes came ({call.missing_told()} missing); "
-                f"does each run this command, with a --process_id of its own? Waited {timeout:g} s"
+                f"does each run this command, with its own --process_id? Waited {timeout:g} s"
             )
         return wires, call.names
     _called = True

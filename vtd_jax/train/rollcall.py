@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from vtd_jax.errors import UserError
@@ -49,10 +50,13 @@ class RollCall:
         self._own, self._verdict = own, None
         self.wires: dict[int, Wire] = {}
         self.names: dict[int, str] = {0: own.who}
-        self._told: set[int] = set()
+        # marks of those that know how it ended, and of those that have come
+        self._told: set[str] = set()
+        self._marks: dict[int, str] = {}
         port = split(address)[1]
         try:
             self._server = listen(port)
+            self._server.setblocking(False)
         except OSError as error:
             why = os.strerror(error.errno)
             raise UserError(
@@ -61,17 +65,20 @@ class RollCall:
             ) from None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ)
+        # connections that have said nothing yet, until when they may, and those that are not kept
         self._pending: dict[Wire, float] = {}
+        self._turned_away: list[Wire] = []
 
     def missing(self) -> list[int]:
         """The places that have not come."""
         return [place for place in range(1, self._own.count) if place not in self.wires]
 
-    def all_here(self, deadline: float, address: str = "") -> dict[int, Wire] | None:
+    def all_here(self, deadline: float, patience: float = 0, address: str = "") -> dict[int, Wire] | None:
         """Waits for all; gives their wires, or None where not all came in time.
 
         Args:
           deadline: by `time.monotonic`.
+          patience: seconds in which those that come late are told of an error, by a thread.
           address: at which others look for process 0; it looks there too: the one that answers may be another.
 
         Raises:
@@ -86,12 +93,13 @@ class RollCall:
                     self._own, failed=f"not all {self._own.count} processes came ({self.missing_told()} missing)"
                 )
                 self._tell_all("failed", f"process 0 ({self._own.who}): {self._own.failed}")
-                self.close()
+                self.close(self.wires.values())
                 return None
             self._turn()
         if self._verdict is not None:
             kind, text = self._verdict
-            self._tell_all(kind, text)
+            # keeps this process for a while, but not its user
+            threading.Thread(target=self.linger, args=(patience, kind, text), name="vtd-roll-call").start()
             raise (Lost if kind == "lost" else UserError)(text)
         for wire in self.wires.values():
             wire.say(Word("go"))
@@ -105,11 +113,11 @@ class RollCall:
         end = time.monotonic() + seconds
         while time.monotonic() < end and len(self._told) < self._own.count - 1:
             self._turn()
-        self.close()
+        self.close(self.wires.values())
 
-    def close(self) -> None:
-        """Gives the port back; connections stay."""
-        for wire in self._pending:
+    def close(self, wires: Iterable[Wire] = ()) -> None:
+        """Gives the port back; the connections of those that have come stay, but for those given."""
+        for wire in (*self._pending, *self._turned_away, *wires):
             wire.close()
         self._pending.clear()
         self._selector.close()
@@ -163,40 +171,46 @@ class RollCall:
             self._drop(wire)
             return
         wire.say(Word("here", self._own.who))
+        mark = hello.mark or hello.who
+        self._turned_away.append(wire)
         if self._verdict is not None:
             wire.say(Word(*self._verdict))
-            self._told.add(hello.place)
-        elif hello.failed:
-            # it knows already, and may not wait for an answer
-            self._told.add(hello.place)
-            self._judge("failed", f"process {hello.place} ({hello.who}): {hello.failed}")
+            self._told.add(mark)
+        elif hello.failed and hello.place not in self.names:
+            self._turn_away(wire, mark, f"process {hello.place} ({hello.who}): {hello.failed}")
         elif problem := differs(self._own, hello, self.names):
-            self._judge("failed", problem)
-            wire.say(Word("failed", problem))
-            self._told.add(hello.place)
+            self._turn_away(wire, mark, problem)
         else:
             self.wires[hello.place], self.names[hello.place] = wire, hello.who
+            self._marks[hello.place] = mark
+            self._turned_away.remove(wire)
+
+    def _turn_away(self, wire: Wire, mark: str, why: str) -> None:
+        self._judge("failed", why)
+        wire.say(Word("failed", why))
+        self._told.add(mark)
 
     def _judge(self, kind: str, text: str) -> None:
         self._verdict = self._verdict or (kind, text)
 
     def _tell_all(self, kind: str, text: str) -> None:
         for place, wire in self.wires.items():
-            if place not in self._told:
+            if self._marks[place] not in self._told:
                 wire.say(Word(kind, text))
-                self._told.add(place)
+                self._told.add(self._marks[place])
 
     def _look_into_mirror(self, address: str, deadline: float) -> None:
         """Says hello to whoever answers at process 0's address: another one there, and there are two with this id."""
         while self._verdict is None and self.missing() and time.monotonic() < deadline:
             with contextlib.suppress(OSError, UserError, TimeoutError):
                 wire = Wire(socket.create_connection(split(address), timeout=_MIRROR))
-                wire.say(self._own)
-                # this one closes without a word
-                while (word := wire.wait(_MIRROR)) is not None:
-                    if word.kind in ("failed", "lost"):
-                        self._judge(word.kind, word.text)
-                        return
+                with contextlib.closing(wire):
+                    wire.say(self._own)
+                    # this one closes without a word
+                    while (word := wire.wait(_MIRROR)) is not None:
+                        if word.kind in ("failed", "lost"):
+                            self._judge(word.kind, word.text)
+                            return
             time.sleep(_MIRROR)
 
 
@@ -252,7 +266,11 @@ def answer(address: str, own: Hello, deadline: float, patience: float) -> tuple[
         else:
             wire.say(own)
             if (who := _named(wire, deadline)) is not None:
-                _await_go(wire, who, deadline)
+                try:
+                    _await_go(wire, who, deadline)
+                except BaseException:
+                    wire.close()
+                    raise
                 return wire, who
             wire.close()
             strange = strange or time.monotonic()

@@ -38,6 +38,7 @@ class Sentinel:
         self._heard: dict[int, float] = {}
         self._ending: set[int] = set()
         self._kill_at: float | None = None
+        self._why = ""
 
     def run(self) -> None:
         """Listens until the process is gone."""
@@ -51,6 +52,8 @@ class Sentinel:
             while True:
                 for key, _ in selector.select(beat / 2):
                     self._hear(selector, key.data)
+                if os.getppid() != self.parent:
+                    self._leave()
                 now = time.monotonic()
                 if now - looked > self.heartbeat / 2:
                     # the whole machine stood still, and what came meanwhile is not read yet
@@ -73,11 +76,7 @@ class Sentinel:
         except OSError:
             content = b""
         if place == self.place and not content:
-            # the process is gone, or has told all
-            for wire in self.wires.values():
-                with contextlib.suppress(OSError):
-                    wire.shutdown(socket.SHUT_RDWR)
-            os._exit(0)
+            self._leave()
         *lines, rest = (self._unread.get(place, b"") + content).split(b"\n")
         self._unread[place] = rest[:_LINE]
         for line in lines:
@@ -114,6 +113,13 @@ class Sentinel:
         self._why = why
         with contextlib.suppress(OSError):
             os.write(1, f"lost {why}\n".encode())
+
+    def _leave(self) -> None:
+        """After the process, which is gone, or has told all."""
+        for wire in self.wires.values():
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+        os._exit(0)
 
     def _kill(self) -> None:
         """For a process that stands still with Python's lock held, and cannot end in order."""

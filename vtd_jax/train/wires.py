@@ -59,7 +59,6 @@ class Wire:
 
     def __init__(self, connection: socket.socket):
         connection.settimeout(_SENT)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._unread, self._lock = connection, b"", threading.Lock()
 
     def fileno(self) -> int:
