@@ -24,7 +24,9 @@ def _header(text, body=b""):
 # files with a right checksum, which is no secret
 LIES = {
     "terabytes": _header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({WORDS}, 999999999999)}}"),
-    "pickled": _header(f"{{'descr': '|O', 'fortran_order': False, 'shape': ({WORDS},)}}", b"cos\nsystem\n(S'true'\ntR."),
+    "pickled": _header(
+        f"{{'descr': '|O', 'fortran_order': False, 'shape': ({WORDS},)}}", b"cos\nsystem\n(S'true'\ntR."
+    ),
     "acting": _header("\x1b]0;x\x07\x1b[31m"),
     "pipe": None,
 }

@@ -119,6 +119,11 @@ def raised_everywhere(error: BaseException) -> bool:
     return getattr(error, "_raised_by", None) is not None
 
 
+def alone(error: BaseException) -> bool:
+    """Whether only this one of several processes raises this: the others are elsewhere, and none can go on."""
+    return process_count() > 1 and not raised_everywhere(error)
+
+
 def told_elsewhere(error: BaseException) -> bool:
     """Whether another process tells the user of this error."""
     return getattr(error, "_raised_by", None) not in (None, process_index())
