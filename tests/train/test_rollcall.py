@@ -183,6 +183,18 @@ def test_another_program_at_the_port_is_told_after_a_while(address):
         server.shutdown(socket.SHUT_RDWR)
 
 
+def test_another_port_to_listen_at(address, monkeypatch):
+    """Behind a gateway others reach process 0 at another port than that at which it listens."""
+    inside = free_port()
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", f"0.0.0.0:{inside}")
+    call = RollCall(address, hello(0))
+    _connected(f"127.0.0.1:{inside}").close()
+    call.close()
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "1234")
+    with pytest.raises(UserError, match="JAX_COORDINATOR_BIND_ADDRESS=1234: expected host:port"):
+        RollCall(address, hello(0))
+
+
 def test_nobody_at_the_address(address):
     with pytest.raises(TimeoutError, match=r"cannot be reached \(Connection refused\)"):
         answer(address, hello(1), time.monotonic() + 0.1, 1)

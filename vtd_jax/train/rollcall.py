@@ -16,12 +16,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vtd_jax.errors import UserError
+from vtd_jax.train.hosts import is_address
 from vtd_jax.train.wires import Hello, Wire, Word, listen, split
 
 # seconds between two tries to reach process 0, and for which a connection may say nothing
 _RETRY, _SILENT = 0.3, 10.0
 # seconds between two tries of process 0 to reach itself
 _MIRROR = 5.0
+
+
+# where JAX's service listens, if not at the port by which others reach it
+_BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 
 
 class Lost(UserError):
@@ -42,7 +47,7 @@ class RollCall:
     """
 
     def __init__(self, address: str, own: Hello):
-        """Listens from here on.
+        """Listens from here on: at the address's port, or at that of `JAX_COORDINATOR_BIND_ADDRESS`, as JAX does later.
 
         Raises:
           UserError: the port is taken.
@@ -53,7 +58,10 @@ class RollCall:
         # marks of those that know how it ended, and of those that have come
         self._told: set[str] = set()
         self._marks: dict[int, str] = {}
-        port = split(address)[1]
+        bound = os.environ.get(_BIND)
+        if bound and not is_address(bound):
+            raise UserError(f"{_BIND}={bound}: expected host:port, as 0.0.0.0:1234")
+        port = split(bound or address)[1]
         try:
             self._server = listen(port)
             self._server.setblocking(False)
