@@ -19,7 +19,7 @@ from vtd_jax.train import distributed, hosts, joining
 from vtd_jax.train.config import flatten
 from vtd_jax.train.preemption import INTERRUPTED, Preempted
 from vtd_jax.train.rollcall import Lost
-from vtd_jax.train.watch import LOST_STATUS, ended_by
+from vtd_jax.train.watch import FINISHED, LOST_STATUS, ended_by
 
 # seconds for the others to say why a collective failed, and for them to be there when this process cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
@@ -170,6 +170,8 @@ def _leave_at_once(status: int) -> None:
     """Ends this process when everything is told, before JAX says goodbye to the others, which it would wait for."""
 
     def end() -> None:
+        # what others need not be there for
+        distributed.finish(FINISHED)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

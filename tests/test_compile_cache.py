@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vtd_jax import compile_cache
-from vtd_jax.cache_folder import cache_folder
+from vtd_jax.cache_folder import cache_folder, make_folders
 from vtd_jax.compile_cache import FOLDER, keep_programs, programs_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,3 +170,16 @@ def test_a_linked_cache_and_a_sticky_folder_are_fine(undecided, monkeypatch, cap
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
     assert keep_programs() == programs_folder()
     assert capsys.readouterr().err == ""
+
+
+def test_the_cache_is_never_made_for_others_to_write(tmp_path):
+    before = os.umask(0)
+    try:
+        make_folders(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o755] * 2
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError):
+            make_folders(folder)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 
 import jax
@@ -92,6 +93,21 @@ def test_a_single_process_only_calls():
     joining.quiet_unless_first()
     joining.initialize(environ={})
     assert not jax.distributed.is_initialized()
+
+
+def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
+    monkeypatch.setattr(distributed, "_before_end", None)
+    distributed.finish(1)
+    called = []
+    distributed.before_end(lambda: called.append(threading.current_thread().name))
+    distributed.finish(5)
+    assert called == ["vtd-finish"]
+    distributed.before_end(lambda: {}["damaged"])
+    distributed.finish(5)
+    distributed.before_end(lambda: time.sleep(3))
+    began = time.monotonic()
+    distributed.finish(0.05)
+    assert time.monotonic() - began < 2
 
 
 LATE = """

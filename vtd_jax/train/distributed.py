@@ -4,7 +4,9 @@ Everything here works in a single process too, where it does nothing but call wh
 several processes must be called by all of them, in the same order.
 """
 
+import contextlib
 import pickle
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +105,31 @@ def check_same(**values: str) -> None:
                     "give all processes the same command, and the same files under its paths"
                 )
             )
+
+
+_before_end: Callable[[], object] | None = None
+
+
+def before_end(function: Callable[[], object]) -> None:
+    """Has a function called where this process ends because of another one: to wait for what it is writing.
+
+    It is called by another thread. The next one takes its place.
+    """
+    global _before_end
+    _before_end = function
+
+
+def finish(seconds: float) -> None:
+    """Calls what `before_end` was given, for so many seconds at most; never raises."""
+
+    def call() -> None:
+        with contextlib.suppress(Exception):
+            _before_end()
+
+    if _before_end is not None:
+        thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
+        thread.start()
+        thread.join(seconds)
 
 
 class Nobody:

@@ -5,7 +5,7 @@ slowest), and no thread of that process could say meanwhile that it is alive. Ru
 that is not Python's own.
 
 Lines on stdin, from the process beside which it runs: first `PLACE FD NAME` of every connection, then an empty one;
-later `bye`, which says that it ends in order, and `fail WHY`. At the end of stdin it is gone. Lines on stdout: the
+later `bye`, which says that it ends in order, `busy` and `fail WHY`. At the end of stdin it is gone. Lines on stdout: the
 address of the relay (or `-`) when it is ready, and `lost WHY` once the run is over. Lines between sentinels: `beat`,
 `bye`, `lost WHY`.
 """
@@ -25,6 +25,8 @@ _BEATS = 5
 _LINE, _SENT, _RETRY = 2**16, 5.0, 0.1
 # seconds after which a process that does not end by itself is killed
 _PATIENCE = 15.0
+# and seconds more for one that has a checkpoint to finish
+_BUSY = 120.0
 
 
 class Sentinel:
@@ -95,6 +97,8 @@ class Sentinel:
             self._ending.add(place)
             if place == self.place:
                 self._say_to_all("bye")
+        elif word == "busy" and place == self.place and self._kill_at is not None:
+            self._kill_at += _BUSY
         elif word == "fail" and place == self.place:
             self._say_to_all(f"lost {self._name(place)}: {text}")
         elif word == "lost" and place != self.place:

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from vtd_jax import status
 from vtd_jax.terminal import say
+from vtd_jax.train.distributed import finish
 from vtd_jax.train.wires import Wire, split
 
 # EX_UNAVAILABLE: another process of the run failed or is gone
 LOST_STATUS = 69
 # seconds in which what failed here says so itself, and in which a signal to all reaches this process too
 GRACE = 1.0
+# and in which a checkpoint that is being written is to be whole
+FINISHED = 60.0
 # characters of what one process says to the others of its error
 _LONGEST = 2000
 # gRPC's own variable, which goes before no_proxy
@@ -96,6 +99,7 @@ class Watch:
         if not self._known.wait(seconds):
             return ""
         self._take_last_word()
+        self._say("busy")
         return self._reason
 
     def _say(self, line: str) -> None:
@@ -116,6 +120,9 @@ class Watch:
         self._known.set()
         time.sleep(GRACE)
         self._take_last_word()
+        # the sentinel has no patience with a process that says nothing
+        self._say("busy")
+        finish(FINISHED)
         with contextlib.suppress(Exception):
             status.clear()
             say(f"error: {ended_by(self._reason)}", sys.stderr)
