@@ -52,7 +52,8 @@ def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
     told, _ = _run(tmp_path, early)
     assert told == f"0 found, kept in {folder}, limits ({compile_cache.MAX_SIZE}, {compile_cache.MIN_SECONDS})"
     told, _ = _run(tmp_path, early, **{everything: "0"})
-    assert told == f"0 found, kept in {folder}, limits ({compile_cache.MAX_SIZE}, 0.0)"
+    # on a loaded machine the first start compiled for long enough to keep it
+    assert told.endswith(f" found, kept in {folder}, limits ({compile_cache.MAX_SIZE}, 0.0)")
     kept = _programs(folder)
     assert len(kept) >= 1
     again, errors = _run(tmp_path, early, **{everything: "0"})
