@@ -19,6 +19,7 @@ from vtd_jax.explain import text_cache
 from vtd_jax.model import vocabulary
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.untrusted.arrays import map_array
 
 PRODUCTS = ("product, frames × words", "product, words × frames")
 _EXACT = jax.lax.Precision.HIGHEST
@@ -45,7 +46,7 @@ def write_words(path: Path, words: int, width: int) -> np.ndarray:
     for i in range(0, words, _ROWS):
         out[i : i + _ROWS] = rng.standard_normal((min(_ROWS, words - i), width), np.float32) / np.sqrt(width)
     out.flush()
-    return np.load(path, mmap_mode="r")
+    return map_array(path, (words, width))
 
 
 @functools.partial(jax.jit, static_argnames="equation")

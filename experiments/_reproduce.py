@@ -21,7 +21,7 @@ from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.distributed import is_first, on_first, together
+from vtd_jax.train.distributed import alone, is_first, on_first, together
 from vtd_jax.train.preemption import Preemption
 
 _IDENTITY, _LOG = "identity.json", "run.log"
@@ -65,6 +65,8 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
             with _output_to(folder / _LOG), within(f"[{number}/{len(runs)}]"):
                 found = _make(run, workdir, preemption)
         except UserError as error:
+            if alone(error):
+                raise
             failed.append(f"{run.name}: {error}")
             _tell(f"failed: {failed[-1]}", sys.stderr)
             continue

@@ -55,8 +55,7 @@ def start(
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
             COLUMNS="120",
             PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
-            **(variables(place) if variables else found),
-        )
+        ) | dict(variables(place) if variables else found)
         started.append(warm.Started(call, environment))
     return started
 

@@ -13,7 +13,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder
+from vtd_jax.cache_folder import PRIVATE, VARIABLE, cache_folder, make_folders, why_not_ours
 from vtd_jax.terminal import warn
 
 # below the cache folder
@@ -35,17 +35,24 @@ def programs_folder() -> Path:
 def keep_programs() -> Path | None:
     """Has this process, and those that it starts, read and keep compiled programs; call it before anything compiles.
 
-    With several processes JAX reads in all and writes in the first.
+    With several processes JAX reads in all and writes in the first. Compiled programs are native code: folders are made
+    for this user alone, and nothing is read from one into which others can write.
 
     Returns:
-      The folder; None where JAX was told itself what to do, or where the folder cannot be written, which is told in one
-      line on stderr and stops nothing.
+      The folder; None where JAX was told itself what to do, or where the folder cannot be written or is not this user's
+      alone, which is one warning and stops nothing.
     """
     if _decided():
         return None
     try:
         folder = programs_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder, PRIVATE)
+        if why := why_not_ours(folder):
+            warn(
+                f"{folder}: compiled programs are code, and none is read from there ({why}), so every start compiles "
+                f"again; remove it, make it yours alone (chmod go-w), or set {VARIABLE} to another folder"
+            )
+            return None
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, RuntimeError) as error:

@@ -1,12 +1,16 @@
 """Commands as two processes: who prints, and how they end when all fail, or one does."""
 
+import re
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
+import two_processes
 from two_processes import ROOT, run_two
+from vtd_jax.train.watch import LOST_STATUS
 
 COMMAND = """
 import sys
@@ -36,6 +40,9 @@ def main():
         raise UserError("c.txt: no such file")
     if HOW.value == "alone bug" and me:
         raise KeyError("a bug")
+    if HOW.value == "endless":
+        while True:
+            process_allgather(np.float32(1))
     if HOW.value == "stop":
         sys.exit(75)
     total = process_allgather(np.float32(me)).sum()
@@ -78,14 +85,68 @@ def test_a_bug_is_told_once_with_its_traceback():
 
 
 @pytest.mark.parametrize(
-    "how, status, last", [("alone", 2, "error: c.txt: no such file"), ("alone bug", 1, "KeyError: 'a bug'")]
+    # with several devices a collective waits for ever for a process that is gone, and only the watch ends it
+    "how, status, last, why, devices",
+    [
+        ("alone", 2, "error: c.txt: no such file", "c.txt: no such file", 4),
+        ("alone bug", 1, "KeyError: 'a bug'", "KeyError: 'a bug'", 1),
+    ],
 )
-def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(how, status, last):
-    first, second = run(how)
+def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(how, status, last, why, devices):
+    first, second = run(how, devices=devices)
     assert second.returncode == status
     assert second.stderr.splitlines()[-1] == last
-    assert (first.returncode, first.stdout) == (1, "at work\n")
-    assert first.stderr == "error: another process of this run ended, or is far behind; its own output says why\n"
+    assert (first.returncode, first.stdout) == (LOST_STATUS, "at work\n")
+    line = re.escape(f"{why}; start all processes again")
+    assert re.fullmatch(rf"error: process 1 \([^()]+, process id \d+\): {line}\n", first.stderr)
+
+
+@pytest.mark.parametrize(
+    "place, signal_, why",
+    [
+        (1, signal.SIGKILL, "ended without a word: killed, crashed, or out of memory"),
+        (0, signal.SIGKILL, "ended without a word: killed, crashed, or out of memory"),
+        (1, signal.SIGSTOP, "has not been heard of for 3 s"),
+    ],
+)
+def test_a_process_that_is_gone_ends_the_others_in_one_line(place, signal_, why):
+    """Two devices each: with one Gloo would say it, with several nothing does."""
+    started = two_processes.start(COMMAND, "--how=endless", "--heartbeat=3", devices=2)
+    started[0].wait_until_it_says("at work")
+    time.sleep(0.2)
+    began = time.monotonic()
+    started[place].send_signal(signal_)
+    _, errors = started[1 - place].communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    started[place].kill()
+    started[place].communicate()
+    assert started[1 - place].returncode == LOST_STATUS
+    assert re.fullmatch(
+        rf"error: process {place} \([^()]+, process id {started[place].pid}\) {why}; start all processes again\n",
+        errors,
+    )
+
+
+def test_different_devices_are_one_line():
+    variables = [{"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} for count in (2, 4)]
+    done = run_two(COMMAND, variables=lambda place: variables[place], by_flags=True)
+    assert [one.returncode for one in done] == [2, 2]
+    assert done[0].stderr == "error: process 1 has 4 devices, process 0 has 2; give all processes the same number\n"
+    assert done[1].stderr == ""
+
+
+def test_one_with_a_wrong_flag_ends_all():
+    """It never gets as far as to join them; and one with another value is named with it."""
+    done = run_two(COMMAND, "--how=PLACE", by_flags=True)
+    assert [one.returncode for one in done] == [2, 2]
+    assert done[0].stderr == done[1].stderr
+    assert re.fullmatch(
+        r"error: process 1 \([^()]+\): --how=1, but process 0 has --how=0; give all processes the same command\n",
+        done[0].stderr,
+    )
+    done = run_two(COMMAND, "--hPLACEw=", by_flags=True)
+    # both are wrong here, and each says so
+    assert [(one.returncode, one.stderr.count("unknown flag")) for one in done] == [(2, 1), (2, 1)]
 
 
 def test_an_exit_status_of_all_is_theirs():

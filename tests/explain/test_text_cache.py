@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import zlib
 
 import jax
 import numpy as np
@@ -122,7 +123,25 @@ def test_weights_are_hashed_once(tmp_path, monkeypatch):
         cache._weights(model)
 
 
-@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: x[:200] + b"?" + x[201:], lambda x: b"", None])
+def _signed(content):
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda x: x[:-9],
+        lambda x: x[:200] + b"?" + x[201:],
+        lambda x: b"",
+        # a right checksum behind a header that is not
+        lambda x: _signed(b"[" * 200),
+        lambda x: _signed(x[:10] + b"__import__('os')".ljust(117) + x[127:-4]),
+        lambda x: _signed(x[:-4].replace(b"(8, ", b"(9, ")),
+        lambda x: _signed(x[:-4].replace(b"<f4", b"|O8")),
+        "pipe",
+        None,
+    ],
+)
 def test_a_damaged_file_is_told_and_made_again(damage, tmp_path, capsys, encoded):
     model = _model()
     expected = TextCache(tmp_path).encode(model, WORDS[:16])
@@ -130,7 +149,10 @@ def test_a_damaged_file_is_told_and_made_again(damage, tmp_path, capsys, encoded
     content = file.read_bytes()
     np.testing.assert_array_equal(np.load(file), expected[:8])
     file.unlink()
-    file.mkdir() if damage is None else file.write_bytes(damage(content))
+    if damage == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir() if damage is None else file.write_bytes(damage(content))
     encoded.clear()
     if damage is None:
         with pytest.raises(UserError, match="VTD_JAX_CACHE"):

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 
 import jax
@@ -94,6 +95,21 @@ def test_a_single_process_only_calls():
     assert not jax.distributed.is_initialized()
 
 
+def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
+    monkeypatch.setattr(distributed, "_before_end", None)
+    distributed.finish(1)
+    called = []
+    distributed.before_end(lambda: called.append(threading.current_thread().name))
+    distributed.finish(5)
+    assert called == ["vtd-finish"]
+    distributed.before_end(lambda: {}["damaged"])
+    distributed.finish(5)
+    distributed.before_end(lambda: time.sleep(3))
+    began = time.monotonic()
+    distributed.finish(0.05)
+    assert time.monotonic() - began < 2
+
+
 LATE = """
 import sys
 from experiments import _hosts
@@ -108,7 +124,10 @@ _hosts.run(lambda: "never", "usage")
 @pytest.mark.parametrize(
     "place, why",
     [
-        ("0", "not all 2 processes came; does each run this command, with a --process_id of its own? Waited 1.5 s"),
+        (
+            "0",
+            "not all 2 processes came (1 missing); does each run this command, with its own --process_id? Waited 1.5 s",
+        ),
         ("1", "cannot be reached (Connection refused); is process 0 running there, is the port open? Waited 1.5 s"),
     ],
 )

@@ -146,8 +146,22 @@ def _other_shape(file):
     features.write_rows(file, np.zeros((4, 3, 32), np.float32))
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, _other_shape, lambda file: file.write_bytes(b"")])
-def test_a_damaged_file_is_told_and_computed_again(store, records, damage, capsys):
+def _pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    "damage, why",
+    [
+        (_cut, "the header claims 2,048 bytes, "),
+        (_flip, "other bytes than were written"),
+        (_other_shape, "an array of float32 (4, 3, 32), expected float32 (4, 4, 32)"),
+        (lambda file: file.write_bytes(b""), "not an array of NumPy"),
+        (_pipe, "a pipe"),
+    ],
+)
+def test_a_damaged_file_is_told_and_computed_again(store, records, damage, why, capsys):
     before, told = _open(store, records)[0].batch(range(10), 10)["features"], []
     damaged, whole = _files(store)[1], _files(store)[0].stat().st_mtime_ns
     damage(damaged)
@@ -155,7 +169,9 @@ def test_a_damaged_file_is_told_and_computed_again(store, records, damage, capsy
     again = _open(store, records, told=told, check=lambda: looks.append(1))[0]
     np.testing.assert_array_equal(again.batch(range(10), 10)["features"], before)
     errors = capsys.readouterr().err
-    assert errors == f"warning: {damaged}: damaged frame features (truncated or changed); computing them again\n"
+    assert errors.startswith(f"warning: {damaged}: damaged frame features ({why}")
+    assert errors.endswith("); computing them again\n")
+    assert errors.count("\n") == 1
     # two batches of two videos
     assert (len(looks), len(told)) == (2, 1)
     assert _files(store)[0].stat().st_mtime_ns == whole

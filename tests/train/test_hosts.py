@@ -4,7 +4,7 @@ import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.train import hosts
-from vtd_jax.train.hosts import Hosts, plan
+from vtd_jax.train.hosts import Hosts, is_address, plan, resolved
 
 STEP = {
     "SLURM_JOB_ID": "77",
@@ -126,3 +126,19 @@ def test_what_is_missing_or_wrong_is_told(arguments, environ, message):
     with pytest.raises(UserError) as caught:
         plan(*arguments, environ)
     assert message in str(caught.value)
+
+
+def test_what_jax_finds_out_is_known_before_it_connects(monkeypatch):
+    told = Hosts("", "10.0.0.1:1234", 2, 1)
+    assert resolved(told, 1) == told
+    assert resolved(Hosts("Slurm", "10.0.0.1:1234", 2, 1, (0, 1)), 1) == Hosts("", "10.0.0.1:1234", 2, 1, (0, 1))
+    for name, value in (STEP | {"SLURM_JOB_ID": "7", "SLURM_LOCALID": "1"}).items():
+        monkeypatch.setenv(name, value)
+    found = resolved(Hosts("Slurm"), 1)
+    assert found.cluster == ""
+    assert is_address(found.coordinator_address)
+    assert (found.num_processes, found.process_id) == (int(STEP["SLURM_NTASKS"]), int(STEP["SLURM_PROCID"]))
+    assert found.local_device_ids == (1,)
+    # JAX connects by itself, and says what is wrong
+    monkeypatch.setenv("SLURM_JOB_ID", "x")
+    assert resolved(Hosts("Slurm"), 1) is None

@@ -6,7 +6,6 @@ import io
 import json
 import mmap
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder
+from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.terminal import warn
+from vtd_jax.train.shards import read_rows
+from vtd_jax.untrusted.arrays import crc_bytes
 
 # words a file
 SHARD = 8192
@@ -31,7 +31,6 @@ LEAST = 256
 _FORMAT = 1
 # words a compiled call (of short lists the next power of two), and what number of positions is a multiple of
 _BATCH, _POSITIONS = 256, 8
-_CHECKSUM = 4
 
 
 class TextCache:
@@ -79,7 +78,9 @@ class TextCache:
             part = list(words[first : first + SHARD])
             rows, report = out[first : first + len(part)], _report(told, first, count)
             file = self._file(model, part) if kept else None
-            if file is not None and _read(file, rows):
+            known = None if file is None else read_rows(file, rows.shape, "text features")
+            if known is not None:
+                rows[:] = known
                 report(len(part))
                 continue
             encode_texts(model, part, rows, report, first)
@@ -90,7 +91,7 @@ class TextCache:
     def _make_folder(self) -> None:
         """Tells of a folder that cannot be written before an hour's work, not after it."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.folder)
         except OSError as error:
             raise self._unwritable(error) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -110,7 +111,7 @@ class TextCache:
             with replacing(file) as part:
                 part.write_bytes(content.getbuffer())
                 with part.open("ab") as end:
-                    end.write(_checksum(content.getbuffer()))
+                    end.write(crc_bytes(content.getbuffer()))
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -140,29 +141,6 @@ class TextCache:
 def _report(told: Callable[[int, int], None] | None, first: int, count: int) -> Callable[[int], None]:
     """Adds what was done before to a part's progress."""
     return lambda done: told(first + done, count) if told is not None else None
-
-
-def _checksum(content: Any) -> bytes:
-    return zlib.crc32(content).to_bytes(_CHECKSUM, "little")
-
-
-def _read(file: Path, rows: np.ndarray) -> bool:
-    """Fills `rows` from a file; False where there is none, or a damaged one, which is told."""
-    try:
-        content = memoryview(file.read_bytes())
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        why = error.strerror
-    else:
-        if _checksum(content[:-_CHECKSUM]) == bytes(content[-_CHECKSUM:]):
-            found = np.load(io.BytesIO(content))
-            if found.shape == rows.shape and found.dtype == rows.dtype:
-                rows[:] = found
-                return True
-        why = "truncated or changed"
-    warn(f"{file}: damaged text features ({why}); computing them again")
-    return False
 
 
 def encode_texts(

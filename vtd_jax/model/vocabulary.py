@@ -85,8 +85,8 @@ def nearest(
       vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A NumPy array (it may be
         an `np.memmap` larger than memory; not inside `jit`) streams through the device, in parts of at most 65536 words
         of which it holds two.
-        On a CPU parts are read in place if the array starts at a multiple of 64 bytes, as with
-        `np.load(mmap_mode="r")`; else they are copied, which takes longer than the search.
+        On a CPU parts are read in place if the array starts at a multiple of 64 bytes, as that of
+        `vtd_jax.untrusted.arrays.map_array`; else they are copied, which takes longer than the search.
       top: words a frame; of a smaller vocabulary all.
       metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the largest cosine.
       squares: `squared_norms(vocabulary)`, for callers that come again; both metrics use them.

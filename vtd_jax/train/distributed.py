@@ -4,7 +4,9 @@ Everything here works in a single process too, where it does nothing but call wh
 several processes must be called by all of them, in the same order.
 """
 
+import contextlib
 import pickle
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +107,31 @@ def check_same(**values: str) -> None:
             )
 
 
+_before_end: Callable[[], object] | None = None
+
+
+def before_end(function: Callable[[], object]) -> None:
+    """Has a function called where this process ends because of another one: to wait for what it is writing.
+
+    It is called by another thread. The next one takes its place.
+    """
+    global _before_end
+    _before_end = function
+
+
+def finish(seconds: float) -> None:
+    """Calls what `before_end` was given, for so many seconds at most; never raises."""
+
+    def call() -> None:
+        with contextlib.suppress(Exception):
+            _before_end()
+
+    if _before_end is not None:
+        thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
+        thread.start()
+        thread.join(seconds)
+
+
 class Nobody:
     """Stands for what only the first process has: any method may be called, and does nothing."""
 
@@ -117,6 +144,11 @@ class Nobody:
 def raised_everywhere(error: BaseException) -> bool:
     """Whether all processes raise this now, so that each may leave in the ordinary way."""
     return getattr(error, "_raised_by", None) is not None
+
+
+def alone(error: BaseException) -> bool:
+    """Whether only this one of several processes raises this: the others are elsewhere, and none can go on."""
+    return process_count() > 1 and not raised_everywhere(error)
 
 
 def told_elsewhere(error: BaseException) -> bool:

@@ -17,8 +17,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 import vtd_jax
-from vtd_jax.cache_folder import cache_folder
+from vtd_jax.cache_folder import VARIABLE, cache_folder
 from vtd_jax.clip.params import state_from_clip
+from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted
@@ -162,8 +163,14 @@ class FeatureStore:
             self._compute(missing, records, spec, views, together, workers, tell, check)
             for part in missing:
                 rows = min(SHARD, len(records) - part.number * SHARD)
-                found[part.view][part.number] = read_rows(part.file, (rows, *shape))
-            size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+                kept = read_rows(part.file, (rows, *shape))
+                if kept is None:
+                    raise UserError(
+                        f"{part.file}: changed while it was written; does something else write there? Set {VARIABLE} "
+                        "to a folder of your own"
+                    )
+                found[part.view][part.number] = kept
+            size = sum(rows.nbytes for shards in found for rows in shards)
             drawn = f" in {counted(len(views), 'epoch')}" if len(views) > 1 else ""
             tell(
                 f"frame features of {counted(len(records), 'video')} of {records.name}{drawn}, {size / 2**20:.1f} MiB, "

@@ -51,6 +51,28 @@ def plan(
     return None if hosts.num_processes == 1 else hosts
 
 
+def resolved(planned: Hosts, timeout: float) -> Hosts | None:
+    """A plan with all that JAX finds out from the cluster; None where it cannot, and connects in its own way.
+
+    Args:
+      planned: by `plan`.
+      timeout: seconds for JAX to ask.
+    """
+    told = (planned.coordinator_address, planned.num_processes, planned.process_id)
+    if None not in told and (not planned.cluster or planned.local_device_ids is not None):
+        return planned._replace(cluster="")
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        found = ClusterEnv.auto_detect_unset_distributed_params(*told, planned.local_device_ids, None, round(timeout))
+        address, count, place, devices = found
+        devices = None if devices is None else tuple(devices)
+        return Hosts("", address, int(count), int(place), devices) if address else None
+    except Exception:
+        # not there in this JAX, or no answer: JAX is asked once more, and its error told
+        return None
+
+
 def _filled(found: Hosts, address: str | None, count: int | None, place: int | None) -> Hosts:
     """What was told by hand over what the cluster tells."""
     told = {"coordinator_address": address, "num_processes": count, "process_id": place}
@@ -74,13 +96,17 @@ def _check(hosts: Hosts) -> None:
         raise UserError(f"--num_processes={count}: expected 1 or more")
     if place is not None and (place < 0 or (count is not None and place >= count)):
         raise UserError(f"--process_id={place}: expected 0 to {count - 1 if count else 'the number of processes - 1'}")
-    if address is not None:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UserError(
-                f"--coordinator_address={address}: expected host:port of process 0, the same for all processes, "
-                "e.g. 10.0.0.1:1234"
-            )
+    if address is not None and not is_address(address):
+        raise UserError(
+            f"--coordinator_address={address}: expected host:port of process 0, the same for all processes, "
+            "e.g. 10.0.0.1:1234"
+        )
+
+
+def is_address(text: str) -> bool:
+    """Whether it is `host:port`."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def _number(value: int | None, name: str, environ: Mapping[str, str]) -> int | None:

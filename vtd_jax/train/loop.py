@@ -21,6 +21,7 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import (
     Nobody,
     alike,
+    before_end,
     check_same,
     gather_rows,
     is_first,
@@ -109,6 +110,7 @@ class _Run:
         check_same(**{"CLIP weights": self.identity["clip"], "CLIP settings": self.identity["clip_settings"]})
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
+        before_end(self.checkpoints.wait)
         self.guard = Guard(config, records, self.per_epoch, workdir)
         self.state, self.best, self.missed = self.trainer.initial, None, False
         found = on_first(find, self.checkpoints, self.identity) if resume else None

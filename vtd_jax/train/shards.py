@@ -2,17 +2,15 @@
 
 import io
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from vtd_jax.cache_folder import VARIABLE
+from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.terminal import warn
-
-_CHECKSUM, _BLOCK = 4, 2**22
+from vtd_jax.untrusted.arrays import crc_bytes, map_array
 
 
 class NotKept(UserError):
@@ -32,6 +30,8 @@ def make_folder(folder: Path) -> None:
       NotKept: it cannot be made or written.
     """
     try:
+        if folder.is_relative_to(cache_folder()):
+            make_folders(cache_folder())
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotKept(folder, error) from None
@@ -50,35 +50,28 @@ def write_rows(file: Path, rows: np.ndarray) -> None:
     try:
         with replacing(file) as part, part.open("wb") as out:
             out.write(content.getbuffer())
-            out.write(zlib.crc32(content.getbuffer()).to_bytes(_CHECKSUM, "little"))
+            out.write(crc_bytes(content.getbuffer()))
     except OSError as error:
         raise NotKept(file.parent, error) from None
 
 
-def read_rows(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The rows of a file, float32 of this shape, mapped into memory; None where there is none, or a damaged one, which
-    is told on stderr."""
+def read_rows(file: Path, shape: tuple[int, ...], what: str = "frame features") -> np.ndarray | None:
+    """The rows of a file, float32 of this shape, mapped into memory; None where there is no such file.
+
+    One that is damaged, or a pipe in its place, is a warning and None.
+
+    Args:
+      file: as `write_rows` writes it.
+      shape: expected.
+      what: what the warning calls the rows.
+    """
     try:
-        if _whole(file):
-            rows = np.load(file, mmap_mode="r", allow_pickle=False)
-            if rows.shape == shape and rows.dtype == np.float32:
-                return rows
-        why = "truncated or changed"
+        return map_array(file, shape, crc=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-    warn(f"{file}: damaged frame features ({why}); computing them again")
+    except OSError as error:
+        why = error.strerror or str(error)
+    except UserError as error:
+        why = str(error).removeprefix(f"{file}: ")
+    warn(f"{file}: damaged {what} ({why}); computing them again")
     return None
-
-
-def _whole(file: Path) -> bool:
-    """Whether a file is what was written."""
-    left, checksum = file.stat().st_size - _CHECKSUM, 0
-    with file.open("rb") as content:
-        while left > 0:
-            block = content.read(min(_BLOCK, left))
-            if not block:
-                return False
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-        return content.read() == checksum.to_bytes(_CHECKSUM, "little")

@@ -21,6 +21,8 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, S
 # of a header, NumPy reads its Python as Python does
 _DAMAGE += (NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _HEADER_BYTES, _DIMENSIONS, _ARRAYS = 10_000, 8, 10_000
+# bytes: of a CRC-32, and of what is read at once for one
+_CRC_BYTES, _BLOCK = 4, 2**22
 
 
 def read_array(
@@ -39,12 +41,8 @@ def read_array(
       UserError: another dtype, more dimensions than 8, or a header that claims other bytes than there are.
     """
     try:
-        shape, fortran, dtype, header = _header(file)
+        shape, fortran, dtype, _ = _claims(file, size, where, kinds)
         count = math.prod(shape)
-        if dtype.kind not in kinds or dtype.hasobject or dtype.itemsize == 0:
-            raise UserError(f"{where}: an array of {dtype}, which is not expected there")
-        if count * dtype.itemsize != size - header:
-            raise UserError(f"{where}: the header claims {count * dtype.itemsize:,} bytes, {size - header:,} are there")
         if size > most:
             raise UserError(f"{where}: an array of {size:,} bytes, expected at most {most:,}")
         array = np.empty(count, dtype)
@@ -54,7 +52,45 @@ def read_array(
     except UserError:
         raise
     except _DAMAGE as error:
-        raise UserError(f"{where}: not an array of NumPy, or damaged ({type(error).__name__}: {error})") from None
+        raise UserError(f"{where}: not an array of NumPy, or damaged ({_short(error)})") from None
+
+
+def map_array(
+    path: str | os.PathLike, shape: tuple[int, ...], dtype: Any = np.float32, *, crc: bool = False
+) -> np.ndarray:
+    """An `.npy` file, mapped into memory for reading; what it must be is known before.
+
+    Args:
+      path: of the file.
+      shape: expected.
+      dtype: expected.
+      crc: whether the CRC-32 of all bytes before stands in the file's last four, which NumPy does not read. It is
+        computed once header and size are what they should be, so no file makes this read more than the array's bytes.
+
+    Raises:
+      UserError: a pipe, a device or a folder; a header of something else; other bytes than it claims, or another CRC.
+      OSError: it is not there, or cannot be read.
+    """
+    with open_regular(path, "file of an array") as file:
+        size = os.fstat(file.fileno()).st_size - (_CRC_BYTES if crc else 0)
+        try:
+            found, fortran, kind, header = _claims(file, size, str(path), np.dtype(dtype).kind)
+            if (found, fortran, kind) != (tuple(shape), False, np.dtype(dtype)):
+                raise UserError(f"{path}: an array of {kind} {found}, expected {np.dtype(dtype)} {tuple(shape)}")
+            if crc and _crc(file, size) != file.read(_CRC_BYTES):
+                raise UserError(f"{path}: other bytes than were written")
+            if math.prod(shape) == 0:
+                return np.empty(shape, dtype)
+            return np.memmap(file, kind, "r", header, found)
+        except UserError:
+            raise
+        except _DAMAGE as error:
+            raise UserError(f"{path}: not an array of NumPy, or damaged ({_short(error)})") from None
+
+
+def crc_bytes(content: Any) -> bytes:
+    """What `map_array` expects behind the bytes of an array."""
+    return zlib.crc32(content).to_bytes(_CRC_BYTES, "little")
 
 
 def read_npz(
@@ -84,7 +120,7 @@ def read_npz(
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if name in arrays or name == entry.filename:
-                    raise UserError(f"{path}: entry {entry.filename!r} is twice there, or is no .npy")
+                    raise UserError(f"{path}: entry {entry.filename!r} is there twice, or is no .npy")
                 with archive.open(entry) as content:
                     arrays[name] = read_array(content, entry.file_size, f"{path}: {name}", kinds, most)
                     if content.read(1):
@@ -95,7 +131,34 @@ def read_npz(
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such {what}") from None
     except _DAMAGE as error:
-        raise UserError(f"{path}: not a {what}, or damaged ({type(error).__name__}: {error})") from None
+        raise UserError(f"{path}: not a {what}, or damaged ({_short(error)})") from None
+
+
+def _short(error: Exception) -> str:
+    """NumPy repeats the whole header."""
+    return f"{type(error).__name__}: {error}"[:150]
+
+
+def _claims(
+    file: BufferedIOBase, size: int, where: str, kinds: Collection[str]
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """What `_header` gives, held against the bytes there are."""
+    shape, fortran, dtype, header = _header(file)
+    if dtype.kind not in kinds or dtype.hasobject or dtype.itemsize == 0:
+        raise UserError(f"{where}: an array of {dtype}, which is not expected there")
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != size - header:
+        raise UserError(f"{where}: the header claims {claimed:,} bytes, {size - header:,} are there")
+    return shape, fortran, dtype, header
+
+
+def _crc(file: BufferedIOBase, size: int) -> bytes:
+    """The CRC-32 of the first `size` bytes, after which `file` stands then; or of fewer where it ends before."""
+    file.seek(0)
+    checksum = 0
+    while size > 0 and (block := file.read(min(_BLOCK, size))):
+        checksum, size = zlib.crc32(block, checksum), size - len(block)
+    return checksum.to_bytes(_CRC_BYTES, "little")
 
 
 def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]:
