@@ -7,6 +7,23 @@ from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.errors import UserError
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
+# the most that a file may say of a size, far beyond any published tower, and of the patches of an image
+_MOST = {
+    "embed_dim": 65_536,
+    "image_resolution": 4096,
+    "vision_width": 65_536,
+    "vision_patch_size": 1024,
+    "text_width": 65_536,
+    "text_layers": 1000,
+    "context_length": 8192,
+    "vocab_size": 10_000_000,
+    "vision_head_width": 65_536,
+    "text_head_width": 65_536,
+    "vision_mlp_width": 1_000_000,
+    "text_mlp_width": 1_000_000,
+}
+_MOST_LAYERS, _MOST_PATCHES = 1000, 16_384
+_MAY_BE_NONE = ("vision_patch_size", "vision_mlp_width", "text_mlp_width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +66,7 @@ class CLIPConfig:
     preprocessing: Preprocessing = OPENAI
 
     def __post_init__(self):
+        self._check_sizes()
         if self.activation not in ACTIVATIONS:
             raise UserError(f"CLIP config: activation {self.activation!r}, expected one of {ACTIVATIONS}")
         for tower in ("vision", "text"):
@@ -63,6 +81,22 @@ class CLIPConfig:
                 f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
                 f"vision_patch_size {self.vision_patch_size}"
             )
+        if self.grid**2 > _MOST_PATCHES:
+            raise UserError(f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
+
+    def _check_sizes(self) -> None:
+        """A file may say anything of a size: what is no size, or is beyond all towers, is refused by name."""
+        sizes = {name: getattr(self, name) for name in _MOST}
+        layers = self.vision_layers if self.is_resnet else (self.vision_layers,)
+        sizes |= {f"vision_layers[{place}]" if self.is_resnet else "vision_layers": n for place, n in enumerate(layers)}
+        if self.is_resnet and len(layers) != 4:
+            raise UserError(f"CLIP config: vision_layers {layers!r}, expected a number, or four of a ResNet")
+        for name, size in sizes.items():
+            most = _MOST.get(name, _MOST_LAYERS)
+            if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
+                raise UserError(f"CLIP config: {name} {size!r}, expected a whole number from 1 to {most:,}")
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise UserError(f"CLIP config: preprocessing {self.preprocessing!r}, expected mean, std and resize")
 
     @property
     def is_resnet(self) -> bool:

@@ -114,7 +114,7 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     if width % heads:
         raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
     act = part.get("hidden_act", "quick_gelu")
-    if act not in _ACTIVATIONS:
+    if not isinstance(act, str) or act not in _ACTIVATIONS:
         raise part.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
     part.finish()
     return width // heads, _ACTIVATIONS[act]

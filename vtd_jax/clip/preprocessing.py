@@ -9,6 +9,8 @@ from vtd_jax.errors import UserError
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 RESIZE = ("shortest", "squash")
+# statistics are of 0..1; some files have them of 0..255
+_GREATEST = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +28,10 @@ class Preprocessing:
     resize: str = "shortest"
 
     def __post_init__(self):
-        if not min(self.std) > 0:
-            raise UserError(f"std is {self.std!r}, expected numbers above 0")
+        if not (min(self.std) > 1e-6 and max(self.std) <= _GREATEST):
+            raise UserError(f"std is {self.std!r}, expected numbers above 0, at most {_GREATEST:g}")
+        if max(map(abs, self.mean)) > _GREATEST:
+            raise UserError(f"mean is {self.mean!r}, expected numbers of at most {_GREATEST:g}")
         if self.resize not in RESIZE:
             raise UserError(f"resize is {self.resize!r}, expected one of {', '.join(RESIZE)}")
 
@@ -61,7 +65,7 @@ class Preprocessing:
 
 def _three(name: str, values: Any) -> tuple[float, float, float]:
     right = isinstance(values, list | tuple) and len(values) == 3
-    if not right or not all(type(x) in (int, float) and math.isfinite(x) for x in values):
+    if not right or not all(type(x) in (int, float) and abs(x) < math.inf for x in values):
         raise UserError(f"{name} is {values!r}, expected three finite numbers, of red, green and blue")
     return tuple(float(x) for x in values)
 

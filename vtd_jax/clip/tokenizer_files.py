@@ -7,6 +7,8 @@ from typing import Any
 from vtd_jax.clip.tokenizer import EOT, merges, vocabulary
 from vtd_jax.clip.weight_files import read_json
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
+from vtd_jax.untrusted.regular_files import read_text
 
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
 # of SentencePiece and WordPiece
@@ -37,8 +39,8 @@ def check_tokenizer_files(folder: Path) -> None:
         _check_vocabulary(read_json(file), file)
     if (file := folder / "merges.txt").is_file():
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
+            lines = read_text(file, "list of merges", SMALL_JSON_BYTES).splitlines()
+        except OSError as error:
             raise UserError(f"{file}: cannot be read: {error}") from None
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
         _check_merges([tuple(line.split()) for line in lines if line], file)
