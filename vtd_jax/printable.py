@@ -1,6 +1,9 @@
 """Texts of other people in a form that any file and any terminal takes."""
 
 import unicodedata
+from collections.abc import Iterable
+
+from vtd_jax.untrusted.limits import SHOWN_CHARACTERS
 
 # joiners of emoji and of Persian and Indic scripts, and signs that are seen: all other format characters are escaped
 _SHOWN_FORMATS = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
@@ -29,6 +32,32 @@ def printable(text: object) -> str:
     `\xff`, …; everything else stays as it is.
     """
     return "".join(map(_escaped, utf8(str(text))))
+
+
+def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
+    """`printable` text of at most about `most` characters: of a longer one the beginning and the end are kept.
+
+    Where text goes into a file, `printable` keeps all of it.
+    """
+    text = str(text)
+    if len(text) <= most and len(whole := printable(text)) <= most:
+        return whole
+    room = most * 2 // 3
+    head = _fitting(text[:room], room)
+    tail = _fitting(reversed(text[max(len(head), len(text) - most) :]), most - room)
+    left_out = len(text) - len(head) - len(tail)
+    return f"{''.join(head)} … ({left_out:,} characters left out) … {''.join(reversed(tail))}"
+
+
+def _fitting(characters: Iterable[str], room: int) -> list[str]:
+    """The first characters, escaped, that there is room for."""
+    taken = []
+    for character in characters:
+        taken.append(utf8(character) if "\ud800" <= character <= "\udfff" else _escaped(character))
+        room -= len(taken[-1])
+        if room < 0:
+            return taken[:-1]
+    return taken
 
 
 def _escaped(character: str) -> str:

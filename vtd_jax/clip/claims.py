@@ -48,4 +48,4 @@ def check_shape(name: str, shape: Sequence[int], where: str) -> None:
         )
     # NumPy multiplies the sides that are not 0
     if any(not 0 <= n < GREATEST for n in shape) or math.prod(n for n in shape if n) >= GREATEST:
-        raise UserError(f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes of a tensor")
+        raise UserError(f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes from 0 to below 2⁴⁸")

@@ -197,7 +197,7 @@ class _Archive:
         check_shape(name, view.shape, str(self.path))
         place = f"shape {view.shape} with strides {view.stride} from {view.offset}"
         if any(not 0 <= n < GREATEST for n in (view.offset, *view.stride)):
-            raise UserError(f"{where}: {place}: expected numbers of a tensor's")
+            raise UserError(f"{where}: {place}: expected numbers from 0 to below 2⁴⁸")
         last = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride))
         if (count := math.prod(view.shape)) > storage.numel or (count and last >= storage.numel):
             raise UserError(f"{where}: {place} leaves its storage of {storage.numel} elements")

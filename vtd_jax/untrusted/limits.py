@@ -27,3 +27,5 @@ SAFETENSORS_HEADER_BYTES = 64 * 2**20
 # times its own bytes may be read for them
 SHARED_ELEMENTS = 16
 READ_AGAIN = 64
+# characters of a message, a line or a cell on a terminal: two of the longest paths that Linux has stay whole
+SHOWN_CHARACTERS = 9000
