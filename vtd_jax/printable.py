@@ -1,13 +1,16 @@
 """Texts of other people in a form that any file and any terminal takes."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
-from vtd_jax.untrusted.limits import SHOWN_CHARACTERS
+from vtd_jax.untrusted.limits import SHOWN_CHARACTERS, SHOWN_WORD
 
 # joiners of emoji and of Persian and Indic scripts, and signs that are seen: all other format characters are escaped
 _SHOWN_FORMATS = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_LONG_WORD = re.compile(rf"[^/\s]{{{SHOWN_WORD + 1},}}")
 
 
 def utf8(text: str) -> str:
@@ -37,16 +40,25 @@ def printable(text: object) -> str:
 def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
     """`printable` text of at most about `most` characters: of a longer one the beginning and the end are kept.
 
-    Where text goes into a file, `printable` keeps all of it.
+    So are those of a word without a slash that is longer than any name of a file. Where text goes into a file,
+    `printable` keeps all of it.
     """
-    text = str(text)
+    text = _LONG_WORD.sub(_shorter, str(text))
     if len(text) <= most and len(whole := printable(text)) <= most:
         return whole
     room = most * 2 // 3
     head = _fitting(text[:room], room)
     tail = _fitting(reversed(text[max(len(head), len(text) - most) :]), most - room)
-    left_out = len(text) - len(head) - len(tail)
-    return f"{''.join(head)} … ({left_out:,} characters left out) … {''.join(reversed(tail))}"
+    return f"{''.join(head)}{_left_out(len(text) - len(head) - len(tail))}{''.join(reversed(tail))}"
+
+
+def _shorter(found: re.Match) -> str:
+    word, end = found[0], SHOWN_WORD // 4
+    return f"{word[: SHOWN_WORD - end]}{_left_out(len(word) - SHOWN_WORD)}{word[-end:]}"
+
+
+def _left_out(count: int) -> str:
+    return f" … ({count:,} characters left out) … "
 
 
 def _fitting(characters: Iterable[str], room: int) -> list[str]:

@@ -27,5 +27,7 @@ SAFETENSORS_HEADER_BYTES = 64 * 2**20
 # times its own bytes may be read for them
 SHARED_ELEMENTS = 16
 READ_AGAIN = 64
-# characters of a message, a line or a cell on a terminal: two of the longest paths that Linux has stay whole
+# characters of a message, a line or a cell on a terminal, which is two of the longest paths that Linux has; and of a
+# word in it between blanks and slashes, where a name of a file has at most 255
 SHOWN_CHARACTERS = 9000
+SHOWN_WORD = 400
