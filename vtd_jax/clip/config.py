@@ -1,6 +1,7 @@
 """What a CLIP is: the numbers that fix its two towers."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
@@ -66,9 +67,7 @@ class CLIPConfig:
     preprocessing: Preprocessing = OPENAI
 
     def __post_init__(self):
-        self._check_sizes()
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"CLIP config: activation {self.activation!r}, expected one of {ACTIVATIONS}")
+        _check_sizes({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         for tower in ("vision", "text"):
             width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
             # one spelling, so that equal towers are equal
@@ -83,20 +82,6 @@ class CLIPConfig:
             )
         if self.grid**2 > _MOST_PATCHES:
             raise UserError(f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
-
-    def _check_sizes(self) -> None:
-        """A file may say anything of a size: what is no size, or is beyond all towers, is refused by name."""
-        sizes = {name: getattr(self, name) for name in _MOST}
-        layers = self.vision_layers if self.is_resnet else (self.vision_layers,)
-        sizes |= {f"vision_layers[{place}]" if self.is_resnet else "vision_layers": n for place, n in enumerate(layers)}
-        if self.is_resnet and len(layers) != 4:
-            raise UserError(f"CLIP config: vision_layers {layers!r}, expected a number, or four of a ResNet")
-        for name, size in sizes.items():
-            most = _MOST.get(name, _MOST_LAYERS)
-            if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
-                raise UserError(f"CLIP config: {name} {size!r}, expected a whole number from 1 to {most:,}")
-        if not isinstance(self.preprocessing, Preprocessing):
-            raise UserError(f"CLIP config: preprocessing {self.preprocessing!r}, expected mean, std and resize")
 
     @property
     def is_resnet(self) -> bool:
@@ -144,6 +129,7 @@ class CLIPConfig:
             fields = fields | {"vision_layers": tuple(layers)}
         if "preprocessing" in fields:
             fields = fields | {"preprocessing": Preprocessing.from_dict(fields["preprocessing"])}
+        _check_sizes(fields)
         try:
             return cls(**fields)
         except TypeError as error:
@@ -205,6 +191,24 @@ class CLIPConfig:
     def tiny(cls) -> "CLIPConfig":
         """The small CLIP that the repository ships: 64 px, patch 8, 4 + 2 layers of width 64."""
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
+
+
+def _check_sizes(fields: Mapping[str, Any]) -> None:
+    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by name."""
+    sizes = {name: fields[name] for name in _MOST if name in fields}
+    layers = fields.get("vision_layers", 1)
+    if isinstance(layers, tuple):
+        if len(layers) != 4:
+            raise UserError(f"CLIP config: vision_layers {layers!r}, expected a number, or four of a ResNet")
+        sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
+    else:
+        sizes["vision_layers"] = layers
+    for name, size in sizes.items():
+        most = _MOST.get(name, _MOST_LAYERS)
+        if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
+            raise UserError(f"CLIP config: {name} {size!r}, expected a whole number from 1 to {most:,}")
+    if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
+        raise UserError(f"CLIP config: activation {activation!r}, expected one of {ACTIVATIONS}")
 
 
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}

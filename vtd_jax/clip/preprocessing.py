@@ -50,7 +50,7 @@ class Preprocessing:
         return f"mean {mean}, deviation {std}" + (", frames squashed to a square" if self.squash else "")
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+    def from_dict(cls, fields: Any) -> "Preprocessing":
         """Reads fields as `dataclasses.asdict` gives them, or JSON.
 
         Raises:
@@ -59,6 +59,8 @@ class Preprocessing:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or set(fields) - known:
             raise UserError(f"preprocessing is {fields!r}, expected {', '.join(sorted(known))}")
+        if not isinstance(resize := fields.get("resize", ""), str):
+            raise UserError(f"resize is {resize!r}, expected one of {', '.join(RESIZE)}")
         numbers = {name: _three(name, fields[name]) for name in ("mean", "std") if name in fields}
         return cls(**{**fields, **numbers})
 

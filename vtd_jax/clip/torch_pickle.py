@@ -291,7 +291,8 @@ def _plain(keys: list[Any]) -> list[Any]:
 
 
 def _ordered_dict(pairs: Any = ()) -> dict:
-    return {_plain([key])[0]: value for key, value in pairs}
+    pairs = [(key, value) for key, value in pairs]
+    return dict(zip(_plain([key for key, _ in pairs]), (value for _, value in pairs)))
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorView:
