@@ -52,6 +52,11 @@ def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
     return f"{''.join(head)}{_left_out(len(text) - len(head) - len(tail))}{''.join(reversed(tail))}"
 
 
+def brief(value: object) -> str:
+    """A value of a file as Python writes it, short enough to stand in a message."""
+    return shown(repr(value), 120)
+
+
 def _shorter(found: re.Match) -> str:
     word, end = found[0], SHOWN_WORD // 4
     return f"{word[: SHOWN_WORD - end]}{_left_out(len(word) - SHOWN_WORD)}{word[-end:]}"

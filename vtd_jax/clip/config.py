@@ -6,12 +6,15 @@ from typing import Any
 
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
+# pixels
+MOST_RESOLUTION = 4096
 # the most that a file may say of a size, far beyond any published tower, and of the patches of an image
 _MOST = {
     "embed_dim": 65_536,
-    "image_resolution": 4096,
+    "image_resolution": MOST_RESOLUTION,
     "vision_width": 65_536,
     "vision_patch_size": 1024,
     "text_width": 65_536,
@@ -199,16 +202,16 @@ def _check_sizes(fields: Mapping[str, Any]) -> None:
     layers = fields.get("vision_layers", 1)
     if isinstance(layers, tuple):
         if len(layers) != 4:
-            raise UserError(f"CLIP config: vision_layers {layers!r}, expected a number, or four of a ResNet")
+            raise UserError(f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a ResNet")
         sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
     else:
         sizes["vision_layers"] = layers
     for name, size in sizes.items():
         most = _MOST.get(name, _MOST_LAYERS)
         if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
-            raise UserError(f"CLIP config: {name} {size!r}, expected a whole number from 1 to {most:,}")
+            raise UserError(f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}")
     if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise UserError(f"CLIP config: activation {activation!r}, expected one of {ACTIVATIONS}")
+        raise UserError(f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}")
 
 
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}

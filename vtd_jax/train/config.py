@@ -11,6 +11,7 @@ from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig, saved_fields
+from vtd_jax.printable import brief
 from vtd_jax.train.fields import build, flatten, unknown_field
 from vtd_jax.train.ranges import check_ranges, check_run_name, check_sizes
 from vtd_jax.train.step import OptimizerConfig
@@ -115,7 +116,7 @@ class DataConfig:
         for split, name in self.evaluate.items():
             check_run_name("data.evaluate", split)
             if not name or not isinstance(name, str):
-                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of a list in data.data_dir")
+                raise UserError(f"data.evaluate.{split}: {brief(name)}, expected the name of a list in data.data_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,4 +332,4 @@ def _free(key: str) -> bool:
 
 def _choice(field: str, value: Any, allowed: tuple) -> None:
     if value not in allowed:
-        raise UserError(f"{field}: {value!r}, expected one of {', '.join(map(str, allowed))}")
+        raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")

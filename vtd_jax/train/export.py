@@ -23,7 +23,7 @@ from safetensors.numpy import save
 
 import vtd_jax
 from vtd_jax.clip.checkpoints import DTYPES, load_clip
-from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
 from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.clip.safetensors_files import open_safetensors, safetensors_metadata
 from vtd_jax.errors import UserError
@@ -31,6 +31,7 @@ from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.printable import brief
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import ClipSource, RunConfig
 from vtd_jax.train.fields import build
@@ -69,7 +70,9 @@ class ClipReference:
         # activation and head width are checked as a run's are
         ClipSource(activation=self.activation, head_width=self.head_width)
         if self.dtype not in DTYPES:
-            raise UserError(f"clip.dtype: {self.dtype!r}, expected one of {', '.join(DTYPES)}")
+            raise UserError(f"clip.dtype: {brief(self.dtype)}, expected one of {', '.join(DTYPES)}")
+        if not 1 <= self.resolution <= MOST_RESOLUTION:
+            raise UserError(f"clip.resolution: {brief(self.resolution)}, expected 1 to {MOST_RESOLUTION:,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +105,9 @@ class TunedInfo:
 
     def __post_init__(self):
         if not 1 <= self.frames <= MOST_FRAMES_OF_A_VIDEO:
-            raise UserError(f"frames: {self.frames}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}")
+            raise UserError(f"frames: {brief(self.frames)}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}")
         if self.step is not None and not 0 <= self.step < 2**63:
-            raise UserError(f"step: {self.step}, expected 0 or more")
+            raise UserError(f"step: {brief(self.step)}, expected 0 or more")
 
     @property
     def told(self) -> str:
@@ -285,7 +288,7 @@ def _parse(text: str, path: Path) -> TunedInfo:
     fields = parse_json(text, told, dict[str, Any])
     form, version = fields.pop("format", None), fields.get("version")
     if form != FORMAT:
-        raise UserError(f"{path}: format {form!r} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
+        raise UserError(f"{path}: format {brief(form)} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
     if isinstance(model := fields.get("model"), dict):
         if unknown := set(model) - {field.name for field in dataclasses.fields(ModelConfig)}:
             raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 # of a text field (a path may have 4096), and of a group whose keys its owner chose, as the splits
 _MOST_CHARACTERS, _MOST_KEYS = 4096, 1000
@@ -110,21 +111,21 @@ def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
+            raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
         return build(kind, value, where + ".")
     if isinstance(kind, types.UnionType):
         # "or None"
         return None if value is None else _convert(typing.get_args(kind)[0], value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"config field {where}: {value!r}, expected a tuple, as ('a', 'b')")
+            raise UserError(f"config field {where}: {brief(value)}, expected a tuple, as ('a', 'b')")
         return tuple(_convert(typing.get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if typing.get_origin(kind) is not None:
         return _group(typing.get_args(kind)[1], value, where)
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"config field {where}: {value!r}, expected {kind.__name__}")
+        raise UserError(f"config field {where}: {brief(value)}, expected {kind.__name__}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"config field {where}: {value}, expected a finite number")
     if kind is str:
@@ -135,12 +136,12 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 def _group(kind: Any, value: Any, where: str) -> dict[str, Any]:
     """A mapping whose keys its owner chose; values of `Any` are read later, by whoever knows what they are."""
     if not isinstance(value, Mapping):
-        raise UserError(f"config field {where}: {value!r}, expected a group of fields")
+        raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
     if len(value) > _MOST_KEYS:
         raise UserError(f"config field {where}: {len(value):,} fields, expected at most {_MOST_KEYS:,}")
     for key in value:
         if not isinstance(key, str):
-            raise UserError(f"config field {where}: {key!r}, expected text for names")
+            raise UserError(f"config field {where}: {brief(key)}, expected text for names")
         _check_text(key, where)
     return {key: item if kind is Any else _convert(kind, item, f"{where}.{key}") for key, item in value.items()}
 
@@ -151,7 +152,7 @@ def _check_text(value: str, where: str) -> None:
         told = f"{value[:40]!r}…, {len(value):,} characters, expected at most {_MOST_CHARACTERS:,}"
         raise UserError(f"config field {where}: {told}")
     if "\0" in value:
-        raise UserError(f"config field {where}: {value!r} has a zero byte, expected text")
+        raise UserError(f"config field {where}: {brief(value)} has a zero byte, expected text")
 
 
 def _has_default(field: dataclasses.Field) -> bool:

@@ -19,6 +19,7 @@ from vtd_jax.model import prompts
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
+from vtd_jax.printable import brief
 from vtd_jax.train import step
 from vtd_jax.untrusted.arrays import read_npz
 from vtd_jax.untrusted.json_text import parse_json, read_json
@@ -76,7 +77,7 @@ def _check_case(case: Mapping[str, Any], path: Path) -> None:
 
 
 def _wrong(path: Path, field: str, value: Any, expected: str) -> UserError:
-    return UserError(f"{path}: case field {field!r} is {value!r}, expected {expected}")
+    return UserError(f"{path}: case field {field!r} is {brief(value)}, expected {expected}")
 
 
 def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:

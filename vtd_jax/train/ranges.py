@@ -3,6 +3,7 @@
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 # frames of one batch over all devices, which is 150 GB at 224 px
 MOST_FRAMES = 2**20
@@ -50,7 +51,7 @@ def check_ranges(group: str, config: Any) -> None:
         value = getattr(config, field)
         expected = f"{least} or more" if value < least else f"at most {most:,}" if value > most else ""
         if expected:
-            raise UserError(f"{f'{group}.{field}' if group else field}: {value}, expected {expected}")
+            raise UserError(f"{f'{group}.{field}' if group else field}: {brief(value)}, expected {expected}")
 
 
 def check_sizes(config: Any) -> None:
@@ -71,4 +72,4 @@ def check_sizes(config: Any) -> None:
 def check_run_name(field: str, name: str) -> None:
     """Refuses a name that files cannot be called by: `results_NAME.json` would be elsewhere."""
     if not name or "/" in name or len(name.encode(errors="replace")) > 200:
-        raise UserError(f"{field}: {name!r}, expected a name without slashes, of at most 200 bytes")
+        raise UserError(f"{field}: {brief(name)}, expected a name without slashes, of at most 200 bytes")
