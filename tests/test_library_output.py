@@ -8,6 +8,7 @@ import warnings
 import pytest
 from absl import logging as absl_logging
 
+from experiments import _cli
 from vtd_jax.library_output import EscapedLines, escape_library_output
 
 NAME = "\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
@@ -61,3 +62,7 @@ def test_tracebacks(escaped, monkeypatch):
     assert "characters left out" in text
     assert "\x1b" not in text
     assert len(text) < 12_000
+
+
+def test_every_command_begins_with_it():
+    assert "escape_library_output" in _cli.run.__code__.co_names
