@@ -14,6 +14,7 @@ from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.compile_cache import keep_programs
 from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
+from vtd_jax.library_output import escape_library_output
 from vtd_jax.terminal import say
 from vtd_jax.train.preemption import INTERRUPTED, SIGNALS, Preempted
 
@@ -44,6 +45,7 @@ def run(
     """
 
     steady_output()
+    escape_library_output()
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:

@@ -1,7 +1,6 @@
 """The `--config` flag: a locked config file, or a run's saved config, with every field open to `--config.field=…`."""
 
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from vtd_jax.terminal import counted, show_table
 from vtd_jax.train.config import RunConfig, flatten, unknown_field
 from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.fields import close_fields, described
-from vtd_jax.train.workdir import CONFIG_FILE
+from vtd_jax.train.workdir import CONFIG_FILE, config_file
 
 _CONFIGS = Path(__file__).parent / "configs"
 _HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"
@@ -81,13 +80,7 @@ def show_fields() -> None:
 
 def read_json(path: Path) -> ConfigDict:
     """The config that a run saved, or that an exported model carries, locked; with the fields that came later."""
-    if path.suffix == SUFFIX:
-        run = read_tuned(path).config()
-    else:
-        try:
-            run = RunConfig.from_dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: {error}") from None
+    run = read_tuned(path).config(path) if path.suffix == SUFFIX else config_file(path)
     # tuples stay tuples, so that a flag can replace them
     return ConfigDict(dataclasses.asdict(run)).lock()
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from absl import flags
 
 import vtd_jax
-from vtd_jax.printable import printable
+from vtd_jax.printable import shown
 
 # absl's words for a value that will not do -> ours
 _WORDS = (
@@ -137,7 +137,7 @@ def _unknown(name: str, close: str | None) -> str:
 
 
 def _refuse(message: str) -> None:
-    print(f"error: {printable(told(message))}; see --help", file=sys.stderr)
+    print(f"error: {shown(told(message))}; see --help", file=sys.stderr)
     sys.exit(2)
 
 

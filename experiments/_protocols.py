@@ -118,7 +118,7 @@ def _zero_shot(planner: Planner, dataset: str) -> None:
 
 def read_source(source: str) -> RunConfig:
     """The settings of a trained run's workdir, or of an exported file."""
-    return read_tuned(Path(source)).config() if source.endswith(SUFFIX) else read_config(Path(source))
+    return read_tuned(Path(source)).config(source) if source.endswith(SUFFIX) else read_config(Path(source))
 
 
 def _fully_supervised(planner: Planner, dataset: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax import nnx
-from safetensors import SafetensorError, safe_open
 
 from experiments import _config
 from experiments._words import given_words
 from vtd_jax.clip.checkpoints import holds_clip, load_clip
+from vtd_jax.clip.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
@@ -52,9 +52,8 @@ def is_clip(source: str) -> bool:
             return False
     if path.suffix == ".safetensors" and path.is_file():
         try:
-            with safe_open(path, "numpy") as file:
-                return METADATA_KEY not in (file.metadata() or {})
-        except (SafetensorError, OSError, ValueError):
+            return METADATA_KEY not in safetensors_metadata(path)
+        except UserError:
             return False
     return source == "tiny" or path.suffix in (".pt", ".bin") or path.is_dir()
 

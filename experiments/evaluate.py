@@ -60,7 +60,7 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
         return replace(config, shots=0, data=replace(config.data, train=""))
     if own or not (trained or exported):
         return config
-    learnt = exported.config() if exported else read_config(workdir)
+    learnt = exported.config(file) if exported else read_config(workdir)
     return learnt.on_other_videos(config, _config.overrides())
 
 

@@ -2,12 +2,15 @@
 
 import ast
 import io
+import re
 from pathlib import Path
 
 import pytest
 import rich.console
 
-from vtd_jax.terminal import counted, printable, say, show_table, timespan, verbatim
+from vtd_jax.errors import UserError
+from vtd_jax.printable import printable, shown
+from vtd_jax.terminal import counted, say, show_table, timespan, verbatim
 
 ROOT = Path(__file__).resolve().parent.parent
 # what people have called their files and labels; rich would read the first ones as markup and emoji
@@ -68,6 +71,29 @@ def test_what_moves_a_terminal_is_escaped(text, told):
     lines = _lines_of(text, (text, "n"), [[text, "1"]])
     assert lines[0] == told
     assert [line.split()[-1] for line in lines[2:3] + lines[4:5]] == ["n", "1"]
+
+
+def test_what_is_too_long_is_shortened_in_the_middle(capsys):
+    path = ("/" + "/".join(["folder" * 40] * 17))[:4095]
+    assert shown(f"{path}: one, {path}: two") == f"{path}: one, {path}: two"
+    # words, many words, and few of them in which every character is escaped
+    for name in ("n" * 2_000_000, "n/" * 1_000_000, "\x1b[31m /" * 300_000, "\u202e" * 1_000_000, "\udcff" * 10_000):
+        text = f"weights.pt: tensor {name}: damaged"
+        told = shown(text)
+        assert told.startswith("weights.pt: tensor ")
+        assert told.endswith(": damaged")
+        assert re.search(r" … \([\d,]+ characters left out\) … ", told)
+        assert len(told) < (9100 if " " in name or "/" in name else 3100)
+        assert not re.search("[\x1b\u202e\udcff]", told)
+        # as messages, lines, cells and titles
+        assert str(UserError(text)) == told
+        say(text)
+        assert capsys.readouterr().out == f"{told}\n"
+        assert verbatim(text).plain == told
+    assert shown("a" * 1000) == "a" * 300 + " … (600 characters left out) … " + "a" * 100
+    assert shown("a " * 50, 30) == "a " * 10 + " … (70 characters left out) … " + "a " * 5
+    # millions of words are not taken apart
+    assert len(str(UserError("a b\n" * 5_000_000))) < 9100
 
 
 def test_a_pipe_gets_the_whole_table():

@@ -1,6 +1,8 @@
 """The one exception for mistakes that a user can mend."""
 
-from vtd_jax.printable import printable
+from vtd_jax.printable import shown
+
+_LONG = 2**16
 
 
 class UserError(ValueError):
@@ -10,4 +12,6 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(" ".join(message.split())))
+        # a text of millions of words is not taken apart, only shortened
+        one_line = " ".join(message.split()) if len(message) < _LONG else message
+        super().__init__(shown(one_line))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtd_jax.printable import printable
+from vtd_jax.printable import shown
 
 if TYPE_CHECKING:
     import rich.console
@@ -18,20 +18,20 @@ _WORD = 20
 
 
 def verbatim(text: object) -> "rich.text.Text":
-    """`printable` text for rich: no markup (`[red]`), no emoji (`:car:`), nothing highlighted."""
+    """`shown` text for rich: no markup (`[red]`), no emoji (`:car:`), nothing highlighted."""
     from rich.text import Text
 
-    return Text(printable(text))
+    return Text(shown(text))
 
 
 def say(text: object, stream: Any = None) -> None:
-    """Prints one line at once, see `printable`.
+    """Prints one line at once, see `shown`.
 
     Args:
       text: what is said.
       stream: a text stream; stdout if not given.
     """
-    print(printable(text), file=sys.stdout if stream is None else stream, flush=True)
+    print(shown(text), file=sys.stdout if stream is None else stream, flush=True)
 
 
 def warn(text: object) -> None:
@@ -64,7 +64,7 @@ def show_table(
     """Prints a table: into a pipe or file as wide as it is, on a terminal so that it fits.
 
     On a terminal that is too narrow text is wrapped between words; where that is not enough, columns are left out and
-    named below the table. Nothing is ever cut.
+    named below the table. Nothing is ever cut, but for what `shown` shortens.
 
     Args:
       title: a line above.
@@ -78,7 +78,7 @@ def show_table(
     import rich.console
 
     console = console or rich.console.Console(highlight=False)
-    columns, cells = [printable(c) for c in columns], [[printable(cell) for cell in row] for row in rows]
+    columns, cells = [shown(c) for c in columns], [[shown(cell) for cell in row] for row in rows]
     content = {column: [row[i] for row in cells] for i, column in enumerate(columns)}
     widths = {column: _natural(column, texts) for column, texts in content.items()}
     left_out: list[str] = []
@@ -91,8 +91,8 @@ def show_table(
         least = {c: w for c, w in least.items() if c not in left_out}
         widths = _shared_out(least, {c: widths[c] for c in least}, console.width)
     console.print(verbatim(title), soft_wrap=True)
-    shown = [column for column in columns if column in widths]
-    table = _table(shown, widths, [[content[c][i] for c in shown] for i in range(len(cells))], numbers)
+    kept = [column for column in columns if column in widths]
+    table = _table(kept, widths, [[content[c][i] for c in kept] for i in range(len(cells))], numbers)
     if console.is_terminal:
         console.print(table)
     else:

@@ -21,14 +21,16 @@ from vtd_jax.clip.facts import Facts, check_asked, settle
 from vtd_jax.clip.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
 from vtd_jax.clip.hugging_face_config import check_model_type
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.params import check_logit_scale, check_state, clip_from_state
+from vtd_jax.clip.params import check_logit_scale, check_shapes, check_state, clip_from_state
 from vtd_jax.clip.torch_archive import LazyTensor
 from vtd_jax.clip.weight_files import SOURCES, Weights, open_weights
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
+from vtd_jax.untrusted.json_text import parse_json
 
 TINY_CLIP = Path(__file__).parent / "tiny" / "tiny_clip.safetensors"
 CONFIG_KEY = "vtd_jax.clip_config"
+DTYPES = ("float32", "bfloat16")
 
 _BLOCK = r"transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\."
 _OPENAI = re.compile(
@@ -59,6 +61,8 @@ def load_clip(
     Raises:
       UserError: as for `read_checkpoint`, or another architecture than expected.
     """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}, expected {' or '.join(DTYPES)}")
     config, state = read_checkpoint(path, activation=activation, head_width=head_width, expected=expected)
     return clip_from_state(config, state, dtype=dtype, layers=layers)
 
@@ -98,8 +102,8 @@ def read_checkpoint(
         tensors = to_openai_names(named, where)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         config = _config(weights, named, shapes, asked, where)
-        # stand-ins without memory: names and shapes are settled before any tensor is read
-        check_state(config, {n: np.broadcast_to(np.float32(0), s) for n, s in shapes.items()}, where)
+        # before any tensor is read
+        check_shapes(config, shapes, where)
         check_architecture(config, expected, where)
         state = {name: _finite(tensor, name, where) for name, tensor in tensors.items()}
     check_logit_scale(state["logit_scale"], where)
@@ -255,14 +259,14 @@ def _config(
 
 def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
     """The configuration that `save_clip` wrote, which must agree with the shapes."""
+    told = f"{where}: damaged: its {CONFIG_KEY} cannot be read"
     try:
-        config = CLIPConfig.from_dict(json.loads(text))
-    except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: damaged: its {CONFIG_KEY} cannot be read: {error}") from None
+        config = CLIPConfig.from_dict(parse_json(text, "metadata", dict[str, Any]))
+    except UserError as error:
+        raise UserError(f"{told}: {error}") from None
     wrong = [
         f"{name} {getattr(config, name)}, not {size}" for name, size in sizes.items() if getattr(config, name) != size
     ]
-    wrong += [name for name in ("vision_head_width", "text_head_width") if type(getattr(config, name)) is not int]
     if wrong:
         raise UserError(f"{where}: damaged: its {CONFIG_KEY} is not that of its tensors: {', '.join(wrong)}")
     return dataclasses.replace(config, **sizes)

@@ -1,12 +1,33 @@
 """What a CLIP is: the numbers that fix its two towers."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
+# pixels
+MOST_RESOLUTION = 4096
+# the most that a file may say of a size, far beyond any published tower, and of the patches of an image
+_MOST = {
+    "embed_dim": 65_536,
+    "image_resolution": MOST_RESOLUTION,
+    "vision_width": 65_536,
+    "vision_patch_size": 1024,
+    "text_width": 65_536,
+    "text_layers": 1000,
+    "context_length": 8192,
+    "vocab_size": 10_000_000,
+    "vision_head_width": 65_536,
+    "text_head_width": 65_536,
+    "vision_mlp_width": 1_000_000,
+    "text_mlp_width": 1_000_000,
+}
+_MOST_LAYERS, _MOST_PATCHES = 1000, 16_384
+_MAY_BE_NONE = ("vision_patch_size", "vision_mlp_width", "text_mlp_width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +70,7 @@ class CLIPConfig:
     preprocessing: Preprocessing = OPENAI
 
     def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"CLIP config: activation {self.activation!r}, expected one of {ACTIVATIONS}")
+        _check_sizes({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         for tower in ("vision", "text"):
             width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
             # one spelling, so that equal towers are equal
@@ -63,6 +83,8 @@ class CLIPConfig:
                 f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
                 f"vision_patch_size {self.vision_patch_size}"
             )
+        if self.grid**2 > _MOST_PATCHES:
+            raise UserError(f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
 
     @property
     def is_resnet(self) -> bool:
@@ -110,6 +132,7 @@ class CLIPConfig:
             fields = fields | {"vision_layers": tuple(layers)}
         if "preprocessing" in fields:
             fields = fields | {"preprocessing": Preprocessing.from_dict(fields["preprocessing"])}
+        _check_sizes(fields)
         try:
             return cls(**fields)
         except TypeError as error:
@@ -171,6 +194,24 @@ class CLIPConfig:
     def tiny(cls) -> "CLIPConfig":
         """The small CLIP that the repository ships: 64 px, patch 8, 4 + 2 layers of width 64."""
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
+
+
+def _check_sizes(fields: Mapping[str, Any]) -> None:
+    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by name."""
+    sizes = {name: fields[name] for name in _MOST if name in fields}
+    layers = fields.get("vision_layers", 1)
+    if isinstance(layers, tuple):
+        if len(layers) != 4:
+            raise UserError(f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a ResNet")
+        sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
+    else:
+        sizes["vision_layers"] = layers
+    for name, size in sizes.items():
+        most = _MOST.get(name, _MOST_LAYERS)
+        if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
+            raise UserError(f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}")
+    if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
+        raise UserError(f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}")
 
 
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}

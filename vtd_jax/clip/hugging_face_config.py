@@ -9,6 +9,7 @@ from vtd_jax.clip.keys import Keys
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
 from vtd_jax.clip.weight_files import SOURCES, read_json
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 CONFIG = "config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -58,7 +59,7 @@ def check_model_type(folder: Path) -> None:
         )
     if kind != "clip":
         raise UserError(
-            f"{file}: model_type is {kind!r}, expected 'clip': another model, or another tokenizer, that is not "
+            f"{file}: model_type is {brief(kind)}, expected 'clip': another model, or another tokenizer, that is not "
             "supported (OpenAI's, LAION's, MetaCLIP's first and DFN's CLIPs are)"
         )
 
@@ -114,7 +115,7 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     if width % heads:
         raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
     act = part.get("hidden_act", "quick_gelu")
-    if act not in _ACTIVATIONS:
+    if not isinstance(act, str) or act not in _ACTIVATIONS:
         raise part.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
     part.finish()
     return width // heads, _ACTIVATIONS[act]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 
 class Keys:
@@ -47,8 +48,8 @@ class Keys:
             return
         told = " or ".join(dict.fromkeys(repr(one) for one in allowed))
         raise UserError(
-            f"{self.file}: {self._prefix}{key} is {value!r}, expected {told}: either a config of other weights than "
-            "those beside it, or a variant of CLIP that is not supported"
+            f"{self.file}: {self._prefix}{key} is {brief(value)}, expected {told}: either a config of other weights "
+            "than those beside it, or a variant of CLIP that is not supported"
         )
 
     def off(self, *keys: str) -> None:
@@ -56,7 +57,7 @@ class Keys:
         for key in keys:
             if self.get(key, False) not in (False, "", {}, []):
                 raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {self._content[key]!r}: a variant of CLIP that is not "
+                    f"{self.file}: {self._prefix}{key} is {brief(self._content[key])}: a variant of CLIP that is not "
                     "supported"
                 )
 
@@ -69,20 +70,19 @@ class Keys:
         """A whole number above 0."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
-            raise UserError(f"{self.file}: {self._prefix}{key} is {value!r}, expected a positive whole number")
+            raise UserError(f"{self.file}: {self._prefix}{key} is {brief(value)}, expected a positive whole number")
         return value
 
     def wrong(self, key: str, expected: str) -> UserError:
         """The error to raise where a value is of another kind."""
-        return UserError(f"{self.file}: {self._prefix}{key} is {self._content.get(key)!r}, expected {expected}")
+        return UserError(f"{self.file}: {self._prefix}{key} is {brief(self._content.get(key))}, expected {expected}")
 
     def finish(self) -> None:
         """Refuses the first key that nobody asked for."""
         for key, value in self._content.items():
             if key not in self._asked:
-                shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
                 raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {shown}: a setting that is not known here, so what it "
+                    f"{self.file}: {self._prefix}{key} is {brief(value)}: a setting that is not known here, so what it "
                     "changes would be lost; if it changes nothing that the towers compute, take it out"
                 )
 

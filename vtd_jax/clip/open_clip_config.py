@@ -96,7 +96,8 @@ def _both(part: Keys, tower: str, quick: bool, sizes: Mapping[str, Any]) -> str:
     ratio = part.get("mlp_ratio", 4.0)
     # a ResNet has no such MLPs
     transformer = tower == "text" or sizes["vision_patch_size"] is not None
-    if transformer and (type(ratio) not in (int, float) or int(width * ratio) != (hidden or 4 * width)):
+    right = type(ratio) in (int, float) and 0 < ratio < 1e6 and int(width * ratio) == (hidden or 4 * width)
+    if transformer and not right:
         raise part.wrong("mlp_ratio", f"{(hidden or 4 * width) / width:g}, as its weights have")
     part.off(*_OTHER_BLOCKS)
     part.same("block_type", "default")

@@ -129,15 +129,20 @@ def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
 
 def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str = "checkpoint") -> None:
     """Raises a `UserError` that names tensors that are missing, surplus or of another shape."""
+    check_shapes(config, {name: np.shape(array) for name, array in state.items()}, where)
+
+
+def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """`check_state` before any tensor is read, by shapes alone."""
     shapes = tensor_shapes(config)
     wrong = [
-        f"{name} is {tuple(state[name].shape)}, expected {shape}"
+        f"{name} is {tuple(found[name])}, expected {shape}"
         for name, shape in shapes.items()
-        if name in state and tuple(state[name].shape) != shape
+        if name in found and tuple(found[name]) != shape
     ]
     problems = {
-        "missing": [name for name in shapes if name not in state],
-        "surplus": [name for name in state if name not in shapes],
+        "missing": [name for name in shapes if name not in found],
+        "surplus": [name for name in found if name not in shapes],
         "misshapen": wrong,
     }
     told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]

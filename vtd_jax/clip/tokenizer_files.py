@@ -7,6 +7,9 @@ from typing import Any
 from vtd_jax.clip.tokenizer import EOT, merges, vocabulary
 from vtd_jax.clip.weight_files import read_json
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
+from vtd_jax.untrusted.regular_files import read_text
 
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
 # of SentencePiece and WordPiece
@@ -30,15 +33,15 @@ def check_tokenizer_files(folder: Path) -> None:
         model = read_json(file).get("model")
         model = model if isinstance(model, dict) else {}
         if (kind := model.get("type", "BPE")) != "BPE":
-            raise UserError(f"{file}: model.type is {kind!r}, expected 'BPE': {_REMEDY}")
+            raise UserError(f"{file}: model.type is {brief(kind)}, expected 'BPE': {_REMEDY}")
         _check_vocabulary(model.get("vocab"), file)
         _check_merges(_pairs(model.get("merges")), file)
     if (file := folder / "vocab.json").is_file():
         _check_vocabulary(read_json(file), file)
     if (file := folder / "merges.txt").is_file():
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
+            lines = read_text(file, "list of merges", SMALL_JSON_BYTES).splitlines()
+        except OSError as error:
             raise UserError(f"{file}: cannot be read: {error}") from None
         lines = lines[1:] if lines and lines[0].startswith("#version") else lines
         _check_merges([tuple(line.split()) for line in lines if line], file)
@@ -47,9 +50,9 @@ def check_tokenizer_files(folder: Path) -> None:
 def _check_config(content: Mapping[str, Any], file: Path) -> None:
     kind = content.get("tokenizer_class")
     if kind is not None and kind not in _CLASSES:
-        raise UserError(f"{file}: tokenizer_class is {kind!r}, expected CLIPTokenizer: {_REMEDY}")
+        raise UserError(f"{file}: tokenizer_class is {brief(kind)}, expected CLIPTokenizer: {_REMEDY}")
     if content.get("do_lower_case", True) is not True:
-        raise UserError(f"{file}: do_lower_case is {content['do_lower_case']!r}, expected true: {_REMEDY}")
+        raise UserError(f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}")
 
 
 def _check_vocabulary(found: Any, file: Path) -> None:
@@ -60,7 +63,7 @@ def _check_vocabulary(found: Any, file: Path) -> None:
     for token, number in vocabulary().items():
         if found.get(token) != number:
             raise UserError(
-                f"{file}: token {token!r} has id {found.get(token, 'none')!r}, expected {number} of {EOT + 1}: "
+                f"{file}: token {token!r} has id {brief(found.get(token, 'none'))}, expected {number} of {EOT + 1}: "
                 f"{_REMEDY}"
             )
 
@@ -71,8 +74,8 @@ def _check_merges(found: list[Any], file: Path) -> None:
     for place, pair in enumerate(merges()):
         there = found[place] if place < len(found) else None
         if there != pair:
-            shown = "missing" if there is None else repr(there)
-            raise UserError(f"{file}: merge {place + 1} is {shown}, expected {pair!r}: {_REMEDY}")
+            told = "missing" if there is None else brief(there)
+            raise UserError(f"{file}: merge {place + 1} is {told}, expected {pair!r}: {_REMEDY}")
     if len(found) > len(merges()):
         raise UserError(f"{file}: {len(found)} merges, expected {len(merges())}: {_REMEDY}")
 

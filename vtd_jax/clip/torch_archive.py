@@ -1,6 +1,9 @@
 """Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch, and without running what they carry."""
 
 import contextlib
+import io
+import math
+import os
 import struct
 import zipfile
 import zlib
@@ -11,8 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vtd_jax.clip.claims import GREATEST, check_names, check_shape
 from vtd_jax.clip.torch_pickle import Foreign, ScriptObject, Storage, TensorView, read_pickle
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import (
+    MODULE_ATTRIBUTES,
+    PICKLE_BYTES,
+    READ_AGAIN,
+    SHARED_ELEMENTS,
+    TENSOR_NAME,
+    TENSORS,
+    ZIP_TABLE_BYTES,
+)
+from vtd_jax.untrusted.regular_files import open_regular
 
 CHUNK = 1 << 24
 # what zipfile and its decoders raise on a damaged file
@@ -30,7 +44,6 @@ _DAMAGE = (
 )
 # where training scripts put the weights inside what they save
 _NESTED = ("state_dict", "model_state_dict", "model")
-_MOST_MODULES = 5_000
 
 
 class LazyTensor(NamedTuple):
@@ -63,15 +76,31 @@ def open_torch_archive(path: Path, stack: contextlib.ExitStack, skip_foreign: bo
     """
     archive = _Archive(path, stack)
     root = read_pickle(archive.read_small("data.pkl"), str(path), skip_foreign)
-    views = dict(_named_tensors(root, str(path)))
+    named = _named_tensors(root, str(path))
+    check_names((name for name, _ in named), str(path))
+    views = dict(named)
     users = Counter(view.storage.key for view in views.values())
-    tensors = {}
+    tensors, elements = {}, 0
     for name, view in views.items():
         archive.check(name, view)
+        elements += math.prod(view.shape)
+        if elements > SHARED_ELEMENTS * archive.size:
+            raise UserError(
+                f"{path}: damaged: its tensors, up to {name}, have {elements:,} elements, all in {archive.size:,} bytes"
+            )
         reader = _Reader(archive, name, view, users[view.storage.key] > 1)
         tensors[name] = LazyTensor(view.shape, reader, view.storage.dtype)
     is_script = isinstance(root, ScriptObject)
     return TorchArchive(tensors, is_script, root.kind if is_script else "")
+
+
+class _Bounded(io.BufferedReader):
+    """A zip file whose table of contents, which is read in one go, has an end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > max(CHUNK, ZIP_TABLE_BYTES):
+            raise zipfile.BadZipFile(f"a table of {size:,} bytes, expected at most {ZIP_TABLE_BYTES:,}")
+        return super().read(size)
 
 
 class _Archive:
@@ -79,14 +108,20 @@ class _Archive:
 
     def __init__(self, path: Path, stack: contextlib.ExitStack):
         self.path = path
-        self.size = path.stat().st_size
+        file = stack.enter_context(_Bounded(open_regular(path, "checkpoint").detach()))
+        self.size = os.fstat(file.fileno()).st_size
         try:
-            self.zip = stack.enter_context(zipfile.ZipFile(path))
+            self.zip = stack.enter_context(zipfile.ZipFile(file))
         except _DAMAGE as error:
             raise UserError(
                 f"{path}: truncated or damaged: {self.size} bytes that begin as a PyTorch archive but have no readable "
                 f"table of contents at the end ({error}); download or copy it again"
             ) from None
+        claimed = sum(entry.file_size for entry in self.zip.infolist() if entry.compress_type == zipfile.ZIP_STORED)
+        if claimed > self.size:
+            raise UserError(f"{path}: damaged: its records claim {claimed:,} of {self.size:,} bytes")
+        # bytes that may be read for all tensors together
+        self.left = READ_AGAIN * (self.size + 2**20)
         roots = [n.removesuffix("/data.pkl") for n in self.zip.namelist() if n.endswith("/data.pkl")]
         roots = [root for root in roots if "/" not in root]
         if len(roots) != 1:
@@ -121,10 +156,20 @@ class _Archive:
             if default is None:
                 raise UserError(f"{self.path}: damaged: record {name} is missing; download or copy it again")
             return default
+        if info.file_size > PICKLE_BYTES:
+            raise UserError(
+                f"{self.path}: record {name} of {info.file_size:,} bytes, expected at most {PICKLE_BYTES:,}"
+            )
         return self.read(name, info).tobytes()
 
     def read(self, name: str, info: zipfile.ZipInfo) -> np.ndarray:
         """A record as bytes in memory of its own; its checksum is verified on the way."""
+        self.left -= info.file_size
+        if self.left < 0:
+            raise UserError(
+                f"{self.path}: its tensors share storages so that reading would take {READ_AGAIN} times its bytes; "
+                "save a state dict of clones"
+            )
         out = np.empty(info.file_size, np.uint8)
         at, view = 0, memoryview(out)
         try:
@@ -149,15 +194,13 @@ class _Archive:
                 f"{where}: needs {storage.numel} elements, data/{storage.key} has {info.file_size} bytes; "
                 "download or copy it again"
             )
-        count = 1
-        for size in view.shape:
-            count *= size
+        check_shape(name, view.shape, str(self.path))
+        place = f"shape {view.shape} with strides {view.stride} from {view.offset}"
+        if any(not 0 <= n < GREATEST for n in (view.offset, *view.stride)):
+            raise UserError(f"{where}: {place}: expected numbers from 0 to below 2⁴⁸")
         last = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride))
-        if count > storage.numel or (count and last >= storage.numel):
-            raise UserError(
-                f"{where}: shape {view.shape} with strides {view.stride} from {view.offset} leaves its storage of "
-                f"{storage.numel} elements"
-            )
+        if (count := math.prod(view.shape)) > storage.numel or (count and last >= storage.numel):
+            raise UserError(f"{where}: {place} leaves its storage of {storage.numel} elements")
 
     def elements(self, storage: Storage, shared: bool) -> np.ndarray:
         """The storage's elements; one that several tensors share is kept until another is read."""
@@ -186,7 +229,8 @@ class _Reader(NamedTuple):
         if storage.dtype[0] not in "bf":
             raise UserError(f"{self.archive.path}: tensor {self.name} holds integers, expected floating point")
         flat = self.archive.elements(storage, self.shared)
-        steps = [step * flat.itemsize for step in stride]
+        # along a side of one element, any step is right
+        steps = [step * flat.itemsize if size > 1 else 0 for size, step in zip(shape, stride)]
         array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps)
         if storage.dtype == "bfloat16":
             # a bfloat16 is the upper half of a float32
@@ -231,9 +275,9 @@ def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorVie
     named, pending, visits = [], [("", root)], 0
     while pending:
         prefix, module = pending.pop()
-        visits += 1
-        # a module that holds itself would go on for ever
-        if visits > _MOST_MODULES:
+        visits += 1 + len(module.attributes)
+        # a module that holds itself would go on for ever, and a few that hold each other twice nearly so
+        if visits > MODULE_ATTRIBUTES or len(named) > TENSORS or len(prefix) > TENSOR_NAME:
             raise UserError(f"{where}: damaged: its modules nest without end")
         for name, value in module.attributes.items():
             if isinstance(value, TensorView):

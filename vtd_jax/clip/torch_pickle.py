@@ -72,6 +72,12 @@ class _Unexpected(Exception):
 
 
 _MARK = object()
+# numbers are of sizes, steps and seeds; more digits than this, Python does not even print
+_NUMBER_BITS = 1024
+# whole numbers beyond this have equal hashes in any amount, and take a dict for ever
+_KEY = 2**60
+# how many values may be copied for each byte of the stream; what was written once is copied once or twice
+_COPIES = 4
 
 
 def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
@@ -89,7 +95,7 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
     Raises:
       UserError: the stream names code (told by name; nothing has run), or is damaged.
     """
-    machine = _Machine(where, skip_foreign)
+    machine = _Machine(where, skip_foreign, _COPIES * len(data))
     try:
         with warnings.catch_warnings():
             # pickletools decodes the texts of protocol 0 with Python's escapes, and warns of odd ones
@@ -107,8 +113,8 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
 class _Machine:
     """The stack, the memo and one method per kind of instruction."""
 
-    def __init__(self, where: str, skip_foreign: bool):
-        self.where, self.skip_foreign = where, skip_foreign
+    def __init__(self, where: str, skip_foreign: bool, copies: int):
+        self.where, self.skip_foreign, self.copies = where, skip_foreign, copies
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -117,6 +123,8 @@ class _Machine:
         if op in _CONSTANTS:
             self.stack.append(_CONSTANTS[op])
         elif op in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > _NUMBER_BITS:
+                raise _Unexpected(f"a number of {argument.bit_length():,} bits")
             self.stack.append(argument)
         elif op in _EMPTY:
             self.stack.append(_EMPTY[op]())
@@ -137,6 +145,12 @@ class _Machine:
         if len(self.stack) < size or any(x is _MARK for x in self.stack[-size:]):
             raise _Unexpected("its stack runs empty")
         return self.stack[-size:]
+
+    def _spend(self, *values: Any) -> None:
+        """Notes that these are copied: one that is named again and again would be copied without end."""
+        self.copies -= sum(len(value) for value in values if isinstance(value, tuple | list | dict | set | str | bytes))
+        if self.copies < 0:
+            raise _Unexpected("the same values are copied over and over")
 
     def _pop(self) -> Any:
         (value,) = self._top(1)
@@ -208,6 +222,7 @@ class _Machine:
         """A call: only those of `_CALLS`, which build plain values; with anything foreign in it, it is foreign."""
         name, arguments = self._pop_two()
         if isinstance(arguments, tuple):
+            self._spend(arguments)
             foreign = next((part for part in (name, *arguments) if isinstance(part, Foreign)), None)
             if foreign is not None:
                 self.stack.append(Foreign(foreign.kind))
@@ -215,6 +230,7 @@ class _Machine:
         if not isinstance(name, _Name) or not isinstance(arguments, tuple):
             raise _Unexpected("a call of something that is no function")
         if name.name in _CALLS:
+            self._spend(*arguments)
             self.stack.append(_CALLS[name.name](*arguments))
         elif name.name.startswith("__torch__."):
             self.stack.append(ScriptObject(name.name))
@@ -237,6 +253,7 @@ class _Machine:
         self.stack.pop()
         if isinstance(target, ScriptObject):
             if isinstance(state, dict):
+                self._spend(state)
                 target.attributes.update(state)
         elif not isinstance(target, dict | Foreign):
             raise _Unexpected(f"attributes for a {type(target).__name__}")
@@ -268,17 +285,21 @@ def _plain(keys: list[Any]) -> list[Any]:
     for key in keys:
         if not isinstance(key, str | int | float | bytes | Foreign | None):
             raise _Unexpected(f"a {type(key).__name__} as a key")
+        if isinstance(key, int) and abs(key) > _KEY:
+            raise _Unexpected(f"the number {key} as a key")
     return keys
 
 
 def _ordered_dict(pairs: Any = ()) -> dict:
-    return {_plain([key])[0]: value for key, value in pairs}
+    pairs = [(key, value) for key, value in pairs]
+    return dict(zip(_plain([key for key, _ in pairs]), (value for _, value in pairs)))
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorView:
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise _Unexpected("a tensor without storage, shape or strides")
-    if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *shape, *stride)):
+    # whether they lie in the storage is checked where the tensor's name is known
+    if len(shape) != len(stride) or any(type(n) is not int for n in (offset, *shape, *stride)):
         raise _Unexpected("a tensor whose offset, shape or strides are no numbers")
     return TensorView(storage, offset, shape, stride)
 

@@ -1,15 +1,20 @@
 """Opens a file or folder of weights whatever wrote it, or says in one line what it is instead."""
 
 import contextlib
-import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
+from vtd_jax.clip.claims import check_names
+from vtd_jax.clip.safetensors_files import open_safetensors
 from vtd_jax.clip.torch_archive import LazyTensor, open_torch_archive
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted import json_text
+from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
+from vtd_jax.untrusted.regular_files import is_regular, open_regular
 
 SOURCES = (
     "CLIP checkpoints: OpenAI's .pt files (addresses in clip/clip.py of github.com/openai/CLIP), Hugging Face folders "
@@ -64,14 +69,14 @@ def open_weights(
     Raises:
       UserError: nothing there, an empty or truncated file, or something that is no checkpoint.
     """
-    if path.is_dir():
-        path = _in_folder(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder. {sources}")
     try:
+        if path.is_dir():
+            path = _in_folder(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder. {sources}")
         if path.name.endswith(".index.json"):
             return _open_shards(path, stack)
-        with path.open("rb") as file:
+        with open_regular(path, "checkpoint") as file:
             head = file.read(1024)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -87,14 +92,8 @@ def open_weights(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object; anything else is a `UserError`."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+    """A JSON file beside weights, an object of at most 16 MiB; anything else is a `UserError`."""
+    return json_text.read_json(path, dict[str, Any], most=SMALL_JSON_BYTES)
 
 
 def _misplaced(head: bytes) -> str:
@@ -133,29 +132,25 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
-    try:
-        file = stack.enter_context(safe_open(path, "numpy"))
-        names = list(file.keys())
-        slices = {name: file.get_slice(name) for name in names}
-        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-        kinds = {name: part.get_dtype() for name, part in slices.items()}
-        metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: truncated or damaged safetensors file of {path.stat().st_size} bytes ({error}); "
-            "download or copy it again"
-        ) from None
+    file = open_safetensors(path, stack)
+    names = list(file.keys())
+    slices = {name: file.get_slice(name) for name in names}
+    shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    kinds = {name: part.get_dtype() for name, part in slices.items()}
 
     def reader(name: str):
         def read() -> np.ndarray:
             if kinds[name] not in _FLOATS:
                 raise UserError(f"{path}: tensor {name} holds {kinds[name]}, expected one of {', '.join(_FLOATS)}")
-            with np.errstate(over="ignore"):
-                return file.get_tensor(name).astype(np.float32, copy=False)
+            try:
+                with np.errstate(over="ignore"):
+                    return file.get_tensor(name).astype(np.float32, copy=False)
+            except (SafetensorError, ValueError, TypeError) as error:
+                raise UserError(f"{path}: tensor {name} cannot be read: {error}") from None
 
         return read
 
-    return Weights({n: LazyTensor(shapes[n], reader(n)) for n in names}, metadata, path.parent)
+    return Weights({n: LazyTensor(shapes[n], reader(n)) for n in names}, file.metadata() or {}, path.parent)
 
 
 def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
@@ -163,15 +158,20 @@ def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
         raise UserError(f"{index}: without a weight_map of tensor names to files")
+    check_names(where, str(index))
+    listed: dict[str, list[str]] = defaultdict(list)
+    for tensor, name in where.items():
+        listed[name].append(tensor)
+    if len(listed) > SHARDS:
+        raise UserError(f"{index}: {len(listed):,} files, expected at most {SHARDS}")
     tensors: dict[str, LazyTensor] = {}
-    for name in sorted(set(where.values())):
+    for name in sorted(listed):
         if Path(name).name != name or name.endswith(".index.json"):
             raise UserError(f"{index}: shard {name!r} is not a file of the same folder")
-        if not (index.parent / name).is_file():
+        if not is_regular(index.parent / name):
             raise UserError(f"{index}: shard {name} is missing: download the whole folder")
         shard = open_weights(index.parent / name, stack).tensors
-        listed = [tensor for tensor, file in where.items() if file == name]
-        if absent := [tensor for tensor in listed if tensor not in shard]:
+        if absent := [tensor for tensor in listed[name] if tensor not in shard]:
             raise UserError(f"{index}: shard {name} does not hold {absent[0]} (of {len(absent)} such)")
-        tensors |= {tensor: shard[tensor] for tensor in listed}
+        tensors |= {tensor: shard[tensor] for tensor in listed[name]}
     return Weights(tensors, {}, index.parent)

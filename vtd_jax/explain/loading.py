@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 from flax import nnx
-from safetensors import SafetensorError, safe_open
 
 from vtd_jax.backend import check_backend
 from vtd_jax.clip.checkpoints import holds_clip, load_clip
+from vtd_jax.clip.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
@@ -108,11 +108,7 @@ def _kind(path: Path) -> str:
             f"experiments.export --checkpoint={path} --out={path.stem}.safetensors --config=… --config.clip.path=…"
         )
     if path.suffix == ".safetensors" and path.is_file():
-        try:
-            with safe_open(path, "numpy") as file:
-                return "tuned" if METADATA_KEY in (file.metadata() or {}) else "zero-shot"
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{path}: truncated or damaged safetensors file ({error}); copy it again") from None
+        return "tuned" if METADATA_KEY in safetensors_metadata(path) else "zero-shot"
     return "zero-shot"
 
 

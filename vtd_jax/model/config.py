@@ -1,10 +1,11 @@
 """The settings of the method, one field an idea."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 CHOICES = {
     "assignment": ("euclidean", "cosine"),
@@ -16,6 +17,17 @@ CHOICES = {
 }
 # of fields whose default is another than what was saved before there were such fields ran with
 _BEFORE = {"ties": "release"}
+# field -> the least and the most that a file may ask for; the most is far beyond what anybody has trained
+_RANGES = {
+    "text_prompts": (0, 1000),
+    "text_depth": (0, 1000),
+    "visual_prompts": (0, 10_000),
+    "visual_depth": (0, 1000),
+    "top_n": (1, 1_000_000),
+    "fusion_heads": (1, 65_536),
+}
+# prompt tokens of a tower, over all layers; templates, and characters of one
+_MOST_TOKENS, _MOST_TEMPLATES, _MOST_CHARACTERS = 100_000, 10_000, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +81,23 @@ class ModelConfig:
     def __post_init__(self):
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise UserError(f"model.{field}: {getattr(self, field)!r}, expected one of {', '.join(allowed)}")
-        for field in ("text_prompts", "text_depth", "visual_prompts", "visual_depth"):
-            if getattr(self, field) < 0:
-                raise UserError(f"model.{field}: {getattr(self, field)}, expected 0 or more")
-        for field in ("top_n", "fusion_heads", "temperature"):
-            if not getattr(self, field) > 0:
-                raise UserError(f"model.{field}: {getattr(self, field)}, expected more than 0")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout: {self.dropout}, expected 0 or more and less than 1")
+                raise UserError(f"model.{field}: {brief(getattr(self, field))}, expected one of {', '.join(allowed)}")
+        for field, (least, most) in _RANGES.items():
+            if type(value := getattr(self, field)) is not int or not least <= value <= most:
+                raise UserError(f"model.{field}: {brief(value)}, expected a whole number from {least} to {most:,}")
+        for tower in ("text", "visual"):
+            length, depth = getattr(self, f"{tower}_prompts"), getattr(self, f"{tower}_depth")
+            if length * depth > _MOST_TOKENS:
+                raise UserError(
+                    f"model.{tower}_prompts={length} with model.{tower}_depth={depth}: {length * depth:,} tokens, "
+                    f"expected at most {_MOST_TOKENS:,}"
+                )
+        if type(self.fusion) is not bool:
+            raise UserError(f"model.fusion: {brief(self.fusion)}, expected true or false")
+        if not _is_number(self.temperature) or not 0 < self.temperature <= 1e6:
+            raise UserError(f"model.temperature: {brief(self.temperature)}, expected more than 0, at most 1e6")
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout: {brief(self.dropout)}, expected 0 or more and less than 1")
         if bool(self.visual_prompts) != bool(self.visual_depth):
             raise UserError(
                 f"model.visual_prompts={self.visual_prompts} with model.visual_depth={self.visual_depth}: "
@@ -86,15 +106,30 @@ class ModelConfig:
         self._check_templates()
 
     def _check_templates(self) -> None:
+        if isinstance(self.templates, str) or not isinstance(self.templates, Iterable):
+            raise UserError(f"model.templates: {brief(self.templates)}, expected a tuple, as ('a', 'b')")
         object.__setattr__(self, "templates", tuple(self.templates))
+        if len(self.templates) > _MOST_TEMPLATES:
+            raise UserError(f"model.templates: {len(self.templates):,} texts, expected at most {_MOST_TEMPLATES:,}")
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
-                raise UserError(f"model.templates: {template!r}, expected a text with {{}} once, where the name goes")
+                raise UserError(
+                    f"model.templates: {brief(template)}, expected a text with {{}} once, where the name goes"
+                )
+            if len(template) > _MOST_CHARACTERS:
+                raise UserError(
+                    f"model.templates: {template[:40]!r}… has {len(template):,} characters, expected at most "
+                    f"{_MOST_CHARACTERS:,}"
+                )
         if self.templates and self.text_prompts:
             raise UserError(
-                f"model.templates={self.templates!r} with model.text_prompts={self.text_prompts}: learnt tokens take "
-                "the place of templates; set model.text_prompts=0, or no templates"
+                f"model.templates={brief(self.templates)} with model.text_prompts={self.text_prompts}: learnt tokens "
+                "take the place of templates; set model.text_prompts=0, or no templates"
             )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def saved_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

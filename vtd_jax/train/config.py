@@ -11,7 +11,9 @@ from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig, saved_fields
+from vtd_jax.printable import brief
 from vtd_jax.train.fields import build, flatten, unknown_field
+from vtd_jax.train.ranges import check_ranges, check_run_name, check_sizes
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
@@ -72,7 +74,7 @@ class ClipSource:
     def __post_init__(self):
         _choice("clip.dtype", self.dtype, ("float32", "bfloat16"))
         _choice("clip.activation", self.activation, ("", *ACTIVATIONS))
-        _at_least("clip", self, 0, "head_width")
+        check_ranges("clip", self)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -108,13 +110,13 @@ class DataConfig:
     stored_views: int = 0
 
     def __post_init__(self):
-        _at_least("data", self, 1, "frames", "batch_size")
-        _at_least("data", self, 0, "workers", "stored_views")
+        check_ranges("data", self)
         if not self.evaluate:
             raise UserError("data.evaluate: empty, expected at least one split=list")
         for split, name in self.evaluate.items():
+            check_run_name("data.evaluate", split)
             if not name or not isinstance(name, str):
-                raise UserError(f"data.evaluate.{split}: {name!r}, expected the name of a list in data.data_dir")
+                raise UserError(f"data.evaluate.{split}: {brief(name)}, expected the name of a list in data.data_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ class MemoryConfig:
     def __post_init__(self):
         _choice("memory.remat", self.remat, REMAT)
         _choice("memory.layers", self.layers, LAYOUTS)
-        _at_least("memory", self, 1, "microbatches", "frame_chunks")
+        check_ranges("memory", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +163,8 @@ class EvaluateConfig:
     store_features: bool = True
 
     def __post_init__(self):
-        _at_least("evaluate", self, 1, "temporal_views", "batch_size")
         _choice("evaluate.spatial_views", self.spatial_views, (1, 3))
-        _at_least("evaluate", self, 0, "every_epochs")
+        check_ranges("evaluate", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,8 +182,7 @@ class CheckpointConfig:
     keep: int = 2
 
     def __post_init__(self):
-        _at_least("checkpoint", self, 1, "every_epochs", "keep")
-        _at_least("checkpoint", self, 0, "every_steps")
+        check_ranges("checkpoint", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,8 +224,9 @@ class RunConfig:
         _choice("protocol", self.protocol, PROTOCOLS)
         _choice("parallel", self.parallel, PARALLEL)
         _choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
-        _at_least("", self, 1, "log_every", "codebook_shards")
-        _at_least("", self, 0, "shots", "seed", "devices")
+        check_run_name("name", self.name)
+        check_ranges("", self)
+        check_sizes(self)
         if self.codebook_shards > 1 and self.parallel == "pmap":
             raise UserError("codebook_shards: pmap has the data axis only; set parallel=shard_map or codebook_shards=1")
         parts = self.codebook_shards * self.memory.frame_chunks
@@ -331,11 +332,4 @@ def _free(key: str) -> bool:
 
 def _choice(field: str, value: Any, allowed: tuple) -> None:
     if value not in allowed:
-        raise UserError(f"{field}: {value!r}, expected one of {', '.join(map(str, allowed))}")
-
-
-def _at_least(group: str, config: Any, lowest: int, *fields: str) -> None:
-    for field in fields:
-        if getattr(config, field) < lowest:
-            name = f"{group}.{field}" if group else field
-            raise UserError(f"{name}: {getattr(config, field)}, expected {lowest} or more")
+        raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")

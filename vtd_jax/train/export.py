@@ -5,8 +5,10 @@ codebook = model.encode_classes(model.class_tokens(info.class_names))
 logits = model(frames, codebook).logits
 """
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +18,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 import vtd_jax
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.checkpoints import DTYPES, load_clip
+from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
 from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
+from vtd_jax.clip.safetensors_files import open_safetensors, safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.printable import brief
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import ClipSource, RunConfig
+from vtd_jax.train.fields import build
+from vtd_jax.train.ranges import MOST_FRAMES_OF_A_VIDEO
+from vtd_jax.untrusted.json_text import parse_json
 
 METADATA_KEY = "vtd_jax.tuned"
 FORMAT = 1
@@ -57,6 +65,14 @@ class ClipReference:
     settings: str = ""
     activation: str = ""
     head_width: int = 0
+
+    def __post_init__(self):
+        # activation and head width are checked as a run's are
+        ClipSource(activation=self.activation, head_width=self.head_width)
+        if self.dtype not in DTYPES:
+            raise UserError(f"clip.dtype: {brief(self.dtype)}, expected one of {', '.join(DTYPES)}")
+        if not 1 <= self.resolution <= MOST_RESOLUTION:
+            raise UserError(f"clip.resolution: {brief(self.resolution)}, expected 1 to {MOST_RESOLUTION:,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +103,28 @@ class TunedInfo:
     settings: Mapping[str, Any]
     version: str = vtd_jax.__version__
 
+    def __post_init__(self):
+        if not 1 <= self.frames <= MOST_FRAMES_OF_A_VIDEO:
+            raise UserError(f"frames: {brief(self.frames)}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}")
+        if self.step is not None and not 0 <= self.step < 2**63:
+            raise UserError(f"step: {brief(self.step)}, expected 0 or more")
+
     @property
     def told(self) -> str:
         """Run and step, for tables."""
         step = "an unknown step" if self.step is None else f"step {self.step}"
         return f"{step} of {self.run}, config {self.fingerprint}"
 
-    def config(self) -> RunConfig:
-        """The run's settings.
+    def config(self, path: str | os.PathLike = "") -> RunConfig:
+        """The run's settings; `path` is of the file, for messages.
 
         Raises:
-          UserError: this version of vtd_jax has other fields.
+          UserError: this version of vtd_jax has other fields, or a field has a value that it does not take.
         """
-        return RunConfig.from_dict(self.settings)
+        try:
+            return RunConfig.from_dict(self.settings)
+        except UserError as error:
+            raise UserError(f"{path}: its settings: {error}" if path else str(error)) from None
 
 
 class Tuned(NamedTuple):
@@ -183,9 +208,7 @@ def load_tuned(
     """
     info = read_tuned(path)
     given = os.fspath(info.clip.path if clip is None else clip)
-    if dtype not in (None, "float32", "bfloat16"):
-        raise UserError(f"dtype {dtype!r}, expected float32 or bfloat16")
-    if clip is None and given != "tiny" and not Path(given).exists():
+    if clip is None and given != "tiny" and not os.path.exists(given):
         raise UserError(
             f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was {given or 'not noted'}, "
             "which is not there; say where it is: load_tuned(FILE, clip=PATH)"
@@ -196,9 +219,24 @@ def load_tuned(
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is {tower.config.architecture})"
         )
+    _check_prompts(info.model, tower.config, Path(path))
     model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0))
     fill_tuned(model, path, info)
     return Tuned(model, info)
+
+
+def _check_prompts(model: ModelConfig, clip: CLIPConfig, path: Path) -> None:
+    """Refuses prompts that the file does not hold before there is memory for them."""
+    asked = model.text_prompts * max(model.text_depth, 1) * clip.text_width
+    asked += model.visual_prompts * model.visual_depth * clip.vision_width
+    with contextlib.ExitStack() as stack:
+        file = open_safetensors(path, stack)
+        there = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    if asked > there:
+        raise UserError(
+            f"{path}: damaged: model.text_prompts={model.text_prompts} and model.visual_prompts={model.visual_prompts} "
+            f"are {asked:,} numbers with this CLIP, the file holds {there:,}"
+        )
 
 
 def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None:
@@ -215,12 +253,12 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
         raise UserError(
             f"{path}: was learnt on a CLIP with {info.clip.settings}; the one given has {model.clip_settings}"
         )
-    try:
-        with safe_open(path, "numpy") as file:
-            names = list(file.keys())
-            arrays = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
+    with contextlib.ExitStack() as stack:
+        file = open_safetensors(Path(path), stack)
+        try:
+            arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise UserError(f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite")
@@ -237,42 +275,31 @@ def read_tuned(path: str | os.PathLike) -> TunedInfo:
     path = Path(path)
     if path.suffix != SUFFIX:
         raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file, expected what experiments.export wrote")
-    try:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: truncated or damaged safetensors file of {path.stat().st_size} bytes ({error}); copy it again"
-        ) from None
+    metadata = safetensors_metadata(path)
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: not an exported model but other tensors; expected what experiments.export wrote")
     return _parse(metadata[METADATA_KEY], path)
 
 
 def _parse(text: str, path: Path) -> TunedInfo:
-    try:
-        fields = json.loads(text)
-        form, version = fields.pop("format"), fields["version"]
-        if form != FORMAT:
-            raise UserError(f"{path}: format {form} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
-        unknown = set(fields["model"]) - {field.name for field in dataclasses.fields(ModelConfig)}
-        if unknown:
+    told = f"{path}: damaged: its {METADATA_KEY} cannot be read"
+    fields = parse_json(text, told, dict[str, Any])
+    form, version = fields.pop("format", None), fields.get("version")
+    if form != FORMAT:
+        raise UserError(f"{path}: format {brief(form)} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
+    if isinstance(model := fields.get("model"), dict):
+        if unknown := set(model) - {field.name for field in dataclasses.fields(ModelConfig)}:
             raise UserError(
                 f"{path}: vtd_jax {version} wrote it and knows model settings ({', '.join(sorted(unknown))}) that this "
                 f"version, {vtd_jax.__version__}, does not: update it"
             )
-        # JSON has lists; files of before there were templates have none
-        fields["model"]["templates"] = tuple(fields["model"].get("templates", ()))
-        model = ModelConfig(**saved_fields(fields["model"]))
-        fields["model"], fields["clip"] = model, ClipReference(**fields["clip"])
-        fields["class_names"] = tuple(fields["class_names"])
-        return TunedInfo(**fields)
-    except UserError:
-        raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged: its {METADATA_KEY} cannot be read: {error!r}") from None
+        fields["model"] = saved_fields(model)
+    try:
+        return build(TunedInfo, fields)
+    except UserError as error:
+        raise UserError(f"{told}: {error}") from None
 
 
 def _fingerprint(model: VTDCLIP) -> str:

@@ -5,11 +5,16 @@ import difflib
 import inspect
 import math
 import re
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
+
+# of a text field (a path may have 4096), and of a group whose keys its owner chose, as the splits
+_MOST_CHARACTERS, _MOST_KEYS = 4096, 1000
 
 
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -94,7 +99,7 @@ def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:
     hints = typing.get_type_hints(cls)
     for key in fields:
         if key not in hints:
-            raise UserError(unknown_field(where + key, [where + field for field in hints]))
+            raise UserError(unknown_field(f"{where}{key}", [where + field for field in hints]))
     # fields that came later have the default that older runs ran with
     needed = [field.name for field in dataclasses.fields(cls) if not _has_default(field)]
     missing = [where + field for field in needed if field not in fields]
@@ -106,23 +111,48 @@ def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
+            raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
         return build(kind, value, where + ".")
+    if isinstance(kind, types.UnionType):
+        # "or None"
+        return None if value is None else _convert(typing.get_args(kind)[0], value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"config field {where}: {value!r}, expected a tuple, as ('a', 'b')")
+            raise UserError(f"config field {where}: {brief(value)}, expected a tuple, as ('a', 'b')")
         return tuple(_convert(typing.get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if typing.get_origin(kind) is not None:
-        if not isinstance(value, Mapping):
-            raise UserError(f"config field {where}: {value!r}, expected a group of fields")
-        return dict(value)
-    if kind is float and type(value) is int:
+        return _group(typing.get_args(kind)[1], value, where)
+    if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"config field {where}: {value!r}, expected {kind.__name__}")
+        raise UserError(f"config field {where}: {brief(value)}, expected {kind.__name__}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"config field {where}: {value}, expected a finite number")
+    if kind is str:
+        _check_text(value, where)
     return value
+
+
+def _group(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    """A mapping whose keys its owner chose; values of `Any` are read later, by whoever knows what they are."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
+    if len(value) > _MOST_KEYS:
+        raise UserError(f"config field {where}: {len(value):,} fields, expected at most {_MOST_KEYS:,}")
+    for key in value:
+        if not isinstance(key, str):
+            raise UserError(f"config field {where}: {brief(key)}, expected text for names")
+        _check_text(key, where)
+    return {key: item if kind is Any else _convert(kind, item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _check_text(value: str, where: str) -> None:
+    """Refuses what is no name and no path of a file: the system would refuse it later, and elsewhere."""
+    if len(value) > _MOST_CHARACTERS:
+        told = f"{value[:40]!r}…, {len(value):,} characters, expected at most {_MOST_CHARACTERS:,}"
+        raise UserError(f"config field {where}: {told}")
+    if "\0" in value:
+        raise UserError(f"config field {where}: {brief(value)} has a zero byte, expected text")
 
 
 def _has_default(field: dataclasses.Field) -> bool:

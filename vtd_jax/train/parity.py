@@ -19,13 +19,21 @@ from vtd_jax.model import prompts
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
+from vtd_jax.printable import brief
 from vtd_jax.train import step
+from vtd_jax.untrusted.arrays import read_npz
+from vtd_jax.untrusted.json_text import parse_json, read_json
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
-_REQUIRED = {
-    "seed": int, "layers": int, "frames": int, "batch": int, "classes": list, "prompt_model": bool, "zs_eval": bool,
-    "n_ctx_text": int, "n_ctx_vision": int, "depth_text": int, "depth_vision": int, "lr": float, "epochs": int,
-    "warmup": float, "cos": float, "interval": float, "steps": int,
+# field -> the least and the most; golden cases are tiny
+_WHOLE = {
+    "seed": (0, 2**63 - 1), "layers": (1, 64), "frames": (1, 1024), "batch": (1, 1024), "n_ctx_text": (0, 64),
+    "n_ctx_vision": (0, 1024), "depth_text": (0, 64), "depth_vision": (0, 64), "epochs": (1, 10**6),
+    "steps": (0, 10_000),
 }  # fmt: skip
+_NUMBERS = ("lr", "warmup", "cos", "interval")
+_OPTIONAL = ("min_lr_factor", "step_factor")
+_MOST_PIXELS, _MOST_CLASSES = 2**28, 10_000
 _UPDATES_PER_EPOCH = 2
 _HEAD = 16
 
@@ -36,24 +44,40 @@ def read_case(path: Path) -> dict[str, Any]:
     Raises:
       UserError: no such file, no `case` string, or a field missing or of the wrong type.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file, expected a golden .npz with a `case` string or a .json of it")
-    try:
-        if path.suffix == ".json":
-            text = path.read_text()
-        else:
-            with np.load(path, allow_pickle=False) as arrays:
-                text = str(arrays["case"])
-        case = json.loads(text)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path}: no golden case in it ({error}), expected .npz with a JSON string `case`") from None
-    for field, kind in _REQUIRED.items():
-        number = kind is float and isinstance(case.get(field), int)
-        if not isinstance(case.get(field), kind) and not number:
-            raise UserError(f"{path}: case field {field!r} is {case.get(field)!r}, expected {kind.__name__}")
-    if not case["classes"]:
-        raise UserError(f"{path}: case field 'classes' is empty, expected class names")
+    if path.suffix == ".json":
+        case = read_json(path, dict[str, Any], what="golden case", most=SMALL_JSON_BYTES)
+    else:
+        text = read_npz(path, "golden .npz").get("case")
+        if text is None or text.shape != () or text.dtype.kind != "U":
+            raise UserError(f"{path}: no golden case in it, expected .npz with a JSON string `case`")
+        case = parse_json(str(text), f"{path}: case", dict[str, Any])
+    _check_case(case, path)
     return {"name": path.stem} | case
+
+
+def _check_case(case: Mapping[str, Any], path: Path) -> None:
+    for field, (least, most) in _WHOLE.items():
+        if type(value := case.get(field)) is not int or not least <= value <= most:
+            raise _wrong(path, field, value, f"a whole number from {least} to {most:,}")
+    for field in ("prompt_model", "zs_eval"):
+        if type(value := case.get(field)) is not bool:
+            raise _wrong(path, field, value, "true or false")
+    for field in (*_NUMBERS, *(one for one in _OPTIONAL if one in case)):
+        if type(value := case.get(field)) not in (int, float) or not abs(value) <= 1e9:
+            raise _wrong(path, field, value, "a number")
+    classes = case.get("classes")
+    if not isinstance(classes, list) or not 0 < len(classes) <= _MOST_CLASSES:
+        raise _wrong(path, "classes", classes, f"1 to {_MOST_CLASSES:,} class names")
+    if wrong := [name for name in classes if not isinstance(name, str)]:
+        raise _wrong(path, "classes", wrong[0], "class names")
+    if (pixels := case["batch"] * case["frames"] * 32 * 32) > _MOST_PIXELS:
+        raise UserError(f"{path}: case fields 'batch' and 'frames' are {pixels:,} pixels, at most {_MOST_PIXELS:,}")
+
+
+def _wrong(path: Path, field: str, value: Any, expected: str) -> UserError:
+    return UserError(f"{path}: case field {field!r} is {brief(value)}, expected {expected}")
 
 
 def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
+from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 CONFIG_FILE = "config.json"
 
@@ -58,9 +61,19 @@ def read_config(workdir: Path) -> RunConfig:
       UserError: there is none, or it cannot be read.
     """
     path = Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        raise UserError(f"{path}: no such file, expected the workdir of a training run")
+    return config_file(path)
+
+
+def config_file(path: Path) -> RunConfig:
+    """The config that a run saved, whatever the file is called.
+
+    Raises:
+      UserError: it cannot be read, or a field of it; both with the file's name.
+    """
+    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES)
     try:
-        return RunConfig.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, expected the workdir of a training run") from None
-    except (OSError, ValueError) as error:
+        return RunConfig.from_dict(fields)
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,51 @@
+"""What a file of a stranger claims of its tensors: how many, their names and shapes; all of it has an end."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import TENSOR_NAME, TENSOR_NAMES, TENSORS
+
+# NumPy's dimensions, with room for what is done to a tensor; and what is above any size, step or offset
+_DIMENSIONS = 32
+GREATEST = 2**48
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Refuses more tensors than a file of weights has, and names that are no names.
+
+    Args:
+      names: of all tensors.
+      where: the file, for messages.
+
+    Raises:
+      UserError: says which name, or how many.
+    """
+    count = total = 0
+    for name in names:
+        count, total = count + 1, total + len(name)
+        if len(name) > TENSOR_NAME:
+            raise UserError(
+                f"{where}: damaged: the name of tensor {count}, {name[:40]!r}…, has {len(name):,} characters, expected "
+                f"at most {TENSOR_NAME:,}"
+            )
+    if count > TENSORS or total > TENSOR_NAMES:
+        raise UserError(
+            f"{where}: {count:,} tensors, their names {total:,} characters, expected at most {TENSORS:,} and "
+            f"{TENSOR_NAMES:,}: not a CLIP's"
+        )
+
+
+def check_shape(name: str, shape: Sequence[int], where: str) -> None:
+    """Refuses a shape that NumPy has no array of, one with a side of 0 included.
+
+    Raises:
+      UserError: names the tensor.
+    """
+    if len(shape) > _DIMENSIONS:
+        raise UserError(
+            f"{where}: damaged: tensor {name} has {len(shape):,} dimensions, expected at most {_DIMENSIONS}"
+        )
+    # NumPy multiplies the sides that are not 0
+    if any(not 0 <= n < GREATEST for n in shape) or math.prod(n for n in shape if n) >= GREATEST:
+        raise UserError(f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes from 0 to below 2⁴⁸")
