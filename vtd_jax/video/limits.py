@@ -1,0 +1,176 @@
+"""What one video may ask for: pixels of a frame, pixels of all its frames, moments of its timeline.
+
+The defaults are in `vtd_jax.untrusted.limits`. A flag of a command sets an environment variable, so that the processes
+that it starts (the workers of a build, the readers of training) have the same limits.
+"""
+
+import os
+from dataclasses import dataclass
+
+import simplejpeg
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted import limits
+from vtd_jax.video.wholeness import VideoError
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit that a flag or an environment variable changes.
+
+    Attributes:
+      flag: name of the flag; the variable is VTD_JAX_ and this in capitals.
+      default: what holds if neither is given.
+    """
+
+    flag: str
+    default: int
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return f"VTD_JAX_{self.flag.upper()}"
+
+    @property
+    def value(self) -> int:
+        """What holds now.
+
+        Raises:
+          UserError: the variable is no whole number above 0.
+        """
+        text = os.environ.get(self.variable, "")
+        if not text:
+            return self.default
+        if not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text)):
+            raise UserError(f"{self.variable}={text!r}: expected a whole number above 0")
+        return int(text)
+
+    @property
+    def remedy(self) -> str:
+        """How to raise it, for a message."""
+        return f"--{self.flag}=N or {self.variable}=N raises the limit"
+
+    def set(self, value: int | None) -> None:
+        """Sets it for this process and those that it starts; None leaves it as it is."""
+        if value is not None:
+            os.environ[self.variable] = str(value)
+
+
+MAX_FRAME_PIXELS = Limit("max_frame_pixels", limits.FRAME_PIXELS)
+MAX_VIDEO_PIXELS = Limit("max_video_pixels", limits.VIDEO_PIXELS)
+MAX_MOMENTS = Limit("max_moments", limits.MOMENTS)
+
+
+def counted_pixels(width: int, height: int) -> int:
+    """Pixels of a frame, or of what it becomes where its short side is scaled up."""
+    short, long = sorted((width, height))
+    side = max(short, limits.FRAME_SHORT_SIDE)
+    return side * side * long // short if short > 0 else 0
+
+
+def check_frame(width: int, height: int, name: str) -> None:
+    """Refuses a frame that is too large; one without a size passes.
+
+    Raises:
+      VideoError: it has more pixels than the limit.
+    """
+    most = MAX_FRAME_PIXELS.value
+    if counted_pixels(width, height) <= most:
+        return
+    scaled = "" if width * height > most else f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
+    raise VideoError(
+        f"{name}: a frame of {width} × {height}, more than {most:,} pixels{scaled}; {MAX_FRAME_PIXELS.remedy}"
+    )
+
+
+class Tally:
+    """Counts the pixels of all frames that are decoded from a file.
+
+    Attributes:
+      name: what messages call the video.
+    """
+
+    def __init__(self, name: str, size: int):
+        self.name = name
+        self._pixels, self._most, self._size = 0, MAX_VIDEO_PIXELS.value + limits.PIXELS_A_BYTE * size, size
+        self._shape = None
+
+    def add(self, width: int, height: int) -> None:
+        """One more frame.
+
+        Raises:
+          VideoError: it is too large, or with it the video is.
+        """
+        if (width, height) != self._shape:
+            check_frame(width, height, self.name)
+            self._shape = width, height
+        self._pixels += width * height
+        if self._pixels > self._most:
+            raise VideoError(
+                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × {height}, from a file "
+                f"of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
+            )
+
+
+def claimed_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that a picture's first bytes claim, of GIF, PNG and JPEG; None for all else."""
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head.startswith(b"\xff\xd8"):
+        try:
+            height, width = simplejpeg.decode_jpeg_header(head)[:2]
+        except ValueError:
+            return None
+        return width, height
+    return None
+
+
+def check_jpeg(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width of a stored JPEG, from its header; nothing is decoded.
+
+    Raises:
+      VideoError: it is too large, or made of more scans than any that is stored.
+      ValueError: it is no JPEG.
+    """
+    height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    check_frame(width, height, name)
+    # every scan of a progressive picture costs all its pixels, in ten bytes
+    if data.count(b"\xff\xda") > limits.JPEG_SCANS:
+        raise VideoError(f"{name}: a JPEG of more than {limits.JPEG_SCANS} scans, expected 1; build the records again")
+    return height, width
+
+
+def check_clip(width: int, height: int, frames: int, name: str) -> None:
+    """Refuses a clip that does not fit into memory.
+
+    Raises:
+      VideoError: frames of this size are too many to be held at once.
+    """
+    most = MAX_FRAME_PIXELS.value * limits.CLIP_FRAMES
+    if width * height * frames > most:
+        raise VideoError(
+            f"{name}: a clip of {frames} frames of {width} × {height}, more than {most:,} pixels; "
+            f"{MAX_FRAME_PIXELS.remedy}"
+        )
+
+
+def check_moments(moments: float, frames: int, seconds: float, name: str) -> None:
+    """Refuses a timeline whose length comes from a time stamp, not from frames.
+
+    Args:
+      moments: of the timeline so far.
+      frames: of the video so far.
+      seconds: that these take.
+      name: what messages call the video.
+
+    Raises:
+      VideoError: there are more moments than the limit.
+    """
+    most = MAX_MOMENTS.value + limits.MOMENTS_A_FRAME * frames
+    if not moments <= most:
+        raise VideoError(
+            f"{name}: {frames} frames that last {seconds:,.0f} s by their time stamps, a timeline of {moments:,.0f} "
+            f"moments, expected at most {most:,}; the times are damaged, or {MAX_MOMENTS.remedy}"
+        )
