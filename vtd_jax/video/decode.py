@@ -18,7 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan, opening
 from vtd_jax.video.augment import resize, short_side_size
 from vtd_jax.video.clock import Clock, may_start_again, sane, stated_frames, stated_seconds
-from vtd_jax.video.limits import Tally, check_frame
+from vtd_jax.video.limits import Tally, check_clip, check_frame
 from vtd_jax.video.opening import Source
 from vtd_jax.video.orientation import shown, shown_shape
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
@@ -180,15 +180,18 @@ def decode_frames(
         images = _planned_images(source, keep, short_side, name, known_frames)
     if images is None or last not in images:
         with _open(source, name) as decoder:
-            images = _images(enumerate(decoder), keep, short_side)
+            images = _images(enumerate(decoder), keep, short_side, name)
             found = decoder.decoded
     if last not in images:
         raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
+    height, width = images[last].shape[:2]
+    # repeats are frames of their own from here on
+    check_clip(width, height, len(wanted), name)
     return np.stack([images[i] for i in wanted])
 
 
 def _images(
-    frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None
+    frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None, name: str
 ) -> dict[int, np.ndarray]:
     """Converts and scales the wanted frames; all get the size of the first, and the last of them ends it."""
     images, shape, last, converter = {}, None, max(keep), VideoReformatter()
@@ -197,6 +200,7 @@ def _images(
             image = _image(frame, shape, converter)
             if shape is None:
                 shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
+                check_clip(shape[1], shape[0], len(keep), name)
             images[index] = resize(image, *shape)
         if index == last:
             break
@@ -214,7 +218,7 @@ def _planned_images(
     with _open(source, name) as decoder:
         stream = decoder.stream
         if stream.codec_context.name not in decode_plan.CODECS:
-            return _images(enumerate(decoder), keep, short_side)
+            return _images(enumerate(decoder), keep, short_side, name)
         try:
             packets = _packets(decoder, _size(source))
             if packets is None:
@@ -225,7 +229,7 @@ def _planned_images(
             # damage that the decoder would patch up from other frames must be seen
             stream.codec_context.options = opening.decoder_options() | {"err_detect": "explode"}
             frames = _follow(stream, plan, decoder.tally)
-            images = _images(frames, keep, short_side)
+            images = _images(frames, keep, short_side, name)
             # to the end, so that everything is checked
             deque(frames, maxlen=0)
             return images

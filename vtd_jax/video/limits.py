@@ -5,12 +5,16 @@ that it starts (the workers of a build, the readers of training) have the same l
 """
 
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import simplejpeg
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted import limits
+from vtd_jax.video.augment import short_side_size
 from vtd_jax.video.wholeness import VideoError
 
 
@@ -127,19 +131,39 @@ def claimed_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def check_jpeg(data: bytes, name: str) -> tuple[int, int]:
-    """Height and width of a stored JPEG, from its header; nothing is decoded.
+def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any], name: str) -> None:
+    """Compares the headers of stored frames with what their record says of the video; nothing is decoded.
+
+    Args:
+      jpegs: that are about to be decoded; one that is no JPEG passes.
+      frames: of the clip that is made of them.
+      record: has the video's `width` and `height`.
+      name: what messages call it.
 
     Raises:
-      VideoError: it is too large, or made of more scans than any that is stored.
-      ValueError: it is no JPEG.
+      VideoError: a frame is too large, none of this video, or made of more scans than any that is stored; or the clip
+        is too large.
     """
-    height, width = simplejpeg.decode_jpeg_header(data)[:2]
-    check_frame(width, height, name)
+    of_video = int(record["height"]), int(record["width"])
+    for data in jpegs:
+        with suppress(ValueError):
+            height, width = simplejpeg.decode_jpeg_header(data)[:2]
+            _check_jpeg(data, (height, width), of_video, name)
+            check_clip(width, height, frames, name)
+
+
+def _check_jpeg(data: bytes, size: tuple[int, int], of_video: tuple[int, int], name: str) -> None:
+    check_frame(size[1], size[0], name)
+    if min(of_video) < 1 or min(size) > min(of_video) or short_side_size(*of_video, min(size)) != size:
+        raise VideoError(
+            f"{name}: a stored frame of {size[1]} × {size[0]}, of a video that the record says is {of_video[1]} × "
+            f"{of_video[0]}; build the records again"
+        )
     # every scan of a progressive picture costs all its pixels, in ten bytes
     if data.count(b"\xff\xda") > limits.JPEG_SCANS:
-        raise VideoError(f"{name}: a JPEG of more than {limits.JPEG_SCANS} scans, expected 1; build the records again")
-    return height, width
+        raise VideoError(
+            f"{name}: a stored frame of more than {limits.JPEG_SCANS} scans, expected 1; build the records again"
+        )
 
 
 def check_clip(width: int, height: int, frames: int, name: str) -> None:
@@ -149,7 +173,7 @@ def check_clip(width: int, height: int, frames: int, name: str) -> None:
       VideoError: frames of this size are too many to be held at once.
     """
     most = MAX_FRAME_PIXELS.value * limits.CLIP_FRAMES
-    if width * height * frames > most:
+    if counted_pixels(width, height) * frames > most:
         raise VideoError(
             f"{name}: a clip of {frames} frames of {width} × {height}, more than {most:,} pixels; "
             f"{MAX_FRAME_PIXELS.remedy}"
