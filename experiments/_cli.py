@@ -16,6 +16,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
 from vtd_jax.terminal import say
 from vtd_jax.train.preemption import INTERRUPTED, SIGNALS, Preempted
+from vtd_jax.untrusted.raised import RAISED
 
 
 def run(
@@ -52,6 +53,8 @@ def run(
         try:
             _interrupt.watch()
             _check_count(argv[1:], positional, needed)
+            for limit in RAISED:
+                limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
             if keeps_programs:
                 keep_programs()
             if device:

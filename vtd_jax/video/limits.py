@@ -1,68 +1,18 @@
 """What one video may ask for: pixels of a frame, pixels of all its frames, moments of its timeline.
 
-The defaults are in `vtd_jax.untrusted.limits`. A flag of a command sets an environment variable, so that the processes
-that it starts (the workers of a build, the readers of training) have the same limits.
+The limits are in `vtd_jax.untrusted.raised`, with the flags that raise them.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import simplejpeg
 
-from vtd_jax.errors import UserError
 from vtd_jax.untrusted import limits
+from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PIXELS
 from vtd_jax.video.augment import short_side_size
 from vtd_jax.video.wholeness import VideoError
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A limit that a flag or an environment variable changes.
-
-    Attributes:
-      flag: name of the flag; the variable is VTD_JAX_ and this in capitals.
-      default: what holds if neither is given.
-    """
-
-    flag: str
-    default: int
-
-    @property
-    def variable(self) -> str:
-        """Name of the environment variable."""
-        return f"VTD_JAX_{self.flag.upper()}"
-
-    @property
-    def value(self) -> int:
-        """What holds now.
-
-        Raises:
-          UserError: the variable is no whole number above 0.
-        """
-        text = os.environ.get(self.variable, "")
-        if not text:
-            return self.default
-        if not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text)):
-            raise UserError(f"{self.variable}={text!r}: expected a whole number above 0")
-        return int(text)
-
-    @property
-    def remedy(self) -> str:
-        """How to raise it, for a message."""
-        return f"--{self.flag}=N or {self.variable}=N raises the limit"
-
-    def set(self, value: int | None) -> None:
-        """Sets it for this process and those that it starts; None leaves it as it is."""
-        if value is not None:
-            os.environ[self.variable] = str(value)
-
-
-MAX_FRAME_PIXELS = Limit("max_frame_pixels", limits.FRAME_PIXELS)
-MAX_VIDEO_PIXELS = Limit("max_video_pixels", limits.VIDEO_PIXELS)
-MAX_MOMENTS = Limit("max_moments", limits.MOMENTS)
 
 
 def counted_pixels(width: int, height: int) -> int:
