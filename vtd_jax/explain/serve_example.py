@@ -31,7 +31,7 @@ import av
 import cv2
 import jax
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from jax import export
 
@@ -44,7 +44,7 @@ FORMATS = (
 )
 # most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
-PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 50_000, 2**26, ("frames", "size")
+PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 20_000, 2**26, ("frames", "size")
 
 
 class Served:
@@ -216,11 +216,11 @@ def merit(stream: av.VideoStream) -> tuple[bool, int]:
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
     """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or an odd angle."""
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:  # PyAV lists nothing where it does not know the name of one
         unknown = set(range(64)) - {kind.value for kind in Type}
         deleted = filtered(frame, [("sidedata", f"mode=delete:type={i}") for i in sorted(unknown)])
-        data = deleted.side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(deleted).get("DISPLAYMATRIX")
     m = struct.unpack("=9i", bytes(data)) if data is not None else (1, 0, 0, 0, 1)
     columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
     degrees = math.degrees(math.atan2(m[1] / rows, m[0] / columns)) if rows and columns else 0.0

@@ -17,7 +17,10 @@ FRAME_PIXELS = 2**26
 FRAME_SHORT_SIDE = 512
 # pixels: of all frames of a video, two minutes of 1920 × 1080 whatever the file's size, and so many more for each byte
 VIDEO_PIXELS = 2**33
-PIXELS_A_BYTE = 50_000
+PIXELS_A_BYTE = 20_000
+# times the bytes of a file that its packets may have: those of Matroska may be compressed, none should be read twice
+PACKET_RATIO = 16
+PACKET_BYTES = 2**20
 # frames as large as FRAME_PIXELS allows that a clip of training or evaluation holds at once
 CLIP_FRAMES = 16
 # scans of a stored JPEG; ours have one

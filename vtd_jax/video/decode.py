@@ -41,6 +41,7 @@ class _Decoder:
                 self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
                 self.clock.repeat(packet)
                 continue
+            self.tally.packet(packet.size)
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, EOFError):

@@ -38,7 +38,7 @@ def check_frame(width: int, height: int, name: str) -> None:
 
 
 class Tally:
-    """Counts the pixels of all frames that are decoded from a file.
+    """Counts what is decoded from a file: bytes of packets, pixels of frames.
 
     Attributes:
       name: what messages call the video.
@@ -47,7 +47,21 @@ class Tally:
     def __init__(self, name: str, size: int):
         self.name = name
         self._pixels, self._most, self._size = 0, MAX_VIDEO_PIXELS.value + limits.PIXELS_A_BYTE * size, size
+        self._bytes = limits.PACKET_RATIO * size + limits.PACKET_BYTES
         self._shape = None
+
+    def packet(self, size: int) -> None:
+        """One more packet of so many bytes.
+
+        Raises:
+          VideoError: packets are far more than the file, as where an index names the same bytes again and again.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise VideoError(
+                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes are to be decoded; "
+                "its index names the same bytes again and again"
+            )
 
     def add(self, width: int, height: int) -> None:
         """One more frame.
