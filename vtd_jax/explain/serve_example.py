@@ -123,14 +123,17 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
     `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong. `squash`
     scales frames to R × R as a whole, for a model whose `about.json` says so.
     """
-    images, shape, decoded, pixels = {}, None, 0, 0
+    images, shape, decoded, pixels, read = {}, None, 0, 0, 0
     with opened(path) as file, open_video(file) as container:
         stream = shown_stream(container.streams)
-        count, most = count or max(0, stream.frames), os.fstat(file.fileno()).st_size * PIXELS_A_BYTE
+        count, whole = count or max(0, stream.frames), os.fstat(file.fileno()).st_size
         indices = [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is not None:
                 continue  # AVI's "show the last frame again"; it would end the decoder
+            read += packet.size
+            if read > 16 * whole + 2**20:
+                raise ValueError("its index names the same bytes again and again")
             try:
                 pictures = packet.decode()
             except (av.error.InvalidDataError, EOFError):
@@ -139,7 +142,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
             for frame in pictures:
                 check_frame(frame)
                 pixels += frame.width * frame.height
-                if pixels > LIMITS["max_video_pixels"] + most:
+                if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:
                     shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
@@ -184,11 +187,12 @@ def check_samples(data: mmap.mmap) -> None:
             if size == 1:
                 size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
             size = max(8, min(size or end - at, end - at))
-            # behind version, flags and, in stsz, the size of all
+            # behind version, flags and, in stsz, the size of all; and the entries of edit lists, which repeat samples
             place = at + head + (8 if kind == b"stsz" else 4)
-            if kind in (b"stsz", b"trun") and int.from_bytes(data[place : place + 4], "big") > 8 * len(data) + 1000:
-                raise ValueError("it claims more samples than it has room for; it is damaged")
-            if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
+            most = {b"stsz": 8 * len(data) + 1000, b"trun": 8 * len(data) + 1000, b"elst": 1000, b"cmov": -1}
+            if int.from_bytes(data[place : place + 4], "big") > most.get(kind, 2**32):
+                raise ValueError("its tables claim more than it has room for, or are compressed")
+            if kind in (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
                 parts.append((at + head, at + size))
             at += size
 

@@ -4,7 +4,6 @@ The limits are in `vtd_jax.untrusted.raised`, with the flags that raise them.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import simplejpeg
@@ -59,7 +58,7 @@ class Tally:
         self._bytes -= size
         if self._bytes < 0:
             raise VideoError(
-                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes are to be decoded; "
+                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes to be decoded; "
                 "its index names the same bytes again and again"
             )
 
@@ -110,10 +109,12 @@ def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any],
     """
     of_video = int(record["height"]), int(record["width"])
     for data in jpegs:
-        with suppress(ValueError):
+        try:
             height, width = simplejpeg.decode_jpeg_header(data)[:2]
-            _check_jpeg(data, (height, width), of_video, name)
-            check_clip(width, height, frames, name)
+        except ValueError:
+            continue
+        _check_jpeg(data, (height, width), of_video, name)
+        check_clip(width, height, frames, name)
 
 
 def _check_jpeg(data: bytes, size: tuple[int, int], of_video: tuple[int, int], name: str) -> None:
