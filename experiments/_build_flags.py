@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments import _limits
 from vtd_jax.errors import UserError
 from vtd_jax.video.build_config import DATASETS, BuildConfig, default_storage
 
@@ -34,6 +35,7 @@ SHARD_MB = flags.DEFINE_float("shard_mb", 384.0, "size of a file of records to a
 SEED = flags.DEFINE_integer("seed", 0, "fixes the order of the records and the draws of own splits", lower_bound=0)
 BEAM_RUNNER = flags.DEFINE_string("beam_runner", None, "Apache Beam runner: DirectRunner, FlinkRunner, …")
 BEAM_OPTIONS = flags.DEFINE_string("beam_options", None, "options of the runner: name=value,name=value")
+flags.adopt_module_key_flags(_limits)
 
 
 def read_config() -> BuildConfig:

@@ -17,6 +17,7 @@ from vtd_jax.files import remedy
 from vtd_jax.library_output import escape_library_output
 from vtd_jax.terminal import say
 from vtd_jax.train.preemption import INTERRUPTED, SIGNALS, Preempted
+from vtd_jax.untrusted.raised import RAISED
 
 
 def run(
@@ -54,6 +55,8 @@ def run(
         try:
             _interrupt.watch()
             _check_count(argv[1:], positional, needed)
+            for limit in RAISED:
+                limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
             if keeps_programs:
                 keep_programs()
             if device:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli
+from experiments import _cli, _limits
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 
@@ -27,6 +27,7 @@ _CLIPS = flags.DEFINE_integer("clips", 8, "at most so many clips", lower_bound=1
 _SECONDS = flags.DEFINE_integer("seconds", None, "cut all clips to this length", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
+flags.adopt_module_key_flags(_limits)
 
 
 def main() -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts, _runs
+from experiments import _config, _hosts, _limits, _runs
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
@@ -43,6 +43,7 @@ from vtd_jax.video.records import Records
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
+flags.adopt_module_key_flags(_limits)
 flags.adopt_module_key_flags(_hosts)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run, or where to write a table", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a .safetensors or .pth file")

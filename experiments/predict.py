@@ -19,8 +19,9 @@ import sys
 
 from absl import flags
 
-from experiments import _cli, _predict
+from experiments import _cli, _limits, _predict
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.raised import MAX_MOMENTS
 from vtd_jax.video.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
@@ -49,6 +50,8 @@ TRUTH = flags.DEFINE_string("truth", None, "known labels: 'folders' the videos a
 RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted run finished")
 CACHE = flags.DEFINE_string("cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax")
 WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
+flags.DEFINE_integer(MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1)
+flags.adopt_module_key_flags(_limits)
 
 
 def main() -> str:

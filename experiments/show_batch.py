@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import _cli, _config
+from experiments import _cli, _config, _limits
 from vtd_jax.errors import UserError
 from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
 from vtd_jax.terminal import counted
@@ -30,6 +30,7 @@ from vtd_jax.video.scenes import render_clip, write_mp4
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
+flags.adopt_module_key_flags(_limits)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; a rendered clip if not given")
 NAME = flags.DEFINE_string("name", None, "name of the list of videos")
 OUT = flags.DEFINE_string("out", None, "picture to write: .png, .pdf or .svg", required=True)

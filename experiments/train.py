@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts, _runs
+from experiments import _config, _hosts, _limits, _runs
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -31,6 +31,7 @@ from vtd_jax.video.records import Records
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
+flags.adopt_module_key_flags(_limits)
 flags.adopt_module_key_flags(_hosts)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; made where it is not there", required=True)
 RESUME = flags.DEFINE_bool("resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some")

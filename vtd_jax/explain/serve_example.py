@@ -7,6 +7,9 @@ From Python:
     from predict import Served
     model = Served("labels.served")
     out = model(model.read_clip("clip.mp4")[None])    # {"scores" [1, K], …}, see about.json
+
+A folder of somebody you do not trust is code, to be run like any other program of theirs: this file and
+program.jaxexport do what they say. about.json, weights.npz and the videos are data, and are read as such.
 """
 
 import argparse
@@ -15,6 +18,9 @@ import hashlib
 import io
 import json
 import math
+import mmap
+import os
+import stat
 import struct
 import sys
 import zipfile
@@ -25,17 +31,20 @@ import av
 import cv2
 import jax
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from jax import export
 
 # files that FFmpeg reads without opening others
 FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,roq,nuv,dhav,pva,ivf,obu,av1,"
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,"
     "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
     "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
     "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
 )
+# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
+LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
+PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 20_000, 2**26, ("frames", "size")
 
 
 class Served:
@@ -43,17 +52,24 @@ class Served:
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
-        self.about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        self.labels, self.frames, self.size = (self.about[key] for key in ("labels", "frames", "size"))
-        program = (folder / "program.jaxexport").read_bytes()
-        if hashlib.sha256(program).hexdigest() != self.about["program_sha256"]:
+        self.about = about = read_about(folder / "about.json")
+        self.labels, self.frames, self.size = about["labels"], about["frames"], about["size"]
+        with opened(folder / "program.jaxexport") as file:
+            program = file.read()
+        if hashlib.sha256(program).hexdigest() != about["program_sha256"]:
             raise ValueError("program.jaxexport is damaged, copy it again")
-        self._call = jax.jit(export.deserialize(bytearray(program)).call)
         try:
-            with (folder / "weights.npz").open("rb") as file, np.load(file) as weights:
-                self._weights = jax.device_put(dict(weights))
-        except (zipfile.BadZipFile, EOFError, ValueError):
-            raise ValueError("weights.npz is damaged, copy it again") from None
+            exported = export.deserialize(bytearray(program))
+            (expected, _), _ = exported.in_tree.unflatten(exported.in_avals)
+            scores = exported.out_tree.unflatten(exported.out_avals)["scores"]
+        except Exception as error:  # JAX raises whatever the damage or another version happens to cause
+            raise ValueError(f"program.jaxexport cannot be read by JAX {jax.__version__} ({error})") from None
+        if scores.shape[1] != len(self.labels):
+            raise ValueError("about.json is of another program, copy the folder again")
+        weights = read_weights(folder / "weights.npz")
+        if len({str({k: (v.shape, v.dtype) for k, v in sorted(one.items())}) for one in (weights, expected)}) > 1:
+            raise ValueError("weights.npz is damaged or of another program, copy the folder again")
+        self._call, self._weights = jax.jit(exported.call), jax.device_put(weights)
 
     def read_clip(self, path: str | Path) -> np.ndarray:
         """Frames of a video as this model sees them, uint8 RGB `[T, R, R, 3]`."""
@@ -67,32 +83,74 @@ class Served:
         return jax.device_get(self._call(self._weights, frames))
 
 
+def opened(path: str | Path) -> io.FileIO:
+    """A file to read, never a pipe or a device, whose opening may wait for ever."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb", buffering=0)
+    os.close(number)
+    raise ValueError(f"{Path(path).name} is no regular file")
+
+
+def read_about(path: Path) -> dict:
+    """What `about.json` says; checked is what is used here."""
+    try:
+        with opened(path) as file:
+            about = json.loads(file.read(ABOUT_BYTES))
+        "".join([*about["labels"], about["program_sha256"]]).encode()
+        good = about["preprocessing"].get("squash", False) in (False, True) and isinstance(about["labels"], list)
+        if good and about["labels"] and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES):
+            return about
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        pass
+    raise ValueError("about.json is damaged, copy it again")
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an uncompressed `.npz`, so that none is larger than the file; none may hold Python objects."""
+    try:
+        with opened(path) as file, np.load(file, allow_pickle=False) as weights:
+            if not any(part.compress_type for part in weights.zip.infolist()):
+                return dict(weights)
+    except (zipfile.BadZipFile, EOFError, ValueError, MemoryError, NotImplementedError, AttributeError, TypeError):
+        pass
+    raise ValueError("weights.npz is damaged, copy it again")
+
+
 def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False) -> np.ndarray:
     """The centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as the model saw videos in evaluation.
 
     `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong. `squash`
     scales frames to R × R as a whole, for a model whose `about.json` says so.
     """
-    images, shape, decoded = {}, None, 0
-    with open(path, "rb", buffering=0) as file, open_video(file) as container:
+    images, shape, decoded, pixels, read = {}, None, 0, 0, 0
+    with opened(path) as file, open_video(file) as container:
         stream = shown_stream(container.streams)
-        count = count or stream.frames
+        count, whole = count or max(0, stream.frames), os.fstat(file.fileno()).st_size
         indices = [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is not None:
                 continue  # AVI's "show the last frame again"; it would end the decoder
+            read += packet.size
+            if read > 16 * whole + 2**20:
+                raise ValueError("its index names the same bytes again and again")
             try:
                 pictures = packet.decode()
             except (av.error.InvalidDataError, EOFError):
+                check_frame(stream.codec_context)
                 continue
             for frame in pictures:
+                check_frame(frame)
+                pixels += frame.width * frame.height
+                if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
+                    raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:
                     shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
                 if decoded in indices:
-                    images[decoded] = crop(shown(frame), shape, size, squash)
+                    images[decoded] = crop(shown(frame), shape, size, squash).copy()
                 decoded += 1
     if not decoded:
-        raise ValueError("no frame of it decodes")
+        raise ValueError("no frame of it decodes, or all have more pixels than --max_frame_pixels allows")
     return (
         np.stack([images[i] for i in indices]) if decoded == count else read_clip(path, frames, size, decoded, squash)
     )
@@ -102,12 +160,41 @@ def open_video(file: io.FileIO) -> av.container.InputContainer:
     """Opens a file by its number: its name is no address or pattern, and no other file is opened for it."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "fd", "fd": str(file.fileno())}
     tags = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_samples(data)
+    decoders = {"max_pixels": str(LIMITS["max_frame_pixels"])}
     try:
-        return av.open("fd:", container_options=options, **tags)
+        return av.open("fd:", container_options=options, options=decoders, **tags)
     except av.error.FFmpegError as error:
         if error.errno != errno.EINVAL:
             raise
         raise ValueError("not a video file, or of a kind that is not read") from None
+
+
+def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
+    """Refuses a frame that is too large, as it is or once its short side is scaled up."""
+    short, long = sorted((frame.width, frame.height))
+    if short and max(short, 512) ** 2 * long // short > LIMITS["max_frame_pixels"]:
+        raise ValueError(f"a frame of {frame.width} × {frame.height}, more pixels than --max_frame_pixels allows")
+
+
+def check_samples(data: mmap.mmap) -> None:
+    """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory for each."""
+    parts = [(0, len(data))]
+    for at, end in parts:
+        while end - at >= 8:
+            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+            if size == 1:
+                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+            size = max(8, min(size or end - at, end - at))
+            # behind version, flags and, in stsz, the size of all; and the entries of edit lists, which repeat samples
+            place = at + head + (8 if kind == b"stsz" else 4)
+            most = {b"stsz": 8 * len(data) + 1000, b"trun": 8 * len(data) + 1000, b"elst": 1000, b"cmov": -1}
+            if int.from_bytes(data[place : place + 4], "big") > most.get(kind, 2**32):
+                raise ValueError("its tables claim more than it has room for, or are compressed")
+            if kind in (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
+                parts.append((at + head, at + size))
+            at += size
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream:
@@ -119,6 +206,8 @@ def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStrea
         best = max(films, key=merit, default=None)
     if best is None or best.codec_context is None:
         raise ValueError("no video in it" if best is None else "no decoder for its video")
+    check_frame(best.codec_context)
+    best.codec_context.options = {"max_pixels": str(LIMITS["max_frame_pixels"])}
     return best
 
 
@@ -131,11 +220,11 @@ def merit(stream: av.VideoStream) -> tuple[bool, int]:
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
     """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or an odd angle."""
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:  # PyAV lists nothing where it does not know the name of one
         unknown = set(range(64)) - {kind.value for kind in Type}
         deleted = filtered(frame, [("sidedata", f"mode=delete:type={i}") for i in sorted(unknown)])
-        data = deleted.side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(deleted).get("DISPLAYMATRIX")
     m = struct.unpack("=9i", bytes(data)) if data is not None else (1, 0, 0, 0, 1)
     columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
     degrees = math.degrees(math.atan2(m[1] / rows, m[0] / columns)) if rows and columns else 0.0
@@ -193,20 +282,28 @@ def shown_text(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in utf8(text))
 
 
+def shown_json(found: dict) -> str:
+    """JSON in one line, likewise."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(found, ensure_ascii=False))
+
+
 def main() -> int:
     """Prints the best labels of every video; 2 where one could not be read."""
     parser = argparse.ArgumentParser(description="Labels videos.")
     parser.add_argument("videos", nargs="+")
     parser.add_argument("--json", action="store_true", help="one JSON object a video")
+    for name, most in LIMITS.items():
+        parser.add_argument(f"--{name}", type=int, default=most, help="of a video that is read")
     args, folder, status = parser.parse_args(), Path(__file__).parent, 0
+    LIMITS.update({name: getattr(args, name) for name in LIMITS})
     try:
         model = Served(folder)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {folder}: {error}\n")
+        parser.exit(2, shown_text(f"error: {folder}: {error}") + "\n")
     for path in args.videos:
         try:
             out = model(model.read_clip(path)[None])
-        except (OSError, ValueError, av.error.FFmpegError) as error:
+        except (OSError, ValueError, MemoryError, OverflowError, av.error.FFmpegError) as error:
             print(shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"), file=sys.stderr)
             status = 2
             continue
@@ -214,7 +311,7 @@ def main() -> int:
         best = [{"label": model.labels[k], "score": float(scores[k])} for k in np.argsort(-scores, kind="stable")[:5]]
         found = {"video": utf8(path), **best[0], "top": best, "words": [model.labels[k] for k in out["assignment"][0]]}
         lines = map(shown_text, [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)])
-        print(json.dumps(found, ensure_ascii=False) if args.json else "\n".join(lines), flush=True)
+        print(shown_json(found) if args.json else "\n".join(lines), flush=True)
     return status
 
 

@@ -35,3 +35,30 @@ READ_AGAIN = 64
 # word in it between blanks and slashes, where a name of a file has at most 255
 SHOWN_CHARACTERS = 9000
 SHOWN_WORD = 400
+# pixels: of a frame, two of 8K; its short side counts as scaled up to so many pixels, as models see it
+FRAME_PIXELS = 2**26
+FRAME_SHORT_SIDE = 512
+# pixels: of all frames of a video, two minutes of 1920 × 1080 whatever the file's size, and so many more for each byte
+VIDEO_PIXELS = 2**33
+PIXELS_A_BYTE = 20_000
+# times the bytes of a file that its packets may have: those of Matroska may be compressed, none should be read twice
+PACKET_RATIO = 16
+PACKET_BYTES = 2**20
+# frames as large as FRAME_PIXELS allows that a clip of training or evaluation holds at once
+CLIP_FRAMES = 16
+# scans of a stored JPEG; ours have one
+JPEG_SCANS = 10
+# moments of a timeline, and so many more for each frame of the video
+MOMENTS = 10_000
+MOMENTS_A_FRAME = 100
+# frames that a container may state, an hour's at 30 a second is 108 000; more is taken as if it stated none
+STATED_FRAMES = 2**40
+# bytes of an MP4 for each sample that its tables claim, and samples that every file may claim
+SAMPLE_BYTES = 4
+SAMPLES = 1000
+# entries of an edit list times the samples of the file
+EDITED_SAMPLES = 2**20
+# boxes of an MP4; a day of fragments of a second has a million
+BOXES = 4 * 2**20
+# bytes of a compressed movie header, unpacked
+MOVIE_HEADER_BYTES = 64 * 2**20

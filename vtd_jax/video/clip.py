@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode, sampling
+from vtd_jax.video import decode, limits, sampling
 from vtd_jax.video.augment import centre_crop, crop_short_side, resize, short_side_size
 
 Video = str | os.PathLike | np.ndarray
@@ -96,11 +96,14 @@ def frames_at(video: str | os.PathLike, step: float, size: int, squash: bool = F
       VideoInfo (the generator's return value).
 
     Raises:
-      VideoError: as for `read_clip`; where a file breaks off, after the frames before.
+      VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times make more moments
+        than its frames may have.
     """
-    with decode.reading(video, os.fspath(video)) as reader:
+    name = os.fspath(video)
+    with decode.reading(video, name) as reader:
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
+            limits.check_moments(seconds / step, index + 1, seconds, name)
             # what is on the screen stays until the next frame comes
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
                 image = _fit(reader.image(shown[1]), size, squash) if image is None else image
@@ -108,6 +111,7 @@ def frames_at(video: str | os.PathLike, step: float, size: int, squash: bool = F
                 count += 1
             shown, image = (index, frame), None
         info = reader.info()
+        limits.check_moments(info.duration / step, info.frames, info.duration, name)
         while shown is not None and ((count + 0.5) * step < info.duration or not count):
             image = _fit(reader.image(shown[1]), size, squash) if image is None else image
             yield TimedFrame(min((count + 0.5) * step, info.duration), shown[0], image)

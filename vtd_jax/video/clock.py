@@ -18,6 +18,7 @@ from numbers import Rational
 
 import av
 
+from vtd_jax.untrusted.limits import STATED_FRAMES
 from vtd_jax.video.structure import shown_in_index
 
 # seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what is a beginning
@@ -36,8 +37,13 @@ def may_start_again(container) -> bool:
 def stated_frames(container, stream) -> int:
     """Frames that the container states, without those that an edit list hides; 0 if it does not."""
     if stream.frames and "mp4" in container.format.name:
-        return shown_in_index(stream) or stream.frames
-    return stream.frames
+        return sane(shown_in_index(stream) or stream.frames)
+    return sane(stream.frames)
+
+
+def sane(frames: int) -> int:
+    """A number of frames that a file may have; 0, as if it stated none, for any other."""
+    return frames if 0 <= frames <= STATED_FRAMES else 0
 
 
 def stated_seconds(container, stream) -> float:
@@ -45,7 +51,7 @@ def stated_seconds(container, stream) -> float:
     if may_start_again(container):
         return 0.0
     if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
+        return max(0.0, float(stream.duration * stream.time_base))
     begin = float((stream.start_time or 0) * stream.time_base)
     return max(0.0, (container.duration or 0) / av.time_base - begin)
 

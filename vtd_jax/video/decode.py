@@ -4,6 +4,7 @@ A file's frames are what really decodes: containers may promise more. Whether a 
 promises of the container: its frame count (AVI and others, not MP4, whose edit lists hide frames) and its duration.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan, opening
 from vtd_jax.video.augment import resize, short_side_size
-from vtd_jax.video.clock import Clock, may_start_again, stated_frames, stated_seconds
+from vtd_jax.video.clock import Clock, may_start_again, sane, stated_frames, stated_seconds
+from vtd_jax.video.limits import Tally, check_clip, check_frame
 from vtd_jax.video.opening import Source
 from vtd_jax.video.orientation import shown, shown_shape
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
@@ -25,8 +27,8 @@ from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
 class _Decoder:
     """Yields the frames of an open container in order and keeps count of what went by."""
 
-    def __init__(self, container, stream):
-        self.container, self.stream = container, stream
+    def __init__(self, container, stream, tally):
+        self.container, self.stream, self.tally = container, stream, tally
         self.decoded = self.failed = self.repeats = self.corrupt = 0
         self.clock = Clock(container, stream)
 
@@ -39,12 +41,16 @@ class _Decoder:
                 self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
                 self.clock.repeat(packet)
                 continue
+            self.tally.packet(packet.size)
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, EOFError):
                 self.failed += 1
+                # it knows the size of what it did not decode
+                check_frame(self.stream.codec_context.width, self.stream.codec_context.height, self.tally.name)
                 continue
             for frame in frames:
+                self.tally.add(frame.width, frame.height)
                 self.decoded += 1
                 self.corrupt += frame.is_corrupt
                 yield frame
@@ -53,7 +59,7 @@ class _Decoder:
 @contextmanager
 def _open(source: Source, name: str) -> Iterator[_Decoder]:
     with opening.video(source, name) as (container, stream):
-        yield _Decoder(container, stream)
+        yield _Decoder(container, stream, Tally(name, _size(source)))
 
 
 class Reader:
@@ -175,15 +181,18 @@ def decode_frames(
         images = _planned_images(source, keep, short_side, name, known_frames)
     if images is None or last not in images:
         with _open(source, name) as decoder:
-            images = _images(enumerate(decoder), keep, short_side)
+            images = _images(enumerate(decoder), keep, short_side, name)
             found = decoder.decoded
     if last not in images:
         raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
+    height, width = images[last].shape[:2]
+    # repeats are frames of their own from here on
+    check_clip(width, height, len(wanted), name)
     return np.stack([images[i] for i in wanted])
 
 
 def _images(
-    frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None
+    frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None, name: str
 ) -> dict[int, np.ndarray]:
     """Converts and scales the wanted frames; all get the size of the first, and the last of them ends it."""
     images, shape, last, converter = {}, None, max(keep), VideoReformatter()
@@ -192,6 +201,7 @@ def _images(
             image = _image(frame, shape, converter)
             if shape is None:
                 shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
+                check_clip(shape[1], shape[0], len(keep), name)
             images[index] = resize(image, *shape)
         if index == last:
             break
@@ -209,16 +219,18 @@ def _planned_images(
     with _open(source, name) as decoder:
         stream = decoder.stream
         if stream.codec_context.name not in decode_plan.CODECS:
-            return _images(enumerate(decoder), keep, short_side)
+            return _images(enumerate(decoder), keep, short_side, name)
         try:
-            packets = [packet for packet in decoder.container.demux(stream) if packet.size]
+            packets = _packets(decoder, _size(source))
+            if packets is None:
+                return None
             plan = decode_plan.make_plan(stream, packets, known_frames, keep)
             if plan is None:
                 return None
             # damage that the decoder would patch up from other frames must be seen
-            stream.codec_context.options = {"err_detect": "explode"}
-            frames = _follow(stream, plan)
-            images = _images(frames, keep, short_side)
+            stream.codec_context.options = opening.decoder_options() | {"err_detect": "explode"}
+            frames = _follow(stream, plan, decoder.tally)
+            images = _images(frames, keep, short_side, name)
             # to the end, so that everything is checked
             deque(frames, maxlen=0)
             return images
@@ -226,13 +238,25 @@ def _planned_images(
             return None
 
 
-def _follow(stream: av.VideoStream, plan: decode_plan.Plan) -> Iterator[tuple[int, av.VideoFrame]]:
+def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
+    """All packets with something in them; None if they have more bytes than the file, as where samples overlap."""
+    packets = []
+    for packet in decoder.container.demux(decoder.stream):
+        most -= packet.size
+        if most < 0:
+            return None
+        packets += [packet] if packet.size else []
+    return packets
+
+
+def _follow(stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decodes the plan's packets; frames must come out in the order of their times, one for each packet."""
     count = 0
     for packet in [*plan.packets, None]:
         for frame in stream.codec_context.decode(packet):
             if count == len(plan.frames) or frame.is_corrupt or (plan.times and frame.pts != plan.times[count]):
                 raise _PlanFailedError
+            tally.add(frame.width, frame.height)
             yield plan.frames[count], frame
             count += 1
     if count < len(plan.frames):
@@ -249,7 +273,7 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
         container, stream = decoder.container, decoder.stream
         frames = stated_frames(container, stream)
         if not frames and not may_start_again(container) and stream.average_rate:
-            frames = round(stated_seconds(container, stream) * stream.average_rate)
+            frames = sane(round(stated_seconds(container, stream) * stream.average_rate))
         counted = not frames and may_start_again(container)
         try:
             first = next(iter(decoder), None)
@@ -270,6 +294,11 @@ def length(source: Source, name: str = "") -> float:
 
 def _name(source: Source) -> str:
     return "video" if isinstance(source, bytes) else str(source)
+
+
+def _size(source: Source) -> int:
+    """Bytes of the file."""
+    return len(source) if isinstance(source, bytes) else os.path.getsize(source)
 
 
 def _image(frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The one door to FFmpeg: what it may open, under which name, and which stream of a file is the video.
 
 FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`), and follows text that
-names other files (playlists). Here it is given an open file, and a list of containers that hold their frames.
+names other files (playlists). Here it is given an open file, and a list of containers that hold their frames. What
+frames may be as large as is known to it before it takes memory for one.
 """
 
 import codecs
 import errno
 import io
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,10 @@ from pathlib import Path
 import av
 from av.stream import Disposition
 
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.regular_files import open_regular
+from vtd_jax.video import limits
+from vtd_jax.video.mp4_claims import ClaimError, check_claims
 from vtd_jax.video.wholeness import VideoError
 
 Source = str | Path | bytes
@@ -22,7 +28,7 @@ File = io.BytesIO | io.FileIO
 
 # demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are videos of one frame
 FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,roq,nuv,dhav,pva,ivf,obu,av1,"
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,"
     "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
     "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
     "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
@@ -48,17 +54,24 @@ def container(source: Source) -> Iterator[av.container.InputContainer]:
 
 
 def _file(source: Source) -> File:
-    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0)
+    # without a buffer: FFmpeg reads on where the file is
+    return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source, "video file").detach()
 
 
 def _demuxer(file: File) -> av.container.InputContainer:
     options = {"format_whitelist": FORMATS}
     if isinstance(file, io.BytesIO):
         # no protocol has this name: nothing else can be opened
-        return av.open(file, container_options=options | {"protocol_whitelist": "none"}, **_TAGS)
+        options |= {"protocol_whitelist": "none"}
+        return av.open(file, container_options=options, options=decoder_options(), **_TAGS)
     # FFmpeg reads the open file by its number, as fast as by its name
     options |= {"protocol_whitelist": "fd", "fd": str(file.fileno())}
-    return av.open("fd:", container_options=options, **_TAGS)
+    return av.open("fd:", container_options=options, options=decoder_options(), **_TAGS)
+
+
+def decoder_options() -> dict[str, str]:
+    """For every decoder, the one that looks for a stream's size as well: frames that are too large are damage to it."""
+    return {"max_pixels": str(limits.MAX_FRAME_PIXELS.value)}
 
 
 def target(path: str | Path) -> str:
@@ -100,6 +113,7 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
             if not head:
                 raise VideoError(f"{name}: the file is empty (0 bytes)")
             file.seek(0)
+            _check(file, head, name)
             with _opened(file, head, name) as opened:
                 stream = shown_stream(opened.streams)
                 if stream is None:
@@ -108,10 +122,14 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
                     raise VideoError(
                         f"{name}: no decoder for the video stream; the file is damaged or of an unknown codec"
                     )
+                limits.check_frame(stream.codec_context.width, stream.codec_context.height, name)
+                stream.codec_context.options = decoder_options()
                 # one thread a decoder: videos are decoded side by side, and results do not depend on timing
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
                 yield opened, stream
+    except UserError:
+        raise
     except PermissionError:
         raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
     except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
@@ -121,6 +139,24 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
         ) from None
     except OSError as error:
         raise VideoError(f"{name}: cannot be opened ({_text(error)})") from None
+    except MemoryError:
+        raise VideoError(f"{name}: needs more memory than there is; its frames are large, or it is damaged") from None
+    except (ValueError, ArithmeticError) as error:
+        # numbers of the file that PyAV or NumPy do not take
+        raise VideoError(f"{name}: cannot be read as a video ({error}); it is damaged") from None
+
+
+def _check(file: File, head: bytes, name: str) -> None:
+    """Refuses what claims too much, before FFmpeg sees it; reads where `file` stands, and leaves it there."""
+    limits.check_frame(*(limits.claimed_size(head) or (0, 0)), name)
+    try:
+        if isinstance(file, io.BytesIO):
+            check_claims(file.getvalue())
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            check_claims(data)
+    except ClaimError as error:
+        raise VideoError(f"{name}: cannot be read as a video ({error}); it is damaged") from None
 
 
 def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:

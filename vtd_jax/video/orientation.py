@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
@@ -86,12 +86,13 @@ def shown(frame: av.VideoFrame, converter: VideoReformatter) -> UInt8[np.ndarray
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        # not `frame.side_data`, which holds the frame that holds it: its memory would wait for the garbage collector
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:
         # PyAV lists nothing where it does not know the name of one
         known = {kind.value for kind in Type}
         unknown = [("sidedata", f"mode=delete:type={i}") for i in range(_SIDE_DATA) if i not in known]
-        data = _filtered(frame, unknown).side_data.get("DISPLAYMATRIX")
+        data = SideDataContainer(_filtered(frame, unknown)).get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("=9i", bytes(data))
 
 

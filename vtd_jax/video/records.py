@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, list_files
+from vtd_jax.video.limits import check_stored
 from vtd_jax.video.list_files import list_names, read_stored_list
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
@@ -54,6 +55,7 @@ class Example:
             whole = None if self.record.get("damaged", True) else int(self.record["source_frames"])
             return decode.decode_frames(self.record["video"], indices, name=self.name, known_frames=whole)
         jpegs = self.record["frames"]
+        check_stored([jpegs[int(i)] for i in set(np.asarray(indices).tolist())], len(indices), self.record, self.name)
         try:
             images = {int(i): simplejpeg.decode_jpeg(jpegs[int(i)]) for i in set(np.asarray(indices).tolist())}
         except ValueError as error:

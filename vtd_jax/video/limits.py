@@ -1,0 +1,165 @@
+"""What one video may ask for: pixels of a frame, pixels of all its frames, moments of its timeline.
+
+The limits are in `vtd_jax.untrusted.raised`, with the flags that raise them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import simplejpeg
+
+from vtd_jax.untrusted import limits
+from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PIXELS
+from vtd_jax.video.augment import short_side_size
+from vtd_jax.video.wholeness import VideoError
+
+
+def counted_pixels(width: int, height: int) -> int:
+    """Pixels of a frame, or of what it becomes where its short side is scaled up."""
+    short, long = sorted((width, height))
+    side = max(short, limits.FRAME_SHORT_SIDE)
+    return side * side * long // short if short > 0 else 0
+
+
+def check_frame(width: int, height: int, name: str) -> None:
+    """Refuses a frame that is too large; one without a size passes.
+
+    Raises:
+      VideoError: it has more pixels than the limit.
+    """
+    most = MAX_FRAME_PIXELS.value
+    if counted_pixels(width, height) <= most:
+        return
+    scaled = "" if width * height > most else f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
+    raise VideoError(
+        f"{name}: a frame of {width} × {height}, more than {most:,} pixels{scaled}; {MAX_FRAME_PIXELS.remedy}"
+    )
+
+
+class Tally:
+    """Counts what is decoded from a file: bytes of packets, pixels of frames.
+
+    Attributes:
+      name: what messages call the video.
+    """
+
+    def __init__(self, name: str, size: int):
+        self.name = name
+        self._pixels, self._most, self._size = 0, MAX_VIDEO_PIXELS.value + limits.PIXELS_A_BYTE * size, size
+        self._bytes = limits.PACKET_RATIO * size + limits.PACKET_BYTES
+        self._shape = None
+
+    def packet(self, size: int) -> None:
+        """One more packet of so many bytes.
+
+        Raises:
+          VideoError: packets are far more than the file, as where an index names the same bytes again and again.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise VideoError(
+                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes to be decoded; "
+                "its index names the same bytes again and again"
+            )
+
+    def add(self, width: int, height: int) -> None:
+        """One more frame.
+
+        Raises:
+          VideoError: it is too large, or with it the video is.
+        """
+        if (width, height) != self._shape:
+            check_frame(width, height, self.name)
+            self._shape = width, height
+        self._pixels += width * height
+        if self._pixels > self._most:
+            raise VideoError(
+                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × {height}, from a file "
+                f"of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
+            )
+
+
+def claimed_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height that a picture's first bytes claim, of GIF, PNG and JPEG; None for all else."""
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head.startswith(b"\xff\xd8"):
+        try:
+            height, width = simplejpeg.decode_jpeg_header(head)[:2]
+        except ValueError:
+            return None
+        return width, height
+    return None
+
+
+def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any], name: str) -> None:
+    """Compares the headers of stored frames with what their record says of the video; nothing is decoded.
+
+    Args:
+      jpegs: that are about to be decoded; one that is no JPEG passes.
+      frames: of the clip that is made of them.
+      record: has the video's `width` and `height`.
+      name: what messages call it.
+
+    Raises:
+      VideoError: a frame is too large, none of this video, or made of more scans than any that is stored; or the clip
+        is too large.
+    """
+    of_video = int(record["height"]), int(record["width"])
+    for data in jpegs:
+        try:
+            height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        except ValueError:
+            continue
+        _check_jpeg(data, (height, width), of_video, name)
+        check_clip(width, height, frames, name)
+
+
+def _check_jpeg(data: bytes, size: tuple[int, int], of_video: tuple[int, int], name: str) -> None:
+    check_frame(size[1], size[0], name)
+    if min(of_video) < 1 or min(size) > min(of_video) or short_side_size(*of_video, min(size)) != size:
+        raise VideoError(
+            f"{name}: a stored frame of {size[1]} × {size[0]}, of a video that the record says is {of_video[1]} × "
+            f"{of_video[0]}; build the records again"
+        )
+    # every scan of a progressive picture costs all its pixels, in ten bytes
+    if data.count(b"\xff\xda") > limits.JPEG_SCANS:
+        raise VideoError(
+            f"{name}: a stored frame of more than {limits.JPEG_SCANS} scans, expected 1; build the records again"
+        )
+
+
+def check_clip(width: int, height: int, frames: int, name: str) -> None:
+    """Refuses a clip that does not fit into memory.
+
+    Raises:
+      VideoError: frames of this size are too many to be held at once.
+    """
+    most = MAX_FRAME_PIXELS.value * limits.CLIP_FRAMES
+    if counted_pixels(width, height) * frames > most:
+        raise VideoError(
+            f"{name}: a clip of {frames} frames of {width} × {height}, more than {most:,} pixels; "
+            f"{MAX_FRAME_PIXELS.remedy}"
+        )
+
+
+def check_moments(moments: float, frames: int, seconds: float, name: str) -> None:
+    """Refuses a timeline whose length comes from a time stamp, not from frames.
+
+    Args:
+      moments: of the timeline so far.
+      frames: of the video so far.
+      seconds: that these take.
+      name: what messages call the video.
+
+    Raises:
+      VideoError: there are more moments than the limit.
+    """
+    most = MAX_MOMENTS.value + limits.MOMENTS_A_FRAME * frames
+    if not moments <= most:
+        raise VideoError(
+            f"{name}: {frames} frames that last {seconds:,.0f} s by their time stamps, a timeline of {moments:,.0f} "
+            f"moments, expected at most {most:,}; the times are damaged, or {MAX_MOMENTS.remedy}"
+        )
