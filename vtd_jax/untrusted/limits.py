@@ -12,3 +12,8 @@ LINE_BYTES = 64 * 2**10
 ARRAY_BYTES = 16 * 2**30
 # how many times its bytes in the archive an array may have
 ARRAY_RATIO = 2000
+# of a run's checkpoint: bytes of its arrays, and of its files (the largest of ours have 130 MB)
+CHECKPOINT_BYTES = 2 * 2**30
+# files and folders in one item of a checkpoint, and bytes of an index in it, which its writer keeps at 8 MiB
+CHECKPOINT_FILES = 10_000
+CHECKPOINT_INDEX_BYTES = 64 * 2**20
