@@ -5,9 +5,9 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -19,11 +19,20 @@ from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
 from vtd_jax.train.integrity import Damaged, Stored
 from vtd_jax.train.orbax_manager import Manager, StepNames, steps_in, told_elsewhere
+from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
 _FOLDER, _ASIDE = "checkpoints", "damaged"
 # old checkpoints leave under this name, at once, and are deleted there: no half of one is ever among the whole
 _LEAVING = "leaving"
+
+
+class Identity(TypedDict):
+    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older ones do not have."""
+
+    clip: str
+    names: str
+    clip_settings: NotRequired[str]
 
 
 class Checkpoints:
@@ -169,6 +178,14 @@ class Checkpoints:
         """The JSON part of one checkpoint."""
         return self.stored(step).progress
 
+    def identity(self, step: int) -> Identity:
+        """What one checkpoint was learnt on.
+
+        Raises:
+          UserError: it is damaged, or does not say.
+        """
+        return convert(self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity)
+
     def learnable(self, step: int, template: Any) -> Any:
         """The learnable variables of one checkpoint, in the structure of `template`."""
         return unflatten_arrays(template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable")
@@ -193,35 +210,41 @@ class Checkpoints:
         self._read = {step: stored._replace(noted=noted)}
         integrity.write_progress(self.folder / str(step), self._read[step])
 
-    def last_whole(self) -> tuple[int, dict[int, str]]:
+    def last_whole(self, other: Callable[[Stored], str] = lambda stored: "") -> tuple[int, dict[int, str]]:
         """The last checkpoint that is whole, and what is wrong with others, by step; changes nothing.
 
+        Args:
+          other: says of a whole checkpoint why it is not this run's; "" where it is.
+
         Raises:
-          UserError: none is whole.
+          UserError: none is whole, or all that are whole are another run's.
         """
-        wrong, whole = {}, []
+        wrong, whole, others = {}, [], {}
         for step in self.steps:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
-                whole.append(step)
             except Damaged as error:
-                wrong[step] = str(error)
+                wrong[step] = f"damaged, {error}"
+                continue
+            if why := other(self._read[step]):
+                others[step] = why
+            else:
+                whole.append(step)
+        if others and not whole:
+            raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
+            told = "; ".join(f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items())
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; to train from the "
                 "start, give another --workdir or move this folder away"
             )
-        return whole[-1], wrong
+        return whole[-1], dict(sorted((wrong | others).items()))
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
-        """Moves damaged checkpoints out of the way, each told on stderr; `last` is the one to go on from."""
+        """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last` is resumed from."""
         for step, why in wrong.items():
             place = self._move_aside(str(step))
-            warn(
-                f"{self.folder / str(step)}: damaged, {why}; moved to {place}; "
-                f"going on from the checkpoint of step {last}"
-            )
+            warn(f"{self.folder / str(step)}: {why}; moved to {place}; going on from the checkpoint of step {last}")
 
     def close(self) -> None:
         """Waits for what is being written.

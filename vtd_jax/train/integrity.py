@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
-import msgspec
 import numpy as np
 
 from vtd_jax.errors import UserError
@@ -60,35 +59,10 @@ class _Metric(TypedDict):
     metric: float
 
 
-class _Best(TypedDict):
-    value: float
-    step: Count
-
-
-class _RandomKey(TypedDict):
-    impl: str
-    data: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]], msgspec.Meta(max_length=16)]
-
-
-class _Batches(TypedDict, total=False):
-    batch: Count
-    data: dict[str, Any]
-
-
 class _Progress(TypedDict, total=False):
-    """Types of what a run reads from its progress; what is missing is missed where it is read."""
+    """Types of what is read here; who resumes from a checkpoint looks at the rest."""
 
     step: Count
-    key: _RandomKey
-    clip: str
-    names: str
-    clip_settings: str
-    settings: str
-    batches: _Batches
-    evaluated: bool
-    best: _Best | None
-    skipped: Count
-    in_a_row: Count
     digest: str
     noted: Noted
 

@@ -32,10 +32,10 @@ from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.preemption import BrokenOff, Preemption
 from vtd_jax.train.profiling import Profile
-from vtd_jax.train.resume import Best, Found, Progress, find, restore, to_json
+from vtd_jax.train.resume import Best, Found, Progress, find, restore, settings_fingerprint, to_json
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.step import split
-from vtd_jax.train.workdir import save_config
+from vtd_jax.train.workdir import Place, save_config
 from vtd_jax.video.records import Records
 
 # (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by `split_top1`, `split_top5`;
@@ -107,16 +107,21 @@ class _Run:
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
         self.guard = Guard(config, records, self.per_epoch, workdir)
         self.state, self.best, self.missed = self.trainer.initial, None, False
-        found = on_first(find, self.checkpoints, self.identity) if resume else None
+        settings = {"settings": settings_fingerprint(config)}
+        found = on_first(find, self.checkpoints, self.identity | ({} if override else settings)) if resume else None
+        self.identity |= settings
         if found is not None:
             self._restore(found, override)
         # steps done before this call, and the step of the last checkpoint
         self.start = self.saved = self.state.step
         splits = tuple(config.data.evaluate) if evaluate else ()
-        self.log = self.profile = Nobody()
+        self.log = self.profile = self.place = Nobody()
         if is_first():
-            evaluated = not self.missed
-            self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=evaluated)
+            self.log = RunLog(
+                workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=not self.missed,
+                rows=found.rows if found else 0,
+            )  # fmt: skip
+            self.place = Place(workdir)
             self.profile = Profile(profile, workdir, self.log.line)
         # the iterator's state is from here on that of what steps were given
         self.ahead = Ahead(self.batches, self.trainer.place_batch)
@@ -131,6 +136,7 @@ class _Run:
             self._close(failed=True)
             raise
         self._close()
+        self.place.check(["metrics.csv", f"checkpoints/{self.saved}"])
         return Finished(self.trainer.model(self.state), self.state.step, self.state.step - self.start)
 
     def _steps(self) -> None:
@@ -220,7 +226,7 @@ class _Run:
         except BrokenOff:
             self._stop()
         if metric is not None:
-            self.checkpoints.add_metric(self.state.step, metric)
+            self.checkpoints.add_metric(self.state.step, metric, self.log.rows)
 
     def _tell_window(self) -> None:
         """One row for the micro-batches since the last one; waits for the device. Stops at numbers not finite."""
@@ -256,6 +262,7 @@ class _Run:
         """One row for some micro-batches."""
         if not window:
             return
+        self.place.check()
         last = window[-1]
         told = Window.of([one.sums for one in window], self.guard.skipped)
         self.log.train(last.step, last.step / self.per_epoch, told, self.ahead.waited)
@@ -269,7 +276,8 @@ class _Run:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
         progress = Progress(self.ahead.get_state(), evaluated, self.best, self.guard.skipped, self.guard.in_a_row)
         told = to_json(progress, state, self.identity)
-        self.checkpoints.save(state.step, learnable, opt_state, told, metric)
+        self.place.check()
+        self.checkpoints.save(state.step, learnable, opt_state, told, metric, self.log.rows)
         self.saved = state.step
 
     def _stop_if_asked(self) -> None:
