@@ -1,7 +1,7 @@
 """Checkpoints of what is learnable, with all that a run needs to go on exactly where it was (orbax)."""
 
+import contextlib
 import hashlib
-import logging
 import math
 import os
 import shutil
@@ -18,7 +18,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
 from vtd_jax.train.integrity import Damaged, Stored
-from vtd_jax.train.orbax_manager import Manager, StepNames, steps_in, told_elsewhere
+from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, steps_in
+from vtd_jax.train.plain_path import plain
 from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
@@ -254,9 +255,10 @@ class Checkpoints:
         """
         self.wait()
         if self._manager is not None:
-            self._manager.close()
+            # what could not be written was raised above, and orbax raises it again
+            with contextlib.suppress(Exception):
+                self._manager.close()
             self._manager = None
-            logging.getLogger("absl").removeFilter(told_elsewhere)
 
     def _steps(self) -> list[int]:
         return steps_in(self.folder)
@@ -283,9 +285,9 @@ class Checkpoints:
         if self._manager is None:
             leaving = self.folder / _LEAVING
             leaving.unlink() if leaving.is_symlink() else shutil.rmtree(leaving, ignore_errors=True)
-            logging.getLogger("absl").addFilter(told_elsewhere)
+            quiet()
             self._manager = Manager(
-                self.folder.resolve(),
+                plain(self.folder),
                 self.metric,
                 options=self._options,
                 item_names=(integrity.LEARNABLE, integrity.OPTIMIZER, integrity.PROGRESS),

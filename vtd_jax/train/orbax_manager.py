@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,27 @@ import orbax.checkpoint as ocp
 from vtd_jax.train import integrity
 
 
-def told_elsewhere(record: logging.LogRecord) -> bool:
-    """Keeps orbax's tracebacks of writes that failed off the screen: the error is raised, and told in one line."""
+def quiet() -> None:
+    """Keeps off the screen, from here on, what orbax says of a write that failed: the error is raised, in one line."""
+    # threads of its own end after the manager is closed: this stays
+    logging.getLogger("absl").addFilter(_raised_elsewhere)
+    if not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook(sys.unraisablehook)
+
+
+def _raised_elsewhere(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
+
+
+class _Hook:
+    """For what callbacks raise; passes over TensorStore's, whose event loop ended with the first write that failed."""
+
+    def __init__(self, before: Callable[..., object]):
+        self._before = before
+
+    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
+            self._before(unraisable)
 
 
 class _Step(ocp.path.step.Metadata):

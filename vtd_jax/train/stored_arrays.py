@@ -16,6 +16,7 @@ import numpy as np
 import tensorstore
 
 from vtd_jax.errors import UserError
+from vtd_jax.train.plain_path import plain
 from vtd_jax.untrusted import zstd_frames
 from vtd_jax.untrusted.json_text import Count, parse_json, read_json
 from vtd_jax.untrusted.limits import (
@@ -102,7 +103,7 @@ def read_arrays(folder: Path, room: int = CHECKPOINT_BYTES) -> dict[str, np.ndar
     _check_indices(folder)
     names = [entry.key_metadata[0].key for entry in _listed(folder).tree_metadata.values()]
     # the folder's path as it is: in a URL, `%`, `#` and `?` would be something else
-    base = {"driver": "file", "path": f"{folder.resolve()}/"}
+    base = {"driver": "file", "path": f"{plain(folder)}/"}
     kept = {"driver": "ocdbt", "base": base, "cache_pool": "cache_pool"}
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": CHECKPOINT_INDEX_BYTES}})
     store = tensorstore.KvStore.open(kept, context=context).result()

@@ -28,7 +28,7 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
       UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings.
     """
     workdir = Path(workdir)
-    _check_name(workdir)
+    _check_kind(workdir)
     steps = Checkpoints(workdir).steps
     if not steps:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Hold:
         Raises:
           UserError: another run has it, or its name is no folder's.
         """
-        _check_name(self.workdir)
+        _check_kind(self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(locked(self.workdir / _LOCK, f"--workdir={self.workdir}"))
         self._place = Place(self.workdir)
@@ -121,13 +121,9 @@ class Hold:
         self._place.check()
 
 
-def _check_name(workdir: Path) -> None:
+def _check_kind(workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: is a file, expected a folder")
-    try:
-        str(workdir.resolve()).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"--workdir={workdir}: its path is not UTF-8, give another folder") from None
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
