@@ -18,7 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
 from vtd_jax.train.integrity import Damaged, Stored
-from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, steps_in
+from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, reason, steps_in
 from vtd_jax.train.plain_path import plain
 from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
@@ -299,8 +299,8 @@ class Checkpoints:
         before = max((other for other in self._steps() if other != step), default=None)
         told = "there is none before it" if before is None else f"the last one is of step {before}"
         return UserError(
-            f"{self.folder / str(step)}: this checkpoint could not be written ({type(error).__name__}: "
-            f"{str(error)[:200]}); {told}; see to space and permissions, then run the same command again"
+            f"{self.folder / str(step)}: this checkpoint could not be written ({reason(error)}); "
+            f"{told}; see to space and permissions, then run the same command again"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import naming, write_text
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.integrity import step_of
 from vtd_jax.untrusted.csv_text import csv_fields
@@ -50,13 +50,15 @@ class CsvLog:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Appends a row; a column without a value stays empty."""
-        csv.writer(self._file, lineterminator="\n").writerow([row.get(column, "") for column in self.columns])
-        self._file.flush()
+        with naming(self.path):
+            csv.writer(self._file, lineterminator="\n").writerow([row.get(column, "") for column in self.columns])
+            self._file.flush()
         self.rows += 1
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
     def _rows_until(self, step: int) -> list[list[str]]:
         try:

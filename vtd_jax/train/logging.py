@@ -14,6 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from vtd_jax.files import naming
 from vtd_jax.status import Line, Part
 from vtd_jax.terminal import say, verbatim
 from vtd_jax.train.csv_log import CsvLog
@@ -92,6 +93,7 @@ class Events:
 
     def __init__(self, folder: Path, step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._writer = EventsWriter(str(folder / "events"), f".{step}")
         if step:
             self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -100,9 +102,10 @@ class Events:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by name."""
         now = time.time()
-        for name, value in values.items():
-            self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
-        self._writer.flush()
+        with naming(self._folder):
+            for name, value in values.items():
+                self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
+            self._writer.flush()
 
 
 class Pace:

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import orbax.checkpoint as ocp
 
 from vtd_jax.train import integrity
 
+# ": No space left on device [os_error_code='28']"
+_SYSTEM = re.compile(r": ([^:[]+) \[os_error_code='\d+'")
+
 
 def quiet() -> None:
     """Keeps off the screen, from here on, what orbax says of a write that failed: the error is raised, in one line."""
@@ -18,6 +22,12 @@ def quiet() -> None:
     logging.getLogger("absl").addFilter(_raised_elsewhere)
     if not isinstance(sys.unraisablehook, _Hook):
         sys.unraisablehook = _Hook(sys.unraisablehook)
+
+
+def reason(error: Exception) -> str:
+    """Why a write failed, in short: what the system said, where TensorStore passes it on."""
+    said = _SYSTEM.search(str(error))
+    return said[1] if said else f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
