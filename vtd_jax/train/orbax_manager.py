@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ import orbax.checkpoint as ocp
 
 from vtd_jax.train import integrity
 
-# ": No space left on device [os_error_code='28']"
-_SYSTEM = re.compile(r": ([^:[]+) \[os_error_code='\d+'")
+# as TensorStore passes on what the system said
+_SYSTEM = re.compile(r"os_error_code='(\d+)'")
 
 
 def quiet() -> None:
@@ -25,9 +26,9 @@ def quiet() -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why a write failed, in short: what the system said, where TensorStore passes it on."""
+    """Why a write failed, in short."""
     said = _SYSTEM.search(str(error))
-    return said[1] if said else f"{type(error).__name__}: {str(error)[:200]}"
+    return os.strerror(int(said[1])) if said else f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
