@@ -70,7 +70,7 @@ class CsvLog:
         header = _fields(lines[0]) or []
         if [*header] != [column for column in self.columns if column in header or column not in LATER_COLUMNS]:
             raise UserError(
-                f"{self.path}: line 1: columns {header}, expected {list(self.columns)}; "
+                f"{self.path}: line 1: columns {str(header)[:500]}, expected {list(self.columns)}; "
                 "move the file away to start a new one"
             )
         # the last line has no end only where a crash cut it off
