@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
@@ -17,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
+from vtd_jax.train.flat import flatten_arrays, unflatten_arrays
 from vtd_jax.train.integrity import Damaged, Stored
 from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, reason, steps_in
 from vtd_jax.train.plain_path import plain
@@ -304,37 +304,9 @@ class Checkpoints:
         )
 
 
-def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """A tree of arrays as dotted path -> NumPy array."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    # nnx wraps every array in a variable, whose attribute is no part of the name
-    names = [jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value") for path, _ in leaves]
-    return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
-
-
 def _copied(tree: Any) -> dict[str, np.ndarray]:
     # on a CPU, what NumPy sees of a device's array is its memory, which the next step writes over
     return {name: np.array(value, copy=True) for name, value in flatten_arrays(tree).items()}
-
-
-def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> Any:
-    """The inverse of `flatten_arrays`, in the structure of `template`.
-
-    Raises:
-      UserError: names or shapes that are not the template's: the checkpoint is of a run with other settings.
-    """
-    expected = flatten_arrays(template)
-    wrong = sorted(set(expected) ^ set(arrays))
-    wrong += [
-        f"{key} {np.shape(arrays[key])} instead of {value.shape}"
-        for key, value in expected.items()
-        if key in arrays and np.shape(arrays[key]) != value.shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}")
-    leaves = [np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def names_fingerprint(names: tuple[str, ...]) -> str:
