@@ -1,5 +1,6 @@
 """One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first
 from vtd_jax.train.loop import train
 from vtd_jax.train.preemption import Preemption
-from vtd_jax.train.workdir import prepare_workdir
+from vtd_jax.train.workdir import Hold, prepare_workdir
 from vtd_jax.video.records import Records
 
 
@@ -60,31 +61,34 @@ def train_run(
     Raises:
       Preempted: a notice came; the same call resumes.
     """
-    on_first(prepare_workdir, workdir, config, resume, override)
-    learnt_on = on_first(save_training_list, workdir, training.stored)
-    for line in build.shared_videos(training, splits) if is_first() else ():
-        warn(line)
-    evaluation = Evaluation(config, splits)
-    done = train(
-        config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
-        preemption=preemption, profile=profile,
-    )  # fmt: skip
+    with Hold(workdir) as hold:
+        on_first(hold.take)
+        on_first(prepare_workdir, workdir, config, resume, override)
+        learnt_on = on_first(save_training_list, workdir, training.stored)
+        for line in build.shared_videos(training, splits) if is_first() else ():
+            warn(line)
+        evaluation = Evaluation(config, splits)
+        done = train(
+            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
+            preemption=preemption, profile=profile,
+        )  # fmt: skip
+        if not evaluation.finished:
+            if on_first(has_table, workdir, done.step):
+                return done.step, None
+            # ended between the last checkpoint and the table
+            evaluation(done.model, True, functools.partial(_check, preemption, workdir, done.step))
+        lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
+        table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
+        on_first(hold.check)
+        on_first(save_report, workdir, "results", table, evaluation.results)
+        return done.step, table
 
-    def check() -> None:
-        if preemption.breaks_off:
-            raise preemption.stopped(
-                f"step {done.step} in {workdir} is the last, its table is missing; the same command makes it"
-            )
 
-    if not evaluation.finished:
-        if on_first(has_table, workdir, done.step):
-            return done.step, None
-        # ended between the last checkpoint and the table
-        evaluation(done.model, True, check)
-    lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
-    table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
-    on_first(save_report, workdir, "results", table, evaluation.results)
-    return done.step, table
+def _check(preemption: Preemption, workdir: Path, step: int) -> None:
+    if preemption.breaks_off:
+        raise preemption.stopped(
+            f"step {step} in {workdir} is the last, its table is missing; the same command makes it"
+        )
 
 
 def score_run(

@@ -20,6 +20,7 @@ from experiments import _cli
 from vtd_jax.clip.checkpoints import load_clip, save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.locks import locked
 from vtd_jax.train.pretrain import Progress, pretrain, zero_shot
 from vtd_jax.train.pretrain_data import PretrainOptions
 
@@ -43,6 +44,15 @@ def main() -> str:
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
     if _POOL.value < _BATCH.value:
         raise UserError(f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as many")
+    lock = out.with_name(f".{out.name}.lock")
+    with locked(lock, f"--out={out}"):
+        try:
+            return _make(out)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _make(out: Path) -> str:
     cv2.setNumThreads(1)  # images are small, the cores are the training's
     config = CLIPConfig.tiny()
     options = PretrainOptions(

@@ -11,7 +11,7 @@ can be set with --config.group.field=value.
 
 Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the table of the last
 evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl for batches whose loss
-or gradient was not finite, and profile/.
+or gradient was not finite, and profile/. One run at a time writes there: a second one is refused, by .train.lock.
 """
 
 from pathlib import Path

@@ -14,6 +14,7 @@ import small_run
 import two_processes
 import warm
 from vtd_jax.train import integrity
+from vtd_jax.train.workdir import Hold
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,14 @@ def test_what_cannot_be_is_told_once(folder, tmp_path):
     assert len(told) == 1
     assert told[0].startswith("error: ")
     assert not (tmp_path / "other").exists()
+    with Hold(tmp_path / "run") as hold:
+        hold.take()
+        done = _two("train", *_flags(folder, tmp_path / "run"), status=2)
+    told = [line for process in done for line in process.stderr.splitlines()]
+    assert len(told) == 1
+    assert re.match(
+        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it", told[0]
+    )
     done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)
     told = [line for process in done for line in process.stderr.splitlines()]
     # before they join each has an output of its own

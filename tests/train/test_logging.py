@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 import re
 import sys
 
@@ -68,6 +69,59 @@ def test_csv_of_other_columns_is_refused_and_kept(tmp_path):
     with pytest.raises(UserError, match=r"m\.csv: line 1: columns"):
         CsvLog(tmp_path / "m.csv", ("step", "loss"), step=1)
     assert (tmp_path / "m.csv").read_text() == "a,b\n1,2\n"
+
+
+def _resumed(path, content, **settings):
+    path.write_bytes(content)
+    CsvLog(path, ("step", "loss"), step=3, **settings).close()
+    return path.read_text()
+
+
+def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
+    assert _resumed(tmp_path / "m.csv", b"step,loss\n1,0.5\n3,0.3\n", rows=3) == "step,loss\n1,0.5\n3,0.3\n"
+    told = f"warning: {tmp_path}/m.csv: 2 of 3 rows up to step 3 are there, the others are lost; checkpoints do not "
+    assert capsys.readouterr().err == f"{told}depend on them\n"
+    (tmp_path / "m.csv").unlink()
+    log = CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3, rows=3)
+    assert "0 of 3 rows" in capsys.readouterr().err
+    log.write({"step": 4})
+    assert log.rows == 1
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "content, kept, aside, told",
+    [
+        # a line that a crash cut off is no damage
+        (b"step,loss\n1,0.5\n2,0.4\n3,0.", "1,0.5\n2,0.4\n", False, ""),
+        (b"step,loss\r\n1,0.5\r\n", "1,0.5\n", False, ""),
+        ("step,loss\n1,0.5\n²,0.4\n٣,0.4\n3,0.3\n".encode(), "1,0.5\n3,0.3\n", True, "m.csv:3: no row of numbers"),
+        (b"step,loss\n1,0.5\n02,0.4\n3,0.3\n", "1,0.5\n3,0.3\n", True, "m.csv:3: no row"),
+        (b'step,loss\n1,"0.5\n2,0.4\n3,0.3\n', "2,0.4\n3,0.3\n", True, "m.csv:2: no row"),
+        (b"step,loss\n1,0.5,7\n2,=A1\n3,nan\n", "3,nan\n", True, "m.csv:2: no row of numbers, left out as are 1 more"),
+        (b"step,loss\n" + b"9" * 10_000 + b",1\n3,0.3\n", "3,0.3\n", True, "m.csv:2: no row"),
+        ("step,loss\n1,0.5\n".encode("utf-16"), "", True, "m.csv: byte 0 is not UTF-8"),
+        (b"step,loss\n1,\x000.5\n", "", True, "m.csv:2: a zero byte"),
+        (bytes(range(128, 256)), "", True, "m.csv: byte 0 is not UTF-8"),
+    ],
+)
+def test_csv_that_is_damaged_is_kept_aside(tmp_path, capsys, content, kept, aside, told):
+    assert _resumed(tmp_path / "m.csv", content) == "step,loss\n" + kept
+    errors = capsys.readouterr().err
+    assert (told in errors, errors.count("\n")) == (True, bool(told))
+    assert [path.name for path in tmp_path.glob("*.damaged*")] == (["m.csv.damaged"] if aside else [])
+    if aside:
+        assert (tmp_path / "m.csv.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_csv_that_is_no_file_is_moved_away(tmp_path, capsys, make):
+    make(tmp_path / "m.csv")
+    CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3).close()
+    assert (tmp_path / "m.csv").read_text() == "step,loss\n"
+    assert re.fullmatch(
+        r"warning: .*m\.csv: a (pipe|folder), expected .*damaged, a new one begins\n", capsys.readouterr().err
+    )
 
 
 def test_pace_leaves_the_compiling_window_out():

@@ -73,8 +73,9 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     """
     checkpoints = Checkpoints(workdir)
     step = checkpoints.choose(which)
-    there, here = checkpoints.progress(step)["clip"], weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
-    settings = checkpoints.progress(step).get("clip_settings", model.clip_settings)
+    noted = checkpoints.identity(step)
+    there, here = noted["clip"], weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+    settings = noted.get("clip_settings", model.clip_settings)
     if there == here and settings != model.clip_settings:
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has {model.clip_settings}"
@@ -144,7 +145,7 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
     """
     names = tuple(open_training(config).class_names)
     checkpoints = Checkpoints(workdir)
-    noted = checkpoints.progress(step)["names"]
+    noted = checkpoints.identity(step)["names"]
     checkpoints.close()
     if noted != names_fingerprint(names):
         raise UserError(

@@ -1,39 +1,39 @@
 """Checkpoints of what is learnable, with all that a run needs to go on exactly where it was (orbax)."""
 
+import contextlib
 import hashlib
-import json
-import logging
+import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
+from vtd_jax.train.flat import flatten_arrays, unflatten_arrays
 from vtd_jax.train.integrity import Damaged, Stored
+from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, reason, steps_in
+from vtd_jax.train.plain_path import plain
+from vtd_jax.untrusted.json_text import convert
+from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
 _FOLDER, _ASIDE = "checkpoints", "damaged"
 # old checkpoints leave under this name, at once, and are deleted there: no half of one is ever among the whole
 _LEAVING = "leaving"
 
 
-def _told_elsewhere(record: logging.LogRecord) -> bool:
-    """Keeps orbax's tracebacks of writes that failed off the screen: the error is raised, and told in one line."""
-    return not (record.exc_info and "orbax" in record.pathname)
+class Identity(TypedDict):
+    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older ones do not have."""
 
-
-class _Manager(ocp.CheckpointManager):
-    def reached_preemption(self, step: int) -> bool:
-        """Never: JAX tells a process of a notice once, and of several only the first saves; the loop asks for all."""
-        del step
-        return False
+    clip: str
+    names: str
+    clip_settings: NotRequired[str]
 
 
 class Checkpoints:
@@ -58,6 +58,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             todelete_subdir=_LEAVING,
             create=False,
+            step_name_format=StepNames(),
             # of several processes, only the first has checkpoints
             multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
         )
@@ -89,8 +90,8 @@ class Checkpoints:
             if not metrics:
                 raise UserError(f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last")
             return max(metrics)[1]
-        if which.isdigit() and int(which) in steps:
-            return int(which)
+        if (step := integrity.step_of(which)) in steps:
+            return step
         raise UserError(f"--checkpoint={which}: expected last, best or one of the steps {steps} of {self.folder}")
 
     def save(
@@ -100,23 +101,41 @@ class Checkpoints:
         opt_state: Any,
         progress: Mapping[str, Any],
         metric: float | None = None,
+        rows: int | None = None,
     ) -> None:
-        """Writes one checkpoint in the background; `metric` (higher is better) is what "best" goes by.
+        """Writes one checkpoint in the background.
 
         Everything is copied first: the arrays may be changed or given away as soon as this returns.
 
+        Args:
+          step: micro-batches done.
+          learnable, opt_state: trees of arrays.
+          progress: all else that the run needs to go on; gets the step.
+          metric: what "best" goes by, higher is better; None where it was not evaluated.
+          rows: of metrics.csv up to this step; None where nobody counts them.
+
         Raises:
-          UserError: the checkpoint before could not be written.
+          UserError: the checkpoint before could not be written, or this one would be too large to be read again.
         """
         self.wait()
         self.folder.mkdir(parents=True, exist_ok=True)
-        stored = integrity.sealed(Stored(_copied(learnable), _copied(opt_state), dict(progress)))
+        self._make_way(step)
+        metric = float(metric) if metric is not None and math.isfinite(metric) else None
+        noted = {"metric": metric} | ({} if rows is None else {"rows": rows})
+        stored = Stored(_copied(learnable), _copied(opt_state), dict(progress) | {"step": step}, noted)
+        size = sum(array.nbytes for item in (stored.learnable, stored.optimizer) for array in item.values())
+        if size > CHECKPOINT_BYTES:
+            raise UserError(
+                f"{self.folder / str(step)}: would have {size:,} bytes, and no checkpoint of more than "
+                f"{CHECKPOINT_BYTES:,} is read again; learn less (fewer prompts)"
+            )
+        stored = integrity.sealed(stored)
         items = ocp.args.Composite(
             learnable=ocp.args.StandardSave(stored.learnable),
             optimizer=ocp.args.StandardSave(stored.optimizer),
             progress=ocp.args.JsonSave(stored.progress),
         )
-        metrics = None if metric is None else {"metric": float(metric)}
+        metrics = None if metric is None else {"metric": metric}
         self._writing = step
         try:
             self._open().save(step, args=items, metrics=metrics, force=True)
@@ -160,6 +179,14 @@ class Checkpoints:
         """The JSON part of one checkpoint."""
         return self.stored(step).progress
 
+    def identity(self, step: int) -> Identity:
+        """What one checkpoint was learnt on.
+
+        Raises:
+          UserError: it is damaged, or does not say.
+        """
+        return convert(self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity)
+
     def learnable(self, step: int, template: Any) -> Any:
         """The learnable variables of one checkpoint, in the structure of `template`."""
         return unflatten_arrays(template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable")
@@ -171,49 +198,54 @@ class Checkpoints:
         except Damaged:
             return None
 
-    def add_metric(self, step: int, metric: float) -> None:
+    def rows(self, step: int) -> int:
+        """How many rows metrics.csv had up to this checkpoint; 0 where it does not say."""
+        return self.stored(step).noted.get("rows", 0)
+
+    def add_metric(self, step: int, metric: float, rows: int | None = None) -> None:
         """Notes what a checkpoint was found to be worth after it was written; before the first `save` only."""
         if self._manager is not None:
             raise RuntimeError("orbax has read the metrics already")
-        file = self.folder / str(step) / integrity.METRICS / integrity.METRICS
-        file.parent.mkdir(exist_ok=True)
-        write_text(file, json.dumps({"metric": float(metric)}))
+        stored = self.stored(step)
+        noted = dict(stored.noted) | {"metric": float(metric)} | ({} if rows is None else {"rows": rows})
+        self._read = {step: stored._replace(noted=noted)}
+        integrity.write_progress(self.folder / str(step), self._read[step])
 
-    def last_whole(self) -> tuple[int, dict[int, str]]:
+    def last_whole(self, other: Callable[[Stored], str] = lambda stored: "") -> tuple[int, dict[int, str]]:
         """The last checkpoint that is whole, and what is wrong with others, by step; changes nothing.
 
+        Args:
+          other: says of a whole checkpoint why it is not this run's; "" where it is.
+
         Raises:
-          UserError: none is whole.
+          UserError: none is whole, or all that are whole are another run's.
         """
-        wrong, whole = {}, []
+        wrong, whole, others = {}, [], {}
         for step in self.steps:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
-                whole.append(step)
             except Damaged as error:
-                wrong[step] = str(error)
+                wrong[step] = f"damaged, {error}"
+                continue
+            if why := other(self._read[step]):
+                others[step] = why
+            else:
+                whole.append(step)
+        if others and not whole:
+            raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
+            told = "; ".join(f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items())
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; to train from the "
                 "start, give another --workdir or move this folder away"
             )
-        return whole[-1], wrong
+        return whole[-1], dict(sorted((wrong | others).items()))
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
-        """Moves damaged checkpoints out of the way, each told on stderr; `last` is the one to go on from."""
+        """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last` is resumed from."""
         for step, why in wrong.items():
-            aside = self.workdir / _ASIDE
-            aside.mkdir(exist_ok=True)
-            place, number = aside / str(step), 1
-            while place.exists():
-                number += 1
-                place = aside / f"{step}_{number}"
-            (self.folder / str(step)).rename(place)
-            warn(
-                f"{self.folder / str(step)}: damaged, {why}; moved to {place}; "
-                f"going on from the checkpoint of step {last}"
-            )
+            place = self._move_aside(str(step))
+            warn(f"{self.folder / str(step)}: {why}; moved to {place}; going on from the checkpoint of step {last}")
 
     def close(self) -> None:
         """Waits for what is being written.
@@ -223,21 +255,40 @@ class Checkpoints:
         """
         self.wait()
         if self._manager is not None:
-            self._manager.close()
+            # what could not be written was raised above, and orbax raises it again
+            with contextlib.suppress(Exception):
+                self._manager.close()
             self._manager = None
-            logging.getLogger("absl").removeFilter(_told_elsewhere)
 
     def _steps(self) -> list[int]:
-        # a checkpoint gets its number as its name when it is whole
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return steps_in(self.folder)
+
+    def _move_aside(self, name: str) -> Path:
+        aside = self.workdir / _ASIDE
+        if aside.is_symlink():
+            raise UserError(f"{aside}: a link in the place of the folder for damaged checkpoints; remove it")
+        aside.mkdir(exist_ok=True)
+        place, number = aside / name, 1
+        while os.path.lexists(place):
+            number += 1
+            place = aside / f"{name}_{number}"
+        (self.folder / name).rename(place)
+        return place
+
+    def _make_way(self, step: int) -> None:
+        """Moves what is no folder out of the place of the checkpoint that is to be written."""
+        place = self.folder / str(step)
+        if os.path.lexists(place) and not place.is_dir():
+            warn(f"{place}: no folder, in the place of a checkpoint; moved to {self._move_aside(str(step))}")
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
-            logging.getLogger("absl").addFilter(_told_elsewhere)
-            self._manager = _Manager(
-                self.folder.resolve(),
+            leaving = self.folder / _LEAVING
+            leaving.unlink() if leaving.is_symlink() else shutil.rmtree(leaving, ignore_errors=True)
+            quiet()
+            self._manager = Manager(
+                plain(self.folder),
+                self.metric,
                 options=self._options,
                 item_names=(integrity.LEARNABLE, integrity.OPTIMIZER, integrity.PROGRESS),
             )
@@ -248,42 +299,14 @@ class Checkpoints:
         before = max((other for other in self._steps() if other != step), default=None)
         told = "there is none before it" if before is None else f"the last one is of step {before}"
         return UserError(
-            f"{self.folder / str(step)}: this checkpoint could not be written ({type(error).__name__}: "
-            f"{str(error)[:200]}); {told}; see to space and permissions, then run the same command again"
+            f"{self.folder / str(step)}: this checkpoint could not be written ({reason(error)}); "
+            f"{told}; see to space and permissions, then run the same command again"
         )
-
-
-def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """A tree of arrays as dotted path -> NumPy array."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    # nnx wraps every array in a variable, whose attribute is no part of the name
-    names = [jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value") for path, _ in leaves]
-    return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
 
 
 def _copied(tree: Any) -> dict[str, np.ndarray]:
     # on a CPU, what NumPy sees of a device's array is its memory, which the next step writes over
     return {name: np.array(value, copy=True) for name, value in flatten_arrays(tree).items()}
-
-
-def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> Any:
-    """The inverse of `flatten_arrays`, in the structure of `template`.
-
-    Raises:
-      UserError: names or shapes that are not the template's: the checkpoint is of a run with other settings.
-    """
-    expected = flatten_arrays(template)
-    wrong = sorted(set(expected) ^ set(arrays))
-    wrong += [
-        f"{key} {np.shape(arrays[key])} instead of {value.shape}"
-        for key, value in expected.items()
-        if key in arrays and np.shape(arrays[key]) != value.shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}")
-    leaves = [np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def names_fingerprint(names: tuple[str, ...]) -> str:

@@ -1,7 +1,5 @@
 """What a run tells while it goes: a progress line, a CSV and TensorBoard event files."""
 
-import csv
-import io
 import math
 import resource
 import sys
@@ -16,10 +14,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import naming
 from vtd_jax.status import Line, Part
 from vtd_jax.terminal import say, verbatim
+from vtd_jax.train.csv_log import CsvLog
 
 BASE_COLUMNS = (
     "step",
@@ -33,8 +31,6 @@ BASE_COLUMNS = (
     "skipped",
     "input_wait",
 )
-# columns that files of before do not have
-LATER_COLUMNS = ("input_wait",)
 
 
 class Window(NamedTuple):
@@ -89,47 +85,6 @@ def memory(devices: Sequence[Any] | None = None) -> Memory:
     return Memory("host mem", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
 
 
-class CsvLog:
-    """`metrics.csv`: one row a step that was told, flushed at once.
-
-    Going on from a step drops the rows after it, which the run will write again: no step is there twice. `evaluated`
-    says whether an evaluation of that very step counts: without, its row (the one without a loss) is dropped too.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str], step: int = 0, evaluated: bool = True):
-        self.path, self.columns = Path(path), tuple(columns)
-        kept = self._rows_until(step) if step and self.path.exists() else []
-        if not evaluated:
-            loss = self.columns.index("loss")
-            kept = [row for row in kept if int(row[0]) < step or row[loss]]
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *kept])
-        write_text(self.path, out.getvalue())
-        self._file = self.path.open("a", newline="")
-
-    def write(self, row: Mapping[str, object]) -> None:
-        """Appends a row; a column without a value stays empty."""
-        csv.writer(self._file, lineterminator="\n").writerow([row.get(column, "") for column in self.columns])
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-    def _rows_until(self, step: int) -> list[list[str]]:
-        with self.path.open(newline="") as file:
-            rows = list(csv.reader(file))
-        header = rows[0] if rows else []
-        if [*header] != [column for column in self.columns if column in header or column not in LATER_COLUMNS]:
-            raise UserError(
-                f"{self.path}: line 1: columns {header}, expected {list(self.columns)}; "
-                "move the file away to start a new one"
-            )
-        # a line that was cut off by a crash has too few fields
-        whole = [dict(zip(header, row)) for row in rows[1:] if len(row) == len(header) and row[0].isdigit()]
-        return [[row.get(column, "") for column in self.columns] for row in whole if int(row["step"]) <= step]
-
-
 class Events:
     """A TensorBoard event file; what was written is in it at once (`SummaryWriter` leaves it to a thread of its own).
 
@@ -138,6 +93,7 @@ class Events:
 
     def __init__(self, folder: Path, step: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._writer = EventsWriter(str(folder / "events"), f".{step}")
         if step:
             self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -146,9 +102,10 @@ class Events:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by name."""
         now = time.time()
-        for name, value in values.items():
-            self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
-        self._writer.flush()
+        with naming(self._folder):
+            for name, value in values.items():
+                self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
+            self._writer.flush()
 
 
 class Pace:
@@ -183,10 +140,11 @@ class RunLog:
         splits: Sequence[str],
         step: int = 0,
         evaluated: bool = True,
+        rows: int = 0,
         console: rich.console.Console | None = None,
     ):
         columns = BASE_COLUMNS + tuple(f"{split}_{metric}" for split in splits for metric in ("top1", "top5"))
-        self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated)
+        self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated, rows)
         self._events = Events(Path(workdir) / "events", step)
         self._own = console is not None
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
@@ -195,6 +153,11 @@ class RunLog:
         self._total = total_steps
         self._pace = Pace(total_steps)
         self._mark, self._waited = time.perf_counter(), 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of metrics.csv."""
+        return self._csv.rows
 
     def start_timing(self, waited: float = 0.0) -> None:
         """Training goes on from here: what happened since the last row was not training; `waited` as for `train`."""

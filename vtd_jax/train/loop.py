@@ -14,6 +14,7 @@ from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
+from vtd_jax.train import resume as resuming
 from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
@@ -33,10 +34,10 @@ from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.preemption import BrokenOff, Preemption
 from vtd_jax.train.profiling import Profile
-from vtd_jax.train.resume import Best, Found, Progress, find, fingerprints, restore, to_json
+from vtd_jax.train.resume import Best, Found, Progress
 from vtd_jax.train.state import Trainer
 from vtd_jax.train.step import split
-from vtd_jax.train.workdir import save_config
+from vtd_jax.train.workdir import Place, save_config
 from vtd_jax.video.records import Records
 
 # (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by `split_top1`, `split_top5`;
@@ -99,7 +100,7 @@ class _Run:
         names = tuple(records.class_names)
         # before anything is compiled: other settings would be other programs, which wait for each other for ever
         check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names_fingerprint(names))
-        check_same(**{"records to evaluate": " ".join(fingerprints(splits).values())})
+        check_same(**{"records to evaluate": " ".join(resuming.fingerprints(splits).values())})
         self.batches = together(open_batches, config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
@@ -113,16 +114,22 @@ class _Run:
         before_end(self.checkpoints.wait)
         self.guard = Guard(config, records, self.per_epoch, workdir)
         self.state, self.best, self.missed = self.trainer.initial, None, False
-        found = on_first(find, self.checkpoints, self.identity) if resume else None
+        settings = {"settings": resuming.settings_fingerprint(config)}
+        same = self.identity | ({} if override else settings)
+        found = on_first(resuming.find, self.checkpoints, same) if resume else None
+        self.identity |= settings
         if found is not None:
             self._restore(found, override)
         # steps done before this call, and the step of the last checkpoint
         self.start = self.saved = self.state.step
         splits = tuple(config.data.evaluate) if evaluate else ()
-        self.log = self.profile = Nobody()
+        self.log = self.profile = self.place = Nobody()
         if is_first():
-            evaluated = not self.missed
-            self.log = RunLog(workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=evaluated)
+            self.log = RunLog(
+                workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=not self.missed,
+                rows=found.rows if found else 0,
+            )  # fmt: skip
+            self.place = Place(workdir)
             self.profile = Profile(profile, workdir, self.log.line)
         # the iterator's state is from here on that of what steps were given
         self.ahead = Ahead(self.batches, self.trainer.place_batch)
@@ -137,6 +144,7 @@ class _Run:
             self._close(failed=True)
             raise
         self._close()
+        self.place.check(["metrics.csv", f"checkpoints/{self.saved}"])
         return Finished(self.trainer.model(self.state), self.state.step, self.state.step - self.start)
 
     def _steps(self) -> None:
@@ -226,7 +234,7 @@ class _Run:
         except BrokenOff:
             self._stop()
         if metric is not None:
-            self.checkpoints.add_metric(self.state.step, metric)
+            self.checkpoints.add_metric(self.state.step, metric, self.log.rows)
 
     def _tell_window(self) -> None:
         """One row for the micro-batches since the last one; waits for the device. Stops at numbers not finite."""
@@ -262,6 +270,7 @@ class _Run:
         """One row for some micro-batches."""
         if not window:
             return
+        self.place.check()
         last = window[-1]
         told = Window.of([one.sums for one in window], self.guard.skipped)
         self.log.train(last.step, last.step / self.per_epoch, told, self.ahead.waited)
@@ -274,9 +283,10 @@ class _Run:
         if wrong:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
         skipped = self.guard.skipped, self.guard.in_a_row
-        progress = Progress(self.ahead.get_state(), evaluated, self.best, *skipped, fingerprints(self.splits))
-        told = to_json(progress, state, self.identity)
-        self.checkpoints.save(state.step, learnable, opt_state, told, metric)
+        progress = Progress(self.ahead.get_state(), evaluated, self.best, *skipped, resuming.fingerprints(self.splits))
+        told = resuming.to_json(progress, state, self.identity)
+        self.place.check()
+        self.checkpoints.save(state.step, learnable, opt_state, told, metric, self.log.rows)
         self.saved = state.step
 
     def _stop_if_asked(self) -> None:
@@ -298,7 +308,7 @@ class _Run:
     def _restore(self, found: Found, override: bool) -> None:
         where = f"{self.workdir}/checkpoints/{found.step}"
         start = self.trainer.initial
-        self.state, progress = together(restore, found, start, self.batches, self.splits, where, override)
+        self.state, progress = together(resuming.restore, found, start, self.batches, self.splits, where, override)
         on_first(self.checkpoints.set_aside, found.damaged, found.step)
         self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
         if not progress.evaluated:

@@ -2,21 +2,29 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first
+from vtd_jax.untrusted.json_text import Count, parse_json
+from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.records import Records
 
 FILE = "nonfinite.jsonl"
 # skipped updates in a row after which nothing can be expected to change any more
 LIMIT = 10
+
+
+class _Line(TypedDict):
+    step: Count
 
 
 class StepSums(NamedTuple):
@@ -110,9 +118,23 @@ class Guard:
             "index": index,
             "files": [self._records[i].file for i in index],
         }
-        before = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
-        kept = [text for text in before if json.loads(text)["step"] != one.step]
+        kept = [text for text in self._noted() if parse_json(text, "", _Line)["step"] != one.step]
         write_text(self.file, "".join(f"{text}\n" for text in [*kept, json.dumps(line, ensure_ascii=False)]))
+
+    def _noted(self) -> list[str]:
+        """Lines of before; a file that this class did not write is moved away, for what is noted now to be kept."""
+        if not os.path.lexists(self.file):
+            return []
+        try:
+            lines = read_text(self.file, "list of batches").splitlines()
+            for number, line in enumerate(lines, start=1):
+                parse_json(line, f"{self.file}:{number}", _Line)
+        except UserError as error:
+            aside = self.file.with_name(f"{self.file.name}.damaged")
+            os.replace(self.file, aside)
+            warn(f"{error}; moved to {aside}, a new one begins")
+            return []
+        return lines
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:

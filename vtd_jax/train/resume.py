@@ -1,20 +1,58 @@
 """What a checkpoint says beside its arrays, and going on from one."""
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import jax
 import numpy as np
+from msgspec import Meta
 
 from vtd_jax.errors import UserError
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
+from vtd_jax.train.config import RunConfig
 from vtd_jax.train.state import TrainState
+from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
 
-_IDENTITY = {"clip": "CLIP weights", "names": "class names", "clip_settings": "CLIP settings"}
+_IDENTITY = {
+    "clip": "CLIP weights",
+    "names": "class names",
+    "clip_settings": "CLIP settings",
+    "settings": "settings of the run",
+}
+
+
+class _Best(TypedDict):
+    value: float
+    step: Count
+
+
+class _Batches(TypedDict):
+    batch: Count
+    data: dict[str, Any]
+
+
+class _RandomKey(TypedDict):
+    impl: str
+    data: Annotated[list[Annotated[int, Meta(ge=0, le=2**32 - 1)]], Meta(max_length=16)]
+
+
+class _Written(TypedDict):
+    """What a run needs of a checkpoint's progress."""
+
+    key: _RandomKey
+    clip: str
+    names: str
+    batches: _Batches
+    evaluated: bool
+    best: _Best | None
+    skipped: Count
+    in_a_row: Count
+    splits: NotRequired[dict[str, str]]
 
 
 class Best(NamedTuple):
@@ -60,6 +98,7 @@ class Found(NamedTuple):
       progress: its JSON part.
       metric: what it was found to be worth; None where it was not evaluated.
       damaged: what is wrong with later ones, by step.
+      rows: of metrics.csv up to this step, as far as the checkpoint says.
     """
 
     step: int
@@ -68,6 +107,14 @@ class Found(NamedTuple):
     progress: dict[str, Any]
     metric: float | None
     damaged: dict[int, str]
+    rows: int = 0
+
+
+def settings_fingerprint(config: RunConfig) -> str:
+    """Twelve hex digits of all settings that a continuation may not change."""
+    once = dataclasses.replace(config.optimizer, epochs=1)
+    view = dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1)
+    return dataclasses.replace(config, optimizer=once, evaluate=view).fingerprint
 
 
 def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
@@ -75,23 +122,42 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
 
     Args:
       checkpoints: of the run.
-      identity: as given to `to_json`.
+      identity: as given to `to_json`; what is not in it may differ. Of other settings are only checkpoints beside some
+        of these settings.
 
     Raises:
-      UserError: none is whole, or it is of another CLIP or of other names.
+      UserError: none is whole, or all are another run's: of another CLIP or of other names.
     """
     if not checkpoints.steps:
         return None
-    step, wrong = checkpoints.last_whole()
+    try:
+        step, wrong = checkpoints.last_whole(lambda stored: _other(stored.progress, identity))
+    except UserError:
+        if "settings" not in identity:
+            raise
+        # settings that were changed with --override_config, and no checkpoint since: the others decide
+        return find(checkpoints, {key: here for key, here in identity.items() if key != "settings"})
     there = checkpoints.stored(step)
-    for key, told in _IDENTITY.items():
-        # settings came later: checkpoints of before them do not tell
-        if there.progress.get(key, identity[key]) != identity[key]:
-            raise UserError(
-                f"{checkpoints.folder / str(step)}: another run's checkpoint, the {told} differ "
-                f"({'' if key == 'clip_settings' else 'fingerprint '}{there.progress[key]}; here {identity[key]})"
-            )
-    return Found(step, there.learnable, there.optimizer, there.progress, checkpoints.metric(step), wrong)
+    convert(there.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
+    return Found(
+        step,
+        there.learnable,
+        there.optimizer,
+        there.progress,
+        checkpoints.metric(step),
+        wrong,
+        checkpoints.rows(step),
+    )
+
+
+def _other(there: Mapping[str, Any], identity: Mapping[str, str]) -> str:
+    """Why a checkpoint is not of this run; "" where it is."""
+    for key, here in identity.items():
+        # some came later: checkpoints of before them do not have them
+        if there.get(key, here) != here:
+            mark = "" if key == "clip_settings" else "fingerprint "
+            return f"another run's checkpoint, the {_IDENTITY[key]} differ ({mark}{there[key]}; here {here})"
+    return ""
 
 
 def restore(
@@ -120,7 +186,7 @@ def restore(
         found.step,
         unflatten_arrays(start.learnable, found.learnable, f"{where}: learnable"),
         unflatten_arrays(start.opt_state, found.optimizer, f"{where}: optimizer"),
-        start.key if override else _key(there["key"]),
+        start.key if override else _key(there["key"], start.key, where),
     )
     if override:
         batches.set_state(batches.get_state() | {"batch": there["batches"]["batch"]})
@@ -155,11 +221,13 @@ def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
         raise UserError(f"{error}; --override_config goes on with the new ones") from None
 
 
-def _key(stored: Mapping[str, Any]) -> np.ndarray:
+def _key(stored: Mapping[str, Any], start: np.ndarray, where: str) -> np.ndarray:
     here = str(jax.config.jax_default_prng_impl)
     if stored["impl"] != here:
         raise UserError(
             f"jax_default_prng_impl: {here}, but the run drew its random numbers with {stored['impl']}; "
             f"set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to go on"
         )
+    if len(stored["data"]) != len(start):
+        raise UserError(f"{where}: a random key of {len(stored['data'])} numbers, expected {len(start)}")
     return np.asarray(stored["data"], np.uint32)

@@ -5,9 +5,9 @@ slowest), and no thread of that process could say meanwhile that it is alive. Ru
 that is not Python's own.
 
 Lines on stdin, from the process beside which it runs: first `PLACE FD NAME` of every connection, then an empty one;
-later `bye`, which says that it ends in order, `busy` and `fail WHY`. At the end of stdin it is gone. Lines on stdout: the
-address of the relay (or `-`) when it is ready, and `lost WHY` once the run is over. Lines between sentinels: `beat`,
-`bye`, `lost WHY`.
+later `bye`, which says that it ends in order, `busy` and `fail WHY`. At the end of stdin it is gone. Lines on stdout:
+the address of the relay (or `-`) when it is ready, and `lost WHY` once the run is over. Lines between sentinels:
+`beat`, `bye`, `lost WHY`.
 """
 
 import contextlib

@@ -1,11 +1,17 @@
 """The folder of a run: whether a run may go on there, and the config that it keeps for that."""
 
+import contextlib
 import json
+import os
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
@@ -13,6 +19,7 @@ from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 CONFIG_FILE = "config.json"
+_LOCK = ".train.lock"
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
@@ -24,8 +31,7 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
       UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings.
     """
     workdir = Path(workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
+    _check_kind(workdir)
     steps = Checkpoints(workdir).steps
     if not steps:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -46,6 +52,81 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         )
     for line in different:
         warn(f"--override_config: {line}")
+
+
+class Place:
+    """A folder that is written into for hours, and whether it is still the one it was.
+
+    The folder is kept open: file systems that number folders as they are asked for keep its number meanwhile.
+    """
+
+    def __init__(self, workdir: Path):
+        self.workdir = Path(workdir)
+        self._open = os.open(self.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._open)
+
+    def check(self, files: Sequence[str] = ()) -> None:
+        """Asks whether the folder, and what should be in it, is there.
+
+        Raises:
+          UserError: it was removed or moved, another one is in its place, or one of the files is missing.
+        """
+        mine = os.fstat(self._open)
+        try:
+            there = self.workdir.stat()
+        except OSError:
+            raise self._lost("was removed or moved") from None
+        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise self._lost("was removed or moved, and another folder is in its place,")
+        for name in files:
+            if not (self.workdir / name).exists():
+                raise UserError(
+                    f"{self.workdir / name}: was removed while the run was writing; the same command resumes from "
+                    "what is left"
+                )
+
+    def _lost(self, what: str) -> UserError:
+        return UserError(
+            f"--workdir={self.workdir}: {what} while the run was writing into it; what was not saved before is lost; "
+            "the same command resumes from the checkpoints that are there, or starts again"
+        )
+
+
+class Hold:
+    """The folder of a run, for one run at a time; `take` and `check` are for the first process only."""
+
+    def __init__(self, workdir: Path):
+        self.workdir = Path(workdir)
+        self._held = contextlib.ExitStack()
+        self._place: Place | None = None
+
+    def __enter__(self) -> "Hold":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def take(self) -> None:
+        """Makes the folder if need be, and keeps other runs out of it until the block ends.
+
+        Raises:
+          UserError: another run has it, or its name is no folder's.
+        """
+        _check_kind(self.workdir)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(locked(self.workdir / _LOCK, f"--workdir={self.workdir}"))
+        self._place = Place(self.workdir)
+
+    def check(self) -> None:
+        """As `Place.check`."""
+        self._place.check()
+
+
+def _check_kind(workdir: Path) -> None:
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:

@@ -62,3 +62,8 @@ EDITED_SAMPLES = 2**20
 BOXES = 4 * 2**20
 # bytes of a compressed movie header, unpacked
 MOVIE_HEADER_BYTES = 64 * 2**20
+# of a run's checkpoint: bytes of its arrays, and of its files (the largest of ours have 130 MB)
+CHECKPOINT_BYTES = 2 * 2**30
+# files and folders in one item of a checkpoint, and bytes of an index in it, which its writer keeps at 8 MiB
+CHECKPOINT_FILES = 10_000
+CHECKPOINT_INDEX_BYTES = 64 * 2**20

@@ -49,8 +49,10 @@ def read_bytes(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYT
     """
     with open_regular(path, what) as file:
         size = os.fstat(file.fileno()).st_size
-        # a file may grow, or be of /proc, which has no size
-        content = file.read(most + 1) if size <= most else b""
+        # asking for `most` would take that much memory; a file may grow, or be of /proc, which has no size
+        content = file.read(size + 1) if size <= most else b""
+        if len(content) > size:
+            content += file.read(most + 1 - len(content))
     if size > most or len(content) > most:
         raise UserError(f"{path}: {max(size, len(content)):,} bytes, expected a {what} of at most {most:,}")
     return content

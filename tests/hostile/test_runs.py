@@ -1,0 +1,60 @@
+"""Workdirs in use, and checkpoints that wait or act, through the commands."""
+
+import os
+import shutil
+
+import pytest
+
+import small_run
+from hostile import harness
+from vtd_jax.train.workdir import Hold
+
+
+def _train(small, workdir, *flags):
+    return [*small_run.flags(small), f"--workdir={workdir}", "--config.optimizer.epochs=1", *flags]
+
+
+def test_a_second_run_is_refused_and_an_evaluation_is_not(small, trained, workdir, tmp_path):
+    with Hold(workdir) as hold:
+        hold.take()
+        texts = [f"--workdir={workdir}: process {os.getpid()} on ", "is writing there; wait for it or stop it"]
+        harness.check_refused("train", _train(small, workdir), folder=tmp_path, outputs=[workdir], texts=texts)
+        harness.check_right("evaluate", [f"--workdir={workdir}"], folder=tmp_path, outputs=[workdir])
+    for name in ("config.json", "metrics.csv", "training_list.json"):
+        assert (workdir / name).read_bytes() == (trained / name).read_bytes()
+
+
+def _pipe(workdir, *place):
+    path = workdir.joinpath("checkpoints", "3", *place)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("learnable", "manifest.ocdbt"),
+        ("learnable", "_METADATA"),
+        ("optimizer", "d"),
+        ("progress", "metadata"),
+        ("progress",),
+        ("metrics", "metrics"),
+    ],
+    ids="/".join,
+)
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_pipes_in_a_checkpoint_are_not_waited_for(command, place, small, workdir, tmp_path):
+    _pipe(workdir, *place)
+    flags = _train(small, workdir) if command == "train" else [f"--workdir={workdir}"]
+    done = harness.check_refused(command, flags, folder=tmp_path, outputs=[workdir])
+    assert f"{place[0]} " in done.error
+
+
+def test_a_link_out_of_the_workdir_is_not_followed(small, workdir, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (workdir / "damaged").symlink_to(mine)
+    shutil.copytree(workdir / "checkpoints" / "3", workdir / "checkpoints" / "6")
+    flags = _train(small, workdir, "--config.optimizer.epochs=2")
+    harness.check_refused("train", flags, folder=tmp_path, outputs=[workdir], texts=["damaged: a link in the place"])
+    assert not any(mine.iterdir())

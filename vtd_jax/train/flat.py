@@ -1,0 +1,37 @@
+"""Trees of arrays as flat mappings from dotted paths, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from vtd_jax.errors import UserError
+
+
+def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """A tree of arrays as dotted path -> NumPy array."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    # nnx wraps every array in a variable, whose attribute is no part of the name
+    names = [jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value") for path, _ in leaves]
+    return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
+
+
+def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> Any:
+    """The inverse of `flatten_arrays`, in the structure of `template`.
+
+    Raises:
+      UserError: names or shapes that are not the template's: the checkpoint is of a run with other settings.
+    """
+    expected = flatten_arrays(template)
+    wrong = sorted(set(expected) ^ set(arrays))
+    wrong += [
+        f"{key} {np.shape(arrays[key])} instead of {value.shape}"
+        for key, value in expected.items()
+        if key in arrays and np.shape(arrays[key]) != value.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise UserError(f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}")
+    leaves = [np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
