@@ -1,12 +1,12 @@
 """The labels that videos have, where they are known: of their folders, or of a CSV."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.csv_text import csv_rows
 from vtd_jax.video.catalog import read_text, spoken
 
 FOLDERS = "folders"
@@ -47,10 +47,10 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
 
 def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     """File to label."""
-    rows, found = csv.reader(read_text(path, "list of labels of videos").splitlines()), {}
-    for row in rows:
+    found: dict[str, str] = {}
+    for line, row in csv_rows(read_text(path, "list of labels of videos"), str(path), spaces=False):
         fields = [field.strip() for field in row]
-        where = f"{path}:{rows.line_num}"
+        where = f"{path}:{line}"
         if not any(fields) or (not found and [field.lower() for field in fields] == ["file", "label"]):
             continue
         if len(fields) != 2 or "" in fields:

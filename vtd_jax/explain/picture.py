@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,13 +15,17 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vtd_jax.errors import UserError
 from vtd_jax.explain.results import Explanation
 from vtd_jax.files import replacing
 from vtd_jax.printable import printable
+from vtd_jax.untrusted.regular_files import open_regular
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
+# what a figure of ours says, in which field of its metadata, and in how many bytes of the file's ends that is looked for
+MADE_BY, _MAKER, _ENDS = "vtd_jax figure", {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}, 4096
 
 
 def clip_picture(
@@ -120,7 +125,19 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
         figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(part, bbox_inches="tight")
+        metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
+        figure.savefig(part, bbox_inches="tight", metadata=metadata)
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file is a figure that this package drew."""
+    try:
+        with open_regular(path, "figure") as file:
+            head = file.read(_ENDS)
+            file.seek(-min(_ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return MADE_BY.encode() in head + file.read(_ENDS)
+    except (OSError, UserError):
+        return False
 
 
 def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
