@@ -1,12 +1,13 @@
 """Evaluations of a training run, and whether its last one is told already."""
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import is_table_of
+from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.status import Line
@@ -89,12 +90,6 @@ class Evaluation:
 
 def has_table(workdir: Path, step: int) -> bool:
     """Whether the folder holds the whole results of this step, from training or from `experiments.evaluate`."""
-    table, scores = workdir / "results.json", workdir / "results_scores.npz"
-    try:
-        # scores are written last: older ones are of an evaluation before
-        whole = scores.stat().st_mtime_ns >= table.stat().st_mtime_ns
-        learnt = json.loads(table.read_text(encoding="utf-8"))["about"]["learnt"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    found = re.search(r"step (\d+)", str(learnt))
-    return whole and found is not None and int(found[1]) == step
+    learnt = is_table_of(workdir / "results.json", workdir / f"results{SUFFIX}")
+    found = re.search(r"step (\d+)", learnt or "")
+    return found is not None and int(found[1]) == step

@@ -24,7 +24,7 @@ from vtd_jax.untrusted.regular_files import open_regular
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
-# what a figure of ours says, in which field of its metadata, and in how many bytes of the file's ends that is looked for
+# what a figure of ours says, in which field of its metadata, and bytes of the file's ends that are searched for it
 MADE_BY, _MAKER, _ENDS = "vtd_jax figure", {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}, 4096
 
 
