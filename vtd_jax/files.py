@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
@@ -72,6 +73,16 @@ def open_own(path: Path, mode: str) -> BinaryIO:
     except BaseException:
         os.close(number)
         raise
+
+
+@contextlib.contextmanager
+def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
+    """A text file for output, opened as `open_own` does; a full disk is reported with its name."""
+    with (
+        naming(path),
+        io.TextIOWrapper(io.BufferedWriter(open_own(path, mode)), encoding="utf-8", errors="backslashreplace") as log,
+    ):
+        yield log
 
 
 @contextlib.contextmanager

@@ -109,6 +109,16 @@ def begins(path: Path, *starts: bytes) -> bool:
     return not head or head.startswith(starts)
 
 
+def is_measurement(path: Path) -> bool:
+    """Whether a file is what a benchmark of this package wrote: it says which machine was measured."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(2**16)
+    except (OSError, UserError):
+        return False
+    return not head or (b'"processor": ' in head and b'"platform": ' in head)
+
+
 def _check_twice(outputs: Sequence[Output]) -> None:
     """Refuses outputs that are the same file; folders may be shared."""
     known: dict[tuple, Output] = {}
