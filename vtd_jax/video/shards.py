@@ -6,6 +6,7 @@ fits what is to be in it is never made again.
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -21,8 +22,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import open_own, write_text
-from vtd_jax.locks import locked
+from vtd_jax.files import write_text
 from vtd_jax.video import encode
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError
@@ -158,8 +158,8 @@ class Staging:
 
         def run(video: Video) -> dict:
             # a whole line at a time: a process killed here leaves the line before
-            with open_own(current, "ab") as file:
-                file.write(os.fsencode(f"{video.file}\n"))
+            with current.open("a") as file:
+                file.write(f"{video.file}\n")
             path, entry = folder / video.file, Entry(video.file, video.label, 0)
             try:
                 return encode.encode_video(
@@ -220,10 +220,12 @@ def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
     Raises:
       UserError: another process builds there.
     """
-    if folder.is_symlink():
-        raise UserError(f"{folder}: a link in the place of a build's hidden folder; remove it")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", f"{folder}: another build of {told} is running"):
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: another build of {told} is running; wait for it, or stop it") from None
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
         try:
