@@ -27,17 +27,26 @@ _WORDS = (
 
 
 class _Outlet(io.FileIO):
-    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on."""
+    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on.
+
+    On a full disk the first write fails, with a name, where it is not stderr itself; what comes after goes nowhere.
+    """
+
+    def __init__(self, stream: str):
+        super().__init__(getattr(sys, stream).fileno(), "w", closefd=False)
+        self._stream = stream
 
     def write(self, data) -> int:
         """Writes, or drops, all of it."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            return len(data)
+            if isinstance(error, BrokenPipeError) or self._stream == "stderr":
+                return len(data)
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def steady_output() -> None:
@@ -51,7 +60,7 @@ def steady_output() -> None:
             stream.reconfigure(errors="backslashreplace")
             continue
         stream.flush()
-        pipe = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
+        pipe = io.BufferedWriter(_Outlet(name))
         steady = io.TextIOWrapper(pipe, stream.encoding, "backslashreplace", line_buffering=name == "stderr")
         setattr(sys, name, steady)
 

@@ -119,6 +119,13 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> Path:
+    """Writes bytes whole or not at all; returns the path."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
 def is_possible(path: str | os.PathLike) -> bool:
     """Whether a file could have this name; `Path.exists` and the like raise for one that is too long."""
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import textwrap
 import warnings
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain.results import Explanation
-from vtd_jax.files import replacing
+from vtd_jax.files import write_bytes
 from vtd_jax.printable import printable
 from vtd_jax.untrusted.regular_files import open_regular
 
@@ -119,14 +120,17 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
     """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends without an error."""
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     style = {"font.family": fonts, "pdf.fonttype": 42}
-    with matplotlib.rc_context(style), warnings.catch_warnings(), replacing(path) as part:
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is a box in the figure, not a reason to have no figure
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)
         figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
-        figure.savefig(part, bbox_inches="tight", metadata=metadata)
+        # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
+        content = io.BytesIO()
+        figure.savefig(content, format=path.suffix[1:] or None, bbox_inches="tight", metadata=metadata)
+    write_bytes(path, content.getbuffer())
 
 
 def is_figure(path: Path) -> bool:
