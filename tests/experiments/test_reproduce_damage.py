@@ -29,7 +29,7 @@ def _halves(seed=0):
 
 
 def _save(folder, results, about=ABOUT):
-    save_report(folder, "results", split_table("t", "base_to_novel", results, about), results)
+    save_report(folder, "results", split_table("t", "mine", results, about), results)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_pages_of_strangers_are_not_believed(tmp_path, change):
 
 
 def test_what_is_no_page_stays_and_hangs_nothing(tmp_path):
-    _, entry = _page(tmp_path, EXPLAINED)
+    _page(tmp_path, EXPLAINED)
     os.mkfifo(tmp_path / "pipe.html")
     (tmp_path / "folder.html").mkdir()
     name = report_html.ENTRY
