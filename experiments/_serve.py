@@ -21,6 +21,8 @@ from vtd_jax.terminal import counted, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import METADATA_KEY, describe, save_tuned
+from vtd_jax.train.export import SUFFIX as SUFFIX_OF_TUNED
+from vtd_jax.untrusted.regular_files import open_regular
 
 
 class Source(NamedTuple):
@@ -62,12 +64,13 @@ def is_clip(source: str) -> bool:
 
 def is_exported(path: Path) -> bool:
     """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not say it."""
-    if path.suffix != ".safetensors":
+    if path.suffix != SUFFIX_OF_TUNED:
         return path.suffix == ".pth"
     try:
-        with safe_open(path, "numpy") as file:
-            return METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
+        with open_regular(path) as file:
+            # what a file says of itself is the first thing in it
+            return METADATA_KEY.encode() in file.read(2**16)
+    except (OSError, UserError):
         return False
 
 

@@ -48,7 +48,7 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
 def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     """File to label."""
     found: dict[str, str] = {}
-    for line, row in csv_rows(read_text(path, "list of labels of videos"), str(path), spaces=False):
+    for line, row in csv_rows(read_text(path, "list of labels of videos"), str(path)):
         fields = [field.strip() for field in row]
         where = f"{path}:{line}"
         if not any(fields) or (not found and [field.lower() for field in fields] == ["file", "label"]):
