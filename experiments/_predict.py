@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -159,8 +160,8 @@ def _work(
     for entry in () if journal is None else journal.entries():
         taken.append(entry["name"])
         before = entry["page"]["page"] if "page" in entry else before
-    taken += outputs.foreign_names(run.request)
-    names = files.page_names(videos, taken, () if report is None else earlier_pages(Path(report)))
+    earlier = () if report is None else earlier_pages(Path(report))
+    names = files.page_names(videos, taken, earlier, functools.partial(outputs.is_foreign, run.request))
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]

@@ -1,7 +1,8 @@
 """What `experiments.predict` may write: nothing that it reads, that others made, or that another process writes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def check(request: Any, videos: Sequence[Path]) -> None:
         )
         if value is not None and (value or _refuse_empty(flag, folder))
     ]
-    inputs = [(f"one of the videos, {video}", video) for video in videos]
+    # a file that is not there is none of the videos, of which there may be very many
+    there = any(not output.folder and os.path.lexists(output.path) for output in outputs)
+    inputs = [(f"one of the videos, {video}", video) for video in videos] if there else []
     inputs += [(f"--{flag}={getattr(request, flag)}", getattr(request, flag)) for flag in ("labels", "vocabulary")]
     check_outputs(outputs, [*inputs, (f"--truth={request.truth}", request.truth), *request.inputs])
     if request.report is not None:
@@ -52,21 +55,14 @@ def locked(request: Any) -> contextlib.AbstractContextManager[None]:
     )
 
 
-def foreign_names(request: Any) -> list[str]:
-    """Names, without ending, under which a page or figure would write over a file that is none of ours."""
-    return list(_foreign(request))
-
-
-def _foreign(request: Any) -> Iterator[str]:
+def is_foreign(request: Any, name: str) -> bool:
+    """Whether a page or figure of this name, which has no ending, would write over a file that is none of ours."""
     if request.report is not None:
-        for path in Path(request.report).glob("*.html"):
-            if read_entry(path) is None and not is_index(path):
-                yield path.stem
-    if request.figures is not None:
-        for ending in ("png", "pdf"):
-            for path in Path(request.figures).glob(f"*.{ending}"):
-                if not is_figure(path):
-                    yield path.stem
+        page = Path(request.report) / f"{name}.html"
+        if os.path.lexists(page) and read_entry(page) is None and not is_index(page):
+            return True
+    figures = [] if request.figures is None else [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
+    return any(os.path.lexists(figure) and not is_figure(figure) for figure in figures)
 
 
 def _is_json(path: Path) -> bool:

@@ -12,17 +12,8 @@ CONFIG = "--config=experiments/configs/video_folder.py"
 CASES = {
     "predict a video": ("predict", ["--video={}/v.json", "--labels=a,b", "--json={}/v.json"], "is one of the videos"),
     "predict a hard link": ("predict", ["--video={}/v.mp4", "--labels={}/l.csv", "--csv={}/same.csv"], "is --labels="),
-    "predict words": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--vocabulary={}/l.csv", "--csv={}/./l.csv"], "is --vocabulary="
-    ),
-    "predict truth": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--truth={}/l.csv", "--csv={}/l.csv"], "is --truth="
-    ),
     "predict into a run": (
         "predict", ["--video={}/v.mp4", "--labels=a,b", "--json={}/run/config.json"], "is a place of the run in"
-    ),
-    "predict two": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--json={}/o.json", "--report={}/o.json"], "is --json="
     ),
     "predict a site": (
         "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is no report's"
@@ -31,9 +22,6 @@ CASES = {
         "build_data",
         ["--check_only", "--list={}/l.txt", "--labels={}/l.csv", "--video_dir={}", "--report={}/l.csv"],
         "is --labels=",
-    ),
-    "build_data annotations": (
-        "build_data", ["--check_only", "--source={}", "--report={}/v.json"], "that this command did not write"
     ),
     "build_data over others": (
         "build_data", ["--source={}/classes", "--data_dir={}/data", "--name=mine"], "is there, and holds no records"
