@@ -10,11 +10,13 @@ from vtd_jax.evaluate.report import is_table_of
 from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.outputs import file_stem
 from vtd_jax.status import Line
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import process_count
 from vtd_jax.train.features import FeatureStore
 from vtd_jax.train.parallel import run_devices
+from vtd_jax.train.workdir import CONFIG_FILE
 from vtd_jax.video.records import Records
 
 
@@ -93,3 +95,18 @@ def has_table(workdir: Path, step: int) -> bool:
     learnt = is_table_of(workdir / "results.json", workdir / f"results{SUFFIX}")
     found = re.search(r"step (\d+)", learnt or "")
     return found is not None and int(found[1]) == step
+
+
+def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: bool) -> str:
+    """How the files of an evaluation begin; they stay in the workdir, whatever a config of somebody else is called.
+
+    Args:
+      workdir: where they are written.
+      name: of the config.
+      file: that is evaluated; None for what a run learnt, or CLIP.
+      trained: whether the workdir has checkpoints.
+      own: whether the config is that of the workdir or the file.
+    """
+    if file:
+        return file_stem(f"results_{file.stem}") if trained or (workdir / CONFIG_FILE).exists() else "results"
+    return file_stem(f"results_{name}") if trained and not own else "results"

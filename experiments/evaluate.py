@@ -25,6 +25,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _config, _hosts, _runs
+from experiments._evaluation import stem_of
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
@@ -33,7 +34,7 @@ from vtd_jax.evaluate.tables import headline
 from vtd_jax.locks import locked_outputs
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.output_checks import Output, check_outputs, weights_read
-from vtd_jax.outputs import check_output, file_stem
+from vtd_jax.outputs import check_output
 from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import build
@@ -71,13 +72,6 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
     return learnt.on_other_videos(config, _config.overrides())
 
 
-def stem_of(workdir: Path, config: RunConfig, file: Path | None, trained: bool, own: bool) -> str:
-    """How the files to write begin; a name in a config may come from anybody, and stays in the workdir."""
-    if file:
-        return file_stem(f"results_{file.stem}") if trained or (workdir / CONFIG_FILE).exists() else "results"
-    return file_stem(f"results_{config.name}") if trained and not own else "results"
-
-
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
     """Refuses results that would write over what is evaluated, before anything is read."""
     outputs = [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
@@ -92,7 +86,7 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(_config.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
-    stem = stem_of(workdir, config, file, trained, own)
+    stem = stem_of(workdir, config.name, file, trained, own)
     check_results(workdir, stem, config, file)
     splits = build.open_splits(config)
     build.check_splits(config, None, splits)
