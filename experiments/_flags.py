@@ -26,15 +26,14 @@ _WORDS = (
 )
 
 
+_STDERR = 2
+
+
 class _Outlet(io.FileIO):
     """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on.
 
     On a full disk the first write fails, with a name, where it is not stderr itself; what comes after goes nowhere.
     """
-
-    def __init__(self, stream: str):
-        super().__init__(getattr(sys, stream).fileno(), "w", closefd=False)
-        self._stream = stream
 
     def write(self, data) -> int:
         """Writes, or drops, all of it."""
@@ -44,7 +43,7 @@ class _Outlet(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            if isinstance(error, BrokenPipeError) or self._stream == "stderr":
+            if isinstance(error, BrokenPipeError) or self.fileno() == _STDERR:
                 return len(data)
             raise OSError(error.errno, error.strerror, "standard output") from None
 
@@ -60,7 +59,7 @@ def steady_output() -> None:
             stream.reconfigure(errors="backslashreplace")
             continue
         stream.flush()
-        pipe = io.BufferedWriter(_Outlet(name))
+        pipe = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
         steady = io.TextIOWrapper(pipe, stream.encoding, "backslashreplace", line_buffering=name == "stderr")
         setattr(sys, name, steady)
 
