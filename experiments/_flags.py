@@ -24,8 +24,6 @@ _WORDS = (
     (r"\S+ is not (an? .*)", r"expected \1"),
     (r"Failed to parse .* as a ConfigDict.*", "is a group of fields; set one of them, --print_config lists all"),
 )
-
-
 _STDERR = 2
 
 
