@@ -96,6 +96,13 @@ def test_what_belongs_to_a_run_stays(here, marks, name, taken):
         check_outputs([Output("--workdir", here / folder / name, belongs=True)], [])
 
 
+def test_no_folder_is_one_of_records(here):
+    for mark in ("dataset_info.json", "features.json"):
+        (here / mark).write_text("{}")
+    with pytest.raises(UserError, match=r"^--report=.*: is a place of the records in"):
+        check_outputs([Output("--report", here, folder=True)], [])
+
+
 def test_configs_beside_weights_are_read_too(here):
     for name in ("model.safetensors", "config.json"):
         (here / name).write_text("{}")

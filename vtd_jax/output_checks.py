@@ -133,9 +133,10 @@ def _check_owner(output: Output) -> None:
     if output.belongs:
         return
     below = Path(os.path.realpath(output.path))
-    for folder in below.parents:
-        first = below.relative_to(folder).parts[0].casefold()
-        for marks, what, names in _KINDS:
+    for folder in (below, *below.parents) if output.folder else below.parents:
+        first = "".join(below.relative_to(folder).parts[:1]).casefold()
+        # a run or a served model is replaced or added to as a whole, records are built by build_data alone
+        for marks, what, names in _KINDS if first else _KINDS[:1]:
             if not all(os.path.lexists(folder / mark) for mark in marks):
                 continue
             if not names or any(first == name or _starts(first, name) for name in names):
