@@ -13,6 +13,7 @@ from experiments.configs import scenes
 from vtd_jax.evaluate.metrics import harmonic_mean
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.evaluate.views import evaluate
+from vtd_jax.files import log_file
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.status import Line
 from vtd_jax.train import build
@@ -60,7 +61,7 @@ def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[s
     model = build.build_model(config)
     if row.trained:
         prepare_workdir(workdir, config, resume=False)
-        with (workdir / "train.log").open("w") as log, contextlib.redirect_stdout(log):
+        with log_file(workdir / "train.log", "wb") as log, contextlib.redirect_stdout(log):
             model = train(config, model, build.open_training(config), workdir).model
     with Line(f"{row.name}: evaluating"):
         results = evaluate(

@@ -1,19 +1,22 @@
 """Evaluations of a training run, and whether its last one is told already."""
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import is_table_of
+from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.outputs import file_stem
 from vtd_jax.status import Line
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import process_count
 from vtd_jax.train.features import FeatureStore
 from vtd_jax.train.parallel import run_devices
+from vtd_jax.train.workdir import CONFIG_FILE
 from vtd_jax.video.records import Records
 
 
@@ -89,12 +92,21 @@ class Evaluation:
 
 def has_table(workdir: Path, step: int) -> bool:
     """Whether the folder holds the whole results of this step, from training or from `experiments.evaluate`."""
-    table, scores = workdir / "results.json", workdir / "results_scores.npz"
-    try:
-        # scores are written last: older ones are of an evaluation before
-        whole = scores.stat().st_mtime_ns >= table.stat().st_mtime_ns
-        learnt = json.loads(table.read_text(encoding="utf-8"))["about"]["learnt"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    found = re.search(r"step (\d+)", str(learnt))
-    return whole and found is not None and int(found[1]) == step
+    learnt = is_table_of(workdir / "results.json", workdir / f"results{SUFFIX}")
+    found = re.search(r"step (\d+)", learnt or "")
+    return found is not None and int(found[1]) == step
+
+
+def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: bool) -> str:
+    """How the files of an evaluation begin; they stay in the workdir, whatever a config of somebody else is called.
+
+    Args:
+      workdir: where they are written.
+      name: of the config.
+      file: that is evaluated; None for what a run learnt, or CLIP.
+      trained: whether the workdir has checkpoints.
+      own: whether the config is that of the workdir or the file.
+    """
+    if file:
+        return file_stem(f"results_{file.stem}") if trained or (workdir / CONFIG_FILE).exists() else "results"
+    return file_stem(f"results_{name}") if trained and not own else "results"

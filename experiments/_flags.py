@@ -24,20 +24,26 @@ _WORDS = (
     (r"\S+ is not (an? .*)", r"expected \1"),
     (r"Failed to parse .* as a ConfigDict.*", "is a group of fields; set one of them, --print_config lists all"),
 )
+_STDERR = 2
 
 
 class _Outlet(io.FileIO):
-    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on."""
+    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on.
+
+    On a full disk the first write fails, with a name, where it is not stderr itself; what comes after goes nowhere.
+    """
 
     def write(self, data) -> int:
         """Writes, or drops, all of it."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            return len(data)
+            if isinstance(error, BrokenPipeError) or self.fileno() == _STDERR:
+                return len(data)
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def steady_output() -> None:

@@ -3,11 +3,13 @@
 import dataclasses
 import fnmatch
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from ml_collections import ConfigDict
+from msgspec import Meta
 
 from experiments._ablations import Ablation
 from experiments._sources import Listed, RecordSource, SceneSource
@@ -16,6 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
+from vtd_jax.untrusted.json_text import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +215,34 @@ def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[
     return tuple(run for run in plan.runs if run.name in chosen)
 
 
+# they become names of files
+_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00-\x1f]+\Z", max_length=200)]
+_Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
+
+
+class _KeptAblation(TypedDict):
+    group: str
+    name: str
+    slug: str
+    changes: dict[str, Any]
+
+
+class _KeptRow(TypedDict):
+    dataset: _Name
+    method: str
+    learnt_on: str
+    cells: dict[_Column, list[_Name]]
+    ablation: _KeptAblation | None
+
+
+class _Kept(TypedDict):
+    table: str
+    rows: list[_KeptRow]
+    missing: list[str]
+    differs: list[str]
+    notes: dict[str, Any]
+
+
 def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
     """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and is to be told."""
     rows = [dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()} for row in plan.rows]
@@ -225,23 +256,19 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     Raises:
       UserError: no such file, or a damaged one.
     """
-    try:
-        kept = json.loads(path.read_text())
-        rows = [
-            Row(
-                row["dataset"],
-                row["method"],
-                row["learnt_on"],
-                {column: tuple(names) for column, names in row["cells"].items()},
-                row["ablation"] and Ablation(**row["ablation"]),
-            )
-            for row in kept["rows"]
-        ]
-        return Plan(kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])), kept["notes"]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run this table first, without --tables_only") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}; run this table again") from None
+    remedy = "run this table again, without --tables_only"
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file; run this table first, without --tables_only")
+    kept = read_json(path, _Kept, what="plan", remedy=remedy)
+    rows = []
+    for row in kept["rows"]:
+        cells = {column: tuple(names) for column, names in row["cells"].items()}
+        rows.append(
+            Row(row["dataset"], row["method"], row["learnt_on"], cells, row["ablation"] and Ablation(**row["ablation"]))
+        )
+        if kept["table"] == "ablations" and (rows[-1].ablation is None or list(cells) != [""]):
+            raise UserError(f"{path}: rows[{len(rows) - 1}]: no ablation; {remedy}")
+    return Plan(kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])), kept["notes"]
 
 
 def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
 """What `experiments.predict` does: videos one after another, a journal line each, then the files asked for."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +11,8 @@ from typing import Any
 
 import vtd_jax
 from experiments import _predict_files as files
+from experiments import _predict_outputs as outputs
+from experiments._predict_lines import line_kind
 from experiments._predict_run import Run, connect, right_ones, sentence
 from experiments._truth import read_truth
 from experiments._words import given_words
@@ -26,7 +30,7 @@ from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.explain.timeline import Windows
 from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.model.normalization import told as normalization_told
-from vtd_jax.outputs import beside_name, check_output
+from vtd_jax.outputs import beside_name
 from vtd_jax.printable import utf8
 from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
@@ -57,12 +61,15 @@ class Request:
     truth: str | None = None
     command: str = ""
     date: str = ""
+    # what else is read: what messages call it, and its path
+    inputs: Sequence[tuple[str, str | Path | None]] = ()
 
     def check(self, videos: Sequence[Path]) -> None:
         """Refuses what does not go together, before anything is loaded.
 
         Raises:
-          UserError: an option that would do nothing, an output that cannot be written or is one of the videos.
+          UserError: an option that would do nothing, an output that cannot be written, is an input, or would write
+            over what is not this command's.
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
@@ -71,13 +78,7 @@ class Request:
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None and Path(value).suffix != ending:
                 raise UserError(f"--{flag}={value}: expected the name of a file that ends in {ending}")
-            if value is not None:
-                check_output(f"--{flag}", value)
-                if any(Path(value).absolute() == video.absolute() for video in videos):
-                    raise UserError(f"--{flag}={value}: is one of the videos; give another name")
-        for flag, value in (("report", self.report), ("figures", self.figures)):
-            if value is not None:
-                check_output(f"--{flag}", value, folder=True)
+        outputs.check(self, videos)
         if self.restart and self.journal is None:
             raise UserError("--restart: there is nothing to throw away without --json, --csv, --report or --figures")
 
@@ -124,12 +125,15 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])
-    outputs = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
+    named = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
     # another device may finish what one began
     job = {key: told for key, told in run.about.items() if key != "device"}
     job |= {"labels": _digest(labels), "words": _digest(words or ())}
     job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
-    with Journal(request.journal, job | {"outputs": outputs}, request.restart) as journal:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(outputs.locked(request))
+        kind = line_kind(request.window is not None)
+        journal = stack.enter_context(Journal(request.journal, job | {"outputs": named}, request.restart, kind))
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
@@ -156,7 +160,8 @@ def _work(
     for entry in () if journal is None else journal.entries():
         taken.append(entry["name"])
         before = entry["page"]["page"] if "page" in entry else before
-    names = files.page_names(videos, taken, () if report is None else earlier_pages(Path(report)))
+    earlier = () if report is None else earlier_pages(Path(report))
+    names = files.page_names(videos, taken, earlier, functools.partial(outputs.is_foreign, run.request))
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]

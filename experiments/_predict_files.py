@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,19 @@ _EVERY = 20.0
 SCORE = "score, %"
 
 
-def page_names(videos: Sequence[Path], taken: Iterable[str] = (), earlier: Iterable[PageEntry] = ()) -> dict[Path, str]:
+def page_names(
+    videos: Sequence[Path],
+    taken: Iterable[str] = (),
+    earlier: Iterable[PageEntry] = (),
+    is_foreign: Callable[[str], bool] = lambda name: False,
+) -> dict[Path, str]:
     """A name for the page and figures of every video: its own without the ending, numbered where that is taken.
 
     Args:
       videos: to be named.
       taken: names that this run has given.
       earlier: pages that are there: a video's own is written over, and no other.
+      is_foreign: whether a file of this name is there that nobody may write over.
     """
     taken, owners, own = {"index", *map(str.lower, taken)}, {}, {}
     for entry in earlier:
@@ -41,7 +47,7 @@ def page_names(videos: Sequence[Path], taken: Iterable[str] = (), earlier: Itera
     for video in videos:
         key, stem = video_key(str(video)), file_stem(video.stem)
         name, number = own.get(key, stem), 1
-        while name.lower() in taken or owners.get(name.lower(), key) != key:
+        while name.lower() in taken or owners.get(name.lower(), key) != key or is_foreign(name):
             number += 1
             name = f"{stem}_{number}"
         taken.add(name.lower())

@@ -56,7 +56,8 @@ def connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 def right_ones(entries: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     """Videos whose best label is theirs, and videos whose label is known."""
-    known = [entry["result"]["label"] == entry["truth"] for entry in entries if "result" in entry and entry["truth"]]
+    found = (entry for entry in entries if "result" in entry and entry.get("truth"))
+    known = [entry["result"]["label"] == entry["truth"] for entry in found]
     return sum(known), len(known)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from experiments._sources import list_fingerprint
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
-from vtd_jax.files import write_text
+from vtd_jax.files import log_file, write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
@@ -23,6 +24,8 @@ from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.distributed import alone, is_first, on_first, together
 from vtd_jax.train.preemption import Preemption
+from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.regular_files import open_regular
 
 _IDENTITY, _LOG = "identity.json", "run.log"
 
@@ -34,8 +37,23 @@ def run_folder(workdir: Path, name: str) -> Path:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run of a table is, with its scores."""
-    path = folder / _IDENTITY
-    return path.is_file() and json.loads(path.read_text())["finished"]
+    noted = _noted(folder)
+    return noted is not None and noted["finished"]
+
+
+def _noted(folder: Path) -> dict[str, Any] | None:
+    """What a folder says of its run; None where it says nothing.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path, remedy = folder / _IDENTITY, f"remove {folder} to make the run again"
+    if not os.path.lexists(path):
+        return None
+    noted = read_json(path, dict[str, Any], what="description of a run", remedy=remedy)
+    if not isinstance(noted.get("finished"), bool):
+        raise UserError(f"{path}: finished: expected true or false; {remedy}")
+    return noted
 
 
 def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption) -> list[str]:
@@ -109,7 +127,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
     if folder.is_file():
         found = build.load_file(model, folder)
         return found.told, dict(found.learnt_on)
-    if (folder / _IDENTITY).is_file() and not is_finished(folder):
+    if (noted := _noted(folder)) is not None and not noted["finished"]:
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = build.load_learnt(model, folder, "last")
@@ -138,7 +156,8 @@ def _elsewhere(source: str) -> str:
     path = Path(source)
     if path.is_dir():
         return f"{path}, steps {Checkpoints(path).steps}"
-    return f"{path}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    with open_regular(path, "checkpoint") as file:
+        return f"{path}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> bool:
@@ -147,16 +166,12 @@ def _claim(folder: Path, identity: dict[str, Any]) -> bool:
     Raises:
       UserError: it holds a run of other settings, videos or CLIP.
     """
-    path = folder / _IDENTITY
-    if not path.is_file():
+    noted = _noted(folder)
+    if noted is None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"finished": False} | identity, indent=2) + "\n")
+        write_text(folder / _IDENTITY, json.dumps({"finished": False} | identity, indent=2) + "\n")
         return False
-    try:
-        noted = json.loads(path.read_text())
-        finished = noted.pop("finished")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: {error}; remove the folder to run it again") from None
+    finished = noted.pop("finished")
     if noted != identity:
         parts = ", ".join(key for key in identity if noted.get(key) != identity[key])
         raise UserError(f"{folder}: holds a run with other {parts}; give another --workdir, or remove it")
@@ -164,8 +179,7 @@ def _claim(folder: Path, identity: dict[str, Any]) -> bool:
 
 
 def _finish(folder: Path) -> None:
-    noted = json.loads((folder / _IDENTITY).read_text())
-    write_text(folder / _IDENTITY, json.dumps(noted | {"finished": True}, indent=2) + "\n")
+    write_text(folder / _IDENTITY, json.dumps((_noted(folder) or {}) | {"finished": True}, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -174,7 +188,7 @@ def _output_to(path: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    with path.open("a") as log, contextlib.redirect_stdout(log):
+    with log_file(path) as log, contextlib.redirect_stdout(log):
         yield
 
 

@@ -16,6 +16,7 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
 from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import say
 from vtd_jax.video.scene_benchmark import SceneBenchmark
 
@@ -72,6 +73,17 @@ def changes(texts: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             found[name] = value
     return found
+
+
+def check_outputs_of(asked: Request) -> None:
+    """Refuses a workdir that cannot be written, or whose tables would write over an input."""
+    names = TABLES if asked.table == "all" else (asked.table,)
+    files = [asked.workdir / f"{name}.{ending}" for name in names for ending in ("md", "csv", "json", "png")]
+    outputs = [Output("--workdir", asked.workdir, folder=True)]
+    outputs += [Output("--workdir", file, belongs=True) for file in files]
+    source = None if asked.source in ("auto", "none") else asked.source
+    inputs = [(f"--data_dir={asked.data_dir}", asked.data_dir), (f"--source={source}", source)]
+    check_outputs(outputs, [*inputs, *weights_read("--clip", asked.clip)])
 
 
 def make(asked: Request) -> Made:
@@ -167,7 +179,10 @@ def tables(table: str, workdir: Path) -> list[str]:
     there = [name for name in TABLES if (workdir / "plans" / f"{name}.json").is_file()]
     wrote = []
     for name in there if table == "all" and there else [TABLES[0] if table == "all" else table]:
-        plan, notes = load_plan(workdir / "plans" / f"{name}.json")
+        path = workdir / "plans" / f"{name}.json"
+        plan, notes = load_plan(path)
+        if plan.table != name:
+            raise UserError(f"{path}: is of table {plan.table!r}; run this table again, without --tables_only")
         made = _results.make_table(plan, workdir, notes)
         # what is the same in all rows, or long, is the first to go on a narrow terminal
         dataclasses.replace(made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")).show()

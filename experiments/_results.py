@@ -1,18 +1,20 @@
 """Tables of a plan from what its runs left on disk, with published numbers beside ours; needs no device."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from experiments._plan import Plan, Row
 from experiments._reproduce import is_finished, run_folder
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.published import COLUMNS, published
-from vtd_jax.evaluate.scores import read_scores
+from vtd_jax.evaluate.report import read_table
+from vtd_jax.evaluate.scores import SUFFIX, read_scores
 from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
 from vtd_jax.terminal import counted
+from vtd_jax.untrusted.json_text import convert
 
 OURS = "this run"
 TITLES = {
@@ -27,27 +29,53 @@ TITLES = {
 _METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
 
 
+# what is taken from what a run's table tells
+_About = TypedDict("_About", {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]})
+
+
 class Found:
     """What the runs of a plan left: scores, and what their tables say of them."""
 
     def __init__(self, workdir: Path):
         self.workdir = workdir
-        self._scores: dict[str, Any] = {}
+        self._read: dict[str, tuple[Mapping[str, SplitResult], Mapping[str, Any]]] = {}
 
     def has(self, name: str) -> bool:
         """Whether a run is finished."""
         return is_finished(run_folder(self.workdir, name))
 
-    def results(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Scores of finished runs, split by split."""
-        for name in names:
-            if name not in self._scores:
-                self._scores[name] = read_scores(run_folder(self.workdir, name) / "results_scores.npz")
-        return [self._scores[name] for name in names]
+    def results(self, names: Sequence[str]) -> list[Mapping[str, SplitResult]]:
+        """Scores of finished runs, split by split.
+
+        Raises:
+          UserError: they cannot be read, or are of other splits.
+        """
+        found = [self._of(name)[0] for name in names]
+        for name, results in zip(names, found):
+            if set(results) != set(found[0]):
+                folder = run_folder(self.workdir, name)
+                raise UserError(
+                    f"{folder}: scores of the splits {', '.join(results)}, those of {names[0]} are of "
+                    f"{', '.join(found[0])}; remove the folder of the wrong one, and run this table again"
+                )
+        return found
 
     def about(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
         """What the tables of finished runs tell below."""
-        return [json.loads((run_folder(self.workdir, name) / "results.json").read_text())["about"] for name in names]
+        return [self._of(name)[1] for name in names]
+
+    def _of(self, name: str) -> tuple[Mapping[str, SplitResult], Mapping[str, Any]]:
+        if name not in self._read:
+            folder = run_folder(self.workdir, name)
+            remedy = f"remove {folder} to make the run again"
+            try:
+                results = read_scores(folder / f"results{SUFFIX}")
+                about = read_table(folder / "results.json", results)["about"]
+                convert(about, f"{folder / 'results.json'}: about", _About)
+            except UserError as error:
+                raise UserError(f"{error}, or {remedy}") from None
+            self._read[name] = results, about
+        return self._read[name]
 
     def done(self, row: Row) -> dict[str, list[str]]:
         """The finished runs of a row, by column."""
@@ -91,6 +119,9 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
     cells |= {"method": row.method, "learnt on": row.learnt_on}
     summaries = {column: summarize(found.results(names)) for column, names in done.items()}
     for column, summary in summaries.items():
+        if table in _METRIC and _METRIC[table] not in summary.values:
+            folder = run_folder(found.workdir, done[column][0])
+            raise UserError(f"{folder}: scores of other splits than table {table} has; remove it to make the run again")
         cells |= {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
         if table not in _METRIC:
             cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}

@@ -14,12 +14,15 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_served, write_served
+from vtd_jax.locks import locked_outputs
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.export import METADATA_KEY, describe, save_tuned
+from vtd_jax.train.export import SUFFIX as SUFFIX_OF_TUNED
+from vtd_jax.untrusted.regular_files import open_regular
 
 
 class Source(NamedTuple):
@@ -56,6 +59,18 @@ def is_clip(source: str) -> bool:
         except UserError:
             return False
     return source == "tiny" or path.suffix in (".pt", ".bin") or path.is_dir()
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not say it."""
+    if path.suffix != SUFFIX_OF_TUNED:
+        return path.suffix == ".pth"
+    try:
+        with open_regular(path) as file:
+            # what a file says of itself is the first thing in it
+            return METADATA_KEY.encode() in file.read(2**16)
+    except (OSError, UserError):
+        return False
 
 
 def use_saved() -> None:
@@ -136,7 +151,8 @@ def write(wanted: Wanted, source: Source) -> str:
     if not labels:
         raise UserError("--labels is needed: the names that were learnt are not known; e.g. --labels='hugging,dancing'")
     frames = source.frames if wanted.frames is None else wanted.frames
-    told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
+    with locked_outputs([("--out", out, False)]):
+        told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
     holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
     return (

@@ -4,13 +4,15 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.status import Line, counting
+from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.list_files import list_names, read_stored_list
@@ -117,23 +119,37 @@ class SceneSource:
 
 
 def _claim(made: Scenes, folder: Path) -> None:
-    """Makes the folder this data set's; what another one left there goes."""
-    settings = json.dumps(dataclasses.asdict(made), indent=2) + "\n"
-    noted = folder / _SETTINGS
-    if not noted.is_file() or noted.read_text() != settings:
-        for part in ("videos", "records"):
-            shutil.rmtree(folder / part, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(noted, settings)
+    """Makes the folder this data set's; what another one of ours left there goes.
+
+    Raises:
+      UserError: there are videos or records that are none of ours.
+    """
+    settings, noted = dataclasses.asdict(made), folder / _SETTINGS
+    there = _read_settings(noted)
+    if there == json.loads(json.dumps(settings)):
+        return
+    parts = [folder / part for part in ("videos", "records") if os.path.lexists(folder / part)]
+    if parts and there is None:
+        raise UserError(f"{parts[0]}: is there already, and no rendered data set; move it away, or give another folder")
+    for part in parts:
+        shutil.rmtree(part, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(noted, json.dumps(settings, indent=2) + "\n")
 
 
 def _is_whole(made: Scenes, folder: Path) -> bool:
     """Whether records of just this data set are complete."""
-    noted = folder / _SETTINGS
-    if not noted.is_file() or json.loads(noted.read_text()) != json.loads(json.dumps(dataclasses.asdict(made))):
+    if _read_settings(folder / _SETTINGS) != json.loads(json.dumps(dataclasses.asdict(made))):
         return False
     there = record_folders(folder / "records") if (folder / "records").is_dir() else []
     return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
+
+
+def _read_settings(noted: Path) -> dict[str, Any] | None:
+    """What a folder's data set was rendered from; None where nothing is said."""
+    if not os.path.lexists(noted):
+        return None
+    return read_json(noted, dict[str, Any], remedy=f"remove {noted.parent} to render again")
 
 
 def list_fingerprint(data_dir: str, name: str) -> str:

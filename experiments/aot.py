@@ -21,6 +21,7 @@ from absl import flags
 from experiments import _aot, _cli, _config
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.aot import report_table, run_steps, save
+from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.terminal import say
 from vtd_jax.train.aot import Names, Report, Step, complaint, examine
 from vtd_jax.train.config import RunConfig
@@ -65,6 +66,9 @@ def main() -> str:
         raise UserError(f"--out={out}: expected a file that ends with .md or .json")
     own = CONFIG.value is not None
     configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
+    if out is not None:
+        given = _config.filename().split(":")[0] if own else None
+        check_outputs([Output("--out", out)], [(f"--config={given}", given)])
     jobs = []
     for target in targets():
         for config in configs:

@@ -24,6 +24,7 @@ from absl import flags
 from experiments import _bare, _cli  # noqa: F401
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.output_checks import Output, check_outputs, is_measurement
 
 _ARCHITECTURE = flags.DEFINE_string("architecture", "ViT-B/16", "one of OpenAI's names, or tiny")
 _FRAMES = flags.DEFINE_integer("frames", 16, "frames a clip", lower_bound=1)
@@ -52,6 +53,9 @@ def main() -> str:
         raise UserError("--data_dir and --records go together: the folder, and the name of the records in it")
     if unknown := set(_DTYPE.value) - set(DTYPES) or (not _DTYPE.value and {""}):
         raise UserError(f"--dtype: {', '.join(sorted(unknown))!r}, expected some of {', '.join(DTYPES)}")
+    if _OUT.value is not None:
+        read = [(f"--data_dir={_DATA_DIR.value}", _DATA_DIR.value)]
+        check_outputs([Output("--out", Path(_OUT.value), ours=is_measurement)], read)
     options = Options(
         _ARCHITECTURE.value, _FRAMES.value, _BATCH.value, _CLASSES.value,
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value, _DEVICE_ONLY.value,

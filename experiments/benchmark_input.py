@@ -20,6 +20,7 @@ from absl import flags
 from experiments import _cli, _limits
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.output_checks import Output, check_outputs, is_measurement
 
 _VIDEOS = flags.DEFINE_string("videos", None, "folder of video files; without it, clips are rendered")
 _FRAMES = flags.DEFINE_list("frames", ["16", "32"], "frames a clip, comma-separated")
@@ -36,6 +37,10 @@ def main() -> str:
         raise UserError(f"--frames={','.join(_FRAMES.value)}: expected whole numbers from 1 on, such as 16,32")
     if _VIDEOS.value is not None and not Path(_VIDEOS.value).is_dir():
         raise UserError(f"--videos={_VIDEOS.value}: there is no such folder")
+    if _OUT.value is not None:
+        check_outputs(
+            [Output("--out", Path(_OUT.value), ours=is_measurement)], [(f"--videos={_VIDEOS.value}", _VIDEOS.value)]
+        )
     # imported here: --help and bad flags need no video libraries
     from vtd_jax.train.benchmark import machine
     from vtd_jax.video import input_benchmark as bench

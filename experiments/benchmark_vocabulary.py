@@ -19,6 +19,7 @@ from absl import flags
 from experiments import _cli
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.output_checks import Output, check_outputs, is_measurement
 
 _WORDS = flags.DEFINE_integer("words", 1_000_000, "words in the vocabulary", lower_bound=5)
 _WIDTH = flags.DEFINE_integer("width", 512, "width of features", lower_bound=1)
@@ -35,6 +36,10 @@ def main() -> str:
         raise UserError(f"--frames={','.join(_FRAMES.value)}: expected whole numbers from 1 on, such as 16,128")
     if _FOLDER.value is not None and not Path(_FOLDER.value).is_dir():
         raise UserError(f"--folder={_FOLDER.value}: there is no such folder")
+    if _JSON.value is not None:
+        check_outputs(
+            [Output("--json", Path(_JSON.value), ours=is_measurement)], [(f"--folder={_FOLDER.value}", _FOLDER.value)]
+        )
     # imported here: --help and bad flags need no JAX
     import jax
 

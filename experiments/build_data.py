@@ -22,7 +22,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _build_flags as given
-from experiments import _cli
+from experiments import _build_outputs, _cli
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say, show_table
 from vtd_jax.video import build, validate
@@ -45,6 +45,7 @@ def main() -> str:
         raise UserError("--report belongs to --check_only; skipped videos of a build are listed in its metadata.json")
     if not given.DATA_DIR.value:
         raise UserError("--data_dir is missing: name the folder for the records, or give --check_only")
+    _build_outputs.check_records(config, Path(given.DATA_DIR.value))
     beam = None
     if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
         beam = beam_config(given.BEAM_RUNNER.value, given.BEAM_OPTIONS.value)
@@ -64,6 +65,7 @@ def check(config: BuildConfig) -> str:
     """Prints how many problems of each kind there are; raises UserError if a build would stop at any of them."""
     report = Path(given.REPORT.value) if given.REPORT.value else None
     if report:
+        _build_outputs.check_report(config, report)
         validate.Checked.check_path(report)
     checked = validate.check_videos(config)
     if report:

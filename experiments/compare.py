@@ -16,7 +16,8 @@ With one run: its table from its scores, with intervals, calibration error, best
 confused pairs.
 """
 
-import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from experiments import _cli
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.comparison import comparison_table, own_table, runs_told
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import read_table
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
+from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.terminal import say
 
 STEM = flags.DEFINE_string("stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json")
@@ -44,23 +47,15 @@ def scores_files(argument: str) -> list[Path]:
     return [path if path.suffix == ".npz" else path / f"{STEM.value}{SUFFIX}" for path in paths]
 
 
-def read_saved(scores: Path) -> dict[str, Any]:
-    """What the `.json` table beside a file of scores holds; empty where there is none."""
-    path = scores.with_name(scores.name.removesuffix(SUFFIX).removesuffix(".npz") + ".json")
-    if not path.is_file():
-        return {}
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "title": str(saved["title"]),
-            "rows": [dict(row) for row in saved["rows"]],
-            "about": dict(saved["about"]),
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not the table of an evaluation, or damaged ({type(error).__name__}: {error}); remove it, or "
-            "evaluate again"
-        ) from None
+def table_file(scores: Path) -> Path:
+    """The `.json` table beside a file of scores."""
+    return scores.with_name(scores.name.removesuffix(SUFFIX).removesuffix(".npz") + ".json")
+
+
+def read_saved(scores: Path, results: Mapping[str, SplitResult]) -> dict[str, Any]:
+    """What the table beside a file of scores holds; empty where there is none."""
+    path = table_file(scores)
+    return dict(read_table(path, results)) if os.path.lexists(path) else {}
 
 
 def compared(sides: list[list[Path]]) -> Table:
@@ -69,8 +64,14 @@ def compared(sides: list[list[Path]]) -> Table:
     # a run may be compared with itself
     runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
     matched = dict(zip(runs, match(runs, COMMON.value)))
-    about = runs_told([{str(file): read_saved(file).get("about", {}) for file in side} for side in sides])
+    about = runs_told(
+        [{str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side} for side in sides]
+    )
     return comparison_table(*([matched[str(file)] for file in side] for side in sides), about)
+
+
+def _is_table(path: Path) -> bool:
+    return begins(path, b"# ", b"split,", b'{\n  "title": ')
 
 
 def main(*arguments: str) -> str:
@@ -81,13 +82,18 @@ def main(*arguments: str) -> str:
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}")
     sides = [scores_files(argument) for argument in arguments]
+    if out:
+        read = [file for side in sides for scores in side for file in (scores, table_file(scores))]
+        check_outputs([Output("--out", out, ours=_is_table)], [(str(file), file) for file in read])
     if len(sides) == 1 and len(sides[0]) > 1:
         raise UserError(f"{arguments[0]}: a table is of one run; give RUN_B too to compare the means of seeds")
     if len(sides) == 2:
         table = compared(sides)
     else:
-        saved = read_saved(sides[0][0])
-        table = own_table(saved.get("title", f"{sides[0][0]}: top-1 in percent"), read_scores(sides[0][0]), saved)
+        [[file]] = sides
+        results = read_scores(file)
+        saved = read_saved(file, results)
+        table = own_table(saved.get("title", f"{file}: top-1 in percent"), results, saved)
     table.show()
     for line in table.told():
         say(line)

@@ -11,6 +11,7 @@ weights without a config give --activation, and --head_width where the sizes are
 tells them. OpenAI's own files need neither. What is written says all of it itself, how images were normalised too.
 """
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -19,6 +20,7 @@ from experiments import _cli
 from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.errors import UserError
+from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted
 
 _SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", required=True)
@@ -37,10 +39,9 @@ def main() -> str:
     source, out = Path(_SOURCE.value), Path(_OUT.value)
     if out.suffix != ".safetensors":
         raise UserError(f"--out={out}: the name must end in .safetensors")
-    if out.is_dir():
-        raise UserError(f"--out={out}: is a folder, expected the name of a file")
-    if out.resolve() == source.resolve() or (source.is_dir() and out.resolve().parent == source.resolve()):
-        raise UserError(f"--out={out}: would write over --source={source}, choose another place")
+    check_outputs([Output("--out", out)], weights_read("--source", source))
+    if source.is_dir() and Path(os.path.realpath(source)) in Path(os.path.realpath(out)).parents:
+        raise UserError(f"--out={out}: is in --source={source}, whose files are read together; give another place")
     config, state = read_checkpoint(_SOURCE.value, activation=_ACTIVATION.value, head_width=_HEAD_WIDTH.value)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ files, builds records, and for every seed compares zero-shot CLIP, prompts and V
 A seed fixes the classes, the clips and the training. Nothing is downloaded: the small CLIP is part of the repository.
 """
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ from absl import flags
 
 from experiments import _cli
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.locks import locked_outputs
+from vtd_jax.outputs import check_output
 from vtd_jax.status import Line, counting, within
 from vtd_jax.video.scene_set import SceneSet, write_scene_sets
 
@@ -29,7 +33,9 @@ _TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "training clips a base cl
 _VAL = flags.DEFINE_integer("val", _DEFAULT.val, "validation clips a class")
 _IRRELEVANT = flags.DEFINE_float("irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95)
 _EPOCHS = flags.DEFINE_integer("epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0)
-_MARKER = ".vtd_jax_demo"
+_MARKER, _LOCK = ".vtd_jax_demo", ".vtd_jax.lock"
+# what a demo leaves, also one that was killed
+_OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*\.part(\.\w+)?")
 
 
 def main() -> str:
@@ -39,7 +45,15 @@ def main() -> str:
     sets = {
         seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value) for seed in seeds
     }
-    _fresh_folder(out)
+    _check_folder(out)
+    with locked_outputs([("--out", out, True)]):
+        _fresh_folder(out)
+        return _make(out, sets, start)
+
+
+def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
+    """The demo in an empty folder."""
+    seeds = list(sets)
     folders = {seed: out / f"seed{seed}" for seed in seeds}
     with counting("rendering and encoding clips") as told:
         write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
@@ -79,13 +93,27 @@ def _read_seeds(values: list[str]) -> list[int]:
     return [int(value) for value in values]
 
 
-def _fresh_folder(out: Path) -> None:
-    """Makes the folder, or empties one that an earlier demo made; anything else is left alone."""
-    if out.exists() and not (out / _MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
+def _check_folder(out: Path) -> None:
+    """Refuses a folder that is there and holds other things than an earlier demo made."""
+    check_output("--out", str(out), folder=True)
+    if not out.exists():
+        return
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(_LOCK))
+    others = [name for name in names if not _OWN.fullmatch(name)]
+    if names and _MARKER not in names:
         raise UserError(f"--out={out}: exists and is not an earlier demo's folder; name another one")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / _MARKER).touch()
+    if others:
+        raise UserError(f"--out={out}: holds other files too ({', '.join(others[:3])}), which would be lost: move them")
+
+
+def _fresh_folder(out: Path) -> None:
+    """Empties the folder but for its lock and the sign that it is a demo's."""
+    write_text(out / _MARKER, "")
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _MARKER and not path.name.startswith(_LOCK):
+            path.unlink()
 
 
 if __name__ == "__main__":

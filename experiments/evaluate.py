@@ -18,28 +18,36 @@ Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and _scores.npz 
 run's model was lent to the videos of config NAME, or where a file NAME was evaluated in the workdir of a run).
 """
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
 
 from experiments import _config, _hosts, _limits, _runs
+from experiments._evaluation import stem_of
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
+from vtd_jax.locks import locked_outputs
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
 from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first, together
+from vtd_jax.train.distributed import is_first, on_first, together
 from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
+
+# of the files that an evaluation writes, behind their stem
+ENDS = (".md", ".csv", ".json", "_per_class.csv", "_confusions.csv", SUFFIX_OF_SCORES)
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)
@@ -65,19 +73,28 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
     return learnt.on_other_videos(config, _config.overrides())
 
 
+def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
+    """Refuses results that would write over what is evaluated, before anything is read."""
+    outputs = [Output("--workdir", workdir, folder=True)]
+    outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
+    given = None if CONFIG.value is None else _config.filename().split(":")[0]
+    inputs = [(f"--config={given}", given), *weights_read("clip.path", config.clip.path)]
+    check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
+
+
 def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, str, dict[str, str]]:
     """Settings, records and model; what the model learnt, on what, and the stem of the files to write."""
     file = build.checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(_config.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
+    stem = stem_of(workdir, config.name, file, trained, own)
+    check_results(workdir, stem, config, file)
     splits = build.open_splits(config)
     build.check_splits(config, None, splits)
     model, training = build.build_model(config), read_training_list(workdir)
-    stem = f"results_{config.name}" if trained and not own else "results"
     if file:
         learnt, _, _, training = build.load_file(model, file)
-        stem = f"results_{file.stem}" if trained or (workdir / CONFIG_FILE).exists() else "results"
     elif trained or own or CHECKPOINT.value != "last":
         learnt = f"checkpoint of step {build.load_learnt(model, workdir, CHECKPOINT.value)} ({CHECKPOINT.value})"
     else:
@@ -91,11 +108,14 @@ def main() -> str:
     check_output("--workdir", WORKDIR.value, folder=True)
     with Line("reading records and loading the model"):
         config, splits, model, learnt, stem, training = together(prepare, workdir)
-    _runs.note_toy(config, model)
-    if is_first():
-        say(f"learnt: {learnt}")
-        say(f"device: {device_told(run_devices(config.devices))}")
-    table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
+    with contextlib.ExitStack() as stack:
+        # training that goes on in this workdir meanwhile writes other files
+        on_first(stack.enter_context, locked_outputs([("--workdir", workdir / f"{stem}.md", False)]))
+        _runs.note_toy(config, model)
+        if is_first():
+            say(f"learnt: {learnt}")
+            say(f"device: {device_told(run_devices(config.devices))}")
+        table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()
     return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"
 

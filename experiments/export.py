@@ -20,6 +20,8 @@ from absl import flags
 
 from experiments import _cli, _config, _serve
 from vtd_jax.errors import UserError
+from vtd_jax.locks import locked_outputs
+from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
@@ -56,12 +58,20 @@ def check_out(out: Path) -> None:
             raise UserError(f"--out={out}: --{name} is for {_serve.SUFFIX}")
 
 
+def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
+    """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the run."""
+    given = None if CONFIG.value is None else _config.filename().split(":")[0]
+    path = None if config is None else config.clip.path
+    inputs = [(f"--config={given}", given), (f"--labels={LABELS.value}", LABELS.value)]
+    inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
+    output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported)
+    check_outputs([output], [*inputs, (f"--workdir={WORKDIR.value}", WORKDIR.value)])
+
+
 def check_source(out: Path, file: Path | None) -> None:
     """Refuses a model that is not named by one run or one file."""
     if file is None and WORKDIR.value is None:
         raise UserError("--workdir is needed: the folder of a run; or give --checkpoint=FILE")
-    if file is not None and file.resolve() == out.resolve():
-        raise UserError(f"--out={out}: would write over --checkpoint, choose another name")
     if file is None and CONFIG.value is not None and Path(_config.filename()) != Path(WORKDIR.value) / CONFIG_FILE:
         raise UserError("--config: a run is exported with its own settings; leave it out (--config.FIELD=… is fine)")
     if CONFIG.value is None:
@@ -74,6 +84,7 @@ def main() -> str:
     out, which = Path(OUT.value), CHECKPOINT.value
     check_out(out)
     config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
+    check_inputs(out, which, config)
     serves = out.suffix == _serve.SUFFIX
     wanted = _serve.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
     if wanted and (clip := _serve.zero_shot(which, WORKDIR.value, config)):
@@ -84,14 +95,13 @@ def main() -> str:
     learnt = _serve.load(model, config, file or Path(WORKDIR.value), which)
     if wanted:
         return _serve.write(wanted, _serve.configured(config, model, learnt))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == SUFFIX:
-        held = _serve.write_tuned(out, model, config, learnt)
-    else:
-        count = save_release(
-            out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names, module_prefix=MODULE_PREFIX.value
-        )
-        held = f"{counted(count, 'tensor')} in the authors' names"
+    with locked_outputs([("--out", out, False)]):
+        if out.suffix == SUFFIX:
+            held = _serve.write_tuned(out, model, config, learnt)
+        else:
+            names, prefix = learnt.class_names, MODULE_PREFIX.value
+            count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names, module_prefix=prefix)
+            held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 
 

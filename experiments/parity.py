@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _cli
+from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.train import parity
 
 _CASE = flags.DEFINE_string("case", None, "golden file (.npz with a `case` string) or .json file", required=True)
@@ -21,6 +22,7 @@ _OUT = flags.DEFINE_string("out", None, "file to write, .npz", required=True)
 
 def main() -> str:
     """Computes one case and writes it."""
+    check_outputs([Output("--out", Path(_OUT.value))], [(f"--case={_CASE.value}", _CASE.value)])
     case = parity.read_case(Path(_CASE.value))
     values = parity.run_case(case)
     parity.write_values(Path(_OUT.value), values)

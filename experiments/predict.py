@@ -21,6 +21,7 @@ from absl import flags
 
 from experiments import _cli, _limits, _predict
 from vtd_jax.errors import UserError
+from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
 from vtd_jax.video.find import find_videos
 
@@ -73,6 +74,12 @@ def main() -> str:
         truth=TRUTH.value,
         command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        inputs=[
+            *((f"--video={source}", source) for source in VIDEO.value),
+            *weights_read("--model", MODEL.value),
+            *weights_read("--clip", CLIP.value),
+            (f"--templates={TEMPLATES.value}", TEMPLATES.value),
+        ],
     )
     videos = find_videos(VIDEO.value)
     request.check(videos)

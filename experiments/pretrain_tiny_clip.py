@@ -21,6 +21,7 @@ from vtd_jax.clip.checkpoints import load_clip, save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked
+from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.train.pretrain import Progress, pretrain, zero_shot
 from vtd_jax.train.pretrain_data import PretrainOptions
 
@@ -42,6 +43,7 @@ def main() -> str:
         raise UserError(f"--out={out}: the name has to end in .safetensors")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
+    check_outputs([Output("--out", out)], [])
     if _POOL.value < _BATCH.value:
         raise UserError(f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as many")
     lock = out.with_name(f".{out.name}.lock")

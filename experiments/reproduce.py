@@ -16,6 +16,7 @@ Writes TABLE.md, .csv, .json and TABLE*.png into the workdir, and a folder below
 checkpoints, scores of every video and output. --tables_only makes the tables again from those, without a device.
 """
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
@@ -23,6 +24,7 @@ from absl import flags
 from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.estimate import DEVICES, HERE
+from vtd_jax.locks import locked_outputs
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted
 from vtd_jax.train.distributed import on_first, together
@@ -61,17 +63,25 @@ def request() -> _reproduce_plan.Request:
 def main() -> str:
     """Plans every table that is asked for, makes its runs, and writes it."""
     asked, failed = together(request), []
-    if not _TABLES_ONLY.value:
-        with Line("reading the CLIP and the lists"):
-            made = together(_reproduce_plan.make, asked)
-        if _DRY_RUN.value:
-            return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
-        on_first(made.planner.data.prepare)
-        on_first(_reproduce_plan.keep, made, asked.workdir)
-        with Preemption() as preemption:
-            failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
-    with Line("making tables and plots"):
-        wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
+    together(_reproduce_plan.check_outputs_of, asked)
+    with contextlib.ExitStack() as stack:
+        if not _TABLES_ONLY.value:
+            with Line("reading the CLIP and the lists"):
+                made = together(_reproduce_plan.make, asked)
+            if _DRY_RUN.value:
+                return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
+            # tables alone are made again at any time: each of their files is whole
+            on_first(stack.enter_context, locked_outputs([("--workdir", asked.workdir, True)]))
+            on_first(made.planner.data.prepare)
+            on_first(_reproduce_plan.keep, made, asked.workdir)
+            with Preemption() as preemption:
+                failed = _reproduce.execute(made.runs, asked.workdir, made.weights, preemption)
+        try:
+            with Line("making tables and plots"):
+                wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
+        except UserError:
+            if not failed:
+                raise
     if failed:
         are = "is" if len(failed) == 1 else "are"
         raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")

@@ -21,6 +21,7 @@ from absl import flags
 from experiments import _cli, _config, _limits
 from vtd_jax.errors import UserError
 from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
+from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.augment import Augment
@@ -44,6 +45,10 @@ LEVELS = flags.DEFINE_integer("levels", 256, "of each colour; 24 make a .png les
 RENDERED = "orange striped arrow"
 
 
+def _is_picture(path: Path) -> bool:
+    return begins(path, b"\x89PNG", b"%PDF", b"<?xml")
+
+
 def main() -> str:
     """Draws the picture; returns the closing line."""
     config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
@@ -52,6 +57,7 @@ def main() -> str:
     out = Path(OUT.value)
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out={out}: the name must end in .png, .pdf or .svg")
+    check_outputs([Output("--out", out, ours=_is_picture)], [(f"--data_dir={DATA_DIR.value}", DATA_DIR.value)])
     example, name = open_video(config)
     augment = config.augment if config else Augment()
     spec = BatchSpec("train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment)

@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.locks import locked
+from vtd_jax.locks import locked, locked_outputs
 
 _HOLD = "import sys, time; from pathlib import Path; from vtd_jax.locks import locked\n"
 _HOLD += "with locked(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)"
@@ -66,3 +66,34 @@ def test_a_file_system_without_locks_uses_the_file(tmp_path, monkeypatch):
     with pytest.raises(KeyError), locked(tmp_path / "lock", "x"):
         raise KeyError
     assert not (tmp_path / "lock.soft").exists()
+
+
+def test_outputs_are_held_and_no_lock_file_stays(tmp_path):
+    outputs = [("--json", tmp_path / "new/o.json", False), ("--report", tmp_path / "r", True)]
+    code = "import sys, time; from pathlib import Path; from vtd_jax.locks import locked_outputs\n"
+    code += "with locked_outputs([(a, Path(b), c == '1') for a, b, c in zip(*[iter(sys.argv[1:])] * 3)]):\n"
+    code += "    print('held', flush=True); sys.stdin.read()"
+    words = [word for flag, path, folder in outputs for word in (flag, str(path), str(int(folder)))]
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        for flag, path, folder in outputs:
+            wanted = [("--csv", tmp_path / "free.csv", False), (flag, path, folder)]
+            told = rf"^{flag}={path}: process {process.pid} on .* is writing there; wait"
+            with pytest.raises(UserError, match=told), locked_outputs(wanted):
+                pass
+        assert not (tmp_path / ".free.csv.lock").exists()
+        process.stdin.close()
+        process.wait()
+    with locked_outputs([*outputs, outputs[0]]):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".o.json.lock", ".vtd_jax.lock", "new", "r"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "r"]
+
+
+def test_a_killed_owners_lock_file_is_taken_and_removed(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "lock").exists()
+    with locked(tmp_path / "lock", "x", stays=False):
+        pass
+    assert not (tmp_path / "lock").exists()

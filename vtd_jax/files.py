@@ -2,12 +2,16 @@
 
 import contextlib
 import errno
+import io
 import os
 import secrets
+import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
+from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
 
 # no space, no quota left, and a file larger than may be: nothing that the writer could mend
@@ -35,6 +39,50 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_own(path: Path, mode: str) -> BinaryIO:
+    """Opens a file of ours whose name others can know, never one that somebody planted in its place.
+
+    Args:
+      path: of the file.
+      mode: "wb" empties it, "ab" appends to it, both make it where it is not there; "r+b" changes one that is there.
+        Nothing is buffered.
+
+    Raises:
+      UserError: it is a link, has another name too (a hard link), or is no regular file: another file would be changed.
+      OSError: it cannot be opened.
+    """
+    kinds = {"wb": os.O_WRONLY | os.O_CREAT, "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND, "r+b": os.O_RDWR}
+    try:
+        # without O_NONBLOCK, opening a pipe waits for somebody to read from it
+        number = os.open(path, kinds[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise UserError(f"{path}: a link or a pipe in the place of a file that is written; remove it") from None
+    try:
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path}: no regular file, in the place of one that is written; remove it")
+        if found.st_nlink > 1:
+            raise UserError(f"{path}: has another name too (a hard link), and what that names would change; remove it")
+        if mode == "wb":
+            os.ftruncate(number, 0)
+        return os.fdopen(number, mode, buffering=0)
+    except BaseException:
+        os.close(number)
+        raise
+
+
+@contextlib.contextmanager
+def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
+    """A text file for output, opened as `open_own` does; a full disk is reported with its name."""
+    with (
+        naming(path),
+        io.TextIOWrapper(io.BufferedWriter(open_own(path, mode)), encoding="utf-8", errors="backslashreplace") as log,
+    ):
+        yield log
 
 
 @contextlib.contextmanager
@@ -68,6 +116,13 @@ def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text whole or not at all; returns the path."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> Path:
+    """Writes bytes whole or not at all; returns the path."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
     return path
 
 

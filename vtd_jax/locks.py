@@ -7,12 +7,13 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import filelock
 
 from vtd_jax.errors import UserError
+from vtd_jax.outputs import beside_name
 from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.untrusted.regular_files import read_bytes
 
@@ -22,15 +23,16 @@ _OWNER_BYTES = 4096
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
     """Holds a lock file for this process alone until the block ends; the system frees it when the process dies.
 
-    The file stays, empty: removing it could take the lock of whoever opened it meanwhile. On a file system without
-    locks the file itself is the lock, and one that a dead process of this host left is taken over.
+    The file stays, empty, or goes while the lock is still held: filelock takes no lock of a file that is gone. On a
+    file system without locks the file itself is the lock, and one that a dead process of this host left is taken over.
 
     Args:
       path: of the lock file, in a folder that is there.
       what: what is being written, such as "--workdir=runs/a", for the message.
+      stays: whether the file stays; not beside what people are given.
 
     Raises:
       UserError: another process has it; says which, on which host, and since when.
@@ -52,12 +54,40 @@ def locked(path: Path, what: str) -> Iterator[None]:
             raise _held(path, what, f"; if it is gone, remove {soft.lock_file}") from None
         return
     try:
-        _sign(path, _signature())
+        # on a full disk the lock holds without a signature
+        with contextlib.suppress(OSError):
+            _sign(path, _signature())
         yield
     finally:
         with contextlib.suppress(OSError):
-            _sign(path, b"")
+            _sign(path, b"") if stays else path.unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
+    """Holds what a command writes for this process alone; the folders are made, and no lock file stays behind.
+
+    The lock of a file is `.NAME.lock` beside it, of a folder `.vtd_jax.lock` in it.
+
+    Args:
+      outputs: `(flag, path, whether it is a folder)`.
+
+    Raises:
+      UserError: another process writes one of them; says which.
+      OSError: a folder cannot be made or written.
+    """
+    with contextlib.ExitStack() as stack:
+        held = set()
+        for flag, path, is_folder in outputs:
+            folder = path if is_folder else path.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            name = ".vtd_jax.lock" if is_folder else beside_name(Path(f".{path.name}"), ".lock").name
+            lock = Path(os.path.realpath(folder), name)
+            if lock not in held:
+                held.add(lock)
+                stack.enter_context(locked(lock, f"{flag}={path}", stays=False))
+        yield
 
 
 def _acquired(path: Path, what: str) -> filelock.BaseFileLock:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vtd_jax.errors import UserError
+from vtd_jax.untrusted.regular_files import read_text
 
 FOLDER = Path(__file__).resolve().parent.parent / "templates"
 
@@ -36,9 +37,9 @@ def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
             "with {} where the class name goes, as 'a video of {}.'"
         )
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        lines = read_text(path, "file of templates").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected UTF-8 text") from None
     found = []
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):

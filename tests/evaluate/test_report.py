@@ -1,5 +1,7 @@
 """What an evaluation leaves behind."""
 
+import dataclasses
+import os
 import subprocess
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ import vtd_jax
 from experiments.configs import base_to_novel, few_shot, scenes, zero_shot
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
+from vtd_jax.errors import UserError
 from vtd_jax.evaluate import report
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
@@ -65,6 +68,27 @@ def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt)
     assert table.rows[0]["list"] == "official, learnt on own split"
     assert "left out" not in table.columns
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}'])
+def test_a_damaged_training_list_is_one_line(tmp_path, text):
+    (tmp_path / "training_list.json").write_text(text)
+    with pytest.raises(UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"):
+        report.read_training_list(tmp_path)
+    (tmp_path / "training_list.json").unlink()
+    os.mkfifo(tmp_path / "training_list.json")
+    with pytest.raises(UserError, match="a pipe, expected a JSON file; remove the file"):
+        report.read_training_list(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_there_is_no_table_of_scores_that_are_nan(value):
+    config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
+    broken = RESULT["val"].scores.copy()
+    broken[1, 0] = value
+    results = {"val": dataclasses.replace(RESULT["val"], scores=broken)}
+    with pytest.raises(UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"):
+        report.results_table(config, CLIPConfig.vit_b16(), results, "x")
 
 
 def test_report_files(tmp_path):

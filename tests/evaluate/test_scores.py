@@ -36,7 +36,7 @@ def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
     broken = [whole[:40], whole[: len(whole) // 2], b"", b"text", bytes(whole[:60]) + b"\xff" * 20 + whole[80:]]
     for data in broken:
         path.write_bytes(data)
-        with pytest.raises(UserError, match=r"s\.npz: not the scores of an evaluation, or damaged"):
+        with pytest.raises(UserError, match=r"s\.npz: .*(not a|claims|bytes).*; evaluate again"):
             read_scores(path)
     changes = (
         {"val/labels": np.array([0, 1, 2])},
@@ -45,14 +45,21 @@ def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
         {"val/tied": np.array([True])},
         {"val/tied": np.array([0, 1, 1])},
         {"val/class_names": np.array(["a", "b"], object)},
+        {"val/class_names": np.array(["a", "a"])},
+        {"val/videos": np.array(["x.mp4", "x.mp4", "z.mp4"])},
+        {"val/scores": np.array([[0, 1], [np.nan, 1], [1, 0]], np.float32)},
+        {"val/scores": np.array([[0, 1], [-np.inf, 1], [1, 0]], np.float32)},
+        {"val/scores": np.array([[0, 1], [1e300, 1], [1, 0]])},
+        {"val/scores": np.zeros((3, 0), np.float32), "val/class_names": np.zeros(0, "U1")},
+        {"val/more": np.zeros(3)},
     )
     with path.open("wb") as file:
         np.save(file, np.ones(3))
-    with pytest.raises(UserError, match="a single array"):
+    with pytest.raises(UserError, match="not a file of scores"):
         read_scores(path)
     for change in changes:
         np.savez(path, **(parts | change))
-        with pytest.raises(UserError, match="not the scores"):
+        with pytest.raises(UserError, match=r"s\.npz: val.*; evaluate again"):
             read_scores(path)
     with pytest.raises(UserError, match="no such file"):
         read_scores(tmp_path / "none.npz")

@@ -203,7 +203,7 @@ def test_templates_go_into_the_config(tmp_path):
         (b"# nothing\n\n", "t.txt: no templates in it, expected one text a line"),
         (b"a {}\n\nno name\n", "t.txt, line 3: 'no name', expected {} once, where the class name goes"),
         (b"{} and {}\n", "t.txt, line 1: '{} and {}', expected {} once"),
-        (b"\xff\xfe{}\n", "t.txt: cannot be read as UTF-8 text"),
+        (b"\xff\xfe{}\n", "t.txt: byte 0 is not UTF-8; save the file of templates as UTF-8"),
     ],
 )
 def test_files_of_templates_that_are_refused(tmp_path, content, told):

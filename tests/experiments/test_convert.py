@@ -46,7 +46,7 @@ def test_refuses_in_one_line(tmp_path, source):
     text.write_text("<html></html>")
     for flags, told in (
         ((f"--source={source}", f"--out={tmp_path}/a.npz"), "the name must end in .safetensors"),
-        ((f"--source={folder}", f"--out={folder}/a.safetensors"), "would write over --source"),
+        ((f"--source={folder}", f"--out={folder}/a.safetensors"), "whose files are read together; give another place"),
         ((f"--source={text}", f"--out={tmp_path}/a.safetensors"), "a web page"),
     ):
         done = convert(*flags)

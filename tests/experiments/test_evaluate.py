@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import small_run
 from experiments import _evaluation
-from experiments._evaluation import feature_store
+from experiments._evaluation import feature_store, stem_of
+from vtd_jax.locks import locked_outputs
 from vtd_jax.train import build
 
 HALVES = "--config=experiments/configs/zero_shot.py:hmdb51,lists=base_to_novel"
@@ -48,6 +51,20 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     assert rows[-1] == ("novel", "black", "1")
     table = (workdir / "results.md").read_text()
     assert f"| base | given | 3 | 5 | {100 * hits.mean():.2f} |" in table
+    assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
+    with locked_outputs([("--workdir", workdir / "results.md", False)]):
+        done = small_run.command("evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}")
+    assert done.returncode == 2
+    told = f"error: --workdir={workdir / 'results.md'}: process {os.getpid()} on "
+    assert done.stderr.splitlines()[-1].startswith(told)
+    assert (workdir / "results.md").read_text() == table
+
+
+def test_a_name_in_a_config_stays_in_the_workdir(tmp_path):
+    assert stem_of(tmp_path, "../../elsewhere", None, True, False) == "results_.._.._elsewhere"
+    assert stem_of(tmp_path, "../../elsewhere", None, True, True) == "results"
+    (tmp_path / "config.json").touch()
+    assert stem_of(tmp_path, "x", Path("x/best.safetensors"), False, False) == "results_best"
 
 
 def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ def test_refusals(folder, tmp_path):
         ([out], "--workdir is needed: the folder of a run; or give --checkpoint=FILE"),
         ([f"--workdir={tmp_path}", out], "config.json: no such file; give the workdir of a run"),
         ([f"--checkpoint={pth}", out], "x.pth: has no settings; give the workdir of a run, or a .pth with the --con"),
-        ([f"--checkpoint={pth}", f"--out={pth}"], "would write over --checkpoint"),
+        ([f"--checkpoint={pth}", f"--out={pth}"], f"is --checkpoint={pth}, which would be written over"),
         ([workdir, out, *small_run.flags(folder)[:1]], "--config: a run is exported with its own settings"),
         ([workdir, out, "--config.clip.path=tiny"], "was learnt on another CLIP"),
     ):

@@ -195,9 +195,6 @@ def test_outputs_are_checked_before_anything_is_loaded(video, tmp_path):
             UserError, match=f"^--{flag}={video}/x{ending}: {video} is a file, and nothing can be below it"
         ):
             request(tmp_path, **{flag: f"{video}/x{ending}"}).check([video])
-    (tmp_path / "a.json").touch()
-    with pytest.raises(UserError, match="is one of the videos"):
-        request(tmp_path, json=f"{tmp_path}/a.json").check([tmp_path / "a.json"])
 
 
 @pytest.fixture

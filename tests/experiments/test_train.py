@@ -3,13 +3,19 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import small_run
 from experiments import _config
 from experiments._evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.scores import save_scores
+from vtd_jax.evaluate.tables import split_table
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
@@ -75,17 +81,21 @@ def test_train_resume_and_refusals(folder, tmp_path):
 )
 def test_a_table_is_that_of_a_step(tmp_path, learnt, step, whole):
     assert not has_table(tmp_path, step)
-    (tmp_path / "results.json").write_text(json.dumps({"about": {"learnt": learnt}}))
-    assert not has_table(tmp_path, step)
-    scores = tmp_path / "results_scores.npz"
-    scores.write_bytes(b"")
+    results = {"val": SplitResult(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1], np.int32))}
+    table = split_table("t", "mine", results, {"learnt": learnt})
+    save_report(tmp_path, "results", table, results)
     assert has_table(tmp_path, step) == whole
-    # scores of an evaluation before
-    os.utime(scores, (0, 0))
+    # what files are of decides, not how old they are
+    os.utime(tmp_path / "results_scores.npz", (0, 0))
+    assert has_table(tmp_path, step) == whole
+    # scores of another evaluation, written later
+    save_scores(tmp_path / "results_scores.npz", {"val": replace(results["val"], scores=results["val"].scores[::-1])})
+    assert not has_table(tmp_path, step)
+    (tmp_path / "results_scores.npz").unlink()
     assert not has_table(tmp_path, step)
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", '{"about": 3}'])
+@pytest.mark.parametrize("broken", ["{", "[]", '{"about": 3}', "[" * 100_000, '{"title": "", "rows": [], "about": {}}'])
 def test_a_table_that_cannot_be_read_is_none(tmp_path, broken):
     (tmp_path / "results.json").write_text(broken)
     (tmp_path / "results_scores.npz").write_bytes(b"")

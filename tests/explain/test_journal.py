@@ -1,7 +1,10 @@
+import json
 import os
 import resource
+from typing import Annotated, TypedDict
 
 import pytest
+from msgspec import Meta
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
@@ -93,3 +96,108 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     with pytest.raises(UserError, match="not what an interrupted run left"):
         Journal(path, JOB)
     assert path.read_text() == text
+
+
+@pytest.fixture
+def left(tmp_path):
+    """The journal of an interrupted run: the job and three videos."""
+    with Journal(tmp_path / "j", JOB) as journal:
+        for name in "abc":
+            journal.add(f"{name}.mp4", result={"score": 0.5})
+    return tmp_path / "j"
+
+
+def _lines(path, edit):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(edit(lines)))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "edit, number",
+    [
+        (lambda lines: [*lines[:2], lines[2].replace(b"0.5", b"0.9"), lines[3]], 3),
+        (lambda lines: [*lines[:2], b"not JSON\n", lines[3]], 3),
+        (lambda lines: [*lines[:2], b"\n", lines[3]], 3),
+        (lambda lines: [*lines[:2], b"\0" * 40 + b"\n", lines[3]], 3),
+        (lambda lines: [*lines[:2], lines[2][:20] + b"\n", lines[3]], 3),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"sum": "', b'"sum": "0'), lines[3]], 3),
+        (lambda lines: [*lines[:2], b"[" * 100_000 + b"\n", lines[3]], 3),
+        # lost, twice, moved
+        (lambda lines: [lines[0], *lines[2:]], 2),
+        (lambda lines: [*lines[:2], lines[1], *lines[2:]], 3),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], 2),
+        (lambda lines: [*lines[:3], lines[3].replace(b"c.mp4", b"d.mp4")], 4),
+    ],
+)
+def test_a_damaged_line_is_named_with_what_to_do(left, edit, number):
+    text = _lines(left, edit)
+    with pytest.raises(
+        UserError, match=rf"j:{number}: damaged, its checksum does not fit; give --restart to begin"
+    ) as error:
+        Journal(left, JOB)
+    assert left.read_bytes() == text
+    assert ("to keep the" in str(error.value)) == (number > 2)
+    with Journal(left, JOB, restart=True) as again:
+        assert again.done == set()
+
+
+def test_what_is_cut_off_before_the_damage_is_kept(left):
+    _lines(left, lambda lines: lines[:3])
+    with Journal(left, JOB) as again:
+        assert again.done == {"a.mp4", "b.mp4"}
+        again.add("c.mp4", result={"score": 0.5})
+        assert len(list(again.entries())) == 3
+
+
+def test_a_tail_of_zeros_after_a_power_cut_is_half_a_line(left):
+    with left.open("ab") as file:
+        file.write(b"\0" * 4096)
+    with Journal(left, JOB) as again:
+        assert len(again.done) == 3
+    assert left.read_bytes().endswith(b"}\n")
+
+
+def test_a_journal_without_checksums_is_refused_in_one_line(tmp_path):
+    (tmp_path / "j").write_text(json.dumps({"job": JOB}) + '\n{"video": "a.mp4"}\n')
+    with pytest.raises(UserError, match="an older version left it, whose lines have no checksums; give --restart"):
+        Journal(tmp_path / "j", JOB)
+
+
+class _Line(TypedDict):
+    video: str
+    score: Annotated[float, Meta(ge=0)]
+
+
+@pytest.mark.parametrize("fields", [{}, {"score": "1"}, {"score": -1}, {"score": None}, {"score": 10**400}])
+def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
+    with Journal(tmp_path / "j", JOB) as journal:
+        journal.add("a.mp4", **fields)
+    with pytest.raises(UserError, match=r"j:2: .*; give --restart"):
+        Journal(tmp_path / "j", JOB, kind=_Line)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"video": 3}, {"video": ""}, {"video": "a", "bytes": "zz"}, {"video": "a", "bytes": 3}, {}]
+)
+def test_a_line_names_its_video(tmp_path, entry):
+    with Journal(tmp_path / "j", JOB) as journal:
+        journal._line(entry)
+    with pytest.raises(UserError, match=r"j:2: names no video; give --restart"):
+        Journal(tmp_path / "j", JOB)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_is_planted_in_its_place_is_not_written_to(tmp_path, restart):
+    (tmp_path / "victim").write_text("precious")
+    os.symlink("victim", tmp_path / "soft")
+    os.symlink("gone", tmp_path / "dangling")
+    os.link(tmp_path / "victim", tmp_path / "hard")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "notes").write_text("mine\n")
+    for name in ("soft", "dangling", "hard", "pipe", "notes"):
+        with pytest.raises(UserError, match=f"{name}: "):
+            Journal(tmp_path / name, JOB, restart)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "notes").read_text() == "mine\n"
+    assert not (tmp_path / "gone").exists()

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import os
 
 import numpy as np
 import pytest
@@ -55,6 +56,8 @@ def test_an_index_keeps_the_pages_of_earlier_runs(tmp_path):
         {"label": None},
         {"truth": 3},
         {"more": 1},
+        {"video": ["x"]},
+        {"score": 10**400},
     ],
     ids=str,
 )
@@ -65,6 +68,23 @@ def test_pages_of_strangers_are_not_believed(tmp_path, change):
     name = report_html.ENTRY
     (tmp_path / "bad.html").write_text(f'<!doctype html><meta name="{name}" content="{meta}">')
     assert [found.page for found in earlier_pages(tmp_path)] == ["page.html"]
+
+
+def test_what_is_no_page_stays_and_hangs_nothing(tmp_path):
+    _page(tmp_path, EXPLAINED)
+    os.mkfifo(tmp_path / "pipe.html")
+    (tmp_path / "folder.html").mkdir()
+    name = report_html.ENTRY
+    (tmp_path / "deep.html").write_text(f'<meta name="{name}" content="{"[" * 30_000}">')
+    (tmp_path / "text.html").write_text("<nav class=ways>mine</nav>")
+    (tmp_path / "page.html").rename(tmp_path / "torn.html")
+    text = (tmp_path / "torn.html").read_text(encoding="utf-8")
+    (tmp_path / "torn.html").write_text(text.replace("<nav class=ways", "<nav"), encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert [found.page for found in earlier_pages(tmp_path)] == ["torn.html"]
+    for path in tmp_path.iterdir():
+        relink(path, "a.html", "")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_neighbours_are_linked_and_changed_in_place(tmp_path):

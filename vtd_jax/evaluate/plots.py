@@ -1,5 +1,6 @@
 """Plots of accuracies as files: lines over a number of videos or frames, and bars of an ablation."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import replacing
+from vtd_jax.files import write_bytes
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 # Okabe and Ito's colours, told apart with every kind of colour blindness; markers and dashes tell lines apart in grey
@@ -198,8 +199,10 @@ def _save(figure: Figure, path: Path) -> None:
     # neither the time nor matplotlib's version, so that the same numbers make the same file
     pdf = {"CreationDate": None, "Creator": None, "Producer": None}
     metadata = pdf if path.suffix == ".pdf" else {"Software": None}
-    with replacing(path) as part:
-        figure.savefig(part, metadata=metadata)
+    # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], metadata=metadata)
+    write_bytes(path, content.getbuffer())
 
 
 def _check_lines(points: Mapping[str, np.ndarray], title: str, log2_x: bool) -> None:

@@ -2,12 +2,13 @@
 
 import io
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
+from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.published import learnt_otherwise
-from vtd_jax.evaluate.scores import SUFFIX, save_scores
+from vtd_jax.evaluate.scores import SUFFIX, check_finite, digest, read_scores, save_scores
 from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
@@ -26,9 +28,13 @@ from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import CsvWriter
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
+from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.list_files import StoredList
 
 TRAINING_LIST = "training_list.json"
+# the field of a table that says which scores it is of
+_SCORES = "scores"
+_REMOVE = "remove the file: tables will then not say what the run learnt on"
 # what decides where several classes have the most votes
 _TIES = {
     "frames": "frames: of the classes within 1e-5 of the most votes the one of more frames, then the lower one",
@@ -45,7 +51,7 @@ def results_table(
     lists: Mapping[str, StoredList] | None = None,
     training: Mapping[str, str] | None = None,
 ) -> Table:
-    """The table of a run's evaluation.
+    """The table of a run's evaluation; of scores that are NaN or infinite there is none.
 
     Args:
       config, clip: the run and its CLIP.
@@ -54,7 +60,11 @@ def results_table(
       lists: split -> its list, whose origin is told beside the split ("own split" where it is not a published one),
         with the number of videos that it lacks.
       training: `origin` of the training list, and what it says of itself as `told`; own splits are marked here too.
+
+    Raises:
+      UserError: a score is NaN or infinite.
     """
+    check_finite(results)
     lists, training = lists or {}, training or {}
     told = about(
         config, clip, learnt, {split: stored.told for split, stored in lists.items()}, training.get("told", "")
@@ -78,7 +88,7 @@ def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
 def read_training_list(workdir: Path) -> dict[str, str]:
     """What a run learnt on, as `save_training_list` noted it; empty where nothing was learnt."""
     path = Path(workdir) / TRAINING_LIST
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path, dict[str, str], remedy=_REMOVE) if os.path.lexists(path) else {}
 
 
 def about(
@@ -122,14 +132,56 @@ def _names_told(model: ModelConfig) -> str:
 
 def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:
     """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, as the last of them,
-    `stem_scores.npz` (see `scores`), each whole or not at all.
+    `stem_scores.npz` (see `scores`), each whole or not at all. The `.json` says which scores it is of.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = table.save(folder, stem)
+    written = table.save(folder, stem, {_SCORES: digest(results)})
     written.append(write_text(folder / f"{stem}_per_class.csv", _per_class(results)))
     written.append(write_text(folder / f"{stem}_confusions.csv", _confusions(results)))
     return [*written, save_scores(folder / f"{stem}{SUFFIX}", results)]
+
+
+# what is read again of a row; other tables have other columns
+_Row = TypedDict(
+    "_Row", {"split": NotRequired[str | None], "list": NotRequired[str | None], "left out": NotRequired[int | None]}
+)
+
+
+class Saved(TypedDict):
+    """A table as its `.json` holds it; `scores` says which scores it is of, older files do not say."""
+
+    title: str
+    rows: list[_Row]
+    about: dict[str, Any]
+    scores: NotRequired[str]
+
+
+def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> Saved:
+    """The `.json` of a table, as `save_report` wrote it.
+
+    Args:
+      path: of the file.
+      results: the scores beside it, which it must be of; None where nothing is compared.
+
+    Raises:
+      UserError: it is not there, damaged, no such table, or of other scores.
+    """
+    saved = read_json(path, Saved, what="table", remedy="evaluate again with experiments.evaluate")
+    if results is not None and saved.get(_SCORES, digest(results)) != digest(results):
+        raise UserError(
+            f"{path}: is of another evaluation than the scores beside it; evaluate again with experiments.evaluate"
+        )
+    return saved
+
+
+def is_table_of(path: Path, scores: Path) -> str | None:
+    """What a table was learnt with, if it is whole: a table that says it is of just these scores; else None."""
+    try:
+        saved = read_table(path)
+        return str(saved["about"]["learnt"]) if saved[_SCORES] == digest(read_scores(scores)) else None
+    except (UserError, KeyError):
+        return None
 
 
 def commit() -> str | None:

@@ -1,7 +1,6 @@
 """Scores of every video on disk, so that any table can be computed again without a GPU."""
 
-import zipfile
-import zlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,11 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.files import replacing
+from vtd_jax.untrusted.arrays import read_npz
 
 SUFFIX = "_scores.npz"
-# what NumPy and zipfile raise for files that are damaged, cut short or something else
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# what a split of a file may hold
+_PARTS = ("scores", "labels", "class_names", "videos", "tied")
 
 
 def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
@@ -40,51 +40,79 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
     """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack `videos` or `tied`.
 
     Raises:
-      UserError: no such file, damaged, or another kind of file.
+      UserError: no such file, damaged, another kind of file, or scores that are NaN or infinite.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file, expected the scores that an evaluation leaves, NAME{SUFFIX}")
     try:
-        # NumPy leaves a damaged file open that it opened itself
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            with file:
-                arrays = {key: file[key] for key in file.files}
-        splits = list(dict.fromkeys(key.rpartition("/")[0] for key in arrays))
+        arrays = read_npz(path, "file of scores")
+        splits = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
         if not splits:
-            raise ValueError("no splits in it")
-        return {split: _checked(split, arrays) for split in splits}
-    except _DAMAGE as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path}: not the scores of an evaluation, or damaged ({told}); evaluate again with experiments.evaluate"
-        ) from None
+            raise UserError(f"{path}: no splits in it")
+        return {split: _checked(f"{path}: {split}", split, arrays) for split in splits}
+    except UserError as error:
+        raise UserError(f"{error}; evaluate again with experiments.evaluate") from None
 
 
-def _checked(split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
-    """One split of a file; ValueError or KeyError where its arrays do not belong together."""
-    scores, labels, names = (arrays[f"{split}/{key}"] for key in ("scores", "labels", "class_names"))
-    videos, tied = arrays.get(f"{split}/videos"), arrays.get(f"{split}/tied")
+def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
+    """Refuses scores that are NaN or infinite: an accuracy of them would be one of nothing.
+
+    Args:
+      results: split -> result.
+      what: put in front of the message, such as a file.
+
+    Raises:
+      UserError: says in which split, and how many.
+    """
+    for split, result in results.items():
+        if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
+            raise UserError(
+                f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or infinite, so there is no "
+                "table; evaluate with --config.clip.dtype=float32, or another checkpoint, as --checkpoint=best"
+            )
+
+
+def digest(results: Mapping[str, SplitResult]) -> str:
+    """What scores are, in 32 characters: of all that `save_scores` writes, whatever its file looks like."""
+    found = hashlib.sha256()
+    for split, result in results.items():
+        for text in (split, *result.class_names, "", *result.videos):
+            found.update(text.encode(errors="surrogatepass") + b"\0")
+        found.update(np.ascontiguousarray(result.scores, np.float32).tobytes())
+        found.update(np.ascontiguousarray(result.labels, np.int32).tobytes())
+        found.update(b"" if result.tied is None else np.ascontiguousarray(result.tied, bool).tobytes())
+    return found.hexdigest()[:32]
+
+
+def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
+    """One split of a file; refuses arrays that do not belong together."""
+    parts = {key.rpartition("/")[2]: array for key, array in arrays.items() if key.rpartition("/")[0] == split}
+    lacking, surplus = [key for key in _PARTS[:3] if key not in parts], sorted(parts.keys() - set(_PARTS))
+    if lacking or surplus:
+        raise UserError(f"{where}: " + (f"no {', '.join(lacking)}" if lacking else f"unknown {', '.join(surplus)}"))
+    scores, labels, names = (parts[key] for key in _PARTS[:3])
+    videos, tied = parts.get("videos"), parts.get("tied")
     if scores.dtype.kind != "f" or scores.ndim != 2 or labels.dtype.kind not in "iu" or names.dtype.kind != "U":
-        raise ValueError(f"{split}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names {names.dtype}")
+        raise UserError(f"{where}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names {names.dtype}")
     count, classes = scores.shape
-    if not count or labels.shape != (count,) or names.shape != (classes,):
-        raise ValueError(f"{split}: scores {scores.shape}, labels {labels.shape}, class names {names.shape}")
+    if not count or not classes or labels.shape != (count,) or names.shape != (classes,):
+        raise UserError(f"{where}: scores {scores.shape}, labels {labels.shape}, class names {names.shape}")
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"{split}: labels {labels.min()} to {labels.max()} for {classes} classes")
+        raise UserError(f"{where}: labels {labels.min()} to {labels.max()} for {classes} classes")
     if videos is not None and (videos.shape != (count,) or videos.dtype.kind != "U"):
-        raise ValueError(f"{split}: {count} videos, names {videos.dtype} {videos.shape}")
+        raise UserError(f"{where}: {count} videos, names {videos.dtype} {videos.shape}")
     if tied is not None and (tied.shape != (count,) or tied.dtype != bool):
-        raise ValueError(f"{split}: {count} videos, ties {tied.dtype} {tied.shape}")
+        raise UserError(f"{where}: {count} videos, ties {tied.dtype} {tied.shape}")
+    for what, values in (("class", names), ("video", () if videos is None else videos)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{where}: a {what} is named twice")
+    with np.errstate(over="ignore"):
+        scores = scores.astype(np.float32)
+    if lost := int((~np.isfinite(scores).all(-1)).sum()):
+        raise UserError(f"{where}: scores of {lost} of {count} videos are NaN or infinite")
     return SplitResult(
-        tuple(names.tolist()),
-        scores.astype(np.float32),
-        labels.astype(np.int32),
-        () if videos is None else tuple(videos.tolist()),
-        tied,
+        tuple(names.tolist()), scores, labels.astype(np.int32), () if videos is None else tuple(videos.tolist()), tied
     )
 
 

@@ -95,11 +95,12 @@ class Table:
             writer.writerow(part for parts in cells for part in parts)
         return out.getvalue()
 
-    def to_json(self) -> str:
-        """`{"title", "rows": [{column: value}], "about"}`; fractions unrounded, 0..1, an interval as `[low, high]`,
-        a mean over runs as `{"mean", "std"}`."""
+    def to_json(self, more: Mapping[str, Any] | None = None) -> str:
+        """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded, 0..1, an interval as
+        `[low, high]`, a mean over runs as `{"mean", "std"}`."""
         rows = [{column: _plain(row.get(column)) for column in self.columns} for row in self.rows]
-        return json.dumps({"title": self.title, "rows": rows, "about": dict(self.about)}, indent=2) + "\n"
+        table = {"title": self.title, "rows": rows, "about": dict(self.about), **(more or {})}
+        return json.dumps(table, indent=2) + "\n"
 
     def show(self, console: rich.console.Console | None = None) -> None:
         """Prints the table, see `terminal.show_table`; without `about`."""
@@ -108,9 +109,9 @@ class Table:
             numbers=self.numbers(), whole=self.whole, less=self.less, console=console,
         )  # fmt: skip
 
-    def save(self, folder: Path, stem: str = "results") -> list[Path]:
-        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all."""
-        texts = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json()}
+    def save(self, folder: Path, stem: str = "results", more: Mapping[str, Any] | None = None) -> list[Path]:
+        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all; `more` goes into the last."""
+        texts = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json(more)}
         return [write_text(Path(folder) / f"{stem}.{kind}", text) for kind, text in texts.items()]
 
 

@@ -1,5 +1,6 @@
 """One video as training and evaluation see it: sampled frames, training draws, and spatial views, as a picture."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import replacing
+from vtd_jax.files import write_bytes
 from vtd_jax.video.augment import Draw
 from vtd_jax.video.batches import BatchSpec, draw_train_clip, eval_views
 from vtd_jax.video.records import Example
@@ -112,13 +113,14 @@ def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str, level
     if not 2 <= levels <= 256 or (levels < 256 and path.suffix != ".png"):
         raise UserError(f"{path}: levels={levels}, expected 2 to 256, and below 256 a name that ends in .png")
     figure = _draw(rows, title)
-    with replacing(path) as part:
-        if levels == 256:
-            figure.savefig(part)
-        else:
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
-            imsave(part, np.rint(pixels * (levels - 1)) / (levels - 1), pil_kwargs={"optimize": True})
+    content = io.BytesIO()
+    if levels == 256:
+        figure.savefig(content, format=path.suffix[1:] or None)
+    else:
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+        imsave(content, np.rint(pixels * (levels - 1)) / (levels - 1), format="png", pil_kwargs={"optimize": True})
+    write_bytes(path, content.getbuffer())
 
 
 def _draw(rows: Sequence[ClipRow], title: str) -> Figure:

@@ -1,87 +1,101 @@
 """What a long job has finished: one line a video, so that the same command goes on after any interruption."""
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import naming
+from vtd_jax.files import naming, open_own
 from vtd_jax.printable import utf8
+from vtd_jax.untrusted.json_text import convert, parse_json
+from vtd_jax.untrusted.limits import JSON_BYTES
+from vtd_jax.untrusted.regular_files import open_regular
 
 # how every journal begins
 _FIRST = b'{"job": '
+# how every line ends: the beginning of the SHA-256 of the line before's sum and of this line
+_END = re.compile(rb', "sum": "([0-9a-f]{16})"\}\n\Z')
+# halves of characters, and bytes of file names that are no text, which JSON cannot hold
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_RESTART = "give --restart to begin again"
 
 
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
-    A line counts when it ends; half a line, of a process that was killed, is cut off. The file is UTF-8 whatever the
-    videos are called: a name that is not is written as it is shown, and its bytes beside it.
+    A line counts when it ends; half a line, of a process that was killed, is cut off. Every line carries a checksum
+    over itself and the lines before it: one that was changed, lost or moved is refused, not taken over. The file is
+    UTF-8 whatever the videos are called: a name that is not is written as it is shown, and its bytes beside it.
 
     Attributes:
       path: of the file.
       done: videos that have a line.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any], restart: bool = False):
+    def __init__(self, path: Path, job: Mapping[str, Any], restart: bool = False, kind: Any = dict[str, Any]):
         """Opens or begins a journal.
 
         Args:
           path: of the file.
           job: all that results depend on; JSON-able.
           restart: whether what is there is thrown away.
+          kind: type of a video's line, as `untrusted.json_text.convert` takes it; what it does not name may be there.
 
         Raises:
-          UserError: what is there is of another job, or is no journal.
+          UserError: what is there is of another job, is no journal, or has a damaged line; or a link or pipe is there.
           OSError: with the file's name, also where the disk is full.
         """
-        self.path, self.done = path, set()
-        job = json.loads(json.dumps(job))
-        if restart or self._unbegun():
+        self.path, self.done, self._kind = path, set(), kind
+        if self._unbegun() or restart:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
+            self._file, self._sum = open_own(path, "wb"), b""
             try:
                 self._line({"job": job})
             except OSError:
                 self.remove()
                 raise
             return
-        self._check(job)
-        self.done = {entry["video"] for entry in self.entries()}
-        self._file = path.open("r+b", buffering=0)
-        self._file.truncate(self._whole())
+        self._check(json.loads(_text(job)))
+        end = 0
+        for line, entry in self._read():
+            end += len(line)
+            self._sum = _sum_of(line)
+            if "video" in entry:
+                self.done.add(entry["video"])
+        self._file = open_own(path, "r+b")
+        self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
 
     def _unbegun(self) -> bool:
-        """Whether there is nothing but the beginning of a first line."""
-        if not self.path.exists():
+        """Whether there is nothing but the beginning of a first line; refuses what is no journal."""
+        if not os.path.lexists(self.path):
             return True
-        with self.path.open("rb") as file:
-            line = file.readline()
-        return not line.endswith(b"\n") and _FIRST.startswith(line[: len(_FIRST)])
+        # what is no journal is not thrown away either
+        with open_own(self.path, "r+b"), open_regular(self.path, "journal") as file:
+            line = file.readline(JSON_BYTES)
+        if not line.startswith(_FIRST) and not _FIRST.startswith(line):
+            raise UserError(f"{self.path}: not what an interrupted run left; move it away, or give another output")
+        return not line.endswith(b"\n")
 
     def _check(self, job: Mapping[str, Any]) -> None:
-        try:
-            with self.path.open(encoding="utf-8") as file:
-                there = json.loads(file.readline())["job"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{self.path}: not what an interrupted run left; move it away, or give --restart") from None
+        """Refuses a journal of another job, and one without checksums."""
+        with open_regular(self.path, "journal") as file:
+            line = file.readline(JSON_BYTES)
+        there = parse_json(line, f"{self.path}:1", dict[str, Any], remedy=_RESTART)["job"]
+        if not isinstance(there, dict):
+            raise UserError(f"{self.path}:1: job: expected object; {_RESTART}")
         differ = sorted(key for key in {*there, *job} if there.get(key) != job.get(key))
         if differ:
             raise UserError(
                 f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; give that again to "
-                "go on, or --restart to throw away what it finished"
+                "resume, or --restart to throw away what it finished"
             )
-
-    def _whole(self) -> int:
-        """Bytes up to the end of the last whole line."""
-        end = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                end += len(line) if line.endswith(b"\n") else 0
-        return end
+        if not _END.search(line):
+            raise UserError(f"{self.path}: an older version left it, whose lines have no checksums; {_RESTART}")
 
     def add(self, video: str, **fields: Any) -> None:
         """A video is finished; on disk when this returns."""
@@ -90,19 +104,39 @@ class Journal:
         self.done.add(video)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """The lines of finished videos, one at a time."""
-        with self.path.open("rb") as file:
-            next(file, None)
-            for line in file:
-                if line.endswith(b"\n"):
-                    entry = json.loads(line)
-                    if "bytes" in entry:
-                        entry["video"] = os.fsdecode(bytes.fromhex(entry.pop("bytes")))
-                    yield entry
+        """The lines of finished videos, one at a time.
+
+        Raises:
+          UserError: a line is damaged; with its number.
+        """
+        return (entry for _, entry in self._read() if "video" in entry)
+
+    def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Every whole line with what it says, the first one too; each is checked."""
+        before = b""
+        with open_regular(self.path, "journal") as file:
+            for number, line in enumerate(iter(lambda: file.readline(JSON_BYTES + 1), b""), start=1):
+                if not line.endswith(b"\n") and len(line) <= JSON_BYTES:
+                    return
+                where, end = f"{self.path}:{number}", _END.search(line)
+                if end is None or end[1] != _checksum(before, line[: end.start()]):
+                    kept = f"; or cut the file off before this line, to keep the {number - 2} before it"
+                    raise UserError(
+                        f"{where}: damaged, its checksum does not fit; {_RESTART}{kept if number > 2 else ''}"
+                    )
+                before = end[1]
+                text = line[: end.start()] + b"}"
+                if number == 1:
+                    yield line, {}
+                    continue
+                entry = parse_json(text, where, dict[str, Any], remedy=_RESTART)
+                convert(entry, where, self._kind, remedy=_RESTART)
+                yield line, entry | {"video": _video(entry, where)}
 
     def _line(self, value: Mapping[str, Any]) -> None:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        line, start = f"{text}\n".encode(errors="backslashreplace"), self._file.tell()
+        content, start = _text(value)[:-1].encode(), self._file.tell()
+        found = _checksum(self._sum, content)
+        line = b'%s, "sum": "%s"}\n' % (content, found)
         try:
             with naming(self.path):
                 while line:
@@ -111,6 +145,7 @@ class Journal:
             # the disk is full: what was written before stays, and is whole
             self._file.truncate(start)
             raise
+        self._sum = found
 
     def close(self) -> None:
         """Ends writing; the file stays."""
@@ -126,3 +161,30 @@ class Journal:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    """JSON in one line; half a character is written as text, `\\ud83d`."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text)
+
+
+def _checksum(before: bytes, content: bytes) -> bytes:
+    """Of a line without its end, after a line whose sum was `before`."""
+    return hashlib.sha256(before + content).hexdigest()[:16].encode()
+
+
+def _sum_of(line: bytes) -> bytes:
+    return _END.search(line)[1]
+
+
+def _video(entry: Mapping[str, Any], where: str) -> str:
+    """The file that a line is about, as the system calls it."""
+    video, raw = entry.get("video"), entry.pop("bytes", None)
+    try:
+        found = video if raw is None else os.fsdecode(bytes.fromhex(raw))
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, str) or not found:
+        raise UserError(f"{where}: names no video; {_RESTART}")
+    return found

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import io
+import os
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,13 +16,17 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vtd_jax.errors import UserError
 from vtd_jax.explain.results import Explanation
-from vtd_jax.files import replacing
+from vtd_jax.files import write_bytes
 from vtd_jax.printable import printable
+from vtd_jax.untrusted.regular_files import open_regular
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
+# what a figure of ours says, in which field of its metadata, and bytes of the file's ends that are searched for it
+MADE_BY, _MAKER, _ENDS = "vtd_jax figure", {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}, 4096
 
 
 def clip_picture(
@@ -114,13 +120,28 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
     """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends without an error."""
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     style = {"font.family": fonts, "pdf.fonttype": 42}
-    with matplotlib.rc_context(style), warnings.catch_warnings(), replacing(path) as part:
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is a box in the figure, not a reason to have no figure
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)
         figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(part, bbox_inches="tight")
+        metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
+        # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
+        content = io.BytesIO()
+        figure.savefig(content, format=path.suffix[1:] or None, bbox_inches="tight", metadata=metadata)
+    write_bytes(path, content.getbuffer())
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file is a figure that this package drew."""
+    try:
+        with open_regular(path, "figure") as file:
+            head = file.read(_ENDS)
+            file.seek(-min(_ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return MADE_BY.encode() in head + file.read(_ENDS)
+    except (OSError, UserError):
+        return False
 
 
 def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:

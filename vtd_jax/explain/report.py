@@ -1,15 +1,17 @@
 """A report to look at: one self-contained HTML page a video, and an index of them. Pages fetch nothing."""
 
+import dataclasses
 import hashlib
 import html
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from vtd_jax.errors import UserError
 from vtd_jax.explain import report_clip, report_timeline
@@ -31,10 +33,34 @@ from vtd_jax.explain.report_html import (
 from vtd_jax.explain.results import Explanation, Timeline
 from vtd_jax.files import replacing
 from vtd_jax.printable import utf8
+from vtd_jax.untrusted.json_text import convert, parse_json
+from vtd_jax.untrusted.regular_files import open_regular, read_text
 
 # bytes of a page that are read for its entry, which is in the first lines
 _HEAD = 32_768
-_PICTURE = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/=]*")
+_PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]*"
+# of a page without its ending: a name in the folder
+PAGE_NAME = r"(?!index(?:\.html)?\Z)[^/\\\x00-\x1f]+"
+# how an index begins, and began in versions that did not name themselves
+_INDEX = re.compile(
+    rb'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    rb'(<meta name="generator" content="vtd_jax">|<meta http-equiv="Content-Security-Policy" '
+    rb"content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-)"
+)
+
+
+class PageFields(TypedDict):
+    """A `PageEntry` as JSON; what a page or a journal says may come from anyone."""
+
+    video: str
+    page: Annotated[str, Meta(pattern=rf"\A{PAGE_NAME}\.html\Z", max_length=255)]
+    label: str
+    score: Annotated[float, Meta(ge=0)]
+    duration: Annotated[float, Meta(ge=0)] | None
+    thumbnail: Annotated[str, Meta(pattern=rf"\A{_PICTURE}\Z")]
+    truth: NotRequired[str | None]
+    date: NotRequired[str]
+    key: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -69,8 +95,8 @@ class PageEntry:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PageEntry":
-        """What `to_dict` gave."""
-        return cls(**fields)
+        """What `to_dict` gave; other fields are left out."""
+        return cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields})
 
 
 def video_key(video: str) -> str:
@@ -116,11 +142,17 @@ def write_page(
 
 
 def relink(path: Path, before: str, after: str) -> None:
-    """Gives a page other neighbours, in place: those that were expected when it was written have no page."""
-    text = path.read_text(encoding="utf-8")
+    """Gives a page other neighbours, in place: those that were expected when it was written have no page.
+
+    A file that is no page of a report is left as it is.
+    """
+    if read_entry(path) is None:
+        return
+    text = read_text(path, "page of a report")
     # texts of users cannot be it: their < is written as &lt;
-    path_from, path_to = text.index("<nav class=ways"), text.index("</nav>") + len("</nav>")
-    _write(path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:])))
+    path_from, path_to = text.find("<nav class=ways"), text.find("</nav>") + len("</nav>")
+    if 0 <= path_from < path_to:
+        _write(path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:])))
 
 
 def write_index(
@@ -151,29 +183,43 @@ def write_index(
 
 
 def read_entry(path: Path) -> PageEntry | None:
-    """What a page says of itself; None for a file that is no page of a report."""
+    """What a page says of itself; None for a file that is no page of a report: it may come from anyone."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "page") as file:
             head = file.read(_HEAD).decode("utf-8", errors="ignore")
         found = re.search(f'<meta name="{ENTRY}" content="([^"]*)">', head)
-        entry = PageEntry.from_dict(json.loads(html.unescape(found[1]))) if found else None
-    except (OSError, ValueError, TypeError):
-        return None
-    if entry is None or not _sound(entry):
+        fields = parse_json(html.unescape(found[1]), str(path), dict[str, Any]) if found else None
+        if fields is None or not fields.keys() <= PageFields.__annotations__.keys():
+            return None
+        convert(fields, str(path), PageFields)
+    except (OSError, UserError):
         return None
     # a page may have been renamed
-    return PageEntry.from_dict(entry.to_dict() | {"page": path.name})
+    return PageEntry.from_dict(fields | {"page": path.name})
 
 
-def _sound(entry: PageEntry) -> bool:
-    """Whether the fields are of their kinds: pages may come from anyone."""
-    texts = (entry.video, entry.label, entry.thumbnail, entry.date, entry.key, entry.truth or "")
-    numbers = (entry.score, 0.0 if entry.duration is None else entry.duration)
-    return (
-        all(isinstance(text, str) for text in texts)
-        and all(type(number) in (int, float) and math.isfinite(number) and number >= 0 for number in numbers)
-        and _PICTURE.fullmatch(entry.thumbnail) is not None
-    )
+def is_index(path: Path) -> bool:
+    """Whether a file is the index of a report."""
+    try:
+        with open_regular(path, "page") as file:
+            return _INDEX.match(file.read(_HEAD)) is not None
+    except (OSError, UserError):
+        return False
+
+
+def check_report(flag: str, folder: Path) -> None:
+    """Refuses a folder whose `index.html` is none of ours: it would be written over.
+
+    Args:
+      flag: what messages call the folder, such as "--report".
+      folder: of the report; need not be there.
+
+    Raises:
+      UserError: there is another file of this name.
+    """
+    path = folder / "index.html"
+    if os.path.lexists(path) and not is_index(path):
+        raise UserError(f"{flag}={folder}: has an index.html that is no report's; give another folder, or move it away")
 
 
 def earlier_pages(folder: Path) -> Iterator[PageEntry]:

@@ -204,7 +204,7 @@ def document(
     policy = _POLICY.format(scripts=f"'sha256-{digest}'")
     yield (
         "<!doctype html>\n"
-        '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="generator" content="vtd_jax">\n'
         f"{_meta(entry)}"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -4,6 +4,9 @@ model = ...                                                       # any VTDCLIP
 write_served("clips.served", model, ["arm wrestling", "hugging"], frames=16)
 
 python clips.served/predict.py clip.mp4                           # on a machine without vtd_jax
+
+Such a folder is code: whoever runs its `predict.py`, or calls its program, runs what its maker wrote. One of a stranger
+is for a machine with nothing to lose; this package runs none, and reads `about.json` only to know a folder of its own.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +33,9 @@ from vtd_jax.explain.text_cache import encode_texts
 from vtd_jax.explain.words import check_texts
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.outputs import STEM_BYTES, shortened
+from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side
 
 SUFFIX = ".served"
@@ -238,8 +245,8 @@ def _check_place(path: Path) -> None:
     if not os.path.lexists(path):
         return
     try:
-        ours = json.loads((path / ABOUT).read_text(encoding="utf-8"))["kind"] == KIND
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = read_json(path / ABOUT, dict[str, Any], most=SMALL_JSON_BYTES).get("kind") == KIND
+    except UserError:
         ours = False
     if not ours or path.is_symlink():
         raise UserError(f"{path}: is there already and is no served model; give another name, or move it away")
@@ -253,7 +260,9 @@ def _check_place(path: Path) -> None:
 @contextlib.contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling that takes the place of `path` when the block ends without an error, else is removed."""
-    temporary, before = (path.with_name(f".{path.stem}.{os.getpid()}.{part}") for part in ("part", "before"))
+    # names that cannot be guessed, as of `files.replacing`
+    stem = shortened(path.stem, STEM_BYTES) if len(os.fsencode(path.stem)) > STEM_BYTES else path.stem
+    temporary, before = (path.with_name(f".{stem}.{secrets.token_hex(6)}.{part}") for part in ("part", "before"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()

@@ -9,6 +9,7 @@ from vtd_jax.explain.inline_words import inline_words, label_path
 from vtd_jax.files import likely
 from vtd_jax.printable import utf8
 from vtd_jax.texts import alike, keys, read_as, told_pair
+from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.label_files import parse_label_file
 
 # tokens of a text without start and end
@@ -91,7 +92,7 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
 def _text(path: Path, flag: str) -> str:
     """A file's text, with every kind of line end as `\\n`."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, "file of words")
     except FileNotFoundError:
         meant = likely(path)
         told = "check the path" if meant is None else f"give {told_pair(str(path), str(meant))[1]}, which is there"

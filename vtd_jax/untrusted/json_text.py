@@ -59,6 +59,8 @@ def read_json(
     """
     try:
         content = read_bytes(path, what, most)
+    except UserError as error:
+        raise UserError(f"{error}{remedy and '; '}{remedy}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from None
     return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)

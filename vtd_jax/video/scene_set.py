@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 from vtd_jax.video.scenes import KINDS, class_names, render_clip, write_mp4
 from vtd_jax.video.workers import deaf, follow_parent
 
@@ -131,10 +132,10 @@ def write_scene_sets(
     for scene_set, folder in sets:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
         for name, listed in scene_set.lists().items():
-            (folder / f"{name}.txt").write_text("".join(f"{file_name(clip)} {label}\n" for clip, label in listed.clips))
+            write_text(folder / f"{name}.txt", "".join(f"{file_name(clip)} {label}\n" for clip, label in listed.clips))
         for labels, names in scene_set.names().items():
             rows = [f"{i},{name}\n" for i, name in enumerate(names)]
-            (folder / f"{labels}_labels.csv").write_text("id,name\n" + "".join(rows))
+            write_text(folder / f"{labels}_labels.csv", "id,name\n" + "".join(rows))
         clips = [clip for clip in scene_set.clips() if not (folder / "videos" / file_name(clip)).exists()]
         jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
     total, done = sum(len(job[2]) for job in jobs), 0

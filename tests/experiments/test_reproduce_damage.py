@@ -1,0 +1,203 @@
+"""What `experiments.reproduce` finds in its workdir may be damaged, or somebody else's: one line, with what to do."""
+
+import json
+import os
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import _plan, _reproduce, _reproduce_plan, _results, _sources
+from experiments._reproduce_plan import Request
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.scores import save_scores
+from vtd_jax.evaluate.tables import split_table
+from vtd_jax.video.scene_benchmark import SceneBenchmark
+
+ABOUT = {"learnt": "step 3, the last", "lists": {"base": "b", "novel": "n"}, "versions": {"jax": "1"}}
+DEEP = "[" * 100_000
+
+
+def _halves(seed=0):
+    rng, labels = np.random.default_rng(seed), np.arange(12, dtype=np.int32) % 3
+    files = tuple(f"{i}.mp4" for i in range(12))
+    scores = {split: rng.dirichlet(np.ones(3), 12).astype(np.float32) for split in ("base", "novel")}
+    return {split: SplitResult(("a", "b", "c"), one, labels, files) for split, one in scores.items()}
+
+
+def _save(folder, results, about=ABOUT):
+    save_report(folder, "results", split_table("t", "mine", results, about), results)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A finished run of a base-to-novel table, with its plan."""
+    folder = _reproduce.run_folder(tmp_path, "one")
+    assert not _reproduce._claim(folder, {"config": "f"})
+    _save(folder, _halves())
+    _reproduce._finish(folder)
+    (tmp_path / "plans").mkdir()
+    row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
+    plan = _plan.Plan("base_to_novel", (row,), (), (), ())
+    _plan.save_plan(tmp_path / "plans" / "base_to_novel.json", plan, {})
+    return tmp_path
+
+
+def _tables(workdir):
+    return _reproduce_plan.tables("base_to_novel", workdir)
+
+
+def test_a_whole_workdir(workdir):
+    assert _tables(workdir) == [str(workdir / "base_to_novel.md")]
+    assert _reproduce._claim(workdir / "runs" / "one", {"config": "f"})
+
+
+DAMAGED = (
+    "",
+    "{",
+    DEEP,
+    "3",
+    "null",
+    "[]",
+    "{}",
+    '{"finished": 1}',
+    '{"finished": "true"}',
+    '{"finished": NaN}',
+    "\0",
+    "\xff",
+)
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=[text[:20] for text in DAMAGED])
+def test_a_damaged_identity(workdir, text):
+    path = workdir / "runs" / "one" / "identity.json"
+    path.write_bytes(text.encode("latin-1"))
+    told = rf"{re.escape(str(path))}: .*; remove .*one to make the run again$"
+    for act in (
+        lambda: _tables(workdir),
+        lambda: _reproduce._claim(path.parent, {"config": "f"}),
+        lambda: _reproduce._lend(None, workdir, "one"),
+    ):
+        with pytest.raises(UserError, match=told):
+            act()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=told):
+        _tables(workdir)
+
+
+TABLES = (
+    "", "{", DEEP, "3", '{"title": "t", "rows": []}', '{"title": "t", "rows": [], "about": {}}',
+    json.dumps({"title": "t", "rows": [], "about": ABOUT | {"lists": []}}),
+    json.dumps({"title": "t", "rows": [], "about": ABOUT | {"versions": {"jax": 1}}}),
+    json.dumps({"title": "t", "rows": [], "about": ABOUT | {"training list": 3}}),
+    json.dumps({"title": "t", "rows": [{"split": []}], "about": ABOUT}),
+    json.dumps({"title": "t", "rows": [], "about": ABOUT, "scores": "0" * 32}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TABLES, ids=[text[-40:] for text in TABLES])
+def test_a_damaged_table_of_a_run(workdir, text):
+    path = workdir / "runs" / "one" / "results.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}: .*remove .*one to make the run again$"):
+        _tables(workdir)
+
+
+def test_scores_of_another_evaluation_or_of_nan_or_of_other_splits(workdir):
+    folder = workdir / "runs" / "one"
+    save_scores(folder / "results_scores.npz", _halves(1))
+    with pytest.raises(UserError, match=r"results\.json: is of another evaluation than the scores beside it"):
+        _tables(workdir)
+    nan = {split: replace(one, scores=one.scores * np.float32(np.nan)) for split, one in _halves().items()}
+    save_scores(folder / "results_scores.npz", nan)
+    with pytest.raises(UserError, match=r"results_scores\.npz: base: scores of 12 of 12 videos are NaN"):
+        _tables(workdir)
+    _save(folder, {"val": _halves()["base"]})
+    row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"0.5": ("one",)})
+    with pytest.raises(UserError, match="one: scores of other splits than table irrelevant has"):
+        _results.make_table(_plan.Plan("irrelevant", (row,), (), (), ()), workdir, {})
+    other = _reproduce.run_folder(workdir, "two")
+    _reproduce._claim(other, {})
+    _save(other, _halves())
+    _reproduce._finish(other)
+    with pytest.raises(UserError, match="two: scores of the splits base, novel, those of one are of val"):
+        _results.Found(workdir).results(["one", "two"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"table": 3},
+        {"table": "few_shot"},
+        {"rows": [{}]},
+        {"missing": "x"},
+        {"notes": []},
+        {"rows": {"dataset": "../../x"}},
+        {"rows": {"dataset": "a/b"}},
+        {"rows": {"cells": {"": ["../one"]}}},
+        {"rows": {"cells": {"x": ["one"]}}},
+        {"rows": {"cells": {"": "one"}}},
+        {"rows": {"ablation": {"group": "g"}}},
+    ],
+    ids=str,
+)
+def test_a_damaged_plan(workdir, change):
+    path = workdir / "plans" / "base_to_novel.json"
+    plan = json.loads(path.read_text())
+    (key, value) = next(iter(change.items()))
+    plan[key] = [plan["rows"][0] | value] if isinstance(value, dict) else value
+    path.write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"base_to_novel\.json: .*; run this table again"):
+        _tables(workdir)
+    for text in ("", DEEP, "\0"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"base_to_novel\.json: .*; run this table again"):
+            _tables(workdir)
+
+
+def test_an_ablation_table_has_ablations(workdir):
+    row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
+    path = workdir / "plans" / "ablations.json"
+    _plan.save_plan(path, _plan.Plan("ablations", (row,), (), (), ()), {})
+    with pytest.raises(UserError, match=r"ablations\.json: rows\[0\]: no ablation; run this table again"):
+        _plan.load_plan(path)
+
+
+def test_scenes_write_over_no_videos_of_others(tmp_path):
+    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos" / "holiday.mp4").write_text("mine")
+    with pytest.raises(UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"):
+        _sources._claim(made, folder)
+    for text in ("", DEEP, "3"):
+        (folder / "scenes.json").write_text(text)
+        for act in (_sources._claim, _sources._is_whole):
+            with pytest.raises(UserError, match=r"scenes\.json: .*; remove .*scenes to render again"):
+                act(made, folder)
+    assert (folder / "videos" / "holiday.mp4").read_text() == "mine"
+    # what we rendered with other settings goes
+    (folder / "scenes.json").write_text('{"seed": 9}')
+    _sources._claim(made, folder)
+    assert not (folder / "videos").exists()
+    assert not _sources._is_whole(made, folder)
+
+
+def test_tables_are_no_inputs(tmp_path):
+    clip = tmp_path / "few_shot.json"
+    clip.write_text("x")
+    asked = Request("few_shot", tmp_path, None, str(clip), (), (1,), (0,), (), "auto", {})
+    with pytest.raises(UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be written over"):
+        _reproduce_plan.check_outputs_of(asked)
+    _reproduce_plan.check_outputs_of(replace(asked, table="ablations"))
+
+
+def test_the_log_of_a_run_is_no_link(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=r"run\.log: a link"), _reproduce._output_to(tmp_path / "run.log"):
+        print("x")
+    assert (tmp_path / "victim").read_text() == "precious"
