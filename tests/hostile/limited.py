@@ -24,13 +24,18 @@ def _size() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
+def limit_memory(more: int) -> None:
+    """No more address space than there is now and `more` bytes."""
+    most = _size() + more
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def _limit(spec: dict) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (spec["file"], spec["file"]))
     # CPU time of a fork begins at 0
     resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu"], spec["cpu"] + 2))
-    most = _size() + spec["memory"]
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit_memory(spec["memory"])
 
 
 def main() -> None:
