@@ -42,25 +42,34 @@ class Fault(NamedTuple):
     @property
     def kind(self) -> str:
         """Faults of one kind have one cause, probably."""
-        return f"{self.target}: {re.sub(r'0x[0-9a-f]+|[0-9]{3,}', 'N', self.what)[:60]} {self.what.rpartition(' at ')[2][-80:]}"
+        raised, _, place = self.what.rpartition(" at ")
+        return f"{self.target} {raised.partition(':')[0]} {place}" if raised else re.sub("[0-9]+", "N", self.what[:40])
 
 
-def fuzz(kind: str, first: int, count: int, keep: Path) -> list[Fault]:
+class Found(NamedTuple):
+    """What became of changed files: faults, and how many were refused and read."""
+
+    faults: list[Fault]
+    refused: int
+    read: int
+
+
+def fuzz(kind: str, first: int, count: int, keep: Path) -> Found:
     """Reads `count` changed files of a kind, of the seeds from `first` on."""
-    faults, seeds = [], list(range(first, first + count))
+    faults, refused, seeds = [], 0, list(range(first, first + count))
     while seeds:
         folder = Path(tempfile.mkdtemp(prefix="vtd_jax_fuzz_"))
         try:
-            found, last = _child(kind, seeds, folder, keep)
+            found, some, last = _child(kind, seeds, folder, keep)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        faults += found
+        faults, refused = faults + found, refused + some
         seeds = [seed for seed in seeds if seed > last]
-    return faults
+    return Found(faults, refused, count - refused - len(faults))
 
 
-def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[list[Fault], int]:
-    """The faults that one process found, and the last seed that it came to."""
+def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[list[Fault], int, int]:
+    """The faults that one process found, how many files it refused, and the last seed that it came to."""
     spec = dict(kind=kind, seeds=list(seeds), folder=str(folder), keep=str(keep), memory=_MEMORY)
     (folder / "spec.json").write_text(json.dumps(spec))
     (folder / "progress").touch()
@@ -70,8 +79,9 @@ def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[l
     stuck = _wait(started, folder / "progress")
     lines = [json.loads(line) for line in (folder / "progress").read_text().splitlines()]
     faults = [Fault(line["target"], line["seed"], line["fault"]) for line in lines if line.get("fault")]
+    refused = sum(line["refused"] for line in lines if line.get("refused") and not line["fault"])
     if not stuck and started.returncode == 0:
-        return faults, seeds[-1]
+        return faults, refused, seeds[-1]
     if not lines:
         raise RuntimeError(f"{kind}: cannot begin: {(started.out / 'stderr').read_text()[-3000:]}")
     at = lines[-1]
@@ -79,7 +89,7 @@ def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[l
     what = "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(told.split())}"
     with contextlib.suppress(OSError):
         shutil.copytree(folder / "case", keep / f"{at['target']}-{at['seed']}", symlinks=True, dirs_exist_ok=True)
-    return [*faults, Fault(at["target"], at["seed"], what)], at["seed"]
+    return [*faults, Fault(at["target"], at["seed"], what)], refused, at["seed"]
 
 
 def _wait(started: warm.Started, progress: Path) -> bool:
@@ -126,15 +136,16 @@ def main() -> int:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         done = {kind: threads.submit(_timed, kind, first, count, keep) for kind in kinds}
         for kind, result in done.items():
-            faults, seconds = result.result()
-            failed += len(faults)
-            print(f"{kind}: {count} changed files, {len(faults)} faults, {seconds:.0f} s", flush=True)
-            for line in told(faults, keep):
+            found, seconds = result.result()
+            failed += len(found.faults)
+            counts = f"{found.refused} refused, {found.read} read, {len(found.faults)} faults"
+            print(f"{kind}: {count} changed files, {counts}, {seconds:.0f} s", flush=True)
+            for line in told(found.faults, keep):
                 print(f"  {line}", flush=True)
     return 1 if failed else 0
 
 
-def _timed(kind: str, first: int, count: int, keep: Path) -> tuple[list[Fault], float]:
+def _timed(kind: str, first: int, count: int, keep: Path) -> tuple[Found, float]:
     begun = time.monotonic()
     return fuzz(kind, first, count, keep), time.monotonic() - begun
 

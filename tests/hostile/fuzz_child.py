@@ -3,6 +3,7 @@
 It writes a line before and after each; where there is no line after, it has crashed or hangs.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -34,7 +35,9 @@ def main() -> None:
         (good / name).mkdir(parents=True)
         target.make(good / name)
         # what is imported and compiled by the first reading is no fault of a file's
-        _fault(target, good / name, seconds=600)
+        fault, refused = _fault(target, good / name, seconds=600)
+        if fault or (refused and not target.documented):
+            sys.exit(f"{name}: its good files are refused: {fault}")
     limit_memory(spec["memory"])
     names, case = list(targets), folder / "case"
     with (folder / "progress").open("a", buffering=1) as progress:
@@ -43,21 +46,22 @@ def main() -> None:
             shutil.rmtree(case, ignore_errors=True)
             targets[name].changed(random.Random(f"{name}/{seed}"), good / name, case)
             progress.write(json.dumps({"seed": seed, "target": name}) + "\n")
-            fault = _fault(targets[name], case, targets[name].seconds)
+            fault, refused = _fault(targets[name], case, targets[name].seconds)
             if fault is not None:
                 kept = keep / f"{name}-{seed}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(case, kept, symlinks=True)
-            progress.write(json.dumps({"seed": seed, "target": name, "fault": fault}) + "\n")
+            progress.write(json.dumps({"seed": seed, "target": name, "fault": fault, "refused": refused}) + "\n")
 
 
-def _fault(target: Any, case: Path, seconds: float) -> str | None:
-    """What is wrong with how a folder is read; None where it is right, or refused in one line."""
+def _fault(target: Any, case: Path, seconds: float) -> tuple[str | None, bool]:
+    """What is wrong with how a folder is read, None where nothing is; and whether it was refused."""
     before, said = time.process_time(), [os.fstat(number).st_size for number in (1, 2)]
     _forget_peak()
-    start, fault = _memory("VmRSS"), None
+    start, fault, refused = _memory("VmRSS"), None, True
     try:
         target.read(case)
+        refused = False
     except UserError as error:
         fault = _bad_line(str(error))
     except target.documented:
@@ -69,7 +73,7 @@ def _fault(target: Any, case: Path, seconds: float) -> str | None:
         fault = fault or f"{spent:.0f} s of CPU time"
     if grown > fuzz_kinds.RESIDENT:
         fault = fault or f"{grown / 2**20:.0f} MiB of memory"
-    return fault or _bad_output(said)
+    return fault or _bad_output(said), refused
 
 
 def _bad_line(text: str) -> str | None:
@@ -109,11 +113,9 @@ def _place(error: BaseException) -> str:
 
 
 def _forget_peak() -> None:
-    try:
+    # not allowed everywhere: then the peak is that of all that was read
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        # not allowed everywhere: then the peak is that of all that was read
-        pass
 
 
 def _memory(field: str) -> int:

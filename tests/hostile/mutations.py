@@ -1,4 +1,4 @@
-"""What becomes of good files: bits and lengths changed, pieces moved, values replaced. All of it follows from a seed."""
+"""What becomes of good files: bits and lengths changed, pieces moved, values replaced; all of it follows from a seed."""
 
 import io
 import json
@@ -29,7 +29,8 @@ HOSTILE_TEXTS = (
     "é" * 300,
 )
 HOSTILE_NUMBERS = (
-    -1, 0, 1, 2, 99, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**18, 10**400, 0.5, -0.0, 1e308, 1e-320
+    -1, 0, 1, 2, 99, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**18, 10**400, 0.5, -0.0, 1e308,
+    1e-320,
 )  # fmt: skip
 # names of entries that an archive can have
 _NAMES = ("x" * 60_000, "../../evil", "/etc/passwd", "\x1b[31m", "\u202e", "a\nb", "archive/data.pkl")
@@ -105,7 +106,9 @@ def mutate_json(rng: random.Random, content: bytes) -> bytes:
             place = rng.choice(at)
             out = out[:place] + rng.choice(_RAW) + out[place + 1 :]
     if rng.random() < 0.1:
-        out = rng.choice((out.decode(errors="replace").encode("utf-16"), b"\xef\xbb\xbf" + out, out + b"\0", out + out, b""))
+        out = rng.choice(
+            (out.decode(errors="replace").encode("utf-16"), b"\xef\xbb\xbf" + out, out + b"\0", out + out, b"")
+        )
     return out
 
 
@@ -270,8 +273,8 @@ def mutate_npy(rng: random.Random, content: bytes) -> bytes:
 
 
 _BOXES = (
-    b"stts", b"stsz", b"stsc", b"stco", b"mdhd", b"mvhd", b"tkhd", b"elst", b"ctts", b"stsd", b"avc1", b"avcC", b"hdlr", b"stss",
-    b"moov", b"trak", b"mdia", b"stbl", b"mp4v", b"esds",
+    b"stts", b"stsz", b"stsc", b"stco", b"mdhd", b"mvhd", b"tkhd", b"elst", b"ctts", b"stsd", b"avc1", b"avcC", b"hdlr",
+    b"stss", b"moov", b"trak", b"mdia", b"stbl", b"mp4v", b"esds",
 )  # fmt: skip
 
 

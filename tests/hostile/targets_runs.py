@@ -1,8 +1,8 @@
 """Run folders of others: checkpoints, metrics, settings."""
 
-import dataclasses
 import functools
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from random import Random
@@ -39,55 +39,73 @@ def _records() -> tuple[Any, Any, Any]:
     return run, parts.build_model(run), parts.open_training(run)
 
 
-def write_run(folder: Path) -> None:
-    """`run/`, a workdir with checkpoints of steps 3 and 6; its records and CLIP are elsewhere."""
+def _evaluate(model: Any, last: bool, check: Any) -> dict[str, float]:
+    return {"base_top1": 0.5}
+
+
+@functools.cache
+def _trained() -> Path:
     run, model, records = _records()
-    workdir = folder / "run"
+    workdir = Path(tempfile.mkdtemp(prefix="vtd_jax_hostile_run_"))
     prepare_workdir(workdir, run, resume=False)
-    loop.train(run, model, records, workdir, evaluate=lambda model, last, check: {"base_top1": 0.5})
+    loop.train(run, model, records, workdir, evaluate=_evaluate)
     save_training_list(workdir, records.stored)
     (workdir / "results.json").write_text(json.dumps({"about": {"learnt": "step 6"}, "rows": [], "title": ""}))
+    return workdir
 
 
-def read_run(folder: Path) -> None:
-    """What `evaluate` and `train` read of a workdir; nothing is trained."""
-    run, model, records = _records()
+def write_run(folder: Path) -> None:
+    """`run/`, a workdir with a checkpoint of step 6; its records and CLIP are elsewhere."""
+    shutil.copytree(_trained(), folder / "run")
+    # every reading reads all checkpoints
+    shutil.rmtree(folder / "run" / "checkpoints" / "3")
+
+
+def read_checkpoints(folder: Path) -> None:
+    """What `evaluate` and `predict` read of a workdir."""
     workdir = folder / "run"
-    checkpoints = Checkpoints(workdir)
     read_config(workdir)
     read_training_list(workdir)
     has_table(workdir, LAST)
+    checkpoints = Checkpoints(workdir)
     checkpoints.choose("best")
-    checkpoints.stored(checkpoints.choose("last"))
-    prepare_workdir(workdir, run, resume=True)
-    evaluate = lambda model, last, check: {"base_top1": 0.5}  # noqa: E731
-    loop.train(run, model, records, workdir, evaluate=evaluate, resume=True, preemption=_AtOnce())
+    checkpoints.last_whole()
 
 
-def _change_run(rng: Random, folder: Path) -> None:
-    workdir = folder / "run"
-    act = rng.random()
-    if act < 0.35:
-        seal(workdir, lambda stored: _changed(rng, stored))
-    elif act < 0.5:
-        item = workdir / "checkpoints" / str(LAST) / rng.choice((integrity.LEARNABLE, integrity.OPTIMIZER))
+def resume(folder: Path) -> None:
+    """What `train` reads of a workdir; nothing is trained."""
+    run, model, records = _records()
+    prepare_workdir(folder / "run", run, resume=True)
+    loop.train(run, model, records, folder / "run", evaluate=_evaluate, resume=True, preemption=_AtOnce())
+
+
+def _change_files(rng: Random, folder: Path) -> None:
+    """Bytes of what nobody writes by hand, and numbers in the databases."""
+    checkpoints = folder / "run" / "checkpoints"
+    if rng.random() < 0.3:
+        item = checkpoints / str(LAST) / rng.choice((integrity.LEARNABLE, integrity.OPTIMIZER))
         change_zarr(item, lambda number, text: mutate_json(rng, text) if number == 0 else text)
-    else:
-        files = sorted(path for path in workdir.rglob("*") if path.is_file() and "events" not in path.parts)
-        path = rng.choice(files)
-        content = path.read_bytes()
-        change = (
-            mutate_json if content.startswith((b"{", b"[")) else mutate_lines if path.suffix == ".csv" else mutate_bytes
-        )
-        path.write_bytes(change(rng, content))
+        return
+    path = rng.choice(sorted(path for path in checkpoints.rglob("*") if path.is_file()))
+    change = mutate_json if path.read_bytes().startswith((b"{", b"[")) else mutate_bytes
+    path.write_bytes(change(rng, path.read_bytes()))
+
+
+def _change_texts(rng: Random, folder: Path) -> None:
+    """What anybody can write by hand, the digest of a checkpoint set right."""
+    workdir = folder / "run"
+    if rng.random() < 0.6:
+        seal(workdir, lambda stored: _changed(rng, stored))
+        return
+    path = rng.choice(sorted(path for path in workdir.iterdir() if path.is_file()))
+    change = mutate_json if path.suffix == ".json" else mutate_lines
+    path.write_bytes(change(rng, path.read_bytes()))
 
 
 def seal(workdir: Path, change: Any, step: int = LAST) -> None:
     """Changes the JSON of a checkpoint and sets its digest right, as anybody can."""
     folder = workdir / "checkpoints" / str(step)
-    stored = integrity.read(folder)
-    sealed = integrity.sealed(dataclasses.replace(stored) if dataclasses.is_dataclass(stored) else stored)
-    progress = change(sealed)
+    progress = change(integrity.sealed(integrity.read(folder)))
     (folder / integrity.PROGRESS / "metadata").write_text(json.dumps(progress))
 
 
@@ -121,4 +139,7 @@ def claim_size(item: Path, elements: int = 10**12) -> None:
     change_zarr(item, grown)
 
 
-TARGETS = {"run": Target(write_run, read_run, mutate=_change_run, documented=(Preempted,))}
+TARGETS = {
+    "run_files": Target(write_run, read_checkpoints, mutate=_change_files),
+    "run_texts": Target(write_run, resume, mutate=_change_texts, documented=(Preempted,)),
+}

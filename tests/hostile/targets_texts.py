@@ -165,7 +165,7 @@ TARGETS = {
         _write(
             {
                 "ssv2/labels.json": '{"Putting [something]": "0", "Holding": "1"}',
-                "ssv2/train.json": '[{"id": "1", "template": "Putting [something]"}, {"id": "2", "template": "Holding"}]',
+                "ssv2/train.json": '[{"id": "1", "template": "Putting [something]"}, {"id": 2, "template": "Holding"}]',
                 "ssv2/validation.json": '[{"id": "3", "template": "Holding"}]',
                 "kinetics400/train.csv": "label,youtube_id,time_start,time_end,split\nred,abcdefghijk,1,11,train\n",
                 "kinetics400/val.csv": 'label,youtube_id,time_start,time_end,split\n"red, x",abcdefghijl,2,12,val\n',

@@ -127,8 +127,8 @@ def _serializer(storage: str):
 def hostile_record(storage: str = "jpeg", **changes: Any) -> bytes:
     """The bytes of a record with some fields that no build writes."""
     fields = dict(
-        file=b"red/0.mp4", label=0, num_frames=2, source_frames=2, damaged=0, fps=np.float32(25), duration=np.float32(1),
-        width=64, height=48, codec=b"h264", bytes=100, sha256=b"0" * 64,
+        file=b"red/0.mp4", label=0, num_frames=2, source_frames=2, damaged=0, fps=np.float32(25),
+        duration=np.float32(1), width=64, height=48, codec=b"h264", bytes=100, sha256=b"0" * 64,
     )  # fmt: skip
     payload = {"frames": [simplejpeg.encode_jpeg(picture(0, 48, 64))] * 2} if storage == "jpeg" else {"video": b"x"}
     fields = {
