@@ -82,7 +82,7 @@ class Limits:
     """
 
     cpu: int = 25
-    wall: float = 90.0
+    wall: float = 60.0
     memory: int = 3 * 2**30
     resident: int = 2**30
     file: int = 64 * 2**20

@@ -1,4 +1,4 @@
-"""What becomes of good files: bits and lengths changed, pieces moved, values replaced; all of it follows from a seed."""
+"""What becomes of good files: bits and lengths changed, pieces moved, values replaced; a seed decides all of it."""
 
 import io
 import json
