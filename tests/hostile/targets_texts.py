@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import _plan, _reproduce, _truth, compare
+from experiments import _plan, _reproduce, _truth
 from experiments._evaluation import has_table
 from hostile.target import Target
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.report import read_table, save_report
 from vtd_jax.evaluate.scores import read_scores, save_scores
-from vtd_jax.explain import report, text_cache
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.explain import report
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.words import read_words
 from vtd_jax.train import shards
@@ -78,24 +80,27 @@ _CASE = dict(
     depth_text=1, depth_vision=1, lr=0.1, epochs=1, warmup=0.0, cos=1.0, interval=1.0, steps=1,
 )  # fmt: skip
 
+_SCORES = np.eye(2, dtype=np.float32)
+_RESULTS = {"base": SplitResult(("red", "blue"), _SCORES, np.arange(2, dtype=np.int32), ("a", "b"), np.zeros(2, bool))}
+
 
 def _write_json(folder: Path) -> None:
     import small_run
     from vtd_jax.train.workdir import save_config
 
     save_config(folder, small_run.run_config(folder))
-    told = {"title": "t", "rows": [{"a": "1"}], "about": {"learnt": "step 3"}}
+    table = Table("t", ("split", "top-1"), ({"split": "base", "top-1": 0.5},), {"learnt": "step 3"})
+    save_report(folder, "results", table, _RESULTS)
     plan = {"table": "zero_shot", "rows": [_ROW], "missing": [], "differs": [], "notes": {"a": "b"}}
-    files = {"results": told, "plan": plan, "identity": {"finished": True, "config": "x"}, "case": _CASE}
+    files = {"plan": plan, "identity": {"finished": True, "config": "x"}, "case": _CASE}
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
-    (folder / "results_scores.npz").touch()
 
 
 def _read_json(folder: Path) -> None:
     calls = [
         lambda: read_config(folder),
-        lambda: compare.read_saved(folder / "results_scores.npz"),
+        lambda: read_table(folder / "results.json", _RESULTS),
         lambda: has_table(folder, 3),
         lambda: _plan.load_plan(folder / "plan.json"),
         lambda: _reproduce._claim(folder, {"config": "x"}),
@@ -105,22 +110,15 @@ def _read_json(folder: Path) -> None:
 
 
 def _write_arrays(folder: Path) -> None:
-    result = SplitResult(
-        ("red", "blue"), np.eye(2, dtype=np.float32), np.arange(2, dtype=np.int32), ("a", "b"), np.zeros(2, bool)
-    )
-    save_scores(folder / "results_scores.npz", {"base": result})
+    save_scores(folder / "results_scores.npz", _RESULTS)
     np.savez(folder / "case.npz", case=json.dumps(_CASE))
-    cache, rows = text_cache.TextCache(folder), np.eye(4, dtype=np.float32)
-    cache._write(folder / "text.npy", rows)
-    shards.write_rows(folder / "rows.npy", rows)
+    shards.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32))
 
 
 def _read_arrays(folder: Path) -> None:
-    rows = np.zeros((4, 4), np.float32)
     calls = [
         lambda: read_scores(folder / "results_scores.npz"),
         lambda: read_case(folder / "case.npz"),
-        lambda: text_cache._read(folder / "text.npy", rows),
         lambda: shards.read_rows(folder / "rows.npy", (4, 4)),
     ]
     _each(calls)
