@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import small_run
 import torch_files
 from hostile.targets_weights import STATE, write_clip, write_tuned
 from vtd_jax.clip.checkpoints import CONFIG_KEY
@@ -87,7 +88,8 @@ def tuned(folder: Path, group: str = "", **fields: Any) -> Path:
         (told[group] if group else told).update(fields)
         header["__metadata__"][METADATA_KEY] = json.dumps(told)
 
-    return change_header(write_tuned(folder), change)
+    # with all of CLIP's tokens, so that labels can be read
+    return change_header(write_tuned(folder, small_run.SMALL), change)
 
 
 HEADERS: dict[str, Any] = {

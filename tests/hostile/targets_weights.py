@@ -12,6 +12,7 @@ from foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from helpers import random_state
 from hostile.target import Target
 from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -23,15 +24,15 @@ STATE = random_state(CONFIG)
 
 
 @functools.cache
-def tuned_model() -> VTDCLIP:
+def tuned_model(config: CLIPConfig = CONFIG) -> VTDCLIP:
     """A small one with prompts and fusion."""
     settings = ModelConfig(text_prompts=2, text_depth=1, visual_prompts=1, visual_depth=1)
-    return VTDCLIP(clip_from_state(CONFIG, STATE), settings, rngs=nnx.Rngs(0))
+    return VTDCLIP(clip_from_state(config, random_state(config)), settings, rngs=nnx.Rngs(0))
 
 
-def write_clip(folder: Path) -> Path:
+def write_clip(folder: Path, config: CLIPConfig = CONFIG) -> Path:
     """`clip.safetensors`, the CLIP of `tuned_model`."""
-    save_clip(folder / "clip.safetensors", CONFIG, STATE)
+    save_clip(folder / "clip.safetensors", config, random_state(config))
     return folder / "clip.safetensors"
 
 
@@ -53,14 +54,12 @@ def write_hugging_face(folder: Path) -> Path:
     return folder / "hf"
 
 
-def write_tuned(folder: Path) -> Path:
+def write_tuned(folder: Path, config: CLIPConfig = CONFIG) -> Path:
     """`tuned.safetensors` as experiments.export writes it, and its CLIP."""
-    write_clip(folder)
-    config = small_run.run_config(Path("small"))
-    info = describe(
-        tuned_model(), config, step=3, class_names=("red", "blue"), learnt_on={"origin": "given", "told": "x"}
-    )
-    save_tuned(folder / "tuned.safetensors", tuned_model(), info)
+    write_clip(folder, config)
+    run, model = small_run.run_config(Path("small")), tuned_model(config)
+    info = describe(model, run, step=3, class_names=("red", "blue"), learnt_on={"origin": "given", "told": "x"})
+    save_tuned(folder / "tuned.safetensors", model, info)
     return folder / "tuned.safetensors"
 
 

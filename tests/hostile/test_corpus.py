@@ -78,7 +78,8 @@ def test_exported_models_are_refused(name, tmp_path):
     path = corpus_weights.odd_setting(tmp_path, name)
     video = make_video(tmp_path / "a.mp4", 4)
     flags = [f"--model={path}", f"--video={video}", f"--clip={tmp_path}/clip.safetensors"]
-    harness.check_safe("predict", flags, folder=tmp_path, texts=[path.name], limits=FEW)
+    # what is said of names may say where they are from otherwise
+    harness.check_safe("predict", flags, folder=tmp_path, texts=[path.name] if name != "names" else [], limits=FEW)
 
 
 @pytest.mark.parametrize("name", {**corpus_records.CODE, **corpus_records.TABLES, **corpus_records.SHARDS})
