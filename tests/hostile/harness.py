@@ -77,7 +77,7 @@ class Limits:
       resident: bytes of memory beyond what every command has from its start, as measured; on small inputs up to
         300 MiB are usual.
       file: bytes of a file that it writes.
-      line: characters of its longest line.
+      line: characters of its longest line; two of the longest paths are 8 200.
       output: characters that it prints in all.
     """
 
@@ -86,8 +86,8 @@ class Limits:
     memory: int = 3 * 2**30
     resident: int = 2**30
     file: int = 64 * 2**20
-    line: int = 1500
-    output: int = 20_000
+    line: int = 9100
+    output: int = 40_000
 
 
 @dataclasses.dataclass

@@ -22,8 +22,8 @@ CASES = {
     "process": ("import subprocess; subprocess.Popen(['sleep', '60'])", "left a process: sleep 60"),
     "escape": (r"print('\x1b[31m')", r"act on a terminal on stdout: ['\x1b']"),
     "bidi": (r"print('\u202e')", r"act on a terminal on stdout: ['\u202e']"),
-    "long line": ("print('x' * 2000)", "a line of 2000 characters on stdout"),
-    "much": ("print('x\\n' * 20000)", "40001 characters on stdout"),
+    "long line": ("print('x' * 10000)", "a line of 10000 characters on stdout"),
+    "much": ("print('x\\n' * 30000)", "60001 characters on stdout"),
     "silent": ("raise SystemExit(2)", "0 error lines"),
     "two": ("import sys; sys.exit(print('error: a\\nerror: b', file=sys.stderr) or 2)", "2 error lines"),
     "chatter": (
