@@ -83,8 +83,11 @@ def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace
         process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
     try:
         _wait_until_it_has(pid, process)
-        go.write_bytes(b"")
+        # open for both, so that nobody waits for a process that died
+        pipe = os.open(go, os.O_RDWR)
+        os.write(pipe, b"x")
         yield trace
+        os.close(pipe)
         process.wait(30)
         trace.read(out, cwd)
     finally:
