@@ -149,4 +149,4 @@ def shard_pipe(folder: Path) -> None:
     os.mkfifo(shard)
 
 
-TABLES["shard_pipe"] = shard_pipe
+ALL = CODE | TABLES | SHARDS | VIDEOS | {"shard_pipe": shard_pipe}

@@ -99,5 +99,5 @@ RESUMED: dict[str, Callable[[Path], None]] = {
     "folder_007": _folder("007"),
     "folder_copied": _folder("70", copied=True),
 }
-# names of workdirs that are nothing special
-NAMES = ("per%cent", "hash#tag", "br[ack]et", "back\\slash", "que?stion", "two  blanks", "%2e%2e", "ü ²")
+# a name of a workdir that is nothing special
+NAME = "per%cent hash#tag br[ack]et back\\slash que?stion  %2e%2e ü ²"

@@ -26,6 +26,9 @@ something to a terminal, no long line, no traceback, no connection to anybody, n
     # limits: defaults are for a command on small inputs; a run that must compile XLA programs may ask for more
     harness.check_refused("train", …, folder=tmp_path, outputs=[workdir], limits=harness.Limits(cpu=60))
 
+    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
+    harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
+
 Commands start from the warm server (`tests/warm.py`, about a second each), in a process of their own: a crash, a hang
 or an allocation hurts nobody, so everything runs this way. `cold=True` starts a new interpreter instead (2 to 20 s),
 for what must not share anything. `predict` and the like name several faults, one a line, and finish the others: `also`
@@ -43,16 +46,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import warm
 from hostile.listener import Listener
 from hostile.strace import Trace, traced
 from hostile.traces import absolute, changed_entries, left_processes, snapshot
+from vtd_jax.errors import UserError
 from vtd_jax.printable import printable
 
-__all__ = ["Done", "Limits", "Listener", "check_refused", "check_right", "check_safe", "run", "small_run_environment"]
+__all__ = [
+    "Done",
+    "Limits",
+    "Listener",
+    "check_call_refused",
+    "check_refused",
+    "check_right",
+    "check_safe",
+    "run",
+    "small_run_environment",
+]
 
 _LIMITED = Path(__file__).with_name("limited.py")
 # what a process says that nobody caught
@@ -154,6 +168,34 @@ def check_safe(command: str, args: Sequence[str], *, texts: Collection[str] = ()
         faults += _faults_of_refusal(done, settings.get("also", ()))
         faults += [f"the error line does not say {text!r}" for text in texts if printable(text) not in done.error]
     return _judged(done, faults)
+
+
+def check_call_refused(call: Callable[[], object], *, texts: Collection[str] = (), seconds: float = 5.0) -> str:
+    """Calls a reader, which must raise a UserError of one line that says all of `texts`; returns the line.
+
+    Only in the main thread: what hangs is ended by a signal.
+    """
+
+    def hangs(number: int, frame: object) -> None:
+        raise AssertionError("it hangs")
+
+    before, begun = signal.signal(signal.SIGALRM, hangs), time.process_time()
+    signal.alarm(60)
+    try:
+        call()
+    except UserError as error:
+        told = str(error)
+    else:
+        raise AssertionError("it was read")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    spent = time.process_time() - begun
+    assert spent < seconds, f"{spent:.1f} s of CPU time"
+    assert len(told) <= Limits.line, f"an error of {len(told)} characters: {told[:200]!r}"
+    assert printable(told) == told, f"characters that act on a terminal: {told[:200]!a}"
+    assert all(printable(text) in told for text in texts), told
+    return told
 
 
 def run(
