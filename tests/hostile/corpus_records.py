@@ -125,7 +125,6 @@ SHARDS: dict[str, Callable[[Path], None]] = {
     "empty_proto": lambda folder: _each(folder, lambda: b""),
     "no_proto": lambda folder: _each(folder, lambda: b"\xff" * 100),
     "acting_file": _record(file=ACTING.encode(), num_frames=-1),
-    "jpeg_claim": _frames(corpus_videos.jpeg_claim),
 }
 
 
@@ -149,4 +148,6 @@ def shard_pipe(folder: Path) -> None:
     os.mkfifo(shard)
 
 
-ALL = CODE | TABLES | SHARDS | VIDEOS | {"shard_pipe": shard_pipe}
+# what may take memory or wait where it is not refused
+HEAVY: dict[str, Callable[[Path], None]] = {"shard_pipe": shard_pipe, "jpeg_claim": _frames(corpus_videos.jpeg_claim)}
+ALL = CODE | TABLES | SHARDS | VIDEOS | HEAVY

@@ -52,8 +52,8 @@ LISTS: dict[str, bytes] = {
     "acting": f"{ACTING.replace(chr(10), '')}.mp4 0\n".encode(),
     "long_line": b"a.mp4 " + b"0 " * 200_000 + b"\n",
 }
-# of these, what is a list in itself, but leaves its folder
-OUTSIDE = ("above", "absolute", "long_name")
+# of these, what is a list in itself, but names what is not in its folder
+OUTSIDE = ("above", "absolute", "long_name", "acting")
 
 
 def _fifo(path: Path) -> None:

@@ -77,7 +77,7 @@ def test_exported_models_are_refused(name, tmp_path):
     assert done.refused or name in ("dtype", "path")
 
 
-@pytest.mark.parametrize("name", [*corpus_records.CODE, "many_shards", "shard_pipe", "jpeg_claim", "list_names_acting"])
+@pytest.mark.parametrize("name", [*corpus_records.CODE, *corpus_records.HEAVY, "many_shards", "list_names_acting"])
 def test_records_are_refused(name, built, tmp_path):
     shutil.copytree(built / "records", tmp_path / "records")
     corpus_records.ALL[name](corpus_records.folder_of(tmp_path / "records"))
