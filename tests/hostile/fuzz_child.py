@@ -22,7 +22,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.printable import printable
 
 # of a message, and of all that one file makes a reader print
-_LINE, _OUTPUT = 9000, 40_000
+_LINE, _OUTPUT = 9100, 40_000
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
