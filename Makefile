@@ -13,11 +13,12 @@ NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/t
 FAST := $(NUMERIC) tests/clip/test_checkpoints.py tests/clip/test_tokenizer.py tests/video/test_decode.py \
   tests/video/test_records.py tests/train/test_checkpoint.py tests/explain/test_predictor.py tests/evaluate/test_tables.py
 
-.PHONY: help demo test parity beam aot browser newest any-cpu lint format setup clean
+.PHONY: help demo test fuzz parity beam aot browser newest any-cpu lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    all tests, offline, on a CPU"
+	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
@@ -79,6 +80,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# minutes; what is found is printed with its seed, and kept in fuzz_failures/
+FUZZ_COUNT ?= 2000
+FUZZ_KINDS ?=
+fuzz: $(VENV)/.installed-dev
+	FUZZ_COUNT=$(FUZZ_COUNT) FUZZ_SEED=$(FUZZ_SEED) PYTHONPATH=.:tests $(BIN)/python -m hostile.fuzz $(FUZZ_KINDS)
 
 parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest tests/parity

@@ -42,20 +42,25 @@ def _end(server: subprocess.Popen) -> None:
 
 
 class Started:
-    """A command that was started; the part of `subprocess.Popen` that tests use."""
+    """A command that was started; the part of `subprocess.Popen` that tests use.
+
+    Attributes:
+      out: the folder with the files `stdout` and `stderr`.
+      cpu, peak: seconds of CPU time, and bytes of memory beyond what every command has from its start; at its end.
+    """
 
     def __init__(self, args: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT):
         """Starts `python ARGS…`, where ARGS begin with -m MODULE, -c CODE or a file."""
-        self.args, self.returncode = args, None
-        self._out = Path(tempfile.mkdtemp(dir=_server()))
+        self.args, self.returncode, self.cpu, self.peak = args, None, 0.0, 0
+        self.out = Path(tempfile.mkdtemp(dir=_server()))
         kind = {"-m": "module", "-c": "code"}.get(args[0], "file")
         what, arguments = (args[0], args[1:]) if kind == "file" else (args[1], args[2:])
         asked = dict(
             kind=kind, what=what, arguments=arguments, cwd=str(cwd), env=dict(os.environ if env is None else env)
         )
         for name in ("stdout", "stderr"):
-            asked[name] = str(self._out / name)
-            (self._out / name).touch()
+            asked[name] = str(self.out / name)
+            (self.out / name).touch()
         self._told = socket.socket(socket.AF_UNIX)
         self._told.connect(str(_server() / "socket"))
         self._told.sendall(f"{json.dumps(asked)}\n".encode())
@@ -76,9 +81,10 @@ class Started:
         if self.returncode is None:
             self._told.settimeout(timeout)
             try:
-                self.returncode = self._number()
+                status = self._number()
             except TimeoutError:
                 raise subprocess.TimeoutExpired(self.args, timeout) from None
+            self.cpu, self.peak, self.returncode = self._number() / 1000, self._number(), status
             self._told.close()
         return self.returncode
 
@@ -92,12 +98,12 @@ class Started:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Waits for its end; returns what it wrote to stdout and stderr."""
         self.wait(timeout)
-        return (self._out / "stdout").read_text(), (self._out / "stderr").read_text()
+        return (self.out / "stdout").read_text(), (self.out / "stderr").read_text()
 
     def wait_until_it_says(self, line: str) -> None:
         """Waits for a line on stdout."""
-        while f"{line}\n" not in (said := (self._out / "stdout").read_text()):
-            assert self.poll() is None, said + (self._out / "stderr").read_text()
+        while f"{line}\n" not in (said := (self.out / "stdout").read_text()):
+            assert self.poll() is None, said + (self.out / "stderr").read_text()
             time.sleep(0.01)
 
     def send_signal(self, number: int) -> None:

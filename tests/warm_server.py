@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -39,11 +40,20 @@ def next_command(listener: socket.socket) -> dict:
                 connection.close()
                 listener.close()
                 return asked
-            # the keeper of this command tells its number and its end
+            # the keeper of this command tells its number, its end, its CPU time and the memory that it took
             connection.sendall(f"{process}\n".encode())
-            connection.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n".encode())
+            _, status, usage = os.wait4(process, 0)
+            spent = round(1000 * (usage.ru_utime + usage.ru_stime))
+            taken = 1024 * usage.ru_maxrss - _resident()
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n{spent}\n{taken}\n".encode())
             os._exit(0)
         connection.close()
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has, and every fork from the start."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _check_settings(environment: dict[str, str]) -> None:

@@ -1,0 +1,365 @@
+r"""Runs a command on hostile input, in a process with limits, and holds it to ONE rule.
+
+A right result with exit status 0, or exactly one `error: …` line on stderr with exit status 2; either way within
+seconds and a bounded memory, nothing written outside the named outputs, no character on stdout or stderr that does
+something to a terminal, no long line, no traceback, no connection to anybody, no process left behind.
+
+    from hostile import harness
+
+    # folder: what the command may not change, but for `outputs`; texts: what the error line must say
+    flags = [f"--source={path}", f"--out={out}"]
+    harness.check_refused("convert", flags, folder=tmp_path, texts=[str(path), "strides"])
+    harness.check_right("predict", ["--video=a.mp4", …, f"--json={out}"], folder=tmp_path, outputs=[out])
+    # where either is fine; returns what ran, as the others do
+    done = harness.check_safe("show_batch", flags, folder=tmp_path, outputs=[picture])
+    if done.refused: ...
+
+    # network: a listener on 127.0.0.1 (TCP and UDP); any connection fails the check
+    with harness.Listener() as listener:
+        (tmp_path / f"http:/127.0.0.1:{listener.port}").mkdir(parents=True)
+        harness.check_refused("predict", ["--video=**/*.mp4"], cwd=tmp_path, folder=tmp_path, listener=listener)
+
+    # strace, where it is installed: nothing written outside `outputs`, no internet socket, no program started, and none
+    # of `secrets` opened; costs a second or two
+    harness.check_safe("predict", …, folder=tmp_path, outputs=[out], trace=True, secrets=[tmp_path / "other.mp4"])
+
+    # limits: defaults are for a command on small inputs; a run that must compile XLA programs may ask for more
+    harness.check_refused("train", …, folder=tmp_path, outputs=[workdir], limits=harness.Limits(cpu=60))
+
+    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
+    harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
+
+Commands start from the warm server (`tests/warm.py`, about a second each), in a process of their own: a crash, a hang
+or an allocation hurts nobody, so everything runs this way. `cold=True` starts a new interpreter instead (2 to 20 s),
+for what must not share anything. `predict` and the like name several faults, one a line, and finish the others: `also`
+has regular expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import warm
+from hostile.listener import Listener
+from hostile.strace import Trace, traced
+from hostile.traces import absolute, changed_entries, left_processes, snapshot
+from vtd_jax.errors import UserError
+from vtd_jax.printable import printable
+
+__all__ = [
+    "Done",
+    "Limits",
+    "Listener",
+    "check_call_refused",
+    "check_refused",
+    "check_right",
+    "check_safe",
+    "run",
+    "small_run_environment",
+]
+
+_LIMITED = Path(__file__).with_name("limited.py")
+# what a process says that nobody caught
+_UNCAUGHT = (
+    "Traceback (most recent call last)",
+    "Fatal Python error",
+    "terminate called",
+    "Segmentation fault",
+    "*** Check failure",
+)
+_SAID = r"(warning|note|device): .*"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a command on small hostile input may take.
+
+    Attributes:
+      cpu: seconds of CPU time, of all its threads; a loaded machine changes nothing in it.
+      wall: seconds until it counts as hanging.
+      memory: bytes of address space beyond what every command has from its start; more is refused by the system.
+      resident: bytes of memory beyond what every command has from its start, as measured; on small inputs up to
+        300 MiB are usual.
+      file: bytes of a file that it writes.
+      line: characters of its longest line; two of the longest paths are 8 200.
+      output: characters that it prints in all.
+    """
+
+    cpu: int = 25
+    wall: float = 60.0
+    memory: int = 3 * 2**30
+    resident: int = 2**30
+    file: int = 64 * 2**20
+    line: int = 9100
+    output: int = 40_000
+
+
+@dataclasses.dataclass
+class Done:
+    """What ran, and what it left."""
+
+    command: str
+    status: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+    cpu: float
+    peak: int
+    changed: list[str]
+    temporary: list[str]
+    left: list[str]
+    connections: int
+    trace: Trace | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended with an error line, rather than a result."""
+        return self.status == 2
+
+    @property
+    def error(self) -> str:
+        """The error line without `error: `, "" where there is none."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        return lines[0].removeprefix("error: ") if lines else ""
+
+    def __str__(self) -> str:
+        ended = "hung" if self.status is None else f"status {self.status}"
+        taken = f"{self.seconds:.1f} s, {self.cpu:.1f} s of CPU, {self.peak / 2**20:.0f} MiB"
+        told = f"{self.command}\n{ended} after {taken}"
+        return f"{told}\nstdout: {self.stdout[-3000:]!r}\nstderr: {self.stderr[-3000:]!r}"
+
+
+def small_run_environment() -> dict[str, str]:
+    """Of a command on one CPU device, as `small_run.command` has it."""
+    return dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+
+
+def check_refused(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
+    """Runs a command that must end with status 2 and one error line that says all of `texts`; see `run`."""
+    done, faults = _ran(command, args, settings)
+    faults += _faults_of_refusal(done, settings.get("also", ()))
+    faults += [f"the error line does not say {text!r}" for text in texts if printable(text) not in done.error]
+    return _judged(done, faults)
+
+
+def check_right(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
+    """Runs a command that must end with status 0 and say all of `texts` on stdout or stderr; see `run`."""
+    done, faults = _ran(command, args, settings)
+    if done.status != 0:
+        faults.append(f"expected status 0, got {done.status}")
+    said = done.stdout + done.stderr
+    return _judged(done, faults + [f"it does not say {text!r}" for text in texts if text not in said])
+
+
+def check_safe(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
+    """Runs a command that may refuse its input or find a right result; `texts` are of a refusal; see `run`."""
+    done, faults = _ran(command, args, settings)
+    if done.status != 0:
+        faults += _faults_of_refusal(done, settings.get("also", ()))
+        faults += [f"the error line does not say {text!r}" for text in texts if printable(text) not in done.error]
+    return _judged(done, faults)
+
+
+def check_call_refused(call: Callable[[], object], *, texts: Collection[str] = (), seconds: float = 5.0) -> str:
+    """Calls a reader, which must raise a UserError of one line that says all of `texts`; returns the line.
+
+    Only in the main thread: what hangs is ended by a signal.
+    """
+
+    def hangs(number: int, frame: object) -> None:
+        raise AssertionError("it hangs")
+
+    before, begun = signal.signal(signal.SIGALRM, hangs), time.process_time()
+    signal.alarm(60)
+    try:
+        call()
+    except UserError as error:
+        told = str(error)
+    else:
+        raise AssertionError("it was read")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    spent = time.process_time() - begun
+    assert spent < seconds, f"{spent:.1f} s of CPU time"
+    assert len(told) <= Limits.line, f"an error of {len(told)} characters: {told[:200]!r}"
+    assert printable(told) == told, f"characters that act on a terminal: {told[:200]!a}"
+    assert all(printable(text) in told for text in texts), told
+    return told
+
+
+def run(
+    command: str,
+    args: Sequence[str],
+    *,
+    folder: Path,
+    outputs: Collection[str | Path] = (),
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    listener: Listener | None = None,
+    trace: bool = False,
+    cold: bool = False,
+    **others,
+) -> Done:
+    """Runs a command under limits and says what it did; the checks above judge it.
+
+    Args:
+      command: `predict` for `python -m experiments.predict`; a name with dots is a module.
+      args: its flags.
+      folder: whose files are compared before and after, such as tmp_path.
+      outputs: files and folders that it may write; also what lies beside them under their names with an ending more.
+      cwd: where it runs; default: the root of the repository.
+      env: its environment; default: `small_run_environment()`.
+      limits: see there.
+      listener: whose connections are counted.
+      trace: whether strace, where there is one, looks on.
+      cold: whether in an interpreter of its own.
+    """
+    limits, module = limits or Limits(), command.rstrip(".") if "." in command else f"experiments.{command}"
+    with _scratch() as scratch:
+        temporary = scratch / "tmp"
+        temporary.mkdir()
+        go = scratch / "go" if trace and shutil.which("strace") else None
+        spec = dict(module=module, arguments=list(map(str, args)), cwd=str(cwd or warm.ROOT), temporary=str(temporary))
+        spec |= dict(memory=limits.memory, cpu=limits.cpu, file=limits.file, go=str(go) if go else "")
+        if go:
+            os.mkfifo(go)
+        (scratch / "spec.json").write_text(json.dumps(spec))
+        before, connected = snapshot(folder), listener.connections if listener else 0
+        started, begun = _start(scratch, env, cold), time.monotonic()
+        with traced(started.pid, go, scratch, spec["cwd"]) as found:
+            status = _end(started, limits.wall)
+        seconds = time.monotonic() - begun
+        left = left_processes(started.pid)
+        changed = changed_entries(before, snapshot(folder), folder, [absolute(path, spec["cwd"]) for path in outputs])
+        said = [(started.out / name).read_bytes().decode(errors="surrogateescape") for name in ("stdout", "stderr")]
+        told, came = f"{module} {' '.join(spec['arguments'])[:2000]}", listener.connections if listener else 0
+        return Done(
+            told, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
+            came - connected, found,
+        )  # fmt: skip
+
+
+def _ran(command: str, args: Sequence[str], settings: dict) -> tuple[Done, list[str]]:
+    """What ran, and what is wrong with it however it ended."""
+    limits, secrets = settings.get("limits") or Limits(), settings.pop("secrets", ())
+    done = run(command, args, **settings)
+    faults = [f"it says {text!r}" for text in _UNCAUGHT if text in done.stdout + done.stderr]
+    if done.status is None:
+        faults.append(f"it did not end within {limits.wall:.0f} s")
+    elif done.status < 0:
+        faults.append(f"ended by {signal.Signals(-done.status).name}")
+    elif done.status not in (0, 2):
+        faults.append(f"status {done.status}")
+    if done.cpu > limits.cpu:
+        faults.append(f"{done.cpu:.1f} s of CPU time, at most {limits.cpu}")
+    if done.peak > limits.resident:
+        faults.append(f"{done.peak / 2**20:.0f} MiB of memory, at most {limits.resident / 2**20:.0f}")
+    faults += [f"changed {name}" for name in done.changed]
+    faults += [f"left a temporary {name}" for name in done.temporary]
+    faults += [f"left a process: {name}" for name in done.left]
+    if done.connections:
+        faults.append(f"{done.connections} connections")
+    if done.trace is not None:
+        outputs = [absolute(path, str(settings.get("cwd") or warm.ROOT)) for path in settings.get("outputs", ())]
+        faults += done.trace.faults(outputs, [Path(path) for path in secrets])
+    return done, faults + _faults_of_text(done, limits)
+
+
+def _faults_of_text(done: Done, limits: Limits) -> list[str]:
+    faults = []
+    for name, text in (("stdout", done.stdout), ("stderr", done.stderr)):
+        if len(text) > limits.output:
+            faults.append(f"{len(text)} characters on {name}")
+        longest = max(map(len, text.split("\n")))
+        if longest > limits.line:
+            faults.append(f"a line of {longest} characters on {name}")
+        acting = sorted({c for c in text.replace("\n", "") if printable(c) != c})
+        if acting:
+            faults.append(f"characters that act on a terminal on {name}: {acting!a}")
+    return faults
+
+
+def _faults_of_refusal(done: Done, also: Collection[str]) -> list[str]:
+    faults = [] if done.status == 2 else [f"expected status 2, got {done.status}"]
+    lines = done.stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if len(errors) != 1:
+        faults.append(f"{len(errors)} error lines on stderr, expected one")
+    known = (_SAID, *also)
+    others = [line for line in lines if line not in errors and not any(re.fullmatch(kind, line) for kind in known)]
+    return faults + [f"another line on stderr: {line[:200]!r}" for line in others[:3]]
+
+
+def _judged(done: Done, faults: Sequence[str]) -> Done:
+    assert not faults, "\n  ".join(["", *faults]) + f"\n{done}"
+    return done
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="vtd_jax_hostile_"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Cold:
+    """As `warm.Started`, for a new interpreter."""
+
+    def __init__(self, args: Sequence[str], env: Mapping[str, str], out: Path):
+        self.out, self.cpu, self.peak = out, 0.0, 0
+        with (out / "stdout").open("wb") as stdout, (out / "stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, *args],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def wait(self, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu, self.peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+                return self._process.returncode
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self._process.args, timeout)
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _start(scratch: Path, env: Mapping[str, str] | None, cold: bool) -> "_Cold | warm.Started":
+    env = small_run_environment() if env is None else env
+    call = [str(_LIMITED), str(scratch / "spec.json")]
+    return _Cold(call, env, scratch) if cold else warm.Started(call, env)
+
+
+def _end(started: "_Cold | warm.Started", wall: float) -> int | None:
+    """The exit status; None where it had to be ended."""
+    try:
+        return started.wait(wall)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(10)
+        return None

@@ -1,0 +1,103 @@
+"""What a process did, as strace saw it: files opened, sockets made, programs started."""
+
+import contextlib
+import dataclasses
+import os
+import re
+import subprocess
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from hostile.traces import covers
+
+# what any command may write: its own memory, devices that keep nothing, and caches of programs and text features
+_DEVICES = ("/dev/null", "/dev/tty", "/dev/shm", "/proc", "/sys", "/memfd")
+_CALLS = "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
+_CALLS += ",connect,bind,sendto,execve"
+_OPENED = re.compile(r"open(?:at)?\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\", ([A-Z_|0-9]+).*\) = (\d+)")
+_MADE = re.compile(r"(creat|mkdir|mkdirat|unlink|unlinkat)\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\".*\) = 0")
+_MOVED = re.compile(r"(?:rename|symlink|link)\w*\(.*\"((?:[^\"\\]|\\.)*)\"[^\"]*\) = 0")
+
+
+@dataclasses.dataclass
+class Trace:
+    """Absolute paths that were opened, those written or removed, internet sockets, and programs that were started."""
+
+    temporary: Path
+    opened: set[Path] = dataclasses.field(default_factory=set)
+    written: set[Path] = dataclasses.field(default_factory=set)
+    sockets: list[str] = dataclasses.field(default_factory=list)
+    programs: list[str] = dataclasses.field(default_factory=list)
+
+    def faults(self, outputs: Collection[Path], secrets: Collection[Path]) -> list[str]:
+        """What was done that nobody asked for."""
+        caches = [os.environ.get(name, "/nowhere") for name in ("JAX_COMPILATION_CACHE_DIR", "VTD_JAX_CACHE")]
+        allowed = [self.temporary, *map(Path, (*_DEVICES, *caches)), *outputs]
+        faults = [
+            f"wrote {path}"
+            for path in sorted(self.written)
+            if not any(covers(output, path) for output in allowed)
+            and "__pycache__" not in path.parts
+            and not any(path in out.parents for out in outputs)
+        ]
+        faults += [f"opened {path}" for path in secrets if path in self.opened]
+        faults += [f"socket: {line[:200]}" for line in self.sockets]
+        return faults + [f"started {line[:200]}" for line in self.programs]
+
+    def read(self, path: Path, cwd: str) -> "Trace":
+        """Takes over what strace wrote; paths are from `cwd`."""
+        for line in path.read_text(errors="replace").splitlines():
+            call = re.sub(r"^\d+ +", "", line)
+            if found := _OPENED.match(call):
+                where = _path(found[1], cwd)
+                self.opened.add(where)
+                if {"O_WRONLY", "O_RDWR", "O_CREAT"} & set(found[2].split("|")):
+                    self.written.add(where)
+            elif found := _MADE.match(call):
+                self.written.add(_path(found[2], cwd))
+            elif found := _MOVED.match(call):
+                self.written.add(_path(found[1], cwd))
+            elif re.match(r"(connect|bind|sendto)\(.*AF_INET", call):
+                self.sockets.append(call)
+            elif call.startswith("execve(") and call.endswith("= 0"):
+                self.programs.append(call)
+        return self
+
+
+def _path(text: str, cwd: str) -> Path:
+    raw = text.encode("latin-1", "replace").decode("unicode_escape").encode("latin-1", "replace")
+    return Path(os.path.abspath(os.path.join(cwd, os.fsdecode(raw))))
+
+
+@contextlib.contextmanager
+def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace | None]:
+    """Looks on while the block runs; the process waits at the pipe `go` until strace has it, None leaves it alone."""
+    if go is None:
+        yield None
+        return
+    out, said, trace = scratch / "strace", scratch / "strace.said", Trace(scratch / "tmp")
+    what = ["-e", f"trace={_CALLS}", "-e", "signal=none"]
+    call = ["strace", "-f", "-qq", "-s", "4096", *what, "-o", str(out), "-p", str(pid)]
+    with said.open("wb") as errors:
+        process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+    try:
+        _wait_until_it_has(pid, process)
+        # open for both, so that nobody waits for a process that died
+        pipe = os.open(go, os.O_RDWR)
+        os.write(pipe, b"x")
+        yield trace
+        os.close(pipe)
+        process.wait(30)
+        trace.read(out, cwd)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_has(pid: int, strace: subprocess.Popen) -> None:
+    end = time.monotonic() + 20
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        assert strace.poll() is None, "strace cannot look at a process of ours"
+        assert time.monotonic() < end, "strace does not take the process"
+        time.sleep(0.01)

@@ -1,0 +1,15 @@
+"""Changed files of every kind: a right value, or one line. `make fuzz` runs many more, of other seeds."""
+
+import pytest
+
+from hostile import fuzz, fuzz_kinds
+
+SEED, COUNT = 0, 200
+
+
+@pytest.mark.parametrize("kind", fuzz_kinds.KINDS)
+def test_changed_files_are_read_or_refused(kind, tmp_path):
+    found = fuzz.fuzz(kind, SEED, COUNT, tmp_path)
+    assert not found.faults, "\n".join(["", *fuzz.told(found.faults, tmp_path)])
+    # changes that nothing notices, or that always end the same way, would find nothing
+    assert found.refused > COUNT / 10
