@@ -20,7 +20,7 @@ from experiments import _cli
 from vtd_jax.clip.checkpoints import load_clip, save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
-from vtd_jax.locks import locked
+from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.train.pretrain import Progress, pretrain, zero_shot
 from vtd_jax.train.pretrain_data import PretrainOptions
@@ -46,12 +46,8 @@ def main() -> str:
     check_outputs([Output("--out", out)], [])
     if _POOL.value < _BATCH.value:
         raise UserError(f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as many")
-    lock = out.with_name(f".{out.name}.lock")
-    with locked(lock, f"--out={out}"):
-        try:
-            return _make(out)
-        finally:
-            lock.unlink(missing_ok=True)
+    with locked_outputs([("--out", out, False)]):
+        return _make(out)
 
 
 def _make(out: Path) -> str:
