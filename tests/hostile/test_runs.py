@@ -31,18 +31,15 @@ def _pipe(workdir, *place):
 
 
 @pytest.mark.parametrize(
-    "place",
+    "command, place",
     [
-        ("learnable", "manifest.ocdbt"),
-        ("learnable", "_METADATA"),
-        ("optimizer", "d"),
-        ("progress", "metadata"),
-        ("progress",),
-        ("metrics", "metrics"),
+        ("evaluate", ("learnable", "manifest.ocdbt")),
+        ("evaluate", ("optimizer", "d")),
+        ("evaluate", ("progress", "metadata")),
+        ("train", ("learnable", "_METADATA")),
+        ("train", ("metrics", "metrics")),
     ],
-    ids="/".join,
 )
-@pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_pipes_in_a_checkpoint_are_not_waited_for(command, place, small, workdir, tmp_path):
     _pipe(workdir, *place)
     flags = _train(small, workdir) if command == "train" else [f"--workdir={workdir}"]
