@@ -240,6 +240,8 @@ def test_a_timeline_is_no_longer_than_its_frames(times, length, tmp_path, monkey
     path = late(tmp_path / "x.mkv", times, length)
     with pytest.raises(VideoError, match=r"x\.mkv: \d frames that last [\d,]+ s by their time.* --max_moments=N"):
         list(frames_at(path, 0.5, 32))
+    # nor does a build reserve room for it
+    assert header(path)[0] <= path.stat().st_size
     # a clip has no moments
     assert len(read_clip(path, 2, 32).frames) == 2
     monkeypatch.setenv(MAX_MOMENTS.variable, str(10**7))

@@ -283,7 +283,8 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
     if counted:
         with _open(source, name) as decoder:
             frames = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
-    return frames, height, width
+    # a frame takes a byte at least: more is a damaged time, of which builds would make terabytes
+    return frames if frames <= _size(source) else 0, height, width
 
 
 def length(source: Source, name: str = "") -> float:
