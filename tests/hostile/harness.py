@@ -43,13 +43,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import warm
+from hostile.cold import Cold
 from hostile.listener import Listener
 from hostile.strace import Trace, traced
 from hostile.traces import absolute, changed_entries, left_processes, snapshot
@@ -316,45 +316,13 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Cold:
-    """As `warm.Started`, for a new interpreter."""
-
-    def __init__(self, args: Sequence[str], env: Mapping[str, str], out: Path):
-        self.out, self.cpu, self.peak = out, 0.0, 0
-        with (out / "stdout").open("wb") as stdout, (out / "stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, *args],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-
-    def wait(self, timeout: float) -> int:
-        end = time.monotonic() + timeout
-        while True:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if pid:
-                self._process.returncode = os.waitstatus_to_exitcode(status)
-                self.cpu, self.peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-                return self._process.returncode
-            if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(self._process.args, timeout)
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def _start(scratch: Path, env: Mapping[str, str] | None, cold: bool) -> "_Cold | warm.Started":
+def _start(scratch: Path, env: Mapping[str, str] | None, cold: bool) -> "Cold | warm.Started":
     env = small_run_environment() if env is None else env
     call = [str(_LIMITED), str(scratch / "spec.json")]
-    return _Cold(call, env, scratch) if cold else warm.Started(call, env)
+    return Cold(call, env, scratch) if cold else warm.Started(call, env)
 
 
-def _end(started: "_Cold | warm.Started", wall: float) -> int | None:
+def _end(started: "Cold | warm.Started", wall: float) -> int | None:
     """The exit status; None where it had to be ended."""
     try:
         return started.wait(wall)

@@ -1,18 +1,20 @@
 """The harness notices what it is there for."""
 
+import dataclasses
 import shutil
 import sys
 
 import pytest
 
 from hostile import harness
+from vtd_jax.errors import UserError
 
 CASES = {
     # code, what the check says
     "traceback": ("raise RuntimeError", "it says 'Traceback"),
     "crash": ("import os; os.abort()", "ended by SIGABRT"),
     "hang": ("import time; time.sleep(60)", "did not end within 2 s"),
-    "time": ("while True: pass", "CPU time, at most 1"),
+    "time": ("while True: pass", "ended by SIGXCPU"),
     "status": ("raise SystemExit(3)", "status 3"),
     "memory": ("x = bytes(2**29)[1:]", "MiB of memory, at most 256"),
     "address space": ("bytearray(2**34)", "MemoryError"),
@@ -31,7 +33,7 @@ CASES = {
         "another line on stderr: ' at x'",
     ),
 }
-LIMITS = harness.Limits(cpu=1, wall=2, memory=2**31, resident=2**28)
+LIMITS = harness.Limits(cpu=1, wall=40, memory=2**31, resident=2**28)
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / "code").mkdir()
     (tmp_path / "there").write_text("x")
 
-    def run(check, code, **settings):
+    def run(check, code, limits=LIMITS, **settings):
         (tmp_path / "code" / "fake_command.py").write_text(code)
-        return check("fake_command.", ["--x=1"], folder=tmp_path, cwd=tmp_path, limits=LIMITS, **settings)
+        return check("fake_command.", ["--x=1"], folder=tmp_path, cwd=tmp_path, limits=limits, **settings)
 
     return run
 
@@ -52,7 +54,10 @@ def fake(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code, fault", CASES.values(), ids=CASES)
 def test_what_breaks_the_rule_is_noticed(fake, code, fault):
     with pytest.raises(AssertionError) as caught:
-        fake(harness.check_safe, code)
+        # a loaded machine takes its time, but for what never ends
+        fake(
+            harness.check_safe, code, dataclasses.replace(LIMITS, wall=2) if code.startswith("import time") else LIMITS
+        )
     assert fault in str(caught.value)
 
 
@@ -85,3 +90,22 @@ def test_strace_sees_files_sockets_and_programs(fake, tmp_path):
     for fault in (f"wrote {outside}", f"opened {tmp_path}/there", "socket: bind(", "started execve("):
         assert fault in str(caught.value)
     fake(harness.check_right, "open('there')", trace=True)
+
+
+def test_a_new_interpreter_keeps_the_rule_too(fake):
+    assert fake(
+        harness.check_refused,
+        "import sys; sys.exit(print('error: x', file=sys.stderr) or 2)",
+        harness.Limits(),
+        cold=True,
+    ).cpu
+
+
+def test_calls_are_held_to_it():
+    def refuse(text):
+        raise UserError(text)
+
+    assert harness.check_call_refused(lambda: refuse("a.csv:2: x"), texts=["a.csv:2"]) == "a.csv:2: x"
+    for call, fault in ((lambda: None, "it was read"), (lambda: refuse("y" * 10_000), "an error of 10000 characters")):
+        with pytest.raises(AssertionError, match=fault):
+            harness.check_call_refused(call)
