@@ -44,7 +44,7 @@ FORMATS = (
 )
 # most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
-PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 20_000, 2**26, ("frames", "size")
+PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
 
 
 class Served:

@@ -20,11 +20,11 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import open_own, write_text
 from vtd_jax.locks import locked
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.untrusted.regular_files import read_text
+from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video import encode
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.decode import VideoError
@@ -170,8 +170,8 @@ class Staging:
 
         def run(video: Video) -> dict:
             # a whole line at a time: a process killed here leaves the line before
-            with current.open("a") as file:
-                file.write(f"{video.file}\n")
+            with open_own(current, "ab") as file:
+                file.write(os.fsencode(f"{video.file}\n"))
             path, entry = folder / video.file, Entry(video.file, video.label, 0)
             try:
                 return encode.encode_video(
@@ -197,7 +197,7 @@ class Staging:
     def interrupted(self, index: int) -> str:
         """The video that a shard's process was at when it died: its first one where it died before that began."""
         try:
-            begun = read_text(self._path(index, "current")).removesuffix("\n").rpartition("\n")[2]
+            begun = os.fsdecode(read_bytes(self._path(index, "current"))).removesuffix("\n").rpartition("\n")[2]
         except (OSError, UserError):
             begun = ""
         return begun or self.todo(index)[0].file
