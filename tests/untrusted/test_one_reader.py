@@ -42,7 +42,6 @@ ALLOWED = {
     "vtd_jax/train/distributed.py": ({"pickle.loads"}, "between the processes of one run"),
     "experiments/_sources.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "experiments/_benchmark_child.py": ({"json.loads"}, "between a process and its child"),
-    "experiments/_benchmark_vocabulary.py": ({"np.load"}, "of an array that it wrote itself, in a folder of its own"),
 }
 
 
