@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ def test_devices_in_words():
 
 def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
     some = np.arange(3)
-    return StoredList("base_val", origin, source, ("a",), some, some, tuple({"file": "x"} for _ in range(left_out)), "")
+    left = tuple({"file": "x"} for _ in range(left_out))
+    return StoredList(Path("base_val.json"), "base_val", origin, source, ("a",), some, some, left, "")
 
 
 def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):

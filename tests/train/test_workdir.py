@@ -13,7 +13,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.loop import train
-from vtd_jax.train.workdir import Hold, Place
+from vtd_jax.train.workdir import Hold, Place, prepare_workdir
 
 NAMES = [
     "per%cent", "per%20cent", "hash#tag", "br[ack]et", "back\\slash", "que?ry", "star*", "two words", "gs:", "file:",
@@ -59,6 +59,14 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
         assert f"--workdir={tmp_path}/run: process {os.getpid()} on " in str(refused.value)
     with Hold(tmp_path / "run") as after:
         after.take()
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "clip"}', "[1]", "{"])
+def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: .*give another --workdir, or move that file away"):
+        prepare_workdir(tmp_path, small_run.run_config(folder), resume=True)
+    assert (tmp_path / "config.json").read_text() == content
 
 
 def test_an_owner_that_was_killed_is_none(tmp_path):

@@ -279,9 +279,9 @@ def test_records_of_any_size_are_found(tmp_path):
 
 def test_frames_of_several_sizes(built):
     example = open_records(built, "jpeg")[0]
-    other = simplejpeg.encode_jpeg(np.zeros((8, 16, 3), np.uint8))
+    other = simplejpeg.encode_jpeg(np.zeros((24, 32, 3), np.uint8))
     example.record["frames"][1] = other
-    with pytest.raises(UserError, match="its stored frames are of several sizes, 16×8 and"):
+    with pytest.raises(UserError, match="its stored frames are of several sizes, 32×24 and"):
         example.frames([0, 1])
 
 

@@ -29,7 +29,7 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "evaluate": {"temporal_views": (1, 1000), "batch_size": (1, MOST_FRAMES), "every_epochs": (0, 10**9)},
     "checkpoint": {"every_epochs": (1, 10**9), "keep": (1, 10**6), "every_steps": (0, 10**12)},
     "optimizer": {
-        "lr": (0, 1e6),
+        "lr": (0, 1e38),
         "epochs": (1, 10**7),
         "accumulation": (1, 10**6),
         "warmup_epochs": (0, 1e9),

@@ -20,6 +20,7 @@ from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 CONFIG_FILE = "config.json"
 _LOCK = ".train.lock"
+_AWAY = "give another --workdir, or move that file away"
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
@@ -28,12 +29,14 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
     With `override`, settings that differ from those of the checkpoints are told on stderr instead of refused.
 
     Raises:
-      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings.
+      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings; or a
+        config.json in it is not that of a run.
     """
     workdir = Path(workdir)
     _check_kind(workdir)
     steps = Checkpoints(workdir).steps
     if not steps:
+        _check_foreign(workdir / CONFIG_FILE)
         workdir.mkdir(parents=True, exist_ok=True)
         save_config(workdir, config)
         return
@@ -127,6 +130,15 @@ class Hold:
 def _check_kind(workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: is a file, expected a folder")
+
+
+def _check_foreign(path: Path) -> None:
+    """Refuses a folder whose config.json is somebody else's, such as the one beside CLIP weights."""
+    if not os.path.lexists(path):
+        return
+    content = read_json(path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_AWAY)
+    if "optimizer" not in content:
+        raise UserError(f"{path}: is not the config of a run, and would be written over; {_AWAY}")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
