@@ -36,7 +36,10 @@ def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "case.json").write_text(json.dumps(CASE | {"seed": None}))
     for arguments, told in (
         ((f"--case={tmp_path / 'none.npz'}", f"--out={tmp_path / 'out.npz'}"), "no such file"),
-        ((f"--case={tmp_path / 'case.json'}", f"--out={tmp_path / 'out.npz'}"), "'seed' is None, expected int"),
+        (
+            (f"--case={tmp_path / 'case.json'}", f"--out={tmp_path / 'out.npz'}"),
+            "'seed' is None, expected a whole number",
+        ),
         ((f"--out={tmp_path / 'out.npz'}",), "--case"),
     ):
         done = _run(*arguments)
