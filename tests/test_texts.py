@@ -1,12 +1,15 @@
 """Texts that CLIP reads alike, with its tokenizer as the oracle."""
 
+import html
 import random
 import string
 
+import ftfy
 import pytest
 
 from vtd_jax import texts
 from vtd_jax.clip.tokenizer import EOT, encode
+from vtd_jax.errors import UserError
 
 # what cleaning changes, what parts words, and what does neither
 PARTS = (
@@ -51,3 +54,26 @@ def test_underscores_count_as_the_model_takes_them(underscores):
 def test_pairs_that_look_the_same_are_told_apart():
     assert texts.told_pair("caf\xe9", "cafe\u0301") == (r"'caf\xe9'", r"'cafe\u0301'")
     assert texts.told_pair("a", "A") == ("'a'", "'A'")
+
+
+@pytest.mark.parametrize("unit", ["amp;", "#38;", "#x26;", "AMP;", "amp;#38;"])
+@pytest.mark.parametrize("before", ["", "a < b ", "\u00c3\u00a9 "])
+@pytest.mark.parametrize("after", ["", "lt;b", "eacute;", " x", "#60;"])
+def test_nested_entities_are_what_ftfy_makes_of_them(unit, before, after):
+    for depth in (0, 1, 2, 7, 8, 9, 10, 30):
+        text = f"{before}&{unit * depth}{after}"
+        assert texts.clean(text) == html.unescape(html.unescape(ftfy.fix_text(text))).strip().lower()
+
+
+def test_nested_entities_are_taken_at_once(monkeypatch):
+    lengths, mend = [], ftfy.fix_text
+    monkeypatch.setattr(ftfy, "fix_text", lambda text: lengths.append(len(text)) or mend(text))
+    assert texts.clean("&" + "amp;" * 16_000) == "&"
+    # ftfy takes a level at a time, and 8 s for these
+    assert lengths == [33]
+
+
+def test_texts_have_an_end():
+    texts.check_lengths(["x" * 4096], ["a"])
+    with pytest.raises(UserError, match=r"labels.txt:3: 'xx.*a text of 4,097 characters, expected at most 4,096"):
+        texts.check_lengths(["a", "x" * 4097], ["labels.txt:1", "labels.txt:3"])

@@ -6,7 +6,13 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import TEXT_CHARACTERS
+
 END_OF_TEXT = "<|endoftext|>"
+# ftfy takes one level of `&amp;amp;` after the other, each time through the whole text, to the same end from any depth;
+# of a text with a `<` it takes none
+_NESTED = "&" + "amp;" * 8
 
 
 def clean(text: str) -> str:
@@ -14,6 +20,8 @@ def clean(text: str) -> str:
     # imported where it is needed: lists are read by many processes, and most names need no mending
     import ftfy
 
+    if "<" not in text:
+        text = _patterns()[2].sub(_NESTED, text)
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _patterns()[1].sub(" ", text).strip().lower()
 
@@ -29,7 +37,8 @@ def _patterns():
 
     # split here and not by `tokenizers`: its Rust regex knows another Unicode version and another \s
     pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    return regex.compile(pattern, regex.IGNORECASE), regex.compile(r"\s+")
+    nested = r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);){9,}"
+    return regex.compile(pattern, regex.IGNORECASE), regex.compile(r"\s+"), regex.compile(nested)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -76,6 +85,22 @@ def alike(texts: Sequence[str], *, underscores: bool, found: Sequence[str] | Non
             if other != place:
                 pairs.append((place, other))
     return sorted(pairs)
+
+
+def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
+    """Refuses texts of more characters than any text that CLIP takes has.
+
+    Args:
+      texts: any number of them.
+      where: what messages call each.
+
+    Raises:
+      UserError: says which.
+    """
+    for text, place in zip(texts, where, strict=True):
+        if len(text) > TEXT_CHARACTERS:
+            told = f"a text of {len(text):,} characters, expected at most {TEXT_CHARACTERS:,}; shorten it"
+            raise UserError(f"{place}: {text[:40]!a}…: {told}")
 
 
 def told_pair(one: str, other: str) -> tuple[str, str]:

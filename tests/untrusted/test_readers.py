@@ -233,9 +233,9 @@ def test_archives_come_back_and_lies_are_refused(tmp_path):
     for cut in range(0, len(whole), 7):
         path.write_bytes(whole[:cut])
         _refused(lambda: arrays.read_npz(path, "scores"), str(path))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        archive.writestr("a.npy", _npy(np.zeros(2**24, np.uint8)))
-    _refused(lambda: arrays.read_npz(path, "scores"), "2,000 times")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", _npy(np.zeros(2**26, np.uint8)))
+    _refused(lambda: arrays.read_npz(path, "scores"), "100 times")
     np.savez(path, a=np.zeros(1000))
     _refused(lambda: arrays.read_npz(path, "scores", most=100), "expected at most")
     _refused(lambda: arrays.read_npz(tmp_path / "none.npz", "scores"), "there is no such scores")

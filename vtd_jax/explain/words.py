@@ -8,7 +8,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.explain.inline_words import inline_words, label_path
 from vtd_jax.files import likely
 from vtd_jax.printable import utf8
-from vtd_jax.texts import alike, keys, read_as, told_pair
+from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
 from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.label_files import parse_label_file
 
@@ -77,6 +77,7 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
             raise UserError(f"{what}: {text!r:.60} at place {place}, expected a text that is not empty")
         if utf8(text) != text:
             raise UserError(f"{what}: {text!a:.60} at place {place} cannot be written as UTF-8, expected one that can")
+    check_lengths(texts, [what] * len(texts))
     found = keys(texts, underscores=underscores)
     if "" in found:
         raise UserError(f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another")
@@ -114,7 +115,8 @@ def _text(path: Path, flag: str) -> str:
 
 
 def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
-    """Refuses words that CLIP would read as the same text."""
+    """Refuses words that CLIP would read as the same text, and those without end."""
+    check_lengths(words, where)
     found = keys(words, underscores=True)
     if "" in found:
         place = found.index("")

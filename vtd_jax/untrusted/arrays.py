@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from vtd_jax.errors import UserError
-from vtd_jax.untrusted.limits import ARRAY_BYTES, ARRAY_RATIO
+from vtd_jax.untrusted.limits import ARRAY_BYTES, ARRAY_FREE_BYTES, ARRAY_RATIO
 from vtd_jax.untrusted.regular_files import open_regular
 
 # what NumPy and zipfile raise for files that are damaged, cut short or something else
@@ -105,13 +105,14 @@ def read_npz(
       most: bytes that all arrays together may have.
 
     Raises:
-      UserError: it is missing, damaged, no such archive, or claims more than `most` or 2000 times its own bytes.
+      UserError: it is missing, damaged, no such archive, or claims more than `most`, or more than 64 MiB and 100 times
+        its own bytes.
     """
     try:
         with open_regular(path, what) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             total, packed = sum(entry.file_size for entry in entries), os.fstat(file.fileno()).st_size
-            if len(entries) > _ARRAYS or total > most or total > ARRAY_RATIO * packed:
+            if len(entries) > _ARRAYS or total > most or total > max(ARRAY_FREE_BYTES, ARRAY_RATIO * packed):
                 raise UserError(
                     f"{path}: {len(entries):,} arrays of {total:,} bytes in a file of {packed:,}; expected at most "
                     f"{_ARRAYS:,}, {most:,} and {ARRAY_RATIO:,} times the file's"

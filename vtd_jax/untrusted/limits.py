@@ -10,8 +10,11 @@ TEXT_BYTES = 256 * 2**20
 LINE_BYTES = 64 * 2**10
 # bytes: of an array of ours; a million videos of 700 classes are 2.8 GB
 ARRAY_BYTES = 16 * 2**30
-# how many times its bytes in the archive an array may have
-ARRAY_RATIO = 2000
+# how many times the bytes of their archive arrays may have together, once they have so many bytes; scores are noise,
+# which packs to nine tenths
+ARRAY_RATIO, ARRAY_FREE_BYTES = 100, 64 * 2**20
+# characters of one label, class name or word; CLIP reads 77 tokens at most
+TEXT_CHARACTERS = 4096
 # frames that a record may claim: 19 days at 60 a second
 RECORD_FRAMES = 10**8
 # characters: of the name of a video in a list; no file system of ours takes longer paths

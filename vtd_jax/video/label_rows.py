@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.texts import alike, keys, read_as, told_pair
+from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
 from vtd_jax.untrusted.csv_text import csv_fields
 
 # what parts the columns of a row -> how a row is written
@@ -98,8 +98,9 @@ def refuse_alike(names: Sequence[str], places: Sequence[int], path: str | Path, 
     Raises:
       UserError: with the place of the first such name, and the text that CLIP reads.
     """
-    found = keys(names, underscores=True)
     at = [f"{path}:{place}" if unit == "line" else f"{path}: {unit} {place}" for place in places]
+    check_lengths(names, at)
+    found = keys(names, underscores=True)
     if "" in found:
         empty = found.index("")
         raise UserError(f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a:.100}; give another")
