@@ -295,9 +295,10 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         with files.Encoded() as told:
             model.encode_vocabulary(words, told)
     if request.window is None:
-        yield from model.stream(
+        stream = model.stream(
             videos, labels, frames=request.frames, vocabulary=words, runner_ups=4, workers=request.workers
         )
+        yield from files.slow_told(videos, stream)
         return
     for video in videos:
         try:

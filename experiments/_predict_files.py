@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from vtd_jax.terminal import counted, say
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 # seconds between two lines about a long job, where the last one cannot be rewritten
 _EVERY = 20.0
+# seconds after which a video that is waited for is named
+_SLOW = 10.0
 # scores are fractions in files, percent on the terminal
 SCORE = "score, %"
 
@@ -212,6 +215,24 @@ class Minutes(_Told):
     def __call__(self, done: float, length: float) -> None:
         """Seconds done, and all of them, 0 if that is not known."""
         self.tell(f"{self.video}: {clock(done)}" + (f" of {clock(length)}" if length else ""))
+
+
+def slow_told(videos: Sequence[Path], results: Iterable[Any]) -> Iterator[Any]:
+    """The results; a video that is waited for long is named in a line on stderr, where that is no terminal."""
+    results = iter(results)
+    for video in videos:
+        told = f"{utf8(str(video))}: not finished after {_SLOW:g} s, still working on it"
+        timer = threading.Timer(_SLOW, say, (told, sys.stderr))
+        timer.daemon = True
+        if not sys.stderr.isatty():
+            timer.start()
+        try:
+            result = next(results, None)
+        finally:
+            timer.cancel()
+        if result is None:
+            return
+        yield result
 
 
 class Encoded(_Told):

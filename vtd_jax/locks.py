@@ -68,6 +68,8 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
 def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
     """Holds what a command writes for this process alone; the folders are made, and no lock file stays behind.
 
+    Folders that were made and in which nothing was written do not stay either.
+
     The lock of a file is `.NAME.lock` beside it, of a folder `.vtd_jax.lock` in it.
 
     Args:
@@ -81,6 +83,9 @@ def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
         held = set()
         for flag, path, is_folder in outputs:
             folder = path if is_folder else path.parent
+            for made in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+                # after its lock has gone
+                stack.callback(_remove_empty, made)
             folder.mkdir(parents=True, exist_ok=True)
             name = ".vtd_jax.lock" if is_folder else beside_name(Path(f".{path.name}"), ".lock").name
             lock = Path(os.path.realpath(folder), name)
@@ -88,6 +93,11 @@ def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
                 held.add(lock)
                 stack.enter_context(locked(lock, f"{flag}={path}", stays=False))
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _acquired(path: Path, what: str) -> filelock.BaseFileLock:

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from video_files import make_video
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
+from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.report import earlier_pages, video_key
 from vtd_jax.explain.report_html import link
@@ -223,7 +225,7 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypat
         text = (tmp_path / f"out/report/{page}.html").read_text(encoding="utf-8")
         assert "<p class=notice role=note>A toy of 32 pixels.</p>" in text
     assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == ["arm wrestling", "hugging", "hugging"]
-    (tmp_path / "out/out.json.unfinished").write_text('{"job": {}}\n')
+    Journal(tmp_path / "out/out.json.unfinished", {}).close()
     with pytest.raises(UserError, match=r"had another .* truth,"):
         _predict.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
 
@@ -282,3 +284,16 @@ def test_names_are_unique_and_stable():
     names = _predict_files.page_names(videos)
     assert names == _predict_files.page_names(videos)
     assert len(set(names.values())) == 2
+
+
+def test_a_video_that_takes_long_is_named_once(capsys, monkeypatch):
+    monkeypatch.setattr(_predict_files, "_SLOW", 0.05)
+
+    def results():
+        yield 1
+        time.sleep(0.3)
+        yield 2
+
+    videos = [Path("a.mp4"), Path("b.mp4"), Path("c.mp4")]
+    assert list(_predict_files.slow_told(videos, results())) == [1, 2]
+    assert capsys.readouterr().err == "b.mp4: not finished after 0.05 s, still working on it\n"

@@ -70,7 +70,7 @@ def test_a_full_disk_names_the_journal_and_leaves_whole_lines(tmp_path):
         assert (caught.value.filename, path.read_bytes(), journal.done) == (str(path), whole, {"a.mp4"})
         resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
         with pytest.raises(OSError, match="File too large"):
-            Journal(tmp_path / "new", JOB)
+            Journal(tmp_path / "new" / "deep" / "j", JOB)
         assert not (tmp_path / "new").exists()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -93,8 +93,9 @@ def test_another_job_is_refused_unless_told(tmp_path):
 def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     path = tmp_path / "out.unfinished"
     path.write_text(text)
-    with pytest.raises(UserError, match="not what an interrupted run left"):
-        Journal(path, JOB)
+    for restart in (False, True):
+        with pytest.raises(UserError, match="not what an interrupted run left, so --restart would not remove it"):
+            Journal(path, JOB, restart)
     assert path.read_text() == text
 
 
@@ -158,10 +159,76 @@ def test_a_tail_of_zeros_after_a_power_cut_is_half_a_line(left):
     assert left.read_bytes().endswith(b"}\n")
 
 
-def test_a_journal_without_checksums_is_refused_in_one_line(tmp_path):
-    (tmp_path / "j").write_text(json.dumps({"job": JOB}) + '\n{"video": "a.mp4"}\n')
-    with pytest.raises(UserError, match="an older version left it, whose lines have no checksums; give --restart"):
+def _older(path, *lines, job=JOB):
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({"job": job}, *lines)))
+
+
+def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums(tmp_path, capsys):
+    path = tmp_path / "j"
+    _older(path, {"video": "a.mp4", "score": 0.5}, {"video": "b?", "bytes": "62ff", "score": 1})
+    with path.open("a") as file:
+        file.write('{"video": "c')
+    with Journal(path, JOB, kind=_Line) as journal:
+        assert journal.done == {"a.mp4", os.fsdecode(b"b\xff")}
+        journal.add("c.mp4", score=0.25)
+    warned = capsys.readouterr().err
+    assert warned.count("\n") == 1
+    assert "j: an older version left it; its lines carry no checksums" in warned
+    with Journal(path, JOB, kind=_Line) as again:
+        assert [entry["score"] for entry in again.entries()] == [0.5, 1, 0.25]
+    assert capsys.readouterr().err == ""
+    assert os.listdir(tmp_path) == ["j"]
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ({"video": "b.mp4", "score": "1"}, r"j:3: score: .*; give --restart"),
+        ({"video": "", "score": 1}, r"j:3: names no video; give --restart"),
+        ([], r"j:3: .*; give --restart"),
+        # the first line had a checksum, and lost it
+        ({"video": "b.mp4", "score": 1, "sum": "0" * 16}, r"j:1: damaged, its checksum does not fit; give --restart"),
+    ],
+)
+def test_lines_of_an_older_version_are_of_their_type(tmp_path, line, told):
+    path = tmp_path / "j"
+    _older(path, {"video": "a.mp4", "score": 0.5}, line)
+    text = path.read_bytes()
+    with pytest.raises(UserError, match=told):
+        Journal(path, JOB, kind=_Line)
+    assert path.read_bytes() == text
+    assert os.listdir(tmp_path) == ["j"]
+
+
+def test_a_journal_of_an_older_version_is_of_the_same_job_or_empty(tmp_path, capsys):
+    _older(tmp_path / "j", {"video": "a.mp4"}, job={"other": 1})
+    with pytest.raises(UserError, match="which had another"):
         Journal(tmp_path / "j", JOB)
+    _older(tmp_path / "j", job={"other": 1})
+    with Journal(tmp_path / "j", JOB) as journal:
+        assert journal.done == set()
+    assert capsys.readouterr().err == ""
+    with Journal(tmp_path / "j", JOB):
+        pass
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda line: line.replace(b'"job": {"', b'"job": {"x'),
+        lambda line: b"\0" * 8 + line[8:],
+        lambda line: b"no JSON at all\n",
+        lambda line: line[:-20] + b"\n",
+        lambda line: line[: line.index(b', "sum"')] + b"}\n",
+    ],
+)
+def test_a_damaged_first_line_is_no_mistake_of_the_users(left, edit):
+    text = _lines(left, lambda lines: [edit(lines[0]), *lines[1:]])
+    with pytest.raises(UserError, match=r"j:1: damaged, its checksum does not fit; give --restart to begin again$"):
+        Journal(left, JOB)
+    assert left.read_bytes() == text
+    with Journal(left, JOB, restart=True) as again:
+        assert again.done == set()
 
 
 class _Line(TypedDict):

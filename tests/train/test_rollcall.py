@@ -200,6 +200,16 @@ def test_nobody_at_the_address(address):
         answer(address, hello(1), time.monotonic() + 0.1, 1)
 
 
+def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
+    monkeypatch.setattr(rollcall, "_PATIENT", 0.05)
+    told = []
+    with pytest.raises(TimeoutError):
+        answer(address, hello(1), time.monotonic() + 0.3, 1, told.append)
+    assert told == [
+        f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection refused); is it started?"
+    ]
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_one_that_cannot_join_says_so(address, place):
     def announce():

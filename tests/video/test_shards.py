@@ -1,6 +1,9 @@
 """Shards: cut by a hash, finished one by one, and never made twice."""
 
 import json
+import os
+import shutil
+import time
 from itertools import chain
 
 import numpy as np
@@ -123,6 +126,26 @@ def test_a_report_says_what_is_in_the_shard(clips, good_lines, tmp_path):
         assert report.bytes == staging.shard(0).stat().st_size
         assert told == [(1, 0, "")] * 5
         assert staging.report(0) == report
+
+
+def test_a_shard_whose_video_was_replaced_with_its_time_kept_is_made_again(clips, good_lines, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(clips, folder)
+    with staging_folder(tmp_path / "staging", "x") as staging:
+        inputs = inputs_for(folder, tmp_path, good_lines)
+        count = staging.prepare(inputs)
+        for index in (0, 1):
+            staging.write(index)
+        # another file, of the same name, size and modification time
+        path = inputs.path(inputs.shards()[0][0])
+        time.sleep(0.02)
+        shutil.copy2(path, tmp_path / "copy")
+        os.replace(tmp_path / "copy", path)
+        staging.prepare(inputs_for(folder, tmp_path, good_lines))
+        assert staging.finished(count) == [1]
+        staging.write(0)
+        staging.prepare(inputs_for(folder, tmp_path, good_lines))
+        assert staging.finished(count) == [0, 1]
 
 
 def test_a_failed_shard_leaves_nothing_and_finished_ones_are_told(clips, good_lines, tmp_path):

@@ -67,6 +67,30 @@ def test_a_copied_folder_is_read_once(folder, tmp_path, monkeypatch):
     assert build_records(config(folder), tmp_path / "out").reused
 
 
+def test_a_replaced_video_that_kept_its_time_is_noticed(folder, tmp_path):
+    built = build_records(config(folder), tmp_path / "out")
+    status = (folder / "two.avi").stat()
+    replace(folder / "two.avi")
+    os.utime(folder / "two.avi", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(UserError, match=CHANGED):
+        build_records(config(folder), tmp_path / "out")
+    # records that tell one time only
+    (built.path / "seen.json").write_text(json.dumps([pair[0] for pair in json.loads(seen(built.path))]))
+    with pytest.raises(UserError, match=CHANGED):
+        build_records(config(folder), tmp_path / "out")
+
+
+def seen(path: Path) -> str:
+    return (path / "seen.json").read_text()
+
+
+def test_records_that_tell_one_time_only_are_not_read_again(folder, tmp_path, monkeypatch):
+    path = build_records(config(folder), tmp_path / "out").path
+    (path / "seen.json").write_text(json.dumps([pair[0] for pair in json.loads(seen(path))]))
+    monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("older than the records"))
+    assert build_records(config(folder), tmp_path / "out").reused
+
+
 def test_records_of_before_have_their_digests_in_the_records(folder, tmp_path, monkeypatch):
     path = build_records(config(folder), tmp_path / "out").path
     rows = json.loads((path / "files.json").read_text())

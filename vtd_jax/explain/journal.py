@@ -1,6 +1,8 @@
 """What a long job has finished: one line a video, so that the same command goes on after any interruption."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import naming, open_own
+from vtd_jax.files import naming, open_own, replacing
 from vtd_jax.printable import utf8
+from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.limits import JSON_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
@@ -22,14 +25,16 @@ _END = re.compile(rb', "sum": "([0-9a-f]{16})"\}\n\Z')
 # halves of characters, and bytes of file names that are no text, which JSON cannot hold
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _RESTART = "give --restart to begin again"
+_DAMAGED = f"damaged, its checksum does not fit; {_RESTART}"
 
 
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
     A line counts when it ends; half a line, of a process that was killed, is cut off. Every line carries a checksum
-    over itself and the lines before it: one that was changed, lost or moved is refused, not taken over. The file is
-    UTF-8 whatever the videos are called: a name that is not is written as it is shown, and its bytes beside it.
+    over itself and the lines before it: one that was changed, lost or moved is refused, not taken over. A file of an
+    older version, without checksums, is taken over with a warning, and gets them. The file is UTF-8 whatever the videos
+    are called: a name that is not is written as it is shown, and its bytes beside it.
 
     Attributes:
       path: of the file.
@@ -51,13 +56,7 @@ class Journal:
         """
         self.path, self.done, self._kind = path, set(), kind
         if self._unbegun() or restart:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file, self._sum = open_own(path, "wb"), b""
-            try:
-                self._line({"job": job})
-            except OSError:
-                self.remove()
-                raise
+            self._begin(job)
             return
         self._check(json.loads(_text(job)))
         end = 0
@@ -70,22 +69,53 @@ class Journal:
         self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
 
+    def _begin(self, job: Mapping[str, Any]) -> None:
+        """Writes the first line; where that fails, nothing stays that was not there."""
+        made = [folder for folder in self.path.parents if not folder.exists()]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file, self._sum = open_own(self.path, "wb"), b""
+            try:
+                self._line({"job": job})
+            except OSError:
+                self.remove()
+                raise
+        except OSError:
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+
     def _unbegun(self) -> bool:
-        """Whether there is nothing but the beginning of a first line; refuses what is no journal."""
+        """Whether no video was finished for sure: half a first line, or one without a checksum and none behind it.
+
+        Raises:
+          UserError: it is no journal.
+        """
         if not os.path.lexists(self.path):
             return True
         # what is no journal is not thrown away either
         with open_own(self.path, "r+b"), open_regular(self.path, "journal") as file:
-            line = file.readline(JSON_BYTES)
-        if not line.startswith(_FIRST) and not _FIRST.startswith(line):
-            raise UserError(f"{self.path}: not what an interrupted run left; move it away, or give another output")
-        return not line.endswith(b"\n")
+            head = file.read(len(_FIRST))
+        if head != _FIRST[: len(head)] and not any(map(_END.search, self._lines())):
+            raise UserError(
+                f"{self.path}: not what an interrupted run left, so --restart would not remove it either; move it "
+                "away, or give another output"
+            )
+        first = list(itertools.islice(self._lines(), 2))
+        return not first or (len(first) == 1 and len(first[0]) <= JSON_BYTES and not _END.search(first[0]))
 
     def _check(self, job: Mapping[str, Any]) -> None:
-        """Refuses a journal of another job, and one without checksums."""
-        with open_regular(self.path, "journal") as file:
-            line = file.readline(JSON_BYTES)
-        there = parse_json(line, f"{self.path}:1", dict[str, Any], remedy=_RESTART)["job"]
+        """Refuses a journal of another job, and a damaged first line; what has no checksums gets them."""
+        line, where = next(self._lines()), f"{self.path}:1"
+        if (end := _END.search(line)) is None:
+            self._renew(job)
+            return
+        if end[1] != _checksum(b"", line[: end.start()]):
+            raise UserError(f"{where}: {_DAMAGED}")
+        self._compare(parse_json(line, where, dict[str, Any], remedy=_RESTART).get("job"), job)
+
+    def _compare(self, there: Any, job: Mapping[str, Any]) -> None:
         if not isinstance(there, dict):
             raise UserError(f"{self.path}:1: job: expected object; {_RESTART}")
         differ = sorted(key for key in {*there, *job} if there.get(key) != job.get(key))
@@ -94,8 +124,29 @@ class Journal:
                 f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; give that again to "
                 "resume, or --restart to throw away what it finished"
             )
-        if not _END.search(line):
-            raise UserError(f"{self.path}: an older version left it, whose lines have no checksums; {_RESTART}")
+
+    def _renew(self, job: Mapping[str, Any]) -> None:
+        """Gives checksums to the lines of an older version, which had none, as they are."""
+        with replacing(self.path) as part, part.open("wb", buffering=0) as self._file:
+            self._sum = b""
+            for number, line in enumerate(self._lines(), start=1):
+                where = f"{self.path}:{number}"
+                try:
+                    entry = parse_json(line, where, dict[str, Any], remedy=_RESTART)
+                except UserError:
+                    if number > 1:
+                        raise
+                    entry = {}
+                if number == 1 and entry.keys() == {"job"}:
+                    self._compare(entry["job"], job)
+                elif number == 1 or "sum" in entry:
+                    # the first line had a checksum once, as others have
+                    raise UserError(f"{self.path}:1: {_DAMAGED}")
+                else:
+                    convert(entry, where, self._kind, remedy=_RESTART)
+                    _video(dict(entry), where)
+                self._line(entry)
+        warn(f"{self.path}: an older version left it; its lines carry no checksums and cannot be checked")
 
     def add(self, video: str, **fields: Any) -> None:
         """A video is finished; on disk when this returns."""
@@ -111,27 +162,30 @@ class Journal:
         """
         return (entry for _, entry in self._read() if "video" in entry)
 
+    def _lines(self) -> Iterator[bytes]:
+        """Every whole line, and pieces of one that is too long."""
+        with open_regular(self.path, "journal") as file:
+            for line in iter(lambda: file.readline(JSON_BYTES + 1), b""):
+                if not line.endswith(b"\n") and len(line) <= JSON_BYTES:
+                    return
+                yield line
+
     def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """Every whole line with what it says, the first one too; each is checked."""
         before = b""
-        with open_regular(self.path, "journal") as file:
-            for number, line in enumerate(iter(lambda: file.readline(JSON_BYTES + 1), b""), start=1):
-                if not line.endswith(b"\n") and len(line) <= JSON_BYTES:
-                    return
-                where, end = f"{self.path}:{number}", _END.search(line)
-                if end is None or end[1] != _checksum(before, line[: end.start()]):
-                    kept = f"; or cut the file off before this line, to keep the {number - 2} before it"
-                    raise UserError(
-                        f"{where}: damaged, its checksum does not fit; {_RESTART}{kept if number > 2 else ''}"
-                    )
-                before = end[1]
-                text = line[: end.start()] + b"}"
-                if number == 1:
-                    yield line, {}
-                    continue
-                entry = parse_json(text, where, dict[str, Any], remedy=_RESTART)
-                convert(entry, where, self._kind, remedy=_RESTART)
-                yield line, entry | {"video": _video(entry, where)}
+        for number, line in enumerate(self._lines(), start=1):
+            where, end = f"{self.path}:{number}", _END.search(line)
+            if end is None or end[1] != _checksum(before, line[: end.start()]):
+                kept = f"; or cut the file off before this line, to keep the {number - 2} before it"
+                raise UserError(f"{where}: {_DAMAGED}{kept if number > 2 else ''}")
+            before = end[1]
+            text = line[: end.start()] + b"}"
+            if number == 1:
+                yield line, {}
+                continue
+            entry = parse_json(text, where, dict[str, Any], remedy=_RESTART)
+            convert(entry, where, self._kind, remedy=_RESTART)
+            yield line, entry | {"video": _video(entry, where)}
 
     def _line(self, value: Mapping[str, Any]) -> None:
         content, start = _text(value)[:-1].encode(), self._file.tell()

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 import vtd_jax
 from vtd_jax import status
 from vtd_jax.errors import UserError
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, say
 from vtd_jax.train import hosts
 from vtd_jax.train.distributed import alike, is_first, process_count
 from vtd_jax.train.hosts import Hosts
@@ -147,7 +147,7 @@ def _call_roll(found: Hosts, own: Hello, timeout: float, patience: float) -> tup
         return wires, call.names
     _called = True
     try:
-        wire, who = answer(address, own, deadline, patience)
+        wire, who = answer(address, own, deadline, patience, lambda line: say(line, sys.stderr))
     except TimeoutError as why:
         raise UserError(
             f"--coordinator_address={address}: {why}; is process 0 running there, is the port open? "

@@ -209,8 +209,8 @@ def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], wher
         if there != here:
             raise UserError(
                 f"{where}: data.evaluate.{split}: the records of {splits[split].name} were replaced (fingerprint was "
-                f"{there}, is {here}), so accuracies before and after cannot be compared; --override_config goes on "
-                "with the new ones"
+                f"{there[:12]}, is {here[:12]}), so accuracies before and after cannot be compared; --override_config "
+                "goes on with the new ones"
             )
 
 

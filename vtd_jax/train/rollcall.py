@@ -12,7 +12,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from vtd_jax.errors import UserError
@@ -21,6 +21,8 @@ from vtd_jax.train.wires import Hello, Wire, Word, listen, split
 
 # seconds between two tries to reach process 0, and for which a connection may say nothing
 _RETRY, _SILENT = 0.3, 10.0
+# seconds without process 0 after which the user is told
+_PATIENT = 10.0
 # seconds between two tries of process 0 to reach itself
 _MIRROR = 5.0
 
@@ -248,7 +250,9 @@ def _flag(name: str, value: str | None) -> str:
     return f"no --{name}" if value is None else f"--{name}={value}"
 
 
-def answer(address: str, own: Hello, deadline: float, patience: float) -> tuple[Wire, str]:
+def answer(
+    address: str, own: Hello, deadline: float, patience: float, told: Callable[[str], object] = lambda line: None
+) -> tuple[Wire, str]:
     """Says hello to process 0 and waits until all have come.
 
     Args:
@@ -256,6 +260,7 @@ def answer(address: str, own: Hello, deadline: float, patience: float) -> tuple[
       own: this process's.
       deadline: by `time.monotonic`.
       patience: seconds to go on asking one that answers, but not as process 0 does: the service of a run that ended.
+      told: gets one line where process 0 does not come for 10 s.
 
     Returns:
       The connection, which stays, and who process 0 is.
@@ -266,7 +271,12 @@ def answer(address: str, own: Hello, deadline: float, patience: float) -> tuple[
       TimeoutError: it could not be reached, or not all came in time; the message is for users.
     """
     strange, why = None, "nobody answers"
+    begun, silent = time.monotonic(), True
     while time.monotonic() < deadline:
+        if silent and time.monotonic() - begun > _PATIENT:
+            left = max(deadline - time.monotonic(), 0)
+            told(f"waiting for process 0 at {address}, for {left:.0f} s more: {why}; is it started?")
+            silent = False
         try:
             wire = Wire(socket.create_connection(split(address), timeout=min(5, deadline - time.monotonic() + 0.1)))
         except OSError as error:

@@ -138,8 +138,8 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
         )
         write_text(folder / FILES, json.dumps(files) + "\n")
-        modified = {video.file: video.modified for video in inputs.videos}
-        write_seen(folder, [modified[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))])
+        times = {video.file: (video.modified, video.changed) for video in inputs.videos}
+        write_seen(folder, [times[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))])
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 

@@ -27,13 +27,17 @@ SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 @dataclass(frozen=True)
 class Video:
     """One file to record: path below the video folder, class (in `Inputs.class_names`), size and age of the file, and
-    where it is listed first."""
+    where it is listed first.
+
+    `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of the file (ctime).
+    """
 
     file: str
     label: int
     size: int
     modified: int
     where: str
+    changed: int = -1
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Inputs:
         """Adds a video, or checks that it has the class that it had before."""
         if file not in found:
             stat = (self.video_dir / file).stat()
-            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where))
+            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where), stat.st_ctime_ns)
         elif found[file].label != label:
             first = found[file]
             told = (

@@ -20,7 +20,8 @@ SPLIT, FORMAT = "videos", "array_record"
 INFO, FEATURES, METADATA = "dataset_info.json", "features.json", "metadata.json"
 # path, bytes and SHA-256 of every video, in the order of the records
 FILES = "files.json"
-# when every source file was last modified, in ns, as of its last comparison: of the records, then of the bad videos
+# when every source file was last modified and changed (mtime and ctime, in ns), as of its last comparison: of the
+# records, then of the bad videos
 SEEN = "seen.json"
 REMEDY = "build these records again with build_data --overwrite"
 
@@ -141,14 +142,16 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
     return files
 
 
-def read_seen(folder: Path, count: int) -> list[int]:
-    """When each of `count` source files was last modified, in ns; -1 where that is not known, as in older records."""
+def read_seen(folder: Path, count: int) -> list[tuple[int, int]]:
+    """When each of `count` source files was last modified and changed, in ns; -1 where older records do not tell."""
     try:
-        seen = read_json(folder / SEEN, list[Whole])
+        seen = read_json(folder / SEEN, list[Whole | Annotated[list[Whole], msgspec.Meta(min_length=2, max_length=2)]])
     except UserError:
         # it only spares work
-        return [-1] * count
-    return seen if len(seen) == count else [-1] * count
+        seen = []
+    if len(seen) != count:
+        return [(-1, -1)] * count
+    return [(each, -1) if isinstance(each, int) else (each[0], each[1]) for each in seen]
 
 
 def _read(path: Path, kind: Any) -> Any:

@@ -90,9 +90,13 @@ class Staging:
                 path.unlink()
         for index, shard in enumerate(shards):
             todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
-            if (done := self.report(index)) and done.key != todo["key"]:
+            path = self._path(index, "todo.json")
+            # a file's modification time can be set by anybody: what the system changed since counts too
+            since = path.stat().st_mtime_ns if path.exists() else 0
+            fits = (done := self.report(index)) and done.key == todo["key"]
+            if done and not (fits and all(video.changed <= since for video in shard)):
                 self._path(index, "done.json").unlink()
-            write_text(self._path(index, "todo.json"), json.dumps(todo))
+            write_text(path, json.dumps(todo))
         return len(shards)
 
     def report(self, index: int) -> ShardReport | None:

@@ -1,7 +1,8 @@
 """Whether the videos are still those that records were built from: by size and time, and where times differ by content.
 
 A copied folder has other times and the same content, so times alone say nothing. What was compared is noted beside the
-records (`seen.json`), and compared again only when its time has changed once more.
+records (`seen.json`), and compared again only when its time has changed once more. Both times of a file count: when its
+content was modified, which anybody can set, and when the system last changed anything of it.
 """
 
 import hashlib
@@ -31,8 +32,8 @@ def changed_videos(
 ) -> list[Video]:
     """The videos that have no record, or were changed since theirs was made.
 
-    A video of the size and time that it had is taken for the same; of another time, its SHA-256 decides. Records of
-    before there was a note of times count videos that are older than they are as the same.
+    A video of the size and times that it had is taken for the same; of another time, its SHA-256 decides. A time that
+    older records do not tell counts as the same where it is before they were made.
 
     Args:
       inputs: what is to be built.
@@ -54,7 +55,7 @@ def changed_videos(
         place = places.get(video.file)
         if place is None or sizes[place] != video.size:
             changed.append(video)
-        elif seen[place] != video.modified and not (seen[place] == -1 and video.modified <= built):
+        elif any(now != then and not (then == -1 and now <= built) for now, then in zip(_times(video), seen[place])):
             unsure.append(video)
     if unsure and announce:
         announce(f"{counted(len(unsure), 'video')} of another time than when built: comparing the content")
@@ -64,7 +65,7 @@ def changed_videos(
         for video, (here, there) in zip(unsure, pairs):
             # bad videos of older records have no digest, and count as the same
             if here == there or not there:
-                seen[places[video.file]] = video.modified
+                seen[places[video.file]] = _times(video)
             else:
                 changed.append(video)
     if unsure:
@@ -74,9 +75,13 @@ def changed_videos(
     return changed
 
 
-def write_seen(folder: Path, modified: Sequence[int]) -> None:
-    """Notes when each source file was last modified, in ns: of the records in their order, then of bad videos."""
-    write_text(folder / SEEN, json.dumps(list(modified)) + "\n")
+def write_seen(folder: Path, times: Sequence[tuple[int, int]]) -> None:
+    """Notes when each source file was last modified and changed, in ns: of the records in order, then of bad videos."""
+    write_text(folder / SEEN, json.dumps(list(times)) + "\n")
+
+
+def _times(video: Video) -> tuple[int, int]:
+    return video.modified, video.changed
 
 
 def file_digest(path: Path) -> str:
