@@ -144,7 +144,7 @@ class _Claims:
           pointed: gets the places that an index names.
         """
         searched = top = begin
-        for kind, start, at, end, depth, plain in self._walk(data, begin, len(data), 0, True):
+        for kind, start, at, end, depth, blind in self._walk(data, begin, len(data), 0, True):
             if depth == 0:
                 top = end
                 if not listed:
@@ -164,9 +164,7 @@ class _Claims:
                 else:
                     self._claim(kind, data, at)
             # an index may be wrong, and what it names is then anything
-            unknown = listed and depth == 0 and kind not in _PLAIN
-            blind = plain and at < end and (kind in _BLIND or (kind == b"mdat" and depth == 0))
-            if unknown or (blind and not _hides(data, kind, at)):
+            if (blind and at < end) or (listed and depth == 0 and kind not in _PLAIN):
                 self._search(data, searched, at, met, pointed)
                 searched = end
         self._close()
@@ -193,7 +191,7 @@ class _Claims:
         """Boxes, sizes cut at the end of what they are in, as FFmpeg does.
 
         Yields:
-          Kind, where box, content and what follows begin, depth, and whether it is in nothing but plain boxes.
+          Kind, where box, content and what follows begin, depth, and whether FFmpeg surely passes over the content.
         """
         while end - at >= 8:
             (size, kind), head = _HEAD.unpack_from(data, at), 8
@@ -205,8 +203,9 @@ class _Claims:
             self._boxes += 1
             if self._boxes > limits.BOXES:
                 raise ClaimError(f"more than {limits.BOXES:,} boxes")
-            yield kind, at, at + head, at + size, depth, plain
-            if size >= head + 8 and kind not in _LEAVES and depth < _DEPTH:
+            blind = plain and (kind in _BLIND or (kind == b"mdat" and depth == 0)) and not _hides(data, kind, at + head)
+            yield kind, at, at + head, at + size, depth, blind
+            if size >= head + 8 and not blind and kind not in _LEAVES and depth < _DEPTH:
                 begin = _meta(data, at + head, at + size) if kind == b"meta" else at + head
                 yield from self._walk(data, begin, at + size, depth + 1, plain and kind in _PLAIN)
             at += size
