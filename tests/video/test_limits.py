@@ -18,7 +18,6 @@ from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PI
 from vtd_jax.video import limits
 from vtd_jax.video.clip import frames_at, read_clip
 from vtd_jax.video.decode import VideoError, decode_frames, header, probe
-from vtd_jax.video.mp4_claims import ClaimError, check_claims
 from vtd_jax.video.records import Example
 
 
@@ -149,63 +148,6 @@ def test_limits_of_the_environment(value, monkeypatch):
         return
     with pytest.raises(UserError, match=r"^VTD_JAX_MAX_FRAME_PIXELS='.*': expected a whole number above 0$"):
         limits.check_frame(1, 1, "x")
-
-
-def patched(data: bytes, box: bytes, *changes: tuple[int, int]) -> bytes:
-    """Numbers of a table changed; places count from behind its name."""
-    content = bytearray(data)
-    for place, value in changes:
-        at = content.index(box) + 4 + place
-        content[at : at + 4] = struct.pack(">I", value)
-    return bytes(content)
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-TABLES = {
-    "sizes": lambda mp4: patched(mp4, b"stsz", (4, 1), (8, 50_000_000)),
-    "times": lambda mp4: patched(mp4, b"stts", (8, 50_000_000)),
-    "shifts": lambda mp4: patched(mp4, b"ctts", (8, 50_000_000)),
-    "edits": lambda mp4: patched(mp4, b"elst", (4, 50_000_000)),
-    "in a sample entry": lambda mp4: mp4.replace(b"avcC", b"stts").replace(b"pasp", b"stsz"),
-    "compressed": lambda mp4: box(b"moov", box(b"cmov", box(b"cmvd", bytes(4) + zlib.compress(TABLES["sizes"](mp4))))),
-    "bomb": lambda mp4: box(b"moov", box(b"cmov", box(b"cmvd", bytes(4) + zlib.compress(bytes(2**26 + 2**10), 1)))),
-    "fragment": lambda mp4: mp4 + box(b"moof", box(b"traf", box(b"trun", struct.pack(">II", 0, 50_000_000)))),
-    "boxes": lambda mp4: mp4 + box(b"free", b"") * 100,
-}
-
-
-@pytest.mark.parametrize("kind", TABLES)
-def test_tables_that_claim_more_than_the_file(kind, tmp_path, monkeypatch):
-    mp4 = make_video(tmp_path / "x.mp4", 6).read_bytes()
-    check_claims(mp4)
-    monkeypatch.setattr(constants, "BOXES", 100)
-    path = tmp_path / "claims.mp4"
-    path.write_bytes(TABLES[kind](mp4))
-    with pytest.raises(ClaimError):
-        check_claims(path.read_bytes())
-    for read in READERS.values():
-        with pytest.raises(VideoError, match=r"claims\.mp4: cannot be read as a video \(.*\); it is damaged$"):
-            read(path)
-    if kind in ("sizes", "edits", "compressed", "bomb", "fragment"):
-        with pytest.raises(ValueError, match="its tables claim more"):
-            serve_example.read_clip(path, 2, 32)
-
-
-def test_sound_has_a_sample_a_tick(tmp_path):
-    path = tmp_path / "x.mov"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_u8", rate=8000)
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 40_000), np.uint8), format="u8", layout="mono")
-        block.sample_rate = 8000
-        container.mux(stream.encode(block))
-    data = path.read_bytes()
-    assert len(data) // constants.SAMPLE_BYTES + constants.SAMPLES < 40_000
-    check_claims(data)
-    with pytest.raises(ClaimError, match=r"^40,000 samples claimed"):
-        check_claims(data.replace(b"soun", b"vide"))
 
 
 def flash(path):

@@ -20,6 +20,7 @@ import json
 import math
 import mmap
 import os
+import re
 import stat
 import struct
 import sys
@@ -44,6 +45,12 @@ FORMATS = (
 )
 # most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
+# tables of an MP4 by their names, and what FFmpeg looks for them in: what begins otherwise is data
+TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
+ENTERED = set(
+    b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd "
+    b"stsz stz2 stts ctts trun elst cmov".split()
+)
 PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
 
 
@@ -180,21 +187,28 @@ def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
 
 def check_samples(data: mmap.mmap) -> None:
     """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory for each."""
-    parts = [(0, len(data))]
-    for at, end in parts:
-        while end - at >= 8:
-            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-            if size == 1:
-                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-            size = max(8, min(size or end - at, end - at))
-            # behind version, flags and, in stsz, the size of all; and the entries of edit lists, which repeat samples
-            place = at + head + (8 if kind == b"stsz" else 4)
-            most = {b"stsz": 8 * len(data) + 1000, b"trun": 8 * len(data) + 1000, b"elst": 1000, b"cmov": -1}
-            if int.from_bytes(data[place : place + 4], "big") > most.get(kind, 2**32):
+    at, most, runs = 0, 8 * len(data) + 1000, 0
+    while len(data) - at >= 8:
+        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        end = at + max(8, min(size or len(data) - at, len(data) - at))
+        entered = kind in ENTERED or data[at + head + 4 : at + head + 8] in (b"mvhd", b"cmov")
+        # at any place and depth: no walk is FFmpeg's own to the last detail
+        for match in TABLES.finditer(data, at + 4, end) if entered else ():
+            name, place = match[0], match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1")
+            # behind version, flags and, in sizes, the size of all
+            place += 8 if name in (b"stsz", b"stz2") else 4
+            count = int.from_bytes(data[place : place + 4], "big")
+            if name in (b"stts", b"ctts"):
+                runs += count
+                content = data[place + 4 : place + 4 + 8 * count] if runs <= most else b""
+                lengths = np.frombuffer(content, ">u4", len(content) // 8 * 2)
+                count = max(runs, int(lengths[::2].sum(dtype=np.uint64)))
+            # edit lists repeat samples
+            if name.startswith(b"cmov") or count > (1000 if name == b"elst" else most):
                 raise ValueError("its tables claim more than it has room for, or are compressed")
-            if kind in (b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"):
-                parts.append((at + head, at + size))
-            at += size
+        at = end
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream:

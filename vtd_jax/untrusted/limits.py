@@ -63,7 +63,7 @@ SAMPLES = 1000
 # entries of an edit list times the samples of the file
 EDITED_SAMPLES = 2**20
 # boxes of an MP4; a day of fragments of a second has a million
-BOXES = 4 * 2**20
+BOXES = 2 * 2**20
 # bytes of a compressed movie header, unpacked
 MOVIE_HEADER_BYTES = 64 * 2**20
 # of a run's checkpoint: bytes of its arrays, and of its files (the largest of ours have 130 MB)

@@ -1,13 +1,18 @@
 """What the tables of an MP4 claim, held against the bytes of the file before FFmpeg believes them.
 
 A run of times or of sizes says "5·10⁷ samples" in eight bytes, for which FFmpeg takes gigabytes. Boxes are entered here
-wherever FFmpeg may enter them: it reads a table at any place and depth.
+wherever FFmpeg may enter them: it reads a table at any place and depth. As no walk is FFmpeg's own to the last detail,
+the names of tables are then searched in all bytes but those that FFmpeg surely passes over, and count like any table.
 """
 
 import mmap
+import re
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
+
+import numpy as np
 
 from vtd_jax.untrusted import limits
 
@@ -16,9 +21,24 @@ _LEAVES = {
     *(b"mdat", b"stsz", b"stz2", b"stts", b"ctts", b"stco", b"co64", b"stsc", b"stss", b"stps", b"sdtp", b"sbgp"),
     *(b"sgpd", b"trun", b"tfhd", b"tfra", b"sidx", b"elst", b"senc", b"saiz", b"saio", b"subs", b"stsd", b"cmov"),
 }
+# boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its boxes begin
+_PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
+# data in them that is large and may spell a name by chance; `mdat` is data at the top only
+_BLIND = {b"uuid", b"skip", b"wide", b"free", b"hoov", b"covr", b"XMP_", b"stco", b"co64"}
+_HEAD = struct.Struct(">I4s")
 # how deep FFmpeg goes, and a little more
 _DEPTH = 16
 _TABLES = (b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst")
+_NAMES = re.compile(rb"st(?:sz|z2|ts)|ctts|trun|elst|cmov|sidx")
+# handlers, behind a size of 4 or of 12 bytes, whose samples FFmpeg takes one by one
+_ONE_BY_ONE = re.compile(rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)", re.DOTALL)
+# by what FFmpeg takes a file for an MP4
+_TAGS = {
+    *(b"moov", b"mdat", b"pnot", b"udta", b"ftyp", b"ediw", b"wide", b"free", b"junk", b"pict", b"skip", b"uuid"),
+    *(b"prfl", b"\x82\x82\x7f\x7d"),
+}
+# bytes of the beginning by which it tells kinds, twice as many at every try
+_PROBES = tuple(2048 << i for i in range(10))
 
 
 class ClaimError(Exception):
@@ -31,26 +51,63 @@ def check_claims(data: bytes | mmap.mmap) -> None:
     Raises:
       ClaimError: says what is claimed.
     """
-    _Claims(len(data)).read(data)
+    begins = {at for at in (0, _behind_tag(data)) if _is_mp4(data, at)}
+    if begins:
+        # FFmpeg begins behind a tag or before it
+        _Claims(len(data)).read(data, sorted({0} | begins))
+
+
+def _behind_tag(data: bytes | mmap.mmap) -> int:
+    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the file is."""
+    head = data[:10]
+    if not head.startswith(b"ID3") or len(head) < 10:
+        return 0
+    length = sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
+    return length + (20 if head[5] & 16 else 10)
+
+
+def _is_mp4(data: bytes | mmap.mmap, begin: int) -> bool:
+    """Whether FFmpeg's probe may find an MP4, box after box, in any of its tries."""
+    for size in _PROBES:
+        # how much of a try is left behind a tag
+        content = data[begin : min(begin + size, len(data))] if begin < _PROBES[-1] else b""
+        for end in {len(content), max(0, min(len(content), size - begin))}:
+            if _has_tag(content[:end]):
+                return True
+        if begin + size >= len(data):
+            break
+    return False
+
+
+def _has_tag(content: bytes) -> bool:
+    at = 0
+    while at + 8 <= len(content):
+        size, least = int.from_bytes(content[at : at + 4], "big"), 8
+        if size == 1 and at + 16 <= len(content):
+            size, least = int.from_bytes(content[at + 8 : at + 16], "big"), 16
+        size = size or len(content) - at
+        if size >= least and content[at + 4 : at + 8] in _TAGS:
+            return True
+        at += size if size >= least else 4
+    return False
 
 
 class _Track:
     """What the tables of one track claim.
 
     Attributes:
-      kinds: of media, by its handlers.
+      heard: whether its handler is one of sound, and no other is in it.
       sized, timed: the most samples in its tables of sizes and of times.
-      sound: whether all its times are one run of one tick a sample, as of uncompressed sound, read by the chunk.
+      ticks: whether its times are one run of one tick a sample, as of uncompressed sound, read by the chunk.
     """
 
-    def __init__(self):
-        self.kinds, self.sized, self.timed, self.sound = set(), 0, 0, True
+    def __init__(self, heard: bool = False):
+        self.heard, self.sized, self.timed, self.ticks = heard, 0, 0, None
 
     @property
     def samples(self) -> int:
         """Samples for which FFmpeg takes memory one by one."""
-        by_chunk = self.sound and b"soun" in self.kinds and b"vide" not in self.kinds
-        return 0 if by_chunk else max(self.sized, self.timed)
+        return 0 if self.heard and self.ticks else max(self.sized, self.timed)
 
 
 class _Claims:
@@ -58,91 +115,180 @@ class _Claims:
 
     def __init__(self, size: int):
         self._most = limits.SAMPLES + size // limits.SAMPLE_BYTES
-        self._boxes = self._samples = self._edits = 0
-        self._seen = False
+        self._boxes = self._samples = self._edits = self._runs = self._packed = 0
+        # bytes to search: all, and those of a track or of what an index names once more
+        self._left = 4 * (size + limits.MOVIE_HEADER_BYTES)
         self._track = _Track()
 
-    def read(self, data: bytes | mmap.mmap) -> None:
-        self._read(data)
-        self._close()
+    def read(self, data: bytes | mmap.mmap, begins: list[int]) -> None:
+        """What boxes from these places on claim, and boxes of which an index says that they begin somewhere."""
+        met, tops, pointed = set(), [], []
+        for begin in begins:
+            self._read(data, begin, met, tops, pointed)
+        tops.sort()
+        # FFmpeg follows an index into what is data otherwise
+        for at in pointed:
+            i = bisect_left(tops, at)
+            if at < len(data) and tops[i : i + 1] != [at] and at not in met:
+                met.add(at)
+                self._read(data, at, met, tops, pointed, listed=True)
 
-    def _read(self, data: bytes | mmap.mmap) -> None:
-        for kind, at, end in self._walk(data, 0, len(data), 0):
+    def _read(
+        self, data: bytes | mmap.mmap, begin: int, met: set, tops: list[int], pointed: list[int], listed: bool = False
+    ) -> None:
+        """What boxes side by side claim.
+
+        Args:
+          met: gets the places of names.
+          tops: where boxes at the top begin; gets them, or if these are `listed` in an index, ends them.
+          pointed: gets the places that an index names.
+        """
+        searched = top = begin
+        for kind, start, at, end, depth, blind in self._walk(data, begin, len(data), 0, True):
+            if depth == 0:
+                top = end
+                if not listed:
+                    tops.append(start)
+                elif tops[(i := bisect_left(tops, start)) : i + 1] == [start]:
+                    top = start
+                    break
             if kind == b"trak":
                 self._close()
-            elif kind == b"hdlr":
-                self._track.kinds.add(data[at + 8 : at + 12])
-            elif kind == b"stsd":
-                # the boxes of a sample entry begin at a place that depends on the codec
-                self._search(data[at:end])
-            elif kind == b"cmov":
-                self._unpacked(data[at:end])
-            elif kind in _TABLES:
-                self._claim(kind, data, at, end)
+                self._track = _Track(self._is_heard(data, at, end))
+            elif start + 4 not in met and (kind in _TABLES or kind in (b"cmov", b"sidx")):
+                met.add(start + 4)
+                if kind == b"cmov":
+                    self._unpacked(data[at:end])
+                elif kind == b"sidx":
+                    pointed += self._pointed(data, at, end)
+                else:
+                    self._claim(kind, data, at)
+            # an index may be wrong, and what it names is then anything
+            if (blind and at < end) or (listed and depth == 0 and kind not in _PLAIN):
+                self._search(data, searched, at, met, pointed)
+                searched = end
+        self._close()
+        self._search(data, searched, top if listed else len(data), met, pointed)
+
+    def _is_heard(self, data: bytes | mmap.mmap, begin: int, end: int) -> bool:
+        """Whether a track has the handler of sound and no other."""
+        self._spend(end - begin)
+        return b"soun" in _handlers(data, begin, end) and _ONE_BY_ONE.search(data, begin, end) is None
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise ClaimError("its index names the same bytes again and again")
 
     def _close(self) -> None:
         """The end of a track: what it claims is added."""
         self._add(self._track.samples)
         self._track = _Track()
 
-    def _walk(self, data: bytes | mmap.mmap, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
-        """Kind, begin and end of boxes, sizes cut at the end of what they are in, as FFmpeg does."""
+    def _walk(
+        self, data: bytes | mmap.mmap, at: int, end: int, depth: int, plain: bool
+    ) -> Iterator[tuple[bytes, int, int, int, int, bool]]:
+        """Boxes, sizes cut at the end of what they are in, as FFmpeg does.
+
+        Yields:
+          Kind, where box, content and what follows begin, depth, and whether FFmpeg surely passes over the content.
+        """
         while end - at >= 8:
-            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+            (size, kind), head = _HEAD.unpack_from(data, at), 8
             if size == 1:
                 size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
             size = min(size or end - at, end - at)
             if size < head:
                 return
             self._boxes += 1
-            self._seen |= kind in (b"moov", b"moof")
-            if self._boxes > limits.BOXES and not self._seen:
-                return  # no MP4: its bytes happen to look like boxes
             if self._boxes > limits.BOXES:
                 raise ClaimError(f"more than {limits.BOXES:,} boxes")
-            yield kind, at + head, at + size
-            if kind not in _LEAVES and depth < _DEPTH:
-                # some have 4 bytes of version and flags before their boxes
-                more = 4 if kind == b"meta" and data[at + head : at + head + 4] == bytes(4) else 0
-                yield from self._walk(data, at + head + more, at + size, depth + 1)
+            blind = plain and (kind in _BLIND or (kind == b"mdat" and depth == 0)) and not _hides(data, kind, at + head)
+            yield kind, at, at + head, at + size, depth, blind
+            if size >= head + 8 and not blind and kind not in _LEAVES and depth < _DEPTH:
+                begin = _meta(data, at + head, at + size) if kind == b"meta" else at + head
+                yield from self._walk(data, begin, at + size, depth + 1, plain and kind in _PLAIN)
             at += size
 
-    def _search(self, content: bytes) -> None:
-        for kind in _TABLES:
-            at = content.find(kind)
-            while at >= 0:
-                self._claim(kind, content, at + 4, len(content))
-                at = content.find(kind, at + 4)
+    def _search(self, data: bytes | mmap.mmap, begin: int, end: int, met: set, pointed: list) -> None:
+        """Counts every name of a table that the walk has not met; FFmpeg takes any size but 2 to 7 in front of it."""
+        if begin >= end:
+            return
+        self._spend(end - begin)
+        for match in _NAMES.finditer(data, begin, end):
+            place, kind = match.start(), match[0]
+            size = int.from_bytes(data[max(0, place - 4) : place], "big")
+            if place in met or 2 <= size < 8:
+                continue
+            at = place + (12 if size == 1 else 4)
+            if kind == b"cmov":
+                # without these FFmpeg goes no further
+                if data[at + 4 : at + 12] == b"dcomzlib":
+                    self._unpacked(data[at:end])
+            elif kind == b"sidx":
+                pointed += self._pointed(data, at, min(end, place - 4 + size))
+            else:
+                track, self._track = self._track, _Track()
+                self._claim(kind, data, at)
+                self._close()
+                self._track = track
+
+    def _pointed(self, data: bytes | mmap.mmap, at: int, end: int) -> list[int]:
+        """Where the fragments begin that an index lists."""
+        wide = data[at : at + 1] == b"\1"
+        place = at + (28 if wide else 20)
+        first = int.from_bytes(data[at + (20 if wide else 16) : place], "big")
+        count = int.from_bytes(data[place + 2 : place + 4], "big")
+        lengths = data[place + 4 : place + 4 + 12 * count]
+        self._count_runs(len(lengths) // 12)
+        found = [end + first]
+        for i in range(0, len(lengths) - 11, 12):
+            found.append(found[-1] + int.from_bytes(lengths[i : i + 4], "big"))
+        return found
 
     def _unpacked(self, content: bytes) -> None:
-        """A compressed movie header: a box with its length, and one with the bytes."""
-        at = content.find(b"cmvd")
-        if at < 0:
-            return
+        """A compressed movie header, its parts where FFmpeg takes them to be, whatever their sizes say."""
+        self._packed += 1
+        if self._packed > _DEPTH:
+            raise ClaimError(f"more than {_DEPTH} compressed movie headers")
+        if content[4:12] != b"dcomzlib" or content[16:20] != b"cmvd":
+            raise ClaimError("a compressed movie header without its parts")
+        stream = zlib.decompressobj()
         try:
-            unpacked = zlib.decompressobj().decompress(content[at + 8 :], limits.MOVIE_HEADER_BYTES + 1)
+            unpacked = stream.decompress(content[24:], limits.MOVIE_HEADER_BYTES + 1)
         except zlib.error:
-            return
-        if len(unpacked) > limits.MOVIE_HEADER_BYTES:
+            raise ClaimError("a compressed movie header that does not unpack") from None
+        if max(len(unpacked), int.from_bytes(content[20:24], "big")) > limits.MOVIE_HEADER_BYTES:
             raise ClaimError(f"a compressed movie header of more than {limits.MOVIE_HEADER_BYTES:,} bytes")
-        self._read(unpacked)
+        track, self._track = self._track, _Track()
+        self.read(unpacked, [0])
+        self._track = track
 
-    def _claim(self, kind: bytes, data: bytes | mmap.mmap, at: int, end: int) -> None:
-        """What one table claims."""
+    def _claim(self, kind: bytes, data: bytes | mmap.mmap, at: int) -> None:
+        """What one table claims; FFmpeg reads on behind a box that is shorter than its table."""
         # behind version and flags, and of sizes what all samples have
         begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
-        count = int.from_bytes(data[begin : min(end, begin + 4)], "big")
+        count = int.from_bytes(data[begin : begin + 4], "big")
         if kind == b"elst":
             self._edits += count
+            self._add(0)
         elif kind == b"trun":
             self._add(count)
         elif kind in (b"stts", b"ctts"):
-            runs = min(count, max(0, end - begin - 4) // 8)
-            lengths = list(struct.iter_unpack(">II", data[begin + 4 : begin + 4 + 8 * runs]))
-            self._track.timed = max(self._track.timed, sum(run for run, _ in lengths))
-            self._track.sound &= kind == b"stts" and [ticks for _, ticks in lengths] == [1]
+            self._count_runs(count)
+            content = data[begin + 4 : begin + 4 + 8 * count]
+            runs = np.frombuffer(content, ">u4", len(content) // 8 * 2).reshape(-1, 2)
+            self._track.timed = max(self._track.timed, int(runs[:, 0].sum(dtype=np.uint64)))
+            alone = kind == b"stts" and count == 1 and runs[:, 1].tolist() == [1]
+            self._track.ticks = alone and self._track.ticks is not False
         else:
             self._track.sized = max(self._track.sized, count)
+
+    def _count_runs(self, count: int) -> None:
+        """Entries of tables that are read: no byte belongs to many of them."""
+        self._runs += count
+        if self._runs > self._most:
+            raise ClaimError(f"{self._runs:,} runs of samples claimed by a file that has room for {self._most:,}")
 
     def _add(self, count: int) -> None:
         self._samples += count
@@ -150,3 +296,39 @@ class _Claims:
             raise ClaimError(f"{self._samples:,} samples claimed by a file that has room for {self._most:,}")
         if self._edits > 100 and self._edits * self._samples > limits.EDITED_SAMPLES:
             raise ClaimError(f"an edit list of {self._edits:,} entries for {self._samples:,} samples")
+
+
+def _meta(data: bytes | mmap.mmap, begin: int, end: int) -> int:
+    """Where the boxes of a `meta` begin: FFmpeg looks for the first handler, 4 bytes at a time."""
+    at = begin
+    while True:
+        at = data.find(b"hdlr", at, end)
+        if at < 0:
+            return begin
+        if (at - begin) % 4 == 0:
+            return at - 4
+        at += 1
+
+
+def _handlers(data: bytes | mmap.mmap, begin: int, end: int) -> set[bytes]:
+    """Handlers of the media in a track, each where FFmpeg surely finds it."""
+    found = set()
+    for kind, media, stop in _boxes(data, begin, end):
+        if kind == b"mdia":
+            found |= {data[at + 8 : at + 12] for inner, at, _ in _boxes(data, media, stop) if inner == b"hdlr"}
+    return found
+
+
+def _boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of boxes side by side, up to one that is odd."""
+    for _ in range(100):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size < 8 or size > end - at:
+            return
+        yield data[at + 4 : at + 8], at + 8, at + size
+        at += size
+
+
+def _hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
+    """Whether FFmpeg takes free space for a movie header."""
+    return kind in (b"free", b"hoov") and data[at + 4 : at + 8] in (b"mvhd", b"cmov")
