@@ -116,6 +116,9 @@ def test_sound_has_a_sample_a_tick(tmp_path):
     check_claims(data)
     with pytest.raises(ClaimError, match=r"^40,000 samples claimed"):
         check_claims(data.replace(b"soun", b"vide"))
+    serve_example.check_samples(data)
+    with pytest.raises(ValueError, match="its tables claim more"):
+        serve_example.check_samples(data.replace(b"soun", b"vide"))
 
 
 def test_names_in_what_ffmpeg_passes_over(tmp_path):

@@ -25,6 +25,7 @@ import stat
 import struct
 import sys
 import zipfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,12 +46,11 @@ FORMATS = (
 )
 # most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
-# tables of an MP4 by their names, and what FFmpeg looks for them in: what begins otherwise is data
+# tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed sound has not
 TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
-ENTERED = set(
-    b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd "
-    b"stsz stz2 stts ctts trun elst cmov".split()
-)
+NESTED = b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd"
+ENTERED = {*NESTED.split(), *b"stsz stz2 stts ctts trun elst cmov".split()}
+ODD = re.compile(rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)|ctts|stts(?!.{4}\0{3}\x01.{4}\0{3}\x01)", re.DOTALL)
 PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
 
 
@@ -185,30 +185,47 @@ def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
         raise ValueError(f"a frame of {frame.width} × {frame.height}, more pixels than --max_frame_pixels allows")
 
 
-def check_samples(data: mmap.mmap) -> None:
+def check_samples(data: bytes | mmap.mmap) -> None:
     """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory for each."""
-    at, most, runs = 0, 8 * len(data) + 1000, 0
-    while len(data) - at >= 8:
-        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        end = at + max(8, min(size or len(data) - at, len(data) - at))
-        entered = kind in ENTERED or data[at + head + 4 : at + head + 8] in (b"mvhd", b"cmov")
+    found = dict.fromkeys([b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst", b"runs"], 0)
+    most = dict.fromkeys(found, len(data) // 4 + 1000) | {b"elst": 1000}
+    for kind, begin, end in boxes(data, 0, len(data)):
+        if kind not in ENTERED and data[begin + 4 : begin + 8] not in (b"mvhd", b"cmov"):
+            continue
+        traks = [one[1:] for one in boxes(data, begin, end) if one[0] == b"trak"] if kind == b"moov" else []
+        # uncompressed sound is read by the chunk
+        heard = [trak for trak in traks[:100] if b"soun" in handlers(data, *trak) and not ODD.search(data, *trak)]
         # at any place and depth: no walk is FFmpeg's own to the last detail
-        for match in TABLES.finditer(data, at + 4, end) if entered else ():
+        for match in TABLES.finditer(data, begin - 4, end):
             name, place = match[0], match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1")
             # behind version, flags and, in sizes, the size of all
             place += 8 if name in (b"stsz", b"stz2") else 4
             count = int.from_bytes(data[place : place + 4], "big")
             if name in (b"stts", b"ctts"):
-                runs += count
-                content = data[place + 4 : place + 4 + 8 * count] if runs <= most else b""
-                lengths = np.frombuffer(content, ">u4", len(content) // 8 * 2)
-                count = max(runs, int(lengths[::2].sum(dtype=np.uint64)))
-            # edit lists repeat samples
-            if name.startswith(b"cmov") or count > (1000 if name == b"elst" else most):
+                found[b"runs"] += count
+                content = data[place + 4 : place + 4 + 8 * count] if found[b"runs"] <= most[b"runs"] else b""
+                count = int(np.frombuffer(content, ">u4", len(content) // 8 * 2)[::2].sum(dtype=np.uint64))
+            if not any(first <= place < last for first, last in heard):
+                found[name] = found.get(name, 0) + count
+            if name not in most or any(found[one] > most[one] for one in most):
                 raise ValueError("its tables claim more than it has room for, or are compressed")
-        at = end
+
+
+def boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of the boxes of an MP4, side by side."""
+    while end - at >= 8:
+        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        size = max(8, min(size or end - at, end - at))
+        yield kind, at + head, at + size
+        at += size
+
+
+def handlers(data: bytes | mmap.mmap, *trak: int) -> list[bytes]:
+    """Of the media of a track."""
+    inner = [one for kind, *media in boxes(data, *trak) if kind == b"mdia" for one in boxes(data, *media)]
+    return [data[at + 8 : at + 12] for kind, at, _ in inner if kind == b"hdlr"]
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream:

@@ -128,6 +128,8 @@ class _Claims:
         tops.sort()
         # FFmpeg follows an index into what is data otherwise
         for at in pointed:
+            if len(pointed) > limits.BOXES:
+                raise ClaimError(f"an index of more than {limits.BOXES:,} boxes")
             i = bisect_left(tops, at)
             if at < len(data) and tops[i : i + 1] != [at] and at not in met:
                 met.add(at)
@@ -206,7 +208,10 @@ class _Claims:
             blind = plain and (kind in _BLIND or (kind == b"mdat" and depth == 0)) and not _hides(data, kind, at + head)
             yield kind, at, at + head, at + size, depth, blind
             if size >= head + 8 and not blind and kind not in _LEAVES and depth < _DEPTH:
-                begin = _meta(data, at + head, at + size) if kind == b"meta" else at + head
+                begin = at + head
+                if kind == b"meta":
+                    self._spend(size)
+                    begin = _meta(data, begin, at + size)
                 yield from self._walk(data, begin, at + size, depth + 1, plain and kind in _PLAIN)
             at += size
 
