@@ -122,7 +122,7 @@ def test_all_frames_together(tmp_path, monkeypatch):
     path.write_bytes(gif(500, 500, 100))
     assert probe(path).frames == 100
     monkeypatch.setenv(MAX_VIDEO_PIXELS.variable, "1000")
-    monkeypatch.setattr(constants, "PIXELS_A_BYTE", 1000)
+    monkeypatch.setattr(constants, "PICTURE_PIXELS_A_BYTE", 1000)
     for read in (probe, READERS["clip"], READERS["timeline"]):
         with pytest.raises(VideoError, match=r"more than [\d,]+ pixels in all its frames, of 500 × 500.*--max_video"):
             read(path)

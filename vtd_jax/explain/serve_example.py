@@ -44,8 +44,9 @@ FORMATS = (
     "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
     "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
 )
-# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
-LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**33}
+# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add; a frame
+# n times 4K, behind the first, counts n² times
+LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**31}
 # tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed sound has not
 TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
 NESTED = b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd"
@@ -141,6 +142,9 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
             read += packet.size
             if read > 16 * whole + 2**20:
                 raise ValueError("its index names the same bytes again and again")
+            scans = bytes(packet).count(b"\xff\xda\0") if stream.codec_context.name == "mjpeg" else 1
+            if scans > 100:
+                raise ValueError(f"a JPEG of {scans} scans, expected at most 100")
             try:
                 pictures = packet.decode()
             except (av.error.InvalidDataError, EOFError):
@@ -148,7 +152,8 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
                 continue
             for frame in pictures:
                 check_frame(frame)
-                pixels += frame.width * frame.height
+                area = frame.width * frame.height
+                pixels += (area * max(area, 2**23) ** 2 // 2**46 if pixels else area) * max(1, scans)
                 if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:

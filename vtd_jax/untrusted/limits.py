@@ -41,10 +41,15 @@ SHOWN_WORD = 400
 # pixels: of a frame, two of 8K; its short side counts as scaled up to so many pixels, as models see it
 FRAME_PIXELS = 2**26
 FRAME_SHORT_SIDE = 512
-# pixels: of all frames of a video, two minutes of 1920 × 1080 whatever the file's size, and so many more for each byte
-VIDEO_PIXELS = 2**33
+# pixels: of all frames of a video, 1 000 of 1920 × 1080 whatever the file's size, and so many more for each byte; each
+# takes 0.1 to 0.6 ns to decode and 0.6 to 3.5 with its conversion to a JPEG, the largest frames most
+VIDEO_PIXELS = 2**31
 # a slide that stays has about 30 000 a byte in H.264 at 1920 × 1080, and 140 000 at 3840 × 2160
 PIXELS_A_BYTE = 250_000
+# of GIF and other pictures in a row: a white GIF of 1920 × 1080 has 81 000, one where a pointer moves 15 000
+PICTURE_PIXELS_A_BYTE = 100_000
+# pixels of 4K; a later frame n times as large counts n² times its pixels: few bytes make huge GIFs, 8K has 2 KB a frame
+LARGE_FRAME_PIXELS = 2**23
 # times the bytes of a file that its packets may have: those of Matroska may be compressed, none should be read twice
 PACKET_RATIO = 16
 PACKET_BYTES = 2**20
@@ -52,6 +57,8 @@ PACKET_BYTES = 2**20
 CLIP_FRAMES = 16
 # scans of a stored JPEG; ours have one
 JPEG_SCANS = 10
+# scans of a JPEG that is a video's frame, each of which counts all its pixels; progressive ones have about 10
+VIDEO_JPEG_SCANS = 100
 # moments of a timeline, and so many more for each frame of the video
 MOMENTS = 10_000
 MOMENTS_A_FRAME = 100

@@ -18,7 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video import decode_plan, opening
 from vtd_jax.video.augment import resize, short_side_size
 from vtd_jax.video.clock import Clock, may_start_again, sane, stated_frames, stated_seconds
-from vtd_jax.video.limits import Tally, check_clip, check_frame
+from vtd_jax.video.limits import Tally, check_clip
 from vtd_jax.video.opening import Source
 from vtd_jax.video.orientation import shown, shown_shape
 from vtd_jax.video.wholeness import VideoError, VideoInfo, check_whole
@@ -41,13 +41,13 @@ class _Decoder:
                 self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
                 self.clock.repeat(packet)
                 continue
-            self.tally.packet(packet.size)
+            self.tally.packet(packet)
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, EOFError):
                 self.failed += 1
-                # it knows the size of what it did not decode
-                check_frame(self.stream.codec_context.width, self.stream.codec_context.height, self.tally.name)
+                # it knows the size of what it did not decode, and may have worked at it for long
+                self.tally.add(self.stream.codec_context.width, self.stream.codec_context.height)
                 continue
             for frame in frames:
                 self.tally.add(frame.width, frame.height)
@@ -59,7 +59,7 @@ class _Decoder:
 @contextmanager
 def _open(source: Source, name: str) -> Iterator[_Decoder]:
     with opening.video(source, name) as (container, stream):
-        yield _Decoder(container, stream, Tally(name, _size(source)))
+        yield _Decoder(container, stream, Tally(name, _size(source), stream.codec_context.name))
 
 
 class Reader:

@@ -6,12 +6,17 @@ The limits are in `vtd_jax.untrusted.raised`, with the flags that raise them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import av
 import simplejpeg
 
 from vtd_jax.untrusted import limits
 from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PIXELS
 from vtd_jax.video.augment import short_side_size
 from vtd_jax.video.wholeness import VideoError
+
+# FFmpeg's names of codecs whose frames are JPEGs, and of those whose frames are pictures of their own
+_JPEGS = frozenset(["mjpeg", "amv", "sp5x", "mxpeg", "thp", "smvjpeg", "jpegls"])
+_PICTURES = _JPEGS | frozenset(["gif", "png", "apng", "webp", "webp_anim", "bmp", "tiff"])
 
 
 def counted_pixels(width: int, height: int) -> int:
@@ -43,19 +48,28 @@ class Tally:
       name: what messages call the video.
     """
 
-    def __init__(self, name: str, size: int):
-        self.name = name
-        self._pixels, self._most, self._size = 0, MAX_VIDEO_PIXELS.value + limits.PIXELS_A_BYTE * size, size
+    def __init__(self, name: str, size: int, codec: str = ""):
+        self.name, self._jpeg = name, codec in _JPEGS
+        a_byte = limits.PICTURE_PIXELS_A_BYTE if codec in _PICTURES else limits.PIXELS_A_BYTE
+        self._pixels, self._most, self._size = 0, MAX_VIDEO_PIXELS.value + a_byte * size, size
         self._bytes = limits.PACKET_RATIO * size + limits.PACKET_BYTES
-        self._shape = None
+        self._shape, self._scans = None, 1
 
-    def packet(self, size: int) -> None:
-        """One more packet of so many bytes.
+    def packet(self, packet: av.Packet) -> None:
+        """One more packet, before it is decoded.
 
         Raises:
-          VideoError: packets are far more than the file, as where an index names the same bytes again and again.
+          VideoError: packets are far more than the file, as where an index names the same bytes again and again; or
+            it is a JPEG of too many scans.
         """
-        self._bytes -= size
+        # no decoder takes a scan whose header has 256 bytes or more
+        self._scans = max(1, bytes(packet).count(b"\xff\xda\0")) if self._jpeg else 1
+        if self._scans > limits.VIDEO_JPEG_SCANS:
+            raise VideoError(
+                f"{self.name}: a JPEG of {self._scans:,} scans, expected at most {limits.VIDEO_JPEG_SCANS}; "
+                "save it again"
+            )
+        self._bytes -= packet.size
         if self._bytes < 0:
             raise VideoError(
                 f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes to be decoded; "
@@ -71,12 +85,18 @@ class Tally:
         if (width, height) != self._shape:
             check_frame(width, height, self.name)
             self._shape = width, height
-        self._pixels += width * height
+        self._pixels += cost(width * height, not self._pixels) * self._scans
         if self._pixels > self._most:
+            large = ", where large ones count more" if width * height > limits.LARGE_FRAME_PIXELS else ""
             raise VideoError(
-                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × {height}, from a file "
-                f"of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
+                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × {height}{large}, from a "
+                f"file of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
             )
+
+
+def cost(pixels: int, first: bool) -> int:
+    """What a frame of so many pixels counts; the first, which may be a picture, no more than its pixels."""
+    return pixels if first else pixels * max(pixels, limits.LARGE_FRAME_PIXELS) ** 2 // limits.LARGE_FRAME_PIXELS**2
 
 
 def claimed_size(head: bytes) -> tuple[int, int] | None:
