@@ -72,9 +72,9 @@ def test_a_task_of_an_earlier_build_lets_go(staging):
 
 def test_trouble_of_a_worker_is_an_exception_for_the_runner_and_a_line_for_the_user(staging):
     (staging.folder / SETTINGS).unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match="cannot be read"):
         run_shards._beam_task(str(staging.folder), "mine", 0)
-    with pytest.raises(UserError, match=r"^Beam: FileNotFoundError: .*settings\.json"):
+    with pytest.raises(UserError, match=r"^Beam: .*settings\.json: cannot be read"):
         run_shards._require_all(staging, 1, RuntimeError("many\nlines"))
 
 

@@ -8,8 +8,7 @@ From Python:
     model = Served("labels.served")
     out = model(model.read_clip("clip.mp4")[None])    # {"scores" [1, K], …}, see about.json
 
-A folder of somebody you do not trust is code, to be run like any other program of theirs: this file and
-program.jaxexport do what they say. about.json, weights.npz and the videos are data, and are read as such.
+A stranger's folder is code, as this file and program.jaxexport are; about.json, weights.npz and videos are data.
 """
 
 import argparse
@@ -44,8 +43,7 @@ FORMATS = (
     "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
     "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
 )
-# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add; a frame
-# n times 4K, behind the first, counts n² times
+# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**31}
 # tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed sound has not
 TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
@@ -139,8 +137,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is not None:
                 continue  # AVI's "show the last frame again"; it would end the decoder
-            read += packet.size
-            if read > 16 * whole + 2**20:
+            if (read := read + packet.size) > 16 * whole + 2**20:
                 raise ValueError("its index names the same bytes again and again")
             scans = bytes(packet).count(b"\xff\xda\0") if stream.codec_context.name == "mjpeg" else 1
             if scans > 100:
@@ -152,7 +149,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
                 continue
             for frame in pictures:
                 check_frame(frame)
-                area = frame.width * frame.height
+                area = frame.width * frame.height  # one behind the first that is n times 4K counts n² times
                 pixels += (area * max(area, 2**23) ** 2 // 2**46 if pixels else area) * max(1, scans)
                 if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
@@ -198,13 +195,11 @@ def check_samples(data: bytes | mmap.mmap) -> None:
         if kind not in ENTERED and data[begin + 4 : begin + 8] not in (b"mvhd", b"cmov"):
             continue
         traks = [one[1:] for one in boxes(data, begin, end) if one[0] == b"trak"] if kind == b"moov" else []
-        # uncompressed sound is read by the chunk
         heard = [trak for trak in traks[:100] if b"soun" in handlers(data, *trak) and not ODD.search(data, *trak)]
         # at any place and depth: no walk is FFmpeg's own to the last detail
         for match in TABLES.finditer(data, begin - 4, end):
             name, place = match[0], match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1")
-            # behind version, flags and, in sizes, the size of all
-            place += 8 if name in (b"stsz", b"stz2") else 4
+            place += 8 if name in (b"stsz", b"stz2") else 4  # version, flags and, in sizes, the size of all
             count = int.from_bytes(data[place : place + 4], "big")
             if name in (b"stts", b"ctts"):
                 found[b"runs"] += count

@@ -62,7 +62,8 @@ def read_json(
     except UserError as error:
         raise UserError(f"{error}{remedy and '; '}{remedy}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from None
+        # the cause tells a file that may be there later from one that is wrong
+        raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from error
     return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)
 
 
