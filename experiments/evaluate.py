@@ -77,8 +77,7 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
     """Refuses results that would write over what is evaluated, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True)]
     outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
-    given = None if CONFIG.value is None else _config.filename().split(":")[0]
-    inputs = [(f"--config={given}", given), *weights_read("clip.path", config.clip.path)]
+    inputs = [_config.given_file(), *weights_read("clip.path", config.clip.path)]
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
 
 
