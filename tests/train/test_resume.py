@@ -1,5 +1,6 @@
 """Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is written."""
 
+import json
 import shutil
 import threading
 
@@ -108,6 +109,36 @@ def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
     assert build.load_learnt(model, tmp_path) == 6
     assert capsys.readouterr().err == ""
+
+
+def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    file, noted = tmp_path / "training_list.json", {"origin": "given", "told": "base_train (given list; 10 videos)"}
+    told = "the checkpoint of step 6 learnt on: base_train (given list; 10 videos); tables say that\n"
+    for there, line in (
+        (noted, ""),
+        ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
+        (None, f"warning: {file} is missing; {told}"),
+    ):
+        file.write_text(json.dumps(there)) if there else file.unlink()
+        assert build.learnt_on(tmp_path, 6) == noted
+        assert capsys.readouterr().err == line
+    # checkpoints of earlier versions do not say it
+    stored = integrity.read(tmp_path / "checkpoints" / "6")
+    del stored.progress["learnt_on"]
+    integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
+    assert build.learnt_on(tmp_path, 6) == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_that_are_gone_can_be_put_back(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text("")
+    with pytest.raises(UserError, match=r"config\.json: empty, expected JSON; put it back, or give another folder$"):
+        small_run.train(_config(folder), tmp_path, resume=True)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"no such file, expected .*; put it back, or give another folder$"):
+        small_run.train(_config(folder), tmp_path, resume=True)
 
 
 def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):

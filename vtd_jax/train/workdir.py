@@ -18,6 +18,7 @@ from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 CONFIG_FILE = "config.json"
+_BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
 _AWAY = "give another --workdir, or move that file away"
 
@@ -116,7 +117,7 @@ def read_config(workdir: Path) -> RunConfig:
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected the workdir of a training run")
+        raise UserError(f"{path}: no such file, expected the workdir of a training run; {_BACK}")
     return config_file(path)
 
 
@@ -126,7 +127,7 @@ def config_file(path: Path) -> RunConfig:
     Raises:
       UserError: it cannot be read, or a field of it; both with the file's name.
     """
-    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES)
+    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES, remedy=_BACK)
     try:
         return RunConfig.from_dict(fields)
     except UserError as error:
