@@ -14,6 +14,7 @@ from experiments import _runs
 from experiments._plan import Run
 from experiments._sources import list_fingerprint
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import log_file, write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -130,7 +131,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = build.load_learnt(model, folder, "last")
-    return f"{folder.name}, step {step}", build.learnt_on(folder, step)
+    return f"{folder.name}, step {step}", build.learnt_on(folder, step, read_training_list(folder))
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:

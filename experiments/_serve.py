@@ -11,6 +11,7 @@ from experiments._words import given_words
 from vtd_jax.clip.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.explain.serve import SUFFIX, check_served, write_served
 from vtd_jax.locks import locked_outputs
@@ -124,7 +125,9 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.L
         names = build.learnt_names(config, source, step)
     except UserError as error:
         warn(f"the class names are not known: {error}")
-    return build.Learnt(f"step {step} of {source}", step, names, build.learnt_on(source, step))
+    return build.Learnt(
+        f"step {step} of {source}", step, names, build.learnt_on(source, step, read_training_list(source))
+    )
 
 
 def configured(config: RunConfig, model: VTDCLIP, learnt: build.Learnt | None) -> Source:

@@ -98,7 +98,7 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
         learnt, _, _, training = build.load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
         step = build.load_learnt(model, workdir, CHECKPOINT.value)
-        learnt, training = f"checkpoint of step {step} ({CHECKPOINT.value})", build.learnt_on(workdir, step)
+        learnt, training = f"checkpoint of step {step} ({CHECKPOINT.value})", build.learnt_on(workdir, step, training)
     else:
         learnt = _runs.untrained(config)
     return config, splits, model, learnt, stem, training

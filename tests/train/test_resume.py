@@ -1,6 +1,5 @@
 """Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is written."""
 
-import json
 import shutil
 import threading
 
@@ -118,16 +117,15 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
     for there, line in (
         (noted, ""),
         ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
-        (None, f"warning: {file} is missing; {told}"),
+        ({}, f"warning: {file} is missing; {told}"),
     ):
-        file.write_text(json.dumps(there)) if there else file.unlink()
-        assert build.learnt_on(tmp_path, 6) == noted
+        assert build.learnt_on(tmp_path, 6, there) == noted
         assert capsys.readouterr().err == line
     # checkpoints of earlier versions do not say it
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["learnt_on"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
-    assert build.learnt_on(tmp_path, 6) == {}
+    assert build.learnt_on(tmp_path, 6, {}) == {}
     assert capsys.readouterr().err == ""
 
 

@@ -12,7 +12,6 @@ from flax import nnx
 
 from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import TRAINING_LIST, read_training_list
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.terminal import counted, warn
@@ -105,21 +104,21 @@ def _check_settings(checkpoints: Checkpoints, step: int) -> None:
             warn(f"{file} is not what the checkpoint of step {step} was trained with")
 
 
-def learnt_on(workdir: Path, step: int) -> Mapping[str, str]:
+def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str, str]:
     """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word, where it has it sealed.
 
-    Checkpoints of earlier versions do not: what the workdir notes is all that is known.
+    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all that is known.
 
     Raises:
-      UserError: the note cannot be read, or the checkpoint is damaged.
+      UserError: the checkpoint is damaged.
     """
-    noted, checkpoints = read_training_list(workdir), Checkpoints(workdir)
-    sealed = checkpoints.progress(step).get("learnt_on", noted)
+    checkpoints = Checkpoints(workdir)
+    sealed = checkpoints.progress(step).get("learnt_on", dict(noted))
     checkpoints.close()
     sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
     if sealed != noted and is_first():
         told = f"the checkpoint of step {step} learnt on: {sealed.get('told')}; tables say that"
-        warn(f"{Path(workdir) / TRAINING_LIST} {'does not say what' if noted else 'is missing;'} {told}")
+        warn(f"{Path(workdir) / 'training_list.json'} {'does not say what' if noted else 'is missing;'} {told}")
     return sealed
 
 
