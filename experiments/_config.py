@@ -17,6 +17,8 @@ from vtd_jax.train.fields import close_fields, described
 from vtd_jax.train.workdir import CONFIG_FILE, config_file
 
 _CONFIGS = Path(__file__).parent / "configs"
+# settings in these are data: nothing in them is run, and they take no arguments
+_SAVED = (".json", SUFFIX)
 _HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"
 
 
@@ -27,12 +29,13 @@ class ConfigParser(flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help
 
     def parse(self, argument: str) -> Any:
-        file = argument.split(":")[0]
-        if not Path(file).is_file():
+        file = config_path(argument)
+        if not file.is_file():
             there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
             raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
-        saved = file.endswith((".json", SUFFIX))
-        config = read_json(Path(file)) if saved else self._load(argument)
+        if file.suffix not in _SAVED and ":" in str(file):
+            raise UserError("a config file's path cannot have a : in it, what follows one are arguments; move the file")
+        config = read_json(file) if file.suffix in _SAVED else self._load(argument)
         known = list(flatten(config.to_dict()))
         for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
             if override not in known and not any(field.startswith(f"{override}.") for field in known):
@@ -85,6 +88,14 @@ def read_json(path: Path) -> ConfigDict:
     return ConfigDict(dataclasses.asdict(run)).lock()
 
 
+def config_path(argument: str) -> Path:
+    """The file that `--config` names: all of it where it ends as saved settings do, else what is before its `:ARGS`."""
+    file, arguments, _ = argument.partition(".py:")
+    # a config file's last argument may be a file of any name
+    whole = not arguments or (argument.endswith(_SAVED) and Path(argument).is_file())
+    return Path(argument.removesuffix(":") if whole else f"{file}.py")
+
+
 def use_saved() -> None:
     """Without `--config`, takes the settings in an exported `--checkpoint`, else those of the run in `--workdir`.
 
@@ -104,6 +115,12 @@ def overrides() -> dict[str, Any]:
 def filename() -> str:
     """What `--config` was given."""
     return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
+def given_file() -> tuple[str, Path | None]:
+    """The file of `--config` as `check_outputs` takes it: how it was given, and where it is; None without one."""
+    file = None if flags.FLAGS["config"].value is None else config_path(filename())
+    return f"--config={file}", file
 
 
 def argument(name: str) -> str | None:

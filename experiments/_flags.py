@@ -24,6 +24,8 @@ _WORDS = (
     (r"\S+ is not (an? .*)", r"expected \1"),
     (r"Failed to parse .* as a ConfigDict.*", "is a group of fields; set one of them, --print_config lists all"),
 )
+# what is wrong with a file of settings, which names the file itself; it may not be of a flag that was given
+_OF_FILE = re.compile(r"flag --config=(.*?): (\1: .*)")
 _STDERR = 2
 
 
@@ -117,6 +119,8 @@ def told(message: str) -> str:
         return _unknown(unknown[1], unknown[2])
     if without := re.match(r"Missing value for flag (\S+)", message):
         return f"{without[1]}: a value is missing, expected {without[1]}=VALUE"
+    if about := _OF_FILE.match(message):
+        return about[2]
     if about := re.match(r"flag (--[\w.]+=.*?): (unknown config field .*)$", message):
         return about[2]
     if about := re.match(r"flag (--[\w.]+=.*?): (.*)$", message):
@@ -143,7 +147,8 @@ def _unknown(name: str, close: str | None) -> str:
 
 
 def _refuse(message: str) -> None:
-    print(f"error: {shown(told(message))}; see --help", file=sys.stderr)
+    see = "" if _OF_FILE.match(" ".join(message.split())) else "; see --help"
+    print(f"error: {shown(told(message))}{see}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -131,7 +131,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = build.load_learnt(model, folder, "last")
-    return f"{folder.name}, step {step}", read_training_list(folder)
+    return f"{folder.name}, step {step}", build.learnt_on(folder, step, read_training_list(folder))
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.L
         names = build.learnt_names(config, source, step)
     except UserError as error:
         warn(f"the class names are not known: {error}")
-    return build.Learnt(f"step {step} of {source}", step, names, read_training_list(source))
+    return build.Learnt(
+        f"step {step} of {source}", step, names, build.learnt_on(source, step, read_training_list(source))
+    )
 
 
 def configured(config: RunConfig, model: VTDCLIP, learnt: build.Learnt | None) -> Source:

@@ -67,8 +67,7 @@ def main() -> str:
     own = CONFIG.value is not None
     configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
     if out is not None:
-        given = _config.filename().split(":")[0] if own else None
-        check_outputs([Output("--out", out)], [(f"--config={given}", given)])
+        check_outputs([Output("--out", out)], [_config.given_file()])
     jobs = []
     for target in targets():
         for config in configs:

@@ -46,6 +46,7 @@ from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
 
+_ELSE = "give the workdir of a run, or --config=… for zero-shot"
 # of the files that an evaluation writes, behind their stem
 ENDS = (".md", ".csv", ".json", "_per_class.csv", "_confusions.csv", SUFFIX_OF_SCORES)
 
@@ -61,7 +62,8 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
     """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a flag sets them."""
     exported = read_tuned(file) if file and file.suffix == SUFFIX else None
     if CONFIG.value is None:
-        lacking = f"{workdir / CONFIG_FILE}: no such file; give the workdir of a run, or --config=… for zero-shot"
+        remedy = "put it back, or give another folder" if trained else _ELSE
+        lacking = f"{workdir / CONFIG_FILE}: no such file; {remedy}"
         raise UserError(f"{file}: has no settings of its own; give the --config=… that fits it" if file else lacking)
     config = RunConfig.from_dict(CONFIG.value.to_dict())
     if file and not exported:
@@ -77,8 +79,7 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
     """Refuses results that would write over what is evaluated, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True)]
     outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
-    given = None if CONFIG.value is None else _config.filename().split(":")[0]
-    inputs = [(f"--config={given}", given), *weights_read("clip.path", config.clip.path)]
+    inputs = [_config.given_file(), *weights_read("clip.path", config.clip.path)]
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
 
 
@@ -96,7 +97,8 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
     if file:
         learnt, _, _, training = build.load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
-        learnt = f"checkpoint of step {build.load_learnt(model, workdir, CHECKPOINT.value)} ({CHECKPOINT.value})"
+        step = build.load_learnt(model, workdir, CHECKPOINT.value)
+        learnt, training = f"checkpoint of step {step} ({CHECKPOINT.value})", build.learnt_on(workdir, step, training)
     else:
         learnt = _runs.untrained(config)
     return config, splits, model, learnt, stem, training

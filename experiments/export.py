@@ -60,9 +60,8 @@ def check_out(out: Path) -> None:
 
 def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
     """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the run."""
-    given = None if CONFIG.value is None else _config.filename().split(":")[0]
     path = None if config is None else config.clip.path
-    inputs = [(f"--config={given}", given), (f"--labels={LABELS.value}", LABELS.value)]
+    inputs = [_config.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
     inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
     output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported)
     check_outputs([output], [*inputs, (f"--workdir={WORKDIR.value}", WORKDIR.value)])

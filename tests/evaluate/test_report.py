@@ -72,6 +72,18 @@ def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     assert "left out" not in table.columns
 
 
+@pytest.mark.parametrize("text", ['{"origin": "own split", "told": "x"}', "{"])
+def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys):
+    noted = report.save_training_list(tmp_path, stored("official", "x"))
+    report.save_training_list(tmp_path, stored("official", "x"))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "training_list.json").write_text(text)
+    report.save_training_list(tmp_path, stored("official", "x"))
+    assert report.read_training_list(tmp_path) == noted
+    told = "did not say what this run learns on (base_val (official list; 3 videos)); written again"
+    assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}'])
 def test_a_damaged_training_list_is_one_line(tmp_path, text):
     (tmp_path / "training_list.json").write_text(text)

@@ -116,6 +116,11 @@ def test_a_folder_without_anything(tmp_path):
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "config.json: no such file; give the workdir of a run, or --config=… for zero-shot" in refused.stderr
+    file = tmp_path / "config.json"
+    file.touch()
+    refused = small_run.command("evaluate", f"--workdir={tmp_path}")
+    told = f"error: {file}: empty, expected JSON; put it back, or give another folder\n"
+    assert (refused.returncode, refused.stderr) == (2, told)
 
 
 def test_files_that_cannot_be_evaluated(folder, tmp_path):

@@ -1,11 +1,13 @@
 """The export command, and evaluating what it wrote: a run's table from its file, from the authors' format, and back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import small_run
+from experiments._config import config_path
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.export import load_tuned, read_tuned
 
@@ -111,6 +113,33 @@ def test_records_that_are_gone_cost_the_class_names_only(folder, tmp_path):
     assert read_tuned(out).class_names == ()
     told = refused("export", f"--checkpoint={out}", f"--out={tmp_path / 'x.pth'}", "--with_clip")
     assert told.endswith("with the CLIP go the embeddings of the class names, and these are not known")
+
+
+def test_a_workdir_whose_name_has_a_colon(folder, tmp_path):
+    evaluated, exported = (shutil.copytree(folder / "run", tmp_path / name) for name in ("run:2", "back\\slash:c"))
+    trained = results(evaluated)
+    (evaluated / "results.json").unlink()
+    run("evaluate", f"--workdir={evaluated}")
+    assert results(evaluated)["rows"] == trained["rows"]
+    run("export", f"--workdir={exported}", f"--out={tmp_path / 'x:y.safetensors'}")
+    assert run("evaluate", f"--workdir={tmp_path / 'z'}", f"--checkpoint={tmp_path / 'x:y.safetensors'}")
+
+
+@pytest.mark.parametrize(
+    ("argument", "file"),
+    [
+        ("a:b/config.json", "a:b/config.json"),
+        ("a:b/x.safetensors", "a:b/x.safetensors"),
+        ("c.py:hmdb51,shots=2", "c.py"),
+        ("c.py", "c.py"),
+        ("c.py:", "c.py"),
+        ("a:b/c.py:hmdb51", "a:b/c.py"),
+        ("c.py:templates=t.json", "c.py"),
+        ("a.py:b/config.json", "a.py"),
+    ],
+)
+def test_the_file_that_a_config_flag_names(argument, file):
+    assert str(config_path(argument)) == file
 
 
 def test_refusals(folder, tmp_path):

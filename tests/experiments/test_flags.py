@@ -55,6 +55,9 @@ TRAIN = {
     (CONFIG, "--workdir=x", "--config.optimiser.lr=1"): "unknown config field optimiser.lr: did you mean optimizer.lr?",
     (CONFIG, "--workdir=x", "--config.memory.x=1"): "unknown config field memory.x: expected one of "
     "memory.frame_chunks, memory.layers, memory.microbatches, memory.remat",
+    ("--config=no:thing/config.json", "--workdir=x"): "--config=no:thing/config.json: no such file; "
+    "experiments/configs has base_to_novel.py, few_shot.py, fully_supervised.py, scenes.py, video_folder.py, "
+    "zero_shot.py",
     ("--print_config", "--workdir=x"): "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed",
     ("--config=experiments/configs/few_shot.py", "--workdir=x"): "--config=experiments/configs/few_shot.py: config "
     "argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2[,shots=2|4|8|16]",

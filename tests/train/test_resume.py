@@ -92,6 +92,53 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
     assert Checkpoints(tmp_path).steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    file, model = tmp_path / "config.json", build.build_model(_config(folder))
+    told = f"warning: {file} is not what the checkpoint of step 6 was trained with\n"
+    # what a continuation may change is no edit
+    more = _config(folder, optimizer__epochs=9, evaluate__temporal_views=4)
+    for config, line in ((_config(folder), ""), (more, ""), (_config(folder, data__frames=3), told)):
+        save_config(tmp_path, config)
+        assert build.load_learnt(model, tmp_path) == 6
+        assert capsys.readouterr().err == line
+    # checkpoints of earlier versions do not tell their settings
+    stored = integrity.read(tmp_path / "checkpoints" / "6")
+    del stored.progress["settings"]
+    integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
+    assert build.load_learnt(model, tmp_path) == 6
+    assert capsys.readouterr().err == ""
+
+
+def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    file, noted = tmp_path / "training_list.json", {"origin": "given", "told": "base_train (given list; 10 videos)"}
+    told = "the checkpoint of step 6 learnt on: base_train (given list; 10 videos); tables say that\n"
+    for there, line in (
+        (noted, ""),
+        ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
+        ({}, f"warning: {file} is missing; {told}"),
+    ):
+        assert build.learnt_on(tmp_path, 6, there) == noted
+        assert capsys.readouterr().err == line
+    # checkpoints of earlier versions do not say it
+    stored = integrity.read(tmp_path / "checkpoints" / "6")
+    del stored.progress["learnt_on"]
+    integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
+    assert build.learnt_on(tmp_path, 6, {}) == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_that_are_gone_can_be_put_back(folder, whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text("")
+    with pytest.raises(UserError, match=r"config\.json: empty, expected JSON; put it back, or give another folder$"):
+        small_run.train(_config(folder), tmp_path, resume=True)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"no such file, expected .*; put it back, or give another folder$"):
+        small_run.train(_config(folder), tmp_path, resume=True)
+
+
 def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     config = _config(folder, data__frames=3)

@@ -127,6 +127,34 @@ def test_a_run_whose_folder_goes_ends_with_an_error(folder, tmp_path, monkeypatc
     assert workdir.exists() == (change is not _remove)
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_write_that_fails_in_a_folder_that_went_says_so(tmp_path, monkeypatch, left):
+    workdir, arrays = tmp_path / "run", {"a": np.zeros(1)}
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(1, arrays, arrays, {})
+    (workdir / "metrics.csv").touch()
+    checkpoints.save(2, arrays, arrays, {})
+    wait = checkpoints._manager.wait_until_finished
+
+    def fail():
+        wait()
+        shutil.rmtree(workdir)
+        # as orbax makes folders again
+        (workdir / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+        if left:
+            (workdir / "mine").touch()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
+    with pytest.raises(UserError, match="run: was removed or moved") as told:
+        checkpoints.wait()
+    assert "space" not in str(told.value)
+    assert (workdir.exists(), workdir.exists() and (workdir / "mine").exists()) == (left, left)
+    with pytest.raises(UserError, match="run: was removed or moved"):
+        checkpoints.save(3, arrays, arrays, {})
+    assert workdir.exists() == left
+
+
 @pytest.mark.parametrize("name", ["²", "٣", "007", "+7", " 7", "1e3", "7.orbax", "notes.txt"])
 def test_other_names_among_checkpoints_are_left_alone(tmp_path, name):
     other, arrays = tmp_path / "checkpoints" / name, {"a": np.zeros(1)}

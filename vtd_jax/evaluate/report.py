@@ -26,7 +26,7 @@ from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import CsvWriter
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.list_files import StoredList
@@ -80,8 +80,14 @@ def results_table(
 
 def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
     """Notes in a run's folder what it learns on, for the tables of later evaluations."""
-    noted = {"origin": stored.origin, "told": stored.told}
-    write_text(Path(workdir) / TRAINING_LIST, json.dumps(noted) + "\n")
+    noted, path = stored.noted, Path(workdir) / TRAINING_LIST
+    try:
+        there = read_training_list(workdir) or noted
+    except UserError:
+        there = None
+    if there != noted:
+        warn(f"{path}: did not say what this run learns on ({noted['told']}); written again")
+    write_text(path, json.dumps(noted) + "\n")
     return noted
 
 

@@ -1,5 +1,6 @@
 """From a config to the things a run works on: model and records, checked against each other."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +14,15 @@ from vtd_jax.clip.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.distributed import is_first
 from vtd_jax.train.export import fill_tuned, read_tuned
 from vtd_jax.train.release_files import load_release
+from vtd_jax.train.resume import settings_fingerprint
+from vtd_jax.train.workdir import CONFIG_FILE, config_file
+from vtd_jax.untrusted.json_text import convert
 from vtd_jax.video.records import Records, open_records
 
 
@@ -83,8 +88,38 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     if there != here:
         raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
+    _check_settings(checkpoints, step)
     checkpoints.close()
     return step
+
+
+def _check_settings(checkpoints: Checkpoints, step: int) -> None:
+    """Warns where the config.json beside a checkpoint is of other settings; old checkpoints do not tell theirs."""
+    file, noted = checkpoints.workdir / CONFIG_FILE, checkpoints.progress(step).get("settings")
+    if noted is None or not is_first():
+        return
+    # whoever needs the settings reads the file, and says what is wrong with it
+    with contextlib.suppress(UserError):
+        if noted != settings_fingerprint(config_file(file)):
+            warn(f"{file} is not what the checkpoint of step {step} was trained with")
+
+
+def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str, str]:
+    """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word, where it has it sealed.
+
+    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all that is known.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+    """
+    checkpoints = Checkpoints(workdir)
+    sealed = checkpoints.progress(step).get("learnt_on", dict(noted))
+    checkpoints.close()
+    sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
+    if sealed != noted and is_first():
+        told = f"the checkpoint of step {step} learnt on: {sealed.get('told')}; tables say that"
+        warn(f"{Path(workdir) / 'training_list.json'} {'does not say what' if noted else 'is missing;'} {told}")
+    return sealed
 
 
 class Learnt(NamedTuple):

@@ -19,6 +19,7 @@ from vtd_jax.train import integrity
 from vtd_jax.train.flat import flatten_arrays, unflatten_arrays
 from vtd_jax.train.integrity import Damaged, Stored
 from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, reason, steps_in
+from vtd_jax.train.place import Place, names_in, remove_remains
 from vtd_jax.train.plain_path import plain
 from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
@@ -64,6 +65,9 @@ class Checkpoints:
         )
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
+        self._place: Place | None = None
+        # what was in the workdir, and the checkpoints, when the one that is being written began
+        self._before: tuple[set[str], set[int]] = set(), set()
         self._read: dict[int, Stored] = {}
 
     @property
@@ -115,10 +119,16 @@ class Checkpoints:
           rows: of metrics.csv up to this step; None where nobody counts them.
 
         Raises:
-          UserError: the checkpoint before could not be written, or this one would be too large to be read again.
+          UserError: the checkpoint before could not be written, this one would be too large to be read again, or the
+            workdir is no longer there.
         """
         self.wait()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._place is None:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            self._place = Place(self.workdir)
+        # from here on a workdir that goes is not made again
+        self._place.check()
+        self.folder.mkdir(exist_ok=True)
         self._make_way(step)
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
         noted = {"metric": metric} | ({} if rows is None else {"rows": rows})
@@ -136,7 +146,7 @@ class Checkpoints:
             progress=ocp.args.JsonSave(stored.progress),
         )
         metrics = None if metric is None else {"metric": metric}
-        self._writing = step
+        self._writing, self._before = step, (names_in(self.workdir), set(self._steps()) - {step})
         try:
             self._open().save(step, args=items, metrics=metrics, force=True)
         except Exception as error:
@@ -146,7 +156,7 @@ class Checkpoints:
         """Until the checkpoint that is being written is whole.
 
         Raises:
-          UserError: it could not be written.
+          UserError: it could not be written, or the workdir went meanwhile.
         """
         if self._writing is None:
             return
@@ -154,6 +164,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:  # whatever the file system answers, through orbax and tensorstore
             raise self._unwritten(error) from error
+        self._check_place()
         self._writing = None
         shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
 
@@ -294,7 +305,27 @@ class Checkpoints:
             )
         return self._manager
 
+    def _check_place(self, failed: bool = False) -> None:
+        """Raises, and waits no more for the checkpoint, where the workdir went while it was written."""
+        step = self._writing
+        try:
+            self._place.check()
+            names, steps = self._before
+            # removing a folder fails where somebody writes into it: it stays, and what was in it before is gone
+            if (names and not names & names_in(self.workdir)) or (failed and steps and not steps & set(self._steps())):
+                raise self._place.lost()
+        except (UserError, OSError):
+            self._writing = None
+            # orbax makes the folders above what it writes
+            remove_remains(self.folder, {str(step), _LEAVING})
+            self._place.check()
+            raise
+
     def _unwritten(self, error: Exception) -> UserError:
+        try:
+            self._check_place(failed=True)
+        except UserError as lost:
+            return lost
         step, self._writing = self._writing, None
         before = max((other for other in self._steps() if other != step), default=None)
         told = "there is none before it" if before is None else f"the last one is of step {before}"

@@ -117,7 +117,7 @@ class _Run:
         settings = {"settings": resuming.settings_fingerprint(config)}
         same = self.identity | ({} if override else settings)
         found = on_first(resuming.find, self.checkpoints, same) if resume else None
-        self.identity |= settings
+        self.identity |= settings | {"learnt_on": records.stored.noted}
         if found is not None:
             self._restore(found, override)
         # steps done before this call, and the step of the last checkpoint

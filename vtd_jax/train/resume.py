@@ -81,8 +81,11 @@ class Progress(NamedTuple):
     splits: Mapping[str, str] = MappingProxyType({})
 
 
-def to_json(progress: Progress, state: TrainState, identity: Mapping[str, str]) -> dict[str, Any]:
-    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same when it goes on."""
+def to_json(progress: Progress, state: TrainState, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same when it goes on.
+
+    It may have more beside them, such as what was learnt on.
+    """
     best = None if progress.best is None else progress.best._asdict()
     key = {"impl": str(jax.config.jax_default_prng_impl), "data": np.asarray(state.key).tolist()}
     told = progress._asdict() | {"best": best, "splits": dict(progress.splits)}

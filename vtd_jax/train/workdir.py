@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +13,12 @@ from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.place import Place
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 CONFIG_FILE = "config.json"
+_BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
 _AWAY = "give another --workdir, or move that file away"
 
@@ -55,44 +55,6 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         )
     for line in different:
         warn(f"--override_config: {line}")
-
-
-class Place:
-    """A folder that is written into for hours, and whether it is still the one it was.
-
-    The folder is kept open: file systems that number folders as they are asked for keep its number meanwhile.
-    """
-
-    def __init__(self, workdir: Path):
-        self.workdir = Path(workdir)
-        self._open = os.open(self.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._open)
-
-    def check(self, files: Sequence[str] = ()) -> None:
-        """Asks whether the folder, and what should be in it, is there.
-
-        Raises:
-          UserError: it was removed or moved, another one is in its place, or one of the files is missing.
-        """
-        mine = os.fstat(self._open)
-        try:
-            there = self.workdir.stat()
-        except OSError:
-            raise self._lost("was removed or moved") from None
-        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            raise self._lost("was removed or moved, and another folder is in its place,")
-        for name in files:
-            if not (self.workdir / name).exists():
-                raise UserError(
-                    f"{self.workdir / name}: was removed while the run was writing; the same command resumes from "
-                    "what is left"
-                )
-
-    def _lost(self, what: str) -> UserError:
-        return UserError(
-            f"--workdir={self.workdir}: {what} while the run was writing into it; what was not saved before is lost; "
-            "the same command resumes from the checkpoints that are there, or starts again"
-        )
 
 
 class Hold:
@@ -155,7 +117,7 @@ def read_config(workdir: Path) -> RunConfig:
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected the workdir of a training run")
+        raise UserError(f"{path}: no such file, expected the workdir of a training run; {_BACK}")
     return config_file(path)
 
 
@@ -165,7 +127,7 @@ def config_file(path: Path) -> RunConfig:
     Raises:
       UserError: it cannot be read, or a field of it; both with the file's name.
     """
-    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES)
+    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES, remedy=_BACK)
     try:
         return RunConfig.from_dict(fields)
     except UserError as error:

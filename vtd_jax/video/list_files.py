@@ -78,6 +78,11 @@ class StoredList:
         lacking = f", {len(self.left_out)} more left out" if self.left_out else ""
         return f"{self.name} ({origin}; {counted(len(self.records), 'video')}{lacking})"
 
+    @property
+    def noted(self) -> dict[str, str]:
+        """What a run that learns on it notes, in its folder and in its checkpoints."""
+        return {"origin": self.origin, "told": self.told}
+
 
 def list_content(
     listed: VideoList,
