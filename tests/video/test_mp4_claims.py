@@ -138,6 +138,20 @@ def test_names_in_what_ffmpeg_passes_over(tmp_path):
         check_claims(mp4 + box(b"free", box(b"mvhd", b"") + chance))
 
 
+@pytest.mark.parametrize("name", [b"trunk, truncated", b"cttsx stts stz2 stsz of a title"])
+def test_letters_of_a_comment_are_no_table(tmp_path, name):
+    path = make_video(tmp_path / "x.mp4", 6)
+    content = path.read_bytes()
+    header = moov(content)
+    text = box(b"udta", box(b"\xa9cmt", struct.pack(">HH", 60, 0) + b"an elephant's ".ljust(30) + name.ljust(30)))
+    grown = struct.pack(">I", len(header) + len(text)) + header[4:] + text
+    # the header is behind the frames, whose places stay
+    assert content.index(b"mdat") < content.index(b"moov")
+    path.write_bytes(content.replace(header, grown))
+    assert probe(path).frames == 6
+    assert serve_example.read_clip(path, 2, 32).shape == (2, 32, 32, 3)
+
+
 def test_a_track_is_heard_by_its_own_handler_only(tmp_path):
     mp4 = make_video(tmp_path / "x.mp4", 6).read_bytes()
     tables = patched(mp4.replace(b"vide", b"text"), b"stts", (4, 1), (8, 50_000_000), (12, 1))

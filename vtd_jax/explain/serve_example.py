@@ -129,7 +129,7 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
     `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong. `squash`
     scales frames to R × R as a whole, for a model whose `about.json` says so.
     """
-    images, shape, decoded, pixels, read = {}, None, 0, 0, 0
+    images, shape, seen, pixels, read = {}, None, 0, 0, 0
     with opened(path) as file, open_video(file) as container:
         stream = shown_stream(container.streams)
         count, whole = count or max(0, stream.frames), os.fstat(file.fileno()).st_size
@@ -155,14 +155,12 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:
                     shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
-                if decoded in indices:
-                    images[decoded] = crop(shown(frame), shape, size, squash).copy()
-                decoded += 1
-    if not decoded:
+                if seen in indices:
+                    images[seen] = crop(shown(frame), shape, size, squash).copy()
+                seen += 1
+    if not seen:
         raise ValueError("no frame of it decodes, or all have more pixels than --max_frame_pixels allows")
-    return (
-        np.stack([images[i] for i in indices]) if decoded == count else read_clip(path, frames, size, decoded, squash)
-    )
+    return np.stack([images[i] for i in indices]) if seen == count else read_clip(path, frames, size, seen, squash)
 
 
 def open_video(file: io.FileIO) -> av.container.InputContainer:
@@ -201,6 +199,8 @@ def check_samples(data: bytes | mmap.mmap) -> None:
             name, place = match[0], match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1")
             place += 8 if name in (b"stsz", b"stz2") else 4  # version, flags and, in sizes, the size of all
             count = int.from_bytes(data[place : place + 4], "big")
+            if min(data[place : place + 4], default=32) >= 32 and name != b"elst":
+                continue  # letters of a comment, as of "trunk": FFmpeg takes no such count
             if name in (b"stts", b"ctts"):
                 found[b"runs"] += count
                 content = data[place + 4 : place + 4 + 8 * count] if found[b"runs"] <= most[b"runs"] else b""

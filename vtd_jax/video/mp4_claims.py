@@ -271,6 +271,8 @@ class _Claims:
 
     def _claim(self, kind: bytes, data: bytes | mmap.mmap, at: int) -> None:
         """What one table claims; FFmpeg reads on behind a box that is shorter than its table."""
+        if _is_text(data, kind, at):
+            return
         # behind version and flags, and of sizes what all samples have
         begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
         count = int.from_bytes(data[begin : begin + 4], "big")
@@ -337,3 +339,9 @@ def _boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, 
 def _hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
     """Whether FFmpeg takes free space for a movie header."""
     return kind in (b"free", b"hoov") and data[at + 4 : at + 8] in (b"mvhd", b"cmov")
+
+
+def _is_text(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
+    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters are, 2²⁹ or more."""
+    begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
+    return kind != b"elst" and all(0x20 <= byte < 0xF5 for byte in data[begin : begin + 4])
