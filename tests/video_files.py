@@ -5,6 +5,18 @@ from pathlib import Path
 import av
 import numpy as np
 
+from vtd_jax.video.clip import frames_at, read_clip
+from vtd_jax.video.decode import decode_frames, header, probe
+
+# every way in which a video is read
+READERS = {
+    "probe": probe,
+    "header": header,
+    "bytes": lambda path: decode_frames(path.read_bytes(), [0], name=str(path), known_frames=1),
+    "clip": lambda path: read_clip(path, 2, 32),
+    "timeline": lambda path: list(frames_at(path, 0.5, 32)),
+}
+
 CODECS = {
     "mp4": ("libx264", {}),
     "avi": ("mpeg4", {}),

@@ -1,5 +1,6 @@
 """Small real videos and their records, made once a session."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,16 @@ def clips(tmp_path_factory) -> Path:
     make_video(folder / "three.webm", 45)
     make_video(folder / "a b.mp4", 5, width=48, height=64)
     make_video(folder / "wide.mp4", 20, width=96, height=32)
+    return folder
+
+
+@pytest.fixture
+def folder(clips, tmp_path) -> Path:
+    """Two good videos, to be changed."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("one.mp4", "two.avi"):
+        shutil.copy(clips / name, folder / name)
     return folder
 
 

@@ -23,16 +23,6 @@ def hmdb51(tmp_path) -> Path:
     return make_hmdb51(tmp_path / "hmdb51")
 
 
-@pytest.fixture
-def folder(clips, tmp_path) -> Path:
-    """Two good videos of one class each."""
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    for name in ("one.mp4", "two.avi"):
-        shutil.copy(clips / name, folder / name)
-    return folder
-
-
 def config_for(folder: Path, lines: list[str], stem: str = "list", **fields) -> BuildConfig:
     pair = tuple(map(str, write_catalog(folder, lines, stem=stem)))
     return BuildConfig(**{"name": "clips", "lists": (pair,), "video_dir": str(folder), **fields})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from video_files import make_video, picture
+from video_files import READERS, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.explain import serve_example
 from vtd_jax.untrusted import limits as constants
@@ -50,13 +50,6 @@ def y4m(width: int, height: int) -> bytes:
     return f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode() + b"FRAME\n" + bytes(width * height * 3 // 2)
 
 
-READERS = {
-    "probe": probe,
-    "header": header,
-    "bytes": lambda path: decode_frames(path.read_bytes(), [0], name=str(path), known_frames=1),
-    "clip": lambda path: read_clip(path, 2, 32),
-    "timeline": lambda path: list(frames_at(path, 0.5, 32)),
-}
 CLAIMS = {
     "gif": gif(65500, 65500, 1),
     "gif of many": gif(16000, 16000, 3000),

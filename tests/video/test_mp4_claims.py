@@ -7,20 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from video_files import make_video, picture
+from video_files import READERS, make_video, picture
 from vtd_jax.explain import serve_example
 from vtd_jax.untrusted import limits as constants
-from vtd_jax.video.clip import frames_at, read_clip
-from vtd_jax.video.decode import VideoError, decode_frames, header, probe
+from vtd_jax.video.decode import VideoError, probe
 from vtd_jax.video.mp4_claims import ClaimError, check_claims
-
-READERS = {
-    "probe": probe,
-    "header": header,
-    "bytes": lambda path: decode_frames(path.read_bytes(), [0], name=str(path), known_frames=1),
-    "clip": lambda path: read_clip(path, 2, 32),
-    "timeline": lambda path: list(frames_at(path, 0.5, 32)),
-}
 
 
 def patched(data: bytes, box: bytes, *changes: tuple[int, int]) -> bytes:

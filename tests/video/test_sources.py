@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.list_files import read_stored_list
 
 CHANGED = r"1 of 2 videos not in them or changed since \(two\.avi\)"
-
-
-@pytest.fixture
-def folder(clips, tmp_path) -> Path:
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    for name in ("one.mp4", "two.avi"):
-        shutil.copy(clips / name, folder / name)
-    return folder
 
 
 def config(folder: Path, **fields) -> BuildConfig:
