@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import subprocess
@@ -76,6 +77,8 @@ def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace
     if go is None:
         yield None
         return
+    # before this pipe is reached, it is the harness that opens files
+    pipe = _opened_for_its_reader(pid, go)
     out, said, trace = scratch / "strace", scratch / "strace.said", Trace(scratch / "tmp")
     what = ["-e", f"trace={_CALLS}", "-e", "signal=none"]
     call = ["strace", "-f", "-qq", "-s", "4096", *what, "-o", str(out), "-p", str(pid)]
@@ -83,16 +86,28 @@ def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace
         process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
     try:
         _wait_until_it_has(pid, process)
-        # open for both, so that nobody waits for a process that died
-        pipe = os.open(go, os.O_RDWR)
         os.write(pipe, b"x")
         yield trace
-        os.close(pipe)
         process.wait(30)
         trace.read(out, cwd)
     finally:
+        os.close(pipe)
         process.kill()
         process.wait()
+
+
+def _opened_for_its_reader(pid: int, go: Path) -> int:
+    """The writing end of the pipe, once the process waits at the other."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(go, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        assert Path(f"/proc/{pid}").exists(), "the process ended before it was looked at"
+        assert time.monotonic() < end, "the process does not come to its start"
+        time.sleep(0.01)
 
 
 def _wait_until_it_has(pid: int, strace: subprocess.Popen) -> None:
