@@ -17,7 +17,7 @@ from transformers import CLIPConfig as TorchConfig
 from transformers import CLIPModel
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import state_from_clip
+from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import STATISTICS
 from vtd_jax.model.ties import TIE

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.explain import text_cache
 from vtd_jax.model import vocabulary
 from vtd_jax.model.config import ModelConfig

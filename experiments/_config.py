@@ -10,9 +10,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.terminal import counted, show_table
 from vtd_jax.train.config import RunConfig, flatten, unknown_field
-from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.fields import close_fields, described
 from vtd_jax.train.workdir import CONFIG_FILE, config_file
 

@@ -15,12 +15,12 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.files import log_file
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.scenes.sets import SceneSet
 from vtd_jax.status import Line
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import prepare_workdir
-from vtd_jax.video.scene_set import SceneSet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,11 @@ import numpy as np
 
 from vtd_jax.explain.picture import clip_picture
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.scenes.sets import SceneSet
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video import sampling
 from vtd_jax.video.augment import spatial_views
 from vtd_jax.video.records import open_records
-from vtd_jax.video.scene_set import SceneSet
 
 
 def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:

@@ -10,8 +10,8 @@ from experiments import _ablations
 from experiments._plan import Plan, Planner, Row
 from experiments._sources import SCENES, SHARES
 from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
+from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.workdir import read_config
 
 DATASETS = {

@@ -12,13 +12,13 @@ from experiments import _protocols, _results
 from experiments._plan import Plan, Planner, Run, Settings, check_runs, lacking, load_plan, save_plan, selected
 from experiments._reproduce_cost import cost_table
 from experiments._sources import SCENES, RecordSource, SceneSource
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.output_checks import Output, check_outputs, weights_read
+from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.terminal import say
-from vtd_jax.video.scene_benchmark import SceneBenchmark
 
 TABLES = tuple(_protocols.DATASETS)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import _cli
-from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.config import ACTIVATIONS
+from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted

@@ -22,8 +22,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked_outputs
 from vtd_jax.outputs import check_output
+from vtd_jax.scenes.sets import SceneSet, write_scene_sets
 from vtd_jax.status import Line, counting, within
-from vtd_jax.video.scene_set import SceneSet, write_scene_sets
 
 _DEFAULT = SceneSet(seed=0)
 _OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")

@@ -32,6 +32,7 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.locks import locked_outputs
+from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
@@ -41,7 +42,6 @@ from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.distributed import is_first, on_first, together
-from vtd_jax.train.export import SUFFIX, read_tuned
 from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records

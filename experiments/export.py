@@ -9,7 +9,7 @@
     python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
 
 A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the CLIP;
-`vtd_jax.train.export.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
+`vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
 the authors use. A .served is a folder with a program, weights and labels that runs without this package, on a CPU, GPU
 or TPU: docs/serve.md. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
 """
@@ -21,12 +21,12 @@ from absl import flags
 from experiments import _cli, _config, _serve
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
+from vtd_jax.model.saved.release_files import save_release
+from vtd_jax.model.saved.tuned import SUFFIX
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import SUFFIX
-from vtd_jax.train.release_files import save_release
 from vtd_jax.train.workdir import CONFIG_FILE
 
 CONFIG = _config.define()

@@ -17,8 +17,8 @@ import cv2
 from absl import flags
 
 from experiments import _cli
-from vtd_jax.clip.checkpoints import load_clip, save_clip
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, check_outputs

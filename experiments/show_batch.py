@@ -22,12 +22,12 @@ from experiments import _cli, _config, _limits
 from vtd_jax.errors import UserError
 from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
 from vtd_jax.output_checks import Output, begins, check_outputs
+from vtd_jax.scenes.render import render_clip, write_mp4
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.records import Example, open_records, record_names
-from vtd_jax.video.scenes import render_clip, write_mp4
 
 CONFIG = _config.define()
 flags.adopt_module_key_flags(_config)

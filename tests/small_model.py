@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from helpers import SMALL, random_state
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 

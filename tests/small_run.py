@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 import warm
 from experiments.configs import _base
 from helpers import random_state
-from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import build as parts
 from vtd_jax.train import loop

@@ -53,7 +53,7 @@ def test_every_package_has_its_wall():
     [
         ("vtd_jax", ("jax", "flax", "tensorflow_datasets", "grain", "tensorflow")),
         ("vtd_jax.model.vtd_clip", ("tensorflow_datasets", "tensorflow", "grain", "av", "cv2", "orbax", "matplotlib")),
-        ("vtd_jax.clip.checkpoints", ("tensorflow_datasets", "grain", "av", "cv2", "torch", "transformers")),
+        ("vtd_jax.clip.weights.checkpoints", ("tensorflow_datasets", "grain", "av", "cv2", "torch", "transformers")),
         ("vtd_jax.train.step", ("tensorflow_datasets", "grain", "av", "cv2", "matplotlib")),
     ],
 )

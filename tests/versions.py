@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.model.config import CHOICES, ModelConfig
 from vtd_jax.model.ties import TIE
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.video.scene_set import SceneSet
+from vtd_jax.scenes.sets import SceneSet
 
 OTHER = "VTD_JAX_OTHER_SCORES"
 SCENES = SceneSet(seed=5, classes=32, train=1, val=8, length=8, size=64)

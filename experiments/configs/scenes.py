@@ -4,7 +4,7 @@
     python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 --workdir=runs/scenes_4 \
         --config.data.data_dir=runs/scenes/scenes/records
 
-The first line renders the videos (`vtd_jax.video.scene_benchmark`) and runs a whole table on them, the second one run.
+The first line renders the videos (`vtd_jax.scenes.benchmark`) and runs a whole table on them, the second one run.
 
 Arguments: `[PROTOCOL][,shots=…][,split=1|2|3]`. `base_to_novel` (when left out), with `shots=16,split=S` or on all base
 videos; `few_shot` with `shots=2|4|8|16`; `zero_shot`, three splits of classes that no other list has, or with

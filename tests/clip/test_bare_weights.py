@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 import torch_files as tf
 from foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from helpers import openai_order, random_state
-from vtd_jax.clip.checkpoints import holds_clip, read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import tensor_shapes
+from vtd_jax.clip.weights.checkpoints import holds_clip, read_checkpoint, save_clip
+from vtd_jax.clip.weights.params import tensor_shapes
 from vtd_jax.errors import UserError
 
 

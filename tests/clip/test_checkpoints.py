@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 import torch_files as tf
 from helpers import SMALL, assert_same_state, openai_order, random_state
-from vtd_jax.clip.checkpoints import (
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.weights.checkpoints import (
     CONFIG_KEY,
     TINY_CLIP,
     check_architecture,
@@ -20,8 +21,7 @@ from vtd_jax.clip.checkpoints import (
     read_checkpoint,
     save_clip,
 )
-from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import state_from_clip, tensor_shapes
+from vtd_jax.clip.weights.params import state_from_clip, tensor_shapes
 from vtd_jax.errors import UserError
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
@@ -103,7 +103,7 @@ def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
         raise OSError("no space left on device")
 
     path.write_bytes(b"earlier")
-    monkeypatch.setattr("vtd_jax.clip.checkpoints.save_file", half)
+    monkeypatch.setattr("vtd_jax.clip.weights.checkpoints.save_file", half)
     with pytest.raises(UserError, match="no space left"):
         save_clip(path, CONFIG, state)
     assert path.read_bytes() == b"earlier"

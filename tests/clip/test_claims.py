@@ -14,9 +14,9 @@ from safetensors.numpy import save
 import torch_files as tf
 from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from helpers import random_state
-from vtd_jax.clip.checkpoints import CONFIG_KEY, read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.torch_pickle import read_pickle
+from vtd_jax.clip.weights.checkpoints import CONFIG_KEY, read_checkpoint, save_clip
+from vtd_jax.clip.weights.torch_pickle import read_pickle
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted import limits
 
@@ -122,17 +122,17 @@ def test_records_that_lie(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as file:
         for i in range(100):
             file.writestr(f"archive/data/{i}", b"")
-    monkeypatch.setattr("vtd_jax.clip.torch_archive.ZIP_TABLE_BYTES", 5000)
-    monkeypatch.setattr("vtd_jax.clip.torch_archive.CHUNK", 5000)
+    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.ZIP_TABLE_BYTES", 5000)
+    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.CHUNK", 5000)
     refused(path, "a table of 6,090 bytes, expected at most 5,000")
     monkeypatch.undo()
-    monkeypatch.setattr("vtd_jax.clip.torch_archive.PICKLE_BYTES", 100)
+    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.PICKLE_BYTES", 100)
     refused(tf.save(path, {"w": tf.tensor(ONE)}), "record data.pkl of", "expected at most 100")
 
 
 def test_storages_that_are_read_over_and_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("vtd_jax.clip.torch_archive.READ_AGAIN", 1)
-    monkeypatch.setattr("vtd_jax.clip.checkpoints.check_shapes", lambda *_: None)
+    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.READ_AGAIN", 1)
+    monkeypatch.setattr("vtd_jax.clip.weights.checkpoints.check_shapes", lambda *_: None)
     one, other = (tf.FakeStorage(np.zeros(200_000, np.float32), "f4") for _ in range(2))
     state = dict(random_state(CONFIG))
     root = tf.state_dict(state)
@@ -171,10 +171,10 @@ def test_headers_of_safetensors(tmp_path, header, told):
 
 def test_headers_without_end(tmp_path, monkeypatch):
     # patched where it is used: a file of 100 000 tensors takes seconds to write
-    monkeypatch.setattr("vtd_jax.clip.claims.TENSORS", 5000)
+    monkeypatch.setattr("vtd_jax.clip.weights.claims.TENSORS", 5000)
     path = tmp_path / "x.safetensors"
     refused(_safetensors(path, {f"t{i}": _empty() for i in range(6000)}), "6,000 tensors", "expected at most 5,000")
-    monkeypatch.setattr("vtd_jax.clip.safetensors_files.SAFETENSORS_HEADER_BYTES", 1000)
+    monkeypatch.setattr("vtd_jax.clip.weights.safetensors_files.SAFETENSORS_HEADER_BYTES", 1000)
     refused(path, "a header of", "expected at most 1,000")
     assert limits.TENSORS >= 100_000
 

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 import torch_files as tf
 from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from helpers import assert_same_state, random_state
-from vtd_jax.clip.checkpoints import read_checkpoint
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError
 
 

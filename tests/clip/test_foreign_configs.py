@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 import torch_files as tf
 from foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from helpers import openai_order, random_state
-from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.tokenizer import merges, vocabulary
+from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.errors import UserError
 
 HALF = [0.5, 0.5, 0.5]

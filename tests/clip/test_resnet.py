@@ -9,8 +9,8 @@ from flax import nnx
 from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
-from vtd_jax.clip.params import clip_from_state, state_from_clip, tensor_shapes
 from vtd_jax.clip.resnet import ModifiedResNet, resnet_names, resnet_shapes
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes
 from vtd_jax.errors import UserError
 
 RNG = np.random.default_rng(11)

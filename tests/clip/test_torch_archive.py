@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import torch_files as tf
-from vtd_jax.clip.torch_archive import open_torch_archive
-from vtd_jax.clip.torch_pickle import read_pickle
+from vtd_jax.clip.weights.torch_archive import open_torch_archive
+from vtd_jax.clip.weights.torch_pickle import read_pickle
 from vtd_jax.errors import UserError
 
 GRID = np.arange(12, dtype=np.float32).reshape(3, 4) / 8 - 0.5

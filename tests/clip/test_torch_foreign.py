@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import torch_files as tf
-from vtd_jax.clip.torch_pickle import Foreign, TensorView, read_pickle
+from vtd_jax.clip.weights.torch_pickle import Foreign, TensorView, read_pickle
 from vtd_jax.errors import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 import small_run
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.evaluate.views import compiled_encoder, evaluate, evaluate_split
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP

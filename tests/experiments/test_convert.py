@@ -11,7 +11,7 @@ import pytest
 import torch_files as tf
 import warm
 from helpers import SMALL, random_state
-from vtd_jax.clip.checkpoints import read_checkpoint
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
 ROOT = Path(__file__).resolve().parents[2]

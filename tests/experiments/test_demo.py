@@ -9,7 +9,7 @@ import pytest
 
 import warm
 from experiments import _demo
-from vtd_jax.video.scene_set import SceneSet
+from vtd_jax.scenes.sets import SceneSet
 
 ROOT = Path(__file__).resolve().parents[2]
 

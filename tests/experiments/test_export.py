@@ -8,8 +8,8 @@ import pytest
 
 import small_run
 from experiments._config import config_path
+from vtd_jax.model.saved.tuned import load_tuned, read_tuned
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.export import load_tuned, read_tuned
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import small_run
 from experiments import _serve
 from helpers import random_state
-from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.explain.serve import encode_labels, served_program
+from vtd_jax.model.saved.tuned import describe, save_tuned
 from vtd_jax.train import build
-from vtd_jax.train.export import describe, save_tuned
 
 LIST = {"origin": "given", "told": "base_train (given list; 10 videos)"}
 

@@ -10,8 +10,8 @@ from experiments._plan import Planner, Settings
 from experiments._sources import SCENES, SHARES, Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.train.config import flatten
-from vtd_jax.video.scene_benchmark import SceneBenchmark
 
 B16 = Settings("ViT-B-16.pt", CLIPConfig.vit_b16())
 

@@ -23,7 +23,7 @@ from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
-from vtd_jax.video.scenes import render_still
+from vtd_jax.scenes.render import render_still
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
 import dataclasses, functools, sys
 from experiments import _hosts, _protocols, _reproduce_plan, _sources, reproduce
-from vtd_jax.video.scene_benchmark import NoisyScenes, SceneBenchmark
+from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
 if __name__ == "__main__":
     fields = dict(classes=4, pool=16, val=6, unseen=2, unseen_val=2, size=32)
     _reproduce_plan.SceneBenchmark = functools.partial(SceneBenchmark, **fields)

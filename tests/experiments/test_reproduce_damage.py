@@ -15,7 +15,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
-from vtd_jax.video.scene_benchmark import SceneBenchmark
+from vtd_jax.scenes.benchmark import SceneBenchmark
 
 ABOUT = {"learnt": "step 3, the last", "lists": {"base": "b", "novel": "n"}, "versions": {"jax": "1"}}
 DEEP = "[" * 100_000

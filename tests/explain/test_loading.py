@@ -11,13 +11,13 @@ import torch_files as tf
 import vtd_jax
 from helpers import random_state
 from small_model import LABELS
-from vtd_jax.clip.checkpoints import load_clip, save_clip
+from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.tuned import describe, save_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import describe, save_tuned
 from vtd_jax.train.workdir import save_config
 
 

@@ -19,8 +19,8 @@ from helpers import random_state
 from small_run import SMALL
 from video_files import make_audio, make_video
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
 from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.explain import serve
 from vtd_jax.explain.serve import encode_labels, write_served

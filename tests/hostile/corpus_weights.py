@@ -11,8 +11,8 @@ import numpy as np
 import small_run
 import torch_files
 from hostile.targets_weights import STATE, write_clip, write_tuned
-from vtd_jax.clip.checkpoints import CONFIG_KEY
-from vtd_jax.train.export import METADATA_KEY
+from vtd_jax.clip.weights.checkpoints import CONFIG_KEY
+from vtd_jax.model.saved.tuned import METADATA_KEY
 
 ACTING = "\x1b]0;x\x07\x1b[31m\u202e\nred\x9b"
 

@@ -11,13 +11,13 @@ import torch_files
 from foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from helpers import random_state
 from hostile.target import Target
-from vtd_jax.clip.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.saved.release_files import load_release, save_release
+from vtd_jax.model.saved.tuned import describe, load_tuned, save_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.export import describe, load_tuned, save_tuned
-from vtd_jax.train.release_files import load_release, save_release
 
 # a small vocabulary: files of a few hundred KB
 STATE = random_state(CONFIG)

@@ -6,7 +6,7 @@ import pytest
 
 from hostile import corpus_records, corpus_texts, corpus_weights, harness
 from hostile.targets_videos import read_records
-from vtd_jax.clip.checkpoints import read_checkpoint
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.explain.words import read_words
 from vtd_jax.train.workdir import read_config

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from exact import ROUNDING, apart, clip_like, logits, with_rounding
 from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model import fast_discretize, fast_fusion
 from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
 from vtd_jax.model.config import ModelConfig

@@ -10,7 +10,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.axes import cross_entropy
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -12,14 +12,14 @@ from exact import ROUNDING
 from helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
-from vtd_jax.clip.params import clip_from_state
 from vtd_jax.clip.tokenizer import tokenize
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model import prompts
 from vtd_jax.model.codebook import template_tokens
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images
-from vtd_jax.model.release_names import from_release, to_release
+from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable, learnable_count
 
 CLIP = clip_from_state(SMALL, random_state(SMALL, 5))

@@ -11,7 +11,7 @@ from flax import nnx
 from experiments import _benchmark_torch as bench
 from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step

@@ -12,9 +12,9 @@ from transformers import CLIPConfig as HFConfig
 from transformers import CLIPModel
 
 from parity import openai
-from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import tensor_shapes
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
+from vtd_jax.clip.weights.params import tensor_shapes
 from vtd_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,7 +157,7 @@ def test_full_size_archive_is_read_in_seconds(tmp_path, name):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from vtd_jax.clip.checkpoints import read_checkpoint\n"
+        "from vtd_jax.clip.weights.checkpoints import read_checkpoint\n"
         "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024\n"
         "before, started = peak(), time.monotonic()\n"
         "config, state = read_checkpoint(sys.argv[1], activation='quick_gelu')\n"

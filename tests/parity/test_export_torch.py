@@ -8,12 +8,12 @@ import torch
 from flax import nnx
 
 from helpers import SMALL, random_state
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.release_names import to_release
+from vtd_jax.model.saved.release_files import load_release, save_release
+from vtd_jax.model.saved.release_names import to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.release_files import load_release, save_release
 
 NAMES = ("red", "shoot_bow")
 

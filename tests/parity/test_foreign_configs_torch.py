@@ -13,8 +13,8 @@ from transformers import CLIPConfig as HFConfig
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from parity import openai
-from vtd_jax.clip.checkpoints import load_clip, read_checkpoint
 from vtd_jax.clip.tokenizer import merges, tokenize, vocabulary
+from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint
 from vtd_jax.errors import UserError
 from vtd_jax.explain.loading import ZERO_SHOT
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -9,8 +9,8 @@ from flax import nnx
 
 from parity import openai
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state, tensor_shapes
 from vtd_jax.clip.resnet import resnet_shapes
+from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 
 # the text tower takes no part: as small as it can be
 NO_TEXT = dict(text_width=64, text_layers=1, vocab_size=8)

@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPConfig as HFConfig
 from transformers import CLIPModel
 
-from vtd_jax.clip.checkpoints import load_clip
+from vtd_jax.clip.weights.checkpoints import load_clip
 
 SIZES = {
     "ViT-B/16": dict(width=768, layers=12, heads=12, patch=16, text=512, text_heads=8, embed=512),

@@ -7,12 +7,12 @@ import pytest
 
 import small_run
 from vtd_jax.errors import UserError
+from vtd_jax.model.saved.release_files import save_release
+from vtd_jax.model.saved.tuned import describe, save_tuned
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.export import describe, save_tuned
-from vtd_jax.train.release_files import save_release
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from flax import nnx
 from orbax.checkpoint._src.path import atomicity
 
 from helpers import SMALL, random_state
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train import integrity
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, unflatten_arrays

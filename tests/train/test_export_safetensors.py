@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 import small_run
 import vtd_jax
 from helpers import random_state
-from vtd_jax.clip.checkpoints import load_clip, save_clip
+from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.saved import tuned as export
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train import export
 from vtd_jax.train.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
 

@@ -12,7 +12,7 @@ import small_run
 from helpers import SMALL, random_state
 from small_model import small_model
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP

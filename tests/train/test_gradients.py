@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from helpers import SMALL, random_state
-from vtd_jax.clip.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.axes import WHOLE
 from vtd_jax.model.config import ModelConfig

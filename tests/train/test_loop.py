@@ -10,8 +10,8 @@ from jax.sharding import SingleDeviceSharding
 
 import small_run
 from helpers import random_state
-from vtd_jax.clip.checkpoints import save_clip
 from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import build, loop

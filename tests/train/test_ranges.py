@@ -13,7 +13,8 @@ from experiments.configs import video_folder
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.train import export, parity
+from vtd_jax.model.saved import tuned
+from vtd_jax.train import parity
 from vtd_jax.train.config import RunConfig, flatten
 from vtd_jax.train.workdir import read_config
 
@@ -111,7 +112,7 @@ def test_texts_that_are_no_config(tmp_path):
 def _tuned(path, fields):
     """A file without arrays that says this of itself."""
     text = fields if isinstance(fields, str) else json.dumps(fields)
-    header = json.dumps({"__metadata__": {export.METADATA_KEY: text}}).encode()
+    header = json.dumps({"__metadata__": {tuned.METADATA_KEY: text}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     return path
 
@@ -119,16 +120,16 @@ def _tuned(path, fields):
 @pytest.fixture
 def about(tmp_path):
     config = small_run.run_config(tmp_path)
-    clip = export.ClipReference("ViT", "abc", 32, "float32", "tiny")
-    info = export.TunedInfo(
+    clip = tuned.ClipReference("ViT", "abc", 32, "float32", "tiny")
+    info = tuned.TunedInfo(
         config.model, clip, 8, ("a", "b"), "run", "f", 3, {"origin": "own"}, config.to_dict()
     )  # fmt: skip
-    return {"format": export.FORMAT, **json.loads(json.dumps(dataclasses.asdict(info)))}
+    return {"format": tuned.FORMAT, **json.loads(json.dumps(dataclasses.asdict(info)))}
 
 
 def test_every_field_of_an_exported_model(tmp_path, about):
     path = _tuned(tmp_path / "x.safetensors", about)
-    assert export.read_tuned(path).frames == 8
+    assert tuned.read_tuned(path).frames == 8
     names = [*about, *(f"clip.{name}" for name in about["clip"]), *(f"model.{name}" for name in about["model"])]
     for name in names:
         *group, last = name.split(".")
@@ -140,17 +141,17 @@ def test_every_field_of_an_exported_model(tmp_path, about):
             if isinstance(value, dict) and (name == "settings" or (name == "learnt_on" and value == {"": "x"})):
                 continue
             with pytest.raises(UserError) as caught:
-                export.read_tuned(_tuned(path, fields))
+                tuned.read_tuned(_tuned(path, fields))
             assert str(path) in str(caught.value), (name, value)
             assert last in str(caught.value), (name, value)
     for text in TEXTS[:-1]:
         with pytest.raises(UserError) as caught:
-            export.read_tuned(_tuned(path, text.decode(errors="replace")))
+            tuned.read_tuned(_tuned(path, text.decode(errors="replace")))
         assert str(path) in str(caught.value)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(UserError, match="a pipe, expected a safetensors file"):
-        export.read_tuned(path)
+        tuned.read_tuned(path)
 
 
 def test_settings_of_an_exported_model_name_the_file(tmp_path, about):
@@ -162,7 +163,7 @@ def test_settings_of_an_exported_model_name_the_file(tmp_path, about):
 def test_prompts_that_the_file_does_not_hold(tmp_path, about):
     path = _tuned(tmp_path / "x.safetensors", about)
     with pytest.raises(UserError, match=r"x\.safetensors: damaged: model\.text_prompts=1000 .* the file holds 0"):
-        export._check_prompts(ModelConfig(text_prompts=1000, text_depth=100), CLIPConfig.vit_b16(), path)
+        tuned._check_prompts(ModelConfig(text_prompts=1000, text_depth=100), CLIPConfig.vit_b16(), path)
 
 
 @pytest.mark.parametrize("field", [*parity._WHOLE, *parity._NUMBERS, "prompt_model", "zs_eval", "classes"])

@@ -10,7 +10,7 @@ from orbax.checkpoint._src.path import atomicity
 
 import small_run
 from helpers import random_state
-from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.train import build, integrity
 from vtd_jax.train.checkpoint import Checkpoints

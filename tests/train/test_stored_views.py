@@ -6,7 +6,7 @@ import pytest
 
 import small_run
 from helpers import random_state
-from vtd_jax.clip.checkpoints import save_clip
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import batches, build, features

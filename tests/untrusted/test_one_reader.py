@@ -34,7 +34,7 @@ ALLOWED = {
     "vtd_jax/untrusted/arrays.py": ({"np.memmap"}, "the reader"),
     "vtd_jax/explain/inline_words.py": ({"csv.reader"}, "of what a user types"),
     "vtd_jax/video/opening.py": ({"av.open"}, "the door"),
-    "vtd_jax/video/scenes.py": ({"av.open"}, "writes"),
+    "vtd_jax/scenes/render.py": ({"av.open"}, "writes"),
     "vtd_jax/video/input_benchmark.py": ({"av.open", "cv2.VideoCapture"}, "of a video that it wrote itself"),
     "vtd_jax/explain/serve_example.py": ({"av.open", "json.loads", "np.load"}, "runs without this package"),
     "vtd_jax/explain/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),

@@ -13,6 +13,7 @@ from av.stream import Disposition
 from video_files import frame_number, make_audio, make_video, picture, write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.explain import serve_example
+from vtd_jax.scenes.render import write_mp4
 from vtd_jax.video import opening
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
@@ -20,7 +21,6 @@ from vtd_jax.video.catalog import Entry
 from vtd_jax.video.clip import frames_at, read_clip
 from vtd_jax.video.decode import VideoError, decode_frames, header, probe
 from vtd_jax.video.encode import encode_video
-from vtd_jax.video.scenes import write_mp4
 from vtd_jax.video.validate import check_videos
 
 # what FFmpeg takes for a protocol, an option or a pattern of names

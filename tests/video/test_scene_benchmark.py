@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from vtd_jax.errors import UserError
+from vtd_jax.scenes.benchmark import SEEDS, SHOTS, NoisyScenes, SceneBenchmark
+from vtd_jax.scenes.sets import write_scene_sets
 from vtd_jax.video import catalog
-from vtd_jax.video.scene_benchmark import SEEDS, SHOTS, NoisyScenes, SceneBenchmark
-from vtd_jax.video.scene_set import write_scene_sets
 
 SMALL = SceneBenchmark(classes=4, pool=20, val=2, unseen=2, unseen_val=1, length=10, size=32)
 
@@ -57,7 +57,7 @@ def test_clips_show_the_class_of_their_list(monkeypatch):
         shown.append(name)
         return np.zeros((1, 2, 2, 3), np.uint8), np.ones(1, bool)
 
-    monkeypatch.setattr("vtd_jax.video.scene_benchmark.render_clip", note)
+    monkeypatch.setattr("vtd_jax.scenes.benchmark.render_clip", note)
     names = SMALL.names()
     for listed in (*SMALL.lists().values(), *NoisyScenes(SMALL, 0.5).lists().values()):
         made = SMALL if listed.clips[0][0][0] != "noise" else NoisyScenes(SMALL, 0.5)

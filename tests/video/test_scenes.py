@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import scenes
-from vtd_jax.video.scene_objects import Pose, draw_object
+from vtd_jax.scenes import render as scenes
+from vtd_jax.scenes.objects import Pose, draw_object
 
 
 def test_every_combination_has_one_name():

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vtd_jax.clip.attend import attend
-from vtd_jax.clip.products import product
+from vtd_jax.clip.attention import attend
+from vtd_jax.clip.matmul import product
 
 # picks the positions of `[B, N, W]` whose results are wanted
 Rows = Callable[[Array], Array]

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Linear, zeros
-from vtd_jax.clip.products import precision
+from vtd_jax.clip.matmul import precision
 from vtd_jax.errors import UserError
 
 # a bottleneck's output has this many times the channels of its 3×3 convolution

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block, LayerNorm, zeros
-from vtd_jax.clip.products import precision
+from vtd_jax.clip.matmul import precision
 from vtd_jax.clip.stack import again, block_at, blocks, count, layout, run_blocks
 
 

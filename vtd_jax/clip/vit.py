@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen, LayerNorm, zeros
-from vtd_jax.clip.products import precision, product
+from vtd_jax.clip.matmul import precision, product
 from vtd_jax.clip.stack import again, block_at, blocks, count, layout, run_blocks
 from vtd_jax.errors import UserError
 

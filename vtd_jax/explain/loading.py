@@ -10,16 +10,16 @@ import jax
 from flax import nnx
 
 from vtd_jax.backend import check_backend
-from vtd_jax.clip.checkpoints import holds_clip, load_clip
-from vtd_jax.clip.safetensors_files import safetensors_metadata
+from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
+from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.files import is_possible
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.tuned import METADATA_KEY, load_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.export import METADATA_KEY, load_tuned
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 
 # nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method, sections 1 and 2)
@@ -56,7 +56,7 @@ def load(
       checkpoint: of a workdir: "last", "best" or a step.
       dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32 for zero-shot.
       activation, head_width: of the CLIP, for weights that do not say them themselves, see
-        `vtd_jax.clip.checkpoints.read_checkpoint`; None is what they say, or the run did.
+        `vtd_jax.clip.weights.checkpoints.read_checkpoint`; None is what they say, or the run did.
       templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a person {}."; the
         label's code is the mean over them. () takes labels as they are.
       pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None is that of training,

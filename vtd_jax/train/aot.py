@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from vtd_jax.clip.checkpoints import read_checkpoint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.stack import layout
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step as steps

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vtd_jax.scenes.render import class_names, render_clip, write_mp4
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.records import Records, open_records
-from vtd_jax.video.scenes import class_names, render_clip, write_mp4
 
 # a Kinetics-like clip: ten seconds at 30 frames a second, 340×256, H.264
 FRAMES, WIDTH, HEIGHT, FPS = 300, 340, 256, 30

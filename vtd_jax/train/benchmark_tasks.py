@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int32
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import benchmark_flops, step

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 import vtd_jax
 from vtd_jax.cache_folder import VARIABLE, cache_folder
-from vtd_jax.clip.params import state_from_clip
+from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.status import Line

@@ -10,7 +10,7 @@ import numpy as np
 
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn

@@ -12,12 +12,12 @@ import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model import prompts
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.release_names import from_release, to_release
+from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
 from vtd_jax.printable import brief
 from vtd_jax.train import step

@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.params import clip_from_state, state_from_clip, tensor_shapes
 from vtd_jax.clip.tokenizer import tokenize
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes
+from vtd_jax.scenes.render import class_names, render_still
 from vtd_jax.train.pretrain_data import Captions, PretrainOptions, StillPool
-from vtd_jax.video.scenes import class_names, render_still
 
 _MEAN = (122.7709, 116.7460, 104.0937)  # CLIP's own, 0..255
 _STD = (68.5005, 66.6322, 70.3232)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from vtd_jax.clip.tokenizer import tokenize
-from vtd_jax.video.scenes import class_names, render_empty, render_noise, render_still
+from vtd_jax.scenes.render import class_names, render_empty, render_noise, render_still
 
 TEMPLATES = (
     "{}",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.tokenizer import EOT, merges, vocabulary
-from vtd_jax.clip.weight_files import read_json
+from vtd_jax.clip.weights.files import read_json
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES

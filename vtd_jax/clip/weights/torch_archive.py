@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vtd_jax.clip.claims import GREATEST, check_names, check_shape
-from vtd_jax.clip.torch_pickle import Foreign, ScriptObject, Storage, TensorView, read_pickle
+from vtd_jax.clip.weights.claims import GREATEST, check_names, check_shape
+from vtd_jax.clip.weights.torch_pickle import Foreign, ScriptObject, Storage, TensorView, read_pickle
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import (
     MODULE_ATTRIBUTES,

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.scene_set import Clip, SceneList
-from vtd_jax.video.scenes import class_names, render_clip
+from vtd_jax.scenes.render import class_names, render_clip
+from vtd_jax.scenes.sets import Clip, SceneList
 
 SHOTS = (2, 4, 8, 16)
 SEEDS = (1, 2, 3)

@@ -22,14 +22,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 import vtd_jax
-from vtd_jax.clip.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
-from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
-from vtd_jax.clip.safetensors_files import open_safetensors, safetensors_metadata
+from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
+from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
+from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig, saved_fields
-from vtd_jax.model.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.printable import brief
 from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
-from vtd_jax.video.scene_objects import COLOURS, SHAPES, SUBPIXEL, TEXTURES, Pose, draw_object
+from vtd_jax.scenes.objects import COLOURS, SHAPES, SUBPIXEL, TEXTURES, Pose, draw_object
 
 # What an irrelevant frame shows. "one": the same other object in all of them; "others": another one in each;
 # "corrupt": the right frame, scrambled; "mixture": each frame draws one of `_MIXTURE`.

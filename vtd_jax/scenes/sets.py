@@ -12,7 +12,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
-from vtd_jax.video.scenes import KINDS, class_names, render_clip, write_mp4
+from vtd_jax.scenes.render import KINDS, class_names, render_clip, write_mp4
 from vtd_jax.video.workers import deaf, follow_parent
 
 # record name -> (labels, which clips)

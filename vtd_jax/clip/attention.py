@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vtd_jax.clip.products import product
+from vtd_jax.clip.matmul import product
 
 
 def attend(

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.clip.keys import Keys
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
-from vtd_jax.clip.weight_files import SOURCES, read_json
+from vtd_jax.clip.weights.files import SOURCES, read_json
+from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vtd_jax.clip import hugging_face_config, open_clip_config
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.foreign import is_hugging_face
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
-from vtd_jax.clip.tokenizer_files import check_tokenizer_files
-from vtd_jax.clip.torch_archive import LazyTensor
-from vtd_jax.clip.weight_files import Weights
+from vtd_jax.clip.weights import hugging_face_config, open_clip_config
+from vtd_jax.clip.weights.files import Weights
+from vtd_jax.clip.weights.foreign import is_hugging_face
+from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
+from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from vtd_jax.clip.foreign import is_clip
-from vtd_jax.clip.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
-from vtd_jax.clip.torch_archive import LazyTensor
-from vtd_jax.clip.torch_write import write_torch_archive
-from vtd_jax.clip.weight_files import open_weights
+from vtd_jax.clip.weights.files import open_weights
+from vtd_jax.clip.weights.foreign import is_clip
+from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
+from vtd_jax.clip.weights.torch_archive import LazyTensor
+from vtd_jax.clip.weights.torch_write import write_torch_archive
 from vtd_jax.errors import UserError
 from vtd_jax.model.prompts import class_tokens
-from vtd_jax.model.release_names import (
+from vtd_jax.model.saved.release_names import (
     class_buffers,
     from_release,
     frozen_name,

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from vtd_jax.clip.claims import check_names, check_shape
+from vtd_jax.clip.weights.claims import check_names, check_shape
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import SAFETENSORS_HEADER_BYTES
 from vtd_jax.untrusted.regular_files import open_regular

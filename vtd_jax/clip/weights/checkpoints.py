@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from vtd_jax.clip.config import ACTIVATIONS, CLIPConfig
-from vtd_jax.clip.facts import Facts, check_asked, settle
-from vtd_jax.clip.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
-from vtd_jax.clip.hugging_face_config import check_model_type
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.params import check_logit_scale, check_shapes, check_state, clip_from_state
-from vtd_jax.clip.torch_archive import LazyTensor
-from vtd_jax.clip.weight_files import SOURCES, Weights, open_weights
+from vtd_jax.clip.weights.facts import Facts, check_asked, settle
+from vtd_jax.clip.weights.files import SOURCES, Weights, open_weights
+from vtd_jax.clip.weights.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
+from vtd_jax.clip.weights.hugging_face_config import check_model_type
+from vtd_jax.clip.weights.params import check_logit_scale, check_shapes, check_state, clip_from_state
+from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.untrusted.json_text import parse_json
@@ -81,7 +81,7 @@ def read_checkpoint(
 
     Returns:
       The configuration, sizes read off the shapes as OpenAI's loader does, and float32 arrays of the shapes of
-      `vtd_jax.clip.params.tensor_shapes`.
+      `vtd_jax.clip.weights.params.tensor_shapes`.
 
     Raises:
       UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose tensors are missing,

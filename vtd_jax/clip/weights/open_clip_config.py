@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.clip.keys import Keys
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
-from vtd_jax.clip.weight_files import read_json
+from vtd_jax.clip.weights.files import read_json
+from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 
 CONFIG = "open_clip_config.json"
