@@ -10,7 +10,7 @@ import cv2
 import jax
 import numpy as np
 
-from vtd_jax.train.ahead import Ahead
+from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.train.benchmark import Job
 from vtd_jax.train.benchmark_data import rendered_records
 from vtd_jax.train.benchmark_tasks import Programs, Setting

@@ -11,10 +11,10 @@ from flax import nnx
 
 from experiments._benchmark_setting import Options
 from vtd_jax.model.axes import cross_entropy
+from vtd_jax.parallel.mesh import BATCH, DeviceMesh, Mapped, Over
 from vtd_jax.train import step
 from vtd_jax.train.benchmark import Job, Timing, interleaved
 from vtd_jax.train.benchmark_tasks import CLASSIFY, CODEBOOK, FEATURES, STEP, Programs, Setting, random_model
-from vtd_jax.train.parallel import BATCH, DeviceMesh, Mapped, Over
 
 FRAMES, BATCHES, CLASSES = (8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000, 100_000)
 # a codebook of more is not encoded: on a CPU that alone takes longer than all else here

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vtd_jax.cache import text_features
 from vtd_jax.clip.weights.checkpoints import load_clip
-from vtd_jax.explain import text_cache
 from vtd_jax.model import vocabulary
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -150,8 +150,8 @@ def encoding_rate(count: int) -> tuple[float, float]:
     words = [f"word {i}" for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         # compiled before
-        text_cache.TextCache(Path(folder) / "other").encode(model, words[: text_cache.LEAST])
-        cache, rates = text_cache.TextCache(folder), []
+        text_features.TextCache(Path(folder) / "other").encode(model, words[: text_features.LEAST])
+        cache, rates = text_features.TextCache(folder), []
         for _ in range(2):
             start = time.perf_counter()
             cache.encode(model, words)

@@ -11,12 +11,12 @@ from experiments import _interrupt
 from experiments._flags import parse, steady_output
 from vtd_jax import status
 from vtd_jax.backend import check_backend, no_backend
-from vtd_jax.compile_cache import keep_programs
+from vtd_jax.cache.programs import keep_programs
 from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
 from vtd_jax.library_output import escape_library_output
+from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
 from vtd_jax.terminal import say
-from vtd_jax.train.preemption import INTERRUPTED, SIGNALS, Preempted
 from vtd_jax.untrusted.raised import RAISED
 
 

@@ -5,17 +5,17 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import is_table_of
 from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import file_stem
+from vtd_jax.parallel.mesh import run_devices
+from vtd_jax.parallel.processes import process_count
 from vtd_jax.status import Line
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import process_count
-from vtd_jax.train.features import FeatureStore
-from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE
 from vtd_jax.video.records import Records
 

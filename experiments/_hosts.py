@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 from experiments import _cli, _config, _flags
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed, hosts, joining
+from vtd_jax.parallel import clusters, joining, processes
+from vtd_jax.parallel.preemption import INTERRUPTED, Preempted
+from vtd_jax.parallel.rollcall import Lost
+from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
 from vtd_jax.train.config import flatten
-from vtd_jax.train.preemption import INTERRUPTED, Preempted
-from vtd_jax.train.rollcall import Lost
-from vtd_jax.train.watch import FINISHED, LOST_STATUS, ended_by
 
 # seconds for the others to say why a collective failed, and for them to be there when this process cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
@@ -67,7 +67,7 @@ def _told() -> dict[str, str]:
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         if isinstance(flag.value, ConfigDict):
             told |= {f"{flag.name}.{field}": _short(value) for field, value in flatten(flag.value.to_dict()).items()}
-        elif flag.name not in hosts.FLAGS and flag.value is not None:
+        elif flag.name not in clusters.FLAGS and flag.value is not None:
             told[flag.name] = _short(flag.value)
     return told
 
@@ -114,11 +114,11 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **othe
 def _prepare_to_leave(error: Exception) -> None:
     status = 2 if isinstance(error, (UserError, OSError)) else 1
     status = error.status if isinstance(error, Preempted) else status
-    if not distributed.raised_everywhere(error):
+    if not processes.raised_everywhere(error):
         mistake = isinstance(error, (UserError, OSError))
         _tell_others(f"{error}" if mistake else f"{type(error).__name__}: {error}")
         _leave_at_once(status)
-    elif distributed.told_elsewhere(error):
+    elif processes.told_elsewhere(error):
         sys.exit(status)
 
 
@@ -147,9 +147,9 @@ def _lost(error: Exception) -> str | None:
 
 def _announce(end: SystemExit) -> None:
     """Says to the others that this process ended before it could join them, if the command line says where they are."""
-    told = {name: _config.argument(name) or os.environ.get(f"JAX_{name.upper()}") or "" for name in hosts.FLAGS}
-    address, count, place = (told[name] for name in hosts.FLAGS)
-    if not (count.isdecimal() and place.isdecimal() and hosts.is_address(address)) or int(count) < 2:
+    told = {name: _config.argument(name) or os.environ.get(f"JAX_{name.upper()}") or "" for name in clusters.FLAGS}
+    address, count, place = (told[name] for name in clusters.FLAGS)
+    if not (count.isdecimal() and place.isdecimal() and clusters.is_address(address)) or int(count) < 2:
         return
     # others may have to be told for a while, and Ctrl-C ends that
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -171,7 +171,7 @@ def _leave_at_once(status: int) -> None:
 
     def end() -> None:
         # what others need not be there for
-        distributed.finish(FINISHED)
+        processes.finish(FINISHED)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from vtd_jax import status
-from vtd_jax.train.preemption import INTERRUPTED, TWICE
+from vtd_jax.parallel.preemption import INTERRUPTED, TWICE
 
 _WATCHING = threading.Lock()
 # stands among the numbers of signals for a KeyboardInterrupt that was lost

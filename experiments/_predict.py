@@ -32,10 +32,10 @@ from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import beside_name
 from vtd_jax.printable import utf8
+from vtd_jax.progress import Progress
 from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
-from vtd_jax.video.progress import Progress
 
 # videos whose rows are shown on the terminal
 SHOWN = 40

@@ -18,12 +18,12 @@ from vtd_jax.evaluate.report import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import log_file, write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import alone, is_first, on_first, together
 from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.distributed import alone, is_first, on_first, together
-from vtd_jax.train.preemption import Preemption
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.regular_files import open_regular
 

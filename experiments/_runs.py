@@ -10,13 +10,13 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.evaluate.report import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import is_first, on_first
 from vtd_jax.status import Line
 from vtd_jax.terminal import say, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first, on_first
 from vtd_jax.train.loop import train
-from vtd_jax.train.preemption import Preemption
 from vtd_jax.train.workdir import Hold, prepare_workdir
 from vtd_jax.video.records import Records
 

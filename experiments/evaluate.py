@@ -36,13 +36,13 @@ from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
+from vtd_jax.parallel.mesh import run_devices
+from vtd_jax.parallel.processes import is_first, on_first, together
 from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first, on_first, together
-from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
 

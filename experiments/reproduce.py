@@ -25,10 +25,10 @@ from experiments import _hosts, _reproduce, _reproduce_plan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.estimate import DEVICES, HERE
 from vtd_jax.locks import locked_outputs
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import on_first, together
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted
-from vtd_jax.train.distributed import on_first, together
-from vtd_jax.train.preemption import Preemption
 
 _TABLE = flags.DEFINE_enum("table", None, [*_reproduce_plan.TABLES, "all"], "which table", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of tables and runs; made where it is not there", required=True)

@@ -22,10 +22,10 @@ from experiments import _config, _hosts, _limits, _runs
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import together
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import together
-from vtd_jax.train.preemption import Preemption
 from vtd_jax.train.profiling import read_steps
 from vtd_jax.video.records import Records
 

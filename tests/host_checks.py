@@ -10,8 +10,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed as d
-from vtd_jax.train import joining
+from vtd_jax.parallel import joining
+from vtd_jax.parallel import processes as d
 
 
 def raised(kind, function, *args):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vtd_jax import compile_cache
-from vtd_jax.cache_folder import cache_folder, make_folders
-from vtd_jax.compile_cache import FOLDER, keep_programs, programs_folder
+from vtd_jax.cache import programs
+from vtd_jax.cache.folder import cache_folder, make_folders
+from vtd_jax.cache.programs import FOLDER, keep_programs, programs_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 # a command that compiles, and tells how many programs it found instead
@@ -50,10 +50,10 @@ def _programs(folder):
 def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
     folder, everything = tmp_path / FOLDER / programs_folder().name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
     told, _ = _run(tmp_path, early)
-    assert told == f"0 found, kept in {folder}, limits ({compile_cache.MAX_SIZE}, {compile_cache.MIN_SECONDS})"
+    assert told == f"0 found, kept in {folder}, limits ({programs.MAX_SIZE}, {programs.MIN_SECONDS})"
     told, _ = _run(tmp_path, early, **{everything: "0"})
     # on a loaded machine the first start compiled for long enough to keep it
-    assert told.endswith(f" found, kept in {folder}, limits ({compile_cache.MAX_SIZE}, 0.0)")
+    assert told.endswith(f" found, kept in {folder}, limits ({programs.MAX_SIZE}, 0.0)")
     kept = _programs(folder)
     assert len(kept) >= 1
     again, errors = _run(tmp_path, early, **{everything: "0"})
@@ -86,9 +86,9 @@ def test_this_process_was_told_where_already():
 def test_programs_are_of_one_kind_of_machine(monkeypatch):
     here = programs_folder()
     assert here.parent == cache_folder() / FOLDER
-    monkeypatch.setattr(compile_cache, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(programs, "version", lambda name: "0.0.1")
     other = programs_folder()
-    monkeypatch.setattr(compile_cache, "_cpu", lambda: ["flags: avx512f"])
+    monkeypatch.setattr(programs, "_cpu", lambda: ["flags: avx512f"])
     assert len({here, other, programs_folder()}) == 3
 
 
@@ -97,7 +97,7 @@ def test_a_home_that_is_not_known_is_told(monkeypatch, capsys):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("VTD_JAX_CACHE")
-    monkeypatch.setattr(compile_cache, "_decided", lambda: False)
+    monkeypatch.setattr(programs, "_decided", lambda: False)
     monkeypatch.setattr(Path, "expanduser", no_home)
     assert keep_programs() is None
     assert capsys.readouterr().err.startswith(
@@ -108,8 +108,8 @@ def test_a_home_that_is_not_known_is_told(monkeypatch, capsys):
 @pytest.fixture
 def undecided(monkeypatch):
     """`keep_programs` as a command meets it, without a change to this process's own settings."""
-    monkeypatch.setattr(compile_cache, "_decided", lambda: False)
-    monkeypatch.setattr(compile_cache, "_set", lambda name, value: None)
+    monkeypatch.setattr(programs, "_decided", lambda: False)
+    monkeypatch.setattr(programs, "_set", lambda name, value: None)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])

@@ -6,11 +6,11 @@ import pytest
 
 import small_run
 from small_model import small_model
+from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.features import FeatureStore
-from vtd_jax.train.parallel import run_devices
+from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.video import batches as clips
 from vtd_jax.video.records import open_records
 

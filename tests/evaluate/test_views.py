@@ -10,7 +10,7 @@ from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.evaluate.views import compiled_encoder, evaluate, evaluate_split
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.parallel import DeviceMesh, run_devices
+from vtd_jax.parallel.mesh import DeviceMesh, run_devices
 from vtd_jax.video.records import open_records
 
 NAMES = ("red", "green", "blue")

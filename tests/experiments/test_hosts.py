@@ -10,7 +10,7 @@ import pytest
 
 import two_processes
 from two_processes import ROOT, run_two
-from vtd_jax.train.watch import LOST_STATUS
+from vtd_jax.parallel.watch import LOST_STATUS
 
 COMMAND = """
 import sys

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import _hosts, _reproduce
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed, joining
+from vtd_jax.parallel import joining, processes
 
 THREE = ("--coordinator_address=host:7", "--num_processes=2", "--process_id=1")
 
@@ -113,8 +113,8 @@ def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_pa
     plan = ([run], tmp_path, "", SimpleNamespace(breaks_off=False))
     (tmp_path / "runs" / "one").mkdir(parents=True)
     assert _reproduce.execute(*plan) == ["one: a.mp4: damaged"]
-    monkeypatch.setattr(distributed, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "process_count", lambda: 2)
     with pytest.raises(UserError):
         _reproduce.execute(*plan)
-    distributed.alike(error)
+    processes.alike(error)
     assert _reproduce.execute(*plan) == ["one: a.mp4: damaged"]

@@ -20,9 +20,9 @@ from terminal import Terminal
 from timed_files import stating, timed_video
 from video_files import make_video
 from vtd_jax import status
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.scenes.render import render_still
 
 

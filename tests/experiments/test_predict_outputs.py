@@ -17,6 +17,7 @@ from experiments._truth import read_truth
 from experiments.configs import scenes, video_folder
 from small_model import LABELS, small_model
 from video_files import make_video
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
@@ -24,7 +25,6 @@ from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.report import earlier_pages, video_key
 from vtd_jax.explain.report_html import link
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.train.config import RunConfig
 
 ODD = (os.fsdecode(b"caf\xe9.mp4"), "=cmd.mp4", "12:30.mp4", "L" * 241 + ".mp4", "\x1b[31m.mp4", "plain.mp4")

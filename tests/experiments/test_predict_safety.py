@@ -12,12 +12,12 @@ import pytest
 from experiments import _predict
 from small_model import LABELS, small_model
 from video_files import make_video
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.picture import is_figure
 from vtd_jax.explain.predictor import Predictor
 from vtd_jax.explain.report import earlier_pages, is_index
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.locks import locked_outputs
 
 

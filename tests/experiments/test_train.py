@@ -16,10 +16,10 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
+from vtd_jax.parallel.preemption import BrokenOff
 from vtd_jax.train import build
 from vtd_jax.train.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.preemption import BrokenOff
 from vtd_jax.video.list_files import read_stored_list
 
 FILE = "experiments/configs/video_folder.py"

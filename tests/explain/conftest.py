@@ -6,8 +6,8 @@ import pytest
 
 from small_model import LABELS, small_model
 from video_files import make_video
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.explain.predictor import Predictor
-from vtd_jax.explain.text_cache import TextCache
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 from flax import nnx
 
 from helpers import SMALL, random_state
+from vtd_jax.cache import text_features
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
-from vtd_jax.explain import text_cache
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 
@@ -35,19 +35,19 @@ def _model(config=BARE, seed=0, copy=0):
 def small_parts(monkeypatch):
     """Files of 8 words, batches of 4."""
     for name, value in {"SHARD": 8, "LEAST": 8, "_BATCH": 4}.items():
-        monkeypatch.setattr(text_cache, name, value)
+        monkeypatch.setattr(text_features, name, value)
 
 
 @pytest.fixture
 def encoded(monkeypatch):
     """Collects the words that were encoded."""
-    found, encode = [], text_cache.encode_texts
+    found, encode = [], text_features.encode_texts
 
     def collecting(model, words, *others):
         found.extend(words)
         return encode(model, words, *others)
 
-    monkeypatch.setattr(text_cache, "encode_texts", collecting)
+    monkeypatch.setattr(text_features, "encode_texts", collecting)
     return found
 
 

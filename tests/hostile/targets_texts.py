@@ -8,6 +8,7 @@ import numpy as np
 from experiments import _plan, _reproduce, _truth
 from experiments._evaluation import has_table
 from hostile.target import Target
+from vtd_jax.cache import arrays
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import read_table, save_report
@@ -16,7 +17,6 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.explain import report
 from vtd_jax.explain.journal import Journal
 from vtd_jax.explain.words import read_words
-from vtd_jax.train import shards
 from vtd_jax.train.parity import read_case
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.catalog import Problem, read_labels, read_list
@@ -112,14 +112,14 @@ def _read_json(folder: Path) -> None:
 def _write_arrays(folder: Path) -> None:
     save_scores(folder / "results_scores.npz", _RESULTS)
     np.savez(folder / "case.npz", case=json.dumps(_CASE))
-    shards.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32))
+    arrays.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32))
 
 
 def _read_arrays(folder: Path) -> None:
     calls = [
         lambda: read_scores(folder / "results_scores.npz"),
         lambda: read_case(folder / "case.npz"),
-        lambda: shards.read_rows(folder / "rows.npy", (4, 4)),
+        lambda: arrays.read_rows(folder / "rows.npy", (4, 4)),
     ]
     _each(calls)
 

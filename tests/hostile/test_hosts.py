@@ -7,7 +7,7 @@ import pytest
 
 from hostile import harness
 from video_files import make_video
-from vtd_jax.compile_cache import FOLDER
+from vtd_jax.cache.programs import FOLDER
 
 WORDS = 256
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import warm
-from vtd_jax.train.ahead import Ahead
+from vtd_jax.parallel.prefetch import Ahead
 
 
 class Numbers:
@@ -139,7 +139,7 @@ def test_nothing_looks_at_the_devices_after_the_end():
 ERROR_AHEAD = """
 import sys
 import jax, jax.numpy as jnp
-from vtd_jax.train.ahead import Ahead
+from vtd_jax.parallel.prefetch import Ahead
 
 class Batches:
     def __iter__(self):

@@ -13,7 +13,7 @@ import pytest
 import two_processes
 from two_processes import run_two
 from vtd_jax.errors import UserError
-from vtd_jax.train import distributed, joining
+from vtd_jax.parallel import joining, processes
 
 
 def test_two_processes_share_devices_results_failures_and_arrays():
@@ -76,37 +76,37 @@ def test_a_cluster_that_cannot_be_asked(monkeypatch):
 
 def test_a_single_process_only_calls():
     with pytest.raises(KeyError) as caught:
-        distributed.on_first(lambda: {}["x"])
-    assert not distributed.raised_everywhere(caught.value)
-    assert not distributed.told_elsewhere(caught.value)
+        processes.on_first(lambda: {}["x"])
+    assert not processes.raised_everywhere(caught.value)
+    assert not processes.told_elsewhere(caught.value)
     unpicklable = object()
-    assert distributed.on_first(lambda x: x, unpicklable) is unpicklable
-    assert distributed.together(lambda x: x, unpicklable) is unpicklable
+    assert processes.on_first(lambda x: x, unpicklable) is unpicklable
+    assert processes.together(lambda x: x, unpicklable) is unpicklable
     rows = np.arange(3)
-    assert distributed.gather_rows(rows) is rows
-    distributed.check_same(config="1")
-    assert distributed.Nobody().save(1, metric=2) is None
+    assert processes.gather_rows(rows) is rows
+    processes.check_same(config="1")
+    assert processes.Nobody().save(1, metric=2) is None
     with pytest.raises(AttributeError):
-        _ = distributed.Nobody().__len__
-    assert distributed.is_first()
-    assert (distributed.process_count(), distributed.process_index()) == (1, 0)
+        _ = processes.Nobody().__len__
+    assert processes.is_first()
+    assert (processes.process_count(), processes.process_index()) == (1, 0)
     joining.quiet_unless_first()
     joining.initialize(environ={})
     assert not jax.distributed.is_initialized()
 
 
 def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
-    monkeypatch.setattr(distributed, "_before_end", None)
-    distributed.finish(1)
+    monkeypatch.setattr(processes, "_before_end", None)
+    processes.finish(1)
     called = []
-    distributed.before_end(lambda: called.append(threading.current_thread().name))
-    distributed.finish(5)
+    processes.before_end(lambda: called.append(threading.current_thread().name))
+    processes.finish(5)
     assert called == ["vtd-finish"]
-    distributed.before_end(lambda: {}["damaged"])
-    distributed.finish(5)
-    distributed.before_end(lambda: time.sleep(3))
+    processes.before_end(lambda: {}["damaged"])
+    processes.finish(5)
+    processes.before_end(lambda: time.sleep(3))
     began = time.monotonic()
-    distributed.finish(0.05)
+    processes.finish(0.05)
     assert time.monotonic() - began < 2
 
 

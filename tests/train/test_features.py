@@ -11,13 +11,13 @@ from flax import nnx
 import small_run
 from helpers import SMALL, random_state
 from small_model import small_model
+from vtd_jax.cache import frame_features
+from vtd_jax.cache.frame_features import FeatureStore, tower_fingerprint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import features
-from vtd_jax.train.features import FeatureStore, tower_fingerprint
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import open_records
@@ -42,7 +42,7 @@ def records(folder):
 def store(tmp_path, monkeypatch):
     """A store below a folder of its own, in files of 4 videos."""
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(features, "SHARD", 4)
+    monkeypatch.setattr(frame_features, "SHARD", 4)
     return FeatureStore(small_model(**FROZEN), jax.devices()[:1])
 
 
@@ -143,7 +143,7 @@ def _flip(file):
 
 
 def _other_shape(file):
-    features.write_rows(file, np.zeros((4, 3, 32), np.float32))
+    frame_features.write_rows(file, np.zeros((4, 3, 32), np.float32))
 
 
 def _pipe(file):
@@ -184,7 +184,7 @@ def test_files_are_mapped_not_read(store, records):
 
 
 def test_progress_is_told_now_and_then(store, records, monkeypatch):
-    monkeypatch.setattr(features, "PAUSE", 0.0)
+    monkeypatch.setattr(frame_features, "PAUSE", 0.0)
     told = []
     _open(store, records, views=(0, 1), together=4, told=told)
     assert [line.split(",")[0] for line in told[:-1]] == [
@@ -195,9 +195,9 @@ def test_progress_is_told_now_and_then(store, records, monkeypatch):
 
 def test_the_terminals_line_counts_them(store, records, monkeypatch):
     shown = []
-    monkeypatch.setattr(features.Line, "show", lambda line, *parts: shown.append(parts))
-    monkeypatch.setattr(features.Line, "open", lambda line: shown.append("open"))
-    monkeypatch.setattr(features.Line, "close", lambda line: shown.append("close"))
+    monkeypatch.setattr(frame_features.Line, "show", lambda line, *parts: shown.append(parts))
+    monkeypatch.setattr(frame_features.Line, "open", lambda line: shown.append("open"))
+    monkeypatch.setattr(frame_features.Line, "close", lambda line: shown.append("close"))
     _open(store, records, together=4)
     name = "frame features of base_train"
     counts = [(name, f"{done} of 10") for done in (4, 8, 10)]

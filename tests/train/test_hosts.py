@@ -3,8 +3,8 @@
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.train import hosts
-from vtd_jax.train.hosts import Hosts, is_address, plan, resolved
+from vtd_jax.parallel import clusters
+from vtd_jax.parallel.clusters import Hosts, is_address, plan, resolved
 
 STEP = {
     "SLURM_JOB_ID": "77",
@@ -89,9 +89,9 @@ def test_the_gpus_of_a_slurm_task(nodes, gpus, expected):
 
 def test_kubernetes_needs_its_package(monkeypatch):
     environ = {**POD, "JOB_COMPLETION_INDEX": "1"}
-    monkeypatch.setattr(hosts, "find_spec", lambda name: object())
+    monkeypatch.setattr(clusters, "find_spec", lambda name: object())
     assert plan(None, None, None, environ) == Hosts("Kubernetes")
-    monkeypatch.setattr(hosts, "find_spec", lambda name: None)
+    monkeypatch.setattr(clusters, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'jax\[k8s\]'; or give --coordinator_address"):
         plan(None, None, None, environ)
     assert plan(None, None, None, {**environ, **TOLD}) == Hosts("", "10.0.0.1:1234", 2, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.parallel import DATA, DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
+from vtd_jax.parallel.mesh import DATA, DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 
 
 def _centre(split, offset):

@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 import small_run
 from terminal import Terminal
 from vtd_jax import status
+from vtd_jax.parallel.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.state import Trainer
 
 
@@ -121,7 +121,7 @@ def test_processes_that_train_together_agree_through_jax(monkeypatch):
 TOGETHER = """
 import sys, time
 import jax
-from vtd_jax.train.preemption import Preemption
+from vtd_jax.parallel.preemption import Preemption
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 with Preemption() as preemption:
     print("ready", flush=True)

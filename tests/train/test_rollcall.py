@@ -10,9 +10,9 @@ import pytest
 
 from two_processes import free_port
 from vtd_jax.errors import UserError
-from vtd_jax.train import joining, rollcall
-from vtd_jax.train.rollcall import Lost, RollCall, answer, new_mark
-from vtd_jax.train.wires import LINE, Hello, Wire, Word
+from vtd_jax.parallel import joining, rollcall
+from vtd_jax.parallel.rollcall import Lost, RollCall, answer, new_mark
+from vtd_jax.parallel.wires import LINE, Hello, Wire, Word
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vtd_jax.train import sentinel
+from vtd_jax.parallel import sentinel
 
 FILE = Path(sentinel.__file__)
 HEARTBEAT = 0.6

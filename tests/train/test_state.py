@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import small_run
+from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.train import build, loop
 from vtd_jax.train.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.parallel import run_devices
 from vtd_jax.train.state import Trainer
 
 

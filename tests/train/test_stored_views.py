@@ -6,12 +6,13 @@ import pytest
 
 import small_run
 from helpers import random_state
+from vtd_jax.cache import frame_features
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import batches, build, features
+from vtd_jax.parallel.preemption import Preempted, Preemption
+from vtd_jax.train import batches, build
 from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.preemption import Preempted, Preemption
 from vtd_jax.train.state import Trainer
 from vtd_jax.video import batches as clips
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
 def cache(tmp_path, monkeypatch):
     """A cache folder of its own, files of 4 videos."""
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(features, "SHARD", 4)
+    monkeypatch.setattr(frame_features, "SHARD", 4)
     return tmp_path / "cache" / "features"
 
 

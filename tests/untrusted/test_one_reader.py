@@ -39,7 +39,7 @@ ALLOWED = {
     "vtd_jax/explain/serve_example.py": ({"av.open", "json.loads", "np.load"}, "runs without this package"),
     "vtd_jax/explain/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/train/config.py": ({"json.loads"}, "of what json.dumps made a line before"),
-    "vtd_jax/train/distributed.py": ({"pickle.loads"}, "between the processes of one run"),
+    "vtd_jax/parallel/processes.py": ({"pickle.loads"}, "between the processes of one run"),
     "experiments/_sources.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "experiments/_benchmark_child.py": ({"json.loads"}, "between a process and its child"),
 }

@@ -15,6 +15,7 @@ from flax import nnx
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
+from vtd_jax.parallel.mesh import DeviceMesh, round_up
 from vtd_jax.train.aot import (
     Names,
     Report,
@@ -27,7 +28,6 @@ from vtd_jax.train.aot import (
 )
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.cost import Sent
-from vtd_jax.train.parallel import DeviceMesh, round_up
 from vtd_jax.train.topology import GIB, Target
 
 _SHORT = {

@@ -10,11 +10,11 @@ import jax
 from flax import nnx
 
 from vtd_jax.backend import check_backend
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.explain.predictor import Predictor
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.files import is_possible
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.fingerprint import weights_fingerprint

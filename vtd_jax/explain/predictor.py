@@ -11,12 +11,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int32, UInt8
 
+from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
 from vtd_jax.explain.job import Failure, Job, check_on_error
 from vtd_jax.explain.programs import Told, Vocabulary, compiled
 from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
-from vtd_jax.explain.text_cache import TextCache
 from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip

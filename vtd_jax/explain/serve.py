@@ -28,8 +28,8 @@ from jax import export
 from jaxtyping import Array, Float, Float32
 
 import vtd_jax
+from vtd_jax.cache.text_features import encode_texts
 from vtd_jax.errors import UserError
-from vtd_jax.explain.text_cache import encode_texts
 from vtd_jax.explain.words import check_texts
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP

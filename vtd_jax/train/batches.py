@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+from vtd_jax.cache.frame_features import FeatureStore, Stored
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.mesh import run_devices
+from vtd_jax.parallel.processes import process_count, process_index
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import process_count, process_index
-from vtd_jax.train.features import FeatureStore, Stored
-from vtd_jax.train.parallel import run_devices
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records

@@ -16,10 +16,10 @@ from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.model.saved.tuned import fill_tuned, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first
 from vtd_jax.train.resume import settings_fingerprint
 from vtd_jax.train.workdir import CONFIG_FILE, config_file
 from vtd_jax.untrusted.json_text import convert

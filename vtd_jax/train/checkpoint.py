@@ -16,11 +16,11 @@ from orbax.checkpoint import checkpoint_managers as managers
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
-from vtd_jax.train.flat import flatten_arrays, unflatten_arrays
 from vtd_jax.train.integrity import Damaged, Stored
 from vtd_jax.train.orbax_manager import Manager, StepNames, quiet, reason, steps_in
 from vtd_jax.train.place import Place, names_in, remove_remains
 from vtd_jax.train.plain_path import plain
+from vtd_jax.trees import flatten_arrays, unflatten_arrays
 from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 

@@ -12,27 +12,18 @@ from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
+from vtd_jax.parallel.mesh import run_devices
+from vtd_jax.parallel.preemption import BrokenOff, Preemption
+from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.processes import Nobody, alike, before_end, check_same, gather_rows, is_first, on_first, together
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import resume as resuming
-from vtd_jax.train.ahead import Ahead
 from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import (
-    Nobody,
-    alike,
-    before_end,
-    check_same,
-    gather_rows,
-    is_first,
-    on_first,
-    together,
-)
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
-from vtd_jax.train.parallel import run_devices
-from vtd_jax.train.preemption import BrokenOff, Preemption
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress
 from vtd_jax.train.state import Trainer

@@ -11,9 +11,9 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.distributed import is_first
 from vtd_jax.untrusted.json_text import Count, parse_json
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.records import Records

@@ -12,10 +12,10 @@ from flax import nnx
 from jaxtyping import Array, Int, UInt32
 
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.joining import meet
+from vtd_jax.parallel.mesh import BATCH, FEATURES, DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.joining import meet
-from vtd_jax.train.parallel import BATCH, FEATURES, DeviceMesh, Mapped, Over, pad_batch, round_up
 
 # arguments of the compiled step, in their order
 LEARNABLE, OPT_STATE, FROZEN, VIDEOS, TOKENS, KEY, STEP = range(7)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vtd_jax.video.progress import Progress
+from vtd_jax.progress import Progress
 from vtd_jax.video.shards import Staging
 
 

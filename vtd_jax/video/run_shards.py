@@ -16,10 +16,10 @@ from absl import logging as absl_logging
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.beam_watch import WorkerLost, lost_workers, progress_of
-from vtd_jax.video.progress import Progress
 from vtd_jax.video.shards import Staging
 from vtd_jax.video.workers import process_map
 

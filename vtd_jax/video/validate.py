@@ -11,12 +11,12 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.outputs import CsvWriter, check_output
+from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.video import decode
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import Problem
 from vtd_jax.video.inputs import Inputs, Video, summary
-from vtd_jax.video.progress import Progress
 from vtd_jax.video.run_shards import cores, told_exit
 from vtd_jax.video.workers import process_map
 

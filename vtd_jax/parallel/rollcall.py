@@ -1,7 +1,7 @@
 """The roll call, before JAX connects the processes of a run: all come, once each, with the same command.
 
 Process 0 listens on the coordinator's port until all have said who they are, and gives the port to JAX's service then.
-The connections stay: by them processes hear of each other's end (`vtd_jax.train.watch`). Who is here twice, has other
+The connections stay: by them processes hear of each other's end (`vtd_jax.parallel.watch`). Who is here twice, has other
 flags or another version, or cannot start at all, is one line on every process instead of minutes of waiting.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from vtd_jax.errors import UserError
-from vtd_jax.train.hosts import is_address
-from vtd_jax.train.wires import Hello, Wire, Word, listen, split
+from vtd_jax.parallel.clusters import is_address
+from vtd_jax.parallel.wires import Hello, Wire, Word, listen, split
 
 # seconds between two tries to reach process 0, and for which a connection may say nothing
 _RETRY, _SILENT = 0.3, 10.0

@@ -13,7 +13,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from vtd_jax.cache_folder import PRIVATE, VARIABLE, cache_folder, make_folders, why_not_ours
+from vtd_jax.cache.folder import PRIVATE, VARIABLE, cache_folder, make_folders, why_not_ours
 from vtd_jax.terminal import warn
 
 # below the cache folder

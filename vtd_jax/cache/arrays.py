@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache.folder import VARIABLE, cache_folder, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.terminal import warn

@@ -15,11 +15,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache.arrays import read_rows
+from vtd_jax.cache.folder import VARIABLE, cache_folder, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.shards import read_rows
 from vtd_jax.untrusted.arrays import crc_bytes
 
 # words a file

@@ -1,6 +1,6 @@
 """Each process of a run hears when another one is gone, and ends in order: one line, and a status of its own.
 
-The connections of the roll call stay open, held by a small process beside this one (`vtd_jax.train.sentinel`), which
+The connections of the roll call stay open, held by a small process beside this one (`vtd_jax.parallel.sentinel`), which
 ends with it, however it dies; where a machine or a network is gone, or a process is stopped, beats stay away. Process 0
 hears all others, and they hear it.
 """
@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vtd_jax import status
+from vtd_jax.parallel.processes import finish
+from vtd_jax.parallel.wires import Wire, split
 from vtd_jax.terminal import say
-from vtd_jax.train.distributed import finish
-from vtd_jax.train.wires import Wire, split
 
 # EX_UNAVAILABLE: another process of the run failed or is gone
 LOST_STATUS = 69

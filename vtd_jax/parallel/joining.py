@@ -20,13 +20,13 @@ from jax.sharding import Mesh, PartitionSpec
 import vtd_jax
 from vtd_jax import status
 from vtd_jax.errors import UserError
+from vtd_jax.parallel import clusters
+from vtd_jax.parallel.clusters import Hosts
+from vtd_jax.parallel.processes import alike, is_first, process_count
+from vtd_jax.parallel.rollcall import RollCall, answer, new_mark
+from vtd_jax.parallel.watch import Watch
+from vtd_jax.parallel.wires import Hello, Wire, myself
 from vtd_jax.terminal import counted, say
-from vtd_jax.train import hosts
-from vtd_jax.train.distributed import alike, is_first, process_count
-from vtd_jax.train.hosts import Hosts
-from vtd_jax.train.rollcall import RollCall, answer, new_mark
-from vtd_jax.train.watch import Watch
-from vtd_jax.train.wires import Hello, Wire, myself
 
 # seconds to wait for the others at the start; and after which one that is silent is taken for gone
 TIMEOUT, HEARTBEAT = 300, 30
@@ -51,7 +51,7 @@ def initialize(
     """Joins the other processes of the run, if there are any; call it before anything touches a device.
 
     Who the others are is told by the arguments, by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`, or by the cluster (`vtd_jax.train.hosts.plan`). A second call does nothing.
+    `JAX_PROCESS_ID`, or by the cluster (`vtd_jax.parallel.clusters.plan`). A second call does nothing.
 
     From here on a process that hears of another one's end prints one line and ends with `watch.LOST_STATUS`: at once
     where that one died, after `heartbeat` seconds where nothing is heard of it.
@@ -75,12 +75,12 @@ def initialize(
     global _joined
     if jax.distributed.is_initialized():
         return
-    planned = hosts.plan(coordinator_address, num_processes, process_id, environ)
+    planned = clusters.plan(coordinator_address, num_processes, process_id, environ)
     if planned is None:
         return
     jax.config.update("jax_enable_preemption_service", catch_sigterm)
     deadline = time.monotonic() + timeout
-    found = hosts.resolved(planned, timeout) if heartbeat > 0 else None
+    found = clusters.resolved(planned, timeout) if heartbeat > 0 else None
     if found is None or found.num_processes == 1:
         _connect(planned, timeout, 100)
         return
