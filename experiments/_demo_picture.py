@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vtd_jax.explain.picture import clip_picture
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.report.clip_figure import clip_picture
 from vtd_jax.scenes.sets import SceneSet
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video import sampling

@@ -20,19 +20,19 @@ from experiments.configs._templates import read_templates
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.explain.journal import Journal
-from vtd_jax.explain.loading import load
-from vtd_jax.explain.picture import explanation_figure
-from vtd_jax.explain.predictor import Failure, Predictor
-from vtd_jax.explain.report import PageEntry, earlier_pages, write_index, write_page
-from vtd_jax.explain.report_html import Beside
-from vtd_jax.explain.results import Explanation, Timeline
-from vtd_jax.explain.timeline import Windows
-from vtd_jax.explain.timeline_picture import timeline_figure
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import beside_name
+from vtd_jax.predict.journal import Journal
+from vtd_jax.predict.loading import load
+from vtd_jax.predict.predictor import Failure, Predictor
+from vtd_jax.predict.results import Explanation, Timeline
+from vtd_jax.predict.timeline import Windows
 from vtd_jax.printable import utf8
 from vtd_jax.progress import Progress
+from vtd_jax.report.clip_figure import explanation_figure
+from vtd_jax.report.html import Beside
+from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
+from vtd_jax.report.timeline_figure import timeline_figure
 from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.explain.report import PageEntry, video_key
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
 from vtd_jax.printable import utf8
+from vtd_jax.report.pages import PageEntry, video_key
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, say
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from vtd_jax.explain.report import PAGE_NAME, PageFields
+from vtd_jax.report.pages import PAGE_NAME, PageFields
 
 _NAME = Annotated[str, Meta(pattern=rf"\A{PAGE_NAME}\Z", max_length=255)]
 _PAGE = Annotated[str, Meta(pattern=rf"\A(?:{PAGE_NAME}\.html)?\Z", max_length=255)]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.picture import is_figure
-from vtd_jax.explain.report import check_report, is_index, read_entry
 from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, begins, check_outputs
+from vtd_jax.report.clip_figure import is_figure
+from vtd_jax.report.pages import check_report, is_index, read_entry
 
 
 def check(request: Any, videos: Sequence[Path]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.explain.report import relink
 from vtd_jax.printable import utf8
+from vtd_jax.report.pages import relink
 
 
 @dataclasses.dataclass(frozen=True)

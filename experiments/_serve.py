@@ -12,13 +12,13 @@ from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
-from vtd_jax.explain.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
-from vtd_jax.explain.serve import SUFFIX, check_served, write_served
 from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, describe, save_tuned
 from vtd_jax.model.saved.tuned import SUFFIX as SUFFIX_OF_TUNED
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
+from vtd_jax.predict.serve import SUFFIX, check_served, write_served
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig

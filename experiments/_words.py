@@ -2,8 +2,8 @@
 
 import sys
 
-from vtd_jax.explain.inline_words import doubt
-from vtd_jax.explain.words import ROOM, read_words
+from vtd_jax.predict.inline_words import doubt
+from vtd_jax.predict.words import ROOM, read_words
 from vtd_jax.terminal import say
 
 

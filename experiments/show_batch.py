@@ -20,8 +20,8 @@ from absl import flags
 
 from experiments import _cli, _config, _limits
 from vtd_jax.errors import UserError
-from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
 from vtd_jax.output_checks import Output, begins, check_outputs
+from vtd_jax.report.augmentations import augmentations_picture, clip_rows
 from vtd_jax.scenes.render import render_clip, write_mp4
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig

@@ -14,9 +14,9 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
-from vtd_jax.explain.picture import drawing
-from vtd_jax.explain.report import write_index
 from vtd_jax.locks import locked
+from vtd_jax.report.clip_figure import drawing
+from vtd_jax.report.pages import write_index
 
 ROOT = Path(__file__).resolve().parent.parent
 _RNG = np.random.default_rng(0)

@@ -158,7 +158,7 @@ def test_every_line_for_people_goes_through_one_helper():
     """A bare `print` would hand a name's control characters to the terminal."""
     # these print what they made up themselves, or count on one line; the example runs without this package
     own = {
-        "vtd_jax/terminal.py", "vtd_jax/explain/serve_example.py", "experiments/_flags.py", "experiments/_sources.py",
+        "vtd_jax/terminal.py", "vtd_jax/predict/serve_example.py", "experiments/_flags.py", "experiments/_sources.py",
         "experiments/demo.py", "experiments/aot.py", "experiments/pretrain_tiny_clip.py", "experiments/tfds_build.py",
     }  # fmt: skip
     for path in [*(ROOT / "vtd_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:

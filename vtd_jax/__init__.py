@@ -15,7 +15,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     # importing the package must not import JAX, video libraries and all the rest
     if name == "load":
-        from vtd_jax.explain.loading import load
+        from vtd_jax.predict.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

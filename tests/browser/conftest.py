@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from browser import chromium, scenes
-from vtd_jax.explain.report import write_index, write_page
-from vtd_jax.explain.report_html import Beside
+from vtd_jax.report.html import Beside
+from vtd_jax.report.pages import write_index, write_page
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vtd_jax.explain.results import Explanation, Segment, Timeline
+from vtd_jax.predict.results import Explanation, Segment, Timeline
 
 LABELS = (
     "arm wrestling", "hugging", "shaking hands", "applying makeup", "cleaning pool", "playing cards", "clapping",

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from browser import chromium, scenes
-from vtd_jax.explain.report_clip import keyframes
+from vtd_jax.report.clip_page import keyframes
 
 EXPLAINED = scenes.explanation(scenes.pictures(16))
 SHOWN = EXPLAINED.order(12)

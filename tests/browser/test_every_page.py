@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from browser import chromium, scenes
-from vtd_jax.explain.report import write_page
+from vtd_jax.report.pages import write_page
 
 PAGES = ["clip", "vocabulary", "hostile", "long", "hours", "index"]
 NAMED = {"button", "radio", "link", "searchbox", "combobox", "image", "table", "heading", "region"}

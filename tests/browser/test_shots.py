@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from browser import chromium, scenes
-from vtd_jax.explain.report import write_index, write_page
-from vtd_jax.explain.report_html import Beside
+from vtd_jax.report.html import Beside
+from vtd_jax.report.pages import write_index, write_page
 from vtd_jax.video.clip import read_clip
 
 SHOTS = [("clip", "light", 1200), ("clip", "dark", 1200), ("clip", "light", 360), ("long", "light", 1200)]

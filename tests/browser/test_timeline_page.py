@@ -6,7 +6,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser import chromium, scenes
-from vtd_jax.explain.report_timeline import described, lanes
+from vtd_jax.report.timeline_page import described, lanes
 
 LONG = scenes.timeline(scenes.pictures(16))
 LANES = lanes(LONG)

@@ -22,7 +22,7 @@ from video_files import make_video
 from vtd_jax import status
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
-from vtd_jax.explain.predictor import Predictor
+from vtd_jax.predict.predictor import Predictor
 from vtd_jax.scenes.render import render_still
 
 

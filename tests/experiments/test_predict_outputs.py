@@ -21,10 +21,10 @@ from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
-from vtd_jax.explain.journal import Journal
-from vtd_jax.explain.predictor import Predictor
-from vtd_jax.explain.report import earlier_pages, video_key
-from vtd_jax.explain.report_html import link
+from vtd_jax.predict.journal import Journal
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.report.html import link
+from vtd_jax.report.pages import earlier_pages, video_key
 from vtd_jax.train.config import RunConfig
 
 ODD = (os.fsdecode(b"caf\xe9.mp4"), "=cmd.mp4", "12:30.mp4", "L" * 241 + ".mp4", "\x1b[31m.mp4", "plain.mp4")

@@ -14,11 +14,11 @@ from small_model import LABELS, small_model
 from video_files import make_video
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
-from vtd_jax.explain.journal import Journal
-from vtd_jax.explain.picture import is_figure
-from vtd_jax.explain.predictor import Predictor
-from vtd_jax.explain.report import earlier_pages, is_index
 from vtd_jax.locks import locked_outputs
+from vtd_jax.predict.journal import Journal
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.report.clip_figure import is_figure
+from vtd_jax.report.pages import earlier_pages, is_index
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_lines_of_a_stranger_write_nothing_elsewhere(videos, model, tmp_path, mo
     page = tmp_path / "site" / "victim.html"
     page.write_text("<nav class=ways></nav>")
     if change == {"page": {"score": float("1e999")}}:
-        monkeypatch.setattr("vtd_jax.explain.journal._text", lambda value: json.dumps(value))
+        monkeypatch.setattr("vtd_jax.predict.journal._text", lambda value: json.dumps(value))
     with Journal(path, first["job"]) as journal:
         journal.add(line.pop("video"), **{key: value for key, value in line.items() if key != "sum"})
     monkeypatch.undo()

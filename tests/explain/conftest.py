@@ -7,7 +7,7 @@ import pytest
 from small_model import LABELS, small_model
 from video_files import make_video
 from vtd_jax.cache.text_features import TextCache
-from vtd_jax.explain.predictor import Predictor
+from vtd_jax.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="session")

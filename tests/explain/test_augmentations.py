@@ -8,7 +8,7 @@ from matplotlib import image, rc_context
 
 from video_files import make_video
 from vtd_jax.errors import UserError
-from vtd_jax.explain.augmentations import augmentations_picture, clip_rows
+from vtd_jax.report.augmentations import augmentations_picture, clip_rows
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec, draw_train_clip, eval_views
 from vtd_jax.video.records import Example

@@ -14,9 +14,9 @@ from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.explain.results import finite
 from vtd_jax.model.normalization import STATISTICS, as_images, statistics, told
 from vtd_jax.model.saved.release_files import load_release
+from vtd_jax.predict.results import finite
 from vtd_jax.video.augment import resize, spatial_views
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.clip import read_clip

@@ -4,7 +4,7 @@ import pytest
 
 from experiments._words import given_words
 from vtd_jax.errors import UserError
-from vtd_jax.explain.words import read_words
+from vtd_jax.predict.words import read_words
 
 MANY = [f"label number {number}" for number in range(300)]
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Meta
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.journal import Journal
+from vtd_jax.predict.journal import Journal
 
 JOB = {"model": "m", "labels": 3}
 

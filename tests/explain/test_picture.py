@@ -9,8 +9,8 @@ import pytest
 from matplotlib import image
 
 from browser import scenes
-from vtd_jax.explain.picture import clip_picture, evenly, explanation_figure
-from vtd_jax.explain.timeline_picture import timeline_figure
+from vtd_jax.report.clip_figure import clip_picture, evenly, explanation_figure
+from vtd_jax.report.timeline_figure import timeline_figure
 
 NAMES = [f"red thing {i}" for i in range(8)]
 

@@ -11,9 +11,9 @@ from flax import nnx
 from small_model import LABELS, WORDS, small_model
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
-from vtd_jax.explain.predictor import Failure, Predictor
-from vtd_jax.explain.results import Explanation, Prediction
 from vtd_jax.model import discretize
+from vtd_jax.predict.predictor import Failure, Predictor
+from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.video.clip import read_clip
 from vtd_jax.video.decode import VideoError
 

@@ -11,9 +11,10 @@ from page_reader import Page
 
 from browser import scenes
 from vtd_jax.errors import UserError
-from vtd_jax.explain import report_clip, report_html
-from vtd_jax.explain.report import PageEntry, video_key, write_index, write_page
-from vtd_jax.explain.report_timeline import described
+from vtd_jax.report import clip_page
+from vtd_jax.report import html as report_html
+from vtd_jax.report.pages import PageEntry, video_key, write_index, write_page
+from vtd_jax.report.timeline_page import described
 
 EXPLAINED = scenes.explanation(scenes.pictures(8))
 LONG = scenes.timeline(scenes.pictures(6), windows=60)
@@ -52,7 +53,7 @@ def test_clip_page_says_what_is_known(tmp_path):
     for k in shown:
         row = " ".join(f"{value:.2f}" for value in EXPLAINED.confidence[:, k])
         assert f"{EXPLAINED.labels[k]} {row}" in page.text
-    for i in report_clip.keyframes(EXPLAINED, best):
+    for i in clip_page.keyframes(EXPLAINED, best):
         assert report_html.signed(float(EXPLAINED.lead(best)[i])) in page.text
     alts = [attrs["alt"] for attrs in page.of("img")]
     assert f"frame 3 of 8 at {EXPLAINED.seconds[2]:.1f} s, named {EXPLAINED.words[2][0]}" in alts
@@ -70,7 +71,7 @@ def test_data_of_the_page_are_the_results(tmp_path):
     page, _ = _page(tmp_path, EXPLAINED)
     data, shown = json.loads(page.blocks[0]), EXPLAINED.order(12)
     assert data["labels"] == [EXPLAINED.labels[k] for k in shown]
-    assert data["keys"] == [report_clip.keyframes(EXPLAINED, int(k)) for k in shown]
+    assert data["keys"] == [clip_page.keyframes(EXPLAINED, int(k)) for k in shown]
     np.testing.assert_allclose(data["confidence"], EXPLAINED.confidence[:, shown], atol=5.1e-5)
     np.testing.assert_allclose(data["contribution"], EXPLAINED.contribution[:, shown], atol=5.1e-5)
     np.testing.assert_allclose(data["lead"], np.stack([EXPLAINED.lead(int(k)) for k in shown], 1), atol=5.1e-5)
@@ -123,12 +124,12 @@ def test_keyframes_that_add_nothing_are_not_shown(tmp_path):
     contribution[:, rival] = 7
     contribution[:, best] = np.float32([7, 12, 7.04, 7, 6, 7.3, 7, 7])
     result = dataclasses.replace(EXPLAINED, contribution=contribution)
-    assert report_clip.keyframes(result, best) == [1, 5]
+    assert clip_page.keyframes(result, best) == [1, 5]
     page, _ = _page(tmp_path, result)
     cards = [page.elements[i - 1] for i, (tag, attrs) in enumerate(page.elements) if attrs.get("class") == "card"]
     assert ["hidden" in attrs for _, attrs in cards] == [False, False, True]
     contribution[:, best] = 6
-    assert report_clip.keyframes(result, best) == [0]
+    assert clip_page.keyframes(result, best) == [0]
 
 
 def test_frames_without_times(tmp_path):
@@ -189,7 +190,7 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
     with pytest.raises(RuntimeError):
         write_index(tmp_path / "new", broken(), [], {})
-    monkeypatch.setattr(report_clip, "_token", None)
+    monkeypatch.setattr(clip_page, "_token", None)
     with pytest.raises(TypeError):
         write_page(tmp_path / "new", EXPLAINED, "clip", {})
     assert (tmp_path / "new" / "clip.html").read_bytes() == before

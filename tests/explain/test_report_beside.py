@@ -10,9 +10,9 @@ import pytest
 from page_reader import Page
 
 from browser import scenes
-from vtd_jax.explain import report_html
-from vtd_jax.explain.report import earlier_pages, read_entry, relink, write_index, write_page
-from vtd_jax.explain.report_html import Beside
+from vtd_jax.report import html as report_html
+from vtd_jax.report.html import Beside
+from vtd_jax.report.pages import earlier_pages, read_entry, relink, write_index, write_page
 
 EXPLAINED = scenes.explanation(scenes.pictures(8))
 LONG = scenes.timeline(scenes.pictures(6), windows=60)

@@ -22,10 +22,10 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
-from vtd_jax.explain import serve
-from vtd_jax.explain.serve import encode_labels, write_served
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict import serve
+from vtd_jax.predict.serve import encode_labels, write_served
 from vtd_jax.video.clip import read_clip
 
 LABELS = ("red", "a green thing", "grüne Wiese")

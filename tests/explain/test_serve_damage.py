@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 
 GOOD = {
     "labels": ["a", "b"],

@@ -9,8 +9,8 @@ from small_model import LABELS, WORDS
 from timed_files import timed_video
 from video_files import make_video
 from vtd_jax.errors import UserError
-from vtd_jax.explain import timeline as module
-from vtd_jax.explain.timeline import Segments, Windows, _Cut
+from vtd_jax.predict import timeline as module
+from vtd_jax.predict.timeline import Segments, Windows, _Cut
 from vtd_jax.video.clip import frames_at
 
 

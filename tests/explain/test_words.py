@@ -4,8 +4,8 @@ import pytest
 
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
-from vtd_jax.explain import words
-from vtd_jax.explain.words import read_words
+from vtd_jax.predict import words
+from vtd_jax.predict.words import read_words
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import read_table, save_report
 from vtd_jax.evaluate.scores import read_scores, save_scores
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.explain import report
-from vtd_jax.explain.journal import Journal
-from vtd_jax.explain.words import read_words
+from vtd_jax.predict.journal import Journal
+from vtd_jax.predict.words import read_words
+from vtd_jax.report import pages
 from vtd_jax.train.parity import read_case
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.catalog import Problem, read_labels, read_list
@@ -137,11 +137,11 @@ def _page() -> str:
     entry = dict(
         page="a.html", video="a", label="red", score=0.5, duration=1.0, thumbnail="", date="2026", key="k", truth=None
     )
-    return f'<html><meta name="{report.ENTRY}" content="{html.escape(json.dumps(entry))}"></html>'
+    return f'<html><meta name="{pages.ENTRY}" content="{html.escape(json.dumps(entry))}"></html>'
 
 
 def _read_journal(folder: Path) -> None:
-    report.read_entry(folder / "page.html")
+    pages.read_entry(folder / "page.html")
     with Journal(folder / "journal.jsonl", _JOB) as journal:
         for entry in journal.entries():
             assert isinstance(entry["video"], str)

@@ -15,7 +15,7 @@ from tensorflow_datasets.core import example_serializer
 from hostile.mutations import HOSTILE_NUMBERS, HOSTILE_TEXTS, mutate_bytes, mutate_json, mutate_lines
 from hostile.target import Target
 from video_files import make_video, picture
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.video import decode, encode
 from vtd_jax.video.build import build_records
 from vtd_jax.video.build_config import BuildConfig

@@ -10,11 +10,11 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from small_model import small_model
-from vtd_jax.explain.programs import Vocabulary
-from vtd_jax.explain.serve import CODEBOOK, export_program, served_program
 from vtd_jax.model import discretize, fast_discretize, ties
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.programs import Vocabulary
+from vtd_jax.predict.serve import CODEBOOK, export_program, served_program
 
 B, T, K, D = 48, 8, 13, 32
 BARE = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)

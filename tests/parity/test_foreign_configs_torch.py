@@ -16,8 +16,8 @@ from parity import openai
 from vtd_jax.clip.tokenizer import merges, tokenize, vocabulary
 from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint
 from vtd_jax.errors import UserError
-from vtd_jax.explain.loading import ZERO_SHOT
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.loading import ZERO_SHOT
 
 HALF = [0.5, 0.5, 0.5]
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.words import read_words
+from vtd_jax.predict.words import read_words
 from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.catalog import read_labels
 from vtd_jax.video.gather import gather_lists, given_list

@@ -12,7 +12,7 @@ import simplejpeg
 
 from video_files import READERS, make_video, picture
 from vtd_jax.errors import UserError
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.untrusted import limits as constants
 from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PIXELS
 from vtd_jax.video import limits

@@ -12,7 +12,7 @@ from av.stream import Disposition
 
 from video_files import frame_number, make_audio, make_video, picture, write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.scenes.render import write_mp4
 from vtd_jax.video import opening
 from vtd_jax.video.build import build_records

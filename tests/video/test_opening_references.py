@@ -7,7 +7,7 @@ import av
 import pytest
 
 from video_files import make_video
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.video.decode import VideoError, probe
 
 

@@ -13,7 +13,7 @@ import simplejpeg
 from av.bitstream import BitStreamFilterContext
 
 from video_files import make_video, picture
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.video.catalog import Entry
 from vtd_jax.video.clip import frames_at, read_clip
 from vtd_jax.video.decode import decode_frames, header, probe, scan

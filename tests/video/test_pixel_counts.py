@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 
 from video_files import picture
-from vtd_jax.explain import serve_example
+from vtd_jax.predict import serve_example
 from vtd_jax.untrusted import limits as constants
 from vtd_jax.untrusted.raised import MAX_VIDEO_PIXELS
 from vtd_jax.video import limits

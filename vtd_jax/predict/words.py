@@ -5,8 +5,8 @@ from pathlib import Path
 
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
-from vtd_jax.explain.inline_words import inline_words, label_path
 from vtd_jax.files import likely
+from vtd_jax.predict.inline_words import inline_words, label_path
 from vtd_jax.printable import utf8
 from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
 from vtd_jax.untrusted.regular_files import read_bytes

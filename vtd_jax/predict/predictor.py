@@ -14,11 +14,11 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
-from vtd_jax.explain.job import Failure, Job, check_on_error
-from vtd_jax.explain.programs import Told, Vocabulary, compiled
-from vtd_jax.explain.results import Explanation, Prediction, Timeline, facts
-from vtd_jax.explain.words import check_texts
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.job import Failure, Job, check_on_error
+from vtd_jax.predict.programs import Told, Vocabulary, compiled
+from vtd_jax.predict.results import Explanation, Prediction, Timeline, facts
+from vtd_jax.predict.words import check_texts
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.read_ahead import read_ahead
@@ -160,7 +160,7 @@ class Predictor:
         Raises:
           UserError: as for `predict`, or a window, stride or threshold out of range.
         """
-        from vtd_jax.explain.timeline import Windows, make_timeline
+        from vtd_jax.predict.timeline import Windows, make_timeline
 
         check_on_error(on_error)
         words = None if vocabulary is None else self.encode_vocabulary(vocabulary)

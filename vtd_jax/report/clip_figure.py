@@ -17,8 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.results import Explanation
 from vtd_jax.files import write_bytes
+from vtd_jax.predict.results import Explanation
 from vtd_jax.printable import printable
 from vtd_jax.untrusted.regular_files import open_regular
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.programs import Told
-from vtd_jax.explain.results import Segment, Timeline, finite
+from vtd_jax.predict.programs import Told
+from vtd_jax.predict.results import Segment, Timeline, finite
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at
 from vtd_jax.video.sampling import test_indices

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import (
+from vtd_jax.predict.results import Segment, Timeline
+from vtd_jax.report.html import (  # fmt: skip
     Beside,
     bar,
     bdi,
@@ -20,8 +21,7 @@ from vtd_jax.explain.report_html import (
     place,
     tick_step,
     truth,
-)  # fmt: skip
-from vtd_jax.explain.results import Segment, Timeline
+)
 
 SCRIPT = "timeline.js"
 _LANES, _PICTURES, _LIKELY, _WORDS = 40, 120, 3, 8

@@ -30,10 +30,10 @@ from jaxtyping import Array, Float, Float32
 import vtd_jax
 from vtd_jax.cache.text_features import encode_texts
 from vtd_jax.errors import UserError
-from vtd_jax.explain.words import check_texts
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import STEM_BYTES, shortened
+from vtd_jax.predict.words import check_texts
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side

@@ -14,12 +14,12 @@ from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
-from vtd_jax.explain.predictor import Predictor
 from vtd_jax.files import is_possible
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, load_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.predictor import Predictor
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 
 # nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method, sections 1 and 2)

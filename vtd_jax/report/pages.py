@@ -14,8 +14,11 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from msgspec import Meta
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain import report_clip, report_timeline
-from vtd_jax.explain.report_html import (
+from vtd_jax.files import replacing
+from vtd_jax.predict.results import Explanation, Timeline
+from vtd_jax.printable import utf8
+from vtd_jax.report import clip_page, timeline_page
+from vtd_jax.report.html import (  # fmt: skip
     ALONE,
     ENTRY,
     Beside,
@@ -29,10 +32,7 @@ from vtd_jax.explain.report_html import (
     percent,
     thumbnail,
     ways,
-)  # fmt: skip
-from vtd_jax.explain.results import Explanation, Timeline
-from vtd_jax.files import replacing
-from vtd_jax.printable import utf8
+)
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.regular_files import open_regular, read_text
 
@@ -125,7 +125,7 @@ def write_page(
     """
     if name in ("", "index") or Path(name).name != name:
         raise UserError(f"page name {name!r}: expected a plain file name without folders, other than 'index'")
-    view = report_clip if isinstance(result, Explanation) else report_timeline
+    view = clip_page if isinstance(result, Explanation) else timeline_page
     label, score, picture = view.verdict(result)
     title = Path(result.video).name or result.video
     entry = PageEntry(

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgba
 
-from vtd_jax.explain.picture import BLUE, FAINT, INK, drawing, evenly, file_title, short
-from vtd_jax.explain.report_html import clock, tick_step
-from vtd_jax.explain.results import Timeline
+from vtd_jax.predict.results import Timeline
+from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, evenly, file_title, short
+from vtd_jax.report.html import clock, tick_step
 
 _PICTURES = 12
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.explain.report_html import (
+from vtd_jax.predict.results import Explanation
+from vtd_jax.report.html import (
     Beside,
     bar,
     bdi,
@@ -21,7 +22,6 @@ from vtd_jax.explain.report_html import (
     signed,
     truth,
 )
-from vtd_jax.explain.results import Explanation
 
 SCRIPT = "clip.js"
 _ALL, _KEYFRAMES = 12, 3  # labels that can be chosen, frames that are marked for each

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Float32
 
 from vtd_jax.errors import UserError
-from vtd_jax.explain.programs import Vocabulary
+from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.printable import utf8
 
 
