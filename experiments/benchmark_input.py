@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli, _limits
+from experiments.common import cli, limit_flags
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
@@ -28,7 +28,7 @@ _CLIPS = flags.DEFINE_integer("clips", 8, "at most so many clips", lower_bound=1
 _SECONDS = flags.DEFINE_integer("seconds", None, "cut all clips to this length", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
-flags.adopt_module_key_flags(_limits)
+flags.adopt_module_key_flags(limit_flags)
 
 
 def main() -> str:
@@ -42,8 +42,8 @@ def main() -> str:
             [Output("--out", Path(_OUT.value), ours=is_measurement)], [(f"--videos={_VIDEOS.value}", _VIDEOS.value)]
         )
     # imported here: --help and bad flags need no video libraries
-    from vtd_jax.train.benchmark import machine
-    from vtd_jax.video import input_benchmark as bench
+    from experiments.benchmark import readers as bench
+    from experiments.benchmark.timing import machine
 
     clips = bench.sources(_VIDEOS.value and Path(_VIDEOS.value), _CLIPS.value)
     about = machine() | bench.versions() | {"clips": len(clips), "rounds": _ROUNDS.value, "cores used": 1}
@@ -67,4 +67,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, keeps_programs=False, device=True)
+    cli.run(main, __doc__, keeps_programs=False, device=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli
+from experiments.common import cli
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
@@ -43,8 +43,8 @@ def main() -> str:
     # imported here: --help and bad flags need no JAX
     import jax
 
-    from experiments import _benchmark_vocabulary as bench
-    from vtd_jax.train.benchmark import machine
+    from experiments.benchmark import vocabulary as bench
+    from experiments.benchmark.timing import machine
 
     results, wrong = [], {}
     with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
@@ -70,4 +70,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, device=True)
+    cli.run(main, __doc__, device=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import _cli
+from experiments.common import cli
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.comparison import comparison_table, own_table, runs_told
 from vtd_jax.evaluate.metrics import SplitResult
@@ -104,4 +104,4 @@ def main(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__, positional=("RUN_A", "RUN_B"), needed=1, keeps_programs=False)
+    cli.run(main, __doc__, positional=("RUN_A", "RUN_B"), needed=1, keeps_programs=False)

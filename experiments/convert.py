@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _cli
+from experiments.common import cli
 from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.errors import UserError
@@ -57,4 +57,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    cli.run(main, __doc__)

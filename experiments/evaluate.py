@@ -24,8 +24,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts, _limits, _runs
-from experiments._evaluation import stem_of
+from experiments.common import config_flag, hosts, limit_flags, runs
+from experiments.common.evaluation import stem_of
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.report import read_training_list
@@ -50,10 +50,10 @@ _ELSE = "give the workdir of a run, or --config=… for zero-shot"
 # of the files that an evaluation writes, behind their stem
 ENDS = (".md", ".csv", ".json", "_per_class.csv", "_confusions.csv", SUFFIX_OF_SCORES)
 
-CONFIG = _config.define()
-flags.adopt_module_key_flags(_config)
-flags.adopt_module_key_flags(_limits)
-flags.adopt_module_key_flags(_hosts)
+CONFIG = config_flag.define()
+flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(limit_flags)
+flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run, or where to write a table", required=True)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a .safetensors or .pth file")
 
@@ -72,14 +72,14 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
     if own or not (trained or exported):
         return config
     learnt = exported.config(file) if exported else read_config(workdir)
-    return learnt.on_other_videos(config, _config.overrides())
+    return learnt.on_other_videos(config, config_flag.overrides())
 
 
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
     """Refuses results that would write over what is evaluated, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True)]
     outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
-    inputs = [_config.given_file(), *weights_read("clip.path", config.clip.path)]
+    inputs = [config_flag.given_file(), *weights_read("clip.path", config.clip.path)]
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
 
 
@@ -87,7 +87,7 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
     """Settings, records and model; what the model learnt, on what, and the stem of the files to write."""
     file = build.checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
-    own = CONFIG.value is not None and Path(_config.filename()) in (workdir / CONFIG_FILE, file)
+    own = CONFIG.value is not None and Path(config_flag.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
     stem = stem_of(workdir, config.name, file, trained, own)
     check_results(workdir, stem, config, file)
@@ -100,7 +100,7 @@ def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str,
         step = build.load_learnt(model, workdir, CHECKPOINT.value)
         learnt, training = f"checkpoint of step {step} ({CHECKPOINT.value})", build.learnt_on(workdir, step, training)
     else:
-        learnt = _runs.untrained(config)
+        learnt = runs.untrained(config)
     return config, splits, model, learnt, stem, training
 
 
@@ -113,15 +113,15 @@ def main() -> str:
     with contextlib.ExitStack() as stack:
         # training that goes on in this workdir meanwhile writes other files
         on_first(stack.enter_context, locked_outputs([("--workdir", workdir / f"{stem}.md", False)]))
-        _runs.note_toy(config, model)
+        runs.note_toy(config, model)
         if is_first():
             say(f"learnt: {learnt}")
             say(f"device: {device_told(run_devices(config.devices))}")
-        table = _runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
+        table = runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()
     return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"
 
 
 if __name__ == "__main__":
-    _config.use_saved()
-    _hosts.run(main, __doc__)
+    config_flag.use_saved()
+    hosts.run(main, __doc__)

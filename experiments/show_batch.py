@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import _cli, _config, _limits
+from experiments.common import cli, config_flag, limit_flags
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.report.augmentations import augmentations_picture, clip_rows
@@ -29,9 +29,9 @@ from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.records import Example, open_records, record_names
 
-CONFIG = _config.define()
-flags.adopt_module_key_flags(_config)
-flags.adopt_module_key_flags(_limits)
+CONFIG = config_flag.define()
+flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(limit_flags)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; a rendered clip if not given")
 NAME = flags.DEFINE_string("name", None, "name of the list of videos")
 OUT = flags.DEFINE_string("out", None, "picture to write: .png, .pdf or .svg", required=True)
@@ -101,4 +101,4 @@ def rendered() -> Example:
 
 
 if __name__ == "__main__":
-    _cli.run(main, __doc__)
+    cli.run(main, __doc__)

@@ -13,7 +13,7 @@ import sys
 from absl import app
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
-from experiments._flags import steady_output, version
+from experiments.common.command_line import steady_output, version
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say
 

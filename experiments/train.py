@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import _config, _hosts, _limits, _runs
+from experiments.common import config_flag, hosts, limit_flags, runs
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -29,10 +29,10 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.profiling import read_steps
 from vtd_jax.video.records import Records
 
-CONFIG = _config.define()
-flags.adopt_module_key_flags(_config)
-flags.adopt_module_key_flags(_limits)
-flags.adopt_module_key_flags(_hosts)
+CONFIG = config_flag.define()
+flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(limit_flags)
+flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; made where it is not there", required=True)
 RESUME = flags.DEFINE_bool("resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some")
 OVERRIDE = flags.DEFINE_bool("override_config", False, "go on with settings other than those of the checkpoints")
@@ -55,13 +55,13 @@ def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Rec
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
         build.open_training(config)  # says what to use instead
-    return config, profile, *_runs.prepare(config)
+    return config, profile, *runs.prepare(config)
 
 
 def run(preemption, workdir, config, profile, records, splits, model) -> str:
     """The whole run, from records to the table."""
-    _runs.note_toy(config, model)
-    step, table = _runs.train_run(
+    runs.note_toy(config, model)
+    step, table = runs.train_run(
         workdir, config, records, splits, model, preemption, resume=RESUME.value, override=OVERRIDE.value,
         profile=profile,
     )  # fmt: skip
@@ -72,4 +72,4 @@ def run(preemption, workdir, config, profile, records, splits, model) -> str:
 
 
 if __name__ == "__main__":
-    _hosts.run(main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes")
+    hosts.run(main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes")

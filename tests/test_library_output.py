@@ -8,7 +8,7 @@ import warnings
 import pytest
 from absl import logging as absl_logging
 
-from experiments import _cli
+from experiments.common import cli
 from vtd_jax.library_output import EscapedLines, escape_library_output
 
 NAME = "\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
@@ -65,4 +65,4 @@ def test_tracebacks(escaped, monkeypatch):
 
 
 def test_every_command_begins_with_it():
-    assert "escape_library_output" in _cli.run.__code__.co_names
+    assert "escape_library_output" in cli.run.__code__.co_names

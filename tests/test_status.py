@@ -8,7 +8,7 @@ import pytest
 import rich.cells
 import rich.console
 
-from experiments._evaluation import _counted
+from experiments.common.evaluation import _counted
 from terminal import Terminal
 from vtd_jax import status
 from vtd_jax.status import Line, Part, counting, fit, within

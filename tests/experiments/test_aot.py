@@ -10,7 +10,7 @@ import pytest
 from conftest import SHARED
 
 import small_run
-from experiments import _aot
+from experiments.aot import names as _aot
 from vtd_jax.errors import UserError
 from vtd_jax.model.prompts import class_tokens, trim
 from vtd_jax.train.aot import Names, training_step

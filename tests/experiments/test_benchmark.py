@@ -10,8 +10,9 @@ import bare_machine
 import pytest
 
 import warm
-from experiments import _bare, _benchmark_child, _benchmark_input, _benchmark_scaling
-from experiments._benchmark_report import (
+from experiments.benchmark import bare, child, data, scaling
+from experiments.benchmark import input as _benchmark_input
+from experiments.benchmark.report import (
     Measured,
     devices_table,
     first_steps_table,
@@ -19,11 +20,10 @@ from experiments._benchmark_report import (
     loop_table,
     scaling_table,
 )
-from experiments._benchmark_setting import Options, Variant, variants
+from experiments.benchmark.setting import Options, Variant, variants
+from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP, TASKS, Programs, random_model
+from experiments.benchmark.timing import Timing
 from vtd_jax.errors import UserError
-from vtd_jax.train import benchmark_data
-from vtd_jax.train.benchmark import Timing
-from vtd_jax.train.benchmark_tasks import CODEBOOK, FEATURES, STEP, TASKS, Programs, random_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Options("tiny", 2, 1, 3, 5, 12, 1, False)
@@ -117,7 +117,7 @@ def test_a_bare_machine_runs_it_to_the_end(tmp_path):
 
 
 def test_the_stand_in_has_every_annotation_that_is_used():
-    module, used = _bare.stand_in(), set()
+    module, used = bare.stand_in(), set()
     for path in (ROOT / "vtd_jax").rglob("*.py"):
         for line in path.read_text().splitlines():
             if line.startswith("from jaxtyping import "):
@@ -183,9 +183,9 @@ def test_small_tables():
 
 
 def test_scaling_measures_every_value():
-    found = _benchmark_scaling.sizes(TINY, "batch", (2,), ("float32",))
+    found = scaling.sizes(TINY, "batch", (2,), ("float32",))
     assert {n: [(t.task, t.clips) for t in timings] for n, timings in found.items()} == {2: [(FEATURES, 2), (STEP, 2)]}
-    found = _benchmark_scaling.classes(TINY, (3, 1200), "float32")
+    found = scaling.classes(TINY, (3, 1200), "float32")
     assert [timings[0].task for timings in found.values()] == [CODEBOOK, "discretization and fusion"]
     assert all(t.median > 0 for timings in found.values() for t in timings)
 
@@ -195,13 +195,13 @@ def test_a_step_over_devices_gives_the_step_of_one():
     import numpy as np
 
     options = Options("tiny", 1, 2, 3, 5, 1, 1, True)
-    one, two = (_benchmark_scaling.step_over(options.setting(), "float32", jax.devices()[:n]).run()[2] for n in (1, 2))
+    one, two = (scaling.step_over(options.setting(), "float32", jax.devices()[:n]).run()[2] for n in (1, 2))
     np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-5)
 
 
 def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     for name, value in (("FRAMES", 8), ("WIDTH", 96), ("HEIGHT", 72), ("CLIPS", 3)):
-        monkeypatch.setattr(benchmark_data, name, value)
+        monkeypatch.setattr(data, name, value)
     setting = TINY.setting()
     sources = _benchmark_input.sources(tmp_path, None, None)
     jobs = _benchmark_input.pipelines(sources, setting)
@@ -216,6 +216,6 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
 
 
 def test_a_child_that_fails_is_told(monkeypatch):
-    monkeypatch.setattr(_benchmark_child.sys, "executable", "/bin/false")
-    (row,) = _benchmark_child.first_steps(TINY, [SLOW])
+    monkeypatch.setattr(child.sys, "executable", "/bin/false")
+    (row,) = child.first_steps(TINY, [SLOW])
     assert row == {"variant": SLOW.name, "cache": "", "failed": "ended with status 1: it told nothing"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import warm
+from experiments.benchmark import readers as bench
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
-from vtd_jax.video import input_benchmark as bench
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import _benchmark_vocabulary as bench
+from experiments.benchmark import vocabulary as bench
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from experiments import _demo
+from experiments.demo import rows as _demo
 from vtd_jax.scenes.sets import SceneSet
 
 ROOT = Path(__file__).resolve().parents[2]

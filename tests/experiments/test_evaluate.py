@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import small_run
-from experiments import _evaluation
-from experiments._evaluation import feature_store, stem_of
+from experiments.common import evaluation
+from experiments.common.evaluation import feature_store, stem_of
 from vtd_jax.locks import locked_outputs
 from vtd_jax.train import build
 
@@ -108,7 +108,7 @@ def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
     assert store(evaluate__store_features=False) is None
     config = small_run.run_config(folder)
     assert feature_store(config, build.build_model(config)) is None
-    monkeypatch.setattr(_evaluation, "process_count", lambda: 2)
+    monkeypatch.setattr(evaluation, "process_count", lambda: 2)
     assert store() is None
 
 

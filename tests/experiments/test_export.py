@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import small_run
-from experiments._config import config_path
+from experiments.common.config_flag import config_path
 from vtd_jax.model.saved.tuned import load_tuned, read_tuned
 from vtd_jax.train.checkpoint import Checkpoints
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import small_run
-from experiments import _serve
+from experiments.export import source as _serve
 from helpers import random_state
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from experiments import _flags
+from experiments.common import command_line
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.fields import described
 
@@ -117,7 +117,7 @@ def test_every_field_of_a_config_has_a_line():
 def test_a_pipe_without_a_reader_takes_all():
     ends = os.pipe()
     with open(ends[1], "wb", buffering=0) as out:
-        pipe = _flags._Outlet(out.fileno(), "w", closefd=False)
+        pipe = command_line._Outlet(out.fileno(), "w", closefd=False)
         with io.TextIOWrapper(io.BufferedWriter(pipe), "utf-8", "backslashreplace") as text:
             text.write("read\n")
             text.flush()

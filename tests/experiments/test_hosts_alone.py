@@ -7,7 +7,8 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import _hosts, _reproduce
+from experiments.common import hosts
+from experiments.reproduce import execute
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import joining, processes
 
@@ -19,7 +20,7 @@ def announced(monkeypatch):
     """What the others would be told."""
     told = []
     monkeypatch.setattr(joining, "announce", lambda *about: told.append(about))
-    monkeypatch.setattr(_hosts.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(hosts.signal, "signal", lambda *_: None)
     return told
 
 
@@ -27,7 +28,7 @@ def _end(*arguments, monkeypatch, cause=None, status=2):
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     end = SystemExit(status)
     end.__context__ = cause
-    _hosts._announce(end)
+    hosts._announce(end)
 
 
 def test_a_command_that_ends_before_it_joins_says_so(announced, monkeypatch):
@@ -76,27 +77,27 @@ def test_flags_and_fields_must_be_the_same_everywhere(monkeypatch):
         flag("x", "y" * 999),
     ]
     known = SimpleNamespace(get_key_flags_for_module=lambda module: given)
-    monkeypatch.setattr(_hosts, "flags", SimpleNamespace(FLAGS=known))
-    told = _hosts._told()
+    monkeypatch.setattr(hosts, "flags", SimpleNamespace(FLAGS=known))
+    told = hosts._told()
     long = told.pop("x")
     assert told == {"config.data.frames": "8", "config.seed": "3", "workdir": "a"}
     assert long.startswith("y" * 200 + "… (")
     given[-1].value += "z"
     # what is not shown counts too
-    assert _hosts._told()["x"] != long
+    assert hosts._told()["x"] != long
 
 
 def test_xla_errors_are_asked_about(monkeypatch):
     watch = SimpleNamespace(lost=lambda seconds: "process 1 (host) ended")
     monkeypatch.setattr(joining, "joined", lambda: watch)
     assert (
-        _hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …"))
+        hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …"))
         == "process 1 (host) ended; start all processes again"
     )
-    assert _hosts._lost(ValueError("shapes differ")) is None
+    assert hosts._lost(ValueError("shapes differ")) is None
     watch.lost = lambda seconds: ""
-    assert _hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …")).startswith("another process of this run ended")
-    assert _hosts._lost(ValueError("INTERNAL: out of memory")) is None
+    assert hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …")).startswith("another process of this run ended")
+    assert hosts._lost(ValueError("INTERNAL: out of memory")) is None
 
 
 def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_path):
@@ -106,15 +107,15 @@ def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_pa
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(_reproduce, "_make", fail)
-    monkeypatch.setattr(_reproduce, "_identity", lambda *_: {})
-    monkeypatch.setattr(_reproduce, "on_first", lambda function, *args: False)
+    monkeypatch.setattr(execute, "_make", fail)
+    monkeypatch.setattr(execute, "_identity", lambda *_: {})
+    monkeypatch.setattr(execute, "on_first", lambda function, *args: False)
     run = SimpleNamespace(name="one", config=SimpleNamespace(optimizer=SimpleNamespace(epochs=1)), learns=True)
     plan = ([run], tmp_path, "", SimpleNamespace(breaks_off=False))
     (tmp_path / "runs" / "one").mkdir(parents=True)
-    assert _reproduce.execute(*plan) == ["one: a.mp4: damaged"]
+    assert execute.execute(*plan) == ["one: a.mp4: damaged"]
     monkeypatch.setattr(processes, "process_count", lambda: 2)
     with pytest.raises(UserError):
-        _reproduce.execute(*plan)
+        execute.execute(*plan)
     processes.alike(error)
-    assert _reproduce.execute(*plan) == ["one: a.mp4: damaged"]
+    assert execute.execute(*plan) == ["one: a.mp4: damaged"]

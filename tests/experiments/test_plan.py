@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import _ablations, _plan, _protocols, _reproduce_plan
-from experiments._plan import Planner, Settings
-from experiments._sources import SCENES, SHARES, Listed, RecordSource, SceneSource
+from experiments.reproduce import ablations, protocols, request
+from experiments.reproduce import plan as _plan
+from experiments.reproduce.plan import Planner, Settings
+from experiments.reproduce.sources import SCENES, SHARES, Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.scenes.benchmark import SceneBenchmark
@@ -31,9 +32,9 @@ class Everything:
 
 def _plan_of(table, settings=B16, data=None):
     data = data or Everything()
-    datasets = (SCENES,) if isinstance(data, SceneSource) else _protocols.DATASETS[table]
+    datasets = (SCENES,) if isinstance(data, SceneSource) else protocols.DATASETS[table]
     planner = Planner(data, settings)
-    return _protocols.make_plan(table, planner, datasets), planner
+    return protocols.make_plan(table, planner, datasets), planner
 
 
 def _scenes(tmp_path):
@@ -46,7 +47,7 @@ def test_base_to_novel_has_both_protocols_and_all_data_sets():
     assert not plan.missing
     assert not plan.differs
     learnt = {run.name: run.config for run in plan.runs if run.learns}
-    for dataset in _protocols.DATASETS["base_to_novel"]:
+    for dataset in protocols.DATASETS["base_to_novel"]:
         lists = [learnt[f"base_to_novel_{dataset}_16shot_s{split}"].data.train for split in (1, 2, 3)]
         assert lists == ["fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train"]
         assert learnt[f"base_to_novel_{dataset}_all"].data.train == "base_train"
@@ -88,9 +89,9 @@ def test_fully_supervised_has_twelve_views_for_all():
 
 @pytest.mark.parametrize("dataset", ["hmdb51", "ssv2", SCENES])
 def test_every_ablation_is_config_fields_and_nothing_else(dataset):
-    reference = _protocols._reference(dataset, 1)
-    sizes = _ablations.SCENES_SIZES if dataset == SCENES else _ablations.RELEASE_SIZES
-    found = _ablations.ablations(reference, sizes)
+    reference = protocols._reference(dataset, 1)
+    sizes = ablations.SCENES_SIZES if dataset == SCENES else ablations.RELEASE_SIZES
+    found = ablations.ablations(reference, sizes)
     for one in found[1:]:
         before, after = flatten(reference.to_dict()), flatten(reference.with_changes(one.changes).to_dict())
         changed = {field for field in before if before[field] != after[field]}
@@ -158,7 +159,7 @@ def test_an_ablation_that_is_set_away_is_told():
 
 def test_scenes_have_every_table_before_anything_is_rendered(tmp_path):
     counts = {}
-    for table in _protocols.TABLES:
+    for table in protocols.TABLES:
         plan, planner = _plan_of(table, Settings("tiny", CLIPConfig.tiny()), _scenes(tmp_path))
         assert not plan.missing
         assert not plan.differs
@@ -196,7 +197,7 @@ def _request(tmp_path, **fields):
         table="base_to_novel", workdir=tmp_path, data_dir=None, clip=None, datasets=(), splits=(1,), seeds=(0,),
         only=(), source="auto", changes={},
     )  # fmt: skip
-    return _reproduce_plan.Request(**(asked | fields))
+    return request.Request(**(asked | fields))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def _request(tmp_path, **fields):
 )
 def test_what_cannot_be_planned(tmp_path, fields, told):
     with pytest.raises(UserError, match=re.escape(told)):
-        _reproduce_plan.make(_request(tmp_path, **fields))
+        request.make(_request(tmp_path, **fields))
 
 
 def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
@@ -221,14 +222,14 @@ def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
         f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no list base_val, novel_"
     )
     with pytest.raises(UserError, match=re.escape(told)):
-        _reproduce_plan.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
+        request.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
     assert RecordSource(there).find("hmdb51", "base_val") is None
 
 
 @pytest.mark.parametrize("table", ["few_shot", "base_to_novel", "all"])
 def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
     with pytest.raises(UserError) as caught:
-        _reproduce_plan.make(
+        request.make(
             _request(tmp_path, table=table, data_dir=str(tmp_path), clip="tiny", datasets=("hmdb51",), source="none")
         )
     told = str(caught.value)
@@ -244,15 +245,15 @@ def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
 @pytest.mark.parametrize("texts", [["optimizer.epochs"], ["=3"]])
 def test_bad_changes(texts):
     with pytest.raises(UserError, match="expected FIELD=VALUE"):
-        _reproduce_plan.changes(texts)
+        request.changes(texts)
 
 
 def test_changes_and_numbers_are_read():
-    read = _reproduce_plan.changes(["optimizer.lr=1e-3", "model.assignment=cosine", "model.fusion=False"])
+    read = request.changes(["optimizer.lr=1e-3", "model.assignment=cosine", "model.fusion=False"])
     assert read == {"optimizer.lr": 1e-3, "model.assignment": "cosine", "model.fusion": False}
-    assert _reproduce_plan.numbers("seeds", ["0", "7"]) == (0, 7)
+    assert request.numbers("seeds", ["0", "7"]) == (0, 7)
     for values in (["a"], ["1", "1"], []):
         with pytest.raises(UserError, match="--seeds="):
-            _reproduce_plan.numbers("seeds", values)
+            request.numbers("seeds", values)
     with pytest.raises(UserError, match="some of 1, 2, 3"):
-        _reproduce_plan.numbers("splits", ["4"], (1, 2, 3))
+        request.numbers("splits", ["4"], (1, 2, 3))

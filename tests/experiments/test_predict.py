@@ -14,7 +14,7 @@ import pytest
 
 import small_run
 import warm
-from experiments import _predict, _predict_files
+from experiments.predict import files, job
 from small_model import LABELS, WORDS, small_model
 from terminal import Terminal
 from timed_files import stating, timed_video
@@ -45,13 +45,13 @@ def rows_of(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def request(folder=None, **changes) -> _predict.Request:
+def request(folder=None, **changes) -> job.Request:
     """What the flags' defaults ask for; with a folder, all files in it."""
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=2)
     if folder is not None:
         fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
-    return _predict.Request(**(fields | changes))
+    return job.Request(**(fields | changes))
 
 
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     with pytest.raises(
         UserError, match=r"^1 of 4 videos could not be read, as told above; of the others: wrote .*json"
     ):
-        _predict.run(asked, videos, model)
+        job.run(asked, videos, model)
     told = capsys.readouterr()
     assert "b.mp4: cannot be read as a video" in told.err
     assert "4 videos" in told.out
@@ -84,8 +84,8 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
 def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkeypatch):
     once, again = tmp_path / "once", tmp_path / "again"
     with pytest.raises(UserError, match="1 of 4"):
-        _predict.run(request(once), videos, model)
-    original, seen = _predict._finish, []
+        job.run(request(once), videos, model)
+    original, seen = job._finish, []
 
     def interrupted(run, video, result, name, ways):
         if len(seen) == 2:
@@ -93,16 +93,16 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         seen.append(name)
         return original(run, video, result, name, ways)
 
-    monkeypatch.setattr(_predict, "_finish", interrupted)
+    monkeypatch.setattr(job, "_finish", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"):
-        _predict.run(request(again), videos, model)
+        job.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
     with pytest.raises(UserError, match="had another frames"):
-        _predict.run(request(again, frames=3), videos, model)
-    monkeypatch.setattr(_predict, "_finish", lambda *given: seen.append(given[3]) or original(*given))
+        job.run(request(again, frames=3), videos, model)
+    monkeypatch.setattr(job, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
-        _predict.run(request(again), videos, model)
+        job.run(request(again), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]
     for name in ("out.csv", "report/index.html", "report/c.html"):
         assert (again / name).read_text() == (once / name).read_text().replace(str(once), str(again))
@@ -115,7 +115,7 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
-    original = _predict._results
+    original = job._results
 
     def looked_at(*given):
         status._SHOWN.live.refresh()
@@ -123,9 +123,9 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
         time.sleep(0.3)
         yield from original(*given)
 
-    monkeypatch.setattr(_predict, "_results", looked_at)
+    monkeypatch.setattr(job, "_results", looked_at)
     with pytest.raises(UserError, match="1 of 4"):
-        _predict.run(request(tmp_path, report=None), videos, model)
+        job.run(request(tmp_path, report=None), videos, model)
     lines = terminal.lines()
     assert any("encoding the labels, compiling  and reading the first video" in line for line in lines)
     assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
@@ -135,7 +135,7 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
 
 def test_windows_make_segments(model, videos, tmp_path, capsys):
     asked = request(tmp_path, window=1.0, frames=4, figures=str(tmp_path / "figures"))
-    line = _predict.run(asked, [videos[2]], model)
+    line = job.run(asked, [videos[2]], model)
     assert line.startswith("1 video: wrote ")
     video = json.loads((tmp_path / "out.json").read_text())["videos"][0]
     assert video["segments"]
@@ -151,7 +151,7 @@ def test_windows_make_segments(model, videos, tmp_path, capsys):
 def test_what_is_odd_about_a_file_is_told_in_every_output(model, tmp_path, capsys, window):
     video = timed_video(tmp_path / "lo\x1bng.webm", 25)
     video.write_bytes(stating(video.read_bytes(), "webm", 3.0))
-    _predict.run(request(tmp_path / "out", window=window), [video], model)
+    job.run(request(tmp_path / "out", window=window), [video], model)
     note = "frames end at 1.00 s of 3.00 s (25 decode), but the file is whole"
     assert f"lo\\x1bng.webm: {note}" in capsys.readouterr().err
     (result,) = json.loads((tmp_path / "out" / "out.json").read_text())["videos"]
@@ -164,7 +164,7 @@ def test_what_is_odd_about_a_file_is_told_in_every_output(model, tmp_path, capsy
 def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
     asked = request(json=str(tmp_path / "out.json"), vocabulary=str(tmp_path / "words.txt"))
-    _predict.run(asked, videos[:1], model)
+    job.run(asked, videos[:1], model)
     document = json.loads((tmp_path / "out.json").read_text())
     assert document["about"]["frames named by"] == f"12 words of {tmp_path / 'words.txt'}"
     assert {pair["word"] for words in document["videos"][0]["words"] for pair in words} <= set(WORDS)
@@ -172,7 +172,7 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
 
 
 def test_a_single_label_is_noted(model, videos, capsys):
-    _predict.run(request(labels="hugging arm wrestling"), videos[:1], model)
+    job.run(request(labels="hugging arm wrestling"), videos[:1], model)
     told = "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in every video; "
     assert capsys.readouterr().err.count(told) == 1
 
@@ -181,7 +181,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"label number {i}\n" for i in range(10_000)))
     model = Predictor(small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=jax.devices()[:1])
     asked = request(labels=str(tmp_path / "labels.txt"), csv=str(tmp_path / "out.csv"))
-    _predict.run(asked, videos[:1], model)
+    job.run(asked, videos[:1], model)
     assert rows_of(tmp_path / "out.csv")[0]["label_2"].startswith("label number ")
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -206,17 +206,15 @@ def test_what_does_not_go_together_is_told(changes, message, tmp_path, monkeypat
 
 
 def test_pages_of_videos_of_one_name():
-    names = _predict_files.page_names(
-        [Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")]
-    )
+    names = files.page_names([Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")])
     assert list(names.values()) == ["x", "X_2", "x_3", "index_2", ".mp4"]
     # what an interrupted run has written is not written over
-    assert _predict_files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
+    assert files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
 
 
 @pytest.mark.parametrize("seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")])
 def test_times(seconds, told):
-    assert _predict_files.clock(seconds) == told
+    assert files.clock(seconds) == told
 
 
 def test_what_the_terminal_says_of_several_videos(capsys):
@@ -226,15 +224,15 @@ def test_what_the_terminal_says_of_several_videos(capsys):
         "top": [{"label": "x", "score": 0.5}, {"label": ":car:", "score": 0.25}],
     }
     good = {"video": "a/[bold].mp4", "result": {"video": "a/[bold].mp4", **found}}
-    _predict_files.show([good, {"video": "a/b.mp4", "error": "damaged"}], 2, 2)
+    files.show([good, {"video": "a/b.mp4", "error": "damaged"}], 2, 2)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "2 videos of a; 1 could not be read"
-    _predict_files.show([good, {"video": "b/b.mp4", "error": "damaged"}], 2, 2)
+    files.show([good, {"video": "b/b.mp4", "error": "damaged"}], 2, 2)
     assert capsys.readouterr().out.startswith("2 videos; 1 could not be read\n")
     assert lines[2].split("  ")[0] == " video"
     assert lines[4] == " [bold].mp4  and[/or] this     50.00  :car: 25.0 %"
-    _predict_files.show([good] * 2, 2, 2)
-    _predict_files.show([good] * 2, 60, 2)
+    files.show([good] * 2, 2, 2)
+    files.show([good] * 2, 60, 2)
     told = capsys.readouterr().out
     assert "2 videos of a\n" in told
     assert "The first 2 of 60 videos of a\n" in told

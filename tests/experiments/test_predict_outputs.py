@@ -12,9 +12,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import _predict, _predict_files, _runs
-from experiments._truth import read_truth
+from experiments.common import runs
 from experiments.configs import scenes, video_folder
+from experiments.predict import files as _predict_files
+from experiments.predict import job
+from experiments.predict.truth import read_truth
 from small_model import LABELS, small_model
 from video_files import make_video
 from vtd_jax.cache.text_features import TextCache
@@ -53,11 +55,11 @@ def odd(video, tmp_path):
     return sorted(folder.iterdir())
 
 
-def request(folder: Path, **changes) -> _predict.Request:
+def request(folder: Path, **changes) -> job.Request:
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "figures"))
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=0)
     fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
-    return _predict.Request(**(fields | changes))
+    return job.Request(**(fields | changes))
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -68,7 +70,7 @@ def pages(folder: Path) -> dict[str, str]:
 def test_names_of_any_bytes_go_through(model, odd, tmp_path, capsys):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"^1 of 7 videos could not be read"):
-        _predict.run(request(out, command="predict caf\udce9.mp4", date="today"), odd, model)
+        job.run(request(out, command="predict caf\udce9.mp4", date="today"), odd, model)
     told = capsys.readouterr()
     assert r"caf\xe9.mp4" in told.out
     assert r"bad\xff.mp4: cannot be read as a video" in told.err
@@ -93,7 +95,7 @@ def test_names_of_any_bytes_go_through(model, odd, tmp_path, capsys):
 
 
 def test_a_rerun_knows_names_of_any_bytes(model, odd, tmp_path, monkeypatch):
-    out, original, seen = tmp_path / "out", _predict._finish, []
+    out, original, seen = tmp_path / "out", job._finish, []
 
     def interrupted(run, video, *rest):
         if len(seen) == 4:
@@ -101,15 +103,13 @@ def test_a_rerun_knows_names_of_any_bytes(model, odd, tmp_path, monkeypatch):
         seen.append(video)
         return original(run, video, *rest)
 
-    monkeypatch.setattr(_predict, "_finish", interrupted)
+    monkeypatch.setattr(job, "_finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _predict.run(request(out), odd, model)
+        job.run(request(out), odd, model)
     assert (out / "out.json.unfinished").read_bytes().decode("utf-8").count("\n") == 5
-    monkeypatch.setattr(
-        _predict, "_finish", lambda run, video, *rest: seen.append(video) or original(run, video, *rest)
-    )
+    monkeypatch.setattr(job, "_finish", lambda run, video, *rest: seen.append(video) or original(run, video, *rest))
     with pytest.raises(UserError, match="1 of 7"):
-        _predict.run(request(out), odd, model)
+        job.run(request(out), odd, model)
     assert seen == odd
     assert len(json.loads((out / "out.json").read_text())["videos"]) == 6
 
@@ -117,7 +117,7 @@ def test_a_rerun_knows_names_of_any_bytes(model, odd, tmp_path, monkeypatch):
 def test_pages_lead_past_videos_that_cannot_be_read(model, odd, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(UserError, match="1 of 7"):
-        _predict.run(request(out), odd, model)
+        job.run(request(out), odd, model)
     order = [page for video in odd for page, key in keys(out / "report").items() if key == video_key(str(video))]
     assert len(order) == 6
     for i, page in enumerate(order):
@@ -139,8 +139,8 @@ def test_a_report_of_several_runs(model, video, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         files.append(Path(shutil.copy(video, tmp_path / name)))
     only = dict(json=None, csv=None)
-    _predict.run(request(tmp_path, **only), files[:1], model)
-    _predict.run(request(tmp_path, **only), files[1:], model)
+    job.run(request(tmp_path, **only), files[:1], model)
+    job.run(request(tmp_path, **only), files[1:], model)
     found = {page: Path(path).relative_to(tmp_path) for page, path in pages(report).items()}
     assert found == {
         "x.html": Path("a/x.mp4"),
@@ -150,7 +150,7 @@ def test_a_report_of_several_runs(model, video, tmp_path):
     }
     # the same video has the same page again, whatever else is asked for
     before = pages(report)
-    _predict.run(request(tmp_path, **only), files[2:3], model)
+    job.run(request(tmp_path, **only), files[2:3], model)
     assert pages(report) == before
     index = (report / "index.html").read_text(encoding="utf-8")
     assert [index.count(f'href="{page}"') for page in before] == [1] * 4
@@ -162,11 +162,11 @@ def test_a_full_disk_names_the_file_and_the_rerun_resumes(number, model, odd, tm
     out, videos = tmp_path / "out", [path for path in odd if b"\xff" not in os.fsencode(path)][:3]
     if number == errno.EFBIG:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        _predict.run(request(tmp_path / "once", report=None), videos[:1], model)
+        job.run(request(tmp_path / "once", report=None), videos[:1], model)
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
         try:
             with pytest.raises(OSError, match="File too large") as caught:
-                _predict.run(request(out), videos, model)
+                job.run(request(out), videos, model)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         name = out / "report" / "_[31m.html"
@@ -180,11 +180,11 @@ def test_a_full_disk_names_the_file_and_the_rerun_resumes(number, model, odd, tm
 
         monkeypatch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space left") as caught:
-            _predict.run(request(out), videos, model)
+            job.run(request(out), videos, model)
         monkeypatch.undo()
     assert caught.value.filename == str(name)
     assert not [path for path in out.rglob("*") if ".part" in path.name]
-    line = _predict.run(request(out), videos, model)
+    line = job.run(request(out), videos, model)
     assert line.startswith("3 videos: wrote ")
     assert len(json.loads((out / "out.json").read_text())["videos"]) == 3
     assert sorted(path.name for path in out.iterdir()) == ["out.csv", "out.json", "report"]
@@ -211,8 +211,8 @@ def sorted_videos(video, tmp_path):
 
 def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypatch):
     # and so does the warning of a toy
-    monkeypatch.setattr(_predict, "toy_note", lambda config: f"a toy of {config.image_resolution} pixels")
-    _predict.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
+    monkeypatch.setattr(job, "toy_note", lambda config: f"a toy of {config.image_resolution} pixels")
+    job.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
     assert "truth" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/out.json").read_text())["videos"]
     assert [one["truth"] for one in found] == ["arm wrestling", "hugging", "hugging"]
@@ -227,7 +227,7 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypat
     assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == ["arm wrestling", "hugging", "hugging"]
     Journal(tmp_path / "out/out.json.unfinished", {}).close()
     with pytest.raises(UserError, match=r"had another .* truth,"):
-        _predict.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
+        job.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
 
 
 def test_truth_from_a_file(sorted_videos, tmp_path):
@@ -269,7 +269,7 @@ def test_a_toy_is_called_one(capsys):
 
     def noted(config, clip):
         holder = type("Holder", (), {"clip": type("Clip", (), {"config": clip})})
-        _runs.note_toy(RunConfig.from_dict(config.to_dict()), holder)
+        runs.note_toy(RunConfig.from_dict(config.to_dict()), holder)
         return capsys.readouterr().err
 
     assert noted(video_folder.get_config(), CLIPConfig.tiny()).startswith(

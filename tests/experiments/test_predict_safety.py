@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import _predict
+from experiments.predict import job
 from small_model import LABELS, small_model
 from video_files import make_video
 from vtd_jax.cache.text_features import TextCache
@@ -38,10 +38,10 @@ def videos(clip, tmp_path):
     return [Path(shutil.copy(clip, tmp_path / "videos" / f"{name}.mp4")) for name in "ab"]
 
 
-def request(**changes) -> _predict.Request:
+def request(**changes) -> job.Request:
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=0)
-    return _predict.Request(**(fields | changes))
+    return job.Request(**(fields | changes))
 
 
 def test_no_output_is_an_input(videos, tmp_path):
@@ -77,7 +77,7 @@ def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, mode
     asked = dataclasses.replace(asked, inputs=[("--video=videos", folder)])
     for _ in range(2):
         asked.check(videos)
-        _predict.run(asked, videos, model)
+        job.run(asked, videos, model)
     names = ["a.html", "a.mp4", "a.pdf", "a.png", "b.html", "b.mp4", "b.pdf", "b.png", "index.html", "o.csv", "o.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     for path in folder.iterdir():
@@ -91,7 +91,7 @@ def test_pages_and_figures_of_others_stay(videos, model, tmp_path):
     foreign = {"a.html": "<!doctype html><title>mine</title>", "b.png": "a photograph", "a_2.pdf": "%PDF-1.4 thesis"}
     for name, text in foreign.items():
         (folder / name).write_text(text)
-    _predict.run(request(report=str(folder), figures=str(folder)), videos, model)
+    job.run(request(report=str(folder), figures=str(folder)), videos, model)
     assert {name: (folder / name).read_text() for name in foreign} == foreign
     assert [entry.page for entry in earlier_pages(folder)] == ["a_3.html", "b_2.html"]
     assert {"a_3.png", "a_3.pdf", "b_2.png", "b_2.pdf"} <= {path.name for path in folder.iterdir()}
@@ -128,14 +128,14 @@ def test_two_at_once_in_one_output(videos, model, tmp_path):
         asked = request(json=f"{tmp_path}/o.json", report=f"{tmp_path}/r")
         with locked_outputs([(f"--{flag}", tmp_path / name, is_folder)]):
             with pytest.raises(UserError, match=rf"^--{flag}=.*{name}: process {os.getpid()} on .* is writing there"):
-                _predict.run(asked, videos, model)
+                job.run(asked, videos, model)
             assert not (tmp_path / "o.json.unfinished").exists()
-    assert _predict.run(asked, videos, model).startswith("2 videos: wrote")
+    assert job.run(asked, videos, model).startswith("2 videos: wrote")
 
 
 def _interrupted(asked, videos, model, monkeypatch) -> Path:
     """Stops after the first video; returns the journal."""
-    original, seen = _predict._finish, []
+    original, seen = job._finish, []
 
     def stop(run, video, *rest):
         if seen:
@@ -144,9 +144,9 @@ def _interrupted(asked, videos, model, monkeypatch) -> Path:
         return original(run, video, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_predict, "_finish", stop)
+        patch.setattr(job, "_finish", stop)
         with pytest.raises(KeyboardInterrupt):
-            _predict.run(asked, videos, model)
+            job.run(asked, videos, model)
     return asked.journal
 
 
@@ -188,9 +188,9 @@ def test_lines_of_a_stranger_write_nothing_elsewhere(videos, model, tmp_path, mo
         journal.add(line.pop("video"), **{key: value for key, value in line.items() if key != "sum"})
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"o\.json\.unfinished:2: .*; give --restart to begin again"):
-        _predict.run(asked, videos, model)
+        job.run(asked, videos, model)
     assert page.read_text() == "<nav class=ways></nav>"
-    assert _predict.run(dataclasses.replace(asked, restart=True), videos, model).startswith("2 videos: wrote")
+    assert job.run(dataclasses.replace(asked, restart=True), videos, model).startswith("2 videos: wrote")
 
 
 def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
@@ -200,6 +200,6 @@ def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
     path.write_text(text.replace('"score": 0.', '"score": 1.', 1))
     assert path.read_text() != text
     with pytest.raises(UserError, match=r"o\.json\.unfinished:2: damaged, its checksum does not fit; give --restart"):
-        _predict.run(asked, videos, model)
+        job.run(asked, videos, model)
     path.write_text(text)
-    assert _predict.run(asked, videos, model).startswith("2 videos: wrote")
+    assert job.run(asked, videos, model).startswith("2 videos: wrote")

@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 
 import warm
+from experiments.pretrain_tiny_clip.data import Captions, PretrainOptions, StillPool
+from experiments.pretrain_tiny_clip.training import (
+    contrastive_loss,
+    encode,
+    grid_positions,
+    initial_state,
+    pretrain,
+    zero_shot,
+)
 from helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import decode
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP, load_clip
 from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 from vtd_jax.scenes.render import class_names
-from vtd_jax.train.pretrain import contrastive_loss, encode, grid_positions, initial_state, pretrain, zero_shot
-from vtd_jax.train.pretrain_data import Captions, PretrainOptions, StillPool
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = PretrainOptions(steps=12, batch_size=16, fresh=8, pool=32, lr=2e-3)

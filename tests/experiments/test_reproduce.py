@@ -14,7 +14,7 @@ from flax import nnx
 
 import small_run
 import warm
-from experiments import _reproduce
+from experiments.reproduce import execute
 from two_processes import run_two
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
@@ -187,12 +187,12 @@ def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished
 
 def test_a_source_that_is_not_finished_lends_nothing(tmp_path):
     """Its last checkpoint would be one of a run that failed on its way."""
-    folder = _reproduce.run_folder(tmp_path, "learnt")
+    folder = execute.run_folder(tmp_path, "learnt")
     folder.mkdir(parents=True)
     (folder / "identity.json").write_text(json.dumps({"finished": False}))
-    assert not _reproduce.is_finished(folder)
+    assert not execute.is_finished(folder)
     with pytest.raises(UserError, match="learnt: this run, whose parameters are evaluated, is not finished"):
-        _reproduce._lend(VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)), tmp_path, "learnt")
+        execute._lend(VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)), tmp_path, "learnt")
 
 
 def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finished):

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import _plan, _reproduce, _reproduce_plan, _results, _sources
-from experiments._reproduce_plan import Request
+from experiments.reproduce import execute, request, sources
+from experiments.reproduce import plan as _plan
+from experiments.reproduce import results as _results
+from experiments.reproduce.request import Request
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
@@ -35,10 +37,10 @@ def _save(folder, results, about=ABOUT):
 @pytest.fixture
 def workdir(tmp_path):
     """A finished run of a base-to-novel table, with its plan."""
-    folder = _reproduce.run_folder(tmp_path, "one")
-    assert not _reproduce._claim(folder, {"config": "f"})
+    folder = execute.run_folder(tmp_path, "one")
+    assert not execute._claim(folder, {"config": "f"})
     _save(folder, _halves())
-    _reproduce._finish(folder)
+    execute._finish(folder)
     (tmp_path / "plans").mkdir()
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
     plan = _plan.Plan("base_to_novel", (row,), (), (), ())
@@ -47,12 +49,12 @@ def workdir(tmp_path):
 
 
 def _tables(workdir):
-    return _reproduce_plan.tables("base_to_novel", workdir)
+    return request.tables("base_to_novel", workdir)
 
 
 def test_a_whole_workdir(workdir):
     assert _tables(workdir) == [str(workdir / "base_to_novel.md")]
-    assert _reproduce._claim(workdir / "runs" / "one", {"config": "f"})
+    assert execute._claim(workdir / "runs" / "one", {"config": "f"})
 
 
 DAMAGED = (
@@ -78,8 +80,8 @@ def test_a_damaged_identity(workdir, text):
     told = rf"{re.escape(str(path))}: .*; remove .*one to make the run again$"
     for act in (
         lambda: _tables(workdir),
-        lambda: _reproduce._claim(path.parent, {"config": "f"}),
-        lambda: _reproduce._lend(None, workdir, "one"),
+        lambda: execute._claim(path.parent, {"config": "f"}),
+        lambda: execute._lend(None, workdir, "one"),
     ):
         with pytest.raises(UserError, match=told):
             act()
@@ -120,10 +122,10 @@ def test_scores_of_another_evaluation_or_of_nan_or_of_other_splits(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"0.5": ("one",)})
     with pytest.raises(UserError, match="one: scores of other splits than table irrelevant has"):
         _results.make_table(_plan.Plan("irrelevant", (row,), (), (), ()), workdir, {})
-    other = _reproduce.run_folder(workdir, "two")
-    _reproduce._claim(other, {})
+    other = execute.run_folder(workdir, "two")
+    execute._claim(other, {})
     _save(other, _halves())
-    _reproduce._finish(other)
+    execute._finish(other)
     with pytest.raises(UserError, match="two: scores of the splits base, novel, those of one are of val"):
         _results.Found(workdir).results(["one", "two"])
 
@@ -172,18 +174,18 @@ def test_scenes_write_over_no_videos_of_others(tmp_path):
     (folder / "videos").mkdir(parents=True)
     (folder / "videos" / "holiday.mp4").write_text("mine")
     with pytest.raises(UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"):
-        _sources._claim(made, folder)
+        sources._claim(made, folder)
     for text in ("", DEEP, "3"):
         (folder / "scenes.json").write_text(text)
-        for act in (_sources._claim, _sources._is_whole):
+        for act in (sources._claim, sources._is_whole):
             with pytest.raises(UserError, match=r"scenes\.json: .*; remove .*scenes to render again"):
                 act(made, folder)
     assert (folder / "videos" / "holiday.mp4").read_text() == "mine"
     # what we rendered with other settings goes
     (folder / "scenes.json").write_text('{"seed": 9}')
-    _sources._claim(made, folder)
+    sources._claim(made, folder)
     assert not (folder / "videos").exists()
-    assert not _sources._is_whole(made, folder)
+    assert not sources._is_whole(made, folder)
 
 
 def test_tables_are_no_inputs(tmp_path):
@@ -191,13 +193,13 @@ def test_tables_are_no_inputs(tmp_path):
     clip.write_text("x")
     asked = Request("few_shot", tmp_path, None, str(clip), (), (1,), (0,), (), "auto", {})
     with pytest.raises(UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be written over"):
-        _reproduce_plan.check_outputs_of(asked)
-    _reproduce_plan.check_outputs_of(replace(asked, table="ablations"))
+        request.check_outputs_of(asked)
+    request.check_outputs_of(replace(asked, table="ablations"))
 
 
 def test_the_log_of_a_run_is_no_link(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "run.log").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match=r"run\.log: a link"), _reproduce._output_to(tmp_path / "run.log"):
+    with pytest.raises(UserError, match=r"run\.log: a link"), execute._output_to(tmp_path / "run.log"):
         print("x")
     assert (tmp_path / "victim").read_text() == "precious"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import small_run
-from experiments import _config
-from experiments._evaluation import Evaluation, has_table
+from experiments.common import config_flag
+from experiments.common.evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
@@ -170,14 +170,14 @@ class Inner:
 def test_config_files_that_cannot_be_read(argument, told, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train", f"--config={argument}"])
     with pytest.raises(UserError, match=told):
-        _config.ConfigParser(Inner()).parse(argument)
+        config_flag.ConfigParser(Inner()).parse(argument)
 
 
 @pytest.mark.parametrize("field", ["lr", "optimizer.lr2", "model.optimizer", "data.evaluate.test"])
 def test_unknown_fields(field, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train", f"--config={FILE}", f"--config.{field}=1"])
     with pytest.raises(UserError, match=f"unknown config field {field}: "):
-        _config.ConfigParser(Inner()).parse(FILE)
+        config_flag.ConfigParser(Inner()).parse(FILE)
 
 
 @pytest.mark.parametrize(
@@ -186,25 +186,25 @@ def test_unknown_fields(field, monkeypatch):
 def test_known_fields(field, monkeypatch):
     item = f"--noconfig.{field[2:]}" if field.startswith("no") else f"--config.{field}"
     monkeypatch.setattr("sys.argv", ["train", f"--config={FILE}", item])
-    assert _config.ConfigParser(Inner()).parse(FILE).name == "small"
+    assert config_flag.ConfigParser(Inner()).parse(FILE).name == "small"
 
 
 def test_saved_configs_are_locked(tmp_path):
     path, saved = tmp_path / "config.json", small_run.run_config(tmp_path).to_dict()
     path.write_text(json.dumps(saved))
-    config = _config.read_json(path)
+    config = config_flag.read_json(path)
     assert RunConfig.from_dict(config.to_dict()).to_dict() == saved
     with pytest.raises(AttributeError):
         config.model.c = 1
     for text, told in (("{", ""), (json.dumps(saved | {"a": 1}), "unknown config field a")):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"config\.json: {told}"):
-            _config.read_json(path)
+            config_flag.read_json(path)
 
 
 def test_a_flag_is_found_before_flags_are_parsed(monkeypatch):
     monkeypatch.setattr("sys.argv", ["evaluate", "--workdir", "here", "--config=a.py", "-checkpoint=3"])
-    assert [_config.argument(name) for name in ("workdir", "config", "checkpoint", "nothing")] == [
+    assert [config_flag.argument(name) for name in ("workdir", "config", "checkpoint", "nothing")] == [
         "here",
         "a.py",
         "3",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments._words import given_words
+from experiments.common.word_flags import given_words
 from vtd_jax.errors import UserError
 from vtd_jax.predict.words import read_words
 

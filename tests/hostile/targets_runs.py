@@ -11,7 +11,7 @@ from typing import Any
 import tensorstore
 
 import small_run
-from experiments._evaluation import has_table
+from experiments.common.evaluation import has_table
 from hostile.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_value
 from hostile.target import Target
 from vtd_jax.evaluate.report import read_training_list, save_training_list

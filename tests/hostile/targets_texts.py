@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import _plan, _reproduce, _truth
-from experiments._evaluation import has_table
+from experiments.common.evaluation import has_table
+from experiments.parity.golden import read_case
+from experiments.predict import truth
+from experiments.reproduce import execute
+from experiments.reproduce import plan as _plan
 from hostile.target import Target
 from vtd_jax.cache import arrays
 from vtd_jax.errors import UserError
@@ -17,7 +20,6 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.words import read_words
 from vtd_jax.report import pages
-from vtd_jax.train.parity import read_case
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.catalog import Problem, read_labels, read_list
 from vtd_jax.video.official import official_lists
@@ -46,7 +48,7 @@ def _read_list(folder: Path) -> None:
     for entry in read_list(folder / "list.txt", labels, problems):
         assert 0 <= entry.label < len(labels.names)
     _check_lines([str(problem) for problem in problems])
-    _truth.read_truth(str(folder / "truth.csv"), [Path("a/0.mp4"), Path("1.mp4")], ["red", "green"])
+    truth.read_truth(str(folder / "truth.csv"), [Path("a/0.mp4"), Path("1.mp4")], ["red", "green"])
 
 
 def _check_lines(lines: list[str]) -> None:
@@ -103,7 +105,7 @@ def _read_json(folder: Path) -> None:
         lambda: read_table(folder / "results.json", _RESULTS),
         lambda: has_table(folder, 3),
         lambda: _plan.load_plan(folder / "plan.json"),
-        lambda: _reproduce._claim(folder, {"config": "x"}),
+        lambda: execute._claim(folder, {"config": "x"}),
         lambda: read_case(folder / "case.json"),
     ]
     _each(calls)

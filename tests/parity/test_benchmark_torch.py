@@ -8,15 +8,15 @@ import pytest
 import torch
 from flax import nnx
 
-from experiments import _benchmark_torch as bench
+from experiments.benchmark import torch_side as bench
+from experiments.benchmark.classes import class_names
+from experiments.benchmark.tasks import TASKS, Setting
 from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
-from vtd_jax.train.benchmark_classes import class_names
-from vtd_jax.train.benchmark_tasks import TASKS, Setting
 
 CONFIG = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=3)
 DEPTHS = [(3, 3), (1, 1), (2, 3)]

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
+from experiments.benchmark import gemm, timing
+from experiments.benchmark.classes import class_names, name_lengths, stand_in_tokens
+from experiments.benchmark.timing import Job, Timing, best_rates, interleaved, machine, ratio
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.model.prompts import class_tokens, trim
-from vtd_jax.train import benchmark, benchmark_gemm
-from vtd_jax.train.benchmark import Job, Timing, best_rates, interleaved, machine, ratio
-from vtd_jax.train.benchmark_classes import class_names, name_lengths, stand_in_tokens
 from vtd_jax.train.peaks import DEVICES, known_device
 
 
@@ -55,9 +55,9 @@ def test_a_ceiling_is_the_best_shape_of_each_round():
 
 def test_products_are_counted_by_their_repeats():
     config = CLIPConfig.tiny()
-    assert benchmark_gemm.shapes(config, 3)[0] == (3 * 65, 64, 256)
+    assert gemm.shapes(config, 3)[0] == (3 * 65, 64, 256)
     started, waited = [], []
-    job = benchmark_gemm.job((2, 3, 4), "mine", lambda: started.append(1), lambda _: waited.append(1))
+    job = gemm.job((2, 3, 4), "mine", lambda: started.append(1), lambda _: waited.append(1))
     before = len(started)
     job.run()
     count = len(started) - before
@@ -67,7 +67,7 @@ def test_products_are_counted_by_their_repeats():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_run(dtype):
-    jobs = benchmark_gemm.jobs(CLIPConfig.tiny(), 1, dtype, "JAX")
+    jobs = gemm.jobs(CLIPConfig.tiny(), 1, dtype, "JAX")
     timings = interleaved(jobs[:1], 1, at_least=0, pause=0)
     assert timings[0].rates[0] > 0
 
@@ -76,7 +76,7 @@ def test_the_machine_tells_its_versions_and_units():
     about = machine()
     assert {"device", "processor", "cores", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(about)
     assert about["platform"] == "cpu"
-    assert benchmark.processor() == about["processor"]
+    assert timing.processor() == about["processor"]
 
 
 def test_names_are_different_and_have_the_lengths_that_the_table_says():

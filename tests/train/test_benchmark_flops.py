@@ -7,12 +7,13 @@ from flax import nnx
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from experiments.benchmark import flops as benchmark_flops
 from helpers import SMALL
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train import benchmark_flops, step
+from vtd_jax.train import step
 from vtd_jax.train.cost import traced_work
 
 DEEPER = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=4)

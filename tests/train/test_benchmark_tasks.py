@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from helpers import SMALL
-from vtd_jax.evaluate import views
-from vtd_jax.model.config import ModelConfig
-from vtd_jax.train.benchmark_classes import name_lengths, stand_in_tokens
-from vtd_jax.train.benchmark_tasks import (
+from experiments.benchmark.classes import name_lengths, stand_in_tokens
+from experiments.benchmark.tasks import (
     CLASSIFY,
     CODEBOOK,
     EVALUATION,
@@ -24,6 +21,9 @@ from vtd_jax.train.benchmark_tasks import (
     random_model,
     scores,
 )
+from helpers import SMALL
+from vtd_jax.evaluate import views
+from vtd_jax.model.config import ModelConfig
 
 MODEL = ModelConfig(text_prompts=5, text_depth=2, visual_prompts=3, visual_depth=2)
 

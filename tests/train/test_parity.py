@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from experiments.parity import golden as parity
 from vtd_jax.errors import UserError
-from vtd_jax.train import parity
 
 CASES = ("base_to_novel", "few_shot", "text_prompts_only", "zero_shot_names")
 CASE = {

@@ -8,13 +8,13 @@ import struct
 import pytest
 
 import small_run
-from experiments import _config
+from experiments.common import config_flag
 from experiments.configs import video_folder
+from experiments.parity import golden
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved import tuned
-from vtd_jax.train import parity
 from vtd_jax.train.config import RunConfig, flatten
 from vtd_jax.train.workdir import read_config
 
@@ -96,7 +96,7 @@ def test_texts_that_are_no_config(tmp_path):
     path = tmp_path / "config.json"
     for text in TEXTS:
         path.write_bytes(text)
-        for read in (lambda: read_config(tmp_path), lambda: _config.read_json(path)):
+        for read in (lambda: read_config(tmp_path), lambda: config_flag.read_json(path)):
             with pytest.raises(UserError) as caught:
                 read()
             assert str(caught.value).startswith(f"{path}: ")
@@ -157,7 +157,7 @@ def test_every_field_of_an_exported_model(tmp_path, about):
 def test_settings_of_an_exported_model_name_the_file(tmp_path, about):
     path = _tuned(tmp_path / "x.safetensors", about | {"settings": {**about["settings"], "seed": -1}})
     with pytest.raises(UserError, match=r"x\.safetensors: its settings: seed: -1, expected 0 or more"):
-        _config.read_json(path)
+        config_flag.read_json(path)
 
 
 def test_prompts_that_the_file_does_not_hold(tmp_path, about):
@@ -166,17 +166,17 @@ def test_prompts_that_the_file_does_not_hold(tmp_path, about):
         tuned._check_prompts(ModelConfig(text_prompts=1000, text_depth=100), CLIPConfig.vit_b16(), path)
 
 
-@pytest.mark.parametrize("field", [*parity._WHOLE, *parity._NUMBERS, "prompt_model", "zs_eval", "classes"])
+@pytest.mark.parametrize("field", [*golden._WHOLE, *golden._NUMBERS, "prompt_model", "zs_eval", "classes"])
 def test_every_field_of_a_golden_case(tmp_path, field):
-    case = dict.fromkeys(parity._WHOLE, 1) | dict.fromkeys(parity._NUMBERS, 0.5)
+    case = dict.fromkeys(golden._WHOLE, 1) | dict.fromkeys(golden._NUMBERS, 0.5)
     case |= {"prompt_model": True, "zs_eval": False, "classes": ["a"]}
     path = tmp_path / "case.json"
     path.write_text(json.dumps(case))
-    assert parity.read_case(path) == {"name": "case"} | case
+    assert golden.read_case(path) == {"name": "case"} | case
     for value in WRONG:
         path.write_text(json.dumps(case | {field: value}))
         with pytest.raises(UserError) as caught:
-            parity.read_case(path)
+            golden.read_case(path)
         assert str(caught.value).startswith(f"{path}: case field '{field}'"), value
 
 
@@ -185,5 +185,5 @@ def test_texts_that_are_no_golden_case(tmp_path):
         for path in (tmp_path / "case.json", tmp_path / "case.npz"):
             path.write_bytes(text)
             with pytest.raises(UserError) as caught:
-                parity.read_case(path)
+                golden.read_case(path)
             assert str(caught.value).startswith(str(path))

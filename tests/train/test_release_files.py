@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import torch_files as tf
+from experiments.parity import golden as parity
 from helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.clip.weights.torch_archive import open_torch_archive
@@ -20,7 +21,6 @@ from vtd_jax.model.prompts import class_tokens
 from vtd_jax.model.saved.release_files import load_release, save_release
 from vtd_jax.model.saved.release_names import to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train import parity
 
 SETTINGS = dict(text_prompts=3, text_depth=2, visual_prompts=2, visual_depth=2)
 NAMES = ("red", "shoot_bow")

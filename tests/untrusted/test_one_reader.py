@@ -35,13 +35,13 @@ ALLOWED = {
     "vtd_jax/predict/inline_words.py": ({"csv.reader"}, "of what a user types"),
     "vtd_jax/video/opening.py": ({"av.open"}, "the door"),
     "vtd_jax/scenes/render.py": ({"av.open"}, "writes"),
-    "vtd_jax/video/input_benchmark.py": ({"av.open", "cv2.VideoCapture"}, "of a video that it wrote itself"),
+    "experiments/benchmark/readers.py": ({"av.open", "cv2.VideoCapture"}, "of a video that it wrote itself"),
     "vtd_jax/predict/serve_example.py": ({"av.open", "json.loads", "np.load"}, "runs without this package"),
     "vtd_jax/predict/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/train/config.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/parallel/processes.py": ({"pickle.loads"}, "between the processes of one run"),
-    "experiments/_sources.py": ({"json.loads"}, "of what json.dumps made a line before"),
-    "experiments/_benchmark_child.py": ({"json.loads"}, "between a process and its child"),
+    "experiments/reproduce/sources.py": ({"json.loads"}, "of what json.dumps made a line before"),
+    "experiments/benchmark/child.py": ({"json.loads"}, "between a process and its child"),
 }
 
 

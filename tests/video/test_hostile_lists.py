@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from experiments._truth import read_truth
+from experiments.predict.truth import read_truth
 from vtd_jax.errors import UserError
 from vtd_jax.video.catalog import LabelSet, Problem, read_labels, read_list
 from vtd_jax.video.official import official_lists

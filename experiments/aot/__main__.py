@@ -1,0 +1,105 @@
+"""Compiles a run's programs ahead of time, for devices that this machine lacks; tells memory, FLOPs and traffic.
+
+    python -m experiments.aot --topology=v5e:4x4 --config=experiments/configs/base_to_novel.py:kinetics400
+    python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
+        --config.clip.dtype=bfloat16 --config.memory.remat=block --config.data.batch_size=128
+    python -m experiments.aot --out=aot.md
+    python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json
+
+For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for GPUs they are lowered.
+With --config its own settings are used; without, every benchmark config at the release's effective batch. A program
+that does not fit ends the command with exit status 2 and one line that says what to change. Class names come from the
+records in data.data_dir where that is a folder, else from what is known of the benchmark (or --classes, --tokens).
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments.aot import names as _aot
+from experiments.common import cli, config_flag
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.aot import report_table, run_steps, save
+from vtd_jax.output_checks import Output, check_outputs
+from vtd_jax.terminal import say
+from vtd_jax.train.aot import Names, Report, Step, complaint, examine
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.topology import Target, cuda_target, tpu_target
+
+CONFIG = config_flag.define()
+flags.adopt_module_key_flags(config_flag)
+_PLATFORM = flags.DEFINE_enum("platform", "tpu", ["tpu", "cuda"], "compile for TPUs, or lower for GPUs")
+_TOPOLOGY = flags.DEFINE_list("topology", "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16", "TPUs, GENERATION:SHAPE each")
+_DEVICES = flags.DEFINE_list("devices", "1,8,64,256", "numbers of GPUs, with --platform=cuda")
+_CLASSES = flags.DEFINE_integer("classes", None, "class names in the codebook", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("tokens", None, "positions of the longest class prompt", lower_bound=3, upper_bound=77)
+_OUT = flags.DEFINE_string("out", None, "also write the table, FILE.md, or all numbers, FILE.json")
+
+
+def targets() -> list[Target]:
+    """What the flags ask for, the largest GPU count first: devices are simulated once."""
+    if _PLATFORM.value == "tpu":
+        return [tpu_target(topology) for topology in _TOPOLOGY.value]
+    if not all(count.isdigit() and int(count) for count in _DEVICES.value):
+        raise UserError(f"--devices={','.join(_DEVICES.value)}: expected numbers of GPUs, as 1,8,64")
+    counts = [int(count) for count in _DEVICES.value]
+    found = {count: cuda_target(count) for count in sorted(counts, reverse=True)}
+    return [found[count] for count in counts]
+
+
+def names_of(config: RunConfig) -> tuple[Names | None, Names]:
+    """Class names learnt and evaluated on: of the flags, of the records, or of the benchmark."""
+    if _CLASSES.value is not None:
+        names = Names(_CLASSES.value, _TOKENS.value or _aot.POSITIONS, len(config.model.templates))
+        return names if config.data.train else None, names
+    if _TOKENS.value is not None:
+        raise UserError(f"--tokens={_TOKENS.value}: goes with --classes=K")
+    here = CONFIG.value is not None and Path(config.data.data_dir).is_dir()
+    return _aot.recorded_names(config) if here else _aot.known_names(config)
+
+
+def main() -> str:
+    """Compiles program after program, prints the table, and fails if one does not fit."""
+    out = Path(_OUT.value) if _OUT.value else None
+    if out is not None and out.suffix not in (".md", ".json"):
+        raise UserError(f"--out={out}: expected a file that ends with .md or .json")
+    own = CONFIG.value is not None
+    configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
+    if out is not None:
+        check_outputs([Output("--out", out)], [config_flag.given_file()])
+    jobs = []
+    for target in targets():
+        for config in configs:
+            config = config if own else _aot.in_one_step(config, len(target.devices))
+            jobs += [(config, target, step) for step in run_steps(config, target, *names_of(config))]
+    known: dict[tuple, Report] = {}
+    settings = {"config": config_flag.filename(), **config_flag.overrides()} if own else _aot.SETTINGS
+    reports: list[Report] = []
+    for place, job in enumerate(jobs, 1):
+        reports.append(_examined(known, place, len(jobs), *job))
+        # what is done is kept, should the rest be interrupted
+        save(out, reports, settings)
+    print(report_table(reports, settings).to_markdown())
+    failed = [complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False]
+    if failed:
+        more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""
+        raise UserError(failed[0] + more)
+    told = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
+    return f"{told}; wrote {out}" if out else f"{told}; nothing was written (--out=FILE.md or .json)"
+
+
+def _examined(known: dict, place: int, count: int, config: RunConfig, target: Target, step: Step) -> Report:
+    """A report; a program that another run has had before is not compiled again."""
+    key = _aot.signature(step, target, config)
+    if key not in known:
+        known[key] = examine(step, target, config.name)
+        told = f"[{place}/{count}] {config.name} on {target.name}, {step.kind}: {known[key].seconds:.0f} s"
+        say(told, sys.stderr)
+    return dataclasses.replace(known[key], run=config.name)
+
+
+if __name__ == "__main__":
+    # no devices first: it is told here which ones stand for the chips
+    cli.run(main, __doc__)

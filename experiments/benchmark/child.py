@@ -1,0 +1,147 @@
+"""What a benchmark measures in processes of their own: time to the first step, peak memory, several devices.
+
+  python -m experiments.benchmark.child first_step OPTIONS VARIANT STARTED
+  python -m experiments.benchmark.child devices OPTIONS DTYPE
+
+Prints one line of JSON. The caller runs these before it uses a device itself: some can have one process only.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# of the interpreter's own start the first imports are known only from outside
+_BEGUN = time.time()
+
+from experiments.benchmark import bare  # noqa: E402, F401
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICES = (1, 2, 4, 8)
+
+
+def first_steps(options: Any, variants: list[Any]) -> list[dict[str, Any]]:
+    """Seconds to the first training step and peak memory, each variant in a process of its own.
+
+    Ours run twice: with an empty compilation cache, and with what the first run left there.
+    """
+    rows = []
+    for variant in variants:
+        with tempfile.TemporaryDirectory() as cache:
+            for told in ("cold", "warm") if variant.framework == "JAX" else ("",):
+                text = (options.to_json(), json.dumps(variant), repr(time.time()))
+                rows.append({"variant": variant.name, "cache": told} | _child("first_step", *text, cache=cache))
+    return rows
+
+
+def over_devices(options: Any, dtype: str) -> dict[str, Any]:
+    """A training step over 1, 2, 4 and 8 devices at one global batch; a CPU is split into eight simulated ones."""
+    with tempfile.TemporaryDirectory() as cache:
+        return _child("devices", options.to_json(), dtype, cache=cache, split_cpu=True)
+
+
+def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, Any]:
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    flags = [flag for flag in environment.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
+    # the count is heeded on CPUs only
+    count = max(DEVICES) if split_cpu else 1
+    environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
+    call = [sys.executable, "-m", "experiments.benchmark.child", *arguments]
+    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        told = (done.stderr.strip().splitlines() or ["it told nothing"])[-1]
+        return {"failed": f"ended with status {done.returncode}: {told}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _first_step(options: Any, variant: Any, started: float) -> dict[str, float | None]:
+    """In the child: everything up to the first step, part by part."""
+    make = _torch_step if variant.framework == "PyTorch" else _our_step
+    parts, run, device_bytes = make(options, variant, started)
+    start = time.time()
+    run()
+    parts["first step"] = time.time() - start
+    return {
+        **{f"{name} seconds": seconds for name, seconds in parts.items()},
+        "seconds": sum(parts.values()),
+        "peak process bytes": _peak_bytes(),
+        "peak device bytes": device_bytes(),
+    }
+
+
+def _our_step(options: Any, variant: Any, started: float) -> tuple[dict[str, float], Any, Any]:
+    import jax
+
+    from experiments.benchmark.tasks import STEP, Programs, random_model
+
+    start = time.time()
+    model = random_model(options.setting(), variant.dtype)
+    programs = Programs(options.setting(), model, "", tasks=(STEP,))
+    compiling = programs.compiling[STEP]
+    parts = {"importing": start - started, "building": time.time() - start - compiling, "compiling": compiling}
+    stats = jax.local_devices()[0].memory_stats
+    return parts, programs.jobs[0].run, lambda: (stats() or {}).get("peak_bytes_in_use")
+
+
+def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, float], Any, Any]:
+    # of this package's own imports, and of JAX's, PyTorch's seconds are free
+    importing = _BEGUN - started
+    from experiments.benchmark.tasks import STEP
+
+    start = time.time()
+    from experiments.benchmark import torch_side as bench
+
+    importing, start = importing + time.time() - start, time.time()
+    device = bench.best_device()
+    (job,) = bench.jobs(
+        options.setting(), bench.random_model(options.setting(), variant.dtype), "", device=device, tasks=(STEP,)
+    )
+    parts = {"importing": importing, "building": time.time() - start, "compiling": 0.0}
+    return parts, job.run, lambda: bench.peak_bytes(device)
+
+
+def _peak_bytes() -> int:
+    """Of this process since it started; the kernel's own count where it can be read."""
+    try:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    except (OSError, StopIteration):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _devices(options: Any, dtype: str) -> dict[str, Any]:
+    """In the child: the step over as many of the devices as there are."""
+    import jax
+
+    from experiments.benchmark.scaling import step_over
+    from experiments.benchmark.timing import interleaved
+
+    options = dataclasses.replace(options, batch=-(-options.batch // max(DEVICES)) * max(DEVICES))
+    jobs = [step_over(options.setting(), dtype, jax.devices()[:n]) for n in DEVICES if n <= jax.device_count()]
+    timings = interleaved(jobs, options.rounds)
+    return {
+        "platform": jax.devices()[0].platform,
+        "batch": options.batch,
+        "timings": [timing.to_dict() for timing in timings],
+    }
+
+
+if __name__ == "__main__":
+    from experiments.benchmark.setting import Options, Variant
+
+    what, given, *rest = sys.argv[1:]
+    chosen = Options(**json.loads(given))
+    if what == "first_step":
+        print(json.dumps(_first_step(chosen, Variant(*json.loads(rest[0])), float(rest[1]))))
+    else:
+        print(json.dumps(_devices(chosen, rest[0])))

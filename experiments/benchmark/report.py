@@ -1,0 +1,221 @@
+"""A benchmark's numbers as Markdown tables."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.benchmark.setting import Variant
+from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP
+from experiments.benchmark.timing import Ratio, Timing, best_rates, ratio
+from vtd_jax.train.peaks import DEVICES, known_device
+
+# task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in bfloat16
+GOALS = {FEATURES: (2.4, 1.3), CODEBOOK: (15.0, 8.0), STEP: (2.2, 1.2)}
+CEILING_GOAL, MFU_GOAL = 0.85, 0.55
+EAGER = (Variant("PyTorch", "float32", "eager"), Variant("PyTorch", "bfloat16", "eager"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; all columns but the first are aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def spread(found: Ratio, unit: str = "") -> str:
+    """Median and range."""
+    return f"{number(found.median)}{unit} ({number(found.low)}–{number(found.high)})"
+
+
+def number(x: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{x:.3g}" if abs(x) < 999.5 else f"{x:.0f}"
+
+
+def _of(values: Sequence[float]) -> Ratio:
+    return Ratio(statistics.median(values), min(values), max(values))
+
+
+def _seconds(timing: Timing) -> str:
+    if timing.median >= 1:
+        return spread(_of(timing.seconds), " s")
+    return spread(_of([1000 * seconds for seconds in timing.seconds]), " ms")
+
+
+class Measured:
+    """Timings of one interleaved run, and what follows from them.
+
+    Attributes:
+      timings: variant -> task -> timing.
+      ceilings: (framework, dtype) -> FLOP/s of plain products in every round.
+      kind: JAX's name of the device.
+    """
+
+    def __init__(
+        self,
+        timings: Mapping[Variant, Mapping[str, Timing]],
+        ceilings: Mapping[tuple[str, str], Sequence[Timing]],
+        kind: str,
+    ):
+        self.timings, self.kind = timings, kind
+        self.ceilings = {who: best_rates(found) for who, found in ceilings.items()}
+        self._shapes = {who: max(found, key=lambda timing: max(timing.rates)).task for who, found in ceilings.items()}
+
+    def against(self, variant: Variant, task: str, other: Variant) -> Ratio | None:
+        """How many times as fast as `other`; None where one of them was not measured."""
+        ours, theirs = self.timings.get(variant, {}).get(task), self.timings.get(other, {}).get(task)
+        return None if ours is None or theirs is None else ratio(theirs.seconds, ours.seconds)
+
+    def of_ceiling(self, variant: Variant, task: str) -> Ratio | None:
+        """Share of the ceiling that was measured in the same round; None without a formula for the FLOPs."""
+        timing = self.timings[variant][task]
+        if timing.flops is None:
+            return None
+        return ratio(timing.rates, self.ceilings[variant.framework, variant.dtype])
+
+    def of_peak(self, variant: Variant, task: str) -> Ratio | None:
+        """Share of the vendor's peak (MFU); None where that is not known."""
+        device, timing = known_device(self.kind), self.timings[variant][task]
+        if device is None or timing.flops is None:
+            return None
+        return ratio(timing.rates, [getattr(DEVICES[device], variant.dtype)] * len(timing.rates))
+
+    def tasks_table(self) -> str:
+        """One row a task and variant."""
+        peaked = known_device(self.kind) is not None
+        head = ["task, variant", "seconds, median (min–max)", "clips/s", "GFLOP", "GFLOP/s", "of the ceiling"]
+        head += ["MFU"] * peaked + [f"× {other.name}" for other in EAGER if other in self.timings]
+        rows, tasks = [], dict.fromkeys(task for found in self.timings.values() for task in found)
+        for task in tasks:
+            for variant, found in self.timings.items():
+                if task in found:
+                    rows.append([f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)])
+        return table(head, rows)
+
+    def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
+        share, task = self.of_ceiling(variant, timing.task), timing.task
+        cells = [_seconds(timing), number(timing.clips / timing.median) if timing.clips else "–"]
+        if share is None:
+            cells += ["–"] * (3 + peaked)
+        else:
+            cells += [f"{timing.flops / 1e9:.4g}", f"{timing.flops / timing.median / 1e9:.4g}", f"{share.median:.2f}"]
+            cells += [f"{self.of_peak(variant, task).median:.1%}"] if peaked else []
+        ratios = [self.against(variant, task, other) for other in EAGER if other in self.timings]
+        return cells + ["–" if found is None else spread(found) for found in ratios]
+
+    def ceilings_table(self) -> str:
+        """The machine's own ceilings."""
+        rows = [
+            [f"{framework}, {dtype}", spread(_of([rate / 1e9 for rate in rates])), self._shapes[framework, dtype]]
+            for (framework, dtype), rates in self.ceilings.items()
+        ]
+        return table(["plain product", "GFLOP/s, median (min–max)", "fastest shape"], rows)
+
+    def goals(self) -> list[dict[str, Any]]:
+        """Goals that could be measured: what, the goal, the median, and whether it is met."""
+        fast = {dtype: Variant("JAX", dtype, "fast") for dtype in ("float32", "bfloat16")}
+        found, ours = [], fast["bfloat16"]
+        for task, least in GOALS.items():
+            for goal, other in zip(least, EAGER):
+                reached = self.against(ours, task, other)
+                if reached is not None:
+                    found.append(_goal(f"{task}: {ours.name}, × {other.name}", goal, reached.median))
+        for either in fast.values():
+            share = self.of_ceiling(either, FEATURES) if FEATURES in self.timings.get(either, {}) else None
+            if share is not None:
+                found.append(_goal(f"{FEATURES}: {either.name}, share of the ceiling", CEILING_GOAL, share.median))
+        compiled = Variant("PyTorch", "bfloat16", "compiled")
+        used = self.of_peak(ours, STEP) if STEP in self.timings.get(ours, {}) else None
+        if used is not None:
+            found.append(_goal(f"{STEP}: {ours.name}, MFU", MFU_GOAL, used.median))
+        ahead = self.against(ours, STEP, compiled)
+        if ahead is not None:
+            found.append(_goal(f"{STEP}: {ours.name}, × {compiled.name}", 1.0, ahead.median))
+        return found
+
+
+def _goal(what: str, goal: float, reached: float) -> dict[str, Any]:
+    return {"goal": what, "at least": goal, "measured": reached, "met": reached >= goal}
+
+
+def goals_table(goals: Sequence[Mapping[str, Any]]) -> str:
+    """Goal, measured, and by how much it is missed."""
+    rows = [
+        [
+            goal["goal"],
+            f"{goal['at least']:g}",
+            f"{goal['measured']:.3g}",
+            "met" if goal["met"] else f"missed: {goal['measured'] / goal['at least']:.0%} of it",
+        ]
+        for goal in goals
+    ]
+    return table(["goal", "at least", "measured", ""], rows)
+
+
+def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
+    """Variant -> task -> bytes by kind, as XLA plans them."""
+    rows = [
+        [f"{task}, {variant}", *(f"{planned[kind] / 2**20:.4g}" for kind in ("temporaries", "arguments", "results"))]
+        for variant, tasks in memory.items()
+        for task, planned in tasks.items()
+    ]
+    return table(["program", "temporaries, MiB", "arguments, MiB", "results, MiB"], rows)
+
+
+def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Seconds to the first training step, part by part, and peak memory."""
+    parts = ("importing", "building", "compiling", "first step")
+    cells = []
+    for row in rows:
+        told = row["variant"] + (f", {row['cache']} cache" if row["cache"] else "")
+        if "failed" in row:
+            cells.append([told, row["failed"], *["–"] * (len(parts) + 2)])
+            continue
+        peaks = (row["peak process bytes"], row["peak device bytes"])
+        seconds = [f"{row['seconds']:.1f}", *(f"{row[f'{part} seconds']:.1f}" for part in parts)]
+        cells.append([told, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)])
+    return table(["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"], cells)
+
+
+def input_table(timings: Sequence[Timing]) -> str:
+    """Clips a second of every pipeline."""
+    rows = [[t.task, _seconds(t), f"{t.clips / t.median:.3g}"] for t in timings]
+    return table(["input pipeline, one core", f"seconds for {timings[0].clips} clips", "clips/s"], rows)
+
+
+def loop_table(rows: Sequence[Mapping[str, Any]], alone: float) -> str:
+    """How long steps take in the loop and how long the device waits in it; `alone`: seconds without input."""
+    cells = []
+    for row in rows:
+        seconds, waited = row["seconds"], row["waited"]
+        cells.append([row["storage"], *(f"{x:.3g}" for x in (seconds, alone, waited)), f"{waited / seconds:.1%}"])
+    return table(["records", "seconds a step, in the loop", "alone", "waited for input", "share"], cells)
+
+
+def scaling_table(axis: str, found: Mapping[int, Sequence[Timing]], per_unit: bool) -> str:
+    """One row a value; with `per_unit`, each task's seconds for one unit relative to those of the first value."""
+    heads = list(dict.fromkeys(f"{t.task}, {t.variant}" for timings in found.values() for t in timings))
+    first: dict[str, float] = {}
+    rows = []
+    for value, timings in found.items():
+        named = {f"{t.task}, {t.variant}": t for t in timings}
+        cells = []
+        for head in heads:
+            if head not in named:
+                cells.append("–")
+                continue
+            each = named[head].median / value
+            relative = f"; {each / first.setdefault(head, each):.2f}" if per_unit else ""
+            cells.append(_seconds(named[head]) + relative)
+        rows.append([f"{value}", *cells])
+    return table([axis, *heads], rows)
+
+
+def devices_table(timings: Sequence[Mapping[str, Any]], simulated: bool) -> str:
+    """Seconds of a step over devices, and what splitting costs (simulated devices) or brings (real ones)."""
+    first, rows = timings[0]["seconds"], []
+    for timing in timings:
+        # against one device: as many times as long where they share one processor, as many times as fast else
+        pair = (timing["seconds"], first) if simulated else (first, timing["seconds"])
+        rows.append([timing["task"], spread(_of(timing["seconds"])), spread(ratio(*pair), "×")])
+    told = "seconds, relative to one device" if simulated else "speed, relative to one device"
+    return table(["", "seconds a step, median (min–max)", told], rows)

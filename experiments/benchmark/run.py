@@ -1,0 +1,237 @@
+"""Runs a benchmark: what comes first, what runs in turn, and what is printed of it."""
+
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmark import child, gemm, report
+from experiments.benchmark import timing as benchmark
+from experiments.benchmark.setting import INSTALL, Options, Variant, has_torch, variants
+from experiments.benchmark.tasks import STEP, Programs, Setting, random_model
+from experiments.benchmark.timing import Job, Timing
+from vtd_jax.errors import UserError
+
+SCALED = ("frames", "batch", "classes", "devices")
+_SPLITTING = (
+    "One batch over devices. The devices are simulated: they share this processor, so the table shows what splitting "
+    "costs, not what devices bring."
+)
+
+
+def compare(
+    options: Options,
+    dtypes: Sequence[str],
+    *,
+    plain: bool = True,
+    torch: bool | None = None,
+    start: bool = True,
+    data_dir: str | None = None,
+    records: str | None = None,
+) -> dict[str, Any]:
+    """Everything beside one another, in one interleaved run; prints Markdown.
+
+    Args:
+      options: what is computed.
+      dtypes: that ours are measured in.
+      plain: whether our plain path is measured too.
+      torch: whether PyTorch is; None: where it is installed and `options` are not for a bare machine.
+      start: whether times to the first step are measured.
+      data_dir, records: records for the input side; None renders some.
+
+    Returns:
+      All numbers, JSON-able.
+
+    Raises:
+      UserError: PyTorch is asked for and not there.
+    """
+    setting, with_torch = options.setting(), _wants_torch(options, torch)
+    # a GPU's memory is shared with PyTorch and with the processes below
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    starting = variants(dtypes=tuple(dtypes), plain=False, torch=with_torch, gpu=False) if start else []
+    first_steps = child.first_steps(options, starting)
+    # from here on this process uses the device
+    about = benchmark.machine()
+    found = variants(dtypes=tuple(dtypes), plain=plain, torch=with_torch, gpu=about["platform"] == "gpu")
+    jobs, programs = _jobs(setting, found, "cuda" if about["platform"] == "gpu" else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        sources, pipelines = _input(options, setting, Path(folder), data_dir, records)
+        everything = [*(job for _, job in jobs), *pipelines]
+        _progress(f"{len(everything)} jobs, {options.rounds} rounds")
+        timings = benchmark.interleaved(everything, options.rounds)
+        fed = next(iter(programs.values()), None)
+        loop = _loop(sources, setting, fed, options.rounds) if fed else []
+    measured = _measured([who for who, _ in jobs], timings, about)
+    inputs = timings[len(jobs) :]
+    memory = {variant.name: compiled.memory for variant, compiled in programs.items()}
+    # of another setting they would say nothing
+    goals = measured.goals() if options.is_goal() else []
+    _print_comparison(measured, goals, first_steps, memory, inputs, loop, found[0])
+    return {
+        "machine": about,
+        "setting": _told(options, setting),
+        "timings": [timing.to_dict() for timing in timings],
+        "ceilings": [{"framework": f, "dtype": d, "flops_per_second": r} for (f, d), r in measured.ceilings.items()],
+        "goals": goals,
+        "first_steps": first_steps,
+        "memory": memory,
+        "loop": loop,
+    }
+
+
+def _wants_torch(options: Options, asked: bool | None) -> bool:
+    if asked is False or (asked is None and options.device_only):
+        return False
+    if options.setting().config.is_resnet:
+        _progress("PyTorch's side is left out: transformers' CLIPModel has no ResNet")
+        return False
+    if not has_torch():
+        if asked:
+            raise UserError(f"--torch: {INSTALL}")
+        print(f"PyTorch is left out. {INSTALL}\n")
+        return False
+    return True
+
+
+def _jobs(
+    setting: Setting, found: Sequence[Variant], device: str
+) -> tuple[list[tuple[Variant | tuple[str, str], Job]], dict[Variant, Programs]]:
+    """Jobs in the order of a round, side by side what is compared; whose each is: a variant's, or a ceiling's."""
+    jobs: list[tuple[Variant | tuple[str, str], Job]] = []
+    programs: dict[Variant, Programs] = {}
+    images = setting.batch * setting.frames
+    for variant in found:
+        _progress(f"building {variant.name}")
+        if variant.framework == "JAX":
+            plain = variant.way == "plain"
+            model = random_model(setting, variant.dtype, plain=plain)
+            programs[variant] = Programs(setting, model, variant.name, plain=plain)
+            made = programs[variant].jobs
+            products = gemm.jobs(setting.config, images, variant.dtype, f"JAX, {variant.dtype}")
+        else:
+            # imported here: only who has PyTorch can be compared with it
+            from experiments.benchmark import torch_side
+
+            model = torch_side.random_model(setting, variant.dtype)
+            compiled = variant.way == "compiled"
+            made = torch_side.jobs(setting, model, variant.name, device=device, compiled=compiled)
+            name = f"PyTorch, {variant.dtype}"
+            products = torch_side.products(setting.config, images, variant.dtype, name, device=device)
+        ceiling = (variant.framework, variant.dtype)
+        if ceiling not in dict(jobs):
+            jobs += [(ceiling, job) for job in products]
+        jobs += [(variant, job) for job in made]
+    # stable: variants of a task stay in their order
+    places = {task: place for place, task in enumerate(dict.fromkeys(job.task for _, job in jobs))}
+    return sorted(jobs, key=lambda pair: places[pair[1].task]), programs
+
+
+def _measured(owners: Sequence[Any], timings: Sequence[Timing], about: dict[str, Any]) -> report.Measured:
+    tasks: dict[Variant, dict[str, Timing]] = {}
+    ceilings: dict[tuple[str, str], list[Timing]] = {}
+    for who, timing in zip(owners, timings):
+        if isinstance(who, Variant):
+            tasks.setdefault(who, {})[timing.task] = timing
+        else:
+            ceilings.setdefault(who, []).append(timing)
+    return report.Measured(tasks, ceilings, about["device"].split(" × ")[1])
+
+
+def _input(
+    options: Options, setting: Setting, folder: Path, data_dir: str | None, records: str | None
+) -> tuple[dict[str, Any], list[Job]]:
+    if options.device_only:
+        return {}, []
+    from experiments.benchmark import input as _benchmark_input
+
+    _progress("making records" if data_dir is None else "opening records")
+    sources = _benchmark_input.sources(folder, data_dir, records)
+    return sources, _benchmark_input.pipelines(sources, setting)
+
+
+def _loop(sources: dict[str, Any], setting: Setting, programs: Programs, steps: int) -> list[dict[str, Any]]:
+    if not sources:
+        return []
+    from experiments.benchmark import input as _benchmark_input
+
+    _progress("training with input")
+    return _benchmark_input.loop(sources, setting, programs, steps)
+
+
+def _print_comparison(
+    measured: report.Measured,
+    goals: Sequence[Any],
+    first_steps: Sequence[Any],
+    memory: dict[str, Any],
+    inputs: Sequence[Timing],
+    loop: Sequence[Any],
+    fed: Variant,
+) -> None:
+    parts = [measured.tasks_table(), "Ceilings, of the same rounds:", measured.ceilings_table()]
+    if goals:
+        parts += ["Goals:", report.goals_table(goals)]
+    if inputs:
+        parts.append(report.input_table(inputs))
+    if loop:
+        alone = measured.timings[fed][STEP].median
+        parts += [f"Training with its input, {fed.name}:", report.loop_table(loop, alone)]
+    if first_steps:
+        parts += ["Time to the first training step, of a process of its own:", report.first_steps_table(first_steps)]
+    if memory:
+        parts += ["Memory as XLA plans it for one run:", report.memory_table(memory)]
+    print("\n\n".join(parts))
+
+
+def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
+    """Tables over some of `SCALED`, each printed as soon as it is measured; returns all numbers, JSON-able."""
+    if unknown := sorted(set(over) - set(SCALED)):
+        raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
+    # first: a process of its own, which must not share an accelerator with this one
+    devices = _over_devices(options, dtypes[0]) if "devices" in over else None
+    about = benchmark.machine()
+    from experiments.benchmark import scaling as scale
+
+    found: dict[str, dict[int, list[Timing]]] = {}
+    for axis, values in (("frames", scale.FRAMES), ("batch", scale.BATCHES)):
+        if axis in over:
+            _progress(f"scaling with {axis}")
+            found[axis] = scale.sizes(options, axis, values, dtypes)
+            told = f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to the first row."
+            print(f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n", flush=True)
+    if "classes" in over:
+        _progress("scaling with classes")
+        found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
+        print(f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n", flush=True)
+    numbers = {
+        axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
+        for axis, rows in found.items()
+    }
+    return {"machine": about, "setting": _told(options, options.setting()), **numbers, "devices": devices}
+
+
+def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
+    _progress("scaling over devices")
+    devices = child.over_devices(options, dtype)
+    if "failed" in devices:
+        print(f"Scaling over devices was not measured: {devices['failed']}\n", flush=True)
+        return devices
+    simulated = devices["platform"] == "cpu"
+    print(_SPLITTING if simulated else "One batch over devices.", f"{devices['batch']} clips.\n", sep=" ")
+    print(report.devices_table(devices["timings"], simulated) + "\n", flush=True)
+    return devices
+
+
+def _told(options: Options, setting: Setting) -> dict[str, Any]:
+    return dataclasses.asdict(options) | {
+        "architecture": setting.config.architecture,
+        "text positions": setting.tokens.shape[1],
+        "text depth": setting.model.text_depth,
+        "visual depth": setting.model.visual_depth,
+    }
+
+
+def _progress(told: str) -> None:
+    print(told, file=sys.stderr, flush=True)

@@ -1,0 +1,85 @@
+"""Turns videos and lists of them into records that training and evaluation read.
+
+Examples:
+  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --data_dir=records
+  python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP --only='base_*,novel_val' \\
+      --data_dir=records
+  python -m experiments.build_data --source=my_videos --data_dir=records --holdout=0.2
+  python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv --video_dir=clips \\
+      --data_dir=records
+  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only --report=problems.json
+
+--source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder with a sub-folder of
+videos for each class. Lists have `file class_id` lines, label CSVs `id,name` rows; --splits reads a tree of published
+ones. Where a protocol has no list, its rule makes one from --seed, and tables call it an own split. Every video is
+stored once, however many lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these.
+Every video is decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. A build
+that was stopped goes on where it was. --beam_runner builds on a cluster.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments.build_data import flags as given
+from experiments.build_data import outputs
+from experiments.common import cli
+from vtd_jax.errors import UserError
+from vtd_jax.terminal import say, show_table
+from vtd_jax.video import build, validate
+from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.builder import to_stderr
+from vtd_jax.video.run_shards import beam_config
+
+flags.adopt_module_key_flags(given)
+
+
+def main() -> str:
+    """Builds or checks; returns the closing line."""
+    config = given.read_config()
+    if given.CHECK_ONLY.value:
+        try:
+            return check(config)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("a check keeps nothing; the same command starts again") from None
+    if given.REPORT.value:
+        raise UserError("--report belongs to --check_only; skipped videos of a build are listed in its metadata.json")
+    if not given.DATA_DIR.value:
+        raise UserError("--data_dir is missing: name the folder for the records, or give --check_only")
+    outputs.check_records(config, Path(given.DATA_DIR.value))
+    beam = None
+    if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
+        beam = beam_config(given.BEAM_RUNNER.value, given.BEAM_OPTIONS.value)
+    built = build.build_records(
+        config,
+        given.DATA_DIR.value,
+        overwrite=given.OVERWRITE.value,
+        download_config=beam,
+        announce=to_stderr,
+    )
+    for told in built.lists:
+        say(told)
+    return build.closing(built, config)
+
+
+def check(config: BuildConfig) -> str:
+    """Prints how many problems of each kind there are; raises UserError if a build would stop at any of them."""
+    report = Path(given.REPORT.value) if given.REPORT.value else None
+    if report:
+        outputs.check_report(config, report)
+        validate.Checked.check_path(report)
+    checked = validate.check_videos(config)
+    if report:
+        # before anything is printed: nobody may read that to its end
+        checked.save(report)
+    if kinds := checked.kinds():
+        rows = [(level, kind, f"{count}", first.where, first.file, first.reason) for level, kind, count, first in kinds]
+        columns = ("level", "kind", "how many", "the first: where", "file", "reason")
+        more = f"all of them are in {report}" if report else "--report=FILE.json or .csv lists all of them"
+        show_table(f"Problems by kind; {more}", columns, rows, numbers={"how many"}, less=("level",))
+    validate.require_good(checked)
+    return f"{validate.describe(checked)}: all whole; no records were written"
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__, keeps_programs=False, resumes="finished shards are kept; the same command resumes")

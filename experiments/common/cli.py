@@ -1,0 +1,106 @@
+"""What every command shares: absl start-up, one-line errors, exit codes."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from experiments.common import interrupt
+from experiments.common.command_line import parse, steady_output
+from vtd_jax import status
+from vtd_jax.backend import check_backend, no_backend
+from vtd_jax.cache.programs import keep_programs
+from vtd_jax.errors import UserError
+from vtd_jax.files import remedy
+from vtd_jax.library_output import escape_library_output
+from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
+from vtd_jax.terminal import say
+from vtd_jax.untrusted.raised import RAISED
+
+
+def run(
+    main: Callable[..., str],
+    usage: str,
+    positional: Sequence[str] = (),
+    needed: int = 0,
+    *,
+    keeps_programs: bool = True,
+    device: bool = False,
+    resumes: str = "nothing was written; the same command starts again",
+) -> None:
+    """Runs a command: parses absl flags, calls `main`, prints its closing line.
+
+    Args:
+      main: does the work and returns one line that says what was written.
+      usage: the command's docstring, shown by `--help`.
+      positional: names of the arguments without a flag, which `main` is called with; the first `needed` must be given.
+      keeps_programs: whether what it compiles is kept on disk for its next start; not where compiling is measured.
+      device: whether JAX's devices are started first, so that one that is not there is told at once.
+      resumes: what Ctrl-C leaves and what resumes it, where the KeyboardInterrupt that `main` raises does not say.
+
+    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
+    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75; a
+    second Ctrl-C ends the process at once.
+    """
+
+    steady_output()
+    escape_library_output()
+
+    def guarded(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
+            logging.set_verbosity(logging.ERROR)
+        try:
+            interrupt.watch()
+            _check_count(argv[1:], positional, needed)
+            for limit in RAISED:
+                limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
+            if keeps_programs:
+                keep_programs()
+            if device:
+                check_backend()
+            told = main(*argv[1:])
+            status.clear()
+            say(told)
+        except Preempted as stopped:
+            for number in SIGNALS:
+                # everything is saved: one more notice must not change the status
+                signal.signal(number, signal.SIG_IGN)
+            _end(f"{stopped.word}: {stopped}", stopped.status)
+        except UserError as error:
+            _end(f"error: {error}", 2)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            _end(f"error: {what}{remedy(error)}", 2)
+        except (RuntimeError, AssertionError) as error:
+            if (told := no_backend(error)) is None:
+                raise
+            _end(f"error: {told}", 2)
+        except KeyboardInterrupt as stopped:
+            _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
+
+    sys.modules["__main__"].__doc__ = usage
+    # flags may also stand behind the arguments
+    flags.FLAGS.set_gnu_getopt(bool(positional))
+    app.run(guarded, flags_parser=parse)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Says the last word; what ends after it does not change the exit status."""
+    interrupt.ignore()
+    status.clear()
+    say(line, sys.stderr)
+    sys.exit(code)
+
+
+def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: int) -> None:
+    """Refuses too few and too many arguments."""
+    if not positional and arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help")
+    if not needed <= len(arguments) <= len(positional):
+        told = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
+        raise UserError(f"expected {told}, got {' '.join(arguments) or 'nothing'}; see --help")

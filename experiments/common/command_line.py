@@ -1,0 +1,166 @@
+"""What every command does with its command line: help, version, config fields listed, and errors in one clear line."""
+
+import contextlib
+import io
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from absl import flags
+
+import vtd_jax
+from vtd_jax.printable import shown
+
+# absl's words for a value that will not do -> ours
+_WORDS = (
+    (r"invalid literal for int\(\).*", "expected a whole number"),
+    (r"could not convert string to float.*", "expected a number"),
+    (r".*Non-boolean argument.*", "expected true or false"),
+    (r"value should be one of <(.*)>", lambda found: f"expected one of {found[1].replace('|', ', ')}"),
+    (r"\S+ is not (an? .*?) in the range \[(.*), (.*)\]", r"expected \1 from \2 to \3"),
+    (r"\S+ is not (an? .*)", r"expected \1"),
+    (r"Failed to parse .* as a ConfigDict.*", "is a group of fields; set one of them, --print_config lists all"),
+)
+# what is wrong with a file of settings, which names the file itself; it may not be of a flag that was given
+_OF_FILE = re.compile(r"flag --config=(.*?): (\1: .*)")
+_STDERR = 2
+
+
+class _Outlet(io.FileIO):
+    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on.
+
+    On a full disk the first write fails, with a name, where it is not stderr itself; what comes after goes nowhere.
+    """
+
+    def write(self, data) -> int:
+        """Writes, or drops, all of it."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            if isinstance(error, BrokenPipeError) or self.fileno() == _STDERR:
+                return len(data)
+            raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def steady_output() -> None:
+    """Makes stdout and stderr take every character, and outlive the reader of a pipe."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):
+            # closed, or a test's
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+            continue
+        stream.flush()
+        pipe = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
+        steady = io.TextIOWrapper(pipe, stream.encoding, "backslashreplace", line_buffering=name == "stderr")
+        setattr(sys, name, steady)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses the flags; returns the arguments without one, after the program's name.
+
+    `-h` is `--help`; `--version` prints versions, `--print_config` the fields of `--config`; all three end with
+    status 0. A flag or a config field that will not do ends with one line and status 2.
+    """
+    given = [*argv[:1], *("--help" if item == "-h" else item for item in argv[1:])]
+    if "--version" in given[1:]:
+        print(version())
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(given)
+    except flags.Error as error:
+        if _wants_listing() and "must have a value other than None" in str(error):
+            _list_config()
+        _refuse(str(error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _refuse(str(error))
+    except SystemExit:
+        # absl exits with 1 after its help
+        sys.stdout.flush()
+        sys.exit(0)
+    if _wants_listing():
+        _list_config()
+    for name in ("workdir", "out", "data_dir", "report", "json", "csv", "figures"):
+        # an unset variable of a shell would be the current folder
+        if name in flags.FLAGS and flags.FLAGS[name].value == "":
+            _refuse(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}")
+    return rest
+
+
+def version() -> str:
+    """Ours, and of what results depend on most."""
+    told = [f"Python {platform.python_version()}"]
+    for name in ("jax", "flax", "numpy", "av"):
+        # a benchmark of devices does without some
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            told.append(f"{name} {metadata.version(name)}")
+    return f"vtd_jax {vtd_jax.__version__} ({', '.join(told)})"
+
+
+def told(message: str) -> str:
+    """What absl or a config file says of a flag, in plain words.
+
+    Args:
+      message: of the exception, which may be about several flags.
+    """
+    message = " ".join(message.split())
+    lacking = re.findall(r"Flag --(\w+) must have a value other than None", message)
+    if lacking:
+        return "; ".join(f"--{name} is missing: {flags.FLAGS[name].help}" for name in lacking)
+    if unknown := re.match(r"Unknown command line flag '(.*?)'(?:\. Did you mean: (.*?) \?)?$", message):
+        return _unknown(unknown[1], unknown[2])
+    if without := re.match(r"Missing value for flag (\S+)", message):
+        return f"{without[1]}: a value is missing, expected {without[1]}=VALUE"
+    if about := _OF_FILE.match(message):
+        return about[2]
+    if about := re.match(r"flag (--[\w.]+=.*?): (unknown config field .*)$", message):
+        return about[2]
+    if about := re.match(r"flag (--[\w.]+=.*?): (.*)$", message):
+        return f"{about[1]}: {_plain(about[2])}"
+    return message
+
+
+def _plain(reason: str) -> str:
+    for pattern, words in _WORDS:
+        if re.fullmatch(pattern, reason):
+            return re.sub(pattern, words, reason, count=1)
+    return reason
+
+
+def _unknown(name: str, close: str | None) -> str:
+    """About a flag that does not exist; a config field without its `config.` is the commonest."""
+    if "config" in flags.FLAGS:
+        from experiments.common.config_flag import fields_like
+
+        if fields := fields_like(name):
+            return f"unknown flag --{name}: did you mean {', '.join(f'--config.{field}' for field in fields)}?"
+    means = f": did you mean {', '.join(f'--{one}' for one in close.split(', '))}?" if close else ""
+    return f"unknown flag --{name}{means}"
+
+
+def _refuse(message: str) -> None:
+    see = "" if _OF_FILE.match(" ".join(message.split())) else "; see --help"
+    print(f"error: {shown(told(message))}{see}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _wants_listing() -> bool:
+    return "print_config" in flags.FLAGS and bool(flags.FLAGS["print_config"].value)
+
+
+def _list_config() -> None:
+    from experiments.common.config_flag import show_fields
+
+    if flags.FLAGS["config"].value is None:
+        _refuse("--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed")
+    show_fields()
+    sys.stdout.flush()
+    sys.exit(0)

@@ -1,0 +1,119 @@
+"""One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from experiments.common.evaluation import Evaluation, feature_store, has_table, score
+from vtd_jax.clip.toy import toy_note
+from vtd_jax.evaluate.report import results_table, save_report, save_training_list
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import is_first, on_first
+from vtd_jax.status import Line
+from vtd_jax.terminal import say, warn
+from vtd_jax.train import build
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.loop import train
+from vtd_jax.train.workdir import Hold, prepare_workdir
+from vtd_jax.video.records import Records
+
+
+def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
+    """Training records (None where nothing is learnt), those of the splits, and the model at its start."""
+    with Line("reading records and loading the model"):
+        training = build.open_training(config) if config.data.train else None
+        splits = build.open_splits(config)
+        build.check_splits(config, training, splits)
+        return training, splits, build.build_model(config)
+
+
+def note_toy(config: RunConfig, model: VTDCLIP) -> None:
+    """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than rendered scenes."""
+    note = toy_note(model.clip.config)
+    if note and "scenes" not in config.name and is_first():
+        say(
+            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=CHECKPOINT, e.g. OpenAI's "
+            "ViT-B-16.pt",
+            sys.stderr,
+        )
+
+
+def train_run(
+    workdir: Path,
+    config: RunConfig,
+    training: Records,
+    splits: Mapping[str, Records],
+    model: VTDCLIP,
+    preemption: Preemption,
+    *,
+    resume: bool = True,
+    override: bool = False,
+    profile: tuple[int, int] | None = None,
+) -> tuple[int, Table | None]:
+    """Trains to the end and writes the table; the first process alone has files in the workdir.
+
+    Returns:
+      The last step, and the table; None where an earlier call wrote it and nothing was left to do.
+
+    Raises:
+      Preempted: a notice came; the same call resumes.
+    """
+    with Hold(workdir) as hold:
+        on_first(hold.take)
+        on_first(prepare_workdir, workdir, config, resume, override)
+        learnt_on = on_first(save_training_list, workdir, training.stored)
+        for line in build.shared_videos(training, splits) if is_first() else ():
+            warn(line)
+        evaluation = Evaluation(config, splits)
+        done = train(
+            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
+            preemption=preemption, profile=profile,
+        )  # fmt: skip
+        if not evaluation.finished:
+            if on_first(has_table, workdir, done.step):
+                return done.step, None
+            # ended between the last checkpoint and the table
+            evaluation(done.model, True, functools.partial(_check, preemption, workdir, done.step))
+        lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
+        table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
+        on_first(hold.check)
+        on_first(save_report, workdir, "results", table, evaluation.results)
+        return done.step, table
+
+
+def _check(preemption: Preemption, workdir: Path, step: int) -> None:
+    if preemption.breaks_off:
+        raise preemption.stopped(
+            f"step {step} in {workdir} is the last, its table is missing; the same command makes it"
+        )
+
+
+def score_run(
+    workdir: Path,
+    config: RunConfig,
+    splits: Mapping[str, Records],
+    model: VTDCLIP,
+    learnt: str,
+    training: Mapping[str, str] | None = None,
+    *,
+    stem: str = "results",
+    check: Callable[[], None] | None = None,
+) -> Table:
+    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say what it learnt.
+
+    `check` is called before every batch, and may raise.
+    """
+    results = score(config, model, splits, check=check, store=feature_store(config, model))
+    lists = {name: split.stored for name, split in splits.items()}
+    table = results_table(config, model.clip.config, results, learnt, lists, training)
+    on_first(save_report, workdir, stem, table, results)
+    return table
+
+
+def untrained(config: RunConfig) -> str:
+    """What a model without a checkpoint is, for tables."""
+    parts = config.model.text_prompts or config.model.visual_prompts or config.model.fusion
+    return f"nothing: no checkpoint, {'prompts and fusion as they start' if parts else 'CLIP as it is (zero-shot)'}"

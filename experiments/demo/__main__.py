@@ -1,0 +1,120 @@
+"""The main job on a made-up data set, in minutes on two cores: videos, records, training, a base-to-novel table.
+
+Examples:
+  python -m experiments.demo
+  python -m experiments.demo --out=demo_output --seeds=100,101,102
+  python -m experiments.demo --out=/tmp/other --seeds=7 --irrelevant=0.75
+
+Renders clips of coloured, textured shapes of which a share of frames is irrelevant or corrupted, writes them as mp4
+files, builds records, and for every seed compares zero-shot CLIP, prompts and VTD-CLIP on base and on novel classes.
+A seed fixes the classes, the clips and the training. Nothing is downloaded: the small CLIP is part of the repository.
+"""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+from absl import flags
+
+from experiments.common import cli
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.locks import locked_outputs
+from vtd_jax.outputs import check_output
+from vtd_jax.scenes.sets import SceneSet, write_scene_sets
+from vtd_jax.status import Line, counting, within
+
+_DEFAULT = SceneSet(seed=0)
+_OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")
+_SEEDS = flags.DEFINE_list("seeds", ["100", "101", "102"], "one data set and one training of every row a seed")
+_CLASSES = flags.DEFINE_integer("classes", _DEFAULT.classes, "half base, half novel")
+_TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "training clips a base class")
+_VAL = flags.DEFINE_integer("val", _DEFAULT.val, "validation clips a class")
+_IRRELEVANT = flags.DEFINE_float("irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95)
+_EPOCHS = flags.DEFINE_integer("epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0)
+_MARKER, _LOCK = ".vtd_jax_demo", ".vtd_jax.lock"
+# what a demo leaves, also one that was killed
+_OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*\.part(\.\w+)?")
+
+
+def main() -> str:
+    """Makes the data, runs every row, writes table and picture."""
+    start, out = time.perf_counter(), Path(_OUT.value)
+    seeds = _read_seeds(_SEEDS.value)
+    sets = {
+        seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value) for seed in seeds
+    }
+    _check_folder(out)
+    with locked_outputs([("--out", out, True)]):
+        _fresh_folder(out)
+        return _make(out, sets, start)
+
+
+def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
+    """The demo in an empty folder."""
+    seeds = list(sets)
+    folders = {seed: out / f"seed{seed}" for seed in seeds}
+    with counting("rendering and encoding clips") as told:
+        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
+    print(
+        f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips ({time.perf_counter() - start:.0f} s)"
+    )
+    # imported here: the processes that render import this file, and need none of it
+    from experiments.demo import rows
+    from experiments.demo.picture import draw
+    from experiments.reproduce.sources import build_scenes
+
+    found: dict[str, list] = {row.name: [] for row in rows.ROWS}
+    changes = {"optimizer.epochs": _EPOCHS.value} if _EPOCHS.value else {}
+    for seed in seeds:
+        with Line(f"seed {seed}: building records"):
+            build_scenes(sets[seed], folders[seed])
+        for number, row in enumerate(rows.ROWS):
+            config = rows.run_config(row, seed, folders[seed] / "records", changes)
+            with Line(row.name), within(f"seed {seed}, {number + 1} of {len(rows.ROWS)}"):
+                model, scores, seconds = rows.run_row(row, config, folders[seed] / f"run{number}")
+            found[row.name].append(scores)
+            told = ", ".join(f"{split} {100 * value:.1f} %" for split, value in scores.items())
+            print(f"seed {seed}: {row.name}: {told} ({seconds:.0f} s)", flush=True)
+        if seed == seeds[0]:
+            with Line("drawing what a clip became"):
+                draw(out / "clip.png", model, config, sets[seed])
+    about = rows.describe(sets[seeds[0]], config, seeds, time.perf_counter() - start)
+    table = rows.demo_table(found, about)
+    table.show()
+    table.save(out)
+    return f"wrote {out}/results.md, .csv, .json and {out}/clip.png in {time.perf_counter() - start:.0f} s"
+
+
+def _read_seeds(values: list[str]) -> list[int]:
+    if not values or not all(value.strip().isdigit() for value in values) or len(set(values)) < len(values):
+        raise UserError(f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102")
+    return [int(value) for value in values]
+
+
+def _check_folder(out: Path) -> None:
+    """Refuses a folder that is there and holds other things than an earlier demo made."""
+    check_output("--out", str(out), folder=True)
+    if not out.exists():
+        return
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(_LOCK))
+    others = [name for name in names if not _OWN.fullmatch(name)]
+    if names and _MARKER not in names:
+        raise UserError(f"--out={out}: exists and is not an earlier demo's folder; name another one")
+    if others:
+        raise UserError(f"--out={out}: holds other files too ({', '.join(others[:3])}), which would be lost: move them")
+
+
+def _fresh_folder(out: Path) -> None:
+    """Empties the folder but for its lock and the sign that it is a demo's."""
+    write_text(out / _MARKER, "")
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _MARKER and not path.name.startswith(_LOCK):
+            path.unlink()
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__, device=True, resumes="the same command starts again")

@@ -1,0 +1,176 @@
+"""`experiments.export`: where a model comes from, and what the folder of a .served says of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from experiments.common import config_flag
+from experiments.common.word_flags import given_words
+from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
+from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.locks import locked_outputs
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.tuned import METADATA_KEY, describe, save_tuned
+from vtd_jax.model.saved.tuned import SUFFIX as SUFFIX_OF_TUNED
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
+from vtd_jax.predict.serve import SUFFIX, check_served, write_served
+from vtd_jax.terminal import counted, warn
+from vtd_jax.train import build
+from vtd_jax.train.config import RunConfig
+from vtd_jax.untrusted.regular_files import open_regular
+
+
+class Source(NamedTuple):
+    """A model to serve: what was loaded, the frames and labels it goes with, and what to say of it."""
+
+    model: VTDCLIP
+    frames: int
+    class_names: tuple[str, ...]
+    about: Mapping[str, Any]
+
+
+class Wanted(NamedTuple):
+    """The folder to write; labels and frames are those of the source where they are None."""
+
+    out: Path
+    labels: tuple[str, ...] | None
+    frames: int | None
+    platforms: tuple[str, ...]
+
+
+def is_clip(source: str) -> bool:
+    """Whether `--checkpoint` names a CLIP, to be served as it is, and no checkpoint of a run nor a tuned model."""
+    path = Path(source)
+    if source in ("last", "best") or source.isdigit():
+        return False
+    if path.suffix == ".pth":
+        try:
+            return path.is_file() and holds_clip(path)
+        except UserError:
+            return False
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return METADATA_KEY not in safetensors_metadata(path)
+        except UserError:
+            return False
+    return source == "tiny" or path.suffix in (".pt", ".bin") or path.is_dir()
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not say it."""
+    if path.suffix != SUFFIX_OF_TUNED:
+        return path.suffix == ".pth"
+    try:
+        with open_regular(path) as file:
+            # what a file says of itself is the first thing in it
+            return METADATA_KEY.encode() in file.read(2**16)
+    except (OSError, UserError):
+        return False
+
+
+def use_saved() -> None:
+    """As `_config.use_saved`, but a CLIP has no settings to take."""
+    serves = Path(config_flag.argument("out") or "").suffix == SUFFIX
+    if not serves or not is_clip(config_flag.argument("checkpoint") or "last"):
+        config_flag.use_saved()
+
+
+def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequence[str]) -> Wanted:
+    """The flags of a .served, checked before anything is read.
+
+    Raises:
+      UserError: says which will not do, and what was expected.
+    """
+    check_served(out, 1 if frames is None else frames, platforms)
+    return Wanted(out, given_words(labels, "--labels"), frames, tuple(platforms))
+
+
+def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:
+    """A CLIP as it is, where the flags ask for one: `--checkpoint=CLIP`, or a `--config` that learns nothing.
+
+    Raises:
+      UserError: a CLIP and a run, or settings that would not be used.
+    """
+    if is_clip(checkpoint):
+        if workdir is not None or config is not None:
+            raise UserError(
+                f"--checkpoint={checkpoint}: is a CLIP, served as it is; leave --workdir and --config out (with "
+                "settings: --config=experiments/configs/zero_shot.py:… --config.clip.path=CLIP, and no --checkpoint)"
+            )
+        model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
+        return Source(model, ZERO_SHOT_FRAMES, (), {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model))
+    if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
+        return configured(config, build.build_model(config), None)
+    return None
+
+
+def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.Learnt:
+    """Puts what was learnt into the model, and tells where it is from.
+
+    Args:
+      model: of the config, changed in place.
+      config: a run's.
+      source: a tuned file, or the workdir of a run.
+      which: "last", "best" or a step, of a workdir.
+    """
+    if build.checkpoint_file(which) is not None:
+        return build.load_file(model, source)
+    step, names = build.load_learnt(model, source, which), ()
+    try:
+        names = build.learnt_names(config, source, step)
+    except UserError as error:
+        warn(f"the class names are not known: {error}")
+    return build.Learnt(
+        f"step {step} of {source}", step, names, build.learnt_on(source, step, read_training_list(source))
+    )
+
+
+def configured(config: RunConfig, model: VTDCLIP, learnt: build.Learnt | None) -> Source:
+    """A model that was built by a config, with what it learnt; None where nothing is learnt."""
+    about: dict[str, Any] = {
+        "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
+        "run": config.name,
+        "settings": config.fingerprint,
+        "step": None if learnt is None else learnt.step,
+        "learnt_on": {} if learnt is None else dict(learnt.learnt_on),
+    }
+    names = () if learnt is None else learnt.class_names
+    return Source(model, config.data.frames, names, about | _fingerprint(model))
+
+
+def write(wanted: Wanted, source: Source) -> str:
+    """Writes the folder; returns the command's closing line.
+
+    Raises:
+      UserError: no labels are known, or as for `write_served`.
+    """
+    out, labels = wanted.out, source.class_names if wanted.labels is None else wanted.labels
+    if not labels:
+        raise UserError("--labels is needed: the names that were learnt are not known; e.g. --labels='hugging,dancing'")
+    frames = source.frames if wanted.frames is None else wanted.frames
+    with locked_outputs([("--out", out, False)]):
+        told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
+    holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
+    size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
+    return (
+        f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, "
+        f"for {', '.join(told['platforms'])}, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
+    )
+
+
+def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: build.Learnt) -> str:
+    """Writes a .safetensors of what was learnt; returns what it holds."""
+    about = describe(model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on))
+    save_tuned(out, model, about)
+    classes = counted(len(about.class_names), "class", "classes")
+    return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"
+
+
+def _fingerprint(model: VTDCLIP) -> dict[str, str]:
+    """Which CLIP it is."""
+    return {"clip_weights": weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))}

@@ -1,0 +1,100 @@
+"""Names videos with any labels, without training or with what a run learnt, and shows why.
+
+Examples:
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels='arm wrestling,hugging'
+  python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json --csv=scores.csv
+  python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt --report=report
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt --vocabulary=words.txt
+  python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt --window=8 --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt --truth=folders --report=out
+
+--video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; interrupted, the
+same command goes on. A video that cannot be read is told, counted, and makes the exit status 2; the others are done.
+--model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes, and nothing else.
+"""
+
+import datetime
+import shlex
+import sys
+
+from absl import flags
+
+from experiments.common import cli, limit_flags
+from experiments.predict import job
+from vtd_jax.errors import UserError
+from vtd_jax.output_checks import weights_read
+from vtd_jax.untrusted.raised import MAX_MOMENTS
+from vtd_jax.video.find import find_videos
+
+VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
+LABELS = flags.DEFINE_string("labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt")
+MODEL = flags.DEFINE_string("model", "tiny", "CLIP checkpoint, tuned .safetensors, workdir of a run, or tiny")
+CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
+VOCABULARY = flags.DEFINE_string("vocabulary", None, "words that name frames, as --labels; default: the labels")
+TEMPLATES = flags.DEFINE_string("templates", None, "zero-shot: a text with {} for the label, or a file of some")
+POOLING = flags.DEFINE_enum("pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence")
+DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32")
+ACTIVATION = flags.DEFINE_enum(
+    "activation", None, ["quick_gelu", "gelu", "gelu_tanh"], "of a CLIP whose weights have no config beside them"
+)
+HEAD_WIDTH = flags.DEFINE_integer("head_width", None, "of its image tower's attention, likewise", lower_bound=1)
+FRAMES = flags.DEFINE_integer("frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1)
+TOP = flags.DEFINE_integer("top", 5, "best labels that are told", lower_bound=1)
+WINDOW = flags.DEFINE_float("window", None, "seconds: cut videos into windows, and tell what is shown when")
+STRIDE = flags.DEFINE_float("stride", None, "seconds from window to window; default: half a window")
+THRESHOLD = flags.DEFINE_float("threshold", 0.25, "score from which a window shows a label that is not its best")
+JSON = flags.DEFINE_string("json", None, "file to write: everything")
+CSV = flags.DEFINE_string("csv", None, "file to write: a row a video, with --window a row a segment")
+REPORT = flags.DEFINE_string("report", None, "folder to write: a page a video and an index, to open in a browser")
+FIGURES = flags.DEFINE_string("figures", None, "folder to write: a PNG and a PDF a video")
+TRUTH = flags.DEFINE_string("truth", None, "known labels: 'folders' the videos are in, or a .csv of file,label rows")
+RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted run finished")
+CACHE = flags.DEFINE_string("cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax")
+WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
+flags.DEFINE_integer(MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1)
+flags.adopt_module_key_flags(limit_flags)
+
+
+def main() -> str:
+    """Checks what is asked for, loads the model, and names the videos."""
+    request = job.Request(
+        labels=LABELS.value,
+        vocabulary=VOCABULARY.value,
+        frames=FRAMES.value,
+        top=TOP.value,
+        window=WINDOW.value,
+        stride=STRIDE.value,
+        threshold=THRESHOLD.value,
+        json=JSON.value,
+        csv=CSV.value,
+        report=REPORT.value,
+        figures=FIGURES.value,
+        restart=RESTART.value,
+        workers=WORKERS.value,
+        truth=TRUTH.value,
+        command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
+        date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        inputs=[
+            *((f"--video={source}", source) for source in VIDEO.value),
+            *weights_read("--model", MODEL.value),
+            *weights_read("--clip", CLIP.value),
+            (f"--templates={TEMPLATES.value}", TEMPLATES.value),
+        ],
+    )
+    videos = find_videos(VIDEO.value)
+    request.check(videos)
+    if CLIP.value is not None and not flags.FLAGS["model"].present:
+        raise UserError(
+            f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with "
+            f"this CLIP as it is, give --model={CLIP.value}"
+        )
+    model = job.load_model(
+        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value,
+        ACTIVATION.value, HEAD_WIDTH.value,
+    )  # fmt: skip
+    return job.run(request, videos, model)
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__, device=True)

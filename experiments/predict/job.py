@@ -1,0 +1,317 @@
+"""What `experiments.predict` does: videos one after another, a journal line each, then the files asked for."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import vtd_jax
+from experiments.common.word_flags import given_words
+from experiments.configs._templates import read_templates
+from experiments.predict import files, outputs
+from experiments.predict.lines import line_kind
+from experiments.predict.run import Run, connect, right_ones, sentence
+from experiments.predict.truth import read_truth
+from vtd_jax.clip.toy import toy_note
+from vtd_jax.devices import device_told
+from vtd_jax.errors import UserError
+from vtd_jax.model.normalization import told as normalization_told
+from vtd_jax.outputs import beside_name
+from vtd_jax.predict.journal import Journal
+from vtd_jax.predict.loading import load
+from vtd_jax.predict.predictor import Failure, Predictor
+from vtd_jax.predict.results import Explanation, Timeline
+from vtd_jax.predict.timeline import Windows
+from vtd_jax.printable import utf8
+from vtd_jax.progress import Progress
+from vtd_jax.report.clip_figure import explanation_figure
+from vtd_jax.report.html import Beside
+from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
+from vtd_jax.report.timeline_figure import timeline_figure
+from vtd_jax.status import Line, Part
+from vtd_jax.terminal import counted, say
+from vtd_jax.video.decode import VideoError
+
+# videos whose rows are shown on the terminal
+SHOWN = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The flags of the command, by their names."""
+
+    labels: str | None
+    vocabulary: str | None
+    frames: int | None
+    top: int
+    window: float | None
+    stride: float | None
+    threshold: float
+    json: str | None
+    csv: str | None
+    report: str | None
+    figures: str | None
+    restart: bool
+    workers: int
+    truth: str | None = None
+    command: str = ""
+    date: str = ""
+    # what else is read: what messages call it, and its path
+    inputs: Sequence[tuple[str, str | Path | None]] = ()
+
+    def check(self, videos: Sequence[Path]) -> None:
+        """Refuses what does not go together, before anything is loaded.
+
+        Raises:
+          UserError: an option that would do nothing, an output that cannot be written, is an input, or would write
+            over what is not this command's.
+        """
+        if self.window is None and self.stride is not None:
+            raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
+        if self.window is not None:
+            Windows(self.frames or 1, self.window, self.stride, self.threshold)
+        for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
+            if value is not None and Path(value).suffix != ending:
+                raise UserError(f"--{flag}={value}: expected the name of a file that ends in {ending}")
+        outputs.check(self, videos)
+        if self.restart and self.journal is None:
+            raise UserError("--restart: there is nothing to throw away without --json, --csv, --report or --figures")
+
+    @property
+    def journal(self) -> Path | None:
+        """Where finished videos are noted until all are; None where no file is asked for."""
+        for value in (self.json, self.csv):
+            if value is not None:
+                return beside_name(Path(value), ".unfinished")
+        folder = self.report or self.figures
+        return None if folder is None else Path(folder) / "unfinished.jsonl"
+
+
+def load_model(source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width) -> Predictor:
+    """The model of the flags."""
+    texts = read_templates(templates)[1] if templates else ()
+    towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
+    with Line(f"loading {source}"):
+        model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
+    if source == "tiny":
+        say(
+            "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
+            "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
+            sys.stderr,
+        )
+    elif note := toy_note(model.model.clip.config):
+        say(f"note: --model={source}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT", sys.stderr)
+    return model
+
+
+def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
+    """Names the videos, writes what is asked for, tells the best; returns the closing line.
+
+    Raises:
+      UserError: bad labels; or, when all others are done, videos that could not be read.
+    """
+    labels = model.check_labels(given_words(request.labels, "--labels", model.label_room))
+    words = given_words(request.vocabulary, "--vocabulary", model.label_room)
+    truth = None if request.truth is None else read_truth(request.truth, videos, labels)
+    run = Run(
+        request, videos, _about(request, model, labels, words), truth, sentence(toy_note(model.model.clip.config))
+    )
+    say(f"device: {run.about['device']}", sys.stderr)
+    if request.journal is None:
+        shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
+        return _closing(run, failed, shown, [])
+    named = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
+    # another device may finish what one began
+    job = {key: told for key, told in run.about.items() if key != "device"}
+    job |= {"labels": _digest(labels), "words": _digest(words or ())}
+    job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(outputs.locked(request))
+        kind = line_kind(request.window is not None)
+        journal = stack.enter_context(Journal(request.journal, job | {"outputs": named}, request.restart, kind))
+        left = [video for video in videos if str(video) not in journal.done]
+        if journal.done:
+            count = len(videos) - len(left)
+            say(f"{count} of {counted(len(videos), 'video')} were finished before; resuming", sys.stderr)
+        try:
+            shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
+        except KeyboardInterrupt:
+            done = sum(str(video) in journal.done for video in videos)
+            message = f"{done} of {counted(len(videos), 'video')} are finished; the same command resumes"
+            raise KeyboardInterrupt(message) from None
+        written, failed = _write(run, journal)
+    return _closing(run, failed, shown, written)
+
+
+def _work(
+    run: Run,
+    videos: Sequence[Path],
+    results: Iterable[Explanation | Timeline | Failure],
+    journal: Journal | None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Finishes video by video; the first ones for the terminal, and how many could not be read."""
+    report = run.request.report
+    taken, before = [], ""
+    for entry in () if journal is None else journal.entries():
+        taken.append(entry["name"])
+        before = entry["page"]["page"] if "page" in entry else before
+    earlier = () if report is None else earlier_pages(Path(report))
+    names = files.page_names(videos, taken, earlier, functools.partial(outputs.is_foreign, run.request))
+    progress = Progress(len(videos), "predict") if len(videos) > 1 else None
+    shown, failed = [], 0
+    following = [f"{names[video]}.html" for video in videos[1:]] + [""]
+    for video, result, after in zip(videos, _first_told(results, progress), following):
+        truth = {} if run.truth is None else {"truth": run.truth.get(video)}
+        entry = {"video": str(video), "name": names[video]} | truth
+        entry |= _finish(run, video, result, names[video], (before, after))
+        before = entry["page"]["page"] if "page" in entry else before
+        failed += "error" in entry
+        if progress is not None:
+            progress.add((1, int("error" in entry), entry.get("error", "")))
+        if journal is not None:
+            journal.add(**entry)
+        if len(shown) < SHOWN:
+            shown.append(entry)
+    files.show(shown, len(videos), run.request.top)
+    return shown, failed
+
+
+def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
+    """The results; until the first one is there, and where there is no count of videos, the terminal says so."""
+    results = iter(results)
+    with Line("encoding the labels, compiling", Part("and reading the first video", 1)):
+        first = next(results, None)
+    if first is None:
+        return
+    yield first
+    if progress is not None:
+        progress.show()
+    yield from results
+
+
+def _finish(
+    run: Run, video: Path, result: Explanation | Timeline | Failure, name: str, ways: tuple[str, str]
+) -> dict[str, Any]:
+    """Writes the page and figures of a video; gives its line of the journal."""
+    if isinstance(result, Failure):
+        return {"error": str(result.error)}
+    request = run.request
+    if result.note:
+        say(f"note: {result.video}: {result.note}", sys.stderr)
+    fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
+    if request.report is not None:
+        truth = None if run.truth is None else run.truth.get(video)
+        beside = Beside(run.place(video), truth, run.notice, *ways)
+        fields["page"] = write_page(Path(request.report), result, name, run.told, beside).to_dict()
+        fields["ways"] = ways
+    if request.figures is not None:
+        Path(request.figures).mkdir(parents=True, exist_ok=True)
+        draw = explanation_figure if isinstance(result, Explanation) else timeline_figure
+        for ending in ("png", "pdf"):
+            draw(Path(request.figures) / f"{name}.{ending}", result)
+    return fields
+
+
+def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
+    """Makes the files of a finished run from its journal, which goes; what was written, and how many videos failed."""
+    request, meant = run.request, set(map(str, run.videos))
+
+    def entries() -> Iterator[dict[str, Any]]:
+        return (entry for entry in journal.entries() if entry["video"] in meant)
+
+    failed = [(entry["video"], entry["error"]) for entry in entries() if "error" in entry]
+    written = []
+    if request.json is not None:
+        files.write_json(Path(request.json), entries(), failed, run.about)
+        written.append(request.json)
+    if request.csv is not None:
+        files.write_csv(Path(request.csv), entries(), None if request.window else request.top, run.truth is not None)
+        written.append(request.csv)
+    if request.report is not None:
+        connect(Path(request.report), entries())
+        pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
+        right = None if run.truth is None else right_ones(entries())
+        index = write_index(Path(request.report), pages, failed, run.told, notice=run.notice, right=right)
+        written.append(str(index))
+    if request.figures is not None:
+        written.append(f"PNG and PDF in {request.figures}")
+    # videos that failed are tried again by the same command
+    journal.remove()
+    return written, len(failed)
+
+
+def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
+    count = len(run.videos)
+    where = (
+        f"wrote {', '.join(map(utf8, written))}"
+        if written
+        else "no file was asked for (--json, --csv, --report, --figures)"
+    )
+    if failed and count == 1 and shown:
+        raise UserError(shown[0]["error"])
+    if failed:
+        raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
+    return f"{counted(count, 'video')}: {where}"
+
+
+def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
+    """What a result depends on, in words."""
+    config = model.model.config
+    told = {
+        "model": utf8(model.told),
+        "weights": model.weights,
+        "labels": f"{len(labels)}",
+        "frames named by": "the labels"
+        if words is None
+        else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
+        "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
+        "pooling": config.pooling,
+        "normalization": normalization_told(config.normalization, model.model.clip.config.preprocessing),
+        "assignment": config.assignment,
+        "ties": config.ties,
+        "device": device_told(),
+        "vtd_jax": vtd_jax.__version__,
+    }
+    if config.templates:
+        told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
+    if request.window:
+        plan = Windows(request.frames or model.frames, request.window, request.stride, request.threshold)
+        told["windows"] = f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
+    return told
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:
+    """One result a video, in order."""
+    if words is not None:
+        with files.Encoded() as told:
+            model.encode_vocabulary(words, told)
+    if request.window is None:
+        stream = model.stream(
+            videos, labels, frames=request.frames, vocabulary=words, runner_ups=4, workers=request.workers
+        )
+        yield from files.slow_told(videos, stream)
+        return
+    for video in videos:
+        try:
+            with files.Minutes(str(video)) as told:
+                found = model.timeline(
+                    video,
+                    labels,
+                    window=request.window,
+                    stride=request.stride,
+                    frames=request.frames,
+                    vocabulary=words,
+                    threshold=request.threshold,
+                    told=told,
+                )
+            yield found
+        except VideoError as error:
+            yield Failure(str(video), error)

@@ -1,0 +1,94 @@
+"""Reproduces a table: plans it, trains, evaluates, and puts published numbers beside ours. The same command goes on.
+
+    python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=H100 --devices=8 \\
+        --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=ablations --datasets=ucf101 --only='*confidence_off*,*16shot_s?' \\
+        --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=all --workdir=runs/scenes
+    python -m experiments.reproduce --table=all --workdir=runs/scenes --tables_only
+
+Tables: base_to_novel, few_shot, zero_shot, fully_supervised, ablations, irrelevant (scenes only), or all. What is made
+is every data set, list and seed that is present. Without --data_dir the embedded default is run: rendered scenes and
+the small CLIP that ships.
+
+Writes TABLE.md, .csv, .json and TABLE*.png into the workdir, and a folder below runs/ for every run, with its settings,
+checkpoints, scores of every video and output. --tables_only makes the tables again from those, without a device.
+"""
+
+import contextlib
+from pathlib import Path
+
+from absl import flags
+
+from experiments.common import hosts
+from experiments.reproduce import execute
+from experiments.reproduce import request as _reproduce_plan
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.estimate import DEVICES, HERE
+from vtd_jax.locks import locked_outputs
+from vtd_jax.parallel.preemption import Preemption
+from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.status import Line
+from vtd_jax.terminal import counted
+
+_TABLE = flags.DEFINE_enum("table", None, [*_reproduce_plan.TABLES, "all"], "which table", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of tables and runs; made where it is not there", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; without it, rendered scenes")
+_CLIP = flags.DEFINE_string("clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships")
+_DATASETS = flags.DEFINE_list("datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; all that are there")
+_SPLITS = flags.DEFINE_list("splits", ["1", "2", "3"], "which of the three 16-shot lists of base-to-novel")
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["0"], "seeds of the training where there is one list to learn on; the 16-shot lists are seeds themselves"
+)
+_ONLY = flags.DEFINE_list("only", [], "patterns of run names (see --dry_run), with * and ?")
+_SOURCE = flags.DEFINE_string(
+    "source", "auto", "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or file"
+)
+_SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and times, and do nothing")
+_KIND = flags.DEFINE_enum("device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose times are told")
+_DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
+_UTILIZATION = flags.DEFINE_float("utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0)
+_TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "make the tables from finished runs, without a device")
+
+
+def request() -> _reproduce_plan.Request:
+    """What the flags ask for."""
+    return _reproduce_plan.Request(
+        _TABLE.value, Path(_WORKDIR.value), _DATA_DIR.value, _CLIP.value, tuple(_DATASETS.value),
+        _reproduce_plan.numbers("splits", _SPLITS.value, (1, 2, 3)), _reproduce_plan.numbers("seeds", _SEEDS.value),
+        tuple(_ONLY.value), _SOURCE.value, _reproduce_plan.changes(_SET.value),
+    )  # fmt: skip
+
+
+def main() -> str:
+    """Plans every table that is asked for, makes its runs, and writes it."""
+    asked, failed = together(request), []
+    together(_reproduce_plan.check_outputs_of, asked)
+    with contextlib.ExitStack() as stack:
+        if not _TABLES_ONLY.value:
+            with Line("reading the CLIP and the lists"):
+                made = together(_reproduce_plan.make, asked)
+            if _DRY_RUN.value:
+                return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
+            # tables alone are made again at any time: each of their files is whole
+            on_first(stack.enter_context, locked_outputs([("--workdir", asked.workdir, True)]))
+            on_first(made.planner.data.prepare)
+            on_first(_reproduce_plan.keep, made, asked.workdir)
+            with Preemption() as preemption:
+                failed = execute.execute(made.runs, asked.workdir, made.weights, preemption)
+        try:
+            with Line("making tables and plots"):
+                wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
+        except UserError:
+            if not failed:
+                raise
+    if failed:
+        are = "is" if len(failed) == 1 else "are"
+        raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")
+    return f"wrote {', '.join(wrote)}"
+
+
+if __name__ == "__main__":
+    hosts.run(main, __doc__, catch_sigterm=True, resumes="the same command resumes with what is finished")

@@ -1,0 +1,290 @@
+"""The plan of a table: its rows, the runs that each needs, and what is left out for want of lists."""
+
+import dataclasses
+import fnmatch
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from ml_collections import ConfigDict
+from msgspec import Meta
+
+from experiments.reproduce.ablations import Ablation
+from experiments.reproduce.sources import Listed, RecordSource, SceneSource
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
+from vtd_jax.train.config import RunConfig
+from vtd_jax.untrusted.json_text import read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training or evaluation.
+
+    Attributes:
+      name: its folder below `WORKDIR/runs`.
+      dataset: whose lists it is evaluated on.
+      config: complete.
+      source: whose parameters it evaluates: the name of another run of the plan, a workdir or a file; "" for its own.
+    """
+
+    name: str
+    dataset: str
+    config: RunConfig
+    source: str = ""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it trains, rather than evaluates CLIP as it is or what another run learnt."""
+        return bool(self.config.data.train) and not self.source
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of ours.
+
+    Attributes:
+      dataset, method, learnt_on: as told.
+      cells: column (shots, or "" where the protocol has one) -> names of the runs whose mean it is.
+      ablation: what is switched off or changed; None outside the ablations.
+    """
+
+    dataset: str
+    method: str
+    learnt_on: str
+    cells: Mapping[str, tuple[str, ...]]
+    ablation: Ablation | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the command line says of all runs.
+
+    Attributes:
+      clip_path, clip: the checkpoint and its sizes.
+      changes: full field names and values, set in every run; fields of what is learnt only in those that learn.
+      seeds: of the training, where a protocol has a single list to learn on.
+      splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the first of ours.
+      source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the plan), "none", a workdir
+        or a file.
+    """
+
+    clip_path: str
+    clip: CLIPConfig
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    splits: tuple[int, ...] = (1, 2, 3)
+    source: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is `missing`, and what
+    `differs` from the configs as written. `absent`: data set -> why runs of its rows are left out; not kept on disk."""
+
+    table: str
+    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
+    missing: tuple[str, ...]
+    differs: tuple[str, ...]
+    absent: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+class Planner:
+    """Collects rows and runs; a run that is asked for twice is planned once."""
+
+    def __init__(self, data: RecordSource | SceneSource, settings: Settings):
+        self.data, self.settings = data, settings
+        self.rows: list[Row] = []
+        self.runs: dict[str, Run] = {}
+        self.missing: list[str] = []
+        # the data set whose rows are being planned, and what each lacks -> runs that are left out for it
+        self.dataset = ""
+        self.absent: dict[str, dict[str, list[str]]] = {}
+        self.differs: dict[str, None] = {}
+        try:
+            self._architecture = settings.clip.architecture
+            CLIPConfig.named(self._architecture)
+        except UserError:
+            self._architecture = ""
+
+    def plan(self, table: str) -> Plan:
+        """What was collected."""
+        absent = {
+            dataset: tuple(f"{why} ({counted(len(names), 'run')} left out)" for why, names in reasons.items())
+            for dataset, reasons in self.absent.items()
+        }
+        rows, runs = tuple(self.rows), tuple(self.runs.values())
+        return Plan(table, rows, runs, tuple(self.missing), tuple(self.differs), absent)
+
+    def row(self, row: Row) -> None:
+        """Adds a row, if any of its runs is planned."""
+        cells = {column: names for column, names in row.cells.items() if names}
+        if cells:
+            self.rows.append(dataclasses.replace(row, cells=cells))
+
+    def add(
+        self, dataset: str, configs: Iterable[ConfigDict | RunConfig], suffix: str = "", source: str = ""
+    ) -> tuple[str, ...]:
+        """Plans runs on a data set, with every seed where they learn on a list that has no sisters.
+
+        Returns:
+          The names of those that can be made.
+        """
+        names = []
+        for config in configs:
+            run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
+            learns = bool(run.data.train) and not source
+            sisters = run.data.train.startswith("fs_base_s")
+            for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
+                name = run.name + (f"_{suffix}" if suffix else "") + (f"_seed{seed}" if learns and seed else "")
+                config = self.adapt(dataset, dataclasses.replace(run, name=name, seed=seed))
+                planned = Run(name, dataset, config, source)
+                if self._can_be_made(planned):
+                    self.runs.setdefault(name, planned)
+                    names.append(name)
+        return tuple(names)
+
+    def adapt(self, dataset: str, run: RunConfig) -> RunConfig:
+        """The run on this data folder and CLIP; prompts in no more layers than the CLIP has."""
+        model, clip, name = run.model, self.settings.clip, self.settings.clip_path
+        limits: dict[str, int] = {}
+        if model.text_depth > clip.text_layers:
+            limits["model.text_depth"] = clip.text_layers
+        if clip.is_resnet and model.visual_prompts:
+            limits |= {"model.visual_prompts": 0, "model.visual_depth": 0}
+        elif not clip.is_resnet and model.visual_depth > clip.vision_layers:
+            limits["model.visual_depth"] = clip.vision_layers
+        for field, value in limits.items():
+            self.differs[f"{field} at most {value}, what a {clip.architecture} takes"] = None
+        if run.clip.architecture not in ("", clip.architecture):
+            self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
+        changes = {k: v for k, v in self.settings.changes.items() if run.data.train or _of_clip(k)}
+        self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())
+        # the sizes are known by name: nothing has to be read to plan
+        where = {
+            "clip.path": name,
+            "clip.architecture": self._architecture,
+            "data.data_dir": str(self.data.folder(dataset)),
+        }
+        return run.with_changes(where | limits | dict(changes))
+
+    def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:
+        """The list that a run learns on, None where it does not, and those that it is evaluated on."""
+        training = self.data.find(run.dataset, run.config.data.train) if run.learns else None
+        return training, {split: self.data.find(run.dataset, name) for split, name in run.config.data.evaluate.items()}
+
+    def _can_be_made(self, run: Run) -> bool:
+        wanted = [run.config.data.train] * run.learns + list(run.config.data.evaluate.values())
+        lacking = [name for name in wanted if self.data.find(run.dataset, name) is None]
+        if lacking:
+            folder = self.data.folder(run.dataset)
+            there = not isinstance(self.data, RecordSource) or folder.is_dir()
+            why = f"no list {', '.join(lacking)} in {folder}" if there else f"there is no folder {folder}"
+            self.missing.append(f"{run.name}: {why}")
+            self.absent.setdefault(self.dataset, {}).setdefault(why, []).append(run.name)
+        return not lacking
+
+
+def _of_clip(field: str) -> bool:
+    """Whether a field says something of CLIP as it is, and not only of what is learnt around it."""
+    of_model = field in ("model.normalization", "model.assignment", "model.temperature")
+    return of_model or not field.startswith(("model.", "optimizer."))
+
+
+def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[Run, ...]:
+    """The runs of a plan that are asked for, with those whose parameters they evaluate.
+
+    Args:
+      plan: of one table.
+      datasets: names; () for all.
+      only: patterns of run names; () for all.
+    """
+
+    def asked(run: Run) -> bool:
+        named = not only or any(fnmatch.fnmatchcase(run.name, pattern) for pattern in only)
+        # noisy scenes are called after their share
+        return named and (not datasets or run.dataset.split()[0] in datasets)
+
+    chosen = {run.name for run in plan.runs if asked(run)}
+    chosen |= {run.source for run in plan.runs if run.name in chosen}
+    return tuple(run for run in plan.runs if run.name in chosen)
+
+
+# they become names of files
+_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00-\x1f]+\Z", max_length=200)]
+_Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
+
+
+class _KeptAblation(TypedDict):
+    group: str
+    name: str
+    slug: str
+    changes: dict[str, Any]
+
+
+class _KeptRow(TypedDict):
+    dataset: _Name
+    method: str
+    learnt_on: str
+    cells: dict[_Column, list[_Name]]
+    ablation: _KeptAblation | None
+
+
+class _Kept(TypedDict):
+    table: str
+    rows: list[_KeptRow]
+    missing: list[str]
+    differs: list[str]
+    notes: dict[str, Any]
+
+
+def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
+    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and is to be told."""
+    rows = [dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()} for row in plan.rows]
+    kept = {"table": plan.table, "rows": rows, "missing": plan.missing, "differs": plan.differs, "notes": dict(notes)}
+    write_text(path, json.dumps(kept, indent=2) + "\n")
+
+
+def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
+    """A plan without its runs' settings, and its notes, as `save_plan` kept them.
+
+    Raises:
+      UserError: no such file, or a damaged one.
+    """
+    remedy = "run this table again, without --tables_only"
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file; run this table first, without --tables_only")
+    kept = read_json(path, _Kept, what="plan", remedy=remedy)
+    rows = []
+    for row in kept["rows"]:
+        cells = {column: tuple(names) for column, names in row["cells"].items()}
+        rows.append(
+            Row(row["dataset"], row["method"], row["learnt_on"], cells, row["ablation"] and Ablation(**row["ablation"]))
+        )
+        if kept["table"] == "ablations" and (rows[-1].ablation is None or list(cells) != [""]):
+            raise UserError(f"{path}: rows[{len(rows) - 1}]: no ablation; {remedy}")
+    return Plan(kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])), kept["notes"]
+
+
+def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:
+    """A line for everything that runs of these data sets, () for all, are left out for."""
+    asked = {dataset: told for dataset, told in plan.absent.items() if not datasets or dataset in datasets}
+    return [f"{dataset}: {one}" for dataset, told in asked.items() for one in told]
+
+
+def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
+    """Refuses a plan without a run of the data sets, () for all.
+
+    Raises:
+      UserError: no list of the protocol is there.
+    """
+    if not selected(plan, datasets, ()):
+        told = lacking(plan, datasets)
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+        told = "; ".join(told[:3]) + more or "none of its data sets is there"
+        raise UserError(f"--table={plan.table}: nothing to run: {told}; build the lists with experiments.build_data")

@@ -1,0 +1,176 @@
+"""The rows of every table: which configs each protocol runs on which data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
+from experiments.reproduce import ablations
+from experiments.reproduce.plan import Plan, Planner, Row
+from experiments.reproduce.sources import SCENES, SHARES
+from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.workdir import read_config
+
+DATASETS = {
+    "base_to_novel": ("hmdb51", "ucf101", "ssv2", "kinetics400"),
+    "few_shot": ("hmdb51", "ucf101", "ssv2"),
+    "zero_shot": ("hmdb51", "ucf101", "kinetics600"),
+    "fully_supervised": ("kinetics400",),
+    "ablations": ("hmdb51", "ucf101", "ssv2", "kinetics400"),
+    "irrelevant": (),
+}
+SHOTS = (2, 4, 8, 16)
+# of scenes' zero-shot config: the list that the protocols with one list evaluate
+_ONE_LIST = "lists=val"
+SIXTEEN, EVERY = "16 shots", "all base videos"
+# vanilla CLIP: suffix of the run -> how it is told, templates, pooling
+VANILLA = {
+    "mean": ("CLIP, class names", "", "mean"),
+    "actionclip16_mean": ("CLIP, ActionCLIP's 16 templates", "actionclip16", "mean"),
+    "video_of_a_person_mean": ('CLIP, "a video of a person …" templates', "video_of_a_person", "mean"),
+    "confidence": ("CLIP, class names, confidence instead of mean", "", "confidence"),
+}
+
+
+def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
+    """The plan of a table over data sets, in their order."""
+    for dataset in datasets:
+        planner.dataset = dataset
+        _TABLES[table](planner, dataset)
+    return planner.plan(table)
+
+
+def _config(protocol: str, dataset: str, arguments: str = "") -> ConfigDict:
+    """A config file's config, for scenes the one of the same protocol."""
+    if dataset == SCENES:
+        return scenes.get_config(protocol + (f",{arguments}" if arguments else ""))
+    files = {
+        "base_to_novel": base_to_novel, "few_shot": few_shot, "zero_shot": zero_shot,
+        "fully_supervised": fully_supervised,
+    }  # fmt: skip
+    return files[protocol].get_config(dataset + (f",{arguments}" if arguments else ""))
+
+
+def _vanilla(
+    planner: Planner, dataset: str, column: str, stem: str, arguments: str, changes: Mapping[str, Any] | None = None
+) -> None:
+    """The rows of CLIP as it is; `stem` tells their runs from those of other tables."""
+    for suffix, (told, templates, pooling) in VANILLA.items():
+        with_templates = ",".join(filter(None, (arguments, f"templates={templates}" if templates else "")))
+        run = RunConfig.from_dict(_config("zero_shot", dataset, with_templates).to_dict())
+        name = "_".join(filter(None, ("zero_shot", dataset, stem, suffix)))
+        run = run.with_changes({"name": name, "model.pooling": pooling, **(changes or {})})
+        planner.row(Row(dataset, told, "nothing", {column: planner.add(dataset, [run])}))
+
+
+def _base_to_novel(planner: Planner, dataset: str) -> None:
+    _vanilla(planner, dataset, "", "halves", "lists=base_to_novel")
+    planner.row(Row(dataset, "VTD-CLIP", SIXTEEN, {"": _sixteen(planner, dataset)}))
+    every = planner.add(dataset, [_config("base_to_novel", dataset, "shots=all")])
+    planner.row(Row(dataset, "VTD-CLIP", EVERY, {"": every}))
+
+
+def _sixteen(planner: Planner, dataset: str, changes=None, suffix: str = "") -> tuple[str, ...]:
+    runs = [_reference(dataset, split).with_changes(changes or {}) for split in planner.settings.splits]
+    return planner.add(dataset, runs, suffix)
+
+
+def _reference(dataset: str, split: int) -> RunConfig:
+    return RunConfig.from_dict(_config("base_to_novel", dataset, f"shots=16,split={split}").to_dict())
+
+
+def _few_shot(planner: Planner, dataset: str) -> None:
+    configs = {str(shots): _config("few_shot", dataset, f"shots={shots}") for shots in SHOTS}
+    split = {"data.evaluate": dict(configs["16"].data.evaluate)}
+    _vanilla(planner, dataset, "0", "val", _ONE_LIST if dataset == SCENES else "", split)
+    if dataset == SCENES:
+        # without the method's parts, for the plot
+        off = {"model.fusion": False, "model.pooling": "mean"}
+        runs = {k: RunConfig.from_dict(config.to_dict()).with_changes(off) for k, config in configs.items()}
+        cells = {k: planner.add(dataset, [run], "codebook_off") for k, run in runs.items()}
+        planner.row(Row(dataset, "prompts, mean of features", "shots", cells))
+    cells = {k: planner.add(dataset, [config]) for k, config in configs.items()}
+    planner.row(Row(dataset, "VTD-CLIP", "shots", cells))
+
+
+def _zero_shot(planner: Planner, dataset: str) -> None:
+    _vanilla(planner, dataset, "", "", "")
+    source, lent_from = planner.settings.source, "kinetics400" if dataset != SCENES else SCENES
+    if source == "none":
+        return
+    target = RunConfig.from_dict(_config("zero_shot", dataset).to_dict())
+    if source != "auto":
+        lent = read_source(source).on_other_videos(target, {})
+        names = planner.add(dataset, [lent], f"from_{Path(source).stem}", source=source)
+        planner.row(Row(dataset, "VTD-CLIP", source, {"": names}))
+        return
+    names = []
+    for name in planner.add(lent_from, [_config("fully_supervised", lent_from)]):
+        learnt = planner.runs[name].config
+        lent = learnt.on_other_videos(target, {})
+        names += planner.add(dataset, [lent], f"from_{name}", source=name)
+    told = "all classes of scenes but these" if dataset == SCENES else "Kinetics-400"
+    planner.row(Row(dataset, "VTD-CLIP", told, {"": tuple(names)}))
+
+
+def read_source(source: str) -> RunConfig:
+    """The settings of a trained run's workdir, or of an exported file."""
+    return read_tuned(Path(source)).config(source) if source.endswith(SUFFIX) else read_config(Path(source))
+
+
+def _fully_supervised(planner: Planner, dataset: str) -> None:
+    config = _config("fully_supervised", dataset)
+
+    views = {f"evaluate.{axis}_views": config.evaluate[f"{axis}_views"] for axis in ("temporal", "spatial")}
+    views |= {"data.frames": config.data.frames}
+    _vanilla(planner, dataset, "", "views", _ONE_LIST if dataset == SCENES else "", views)
+    planner.row(Row(dataset, "VTD-CLIP", "all videos", {"": planner.add(dataset, [config])}))
+
+
+def _ablation_rows(planner: Planner, dataset: str) -> None:
+    sizes = ablations.SCENES_SIZES if dataset == SCENES else ablations.RELEASE_SIZES
+    seen: list[RunConfig] = []
+    for one in ablations.ablations(_reference(dataset, 1), sizes):
+        adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
+        if adapted in seen:
+            # beyond a CLIP's layers, or with a field that --set sets
+            planner.missing.append(f"{dataset}, {one.name}: with this CLIP and --set the same as another row")
+            continue
+        seen.append(adapted)
+        names = _sixteen(planner, dataset, one.changes, "" if one is ablations.FULL else one.slug)
+        planner.row(Row(dataset, one.name, SIXTEEN, {"": names}, one))
+
+
+def _irrelevant(planner: Planner, dataset: str) -> None:
+    """Scenes only: what was learnt on clips of which most frames are irrelevant, on clips of every share of them."""
+    off = ablations.ablations(_reference(SCENES, 1), ablations.SCENES_SIZES)[1]
+    learnt = {
+        "VTD-CLIP": _sixteen(planner, dataset),
+        "prompts, mean of features": _sixteen(planner, dataset, off.changes, off.slug),
+    }
+    vanilla = _config("zero_shot", dataset, "lists=base_to_novel")
+    vanilla.model.pooling, vanilla.data.frames = "mean", 10
+    cells: dict[str, dict[str, tuple[str, ...]]] = {"CLIP, class names": {}, **{method: {} for method in learnt}}
+    for share in SHARES:
+        noisy, column = f"{dataset} {share}", f"{round(100 * share)}"
+        cells["CLIP, class names"][column] = planner.add(noisy, [vanilla], f"mean_noise{column}")
+        for method, names in learnt.items():
+            lent = [planner.runs[name].config.with_changes({"data.frames": 10}) for name in names]
+            found = [planner.add(noisy, [run], f"noise{column}", source=run.name) for run in lent]
+            cells[method][column] = tuple(name for some in found for name in some)
+    for method, columns in cells.items():
+        planner.row(Row(dataset, method, "nothing" if method.startswith("CLIP") else SIXTEEN, columns))
+
+
+_TABLES = {
+    "base_to_novel": _base_to_novel,
+    "few_shot": _few_shot,
+    "zero_shot": _zero_shot,
+    "fully_supervised": _fully_supervised,
+    "ablations": _ablation_rows,
+    "irrelevant": _irrelevant,
+}
+TABLES = tuple(_TABLES)

@@ -1,0 +1,240 @@
+"""Tables of a plan from what its runs left on disk, with published numbers beside ours; needs no device."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from experiments.reproduce.execute import is_finished, run_folder
+from experiments.reproduce.plan import Plan, Row
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.published import COLUMNS, published
+from vtd_jax.evaluate.report import read_table
+from vtd_jax.evaluate.scores import SUFFIX, read_scores
+from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
+from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
+from vtd_jax.terminal import counted
+from vtd_jax.untrusted.json_text import convert
+
+OURS = "this run"
+TITLES = {
+    "base_to_novel": "Base-to-novel",
+    "few_shot": "Few-shot, by videos a class",
+    "zero_shot": "Zero-shot",
+    "fully_supervised": "Fully supervised",
+    "ablations": "Ablations, base-to-novel on 16 videos a class",
+    "irrelevant": "HM on clips of which so many percent of the frames are irrelevant",
+}
+# where the columns of a table are shots or shares, the metric in its cells
+_METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
+
+
+# what is taken from what a run's table tells
+_About = TypedDict("_About", {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]})
+
+
+class Found:
+    """What the runs of a plan left: scores, and what their tables say of them."""
+
+    def __init__(self, workdir: Path):
+        self.workdir = workdir
+        self._read: dict[str, tuple[Mapping[str, SplitResult], Mapping[str, Any]]] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether a run is finished."""
+        return is_finished(run_folder(self.workdir, name))
+
+    def results(self, names: Sequence[str]) -> list[Mapping[str, SplitResult]]:
+        """Scores of finished runs, split by split.
+
+        Raises:
+          UserError: they cannot be read, or are of other splits.
+        """
+        found = [self._of(name)[0] for name in names]
+        for name, results in zip(names, found):
+            if set(results) != set(found[0]):
+                folder = run_folder(self.workdir, name)
+                raise UserError(
+                    f"{folder}: scores of the splits {', '.join(results)}, those of {names[0]} are of "
+                    f"{', '.join(found[0])}; remove the folder of the wrong one, and run this table again"
+                )
+        return found
+
+    def about(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """What the tables of finished runs tell below."""
+        return [self._of(name)[1] for name in names]
+
+    def _of(self, name: str) -> tuple[Mapping[str, SplitResult], Mapping[str, Any]]:
+        if name not in self._read:
+            folder = run_folder(self.workdir, name)
+            remedy = f"remove {folder} to make the run again"
+            try:
+                results = read_scores(folder / f"results{SUFFIX}")
+                about = read_table(folder / "results.json", results)["about"]
+                convert(about, f"{folder / 'results.json'}: about", _About)
+            except UserError as error:
+                raise UserError(f"{error}, or {remedy}") from None
+            self._read[name] = results, about
+        return self._read[name]
+
+    def done(self, row: Row) -> dict[str, list[str]]:
+        """The finished runs of a row, by column."""
+        cells = {column: [name for name in names if self.has(name)] for column, names in row.cells.items()}
+        return {column: names for column, names in cells.items() if names}
+
+
+def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
+    """Rows of ours that have finished runs, and the published ones of the same data sets.
+
+    Raises:
+      UserError: no run is finished.
+    """
+    found = Found(workdir)
+    rows = [_row(plan.table, row, found) for row in plan.rows if found.done(row)]
+    if not rows:
+        raise UserError(f"{workdir}/runs: no finished run of table {plan.table}; run it without --tables_only")
+    if plan.table == "ablations":
+        _compare(plan, found, rows)
+    names = list(dict.fromkeys(name for row in plan.rows for done in found.done(row).values() for name in done))
+    out = []
+    for dataset in dict.fromkeys(row["data set"] for row in rows):
+        out += [row for row in rows if row["data set"] == dataset]
+        out += _published_rows(plan.table, dataset)
+    columns = list(dict.fromkeys(column for row in out for column in row))
+    last = [c for c in (INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
+                        "source") if c in columns]  # fmt: skip
+    columns = tuple([column for column in columns if column not in last] + last)
+    left = [row for row in plan.rows if sum(map(len, found.done(row).values())) < sum(map(len, row.cells.values()))]
+    about = _about(plan, found, names, notes)
+    if left:
+        about["not finished"] = f"{counted(len(left), 'row')} without some of the runs; the same command makes them"
+    return Table(f"{TITLES[plan.table]}: top-1 in percent", columns, tuple(out), about)
+
+
+def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
+    done = found.done(row)
+    cells: dict[str, Any] = {"data set": row.dataset}
+    if row.ablation:
+        cells["group"] = row.ablation.group
+    cells |= {"method": row.method, "learnt on": row.learnt_on}
+    summaries = {column: summarize(found.results(names)) for column, names in done.items()}
+    for column, summary in summaries.items():
+        if table in _METRIC and _METRIC[table] not in summary.values:
+            folder = run_folder(found.workdir, done[column][0])
+            raise UserError(f"{folder}: scores of other splits than table {table} has; remove it to make the run again")
+        cells |= {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
+        if table not in _METRIC:
+            cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}
+    names = [name for names in done.values() for name in names]
+    counts = sorted({summary.runs for summary in summaries.values()})
+    return cells | {"runs": "–".join(map(str, counts))} | _marks(found.about(names)) | {"source": OURS}
+
+
+def _marks(about: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What marks a number of ours beside others."""
+    origins = dict.fromkeys(_origin(str(told)) for one in about for told in _lists(one))
+    return {
+        "frames": alike(about, "frames"),
+        "views": alike(about, "views").replace(" temporal × ", " × ").replace(" spatial", ""),
+        "norm.": alike(about, "normalisation"),
+        "lists": ", ".join(origins),
+    }
+
+
+def _lists(about: Mapping[str, Any]) -> list[str]:
+    learnt = [about["training list"]] if "training list" in about else []
+    return [*learnt, *about["lists"].values()]
+
+
+def _origin(told: str) -> str:
+    """Of a list, from what it says of itself: "official", "given", "own split", or "not known"."""
+    known = {"(official list": "official", "(given list": "given", "own split": "own split"}
+    return next((origin for text, origin in known.items() if text in told), "not known")
+
+
+def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
+    rows = []
+    for one in published(table, dataset) if table in COLUMNS else ():
+        values = {column: None if value is None else value / 100 for column, value in one.values.items()}
+        if table == "zero_shot":
+            # of three splits
+            values = {"mean": values["top-1"]}
+        source = f"{one.source}; {one.note}" if one.note else one.source
+        rows.append(
+            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on} | values | {"source": source}
+        )
+    return rows
+
+
+def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
+    """What each ablation adds to the full method of its data set, on the lists that both have learnt on."""
+    full = {row.dataset: row.cells[""] for row in plan.rows if not row.ablation.changes}
+    ours = [row for row in plan.rows if found.done(row)]
+    for row, cells in zip(ours, rows, strict=True):
+        # in the order of the lists
+        pairs = list(zip(full.get(row.dataset, ()), row.cells[""]))
+        pairs = [names for names in pairs if row.ablation.changes and all(map(found.has, names))]
+        if pairs and (pair := compare(*(found.results(side) for side in zip(*pairs)))) is not None:
+            cells |= {"− full": pair.difference, "− full, 95 % CI": (pair.low, pair.high)}
+            cells |= {} if pair.p is None else {"p": Plain(pair.p)}
+
+
+def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What all rows of ours share, or differ in."""
+    about = found.about(names)
+    lists = dict.fromkeys(told for one in about for told in _lists(one))
+    several = {
+        "±": "standard deviation over the runs of a row (training seeds, or lists of 16 shots)",
+        INTERVAL: "bootstrap over videos of HM, the mean or top-1, of all runs of a row together",
+    }
+    told: dict[str, Any] = {"ours": f"rows with source {OURS!r}; all others as published"} | several
+    if plan.table == "ablations":
+        told["p"] = "paired randomisation test of the difference, on the same videos"
+    if plan.differs:
+        told["differs from the configs"] = "; ".join(plan.differs)
+    if plan.missing:
+        told["not made"] = "; ".join(plan.missing)
+    told |= dict(notes)
+    if plan.table == "base_to_novel":
+        told["compare"] = "published numbers with our rows of 16 shots (means over 3 lists), not with all base videos"
+    for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
+        told[key] = alike(about, key) if key != "versions" else _versions(about)
+    return told | {
+        "lists": "; ".join(lists),
+        "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
+    }
+
+
+def _versions(about: Sequence[Mapping[str, Any]]) -> str:
+    keys = dict.fromkeys(key for one in about for key in one["versions"])
+    return ", ".join(f"{key} {alike(about, 'versions', key)}" for key in keys)
+
+
+def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, float]]]:
+    """Method -> (column as a number, mean, deviation between runs) in percent, of tables whose columns are numbers."""
+    found, series = Found(workdir), {}
+    for row in plan.rows:
+        done = found.done(row)
+        means = {float(c): spread_of(summarize(found.results(names)), plan.table) for c, names in done.items() if c}
+        if means:
+            series[row.method] = [(x, *means[x]) for x in sorted(means)]
+    return series
+
+
+def spread_of(summary: Summary, table: str) -> tuple[float, float]:
+    """Mean and deviation, in percent, of what a table shows; 0 for a single run."""
+    value = summary.values[_METRIC.get(table, summary.headline)]
+    return 100 * float(value), 100 * getattr(value, "deviation", 0.0)
+
+
+def bars(plan: Plan, workdir: Path) -> tuple[list[tuple[str, float, float]], list[str], float | None]:
+    """Of ablations, in percent: (name, mean, deviation) of every row, its group, and the full method's mean."""
+    found, rows, groups, reference = Found(workdir), [], [], None
+    for row in plan.rows:
+        names = found.done(row).get("")
+        if names:
+            mean, deviation = spread_of(summarize(found.results(names)), plan.table)
+            rows.append((row.method, mean, deviation))
+            groups.append(row.ablation.group)
+            reference = reference if row.ablation.changes else mean
+    return rows, groups, reference
