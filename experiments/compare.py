@@ -27,7 +27,7 @@ from experiments.common import cli
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.comparison import comparison_table, own_table, runs_told
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import read_table
+from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text

@@ -28,7 +28,7 @@ from experiments.common import config_flag, hosts, limit_flags, runs
 from experiments.common.evaluation import stem_of
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.locks import locked_outputs

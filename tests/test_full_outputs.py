@@ -11,7 +11,7 @@ import pytest
 
 from vtd_jax.evaluate import plots
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
 from vtd_jax.locks import locked

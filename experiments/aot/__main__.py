@@ -20,13 +20,13 @@ from absl import flags
 
 from experiments.aot import names as _aot
 from experiments.common import cli, config_flag
+from vtd_jax.cost.programs import Names, Report, Step, complaint, examine
+from vtd_jax.cost.tables import report_table, run_steps, save
+from vtd_jax.cost.topology import Target, cuda_target, tpu_target
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.aot import report_table, run_steps, save
 from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.terminal import say
-from vtd_jax.train.aot import Names, Report, Step, complaint, examine
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.topology import Target, cuda_target, tpu_target
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)

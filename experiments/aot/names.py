@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 
 from experiments.configs import base_to_novel, few_shot, fully_supervised, zero_shot
+from vtd_jax.cost.programs import Names, Step, abstract_model
+from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
-from vtd_jax.train.aot import Names, Step, abstract_model
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.topology import Target
 from vtd_jax.video.records import open_records
 
 # (data set, half) -> classes, positions of the longest bare name, and of the longest prompt beside the learnt tokens;

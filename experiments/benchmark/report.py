@@ -7,7 +7,7 @@ from typing import Any
 from experiments.benchmark.setting import Variant
 from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP
 from experiments.benchmark.timing import Ratio, Timing, best_rates, ratio
-from vtd_jax.train.peaks import DEVICES, known_device
+from vtd_jax.cost.peaks import DEVICES, known_device
 
 # task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in bfloat16
 GOALS = {FEATURES: (2.4, 1.3), CODEBOOK: (15.0, 8.0), STEP: (2.2, 1.2)}

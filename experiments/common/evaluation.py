@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import is_table_of
+from vtd_jax.evaluate.outputs import is_table_of
 from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.common.evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
-from vtd_jax.evaluate.report import results_table, save_report, save_training_list
+from vtd_jax.evaluate.outputs import results_table, save_report, save_training_list
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption

@@ -11,7 +11,7 @@ from experiments.common.word_flags import given_words
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, describe, save_tuned

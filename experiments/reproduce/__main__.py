@@ -24,8 +24,8 @@ from absl import flags
 from experiments.common import hosts
 from experiments.reproduce import execute
 from experiments.reproduce import request as _reproduce_plan
+from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.estimate import DEVICES, HERE
 from vtd_jax.locks import locked_outputs
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import on_first, together

@@ -14,7 +14,7 @@ from experiments.common import runs as _runs
 from experiments.reproduce.plan import Run
 from experiments.reproduce.sources import list_fingerprint
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import log_file, write_text
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -8,8 +8,8 @@ from experiments.reproduce.execute import is_finished, run_folder
 from experiments.reproduce.plan import Plan, Row
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.published import COLUMNS, published
-from vtd_jax.evaluate.report import read_table
 from vtd_jax.evaluate.scores import SUFFIX, read_scores
 from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table

@@ -13,8 +13,8 @@ from jax.extend import core
 from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
+from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
-from vtd_jax.train.cost import traced_work
 
 CONFIG = CLIPConfig(48, 48, 3, 128, 16, 128, text_layers=3, vocab_size=200, context_length=20)
 STATE = random_state(CONFIG, 3)

@@ -9,14 +9,14 @@ import pytest
 from flax import nnx
 
 from experiments.configs import _base
+from vtd_jax.cost.hlo import Sent
+from vtd_jax.cost.programs import Names, Report, examine
+from vtd_jax.cost.tables import evaluation_steps, report_table, run_steps, sent, to_json
+from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views
-from vtd_jax.evaluate.aot import evaluation_steps, report_table, run_steps, sent, to_json
 from vtd_jax.parallel.mesh import DeviceMesh
 from vtd_jax.train import build
-from vtd_jax.train.aot import Names, Report, examine
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.cost import Sent
-from vtd_jax.train.topology import GIB, Target
 
 NAMES = [f"class number {place}" for place in range(5)]
 

@@ -7,13 +7,13 @@ import jax
 import pytest
 
 from experiments.configs import _base
+from vtd_jax.cost import estimate
+from vtd_jax.cost.estimate import DEVICES, PlannedRun, RunCost, assumptions, hours, plan_table, run_cost
+from vtd_jax.cost.programs import Names, examine, training_step
+from vtd_jax.cost.tables import evaluation_steps
+from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate import estimate
-from vtd_jax.evaluate.aot import evaluation_steps
-from vtd_jax.evaluate.estimate import DEVICES, PlannedRun, RunCost, assumptions, hours, plan_table, run_cost
-from vtd_jax.train.aot import Names, examine, training_step
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.topology import Target
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import Records
 

@@ -14,7 +14,7 @@ from experiments.configs import base_to_novel, few_shot, scenes, zero_shot
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate import report
+from vtd_jax.evaluate import outputs
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.list_files import StoredList
@@ -24,7 +24,7 @@ RESULT = {"val": SplitResult(("a", "b"), np.array([[1, 0], [1, 0]], np.float32),
 
 def test_about_tells_what_a_number_depends_on():
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
-    told = report.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
+    told = outputs.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
     assert told["training videos"] == "4 a class"
     assert told["CLIP"] == "ViT-B/16, float32"
     assert told["config"] == config.fingerprint
@@ -33,7 +33,7 @@ def test_about_tells_what_a_number_depends_on():
     assert "confidence" not in told
     assert told["device"] == "cpu"
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
-    assert not {"training videos", "training list"} & set(report.about(nothing, CLIPConfig.vit_b16(), "nothing"))
+    assert not {"training videos", "training list"} & set(outputs.about(nothing, CLIPConfig.vit_b16(), "nothing"))
 
 
 def test_devices_in_words():
@@ -56,30 +56,30 @@ def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
 def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
     own = stored("own split", "own split: frequent half of the classes of train1", 2)
-    report.save_training_list(tmp_path, stored("official", "trainlist01.txt"))
-    training = report.read_training_list(tmp_path)
+    outputs.save_training_list(tmp_path, stored("official", "trainlist01.txt"))
+    training = outputs.read_training_list(tmp_path)
     assert training == {"origin": "official", "told": "base_val (official list; 3 videos)"}
-    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
+    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
     assert (table.rows[0]["list"], table.rows[0]["left out"]) == ("own split", 2)
     assert table.about["training list"] == "base_val (official list; 3 videos)"
     told = "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
     assert table.about["lists"] == {"val": told}
-    assert report.read_training_list(tmp_path / "none") == {}
+    assert outputs.read_training_list(tmp_path / "none") == {}
     # numbers learnt on an own split are marked, whatever they are evaluated on
-    learnt = report.save_training_list(tmp_path, own)
-    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt)
+    learnt = outputs.save_training_list(tmp_path, own)
+    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt)
     assert table.rows[0]["list"] == "official, learnt on own split"
     assert "left out" not in table.columns
 
 
 @pytest.mark.parametrize("text", ['{"origin": "own split", "told": "x"}', "{"])
 def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys):
-    noted = report.save_training_list(tmp_path, stored("official", "x"))
-    report.save_training_list(tmp_path, stored("official", "x"))
+    noted = outputs.save_training_list(tmp_path, stored("official", "x"))
+    outputs.save_training_list(tmp_path, stored("official", "x"))
     assert capsys.readouterr().err == ""
     (tmp_path / "training_list.json").write_text(text)
-    report.save_training_list(tmp_path, stored("official", "x"))
-    assert report.read_training_list(tmp_path) == noted
+    outputs.save_training_list(tmp_path, stored("official", "x"))
+    assert outputs.read_training_list(tmp_path) == noted
     told = "did not say what this run learns on (base_val (official list; 3 videos)); written again"
     assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
 
@@ -88,11 +88,11 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
 def test_a_damaged_training_list_is_one_line(tmp_path, text):
     (tmp_path / "training_list.json").write_text(text)
     with pytest.raises(UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"):
-        report.read_training_list(tmp_path)
+        outputs.read_training_list(tmp_path)
     (tmp_path / "training_list.json").unlink()
     os.mkfifo(tmp_path / "training_list.json")
     with pytest.raises(UserError, match="a pipe, expected a JSON file; remove the file"):
-        report.read_training_list(tmp_path)
+        outputs.read_training_list(tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -102,13 +102,13 @@ def test_there_is_no_table_of_scores_that_are_nan(value):
     broken[1, 0] = value
     results = {"val": dataclasses.replace(RESULT["val"], scores=broken)}
     with pytest.raises(UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"):
-        report.results_table(config, CLIPConfig.vit_b16(), results, "x")
+        outputs.results_table(config, CLIPConfig.vit_b16(), results, "x")
 
 
 def test_report_files(tmp_path):
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
-    table = report.results_table(config, CLIPConfig.vit_b16(), RESULT, "x")
-    written = report.save_report(tmp_path / "new", "results", table, RESULT)
+    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x")
+    written = outputs.save_report(tmp_path / "new", "results", table, RESULT)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in written)
     assert (
         tmp_path / "new" / "results_per_class.csv"
@@ -121,16 +121,16 @@ def test_report_files(tmp_path):
 def test_commit_is_that_of_this_code_only(tmp_path, monkeypatch, checkout):
     monkeypatch.setattr(vtd_jax, "__file__", str(tmp_path / "vtd_jax" / "__init__.py"))
     if not checkout:
-        assert report.commit() is None
+        assert outputs.commit() is None
         return
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
-    clean = report.commit()
+    clean = outputs.commit()
     assert len(clean) == 12
     (tmp_path / "file").write_text("1")
     subprocess.run([*git, "add", "file"], check=True)
-    assert report.commit() == f"{clean}+"
+    assert outputs.commit() == f"{clean}+"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_commit_is_that_of_this_code_only(tmp_path, monkeypatch, checkout):
 def test_a_number_that_learnt_on_other_videos_than_published_ones_says_so(config, ours):
     config = RunConfig.from_dict(config.to_dict())
     splits = dict.fromkeys(config.data.evaluate, RESULT["val"])
-    table = report.results_table(config, CLIPConfig.vit_b16(), splits, "x")
+    table = outputs.results_table(config, CLIPConfig.vit_b16(), splits, "x")
     published = "published numbers are means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
     told = f" (learnt on {ours}; {published})" if ours else ""
     assert table.title == f"{config.name}: top-1 in percent{told}"
@@ -157,18 +157,18 @@ def test_a_number_that_learnt_on_other_videos_than_published_ones_says_so(config
 def test_about_tells_the_rule_of_ties(rule):
     config = few_shot.get_config("hmdb51,shots=4")
     config.model.ties = rule
-    told = report.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
+    told = outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
     assert told["ties"].startswith(f"{rule}: ")
     config.model.fusion = False
     # no video token takes part
-    assert "ties" not in report.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
+    assert "ties" not in outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
 
 
 def test_about_tells_templates_and_uniform_confidence():
     config = zero_shot.get_config("hmdb51")
     clip = CLIPConfig.vit_b16()
-    assert report.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")["class names"] == "bare"
+    assert outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")["class names"] == "bare"
     config.model.update(templates=("a clip of {}", "{}"), confidence="uniform")
-    told = report.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
+    told = outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
     assert told["class names"] == "2 templates, e.g. 'a clip of {}'"
     assert told["confidence"] == "uniform, every frame weighs 1/T"

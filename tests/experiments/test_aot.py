@@ -11,11 +11,11 @@ from conftest import SHARED
 
 import small_run
 from experiments.aot import names as _aot
+from vtd_jax.cost.programs import Names, training_step
+from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
 from vtd_jax.model.prompts import class_tokens, trim
-from vtd_jax.train.aot import Names, training_step
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.topology import Target
 
 FILES = {
     ("hmdb51", "all"): ["hmdb_51_labels"],

@@ -8,7 +8,7 @@ import pytest
 
 import small_run
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.tables import split_table
 
 

@@ -14,7 +14,7 @@ from experiments.reproduce import results as _results
 from experiments.reproduce.request import Request
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
 from vtd_jax.scenes.benchmark import SceneBenchmark

@@ -13,7 +13,7 @@ from experiments.common import config_flag
 from experiments.common.evaluation import Evaluation, has_table
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import save_report
+from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
 from vtd_jax.parallel.preemption import BrokenOff

@@ -14,7 +14,7 @@ import small_run
 from experiments.common.evaluation import has_table
 from hostile.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_value
 from hostile.target import Target
-from vtd_jax.evaluate.report import read_training_list, save_training_list
+from vtd_jax.evaluate.outputs import read_training_list, save_training_list
 from vtd_jax.parallel.preemption import Preempted, Preemption
 from vtd_jax.train import build as parts
 from vtd_jax.train import integrity, loop

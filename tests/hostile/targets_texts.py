@@ -14,7 +14,7 @@ from hostile.target import Target
 from vtd_jax.cache import arrays
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.report import read_table, save_report
+from vtd_jax.evaluate.outputs import read_table, save_report
 from vtd_jax.evaluate.scores import read_scores, save_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.predict.journal import Journal

@@ -7,7 +7,7 @@ import pytest
 from hostile import corpus_records, corpus_texts, corpus_weights, harness
 from hostile.targets_videos import read_records
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
-from vtd_jax.evaluate.report import read_training_list
+from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.predict.words import read_words
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.catalog import LabelSet, read_list

@@ -11,10 +11,10 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.axes import cross_entropy
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.train.cost import traced_work
 
 WIDE = CLIPConfig(512, 32, 1, 64, 16, 64, text_layers=1)
 B, T, D = 4, 16, 512

@@ -10,13 +10,14 @@ import pytest
 from flax import nnx
 
 from experiments.configs import _base
+from vtd_jax.cost import programs
+from vtd_jax.cost.hlo import Sent
+from vtd_jax.cost.programs import Names, abstract_model, complaint, examine, training_step
+from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.errors import UserError
-from vtd_jax.train import aot, build
-from vtd_jax.train.aot import Names, abstract_model, complaint, examine, training_step
+from vtd_jax.train import build
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.cost import Sent
 from vtd_jax.train.state import Trainer
-from vtd_jax.train.topology import GIB, Target
 
 NAMES = [f"class number {place}" for place in range(5)]
 
@@ -73,7 +74,7 @@ def test_it_is_the_program_that_training_runs(changes):
     # "auto" would be a list for the CPU that runs this test, and a scan for the TPU that it stands for
     config = tiny(**changes)
     step = training_step(config, here(), names(config))
-    trainer = Trainer(config, build.build_model(config), NAMES, aot._STEPS_PER_EPOCH, jax.devices())
+    trainer = Trainer(config, build.build_model(config), NAMES, programs._STEPS_PER_EPOCH, jax.devices())
     assert step.mapped is trainer._mapped
     # a compiled program refuses arguments of other shapes, types or places
     compiled = step.mapped.jitted.lower(*step.arguments).compile()
@@ -93,7 +94,7 @@ def test_it_is_the_program_that_training_runs(changes):
 
 
 @functools.lru_cache
-def reported(count: int = 8, platform: str = "tpu", **changes) -> aot.Report:
+def reported(count: int = 8, platform: str = "tpu", **changes) -> programs.Report:
     config, target = tiny(data__batch_size=16, **changes), here(count, platform)
     return examine(training_step(config, target, names(config)), target, config.name)
 
@@ -170,8 +171,8 @@ def test_a_refused_program_is_a_report(monkeypatch):
         examine(step, here(), config.name)
 
 
-def misfit(kind="training", videos=64, devices=8) -> aot.Report:
-    return aot.Report(
+def misfit(kind="training", videos=64, devices=8) -> programs.Report:
+    return programs.Report(
         run="base_to_novel_kinetics400",
         kind=kind,
         target="v5e:2x4",
@@ -240,5 +241,5 @@ def test_templates_are_counted():
     assert three == Names(5, one.tokens + 2, 3)
     tokens = abstract_model(tiny(**many)).class_tokens(NAMES)
     assert three.shape == tokens.shape
-    mesh = aot.mesh_of(tiny(**many), here())
-    assert aot.abstract_tokens(mesh, three).shape == mesh.lay_out(tokens).shape == (8, 3, three.tokens)
+    mesh = programs.mesh_of(tiny(**many), here())
+    assert programs.abstract_tokens(mesh, three).shape == mesh.lay_out(tokens).shape == (8, 3, three.tokens)

@@ -9,8 +9,8 @@ from experiments.benchmark import gemm, timing
 from experiments.benchmark.classes import class_names, name_lengths, stand_in_tokens
 from experiments.benchmark.timing import Job, Timing, best_rates, interleaved, machine, ratio
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.model.prompts import class_tokens, trim
-from vtd_jax.train.peaks import DEVICES, known_device
 
 
 def test_jobs_run_in_turn_after_a_warm_up():

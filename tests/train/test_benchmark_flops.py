@@ -11,10 +11,10 @@ from experiments.benchmark import flops as benchmark_flops
 from helpers import SMALL
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
+from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
-from vtd_jax.train.cost import traced_work
 
 DEEPER = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=4)
 # (text prompts, text depth, visual prompts, visual depth)

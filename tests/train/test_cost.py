@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from vtd_jax.train.cost import Program, Sent, array_bytes, traced_work
+from vtd_jax.cost.hlo import Program, Sent, array_bytes, traced_work
 
 SPLIT, SAME = PartitionSpec("d"), PartitionSpec()
 

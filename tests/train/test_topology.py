@@ -3,9 +3,9 @@
 import jax
 import pytest
 
+from vtd_jax.cost import topology
+from vtd_jax.cost.topology import GIB, cuda_target, first_line, refused, tpu_target
 from vtd_jax.errors import UserError
-from vtd_jax.train import topology
-from vtd_jax.train.topology import GIB, cuda_target, first_line, refused, tpu_target
 
 # as libtpu 0.0.52 writes it
 TEMPORARIES = """RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for \

@@ -12,11 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vtd_jax.evaluate import views
-from vtd_jax.evaluate.tables import Table
-from vtd_jax.files import write_text
-from vtd_jax.parallel.mesh import DeviceMesh, round_up
-from vtd_jax.train.aot import (
+from vtd_jax.cost.hlo import Sent
+from vtd_jax.cost.programs import (
     Names,
     Report,
     Step,
@@ -26,9 +23,12 @@ from vtd_jax.train.aot import (
     mesh_of,
     training_step,
 )
+from vtd_jax.cost.topology import GIB, Target
+from vtd_jax.evaluate import views
+from vtd_jax.evaluate.tables import Table
+from vtd_jax.files import write_text
+from vtd_jax.parallel.mesh import DeviceMesh, round_up
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.cost import Sent
-from vtd_jax.train.topology import GIB, Target
 
 _SHORT = {
     "all-reduce": "reduce",

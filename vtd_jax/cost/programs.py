@@ -16,14 +16,14 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.stack import layout
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
+from vtd_jax.cost.hlo import Program, Sent, traced_work
+from vtd_jax.cost.topology import GIB, Target, refused
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.cost import Program, Sent, traced_work
 from vtd_jax.train.state import StepSettings, compiled_step, global_batch
-from vtd_jax.train.topology import GIB, Target, refused
 
 # micro-batches an epoch: a number in the program that changes nothing of what it costs
 _STEPS_PER_EPOCH = 100

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vtd_jax.cost.hlo import traced_work
+from vtd_jax.cost.peaks import DEVICES, Peak
+from vtd_jax.cost.programs import Names, Step, training_step
+from vtd_jax.cost.tables import evaluation_steps
+from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.aot import evaluation_steps
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.terminal import timespan
-from vtd_jax.train.aot import Names, Step, training_step
 from vtd_jax.train.config import CheckpointConfig, ClipSource, DataConfig, EvaluateConfig, MemoryConfig, RunConfig
-from vtd_jax.train.cost import traced_work
-from vtd_jax.train.peaks import DEVICES, Peak
 from vtd_jax.train.step import OptimizerConfig
-from vtd_jax.train.topology import Target
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 
