@@ -40,8 +40,8 @@ from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import is_first, on_first, together
 from vtd_jax.status import Line
 from vtd_jax.terminal import say
-from vtd_jax.train import build
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 from vtd_jax.video.records import Records
@@ -85,20 +85,23 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
 
 def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, str, dict[str, str]]:
     """Settings, records and model; what the model learnt, on what, and the stem of the files to write."""
-    file = build.checkpoint_file(CHECKPOINT.value)
+    file = from_config.checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(config_flag.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
     stem = stem_of(workdir, config.name, file, trained, own)
     check_results(workdir, stem, config, file)
-    splits = build.open_splits(config)
-    build.check_splits(config, None, splits)
-    model, training = build.build_model(config), read_training_list(workdir)
+    splits = from_config.open_splits(config)
+    from_config.check_splits(config, None, splits)
+    model, training = from_config.build_model(config), read_training_list(workdir)
     if file:
-        learnt, _, _, training = build.load_file(model, file)
+        learnt, _, _, training = from_config.load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
-        step = build.load_learnt(model, workdir, CHECKPOINT.value)
-        learnt, training = f"checkpoint of step {step} ({CHECKPOINT.value})", build.learnt_on(workdir, step, training)
+        step = from_config.load_learnt(model, workdir, CHECKPOINT.value)
+        learnt, training = (
+            f"checkpoint of step {step} ({CHECKPOINT.value})",
+            from_config.learnt_on(workdir, step, training),
+        )
     else:
         learnt = runs.untrained(config)
     return config, splits, model, learnt, stem, training

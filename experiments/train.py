@@ -24,7 +24,7 @@ from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import together
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.profiling import read_steps
 from vtd_jax.video.records import Records
@@ -54,7 +54,7 @@ def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Rec
         raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
-        build.open_training(config)  # says what to use instead
+        from_config.open_training(config)  # says what to use instead
     return config, profile, *runs.prepare(config)
 
 

@@ -16,13 +16,13 @@ from helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.model.vtd_clip import learnable
-from vtd_jax.train import build as parts
+from vtd_jax.train import from_config as parts
 from vtd_jax.train import loop
-from vtd_jax.train.checkpoint import flatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.workdir import prepare_workdir
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = CLIPConfig(32, 32, 1, 64, 16, 64, text_layers=1)

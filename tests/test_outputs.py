@@ -15,8 +15,8 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import remedy, replacing, write_text
 from vtd_jax.outputs import CsvWriter, beside_name, cell, check_output, file_stem
 from vtd_jax.printable import printable, utf8
-from vtd_jax.video.catalog import Problem, read_labels
-from vtd_jax.video.validate import Checked
+from vtd_jax.video.ingest.validate import Checked
+from vtd_jax.video.lists.catalog import Problem, read_labels
 
 BAD = os.fsdecode(b"caf\xe9 \xff")
 

@@ -1,6 +1,6 @@
-"""Makes `kinetics400` known to TFDS; what it does is in `vtd_jax.video.builder`."""
+"""Makes `kinetics400` known to TFDS; what it does is in `vtd_jax.video.ingest.builder`."""
 
-from vtd_jax.video.builder import VideoRecordsBuilder, benchmark_configs
+from vtd_jax.video.ingest.builder import VideoRecordsBuilder, benchmark_configs
 
 
 class Builder(VideoRecordsBuilder):

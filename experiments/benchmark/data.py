@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.scenes.render import class_names, render_clip, write_mp4
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import Records, open_records
 
 # a Kinetics-like clip: ten seconds at 30 frames a second, 340×256, H.264

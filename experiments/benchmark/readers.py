@@ -23,8 +23,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.scenes.render import class_names, render_clip
 from vtd_jax.video import decode, opening
 from vtd_jax.video.augment import centre_crop, resize, resize_short_side
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices
 

@@ -26,10 +26,10 @@ from experiments.build_data import outputs
 from experiments.common import cli
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say, show_table
-from vtd_jax.video import build, validate
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.builder import to_stderr
-from vtd_jax.video.run_shards import beam_config
+from vtd_jax.video.ingest import records, validate
+from vtd_jax.video.ingest.builder import to_stderr
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.run import beam_config
 
 flags.adopt_module_key_flags(given)
 
@@ -50,7 +50,7 @@ def main() -> str:
     beam = None
     if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
         beam = beam_config(given.BEAM_RUNNER.value, given.BEAM_OPTIONS.value)
-    built = build.build_records(
+    built = records.build_records(
         config,
         given.DATA_DIR.value,
         overwrite=given.OVERWRITE.value,
@@ -59,7 +59,7 @@ def main() -> str:
     )
     for told in built.lists:
         say(told)
-    return build.closing(built, config)
+    return records.closing(built, config)
 
 
 def check(config: BuildConfig) -> str:

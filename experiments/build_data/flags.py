@@ -6,7 +6,7 @@ from absl import flags
 
 from experiments.common import limit_flags
 from vtd_jax.errors import UserError
-from vtd_jax.video.build_config import DATASETS, BuildConfig, default_storage
+from vtd_jax.video.ingest.config import DATASETS, BuildConfig, default_storage
 
 DATASET = flags.DEFINE_enum("dataset", "video_folder", DATASETS, "which official layout, or anyone's videos")
 SOURCE = flags.DEFINE_string("source", "", "folder of the official download, or of class sub-folders")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, begins, check_outputs
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.records import record_folder
 
 # any of these makes a folder one of records, whole or damaged

@@ -14,7 +14,7 @@ from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import is_first, on_first
 from vtd_jax.status import Line
 from vtd_jax.terminal import say, warn
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import Hold, prepare_workdir
@@ -24,10 +24,10 @@ from vtd_jax.video.records import Records
 def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
     """Training records (None where nothing is learnt), those of the splits, and the model at its start."""
     with Line("reading records and loading the model"):
-        training = build.open_training(config) if config.data.train else None
-        splits = build.open_splits(config)
-        build.check_splits(config, training, splits)
-        return training, splits, build.build_model(config)
+        training = from_config.open_training(config) if config.data.train else None
+        splits = from_config.open_splits(config)
+        from_config.check_splits(config, training, splits)
+        return training, splits, from_config.build_model(config)
 
 
 def note_toy(config: RunConfig, model: VTDCLIP) -> None:
@@ -65,7 +65,7 @@ def train_run(
         on_first(hold.take)
         on_first(prepare_workdir, workdir, config, resume, override)
         learnt_on = on_first(save_training_list, workdir, training.stored)
-        for line in build.shared_videos(training, splits) if is_first() else ():
+        for line in from_config.shared_videos(training, splits) if is_first() else ():
             warn(line)
         evaluation = Evaluation(config, splits)
         done = train(

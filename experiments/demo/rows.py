@@ -17,7 +17,7 @@ from vtd_jax.files import log_file
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.scenes.sets import SceneSet
 from vtd_jax.status import Line
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import prepare_workdir
@@ -57,12 +57,12 @@ def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[s
     Returns:
       (model, top-1 of "base" and "novel" and their harmonic mean "HM", seconds).
     """
-    start, splits = time.perf_counter(), build.open_splits(config)
-    model = build.build_model(config)
+    start, splits = time.perf_counter(), from_config.open_splits(config)
+    model = from_config.build_model(config)
     if row.trained:
         prepare_workdir(workdir, config, resume=False)
         with log_file(workdir / "train.log", "wb") as log, contextlib.redirect_stdout(log):
-            model = train(config, model, build.open_training(config), workdir).model
+            model = train(config, model, from_config.open_training(config), workdir).model
     with Line(f"{row.name}: evaluating"):
         results = evaluate(
             model,

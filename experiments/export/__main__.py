@@ -26,7 +26,7 @@ from vtd_jax.model.saved.release_files import save_release
 from vtd_jax.model.saved.tuned import SUFFIX
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.workdir import CONFIG_FILE
 
@@ -89,9 +89,9 @@ def main() -> str:
     wanted = source.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
     if wanted and (clip := source.zero_shot(which, WORKDIR.value, config)):
         return source.write(wanted, clip)
-    file = build.checkpoint_file(which)
+    file = from_config.checkpoint_file(which)
     check_source(out, file)
-    model = build.build_model(config)
+    model = from_config.build_model(config)
     learnt = source.load(model, config, file or Path(WORKDIR.value), which)
     if wanted:
         return source.write(wanted, source.configured(config, model, learnt))

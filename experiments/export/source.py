@@ -20,7 +20,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
 from vtd_jax.predict.serve import SUFFIX, check_served, write_served
 from vtd_jax.terminal import counted, warn
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.regular_files import open_regular
 
@@ -105,11 +105,11 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
         model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
         return Source(model, ZERO_SHOT_FRAMES, (), {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model))
     if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
-        return configured(config, build.build_model(config), None)
+        return configured(config, from_config.build_model(config), None)
     return None
 
 
-def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.Learnt:
+def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> from_config.Learnt:
     """Puts what was learnt into the model, and tells where it is from.
 
     Args:
@@ -118,19 +118,19 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> build.L
       source: a tuned file, or the workdir of a run.
       which: "last", "best" or a step, of a workdir.
     """
-    if build.checkpoint_file(which) is not None:
-        return build.load_file(model, source)
-    step, names = build.load_learnt(model, source, which), ()
+    if from_config.checkpoint_file(which) is not None:
+        return from_config.load_file(model, source)
+    step, names = from_config.load_learnt(model, source, which), ()
     try:
-        names = build.learnt_names(config, source, step)
+        names = from_config.learnt_names(config, source, step)
     except UserError as error:
         warn(f"the class names are not known: {error}")
-    return build.Learnt(
-        f"step {step} of {source}", step, names, build.learnt_on(source, step, read_training_list(source))
+    return from_config.Learnt(
+        f"step {step} of {source}", step, names, from_config.learnt_on(source, step, read_training_list(source))
     )
 
 
-def configured(config: RunConfig, model: VTDCLIP, learnt: build.Learnt | None) -> Source:
+def configured(config: RunConfig, model: VTDCLIP, learnt: from_config.Learnt | None) -> Source:
     """A model that was built by a config, with what it learnt; None where nothing is learnt."""
     about: dict[str, Any] = {
         "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
@@ -163,7 +163,7 @@ def write(wanted: Wanted, source: Source) -> str:
     )
 
 
-def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: build.Learnt) -> str:
+def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: from_config.Learnt) -> str:
     """Writes a .safetensors of what was learnt; returns what it holds."""
     about = describe(model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on))
     save_tuned(out, model, about)

@@ -24,7 +24,7 @@ from experiments.predict import job
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
-from vtd_jax.video.find import find_videos
+from vtd_jax.video.lists.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
 LABELS = flags.DEFINE_string("labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.csv_text import csv_rows
-from vtd_jax.video.catalog import read_text, spoken
+from vtd_jax.video.lists.catalog import read_text, spoken
 
 FOLDERS = "folders"
 

@@ -22,8 +22,8 @@ from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import alone, is_first, on_first, together
 from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
-from vtd_jax.train import build
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.regular_files import open_regular
 
@@ -115,9 +115,9 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
 
 def _opened(run: Run) -> tuple[dict, Any]:
     with Line("reading records and loading the model"):
-        splits = build.open_splits(run.config)
-        build.check_splits(run.config, None, splits)
-        return splits, build.build_model(run.config)
+        splits = from_config.open_splits(run.config)
+        from_config.check_splits(run.config, None, splits)
+        return splits, from_config.build_model(run.config)
 
 
 def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, str]]:
@@ -125,13 +125,13 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
     planned = run_folder(workdir, source)
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
-        found = build.load_file(model, folder)
+        found = from_config.load_file(model, folder)
         return found.told, dict(found.learnt_on)
     if (noted := _noted(folder)) is not None and not noted["finished"]:
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
-    step = build.load_learnt(model, folder, "last")
-    return f"{folder.name}, step {step}", build.learnt_on(folder, step, read_training_list(folder))
+    step = from_config.load_learnt(model, folder, "last")
+    return f"{folder.name}, step {step}", from_config.learnt_on(folder, step, read_training_list(folder))
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:

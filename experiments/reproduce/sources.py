@@ -15,10 +15,10 @@ from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
 from vtd_jax.scenes.sets import Scenes, write_scene_sets
 from vtd_jax.status import Line, counting
 from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.list_files import list_names, read_stored_list
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records, record_folders
+from vtd_jax.video.stored_lists import list_names, read_stored_list
 
 SCENES = "scenes"
 # shares of irrelevant frames that the trained models are shown in the end

@@ -7,14 +7,14 @@ import apache_beam as beam
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import run_shards
-from vtd_jax.video.shards import SETTINGS, Staging
+from vtd_jax.video.ingest import run
+from vtd_jax.video.ingest.shards import SETTINGS, Staging
 
 
 @pytest.fixture
 def staging(tmp_path) -> Staging:
     """A build of one shard that nobody has made."""
-    (tmp_path / run_shards.BUILD).write_text("mine")
+    (tmp_path / run.BUILD).write_text("mine")
     stored = {"storage": "video"}
     settings = {"video_dir": str(tmp_path), "class_names": ["a"], "on_error": "fail", "stored": stored}
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
@@ -39,9 +39,9 @@ def graph(folder, shards: int, monkeypatch) -> tuple[int, int]:
     for index in range(shards):
         (folder / f"{index:05d}.todo.json").write_text('{"key": "", "videos": []}')
     recorder = Recorder()
-    monkeypatch.setattr(run_shards, "LATE", 0.0)
+    monkeypatch.setattr(run, "LATE", 0.0)
     with pytest.raises(UserError, match=f"Beam ended without an error, but {shards} of {shards} shards are not here"):
-        run_shards.run_on_beam(Staging(folder), shards, recorder)
+        run.run_on_beam(Staging(folder), shards, recorder)
     proto = recorder.beam_pipeline.to_runner_api()
     return len(proto.components.transforms), proto.ByteSize()
 
@@ -55,27 +55,27 @@ def test_the_graph_does_not_grow_with_the_shards(tmp_path, monkeypatch):
 
 
 def test_a_bad_video_is_no_exception_and_stops_the_other_tasks(staging):
-    assert run_shards._beam_task(str(staging.folder), "mine", 0) == 0
+    assert run._beam_task(str(staging.folder), "mine", 0) == 0
     told = staging.folder / "00000.bad"
     assert told.read_text().startswith("list.txt:1: ")
     told.rename(staging.folder / "00007.bad")
-    run_shards._beam_task(str(staging.folder), "mine", 0)
+    run._beam_task(str(staging.folder), "mine", 0)
     assert not told.exists()
     with pytest.raises(UserError, match=r"^list\.txt:1: "):
-        run_shards._require_all(staging, 1, None)
+        run._require_all(staging, 1, None)
 
 
 def test_a_task_of_an_earlier_build_lets_go(staging):
-    assert run_shards._beam_task(str(staging.folder), "an earlier one", 0) == 0
+    assert run._beam_task(str(staging.folder), "an earlier one", 0) == 0
     assert not list(staging.folder.glob("*.bad"))
 
 
 def test_trouble_of_a_worker_is_an_exception_for_the_runner_and_a_line_for_the_user(staging):
     (staging.folder / SETTINGS).unlink()
     with pytest.raises(UserError, match="cannot be read"):
-        run_shards._beam_task(str(staging.folder), "mine", 0)
+        run._beam_task(str(staging.folder), "mine", 0)
     with pytest.raises(UserError, match=r"^Beam: .*settings\.json: cannot be read"):
-        run_shards._require_all(staging, 1, RuntimeError("many\nlines"))
+        run._require_all(staging, 1, RuntimeError("many\nlines"))
 
 
 def test_a_full_disk_is_trouble_too(staging, monkeypatch):
@@ -84,20 +84,20 @@ def test_a_full_disk_is_trouble_too(staging, monkeypatch):
 
     monkeypatch.setattr(Staging, "write", write)
     with pytest.raises(UserError, match="part: cannot be written"):
-        run_shards._beam_task(str(staging.folder), "mine", 0)
+        run._beam_task(str(staging.folder), "mine", 0)
     assert not list(staging.folder.glob("*.bad"))
     with pytest.raises(UserError, match=r"^Beam: part: cannot be written$"):
-        run_shards._require_all(staging, 1, RuntimeError("wrapped"))
+        run._require_all(staging, 1, RuntimeError("wrapped"))
 
 
 def test_trouble_that_left_no_file_is_told_by_its_last_line(staging):
     with pytest.raises(UserError, match=r"^Beam: RuntimeError: no quota$"):
-        run_shards._require_all(staging, 1, RuntimeError("Traceback:\n  no quota\n>"))
+        run._require_all(staging, 1, RuntimeError("Traceback:\n  no quota\n>"))
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: a worker cannot read this folder"):
-        run_shards._beam_task(str(tmp_path / "nowhere"), "mine", 0)
+        run._beam_task(str(tmp_path / "nowhere"), "mine", 0)
 
 
 def test_a_shard_that_shows_late_is_waited_for(staging, monkeypatch):
@@ -108,10 +108,10 @@ def test_a_shard_that_shows_late_is_waited_for(staging, monkeypatch):
         return [0] if len(looks) > 1 else []
 
     monkeypatch.setattr(staging, "finished", finished)
-    run_shards._require_all(staging, 1, None)
+    run._require_all(staging, 1, None)
     assert looks == [1, 1]
 
 
 def test_nothing_is_started_where_all_is_finished(staging, monkeypatch):
     monkeypatch.setattr(staging, "finished", lambda count: list(range(count)))
-    assert run_shards.run_on_beam(staging, 5, None) is None
+    assert run.run_on_beam(staging, 5, None) is None

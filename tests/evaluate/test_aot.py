@@ -15,7 +15,7 @@ from vtd_jax.cost.tables import evaluation_steps, report_table, run_steps, sent,
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views
 from vtd_jax.parallel.mesh import DeviceMesh
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 
 NAMES = [f"class number {place}" for place in range(5)]
@@ -40,7 +40,7 @@ def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
     # "auto" would be a list for the CPU that runs this test, and a scan for what it stands for
     layers = "list" if temporal == 1 else "scan"
     config = dataclasses.replace(config, memory=dataclasses.replace(config.memory, layers=layers))
-    model = build.build_model(config)
+    model = from_config.build_model(config)
     tokens = model.class_tokens(NAMES)
     score, encode = evaluation_steps(config, here(), Names(*tokens.shape))
     assert (score.kind, score.videos, score.frames, score.views) == ("evaluation", 8, 2, temporal * spatial)

@@ -17,7 +17,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate import outputs
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
-from vtd_jax.video.list_files import StoredList
+from vtd_jax.video.stored_lists import StoredList
 
 RESULT = {"val": SplitResult(("a", "b"), np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1], np.int32))}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from video_files import make_video, write_catalog
-from vtd_jax.video.inputs import Video
+from vtd_jax.video.ingest.inputs import Video
+from vtd_jax.video.ingest.shards import Staging
 from vtd_jax.video.records import open_records, record_names
-from vtd_jax.video.shards import Staging
 
 ROOT = Path(__file__).resolve().parents[2]
 VIDEOS = 120

@@ -12,7 +12,7 @@ import small_run
 from experiments.common import evaluation
 from experiments.common.evaluation import feature_store, stem_of
 from vtd_jax.locks import locked_outputs
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 
 HALVES = "--config=experiments/configs/zero_shot.py:hmdb51,lists=base_to_novel"
 
@@ -102,12 +102,12 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
 def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
     def store(**changes):
         config = small_run.run_config(folder, model__visual_prompts=0, model__visual_depth=0, **changes)
-        return feature_store(config, build.build_model(config))
+        return feature_store(config, from_config.build_model(config))
 
     assert store().folder.name == "features"
     assert store(evaluate__store_features=False) is None
     config = small_run.run_config(folder)
-    assert feature_store(config, build.build_model(config)) is None
+    assert feature_store(config, from_config.build_model(config)) is None
     monkeypatch.setattr(evaluation, "process_count", lambda: 2)
     assert store() is None
 

@@ -9,7 +9,7 @@ import pytest
 import small_run
 from experiments.common.config_flag import config_path
 from vtd_jax.model.saved.tuned import load_tuned, read_tuned
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
 
 @pytest.fixture(scope="module")

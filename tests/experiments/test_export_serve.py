@@ -12,7 +12,7 @@ from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.saved.tuned import describe, save_tuned
 from vtd_jax.predict.serve import encode_labels, served_program
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 
 LIST = {"origin": "given", "told": "base_train (given list; 10 videos)"}
 
@@ -33,7 +33,7 @@ def config(folder):
 
 @pytest.fixture(scope="module")
 def model(config):
-    return build.build_model(config)
+    return from_config.build_model(config)
 
 
 @pytest.fixture(scope="module")

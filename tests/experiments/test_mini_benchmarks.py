@@ -10,10 +10,10 @@ import pytest
 
 import mini_benchmarks
 from experiments.configs import base_to_novel
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.official import official_lists
-from vtd_jax.video.protocols import published_lists
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.lists.official import official_lists
+from vtd_jax.video.lists.protocols import published_lists
 from vtd_jax.video.records import open_records, record_names
 
 pytestmark = pytest.mark.shared

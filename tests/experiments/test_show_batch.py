@@ -8,8 +8,8 @@ import pytest
 from matplotlib import image
 
 from video_files import make_video, write_catalog
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records
 
 ROOT = Path(__file__).resolve().parents[2]

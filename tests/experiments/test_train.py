@@ -17,10 +17,10 @@ from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
 from vtd_jax.parallel.preemption import BrokenOff
-from vtd_jax.train import build
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
-from vtd_jax.video.list_files import read_stored_list
+from vtd_jax.video.stored_lists import read_stored_list
 
 FILE = "experiments/configs/video_folder.py"
 
@@ -104,7 +104,7 @@ def test_a_table_that_cannot_be_read_is_none(tmp_path, broken):
 
 def test_an_evaluation_may_be_broken_off_between_splits(folder):
     config = RunConfig.from_dict(small_run.config(folder).to_dict())
-    evaluation, checks = Evaluation(config, build.open_splits(config)), []
+    evaluation, checks = Evaluation(config, from_config.open_splits(config)), []
 
     def check():
         checks.append(1)
@@ -112,10 +112,10 @@ def test_an_evaluation_may_be_broken_off_between_splits(folder):
             raise BrokenOff
 
     with pytest.raises(BrokenOff):
-        evaluation(build.build_model(config), True, check)
+        evaluation(from_config.build_model(config), True, check)
     # half an evaluation is none
     assert (evaluation.finished, evaluation.results) == (False, {})
-    found = evaluation(build.build_model(config), True, lambda: None)
+    found = evaluation(from_config.build_model(config), True, lambda: None)
     assert list(found) == ["base_top1", "base_top5", "novel_top1", "novel_top5"]
     assert evaluation.finished
 

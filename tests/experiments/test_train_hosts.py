@@ -13,7 +13,7 @@ import pytest
 import small_run
 import two_processes
 import warm
-from vtd_jax.train import integrity
+from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.workdir import Hold
 
 

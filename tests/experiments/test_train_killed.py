@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import small_run
-from vtd_jax.train import integrity
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints import integrity
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
 EPOCHS, STEPS = 40, 120
 FIELDS = {"optimizer.epochs": EPOCHS, "log_every": 1, "checkpoint.every_steps": 1, "evaluate.every_epochs": 4}

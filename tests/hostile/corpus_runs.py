@@ -7,7 +7,7 @@ from pathlib import Path
 from hostile.corpus_records import change_json
 from hostile.corpus_texts import JSON, replace_with
 from hostile.targets_runs import claim_size, seal
-from vtd_jax.train import integrity
+from vtd_jax.train.checkpoints import integrity
 
 # the only step of the workdir
 STEP = 3

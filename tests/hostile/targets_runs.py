@@ -16,9 +16,10 @@ from hostile.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_va
 from hostile.target import Target
 from vtd_jax.evaluate.outputs import read_training_list, save_training_list
 from vtd_jax.parallel.preemption import Preempted, Preemption
-from vtd_jax.train import build as parts
-from vtd_jax.train import integrity, loop
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config as parts
+from vtd_jax.train import loop
+from vtd_jax.train.checkpoints import integrity
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.workdir import prepare_workdir, read_config
 
 LAST = 6

@@ -21,8 +21,8 @@ from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.words import read_words
 from vtd_jax.report import pages
 from vtd_jax.train.workdir import read_config
-from vtd_jax.video.catalog import Problem, read_labels, read_list
-from vtd_jax.video.official import official_lists
+from vtd_jax.video.lists.catalog import Problem, read_labels, read_list
+from vtd_jax.video.lists.official import official_lists
 
 _LABELS = {
     "labels.csv": 'id,name\n0,red\n1,"pale, blue"\n2,green\n',

@@ -16,11 +16,12 @@ from hostile.mutations import HOSTILE_NUMBERS, HOSTILE_TEXTS, mutate_bytes, muta
 from hostile.target import Target
 from video_files import make_video, picture
 from vtd_jax.predict import serve_example
-from vtd_jax.video import decode, encode
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video import decode
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.ingest.shards import WRITER_OPTIONS
 from vtd_jax.video.records import open_records
-from vtd_jax.video.shards import WRITER_OPTIONS
 
 # codecs that need no settings; the others are of `make_video`
 _CODECS = {"gif": ("gif", "rgb8"), "mkv": ("mpeg4", "yuv420p"), "png": ("png", "rgb24"), "y4m": ("rawvideo", "yuv420p")}

@@ -10,7 +10,7 @@ from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.predict.words import read_words
 from vtd_jax.train.workdir import read_config
-from vtd_jax.video.catalog import LabelSet, read_list
+from vtd_jax.video.lists.catalog import LabelSet, read_list
 
 
 def _weights(write, name, folder):

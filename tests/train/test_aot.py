@@ -15,9 +15,9 @@ from vtd_jax.cost.hlo import Sent
 from vtd_jax.cost.programs import Names, abstract_model, complaint, examine, training_step
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.errors import UserError
-from vtd_jax.train import build
+from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.state import Trainer
+from vtd_jax.train.trainer import Trainer
 
 NAMES = [f"class number {place}" for place in range(5)]
 
@@ -74,7 +74,7 @@ def test_it_is_the_program_that_training_runs(changes):
     # "auto" would be a list for the CPU that runs this test, and a scan for the TPU that it stands for
     config = tiny(**changes)
     step = training_step(config, here(), names(config))
-    trainer = Trainer(config, build.build_model(config), NAMES, programs._STEPS_PER_EPOCH, jax.devices())
+    trainer = Trainer(config, from_config.build_model(config), NAMES, programs._STEPS_PER_EPOCH, jax.devices())
     assert step.mapped is trainer._mapped
     # a compiled program refuses arguments of other shapes, types or places
     compiled = step.mapped.jitted.lower(*step.arguments).compile()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.train import integrity
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints import integrity
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
 ARRAYS = {"a": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32), "b": np.zeros(3, np.float32)}
 

@@ -19,7 +19,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved import tuned as export
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.checkpoint import flatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
 
 NAMES = ("red", "green", "shoot_bow")

@@ -11,7 +11,7 @@ CODE = """
     import numpy as np
     from absl import logging
     from vtd_jax.errors import UserError
-    from vtd_jax.train.checkpoint import Checkpoints
+    from vtd_jax.train.checkpoints.checkpoint import Checkpoints
     logging.set_verbosity(logging.ERROR)
     noise = np.random.default_rng(0).normal(size=(20, 5000)).astype(np.float32)
     arrays = {str(number): row for number, row in enumerate(noise)}

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vtd_jax.train.integrity import Damaged, Stored, digest, read, read_metric, sealed
+from vtd_jax.train.checkpoints.integrity import Damaged, Stored, digest, read, read_metric, sealed
 
 STORED = Stored(
     {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32(3)},

@@ -14,10 +14,10 @@ from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import learnable
-from vtd_jax.train import build, loop
-from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays
+from vtd_jax.train import from_config, loop
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.state import Trainer
+from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
 from vtd_jax.video.pipeline import BatchIterator
 
@@ -38,7 +38,7 @@ def whole(folder, tmp_path_factory):
 
 def test_a_run_learns_and_leaves_its_files(folder, whole):
     workdir, learnt = whole
-    start = _learnt(build.build_model(_config(folder)))
+    start = _learnt(from_config.build_model(_config(folder)))
     moved = [name for name, value in learnt.items() if not np.array_equal(value, start[name])]
     assert len(moved) == len(start)
     # 10 videos in batches of 4, the last one padded: 3 batches an epoch
@@ -90,7 +90,7 @@ def test_dropout_and_data_order_are_part_of_what_is_equal(folder, whole, tmp_pat
 
 def test_every_step_draws_its_own_dropout(folder):
     config = _config(folder)
-    records, model = build.open_training(config), build.build_model(config)
+    records, model = from_config.open_training(config), from_config.build_model(config)
     batches = loop.open_batches(config, model, records)
     trainer, batch = Trainer(config, model, records.class_names, 3, jax.local_devices()[:1]), next(batches)
     batches.close()
@@ -116,7 +116,7 @@ def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
 def test_accumulation_updates_every_other_batch(folder, tmp_path):
     config = _config(folder, optimizer__accumulation=2, checkpoint__every_steps=1, optimizer__warmup_epochs=0.0)
     _train(config, tmp_path)
-    template = learnable(build.build_model(config))
+    template = learnable(from_config.build_model(config))
     checkpoints = Checkpoints(tmp_path)
     at = [flatten_arrays(checkpoints.learnable(step, template))["logit_scale"] for step in range(1, 7)]
     checkpoints.close()
@@ -187,9 +187,9 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     told = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
     with pytest.raises(UserError, match=told):
         _train(_config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True)
-    model = build.build_model(_config(folder, clip__path=str(tmp_path / "half.safetensors")))
+    model = from_config.build_model(_config(folder, clip__path=str(tmp_path / "half.safetensors")))
     with pytest.raises(UserError, match=r"was learnt on a CLIP with .* 0\.4815 .*; here it has .* mean 0\.5"):
-        build.load_learnt(model, whole[0])
+        from_config.load_learnt(model, whole[0])
 
 
 def test_too_few_videos(folder, tmp_path):
@@ -224,10 +224,10 @@ def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
 
 def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     config = _config(folder, optimizer__epochs=1)
-    splits = build.open_splits(config)
+    splits = from_config.open_splits(config)
     _train(config, tmp_path, splits=splits)
     assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
-    novel = build.open_splits(config)["novel"]
+    novel = from_config.open_splits(config)["novel"]
     novel.info["fingerprint"] = "other"
     told = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
     with pytest.raises(UserError, match=told):

@@ -8,10 +8,11 @@ import pytest
 
 import small_run
 from vtd_jax.errors import UserError
-from vtd_jax.train import build, integrity, loop
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config, loop
+from vtd_jax.train.checkpoints import integrity
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.nonfinite import not_finite
-from vtd_jax.train.state import Trainer
+from vtd_jax.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def spoil(monkeypatch):
 
 def _batch(config, step):
     """Indices and files of the batch that a step is made with."""
-    records, model = build.open_training(config), build.build_model(config)
+    records, model = from_config.open_training(config), from_config.build_model(config)
     batches = loop.open_batches(config, model, records)
     index = [next(batches)["index"] for _ in range(step)][-1].tolist()
     batches.close()

@@ -19,8 +19,8 @@ import small_run
 from terminal import Terminal
 from vtd_jax import status
 from vtd_jax.parallel.preemption import Interrupted, Preempted, Preemption
-from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.state import Trainer
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

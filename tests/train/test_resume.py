@@ -12,9 +12,10 @@ import small_run
 from helpers import random_state
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
-from vtd_jax.train import build, integrity
-from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.state import Trainer
+from vtd_jax.train import from_config
+from vtd_jax.train.checkpoints import integrity
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import save_config
 
 
@@ -83,30 +84,30 @@ def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
 def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     _damage(tmp_path, 6)
-    model = build.build_model(_config(folder))
+    model = from_config.build_model(_config(folder))
     with pytest.raises(
         UserError, match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$"
     ):
-        build.load_learnt(model, tmp_path)
-    assert build.load_learnt(model, tmp_path, "5") == 5
+        from_config.load_learnt(model, tmp_path)
+    assert from_config.load_learnt(model, tmp_path, "5") == 5
     assert Checkpoints(tmp_path).steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path, capsys):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
-    file, model = tmp_path / "config.json", build.build_model(_config(folder))
+    file, model = tmp_path / "config.json", from_config.build_model(_config(folder))
     told = f"warning: {file} is not what the checkpoint of step 6 was trained with\n"
     # what a continuation may change is no edit
     more = _config(folder, optimizer__epochs=9, evaluate__temporal_views=4)
     for config, line in ((_config(folder), ""), (more, ""), (_config(folder, data__frames=3), told)):
         save_config(tmp_path, config)
-        assert build.load_learnt(model, tmp_path) == 6
+        assert from_config.load_learnt(model, tmp_path) == 6
         assert capsys.readouterr().err == line
     # checkpoints of earlier versions do not tell their settings
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["settings"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
-    assert build.load_learnt(model, tmp_path) == 6
+    assert from_config.load_learnt(model, tmp_path) == 6
     assert capsys.readouterr().err == ""
 
 
@@ -119,13 +120,13 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
         ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
         ({}, f"warning: {file} is missing; {told}"),
     ):
-        assert build.learnt_on(tmp_path, 6, there) == noted
+        assert from_config.learnt_on(tmp_path, 6, there) == noted
         assert capsys.readouterr().err == line
     # checkpoints of earlier versions do not say it
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["learnt_on"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
-    assert build.learnt_on(tmp_path, 6, {}) == {}
+    assert from_config.learnt_on(tmp_path, 6, {}) == {}
     assert capsys.readouterr().err == ""
 
 

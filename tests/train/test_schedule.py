@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vtd_jax.train.schedule import learning_rate
+from vtd_jax.train.optimizer import learning_rate
 
 HAND = {"steps_per_epoch": 2, "warmup_epochs": 1, "cosine_epochs": 3, "min_lr_factor": 0.1}
 

@@ -6,10 +6,10 @@ import pytest
 
 import small_run
 from vtd_jax.parallel.mesh import run_devices
-from vtd_jax.train import build, loop
-from vtd_jax.train.checkpoint import flatten_arrays
+from vtd_jax.train import from_config, loop
+from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.state import Trainer
+from vtd_jax.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def _run(folder, steps=4, **changes):
     """(trainer, state, batches, what each step told) after so many steps."""
     changes = GENTLE | dict(data__frames=4, devices=0) | changes
     config = RunConfig.from_dict(small_run.config(folder, **changes).to_dict())
-    records, model = build.open_training(config), build.build_model(config)
+    records, model = from_config.open_training(config), from_config.build_model(config)
     source = loop.open_batches(config, model, records)
     batches = [next(source) for _ in range(steps)]
     source.close()
@@ -117,7 +117,7 @@ def test_a_step_takes_the_memory_of_its_state(folder):
     trainer.step(after, batches[0])
     for name, value in flatten_arrays(trainer.initial.learnable).items():
         np.testing.assert_array_equal(value, before[name])
-    for name, value in flatten_arrays(build.learnable(model)).items():
+    for name, value in flatten_arrays(from_config.learnable(model)).items():
         np.testing.assert_array_equal(value, told[name])
 
 

@@ -9,9 +9,9 @@ import pytest
 import tensorstore
 
 from vtd_jax.errors import UserError
-from vtd_jax.train import stored_arrays
-from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.stored_arrays import check_folder, read_arrays
+from vtd_jax.train.checkpoints import stored_arrays
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_arrays import check_folder, read_arrays
 from vtd_jax.untrusted import zstd_frames
 
 ARRAYS = {

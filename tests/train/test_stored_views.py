@@ -11,9 +11,9 @@ from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preempted, Preemption
-from vtd_jax.train import batches, build
-from vtd_jax.train.checkpoint import Checkpoints
-from vtd_jax.train.state import Trainer
+from vtd_jax.train import batches, from_config
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.trainer import Trainer
 from vtd_jax.video import batches as clips
 
 # Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients, and
@@ -188,7 +188,7 @@ def test_a_notice_breaks_the_pass_off_and_what_was_whole_stays(folder, tmp_path,
 
 def test_it_is_for_one_process(folder, monkeypatch):
     config = _config(folder, data__stored_views=1)
-    records, model = build.open_training(config), build.build_model(config)
+    records, model = from_config.open_training(config), from_config.build_model(config)
     monkeypatch.setattr(batches, "process_count", lambda: 2)
     with pytest.raises(UserError, match=r"data\.stored_views=1: frame features are kept by runs of one process"):
         batches.open_batches(config, model, records)
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(folder, tmp_pat
 
 def test_padding_is_ordinary_numbers(folder):
     config = _config(folder, data__stored_views=1)
-    records, model = build.open_training(config), build.build_model(config)
+    records, model = from_config.open_training(config), from_config.build_model(config)
     stored, plain = batches.open_batches(config, model, records), batches.open_batches(_config(folder), model, records)
     stored.fill(range(1), print)
     rows = [(next(stored), next(plain)) for _ in range(3)]

@@ -10,8 +10,8 @@ import pytest
 
 import small_run
 from vtd_jax.errors import UserError
-from vtd_jax.train import build
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train import from_config
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import Hold, Place, prepare_workdir
 
@@ -47,7 +47,7 @@ def test_a_whole_run_in_a_folder_of_any_name(folder, tmp_path):
     small_run.train(config, workdir)
     longer = small_run.run_config(folder)
     assert small_run.train(longer, workdir, resume=True).steps_now == 3
-    assert build.load_learnt(build.build_model(longer), workdir) == 6
+    assert from_config.load_learnt(from_config.build_model(longer), workdir) == 6
     assert [row["step"] for row in small_run.rows(workdir)] == list("123456")
 
 
@@ -122,7 +122,7 @@ def test_a_run_whose_folder_goes_ends_with_an_error(folder, tmp_path, monkeypatc
     monkeypatch.setattr(Checkpoints, "save", save)
     workdir.mkdir()
     with pytest.raises(UserError, match="was removed"):
-        train(config, build.build_model(config), build.open_training(config), workdir)
+        train(config, from_config.build_model(config), from_config.open_training(config), workdir)
     # nothing was made anew
     assert workdir.exists() == (change is not _remove)
 

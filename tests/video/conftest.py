@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from video_files import make_video, write_catalog
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import pytest
 
 from video_files import write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import build
-from vtd_jax.video.build import build_records, closing
-from vtd_jax.video.build_config import DATASETS, BuildConfig
-from vtd_jax.video.builder import benchmark_configs
-from vtd_jax.video.inputs import Inputs
+from vtd_jax.video.ingest import records as build
+from vtd_jax.video.ingest.builder import benchmark_configs
+from vtd_jax.video.ingest.config import DATASETS, BuildConfig
+from vtd_jax.video.ingest.inputs import Inputs
+from vtd_jax.video.ingest.records import build_records, closing
 from vtd_jax.video.records import open_records, record_names
 
 
@@ -222,7 +222,7 @@ def test_too_little_disk_space_is_told_before_the_work(folder, tmp_path, monkeyp
 def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
     hidden = tmp_path / "out" / ".building-video_folder-clips"
     hold = (
-        "import sys; from pathlib import Path; from vtd_jax.video.shards import staging_folder\n"
+        "import sys; from pathlib import Path; from vtd_jax.video.ingest.shards import staging_folder\n"
         "with staging_folder(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
     )
     call = [sys.executable, "-c", hold, str(hidden)]

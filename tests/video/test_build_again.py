@@ -9,13 +9,13 @@ import pytest
 from layouts import make_hmdb51
 from video_files import make_video, write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import build, builder, shards
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.inputs import Inputs
-from vtd_jax.video.list_files import list_names, read_stored_list
+from vtd_jax.video.ingest import builder, records, shards
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.inputs import Inputs
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.ingest.shards import Staging
 from vtd_jax.video.records import open_records
-from vtd_jax.video.shards import Staging
+from vtd_jax.video.stored_lists import list_names, read_stored_list
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_space_that_finished_shards_take_is_not_asked_for_again(folder, tmp_path
     monkeypatch.setattr(Inputs, "shards", lambda self: parts)
     free = 6e6 - sum(path.stat().st_size for path in finished)
     for left, fits in ((free - 1, False), (free + 1, True)):
-        monkeypatch.setattr(build.shutil, "disk_usage", lambda path, left=left: type("Usage", (), {"free": left}))
+        monkeypatch.setattr(records.shutil, "disk_usage", lambda path, left=left: type("Usage", (), {"free": left}))
         if fits:
             assert build_records(config, tmp_path / "out").videos == 6
         else:

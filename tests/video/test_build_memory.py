@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIES = 24
 BUILD = """
 import resource, sys
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.ingest.config import BuildConfig
 if __name__ == "__main__":
     small, big = (BuildConfig(name, lists=((sys.argv[1 + i], sys.argv[3]),), video_dir=sys.argv[4], storage="video",
                   workers=2) for i, name in enumerate(("small", "big")))

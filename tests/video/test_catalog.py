@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry, LabelSet, file_key, read_labels, read_list, select_shots
+from vtd_jax.video.lists.catalog import Entry, LabelSet, file_key, read_labels, read_list, select_shots
 
 LABELS = LabelSet(("pour", "brush hair", "wave"), (0, 1, 2), "labels.csv")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from timed_files import RATE, number, timed_video, with_edits
-from vtd_jax.video import clock
 from vtd_jax.video.clip import frames_at, read_clip
+from vtd_jax.video.codec import clock
 from vtd_jax.video.decode import VideoError, header, length, probe, reading
 
 

@@ -7,7 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from vtd_jax.video import decode, decode_plan, stream_units
+from vtd_jax.video import decode
+from vtd_jax.video.codec import headers
+from vtd_jax.video.codec import plan as decode_plan
 from vtd_jax.video.decode import VideoError, decode_frames, probe, scan
 
 FRAMES, HEIGHT, WIDTH = 50, 64, 96
@@ -40,14 +42,14 @@ def encode(path, codec, options=(), *, frames=FRAMES, times=None, pixels="yuv420
 
 def packed(packets):
     """MPEG-4 as DivX packs it: a B-VOP rides in the chunk of the VOP before, and a placeholder pays it back."""
-    told = b"\0\0\1\xb2DivX503b1393p" + stream_units.GOV
-    chunks, data = [], [bytes(packet).replace(stream_units.GOV, told) for packet in packets]
-    is_b = [d[d.index(stream_units.VOP) + 4] >> 6 == 2 for d in data]
+    told = b"\0\0\1\xb2DivX503b1393p" + headers.GOV
+    chunks, data = [], [bytes(packet).replace(headers.GOV, told) for packet in packets]
+    is_b = [d[d.index(headers.VOP) + 4] >> 6 == 2 for d in data]
     i = 0
     while i < len(data):
         run = next((j for j in range(i + 1, len(data)) if not is_b[j]), len(data)) - i - 1
         if run:
-            nothing = stream_units.VOP + bytes([0b01010000, 0b01001111])
+            nothing = headers.VOP + bytes([0b01010000, 0b01001111])
             chunks += [data[i] + data[i + 1], *data[i + 2 : i + 1 + run], nothing]
         else:
             chunks.append(data[i])
@@ -258,14 +260,14 @@ def test_a_plan_that_does_not_work_out_is_dropped(folder, monkeypatch):
 
 
 def test_headers_that_end_early_or_are_unusual():
-    assert stream_units.h264_units(b"", []) is None
-    assert stream_units.h264_units(b"\x01\x64\0\x0d\xff\xe1\0\x02\x67\x64", []) is None
-    assert stream_units.slice_heads(memoryview(b"\0\0\0\x09\x65"), 4) == []
-    assert stream_units.slice_heads(memoryview(b"\0\0\0\x01\x67"), 4) == []
-    assert stream_units.read_slice(b"\x65\xff", stream_units.Widths(4, 4)) is None
+    assert headers.h264_units(b"", []) is None
+    assert headers.h264_units(b"\x01\x64\0\x0d\xff\xe1\0\x02\x67\x64", []) is None
+    assert headers.slice_heads(memoryview(b"\0\0\0\x09\x65"), 4) == []
+    assert headers.slice_heads(memoryview(b"\0\0\0\x01\x67"), 4) == []
+    assert headers.read_slice(b"\x65\xff", headers.Widths(4, 4)) is None
 
 
 def test_the_picture_order_count_wraps():
-    assert stream_units.unwrap(2, 16, 14, 16) == 32
-    assert stream_units.unwrap(14, 16, 2, 16) == 0
-    assert stream_units.unwrap(5, 16, 2, 16) == 16
+    assert headers.unwrap(2, 16, 14, 16) == 32
+    assert headers.unwrap(14, 16, 2, 16) == 0
+    assert headers.unwrap(5, 16, 2, 16) == 16

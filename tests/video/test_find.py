@@ -1,7 +1,7 @@
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.find import find_videos
+from vtd_jax.video.lists.find import find_videos
 
 
 @pytest.fixture

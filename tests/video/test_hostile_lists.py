@@ -7,8 +7,8 @@ import pytest
 
 from experiments.predict.truth import read_truth
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import LabelSet, Problem, read_labels, read_list
-from vtd_jax.video.official import official_lists
+from vtd_jax.video.lists.catalog import LabelSet, Problem, read_labels, read_list
+from vtd_jax.video.lists.official import official_lists
 
 LABELS = LabelSet(("left", "right"), (0, 1), "labels.csv")
 HEADER = "label,youtube_id,time_start,time_end,split\n"

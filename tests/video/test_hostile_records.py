@@ -14,10 +14,11 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from video_files import make_video, write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import encode, record_files
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Entry
+from vtd_jax.video import record_files
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.lists.catalog import Entry
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.records import open_records
 from vtd_jax.video.shard_source import ShardSource

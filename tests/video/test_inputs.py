@@ -9,9 +9,9 @@ import pytest
 from layouts import KINETICS400, make_class_folders, make_hmdb51, make_kinetics400
 from video_files import write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.gather import given_list
-from vtd_jax.video.inputs import Inputs, summary
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.gather import given_list
+from vtd_jax.video.ingest.inputs import Inputs, summary
 
 
 @pytest.fixture(scope="module")

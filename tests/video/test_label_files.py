@@ -6,9 +6,9 @@ import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.predict.words import read_words
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import read_labels
-from vtd_jax.video.gather import gather_lists, given_list
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.gather import gather_lists, given_list
+from vtd_jax.video.lists.catalog import read_labels
 
 KINETICS = (
     'label,youtube_id,time_start,time_end,split\nwave,a,0,10,train\n"run, fast",b,0,10,train\nwave,c,0,10,train\n'

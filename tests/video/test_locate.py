@@ -8,8 +8,8 @@ import pytest
 
 import layouts
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry
-from vtd_jax.video.locate import VideoIndex, class_folders, scan_folders
+from vtd_jax.video.lists.catalog import Entry
+from vtd_jax.video.lists.locate import VideoIndex, class_folders, scan_folders
 
 
 def touch(folder: Path, *files: str) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from video_files import READERS, make_video, picture
 from vtd_jax.predict import serve_example
 from vtd_jax.untrusted import limits as constants
+from vtd_jax.video.codec.mp4_claims import ClaimError, check_claims
 from vtd_jax.video.decode import VideoError, probe
-from vtd_jax.video.mp4_claims import ClaimError, check_claims
 
 
 def patched(data: bytes, box: bytes, *changes: tuple[int, int]) -> bytes:

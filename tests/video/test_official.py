@@ -9,9 +9,9 @@ import pytest
 
 import layouts
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry
-from vtd_jax.video.locate import VideoIndex
-from vtd_jax.video.official import official_lists
+from vtd_jax.video.lists.catalog import Entry
+from vtd_jax.video.lists.locate import VideoIndex
+from vtd_jax.video.lists.official import official_lists
 
 SPLITS = ["train1", "val1", "train2", "val2", "train3", "val3"]
 LAYOUTS = {

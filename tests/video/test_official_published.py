@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vtd_jax.video.catalog import read_labels, read_list
-from vtd_jax.video.official import official_lists
+from vtd_jax.video.lists.catalog import read_labels, read_list
+from vtd_jax.video.lists.official import official_lists
 
 pytestmark = pytest.mark.shared
 

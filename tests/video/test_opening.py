@@ -15,13 +15,13 @@ from vtd_jax.errors import UserError
 from vtd_jax.predict import serve_example
 from vtd_jax.scenes.render import write_mp4
 from vtd_jax.video import opening
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.catalog import Entry
 from vtd_jax.video.clip import frames_at, read_clip
 from vtd_jax.video.decode import VideoError, decode_frames, header, probe
-from vtd_jax.video.encode import encode_video
-from vtd_jax.video.validate import check_videos
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.encode import encode_video
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.ingest.validate import check_videos
+from vtd_jax.video.lists.catalog import Entry
 
 # what FFmpeg takes for a protocol, an option or a pattern of names
 NAMES = (

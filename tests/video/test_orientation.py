@@ -14,11 +14,11 @@ from av.bitstream import BitStreamFilterContext
 
 from video_files import make_video, picture
 from vtd_jax.predict import serve_example
-from vtd_jax.video.catalog import Entry
 from vtd_jax.video.clip import frames_at, read_clip
+from vtd_jax.video.codec.orientation import Orientation, from_matrix
 from vtd_jax.video.decode import decode_frames, header, probe, scan
-from vtd_jax.video.encode import encode_video
-from vtd_jax.video.orientation import Orientation, from_matrix
+from vtd_jax.video.ingest.encode import encode_video
+from vtd_jax.video.lists.catalog import Entry
 from vtd_jax.video.records import Example
 
 HEIGHT, WIDTH = 48, 64

@@ -9,9 +9,9 @@ import pytest
 
 import layouts
 from vtd_jax.errors import UserError
-from vtd_jax.video.catalog import Entry, VideoList, read_labels, read_list
-from vtd_jax.video.official import official_lists
-from vtd_jax.video.protocols import held_out, labels_for, own_splits, published_lists
+from vtd_jax.video.lists.catalog import Entry, VideoList, read_labels, read_list
+from vtd_jax.video.lists.official import official_lists
+from vtd_jax.video.lists.protocols import held_out, labels_for, own_splits, published_lists
 
 HALVES = ["base_train", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train", "base_val", "novel_val"]
 SHOTS = [f"train1_few_shot_{shots}" for shots in (2, 4, 8, 16)]

@@ -13,10 +13,11 @@ import tensorflow_datasets as tfds
 
 from video_files import damage_shard, frame_number, make_video
 from vtd_jax.errors import UserError
-from vtd_jax.video import encode, records
-from vtd_jax.video.catalog import Entry
+from vtd_jax.video import records
 from vtd_jax.video.decode import VideoError, decode_frames
-from vtd_jax.video.encode import encode_video
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.encode import encode_video
+from vtd_jax.video.lists.catalog import Entry
 from vtd_jax.video.records import open_records, record_names
 
 FILES = {"one.mp4": (0, 40), "two.avi": (1, 50), "three.webm": (0, 45), "a b.mp4": (1, 5), "wide.mp4": (1, 20)}

@@ -6,7 +6,7 @@ import pytest
 from vtd_jax.errors import UserError
 from vtd_jax.scenes.benchmark import SEEDS, SHOTS, NoisyScenes, SceneBenchmark
 from vtd_jax.scenes.sets import write_scene_sets
-from vtd_jax.video import catalog
+from vtd_jax.video.lists import catalog
 
 SMALL = SceneBenchmark(classes=4, pool=20, val=2, unseen=2, unseen_val=1, length=10, size=32)
 

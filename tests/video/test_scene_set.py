@@ -5,8 +5,8 @@ import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.scenes.sets import LISTS, SceneSet, file_name, write_scene_sets
-from vtd_jax.video import catalog
 from vtd_jax.video.decode import probe
+from vtd_jax.video.lists import catalog
 
 SMALL = SceneSet(seed=3, classes=4, train=2, val=1, length=6, size=32)
 

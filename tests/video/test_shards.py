@@ -12,12 +12,12 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from video_files import write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import shards
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.inputs import Inputs
-from vtd_jax.video.run_shards import run_here
-from vtd_jax.video.shards import staging_folder
-from vtd_jax.video.sources import file_digest
+from vtd_jax.video.ingest import shards
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.inputs import Inputs
+from vtd_jax.video.ingest.run import run_here
+from vtd_jax.video.ingest.shards import staging_folder
+from vtd_jax.video.ingest.sources import file_digest
 
 
 def inputs_for(clips, tmp_path, lines, **fields) -> Inputs:

@@ -8,10 +8,10 @@ import pytest
 
 from video_files import write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import sources
-from vtd_jax.video.build import build_records
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.list_files import read_stored_list
+from vtd_jax.video.ingest import sources
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.records import build_records
+from vtd_jax.video.stored_lists import read_stored_list
 
 CHANGED = r"1 of 2 videos not in them or changed since \(two\.avi\)"
 
@@ -101,8 +101,8 @@ def test_records_of_before_have_their_digests_in_the_records(folder, tmp_path, m
 
 def sources_fingerprint(config: BuildConfig, rows: list) -> str:
     """The fingerprint of the list in records without digests."""
-    from vtd_jax.video.builder import contents
-    from vtd_jax.video.inputs import Inputs
+    from vtd_jax.video.ingest.builder import contents
+    from vtd_jax.video.ingest.inputs import Inputs
     from vtd_jax.video.record_files import StoredFile
 
     return contents(Inputs(config), [StoredFile(*row[:2], "") for row in rows], [])[0]["fingerprint"]

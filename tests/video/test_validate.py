@@ -11,9 +11,9 @@ import pytest
 
 from video_files import make_audio, make_video, write_catalog
 from vtd_jax.errors import UserError
-from vtd_jax.video import validate
-from vtd_jax.video.build_config import BuildConfig
-from vtd_jax.video.validate import check_videos, describe, require_good
+from vtd_jax.video.ingest import validate
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.validate import check_videos, describe, require_good
 
 
 @pytest.fixture(scope="module")

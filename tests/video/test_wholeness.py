@@ -8,11 +8,11 @@ import pytest
 
 from timed_files import index_first, stating, timed_video, with_edits
 from video_files import write_catalog
-from vtd_jax.video import structure
-from vtd_jax.video.build_config import BuildConfig
 from vtd_jax.video.clip import read_clip
+from vtd_jax.video.codec import structure
 from vtd_jax.video.decode import VideoError, probe, scan
-from vtd_jax.video.validate import check_videos, require_good
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.validate import check_videos, require_good
 
 # name: format, how it is made, what is done to its bytes
 FILES = {

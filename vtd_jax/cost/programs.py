@@ -23,7 +23,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.state import StepSettings, compiled_step, global_batch
+from vtd_jax.train.trainer import StepSettings, compiled_step, global_batch
 
 # micro-batches an epoch: a number in the program that changes nothing of what it costs
 _STEPS_PER_EPOCH = 100

@@ -29,7 +29,7 @@ from vtd_jax.outputs import CsvWriter
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.video.list_files import StoredList
+from vtd_jax.video.stored_lists import StoredList
 
 TRAINING_LIST = "training_list.json"
 # the field of a table that says which scores it is of

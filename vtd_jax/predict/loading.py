@@ -115,17 +115,17 @@ def _kind(path: Path) -> str:
 def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None, asked: dict[str, Any]):
     """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
     # imported here: it brings data libraries, which only a run's records need
-    from vtd_jax.train import build
+    from vtd_jax.train import from_config
 
     config = read_config(path)
     changes = {} if clip is None else {"clip.path": os.fspath(clip)}
     changes |= {} if dtype is None else {"clip.dtype": dtype}
     changes |= {f"clip.{name}": value for name, value in asked.items() if value is not None}
     config = config.with_changes(changes) if changes else config
-    model = build.build_model(config)
-    step = build.load_learnt(model, path, checkpoint)
+    model = from_config.build_model(config)
+    step = from_config.load_learnt(model, path, checkpoint)
     try:
-        names = build.learnt_names(config, path, step)
+        names = from_config.learnt_names(config, path, step)
     except UserError:
         names = ()
     return model, config.data.frames, names, f"{path} (step {step} of {config.name}, config {config.fingerprint})"

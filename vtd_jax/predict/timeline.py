@@ -13,8 +13,8 @@ from vtd_jax.predict.programs import Told
 from vtd_jax.predict.results import Segment, Timeline, finite
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at
+from vtd_jax.video.codec.wholeness import VideoInfo
 from vtd_jax.video.sampling import test_indices
-from vtd_jax.video.wholeness import VideoInfo
 
 # best labels that every window keeps, so that a result does not grow with the number of labels
 KEPT = 5

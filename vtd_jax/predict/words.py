@@ -10,7 +10,7 @@ from vtd_jax.predict.inline_words import inline_words, label_path
 from vtd_jax.printable import utf8
 from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
 from vtd_jax.untrusted.regular_files import read_bytes
-from vtd_jax.video.label_files import parse_label_file
+from vtd_jax.video.lists.label_files import parse_label_file
 
 # tokens of a text without start and end
 ROOM = 75

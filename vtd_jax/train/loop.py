@@ -20,14 +20,14 @@ from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.batches import StoredBatches, open_batches
-from vtd_jax.train.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress
-from vtd_jax.train.state import Trainer
 from vtd_jax.train.step import split
+from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import Place, save_config
 from vtd_jax.video.records import Records
 

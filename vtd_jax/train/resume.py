@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from vtd_jax.errors import UserError
 from vtd_jax.train.batches import StoredBatches
-from vtd_jax.train.checkpoint import Checkpoints, unflatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, unflatten_arrays
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.state import TrainState
+from vtd_jax.train.trainer import TrainState
 from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from vtd_jax.errors import UserError
 from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
 from vtd_jax.model.vtd_clip import VTDCLIP, Output
-from vtd_jax.train.schedule import learning_rate
+from vtd_jax.train.optimizer import learning_rate
 
 Batch = Mapping[str, Array]
 

@@ -11,7 +11,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
-from vtd_jax.train.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.place import Place
 from vtd_jax.untrusted.json_text import read_json

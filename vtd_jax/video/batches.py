@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.video import augment as aug
 from vtd_jax.video import sampling
-from vtd_jax.video.catalog import file_key
+from vtd_jax.video.lists.catalog import file_key
 from vtd_jax.video.records import Example, Records
 
 Batch = dict[str, np.ndarray]

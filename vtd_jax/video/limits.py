@@ -12,7 +12,7 @@ import simplejpeg
 from vtd_jax.untrusted import limits
 from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PIXELS
 from vtd_jax.video.augment import short_side_size
-from vtd_jax.video.wholeness import VideoError
+from vtd_jax.video.codec.wholeness import VideoError
 
 # FFmpeg's names of codecs whose frames are JPEGs, and of those whose frames are pictures of their own
 _JPEGS = frozenset(["mjpeg", "amv", "sp5x", "mxpeg", "thp", "smvjpeg", "jpegls"])

@@ -20,8 +20,8 @@ from av.stream import Disposition
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.regular_files import open_regular
 from vtd_jax.video import limits
-from vtd_jax.video.mp4_claims import ClaimError, check_claims
-from vtd_jax.video.wholeness import VideoError
+from vtd_jax.video.codec.mp4_claims import ClaimError, check_claims
+from vtd_jax.video.codec.wholeness import VideoError
 
 Source = str | Path | bytes
 File = io.BytesIO | io.FileIO

@@ -16,12 +16,12 @@ import simplejpeg
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import decode, list_files
+from vtd_jax.video import decode, stored_lists
 from vtd_jax.video.limits import check_stored
-from vtd_jax.video.list_files import list_names, read_stored_list
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
 from vtd_jax.video.shard_source import ShardSource
+from vtd_jax.video.stored_lists import list_names, read_stored_list
 
 VERSION = "1.0.0"
 
@@ -88,7 +88,7 @@ class Records:
         if last >= layout.videos:
             raise UserError(
                 f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} records; "
-                f"{list_files.REMEDY}"
+                f"{stored_lists.REMEDY}"
             )
         self.videos = layout.videos
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}

@@ -32,7 +32,7 @@ from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.printable import brief
-from vtd_jax.train.checkpoint import flatten_arrays, unflatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import ClipSource, RunConfig
 from vtd_jax.train.fields import build
 from vtd_jax.train.ranges import MOST_FRAMES_OF_A_VIDEO

@@ -1,0 +1,98 @@
+"""Which packets of a video are needed for chosen frames, where the headers of the packets prove it.
+
+Pictures that no other refers to are left out, and so are whole groups of pictures and the ends of groups. In what
+order frames are shown is read from the headers (`stream_units`); in H.264 the timestamps must agree with it. Whatever
+is unusual gives no plan, and the video is decoded in order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from vtd_jax.video.codec.headers import Unit, h264_units, mpeg4_units
+
+CODECS = {"h264": h264_units, "mpeg4": mpeg4_units}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to decode and what comes out.
+
+    Attributes:
+      packets: to be decoded, in order.
+      frames: index in the whole video of every frame that comes out, in order.
+      times: timestamps of these frames; None where timestamps mean nothing.
+    """
+
+    packets: list[av.Packet]
+    frames: list[int]
+    times: list[int] | None
+
+
+def make_plan(stream: av.VideoStream, packets: Sequence[av.Packet], frames: int, wanted: set[int]) -> Plan | None:
+    """Finds the packets needed for the wanted frames.
+
+    Args:
+      stream: the video stream.
+      packets: all its packets; unpacking empties them.
+      frames: how many frames decode from them in all.
+      wanted: indices of frames, all below `frames`.
+
+    Returns:
+      None where it cannot be proved that fewer packets give the same frames.
+    """
+    codec = stream.codec_context.name
+    if any(_unusual(packet) for packet in packets):
+        return None
+    if codec == "mpeg4":
+        packets = _unpacked(stream, packets)
+    if len(packets) != frames:
+        return None
+    units = CODECS[codec](stream.codec_context.extradata or b"", packets)
+    if units is None or not units[0].start:
+        return None
+    shown = sorted(range(frames), key=lambda i: units[i].order)
+    times = [packets[i].pts for i in shown] if codec == "h264" else None
+    if times and (None in times or any(a >= b for a, b in pairwise(times))):
+        return None
+    # the first packet may carry headers that hold for all
+    fed = sorted(_closure(units, {shown[i] for i in wanted}) | {0})
+    place = {packet: i for i, packet in enumerate(shown)}
+    out = sorted(place[i] for i in fed)
+    return Plan([packets[i] for i in fed], out, times and [times[i] for i in out])
+
+
+def _closure(units: list[Unit], needed: set[int]) -> set[int]:
+    """The needed packets and all references before them, back to the last start."""
+    fed, run = set(), []
+    for i, unit in enumerate(units):
+        if unit.start:
+            run = []
+        if i in needed:
+            fed.update(run)
+            fed.add(i)
+            run = []
+        elif unit.reference:
+            run.append(i)
+    return fed
+
+
+def _unusual(packet: av.Packet) -> bool:
+    """Packets that the decoder drops, that are known to be damaged, or that change the stream's headers."""
+    if not hasattr(packet, "has_sidedata"):
+        return True  # PyAV 15 does not say whether headers change
+    changes = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+    return packet.is_discard or packet.is_corrupt or changes
+
+
+def _unpacked(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Sequence[av.Packet]:
+    """One packet a VOP, without the placeholders that stand for B-VOPs packed elsewhere."""
+    try:
+        unpack = BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+        filtered = [out for packet in packets for out in unpack.filter(packet)]
+        return filtered + list(unpack.filter(None))
+    except (av.error.FFmpegError, ValueError):
+        return packets

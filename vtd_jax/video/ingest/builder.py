@@ -1,0 +1,179 @@
+"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's folder."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import split_builder as tfds_split_builder
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.terminal import say
+from vtd_jax.video import records
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.config import BENCHMARKS, BuildConfig, default_storage
+from vtd_jax.video.ingest.inputs import Inputs, summary
+from vtd_jax.video.ingest.measure import storage_lines
+from vtd_jax.video.ingest.run import cores, run_here, run_on_beam
+from vtd_jax.video.ingest.shards import ShardReport, Staging, staging_folder
+from vtd_jax.video.ingest.sources import write_seen
+from vtd_jax.video.record_files import FILES, SPLIT, StoredFile
+from vtd_jax.video.stored_lists import list_content, write_list
+
+
+def to_stderr(line: str) -> None:
+    """Prints a line where it does not mix with results."""
+    say(line, sys.stderr)
+
+
+class _Info(tfds.core.DatasetInfo):
+    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty folder in /tmp."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing: these records are made here."""
+
+
+class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds build`.
+
+    Attributes:
+      inputs: what is to be built, where it was read already.
+      staging: where shards are made; None makes a hidden folder in the data directory.
+      announce: gets lines about what is going to be done, storages measured; None is silent and measures nothing.
+    """
+
+    VERSION = tfds.core.Version(records.VERSION)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the official download, unpacked, or list.txt, labels.csv and the videos here."
+    inputs: Inputs | None = None
+    staging: Staging | None = None
+    announce: Callable[[str], None] | None = staticmethod(to_stderr)
+
+    def __init__(self, *, file_format: str | None = None, **kwargs):
+        super().__init__(file_format=file_format or "array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return _Info(
+            builder=self,
+            description="Videos with their classes, as JPEG frames or original files, and lists of them.",
+            features=encode.features(self.builder_config.storage),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _shard_iterators_per_split(self, dl_manager):
+        raise AssertionError("shards are written by _download_and_prepare")  # pragma: no cover
+
+    def _download_and_prepare(self, dl_manager, download_config=None):
+        config = self.builder_config
+        config.check()
+        manual = None if config.source or config.video_dir else Path(dl_manager.manual_dir)
+        inputs = self.inputs or Inputs(config, manual)
+        inputs.check()
+        with contextlib.ExitStack() as stack:
+            hidden = Path(self._data_dir_root) / f".shards-{self.name}-{config.name}"
+            staging = self.staging or stack.enter_context(staging_folder(hidden, f"{self.name}/{config.name}"))
+            if self.announce:
+                for line in (*summary(inputs).lines(), *storage_lines(inputs)):
+                    self.announce(f"{self.name}: {line}")
+            count = staging.prepare(inputs)
+            self._make(staging, count, download_config or tfds.download.DownloadConfig())
+            self._gather(staging, inputs, [staging.report(index) for index in range(count)])
+            if self.staging is None:
+                shutil.rmtree(staging.folder)
+
+    def _make(self, staging: Staging, count: int, download_config: Any) -> None:
+        """Makes the shards here, or with Beam where a runner or its options are given."""
+        beam = {"beam_options": download_config.beam_options, "beam_runner": download_config.beam_runner}
+        if not any(beam.values()):
+            run_here(staging, count, cores(self.builder_config.workers), f"{self.name}/{self.builder_config.name}")
+            return
+        unused = dict.fromkeys(("ignore_duplicates", "max_examples_per_split", "shard_config"))
+        run_on_beam(
+            staging,
+            count,
+            tfds_split_builder.SplitBuilder(
+                split_dict=self.info.splits,
+                features=self.info.features,
+                dataset_size=self.info.dataset_size,
+                example_writer=self._example_writer(),
+                **beam,
+                **unused,
+            ),
+        )
+
+    def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
+        """Moves the shards into TFDS's folder, and writes the lists and what the records say about their making."""
+        folder = Path(self.data_dir)
+        template = self._get_filename_template(split_name=SPLIT)
+        full = [(index, report) for index, report in enumerate(reports) if report.files]
+        if not full:
+            shutil.rmtree(staging.folder)
+            all_are = "the only video is" if len(inputs.videos) == 1 else f"all {len(inputs.videos)} videos are"
+            raise UserError(f"{inputs.video_dir}: {all_are} bad; no records were written")
+        for place, (index, _) in enumerate(full):
+            _put(staging.shard(index), Path(template.sharded_filepath(shard_index=place, num_shards=len(full))))
+        lengths = [len(report.files) for _, report in full]
+        size = sum(report.bytes for _, report in full)
+        split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template)
+        self.info.set_splits(tfds.core.splits.SplitDict([split]))
+        self.info.features["label"].names = inputs.class_names
+        files = [StoredFile(*each) for _, report in full for each in report.files]
+        skipped = [entry for report in reports for entry in report.skipped]
+        self.info.metadata.update(
+            **inputs.config.stored(),
+            fingerprint=inputs.fingerprint,
+            on_error=inputs.config.on_error,
+            videos=len(files),
+            frames=sum(report.frames for _, report in full),
+            source_bytes=sum(each.bytes for each in files),
+            bytes=size,
+            missing=len({p.file for p in inputs.problems if p.kind == "missing"}),
+            skipped=skipped,
+            made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
+        )
+        write_text(folder / FILES, json.dumps(files) + "\n")
+        times = {video.file: (video.modified, video.changed) for video in inputs.videos}
+        write_seen(folder, [times[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))])
+        for content in contents(inputs, files, skipped):
+            write_list(folder, content)
+
+
+def _put(shard: Path, target: Path) -> None:
+    """A second name for a finished shard, so that nothing is lost if the build still fails; else moves it."""
+    try:
+        os.link(shard, target)
+    except OSError:
+        shutil.move(shard, target)
+
+
+def contents(inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence) -> list[dict[str, Any]]:
+    """The lists of a config as they lie beside records; a list of which no video has a record is left out, loudly."""
+    bad = {entry["file"]: entry["reason"] for entry in skipped}
+    placed = {each.file: (position, each.bytes, each.sha256) for position, each in enumerate(files)}
+    stored = inputs.config.stored()
+    found = [list_content(each.list, each.files, placed, bad, stored) for each in inputs.placed]
+    if empty := [content["name"] for content in found if not content["records"]]:
+        to_stderr(f"no list {', '.join(empty)}: none of its videos is there")
+    return [content for content in found if content["records"]]
+
+
+def builder_class(dataset: str) -> type[VideoRecordsBuilder]:
+    """The builder of a data set, without its folder under `data/`."""
+    return type("Builder", (VideoRecordsBuilder,), {"name": dataset}, skip_registration=True)
+
+
+def benchmark_configs(dataset: str) -> list[BuildConfig]:
+    """What `tfds build data/DATASET` offers: everything in `--manual_dir`, in each storage."""
+    kinds = {"jpeg": {"storage": "jpeg"}, "jpeg64": {"max_frames": 64}, "video": {"storage": "video"}}
+    if dataset not in BENCHMARKS:
+        kinds = {"manual": {}}
+    # TFDS takes the first where one is wanted and none named
+    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != default_storage(dataset)))
+    return [BuildConfig(name=name, dataset=dataset, **fields) for name, fields in kinds.items()]

@@ -1,0 +1,245 @@
+"""What a build of records works on: the lists that its settings name, and the videos that those list."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from vtd_jax.errors import UserError
+from vtd_jax.printable import printable, utf8
+from vtd_jax.terminal import counted
+from vtd_jax.texts import told_pair
+from vtd_jax.video import decode
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.gather import gather_lists
+from vtd_jax.video.lists.catalog import Problem, VideoList, file_key, is_utf8, spoken
+from vtd_jax.video.lists.locate import VideoIndex, akin
+
+# videos whose first frames tell how large JPEGs will be, and how many of those frames
+SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
+
+
+@dataclass(frozen=True)
+class Video:
+    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and age of the file, and
+    where it is listed first.
+
+    `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of the file (ctime).
+    """
+
+    file: str
+    label: int
+    size: int
+    modified: int
+    where: str
+    changed: int = -1
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A list whose files were looked for: the video of every entry, None where it is missing."""
+
+    list: VideoList
+    files: tuple[str | None, ...]
+
+
+class Inputs:
+    """The lists of a config and the videos that they name, each once, in the order of the records.
+
+    Attributes:
+      config, source, video_dir: where everything comes from.
+      placed: the lists, with the file of every entry.
+      videos: in record order: by a hash of the file's name, so that neither lists nor folders decide it.
+      class_names: of all lists, in order of their appearance.
+      problems: malformed, missing, doubled and contradictory entries, list by list.
+    """
+
+    def __init__(self, config: BuildConfig, manual_dir: Path | None = None):
+        config.check()
+        self.config = config
+        self.source = Path(config.source or manual_dir or config.video_dir)
+        self.video_dir = Path(config.video_dir or self.source)
+        if not self.video_dir.is_dir():
+            raise UserError(f"{self.video_dir}: there is no such folder of videos; check video_dir and source")
+        self.problems: list[Problem] = []
+        self.class_names: list[str] = []
+        self._labels: dict[str, int] = {}
+        found: dict[str, Video] = {}
+        index, lists = VideoIndex(self.video_dir), gather_lists(config, self.source, self.problems)
+        labels = [[self._label(name) for name in listed.class_names] for listed in lists]
+        self.placed = [self._place(listed, labels[i], index, found) for i, listed in enumerate(lists)]
+        self.videos = sorted(found.values(), key=lambda video: (self.key(video), video.file))
+
+    def key(self, video: Video) -> bytes:
+        """What orders the records: a hash of the file's name and the seed."""
+        return file_key(video.file.rpartition("/")[2], self.config.seed)
+
+    def path(self, video: Video) -> Path:
+        """The file of a video."""
+        return self.video_dir / video.file
+
+    def folder_labels(self, file: str) -> list[int]:
+        """The classes that the folders of a file are named after."""
+        parts = [spoken(part) for part in file.split("/")[:-1]]
+        return [self._labels[part] for part in parts if part in self._labels]
+
+    def _place(self, listed: VideoList, labels: list[int], index: VideoIndex, found: dict[str, Video]) -> Placed:
+        """Finds the file of every entry; new videos are added to `found`."""
+        files: list[str | None] = []
+        mine: dict[str, str] = {}
+        for entry in listed.entries:
+            where, label = listed.where(entry), labels[entry.label]
+            file, told = self._find(index, entry.file, label, exact=listed.origin == "given")
+            if file is None:
+                self.problems.append(Problem("missing", where, printable(entry.file), told))
+            elif index.is_outside(file) and not self.config.allow_outside:
+                told = f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; --allow_outside takes it"
+                self.problems.append(Problem("outside", where, printable(entry.file), told))
+                file = None
+            elif file in mine:
+                self.problems.append(Problem("duplicate", where, entry.file, f"the same file as {mine[file]}"))
+                file = None
+            else:
+                mine[file] = where
+                self._add(found, file, label, where)
+            files.append(file)
+        return Placed(listed, tuple(files))
+
+    def _find(self, index: VideoIndex, file: str, label: int, exact: bool) -> tuple[str | None, str]:
+        """The file that an entry means, or why there is none.
+
+        A file of the same base name in other folders is the same video only if nothing speaks against it: the folder
+        of another class does, and in lists that were given, folders that have nothing in common with those listed.
+        """
+        told = f"{self.video_dir / printable(file)}: there is no such video file"
+        try:
+            found = index.find(file)
+        except UserError as error:
+            return None, str(error)
+        if found is None:
+            meant = [printable(other) for other in index.near(file)]
+            named = " or ".join(told_pair(file, other)[1] for other in meant[:3]) + (
+                f" or {len(meant) - 3} more" if len(meant) > 3 else ""
+            )
+            return None, f"{told}; was {named} meant, which is there?" if meant else told
+        if not is_utf8(found):
+            return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
+        elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
+        if elsewhere and (label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))):
+            return None, f"{told} (the one of its name, {found}, lies in a folder of something else)"
+        return found, ""
+
+    def _same(self, file: str, other: str) -> bool:
+        """Whether two names are spellings of one path."""
+        return os.path.abspath(self.video_dir / file) == os.path.abspath(self.video_dir / other)
+
+    def _add(self, found: dict[str, Video], file: str, label: int, where: str) -> None:
+        """Adds a video, or checks that it has the class that it had before."""
+        if file not in found:
+            stat = (self.video_dir / file).stat()
+            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where), stat.st_ctime_ns)
+        elif found[file].label != label:
+            first = found[file]
+            told = (
+                f"class {self.class_names[label]!r:.100} here, {self.class_names[first.label]!r:.100} in {first.where}"
+            )
+            self.problems.append(Problem("mislabelled", where, file, told))
+
+    def _label(self, name: str) -> int:
+        """The number of a class name among those of all lists."""
+        key = spoken(name)
+        if key not in self._labels:
+            self._labels[key] = len(self.class_names)
+            self.class_names.append(name)
+        return self._labels[key]
+
+    def check(self) -> None:
+        """Raises UserError for problems that this build may not pass over, telling the first and their number."""
+        fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
+        if fatal:
+            first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
+            what = "see them all with --check_only"
+            if first.kind == "missing":
+                what += ", or leave missing videos out with --on_error=skip"
+            raise UserError(f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}")
+        if not self.videos:
+            raise UserError(f"{self.video_dir}: none of the listed videos is there; is it the right folder?")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever other records would result."""
+        whole = [self.config.stored(), self.config.on_error, [[v.file, v.size] for v in self.videos]]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+    def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
+        """Videos spread evenly over the records."""
+        step = max(1, -(-len(self.videos) // count))
+        return self.videos[::step]
+
+    def estimate(self, storage: str | None = None, max_frames: int | None = None) -> list[float]:
+        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames of a few videos."""
+        storage = storage or self.config.storage
+        if storage == "video":
+            return [float(video.size) for video in self.videos]
+        most = self.config.max_frames if max_frames is None else max_frames
+        known = [(large, video.size) for video in self.sampled() if (large := self._jpeg_bytes(video, most))]
+        ratio = sum(large for large, _ in known) / sum(size for _, size in known) if known else 1.0
+        return [ratio * video.size for video in self.videos]
+
+    def _jpeg_bytes(self, video: Video, max_frames: int) -> float:
+        """Frames by the header, times the JPEG of one; 0 for a bad file."""
+        path = self.path(video)
+        try:
+            frames = decode.header(path)[0]
+            image = decode.decode_frames(path, [max(0, min(frames, SAMPLED_FRAMES) - 1)])[0]
+        except UserError:
+            return 0.0
+        return float(min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side)))
+
+    def shards(self) -> list[list[Video]]:
+        """The videos cut into shards at equal steps of their hash.
+
+        One video more or less changes one shard only, unless it changes the number of shards.
+        """
+        total = sum(self.estimate())
+        count = min(len(self.videos), max(1, round(total / (self.config.shard_mb * 2**20))))
+        numbers = [int.from_bytes(self.key(video)[:8]) * count >> 64 for video in self.videos]
+        cuts = np.searchsorted(numbers, np.arange(count + 1)).tolist()
+        parts = [self.videos[a:b] for a, b in pairwise(cuts)]
+        return [part for part in parts if part]
+
+
+def readable(size: float) -> str:
+    """Bytes as people say them: 3.2 MB, 1.50 TB."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{max(size, 0) / 1e3:.1f} kB"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a build is about to do, for one line to the user."""
+
+    videos: int
+    bytes: int
+    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """One line on the videos, one on every origin of lists."""
+        yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
+        for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
+            names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
+            yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
+
+
+def summary(inputs: Inputs) -> Summary:
+    """Counts of videos and lists."""
+    lists = {p.list.name: (len(p.list.entries), p.list.origin) for p in inputs.placed}
+    return Summary(len(inputs.videos), sum(video.size for video in inputs.videos), lists)

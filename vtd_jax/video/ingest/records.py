@@ -1,0 +1,208 @@
+"""Builds that leave whole records or none.
+
+Nothing looks complete before it is: shards are made in a hidden folder, gathered by TFDS beside their place, and moved
+there at the end. What was finished before an interruption is used by the next build.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted
+from vtd_jax.video import records
+from vtd_jax.video.ingest.builder import builder_class, contents
+from vtd_jax.video.ingest.config import BuildConfig
+from vtd_jax.video.ingest.gather import PROTOCOL_LISTS, in_protocol
+from vtd_jax.video.ingest.inputs import Inputs, readable
+from vtd_jax.video.ingest.shards import staging_folder
+from vtd_jax.video.ingest.sources import changed_videos
+from vtd_jax.video.lists.catalog import ORIGINS, spoken
+from vtd_jax.video.record_files import INFO, read_files, read_layout
+from vtd_jax.video.stored_lists import FOLDER, list_names, read_stored_list, write_list
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left.
+
+    Attributes:
+      path: the record folder.
+      reused: whether the records were there already.
+      lists: what each list says of itself.
+      added: names of the lists that this build wrote.
+      videos, skipped, missing: how many have a record, were bad, were not there.
+      classes, bytes: class names of all lists; size on disk.
+    """
+
+    path: Path
+    reused: bool
+    lists: tuple[str, ...]
+    added: tuple[str, ...]
+    videos: int
+    skipped: int
+    missing: int
+    classes: int
+    bytes: int
+
+
+def build_records(
+    config: BuildConfig,
+    data_dir: str | Path,
+    *,
+    overwrite: bool = False,
+    download_config: Any = None,
+    announce: Callable[[str], None] | None = None,
+) -> Built:
+    """Builds the records of one config, or finds that they are there and adds the lists that are not.
+
+    Videos are encoded in processes of their own where there is more than one shard to make: a script that calls this
+    needs the usual `if __name__ == "__main__":`.
+
+    Args:
+      config: what to build.
+      data_dir: records go to `DATA_DIR/DATASET/CONFIG/`.
+      overwrite: replace records of that name once the new ones are whole.
+      download_config: TFDS's, for a Beam runner (see `run_shards.beam_config`).
+      announce: gets lines about what is going to be done; None is silent, and does not measure storages.
+
+    Raises:
+      UserError: for bad input, a bad video (`on_error="fail"`), too little disk space, or other records of that name.
+    """
+    inputs, data_dir = Inputs(config), Path(data_dir)
+    target = records.record_folder(data_dir, config.dataset, config.name)
+    if not overwrite and (target / INFO).is_file():
+        return _reuse(inputs, target, announce)
+    inputs.check()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    told = f"{config.dataset}/{config.name}"
+    with staging_folder(data_dir / f".building-{config.dataset}-{config.name}", told) as staging:
+        _check_space(inputs, staging.folder)
+        root, old = staging.folder / "tfds", staging.folder / "old"
+        _remove(root)
+        if old.is_dir() and not target.exists():
+            os.replace(old, target)  # a build was killed between the two renames below
+        builder = builder_class(config.dataset)(data_dir=root, config=config)
+        builder.inputs, builder.staging, builder.announce = inputs, staging, announce
+        # TFDS announces the hidden folder on stdout
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=download_config)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(records.record_folder(root, config.dataset, config.name), target)
+        shutil.rmtree(staging.folder)
+    return _built(target, False, list_names(target))
+
+
+def _remove(folder: Path) -> None:
+    """Removes what is left of a build; TFDS would restore itself from whatever lies there."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None) -> Built:
+    """Accepts records that hold the videos as asked for, and adds lists; refuses others."""
+    layout = read_layout(folder)
+    files = read_files(folder, layout.videos)
+    if layout.metadata["bytes"] != sum(Path(shard.filename).stat().st_size for shard in layout.shards):
+        raise UserError(f"{folder}: files of these records are missing or cut short; replace them with --overwrite")
+    there, wanted = layout.metadata, inputs.config.stored()
+    skipped = {entry["file"]: entry for entry in there["skipped"]}
+    changed = [f"{key} is {there.get(key)}, not {value}" for key, value in wanted.items() if there.get(key) != value]
+    if lacking := changed_videos(inputs, folder, layout, files, announce):
+        of = counted(len(inputs.videos), "video")
+        changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0].file})")
+    if changed:
+        raise UserError(
+            f"{folder}: other records have this name: {'; '.join(changed)}; choose another --name, or replace them "
+            "with --overwrite"
+        )
+    inputs.check()
+    if inputs.config.on_error == "fail" and (mine := [v for v in inputs.videos if v.file in skipped]):
+        raise UserError(
+            f"{mine[0].where}: {mine[0].file} is bad and was left out of {folder}, and {len(mine) - 1} more "
+            f"({skipped[mine[0].file]['reason']}); accept that with --on_error=skip, or build again with --overwrite"
+        )
+    return _built(folder, True, _add_lists(folder, contents(inputs, files, there["skipped"])))
+
+
+def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
+    """Writes the lists that are not there yet; returns their names.
+
+    Of two lists of one name the given one counts, then the official one, then the own split. A given list also ends the
+    own splits of its protocol: halves of different origin could overlap.
+
+    Raises:
+      UserError: another list of that name and that origin is there.
+    """
+    there = {name: read_stored_list(folder, name) for name in list_names(folder)}
+    given = [name for name, old in there.items() if old.origin == "given"]
+    given += [content["name"] for content in lists if content["origin"] == "given"]
+    ended = [patterns for patterns in PROTOCOL_LISTS if any(in_protocol(name, patterns) for name in given)]
+
+    def superseded(name: str, origin: str) -> bool:
+        return origin == "own split" and any(in_protocol(name, patterns) for patterns in ended)
+
+    new = []
+    for content in lists:
+        name, origin, old = content["name"], content["origin"], there.get(content["name"])
+        if superseded(name, origin) or (old and ORIGINS.index(old.origin) > ORIGINS.index(origin)):
+            continue
+        if old and old.origin == origin:
+            if old.fingerprint == content["fingerprint"]:
+                continue
+            path = folder / FOLDER / f"{name}.json"
+            raise UserError(f"{path}: another list has this name; rename the new one, or remove this file first")
+        new.append(content)
+    for content in new:
+        write_list(folder, content)
+    added = [content["name"] for content in new]
+    for name, old in there.items():
+        if superseded(name, old.origin) and name not in added:
+            (folder / FOLDER / f"{name}.json").unlink()
+    return added
+
+
+def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:
+    """Reads back what is there now."""
+    lists = [read_stored_list(folder, name) for name in list_names(folder)]
+    about = read_layout(folder).metadata
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    classes = {spoken(name) for each in lists for name in each.class_names}
+    missing = {entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"}
+    told = tuple(each.told for each in lists)
+    counts = (about["videos"], len(about["skipped"]), len(missing), len(classes), size)
+    return Built(folder, reused, told, tuple(added), *counts)
+
+
+def _check_space(inputs: Inputs, staging: Path) -> None:
+    """Refuses to start a build that cannot fit beside what is finished already."""
+    finished = sum(path.stat().st_size for path in staging.glob("*.array_record"))
+    needed, free = sum(inputs.estimate()) - finished, shutil.disk_usage(staging).free
+    if needed > free:
+        raise UserError(
+            f"{staging.parent}: the records need about {readable(needed)} more and {readable(free)} are free; "
+            "choose another --data_dir, --storage=video or --max_frames"
+        )
+
+
+def closing(built: Built, config: BuildConfig) -> str:
+    """One line on what a build left."""
+    lacking = [f"{n} {kind}" for n, kind in ((built.skipped, "bad"), (built.missing, "missing")) if n]
+    one = built.skipped + built.missing == 1
+    bad = f", {' and '.join(lacking)} {'one' if one else 'ones'} left out" if lacking else ""
+    holds = f"{counted(built.videos, 'video')}{bad}, {counted(built.classes, 'class', 'classes')}"
+    holds += f", {readable(built.bytes)}, {config.storage} storage"
+    if not built.reused:
+        return f"wrote {built.path}: {holds}"
+    if built.added:
+        return f"added lists {', '.join(built.added)} to {built.path}: {holds}"
+    return f"nothing to do: {built.path} was built from the same inputs: {holds}"

@@ -1,0 +1,262 @@
+"""Shards of records, written side by side and one by one whole: what a build can go on from after any interruption.
+
+A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it is finished the
+shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it was made from. A shard whose report
+fits what is to be in it is never made again.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core import example_serializer
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import open_own, write_text
+from vtd_jax.locks import locked
+from vtd_jax.printable import utf8
+from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.regular_files import read_bytes
+from vtd_jax.video.decode import VideoError
+from vtd_jax.video.ingest import encode
+from vtd_jax.video.ingest.inputs import Inputs, Video
+from vtd_jax.video.ingest.sources import file_digest
+from vtd_jax.video.lists.catalog import Entry
+from vtd_jax.video.workers import ordered_map
+
+# random access to single records, no compression: JPEGs and videos are compressed already
+WRITER_OPTIONS = "group_size:1,uncompressed"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """A finished shard: what it was made from, its file's size, and its videos in order.
+
+    Attributes:
+      key: of what was to be in it.
+      files: path, bytes and SHA-256 of every video that has a record.
+      skipped: file, place, reason, bytes and SHA-256 of every video that has none.
+      frames: decoded frames, of all files.
+      bytes: size of the shard.
+    """
+
+    key: str
+    files: list[tuple[str, int, str]]
+    skipped: list[dict[str, Any]]
+    frames: int
+    bytes: int
+
+
+class _Settings(TypedDict):
+    video_dir: str
+    class_names: list[str]
+    on_error: str
+    stored: dict[str, Any]
+
+
+class _Todo(TypedDict):
+    key: str
+    videos: list[Video]
+
+
+class Staging:
+    """The staging folder of one build; `prepare` lays out the work, `write` does one shard of it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def prepare(self, inputs: Inputs) -> int:
+        """Lays out what is to be done; finished shards of the same content stay. Returns the number of shards."""
+        config, shards = inputs.config, inputs.shards()
+        settings = {
+            # JSON has no place for bytes that are not UTF-8, which folders may have in their names
+            "video_dir": os.fsencode(inputs.video_dir.resolve()).decode("latin-1"),
+            "class_names": inputs.class_names,
+            "on_error": config.on_error,
+            "stored": config.stored(),
+        }
+        write_text(self.folder / SETTINGS, json.dumps(settings))
+        for path in self.folder.iterdir():
+            if path.name.split(".")[0].isdigit() and int(path.name.split(".")[0]) >= len(shards):
+                path.unlink()
+        for index, shard in enumerate(shards):
+            todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
+            path = self._path(index, "todo.json")
+            # a file's modification time can be set by anybody: what the system changed since counts too
+            since = path.stat().st_mtime_ns if path.exists() else 0
+            fits = (done := self.report(index)) and done.key == todo["key"]
+            if done and not (fits and all(video.changed <= since for video in shard)):
+                self._path(index, "done.json").unlink()
+            write_text(path, json.dumps(todo))
+        return len(shards)
+
+    def report(self, index: int) -> ShardReport | None:
+        """The report of a finished shard; None where it is not finished."""
+        try:
+            report = read_json(self._path(index, "done.json"), ShardReport)
+        except UserError:
+            # not there, or of a build of an earlier version
+            return None
+        shard = self.shard(index)
+        return report if shard.is_file() and shard.stat().st_size == report.bytes else None
+
+    def shard(self, index: int) -> Path:
+        """The file of a shard."""
+        return self._path(index, "array_record")
+
+    def todo(self, index: int) -> list[Video]:
+        """The videos that are to be in a shard."""
+        return self._todo(index)["videos"]
+
+    def write(self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None) -> ShardReport:
+        """Makes one shard, unless it is finished.
+
+        Args:
+          index: of the shard.
+          threads: videos decoded at a time.
+          tell: gets `(videos done, bad videos)` after every video, and the line of a skipped one in third place.
+
+        Raises:
+          UserError: a bad video where the policy is to fail.
+        """
+        if done := self.report(index):
+            return done
+        self._path(index, "current").unlink(missing_ok=True)
+        settings, todo = read_json(self.folder / SETTINGS, _Settings), self._todo(index)
+        videos = todo["videos"]
+        features = encode.features(settings["stored"]["storage"])
+        features["label"].names = settings["class_names"]
+        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        files, skipped, frames = [], [], 0
+        part = self.folder / f".{index:05d}.{platform.node()}.{os.getpid()}.part"
+        writer = ArrayRecordWriter(str(part), WRITER_OPTIONS)
+        try:
+            for outcome in ordered_map(self._encoder(index, settings), videos, threads):
+                video, example = outcome.item, outcome.result
+                if outcome.error is None:
+                    # fields in a fixed order: the same inputs give the same bytes
+                    proto = serializer.get_tf_example(features.encode_example(example))
+                    writer.write(proto.SerializeToString(deterministic=True))
+                    files.append((video.file, example["bytes"], example["sha256"]))
+                    frames += example["source_frames"]
+                    tell((1, 0, ""))
+                elif settings["on_error"] == "skip":
+                    skipped.append(_skipped(video, _folder(settings), str(outcome.error)))
+                    tell((1, 1, f"{video.where}: {outcome.error}"))
+                else:
+                    raise UserError(
+                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out with --on_error=skip"
+                    )
+            writer.close()
+            return self._finish(index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size))
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{part}: cannot be written ({error}); is the disk full?") from error
+        finally:
+            with suppress(RuntimeError):
+                if writer.is_open():
+                    writer.close()
+            part.unlink(missing_ok=True)
+            self._path(index, "current").unlink(missing_ok=True)
+
+    def _encoder(self, index: int, settings: _Settings) -> Callable[[Video], dict]:
+        """Makes a record of a video, and notes which one it is at for the case that the process dies of it."""
+        stored, folder = settings["stored"], _folder(settings)
+        current = self._path(index, "current")
+
+        def run(video: Video) -> dict:
+            # a whole line at a time: a process killed here leaves the line before
+            with open_own(current, "ab") as file:
+                file.write(os.fsencode(f"{video.file}\n"))
+            path, entry = folder / video.file, Entry(video.file, video.label, 0)
+            try:
+                return encode.encode_video(
+                    entry, path, stored["storage"], stored.get("short_side", 0), stored.get("max_frames") or None
+                )
+            except OSError as error:
+                raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
+
+        return run
+
+    def _finish(self, index: int, part: Path, report: ShardReport) -> ShardReport:
+        """Puts a written shard in its place; the report comes last."""
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, self.shard(index))
+        write_text(self._path(index, "done.json"), json.dumps(asdict(report)))
+        return report
+
+    def begun(self, index: int) -> bool:
+        """Whether a process is at a video of this shard, or died there."""
+        return self._path(index, "current").exists()
+
+    def interrupted(self, index: int) -> str:
+        """The video that a shard's process was at when it died: its first one where it died before that began."""
+        try:
+            begun = os.fsdecode(read_bytes(self._path(index, "current"))).removesuffix("\n").rpartition("\n")[2]
+        except (OSError, UserError):
+            begun = ""
+        return begun or self.todo(index)[0].file
+
+    def finished(self, count: int) -> list[int]:
+        """Indices of the finished shards."""
+        return [index for index in range(count) if self.report(index)]
+
+    def unfinished(self, count: int) -> list[int]:
+        """Indices of the shards that are still to be made."""
+        finished = set(self.finished(count))
+        return [index for index in range(count) if index not in finished]
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self.folder / f"{index:05d}.{kind}"
+
+    def _todo(self, index: int) -> "_Todo":
+        return read_json(self._path(index, "todo.json"), _Todo)
+
+
+def _key(settings: dict, videos: Sequence[Video]) -> str:
+    """What a shard is made from, as a hash: settings, and files with class, size and age."""
+    used = [settings["stored"], settings["class_names"], settings["on_error"]]
+    whole = [used, [[v.file, v.label, v.size, v.modified] for v in videos]]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def _folder(settings: _Settings) -> Path:
+    """The folder of the videos."""
+    return Path(os.fsdecode(settings["video_dir"].encode("latin-1")))
+
+
+def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
+    """What is noted of a bad video."""
+    try:
+        digest = file_digest(folder / video.file)
+    except UserError:
+        digest = ""
+    told = {"file": video.file, "where": utf8(video.where), "reason": utf8(reason)}
+    return told | {"bytes": video.size, "sha256": digest}
+
+
+@contextmanager
+def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
+    """Opens a staging folder for this process alone; it is kept unless the block removes it or finished nothing.
+
+    Raises:
+      UserError: another process builds there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock", f"{folder}: another build of {told}"):
+        for leftover in folder.glob(".*.part"):
+            leftover.unlink()
+        try:
+            yield Staging(folder)
+        finally:
+            if not any(folder.glob("*.done.json")):
+                shutil.rmtree(folder, ignore_errors=True)

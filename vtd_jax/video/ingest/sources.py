@@ -1,0 +1,116 @@
+"""Whether the videos are still those that records were built from: by size and time, and where times differ by content.
+
+A copied folder has other times and the same content, so times alone say nothing. What was compared is noted beside the
+records (`seen.json`), and compared again only when its time has changed once more. Both times of a file count: when its
+content was modified, which anybody can set, and when the system last changed anything of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
+from vtd_jax.terminal import counted
+from vtd_jax.video.ingest.inputs import Inputs, Video
+from vtd_jax.video.record_fields import parse_record
+from vtd_jax.video.record_files import METADATA, SEEN, Layout, StoredFile, read_seen
+from vtd_jax.video.shard_source import ShardSource
+
+_READERS = 4
+
+
+def changed_videos(
+    inputs: Inputs,
+    folder: Path,
+    layout: Layout,
+    files: Sequence[StoredFile],
+    announce: Callable[[str], None] | None = None,
+) -> list[Video]:
+    """The videos that have no record, or were changed since theirs was made.
+
+    A video of the size and times that it had is taken for the same; of another time, its SHA-256 decides. A time that
+    older records do not tell counts as the same where it is before they were made.
+
+    Args:
+      inputs: what is to be built.
+      folder, layout, files: the records that are there.
+      announce: gets a line where videos have to be read.
+
+    Raises:
+      UserError: a video cannot be read.
+    """
+    skipped = layout.metadata["skipped"]
+    seen = read_seen(folder, layout.videos + len(skipped))
+    # bad videos come behind the records, as in the note of times
+    sizes = [each.bytes for each in files] + [entry.get("bytes") for entry in skipped]
+    names = [each.file for each in files] + [entry["file"] for entry in skipped]
+    places = {file: place for place, file in enumerate(names)}
+    built = (folder / METADATA).stat().st_mtime_ns
+    changed, unsure = [], []
+    for video in inputs.videos:
+        place = places.get(video.file)
+        if place is None or sizes[place] != video.size:
+            changed.append(video)
+        elif any(now != then and not (then == -1 and now <= built) for now, then in zip(_times(video), seen[place])):
+            unsure.append(video)
+    if unsure and announce:
+        announce(f"{counted(len(unsure), 'video')} of another time than when built: comparing the content")
+    stored = _Digests(folder, layout, files)
+    with ThreadPoolExecutor(_READERS) as threads:
+        pairs = threads.map(lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure)
+        for video, (here, there) in zip(unsure, pairs):
+            # bad videos of older records have no digest, and count as the same
+            if here == there or not there:
+                seen[places[video.file]] = _times(video)
+            else:
+                changed.append(video)
+    if unsure:
+        # records that may not be written to are compared anew each time
+        with suppress(OSError):
+            write_seen(folder, seen)
+    return changed
+
+
+def write_seen(folder: Path, times: Sequence[tuple[int, int]]) -> None:
+    """Notes when each source file was last modified and changed, in ns: of the records in order, then of bad videos."""
+    write_text(folder / SEEN, json.dumps(list(times)) + "\n")
+
+
+def _times(video: Video) -> tuple[int, int]:
+    return video.modified, video.changed
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file; raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+class _Digests:
+    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad ones none."""
+
+    def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
+        self._folder, self._layout = folder, layout
+        self._known = [each.sha256 for each in files]
+        self._bad = [entry.get("sha256", "") for entry in layout.metadata["skipped"]]
+        self._source = ShardSource(layout.shards)
+
+    def of(self, place: int) -> str:
+        if place >= len(self._known):
+            return self._bad[place - len(self._known)]
+        if self._known[place]:
+            return self._known[place]
+        name = f"{self._folder}: record {place}"
+        try:
+            content = self._source[place]
+        except Exception as error:
+            # array_record reports damage as RuntimeError, ValueError or IndexError
+            raise UserError(f"{name} cannot be read ({error}); replace the records with --overwrite") from None
+        return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")

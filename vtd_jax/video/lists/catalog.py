@@ -1,0 +1,271 @@
+"""Lists of videos and label files in the field's interchange format.
+
+A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A list has one
+`file class_id` line per video: the class id stands after the last blank, so file names may contain blanks, and a
+leading `#` belongs to the name (HMDB-51 has such files). Blank lines are skipped.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+from vtd_jax.files import is_possible, likely
+from vtd_jax.terminal import counted
+from vtd_jax.texts import read_as, told_pair
+from vtd_jax.untrusted import regular_files
+from vtd_jax.untrusted.limits import NAME_CHARACTERS
+from vtd_jax.video.lists.label_files import FORMS, parse_label_file
+from vtd_jax.video.lists.label_rows import refuse_alike, whole_number
+from vtd_jax.video.suffixes import ENDING
+
+# where a list comes from; what comes later in this order takes precedence
+ORIGINS = ("own split", "official", "given")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Class names and the ids that lists use for them.
+
+    Attributes:
+      names: one name per class, in the order of the ids; the position is the class index of the records.
+      ids: the id of each class in the label file, ascending.
+      path: the file they came from, for messages.
+      counted: whether the file has no ids, so that they were counted from 0 in its order.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    path: str = ""
+    counted: bool = False
+
+    def index(self, class_id: int) -> int:
+        """The class index of an id; KeyError if there is no such id."""
+        try:
+            return self._positions[class_id]
+        except AttributeError:
+            object.__setattr__(self, "_positions", {value: i for i, value in enumerate(self.ids)})
+            return self._positions[class_id]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0 for none)."""
+
+    file: str
+    label: int
+    line: int
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """A named list of videos with classes of its own: what a protocol learns on or evaluates.
+
+    Attributes:
+      name: what configs call it, such as "base_train".
+      entries: the videos; `label` is a place in `class_names`.
+      class_names: one name a class.
+      origin: one of `ORIGINS`: "official" (the data set's own annotation), "given" (a file of the user's), or "own
+        split" (made here by the protocol's rule).
+      source: the file it was read from, or the rule that made it; for messages and tables.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    class_names: tuple[str, ...]
+    origin: str
+    source: str
+
+    def where(self, entry: Entry) -> str:
+        """Where an entry stands: `file:line`, or the list's source.
+
+        A star in the source stands for the entry's folder: HMDB-51 has a file for each class.
+        """
+        if not entry.line or self.origin == "own split":
+            return self.source
+        return f"{self.source.replace('*', entry.file.split('/')[0])}:{entry.line}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with an entry of a list or with its video.
+
+    Attributes:
+      kind: "malformed", "missing", "outside", "unreadable", "no frames", "duplicate" or "mislabelled".
+      where: the list, and the line where there is one, as `file:line`.
+      file: the video as listed, or the line that cannot be read.
+      reason: one line.
+    """
+
+    kind: str
+    where: str
+    file: str
+    reason: str
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Reads a UTF-8 text file (a byte-order mark is dropped), with `\\n` at the ends of lines.
+
+    Args:
+      path: of the file.
+      what: names it in the message of a failure.
+
+    Raises:
+      UserError: it is not there, is no regular file, too large, or not UTF-8.
+    """
+    path = Path(path)
+    # what is there and no file is named for what it is
+    if not os.path.isfile(path) and not (is_possible(path) and path.exists() and not path.is_dir()):
+        meant = likely(path)
+        told = "check the path" if meant is None else f"was {told_pair(str(path), str(meant))[1]} meant?"
+        raise UserError(f"{path}: there is no such {what}; {told}")
+    return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_labels(path: str | Path) -> LabelSet:
+    """Reads a label file.
+
+    Args:
+      path: rows of ids and names, whose ids are whole numbers >= 0, in any order, gaps allowed; or one name a line,
+        counted from 0; or another form that `parse_label_file` reads.
+
+    Raises:
+      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty name, or a file in
+        another form; without a line for no classes at all, or an annotation. Names count as the same when CLIP would
+        read the same text: Unicode form, case, underscores and blanks make no difference.
+    """
+    found = parse_label_file(read_text(path, "label file"), path)
+    if not found.names:
+        raise UserError(f"{path}: no classes; expected rows of the form id,name")
+    if found.form == "annotation":
+        raise UserError(f"{path}: an annotation of videos, which has no class ids; expected {FORMS}")
+    if found.ids is not None:
+        return LabelSet(found.names, found.ids, str(path))
+    unit = "entry" if found.form == "json" else "line"
+    refuse_alike(found.names, found.places, path, unit)
+    return LabelSet(found.names, tuple(range(len(found.names))), str(path), counted=True)
+
+
+def spoken(name: str) -> str:
+    """A class name as CLIP reads it: Unicode form, case, underscores and blanks make no difference."""
+    return read_as(name.replace("_", " "))
+
+
+def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None = None) -> list[Entry]:
+    """Reads a list of videos.
+
+    Args:
+      path: text file of `file class_id` lines.
+      labels: the classes that the ids refer to.
+      problems: gets what is wrong with single lines, which are then left out; None raises at the first.
+
+    Returns:
+      Entries in the order of the file.
+
+    Raises:
+      UserError: with `file:line`, for a malformed line, an id outside the label file or a video listed twice (it
+        would count twice in every accuracy); without a line, for a missing or empty list.
+    """
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
+    for line, text in enumerate(read_text(path, "list of videos").split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            entry = _list_line(text.strip(), line, labels)
+            # ./x.mp4 is x.mp4
+            first = seen.setdefault(posixpath.normpath(entry.file), line)
+            if first != line:
+                raise _BadLine(
+                    "duplicate", entry.file, f"{entry.file!r:.200} is already on line {first}; list each video once"
+                )
+        except _BadLine as bad:
+            kind, file, reason = bad.args
+            if problems is None:
+                raise UserError(f"{path}:{line}: {reason}") from None
+            problems.append(Problem(kind, f"{path}:{line}", file, reason))
+            continue
+        entries.append(entry)
+    if not entries and not problems:
+        raise UserError(f"{path}: the list is empty; expected lines of the form 'file class_id'")
+    return entries
+
+
+class _BadLine(Exception):
+    """Kind, file and reason of a line that cannot be used."""
+
+
+def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
+    """Reads one `file class_id` line."""
+    if len(text) > NAME_CHARACTERS:
+        told = f"a line of {len(text):,} characters, expected 'file class_id' of at most {NAME_CHARACTERS:,}"
+        raise _BadLine("malformed", f"{text[:60]}…", told)
+    parts = text.rsplit(None, 1)
+    class_id = whole_number(parts[-1])
+    if len(parts) != 2 or class_id is None:
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r:.200}")
+    file = parts[0].rstrip()
+    if told := more_columns(file):
+        raise _BadLine("malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}")
+    try:
+        return Entry(file, labels.index(class_id), line)
+    except KeyError:
+        counted = ", counted from 0 as the file has none," if labels.counted else ""
+        raise _BadLine(
+            "mislabelled",
+            file,
+            f"class id {class_id} of {file!r:.200} is not in {labels.path or 'the label file'}, which has "
+            f"{len(labels.ids)} ids{counted} from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this "
+            "list?",
+        ) from None
+
+
+def more_columns(file: str) -> str:
+    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for nothing."""
+    match = re.fullmatch(rf"\S.*?{ENDING}[\"']?([\s,;|][\s,;|0-9.+-]*)", file, re.IGNORECASE)
+    if match is None:
+        return ""
+    return "more than one number" if re.search("[0-9]", match[1]) else f"{match[1].strip()!r}"
+
+
+def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False) -> list[Entry]:
+    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the order.
+
+    With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
+
+    Args:
+      entries: the videos to draw from, each file once.
+      shots: how many a class.
+      seed: which ones.
+      all_of_fewer: take every video of a class that has fewer than `shots`, instead of failing.
+
+    Raises:
+      UserError: if `shots` is below 1, or a class has fewer videos and `all_of_fewer` is off.
+    """
+    if shots < 1:
+        raise UserError(f"shots={shots}: expected at least 1 video a class")
+    classes = defaultdict(list)
+    for entry in entries:
+        classes[entry.label].append(entry)
+    chosen = set()
+    for label, members in sorted(classes.items()):
+        if len(members) < shots and not all_of_fewer:
+            raise UserError(f"class index {label} has {counted(len(members), 'video')}, fewer than shots={shots}")
+        members.sort(key=lambda entry: file_key(entry.file, seed))
+        chosen.update(entry.file for entry in members[:shots])
+    return [entry for entry in entries if entry.file in chosen]
+
+
+def file_key(file: str, seed: int) -> bytes:
+    """A sort key that looks random, fixed by the seed and the file name alone."""
+    return hashlib.sha256(f"{seed}:{file}".encode(errors="surrogateescape")).digest()
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
+    return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)

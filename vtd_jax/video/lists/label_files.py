@@ -1,0 +1,289 @@
+"""Label files in the forms that people have them in: read as what they are, or refused in one line.
+
+One name a line; `id,name` rows parted by commas, semicolons or tabs, with a header or without; lines of a number and a
+name, as in UCF-101's `classInd.txt`; the annotation CSV of Kinetics; JSON, as SSv2's `labels.json`. What a file is
+follows from all of its lines: numbers count as ids only where every line has one.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import LINE_BYTES
+from vtd_jax.video.lists.label_json import labels_of, read_json
+from vtd_jax.video.lists.label_rows import (
+    SEPARATORS,
+    LabelFile,
+    fields_of,
+    read_rows,
+    refuse_alike,
+    whole_number,
+    with_ids,
+)
+from vtd_jax.video.suffixes import ENDING
+
+FORMS = "one name a line, or rows of the form id,name"
+
+# what columns are called that hold ids, and names
+_IDS = frozenset(
+    ("", "#", "id", "class_id", "classid", "class id", "label_id", "labelid", "label id", "index", "idx")
+    + ("class_index", "class_idx", "label_index", "no", "num", "number")
+)
+_SURE_NAMES = frozenset(("name", "class_name", "classname", "class name", "label_name", "label name"))
+_NAMES = _SURE_NAMES | {"names", "label", "labels", "class", "classes", "category", "action", "activity", "text"}
+# lines that are looked at for codes in front
+_CODES = 100
+_DIGITS = frozenset("0123456789")
+_MARKS = _DIGITS | frozenset("[(#")
+_NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(?![-–—|=:>])(\S.*)")
+# numbers as other programs write them: 0|name, [0] name, #1 name, 1.name; 1.5 is none
+_MARKED = re.compile(r"[\[(#]*([0-9]+)\s*(?:[|=:)\]_>–—-]+|\.(?![0-9]))\s*\S|#([0-9]+)\s+\S")
+_ANY_NUMBER = re.compile(r"([0-9]+)(?:[.):]?\s+|\s*[\t;,]\s*)\S")
+_VIDEO = re.compile(rf"{ENDING}[\"']?(?:[\s,;].*)?$", re.IGNORECASE)
+
+# number of the line from 1, and the line without blanks around it
+_Lines = Sequence[tuple[int, str]]
+
+
+def parse_label_file(text: str, path: str | Path) -> LabelFile:
+    """Reads the text of a label file.
+
+    Args:
+      text: the file's, with `\\n` at the ends of lines.
+      path: the file's, whose ending counts: `.csv` and `.tsv` have columns, `.json` is JSON.
+
+    Returns:
+      The names, none where the file is empty. Names without ids are not compared with one another.
+
+    Raises:
+      UserError: with `file:line` for a file in another form than the ones above or in doubt, a row that is malformed,
+        an empty name; of rows with ids also an id that is there twice, or names that CLIP reads alike.
+    """
+    # a million words are one file, too: what most lines are not is asked of their first or last sign
+    path, suffix = str(path), Path(path).suffix.lower()
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        return LabelFile((), None, (), "lines")
+    content = read_json(text, path, suffix)
+    if content is not None:
+        return labels_of(content, path)
+    for number, line in lines:
+        if len(line) > LINE_BYTES:
+            raise UserError(f"{path}:{number}: a line of {len(line):,} characters, expected at most {LINE_BYTES:,}")
+    _refuse_videos(lines, path)
+    # a header may begin with an empty field, and a line of tabs with a blank one
+    first = next(line for line in text.split("\n") if line.strip())
+    for separator in SEPARATORS:
+        columns = _header(first, separator)
+        if columns is not None:
+            return _under_header(lines, separator, columns, path)
+    table = suffix in (".csv", ".tsv")
+    separator = _separator(lines, table)
+    if separator is not None:
+        return read_rows(lines, separator, (0, 1), 2, path)
+    if table:
+        lines = _one_column(lines, path)
+    elif (numbered := _numbered(lines, path)) is not None:
+        return numbered
+    _refuse_marked(lines, path)
+    _refuse_columns(lines, path)
+    names = tuple(_unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines)
+    places = tuple(number for number, _ in lines)
+    return LabelFile(names, None, tuple(f"{path}:{number}" for number in places), "lines", places)
+
+
+def _separator(lines: _Lines, table: bool) -> str | None:
+    """What parts the columns of `id,name` rows; None where the file has no such rows."""
+    for separator in SEPARATORS:
+        if not all(re.match(rf'"?[0-9]+"?\s*{separator}', line) for _, line in lines):
+            continue
+        if separator != "," or table:
+            return separator
+        # 1,000 people: in a text file this may be a number
+        thousands = any(re.match(r"[0-9]{1,3},[0-9]{3}(?![0-9])", line) for _, line in lines)
+        if len(lines) > 1 and not thousands:
+            return separator
+    if table:
+        return next((s for s in (",", ";", "\t") if len(fields_of(lines[0][1], s) or "") > 1), None)
+    return None
+
+
+def _header(line: str, separator: str) -> list[str] | None:
+    """The names of the columns, where a line is the header of a label file or of Kinetics' annotation."""
+    columns = [column.lower() for column in fields_of(line, separator) or []]
+    if len(columns) < 2:
+        return None
+    if "youtube_id" in columns:
+        return columns
+    # of more columns than two a `category` may be that of the classes
+    known = _NAMES if len(columns) == 2 else _SURE_NAMES
+    ids, names = ([column for column in columns if column in some] for some in (_IDS, known))
+    if len(columns) == 2:
+        return columns if names and len(ids) + len(names) == 2 else None
+    return columns if len(ids) == len(names) == 1 else None
+
+
+def _under_header(lines: _Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
+    """The rows below a header."""
+    if "youtube_id" in columns:
+        return _annotation(lines, separator, columns, path)
+    below = lines[1:]
+    cells = [fields_of(line, separator) or [] for _, line in below]
+    ids = [i for i, column in enumerate(columns) if column in _IDS]
+    if len(columns) == 2:
+        # `name,label` and the like: the column of numbers is that of the ids
+        numbers = [
+            i for i in (0, 1) if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)
+        ]
+        if (not ids and len(numbers) != 1) or (len(numbers) == 2 and not _SURE_NAMES & set(columns)):
+            raise UserError(
+                f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the columns id and name"
+            )
+        ids = ids or numbers
+    place = ids[0]
+    name = 1 - place if len(columns) == 2 else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
+    return read_rows(below, separator, (place, name), len(columns), path)
+
+
+def _annotation(lines: _Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
+    """The classes of a Kinetics annotation, each once, sorted as in its label files."""
+    if not {"label", "time_start", "time_end"} <= set(columns):
+        raise UserError(
+            f"{path}:{lines[0][0]}: an annotation of videos without Kinetics' columns label,youtube_id,time_start,"
+            f"time_end; expected {FORMS}"
+        )
+    place, found = columns.index("label"), {}
+    for number, line in lines[1:]:
+        fields = fields_of(line, separator)
+        if fields is None or len(fields) <= place:
+            raise UserError(f"{path}:{number}: expected {','.join(columns)}, found {line!r:.80}; mend the row")
+        found.setdefault(fields[place].strip("\"'"), number)
+    if "" in found:
+        raise UserError(f"{path}:{found['']}: the label is empty; expected a class name")
+    refuse_alike(list(found), list(found.values()), path)
+    names = tuple(sorted(found))
+    return LabelFile(names, None, tuple(f"{path}:{found[name]}" for name in names), "annotation")
+
+
+def _one_column(lines: _Lines, path: str | Path) -> _Lines:
+    """A table of one column, without its header."""
+    for number, line in lines:
+        if any(len(fields_of(line, separator) or "") > 1 for separator in SEPARATORS):
+            raise UserError(
+                f"{path}:{number}: expected one name a line, as on line {lines[0][0]}, found {line!r:.60}; put quotes "
+                "around a name that contains a comma, or write rows of the form id,name"
+            )
+    return lines[1:] if len(lines) > 1 and lines[0][1].lower().strip('"') in _NAMES else lines
+
+
+def _numbered(lines: _Lines, path: str | Path) -> LabelFile | None:
+    """Lines of a number and a name; None where lines are names."""
+    if len(lines) < 2 or 2 * sum(line[0] in _DIGITS for _, line in lines) <= len(lines):
+        return None
+    found = [_NUMBERED.fullmatch(line) for _, line in lines]
+    numbers = [match and whole_number(match[1]) for match in found]
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        if not _counted(sorted(numbers)):
+            raise UserError(
+                f"{path}:{lines[0][0]}: every line begins with a number, and these do not count from 0 or 1, so they "
+                f"may be ids or belong to the names; write rows of the form id,name, as in {f'0,{lines[0][1]}'!r:.60}"
+            )
+        return with_ids({int(m[1]): (m[2].strip(), line[0]) for m, line in zip(found, lines)}, path)
+    _refuse_partly_numbered(lines, path)
+    return None
+
+
+def _refuse_partly_numbered(lines: _Lines, path: str | Path) -> None:
+    """Raises UserError where most lines are numbered one after another, and others are not."""
+    matches = [_ANY_NUMBER.match(line) for _, line in lines]
+    numbers = [whole_number(match[1]) for match in matches if match]
+    counting = len(numbers) > 1 and None not in numbers and _counted(numbers)
+    if not counting or 2 * len(numbers) <= len(lines):
+        return
+    number, line = next((at for at, match in zip(lines, matches) if not match), lines[0])
+    told = "begins with a number that may be an id, or belong to the name"
+    if len(numbers) < len(lines):
+        told = "is not numbered as the other lines are"
+    raise UserError(f"{path}:{number}: {line!r:.60} {told}; expected {FORMS}, the same on every line")
+
+
+def _refuse_marked(lines: _Lines, path: str | Path) -> None:
+    """Raises UserError where every line is numbered, in a way that could belong to the name."""
+    if len(lines) < 2 or not all(line[0] in _MARKS for _, line in lines):
+        return
+    matches = [_MARKED.match(line) for _, line in lines]
+    if all(matches) and _counted([whole_number(match[1] or match[2]) for match in matches]):
+        number, line = lines[0]
+        raise UserError(
+            f"{path}:{number}: {line!r:.60} begins with a number that may be an id, or belong to the name; expected "
+            f"{FORMS}"
+        )
+
+
+def _refuse_columns(lines: _Lines, path: str | Path) -> None:
+    """Raises UserError for lines that hold more than a name, in no form that is known."""
+    number, first = lines[0]
+    told = f"{path}:{number}: {first!r:.60}"
+    tabs = next(((at, line) for at, line in lines if "\t" in line), None)
+    if tabs is not None:
+        raise UserError(f"{path}:{tabs[0]}: {tabs[1]!r:.60} has a tab in it; expected {FORMS} on every line")
+    if len(lines) == 1 and "," in first:
+        raise UserError(f"{told} is the only line and has commas in it; expected one name a line")
+    if len(lines) == 1:
+        return
+    # neither a comma of a sentence nor of 1,000, nor one in quotes
+    commas = {0 if line.startswith('"') else line.count(",") for _, line in lines}
+    split = re.compile(r",(?![0-9]{3}(?![0-9]))(\S|$)|,\s*[0-9]+$")
+    if len(commas) == 1 and commas != {0} and all(split.search(line) for _, line in lines):
+        raise UserError(f"{told} seems to have columns, as every line; expected {FORMS}")
+    semicolons = {line.count(";") for _, line in lines}
+    if len(semicolons) == 1 and semicolons != {0}:
+        raise UserError(f"{told} seems to have columns, as every line; expected {FORMS}")
+    if first[-1] in ":{[":
+        raise UserError(f"{told} is no name but the beginning of a structure; expected {FORMS}")
+    if all(re.match(r"[-*•]\s", line) for _, line in lines):
+        raise UserError(f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a line")
+    if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
+        raise UserError(f"{told} is in single quotes, as every line; leave them out, expected one name a line")
+    if _coded(lines[:_CODES]):
+        raise UserError(f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}")
+    if not all(line[-1] in _DIGITS for _, line in lines):
+        return
+    behind = [re.fullmatch(r"(.*\S)(?:\s+|\s*[|=]\s*)([0-9]+)", line) for _, line in lines]
+    numbers = sorted(whole_number(match[2]) or 0 for match in behind if match)
+    if all(behind) and len({match[1] for match in behind}) == len(lines) and _counted(numbers):
+        raise UserError(f"{told} ends with a number, as every line; write ids in front: {FORMS}")
+
+
+def _coded(lines: _Lines) -> bool:
+    """Whether all of these lines begin with codes such as c000, each with another one."""
+    codes = [match for _, line in lines if (match := re.match(r"([A-Za-z]{1,2})[0-9]+[.:)]?\s", line))]
+    if len(codes) < max(3, len(lines)):
+        return False
+    return len({match[1] for match in codes}) == 1 and len({match[0] for match in codes}) == len(codes)
+
+
+def _counted(numbers: Sequence[int]) -> bool:
+    """Whether numbers count up from 0 or 1."""
+    return list(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+
+
+def _refuse_videos(lines: _Lines, path: str | Path) -> None:
+    """Raises UserError for a list of videos."""
+    videos = [(number, line) for number, line in lines if "." in line and _VIDEO.search(line)]
+    if 2 * len(videos) > len(lines):
+        number, line = videos[0]
+        raise UserError(f"{path}:{number}: {line!r:.60} is a video: this is a list of videos; expected {FORMS}")
+
+
+def _unquoted(line: str, where: str) -> str:
+    """A name without the quotes that a CSV writer puts around it."""
+    fields = fields_of(line, ",")
+    if fields is None:
+        return line
+    if len(fields) > 1:
+        raise UserError(f"{where}: found {len(fields)} fields in {line!r:.60}; expected {FORMS}")
+    if not fields[0]:
+        raise UserError(f"{where}: the name is empty; give it one")
+    return fields[0]
