@@ -21,6 +21,6 @@ def _leave(number: int, frame: object) -> None:
     os._exit(130)
 
 
-# the processes of `benchmark` begin with an underscore: they end as any other, without a word
+# the processes that `benchmark` starts are modules of its folder: they end as any other, without a word
 if (_NAME := _command()) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL if _NAME.startswith("_") else _leave)
+    signal.signal(signal.SIGINT, signal.SIG_DFL if "." in _NAME else _leave)

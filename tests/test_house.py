@@ -73,5 +73,5 @@ def test_no_path_of_one_machine_and_no_tensorflow_import():
     for folder in ("vtd_jax", "experiments", "data"):
         for path in (ROOT / folder).rglob("*.py"):
             # the benchmark is compared with PyTorch in a file of its own, imported only where PyTorch is
-            absent = ("tensorflow",) if path.name == "_benchmark_torch.py" else ("tensorflow", "torch")
+            absent = ("tensorflow",) if path.name == "torch_side.py" else ("tensorflow", "torch")
             assert not any(name.split(".")[0] in absent for name in _imports(path)), path

@@ -123,7 +123,10 @@ def _sign(path: Path, content: bytes) -> None:
 
 
 def _signature() -> bytes:
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+    program = Path(sys.argv[0])
+    # `python -m experiments.predict` runs the `__main__.py` of a folder
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    command = " ".join([name, *sys.argv[1:]])[:200]
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "user": _user(), "command": command}).encode()
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.benchmark import bare
-from experiments.common import cli  # noqa: F401
+from experiments.benchmark import bare  # noqa: F401
+from experiments.common import cli
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement

@@ -22,7 +22,7 @@ _BEGUN = time.time()
 
 from experiments.benchmark import bare  # noqa: E402, F401
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEVICES = (1, 2, 4, 8)
 
 

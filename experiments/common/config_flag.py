@@ -16,7 +16,7 @@ from vtd_jax.train.config import RunConfig, flatten, unknown_field
 from vtd_jax.train.fields import close_fields, described
 from vtd_jax.train.workdir import CONFIG_FILE, config_file
 
-_CONFIGS = Path(__file__).parent / "configs"
+_CONFIGS = Path(__file__).parents[1] / "configs"
 # settings in these are data: nothing in them is run, and they take no arguments
 _SAVED = (".json", SUFFIX)
 _HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"

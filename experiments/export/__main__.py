@@ -8,8 +8,8 @@
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.served
     python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
 
-A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the CLIP;
-`vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
+A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the
+CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
 the authors use. A .served is a folder with a program, weights and labels that runs without this package, on a CPU, GPU
 or TPU: docs/serve.md. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
 """

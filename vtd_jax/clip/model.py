@@ -18,7 +18,7 @@ class CLIP(nnx.Module):
 
     `layers` lays the blocks of transformers out, see `stack.layout`; a ResNet takes no notice of it.
 
-    Built with zeros: `vtd_jax.clip.weights.checkpoints.load_clip` or `vtd_jax.clip.weights.params.clip_from_state` fill it.
+    Built with zeros: `load_clip` or `clip_from_state` of `vtd_jax.clip.weights` fill it.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):

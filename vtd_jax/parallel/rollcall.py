@@ -1,8 +1,8 @@
 """The roll call, before JAX connects the processes of a run: all come, once each, with the same command.
 
 Process 0 listens on the coordinator's port until all have said who they are, and gives the port to JAX's service then.
-The connections stay: by them processes hear of each other's end (`vtd_jax.parallel.watch`). Who is here twice, has other
-flags or another version, or cannot start at all, is one line on every process instead of minutes of waiting.
+The connections stay: by them processes hear of each other's end (`vtd_jax.parallel.watch`). Who is here twice, has
+other flags or another version, or cannot start at all, is one line on every process instead of minutes of waiting.
 """
 
 import contextlib

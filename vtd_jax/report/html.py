@@ -174,7 +174,7 @@ def truth(label: str, score: float | None, beside: Beside) -> str:
 @functools.cache
 def asset(name: str) -> str:
     """A stylesheet or script beside this module."""
-    return (files("vtd_jax.explain") / "page" / name).read_text(encoding="utf-8")
+    return (files("vtd_jax.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def document(

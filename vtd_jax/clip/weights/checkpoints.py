@@ -28,7 +28,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.untrusted.json_text import parse_json
 
-TINY_CLIP = Path(__file__).parent / "tiny" / "tiny_clip.safetensors"
+TINY_CLIP = Path(__file__).parents[1] / "tiny" / "tiny_clip.safetensors"
 CONFIG_KEY = "vtd_jax.clip_config"
 DTYPES = ("float32", "bfloat16")
 
