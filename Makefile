@@ -10,8 +10,8 @@ OUT ?= demo_output
 # what shows whether a machine or a version computes and decodes the same
 NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/test_fusion.py tests/model/test_vtd_clip.py \
   tests/clip/test_towers.py tests/train/test_step.py
-FAST := $(NUMERIC) tests/clip/test_checkpoints.py tests/clip/test_tokenizer.py tests/video/test_decode.py \
-  tests/video/test_records.py tests/train/test_checkpoint.py tests/explain/test_predictor.py tests/evaluate/test_tables.py
+FAST := $(NUMERIC) tests/clip/weights/test_checkpoints.py tests/clip/test_tokenizer.py tests/video/test_decode.py \
+  tests/video/test_records.py tests/train/checkpoints/test_checkpoint.py tests/predict/test_predictor.py tests/evaluate/test_tables.py
 
 .PHONY: help demo test fuzz parity beam aot browser newest any-cpu lint format setup clean
 
@@ -85,7 +85,7 @@ test: $(VENV)/.installed-dev
 FUZZ_COUNT ?= 2000
 FUZZ_KINDS ?=
 fuzz: $(VENV)/.installed-dev
-	FUZZ_COUNT=$(FUZZ_COUNT) FUZZ_SEED=$(FUZZ_SEED) PYTHONPATH=.:tests $(BIN)/python -m hostile.fuzz $(FUZZ_KINDS)
+	FUZZ_COUNT=$(FUZZ_COUNT) FUZZ_SEED=$(FUZZ_SEED) PYTHONPATH=.:tests $(BIN)/python -m hostile.fuzzing $(FUZZ_KINDS)
 
 parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest tests/parity

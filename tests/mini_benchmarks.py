@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from video_files import CODECS
+from support.video_files import CODECS
 
 HALVES = "base2novel_splits"
 FRAMES, WIDTH, HEIGHT, COLOURS = 8, 64, 48, 12

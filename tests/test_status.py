@@ -9,7 +9,7 @@ import rich.cells
 import rich.console
 
 from experiments.common.evaluation import _counted
-from terminal import Terminal
+from support.terminal import Terminal
 from vtd_jax import status
 from vtd_jax.status import Line, Part, counting, fit, within
 

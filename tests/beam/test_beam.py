@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import layouts
-from video_files import make_video, write_catalog
+from support import layouts
+from support.video_files import make_video, write_catalog
 from vtd_jax.video.records import open_records, record_names
 
 ROOT = Path(__file__).resolve().parents[2]

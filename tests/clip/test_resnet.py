@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from helpers import random_state
+from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.resnet import ModifiedResNet, resnet_names, resnet_shapes

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.extend import core
 
-from helpers import random_state
+from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.cost.hlo import traced_work

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from helpers import SMALL, random_state
+from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes

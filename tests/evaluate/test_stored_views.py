@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-import small_run
-from small_model import small_model
+from support import small_run
+from support.small_model import small_model
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.views import evaluate

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import small_run
+from support import small_run
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.evaluate.views import compiled_encoder, evaluate, evaluate_split
 from vtd_jax.model.config import ModelConfig

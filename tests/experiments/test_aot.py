@@ -9,8 +9,8 @@ import jax
 import pytest
 from conftest import SHARED
 
-import small_run
 from experiments.aot import names as _aot
+from support import small_run
 from vtd_jax.cost.programs import Names, training_step
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-import small_run
+from support import small_run
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.tables import split_table

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import warm
 from experiments.demo import rows as _demo
+from support import warm
 from vtd_jax.scenes.sets import SceneSet
 
 ROOT = Path(__file__).resolve().parents[2]

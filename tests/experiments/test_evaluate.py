@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import small_run
 from experiments.common import evaluation
 from experiments.common.evaluation import feature_store, stem_of
+from support import small_run
 from vtd_jax.locks import locked_outputs
 from vtd_jax.train import from_config
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-import warm
+from support import warm
 
 CASE = {
     "name": "mine", "seed": 3, "layers": 1, "frames": 2, "batch": 2, "classes": ["pour", "shoot_bow"],

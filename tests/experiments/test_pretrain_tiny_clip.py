@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import warm
 from experiments.pretrain_tiny_clip.data import Captions, PretrainOptions, StillPool
 from experiments.pretrain_tiny_clip.training import (
     contrastive_loss,
@@ -19,7 +18,8 @@ from experiments.pretrain_tiny_clip.training import (
     pretrain,
     zero_shot,
 )
-from helpers import SMALL, random_state
+from support import warm
+from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import decode
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP, load_clip

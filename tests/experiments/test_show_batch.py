@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from video_files import make_video, write_catalog
+from support.video_files import make_video, write_catalog
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records

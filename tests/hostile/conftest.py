@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import small_run
-from hostile import targets_videos
+from hostile.fuzzing import targets_videos
+from support import small_run
 
 
 @pytest.fixture(scope="session")

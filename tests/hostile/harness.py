@@ -29,8 +29,8 @@ something to a terminal, no long line, no traceback, no connection to anybody, n
     # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
     harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
 
-Commands start from the warm server (`tests/warm.py`, about a second each), in a process of their own: a crash, a hang
-or an allocation hurts nobody, so everything runs this way. `cold=True` starts a new interpreter instead (2 to 20 s),
+Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of their own: a
+crash, a hang or an allocation hurts nobody, so everything runs this way. `cold=True` starts a new interpreter instead (2 to 20 s),
 for what must not share anything. `predict` and the like name several faults, one a line, and finish the others: `also`
 has regular expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
 """
@@ -48,11 +48,11 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import warm
 from hostile.cold import Cold
 from hostile.listener import Listener
 from hostile.strace import Trace, traced
 from hostile.traces import absolute, changed_entries, left_processes, snapshot
+from support import warm
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable
 

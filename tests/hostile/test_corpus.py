@@ -4,9 +4,12 @@ import shutil
 
 import pytest
 
-import small_run
-from hostile import corpus_records, corpus_runs, corpus_texts, corpus_videos, corpus_weights, harness
-from video_files import make_video
+from hostile import harness
+from hostile.corpus import records as corpus_records
+from hostile.corpus import runs, texts, weights
+from hostile.corpus import videos as corpus_videos
+from support import small_run
+from support.video_files import make_video
 
 # what reading one small file may take; some are decoded to their end
 FEW = harness.Limits(cpu=15)
@@ -53,11 +56,11 @@ def test_a_hostile_video_stops_no_build(on_error, tmp_path):
 @pytest.mark.parametrize(
     "write",
     [
-        corpus_weights.nested_modules,
-        corpus_weights.acting_name,
-        lambda folder: corpus_weights.acting_name(folder, 200_000),
-        lambda folder: corpus_weights.odd_tensor(folder, "empty_and_huge"),
-        lambda folder: corpus_weights.odd_header(folder, "brackets"),
+        weights.nested_modules,
+        weights.acting_name,
+        lambda folder: weights.acting_name(folder, 200_000),
+        lambda folder: weights.odd_tensor(folder, "empty_and_huge"),
+        lambda folder: weights.odd_header(folder, "brackets"),
     ],
     ids=["nested", "acting", "acting_long", "tensor", "header"],
 )
@@ -69,7 +72,7 @@ def test_weights_are_refused(write, tmp_path):
 
 @pytest.mark.parametrize("name", ["dtype", "path", "frames", "text_prompts", "visual_prompts", "names"])
 def test_exported_models_are_refused(name, tmp_path):
-    path = corpus_weights.odd_setting(tmp_path, name)
+    path = weights.odd_setting(tmp_path, name)
     video = make_video(tmp_path / "a.mp4", 4)
     flags = [f"--model={path}", f"--video={video}", f"--clip={tmp_path}/clip.safetensors"]
     # the rest of a file may be sound: a CLIP that was named by hand needs no path of the file's
@@ -98,31 +101,31 @@ def _show(folder, trace=False):
     harness.check_refused("show_batch", flags, trace=trace, **settings)
 
 
-@pytest.mark.parametrize("name", corpus_runs.EVALUATED)
+@pytest.mark.parametrize("name", runs.EVALUATED)
 def test_run_folders_are_evaluated_or_refused(name, workdir, tmp_path):
-    corpus_runs.EVALUATED[name](workdir)
+    runs.EVALUATED[name](workdir)
     harness.check_safe("evaluate", [f"--workdir={workdir}"], folder=tmp_path, outputs=[workdir])
 
 
-@pytest.mark.parametrize("name", corpus_runs.RESUMED)
+@pytest.mark.parametrize("name", runs.RESUMED)
 def test_run_folders_are_resumed_or_refused(name, workdir, small, tmp_path):
-    corpus_runs.RESUMED[name](workdir)
+    runs.RESUMED[name](workdir)
     flags = [*small_run.flags(small), f"--workdir={workdir}", "--config.optimizer.epochs=1"]
     harness.check_safe("train", flags, folder=tmp_path, outputs=[workdir])
 
 
 def test_any_name_is_a_name_of_a_workdir(trained, tmp_path):
-    workdir = shutil.copytree(trained, tmp_path / corpus_runs.NAME)
+    workdir = shutil.copytree(trained, tmp_path / runs.NAME)
     harness.check_right("evaluate", [f"--workdir={workdir}"], folder=tmp_path, outputs=[workdir])
 
 
-@pytest.mark.parametrize("name", corpus_texts.OUTSIDE)
+@pytest.mark.parametrize("name", texts.OUTSIDE)
 def test_lists_stay_in_their_folder(name, tmp_path):
     make_video(tmp_path / "secret.mp4", 4)
     videos, records = tmp_path / "some" / "videos", tmp_path / "records"
     videos.mkdir(parents=True)
     make_video(videos / "a.mp4", 4)
-    (tmp_path / "list.txt").write_bytes(corpus_texts.LISTS[name])
+    (tmp_path / "list.txt").write_bytes(texts.LISTS[name])
     (tmp_path / "labels.csv").write_text("id,name\n0,red\n1,blue\n")
     flags = [f"--list={tmp_path}/list.txt", f"--labels={tmp_path}/labels.csv", f"--video_dir={videos}", "--workers=1"]
     settings = dict(folder=tmp_path, outputs=[records], limits=FEW, texts=["list.txt:"])

@@ -2,12 +2,13 @@
 
 import pytest
 
-from hostile import fuzz, fuzz_kinds
+from hostile.fuzzing import __main__ as fuzz
+from hostile.fuzzing import kinds
 
 SEED, COUNT = 0, 200
 
 
-@pytest.mark.parametrize("kind", fuzz_kinds.KINDS)
+@pytest.mark.parametrize("kind", kinds.KINDS)
 def test_changed_files_are_read_or_refused(kind, tmp_path):
     found = fuzz.fuzz(kind, SEED, COUNT, tmp_path)
     assert not found.faults, "\n".join(["", *fuzz.told(found.faults, tmp_path)])

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from hostile import harness
-from video_files import make_video
+from support.video_files import make_video
 from vtd_jax.cache.programs import FOLDER
 
 WORDS = 256

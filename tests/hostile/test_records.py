@@ -7,8 +7,9 @@ import shutil
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
-import small_run
-from hostile import corpus_records, harness
+from hostile import harness
+from hostile.corpus import records as corpus_records
+from support import small_run
 
 # programs are compiled, where it comes to that
 RUN = harness.Limits(cpu=60)

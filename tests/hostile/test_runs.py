@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-import small_run
 from hostile import harness
+from support import small_run
 from vtd_jax.train.workdir import Hold
 
 

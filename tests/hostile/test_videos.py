@@ -3,8 +3,8 @@
 import os
 
 from hostile import harness
-from hostile.corpus_videos import gif_frames, mkv_late
-from video_files import make_video
+from hostile.corpus.videos import gif_frames, mkv_late
+from support.video_files import make_video
 
 ZERO_SHOT = ["--labels=red,blue", "--frames=2"]
 

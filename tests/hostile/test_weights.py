@@ -5,14 +5,14 @@ import os
 
 import pytest
 
-import small_run
-import torch_files
-from hostile import corpus_weights, harness
-from video_files import make_video
+from hostile import harness
+from hostile.corpus import weights
+from support import small_run, torch_files
+from support.video_files import make_video
 from vtd_jax.printable import printable
 
 # sets a title, colours, turns text around, moves to another line, and begins a control sequence in one character
-ACTING = corpus_weights.ACTING
+ACTING = weights.ACTING
 
 
 def _convert(path, tmp_path, *texts, also=()):

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from exact import ROUNDING, apart, clip_like, logits, with_rounding
-from helpers import random_state
+from support.exact import ROUNDING, apart, clip_like, logits, with_rounding
+from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model import fast_discretize, fast_fusion

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from small_model import small_model
+from support.small_model import small_model
 from vtd_jax.model import discretize, fast_discretize, ties
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from exact import ROUNDING
-from helpers import SMALL, random_state
+from support.exact import ROUNDING
+from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.tokenizer import tokenize

@@ -11,7 +11,7 @@ from flax import nnx
 from experiments.benchmark import torch_side as bench
 from experiments.benchmark.classes import class_names
 from experiments.benchmark.tasks import TASKS, Setting
-from helpers import random_state
+from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig

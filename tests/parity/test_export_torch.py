@@ -7,7 +7,7 @@ import pytest
 import torch
 from flax import nnx
 
-from helpers import SMALL, random_state
+from support.helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
-from terminal import Terminal
+from support.terminal import Terminal
 from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, Window, duration, memory

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-import small_run
+from support import small_run
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config, loop
 from vtd_jax.train.checkpoints import integrity

@@ -2,7 +2,7 @@
 
 import pytest
 
-import small_run
+from support import small_run
 from vtd_jax.errors import UserError
 from vtd_jax.train.profiling import read_steps
 

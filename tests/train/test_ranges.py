@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
-import small_run
 from experiments.common import config_flag
 from experiments.configs import video_folder
 from experiments.parity import golden
+from support import small_run
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from orbax.checkpoint._src.path import atomicity
 
-import small_run
-from helpers import random_state
+from support import small_run
+from support.helpers import random_state
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config

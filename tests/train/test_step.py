@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from helpers import SMALL, random_state
+from support.helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig

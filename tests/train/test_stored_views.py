@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-import small_run
-from helpers import random_state
+from support import small_run
+from support.helpers import random_state
 from vtd_jax.cache import frame_features
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError

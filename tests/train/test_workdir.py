@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-import small_run
+from support import small_run
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from video_files import make_video, write_catalog
+from support.video_files import make_video, write_catalog
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 

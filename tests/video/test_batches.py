@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from video_files import frame_number
+from support.video_files import frame_number
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment, apply_augment, draw_augment, resize_short_side, spatial_views
 from vtd_jax.video.batches import BatchSource, BatchSpec, draw_train_clip, eval_views, train_clip, video_number

@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from video_files import frame_number, make_video, picture
+from support.video_files import frame_number, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, sampling
 from vtd_jax.video.augment import spatial_views

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from video_files import frame_number, make_audio, make_video, picture
+from support.video_files import frame_number, make_audio, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
 from vtd_jax.video.decode import VideoError, decode_frames, header, probe, scan

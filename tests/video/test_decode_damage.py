@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from video_files import make_video
+from support.video_files import make_video
 from vtd_jax.video.decode import VideoError, decode_frames, probe
 
 FILES, LIMIT_SECONDS = 1000, 10

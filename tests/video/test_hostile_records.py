@@ -12,7 +12,7 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from video_files import make_video, write_catalog
+from support.video_files import make_video, write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.video import record_files
 from vtd_jax.video.ingest import encode

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from video_files import READERS, make_video, picture
+from support.video_files import READERS, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.predict import serve_example
 from vtd_jax.untrusted import limits as constants

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from video_files import frame_number, make_audio, make_video, picture, write_catalog
+from support.video_files import frame_number, make_audio, make_video, picture, write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.predict import serve_example
 from vtd_jax.scenes.render import write_mp4

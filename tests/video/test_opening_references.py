@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from video_files import make_video
+from support.video_files import make_video
 from vtd_jax.predict import serve_example
 from vtd_jax.video.decode import VideoError, probe
 

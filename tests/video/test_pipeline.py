@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from video_files import damage_shard, frame_number
+from support.video_files import damage_shard, frame_number
 from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches

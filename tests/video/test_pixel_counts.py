@@ -8,7 +8,7 @@ import av
 import pytest
 import simplejpeg
 
-from video_files import picture
+from support.video_files import picture
 from vtd_jax.predict import serve_example
 from vtd_jax.untrusted import limits as constants
 from vtd_jax.untrusted.raised import MAX_VIDEO_PIXELS

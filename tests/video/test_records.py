@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
 
-from video_files import damage_shard, frame_number, make_video
+from support.video_files import damage_shard, frame_number, make_video
 from vtd_jax.errors import UserError
 from vtd_jax.video import records
 from vtd_jax.video.decode import VideoError, decode_frames

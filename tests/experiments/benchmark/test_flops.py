@@ -1,0 +1,136 @@
+"""FLOPs by formula are those of the programs as traced: both paths, both towers, every depth of prompts, every task."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from experiments.benchmark import flops as benchmark_flops
+from support.helpers import SMALL
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.model import CLIP
+from vtd_jax.cost.hlo import traced_work
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train import step
+
+DEEPER = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=4)
+# (text prompts, text depth, visual prompts, visual depth)
+PROMPTS = [(5, 2, 3, 2), (5, 1, 3, 1), (6, 2, 0, 0), (0, 0, 3, 2), (5, 4, 3, 3), (2, 3, 4, 1)]
+VIDEOS, FRAMES, CLASSES, LENGTH = 2, 3, 5, 14
+
+
+class Traced:
+    """A small model whose programs are traced, not run."""
+
+    def __init__(self, config, prompts, plain, dropout=0.1):
+        text, text_depth, visual, visual_depth = prompts
+        self.settings = ModelConfig(
+            text_prompts=text,
+            text_depth=min(text_depth, config.text_layers),
+            visual_prompts=visual,
+            visual_depth=min(visual_depth, config.vision_layers),
+            dropout=dropout,
+        )
+        model = VTDCLIP(CLIP(config), self.settings, rngs=nnx.Rngs(0))
+        if plain:
+            model.take_plain_path()
+        self.parts = step.split(model)
+        size = config.image_resolution
+        self.frames = jnp.zeros((VIDEOS, FRAMES, size, size, 3), jnp.uint8)
+        self.tokens = jnp.zeros((CLASSES, LENGTH), jnp.int32)
+        self.codes = jnp.zeros((CLASSES, config.embed_dim))
+
+    def flops(self, function, *arguments):
+        """Of `function(model, ...)` and of it with the gradient of its sum to what is learnt."""
+
+        def whole(learnable, *arguments):
+            return function(nnx.merge(self.parts.graphdef, learnable, self.parts.frozen), *arguments).sum()
+
+        return tuple(_flops(f, self.parts.learnable, *arguments) for f in (whole, jax.value_and_grad(whole)))
+
+    def step_flops(self):
+        """Of one training step."""
+        optimizer = step.make_optimizer(step.OptimizerConfig(), 10)
+        batch = {
+            "frames": self.frames,
+            "label": jnp.zeros(VIDEOS, jnp.int32),
+            "weight": jnp.ones(VIDEOS),
+            "index": jnp.arange(VIDEOS),
+        }
+
+        def update(learnable, tokens):
+            state = learnable, optimizer.init(learnable)
+            return step.train_step(
+                self.parts.graphdef, optimizer, *state, self.parts.frozen, batch, tokens, jax.random.key(0)
+            )
+
+        return _flops(update, self.parts.learnable, self.tokens)
+
+
+def _flops(function, *arguments):
+    """Of what XLA keeps: a gradient that nobody asked for (of queries that nothing learnt has reached) is dropped."""
+    traced = jax.make_jaxpr(function)(*arguments)
+    needed, _ = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    return traced_work(core.ClosedJaxpr(needed, traced.consts)).flops
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("prompts", PROMPTS)
+@pytest.mark.parametrize("config", [SMALL, DEEPER], ids=["small", "deeper"])
+def test_formulas_are_what_is_traced(config, prompts, plain):
+    traced = Traced(config, prompts, plain)
+    settings, sizes = traced.settings, (VIDEOS, FRAMES, CLASSES)
+    images = benchmark_flops.image_features(config, settings, VIDEOS * FRAMES, plain=plain)
+    assert traced.flops(VTDCLIP.encode_frames, traced.frames) == (images.forward, images.both)
+    book = benchmark_flops.codebook(config, settings, CLASSES, LENGTH, plain=plain)
+    assert traced.flops(VTDCLIP.encode_classes, traced.tokens) == (book.forward, book.both)
+    behind = benchmark_flops.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=False)
+    features = jnp.zeros((VIDEOS, FRAMES, config.embed_dim))
+    found, _ = traced.flops(lambda model, x, c: model.classify(x, c).logits, features, traced.codes)
+    assert found == behind.forward + (0 if plain else _rare(config))
+    behind = benchmark_flops.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=True)
+    assert traced.step_flops() == (images + book + behind).both
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("prompts", [PROMPTS[0], PROMPTS[3]])
+def test_a_step_without_dropout(prompts, plain):
+    traced = Traced(DEEPER, prompts, plain, dropout=0.0)
+    settings = traced.settings
+    images = benchmark_flops.image_features(DEEPER, settings, VIDEOS * FRAMES, plain=plain)
+    book = benchmark_flops.codebook(DEEPER, settings, CLASSES, LENGTH, plain=plain)
+    behind = benchmark_flops.classification(
+        settings, DEEPER.embed_dim, VIDEOS, FRAMES, CLASSES, plain=plain, dropout=False
+    )
+    # forwards one product; backwards it again, and for codes and frames
+    rare = 0 if plain else (3 + bool(settings.text_prompts)) * _rare(DEEPER)
+    assert traced.step_flops() == (images + book + behind).both + rare
+
+
+def _rare(config):
+    """Tracing counts the branch with more products, which few frames take; the formula counts the other."""
+    return 2 * VIDEOS * (FRAMES - 1) * CLASSES * config.embed_dim
+
+
+def test_vit_b16_by_hand():
+    config = CLIPConfig.vit_b16()
+    settings = ModelConfig(text_prompts=10, text_depth=12, visual_prompts=10, visual_depth=12)
+    tokens = 197 + 10
+    layer = 24 * tokens * 768**2 + 4 * tokens**2 * 768
+    image = 12 * layer + 2 * 196 * 768 * 768 + 2 * 768 * 512
+    assert benchmark_flops.image_features(config, settings, 16, plain=True).forward == 16 * image
+    text = 12 * (24 * 77 * 512**2 + 4 * 77**2 * 512) + 2 * 512 * 512
+    assert benchmark_flops.codebook(config, settings, 101, 77, plain=True).forward == 101 * text
+    # method.md, section 7: 1 + P + K · suffix tokens in the place of K · 77
+    fast = benchmark_flops.codebook(config, settings, 101, 18, plain=False).forward
+    assert fast < 101 * text * (11 + 101 * 7) / (101 * 77)
+
+
+def test_a_resnet_has_no_formula():
+    assert (
+        benchmark_flops.image_features(CLIPConfig.rn50(), ModelConfig(visual_prompts=0, visual_depth=0), 1, plain=True)
+        is None
+    )

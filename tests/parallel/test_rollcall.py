@@ -1,0 +1,245 @@
+"""The roll call before a run: all come once with one command, or all end with one line; strangers change nothing."""
+
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+
+import pytest
+
+from support.two_processes import free_port
+from vtd_jax.errors import UserError
+from vtd_jax.parallel import joining, rollcall
+from vtd_jax.parallel.rollcall import Lost, RollCall, answer, new_mark
+from vtd_jax.parallel.wires import LINE, Hello, Wire, Word
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(rollcall, "_RETRY", 0.02)
+    monkeypatch.setattr(rollcall, "_SILENT", 0.5)
+    monkeypatch.setattr(rollcall, "_MIRROR", 0.1)
+
+
+@pytest.fixture
+def address():
+    return f"127.0.0.1:{free_port()}"
+
+
+def hello(place, count=2, **changes):
+    about = dict(versions="1", told={"seed": "0"}, who=f"host, process id {place}", mark=new_mark())
+    return Hello(place=place, count=count, **(about | changes))
+
+
+def gather(address, *hellos, first=None, seconds=3.0, before=lambda: None):
+    """What process 0 gets, and each of the others: wires, or the exception."""
+    found = [None] * (len(hellos) + 1)
+
+    def call(place, function):
+        try:
+            found[place] = function()
+        except Exception as error:
+            found[place] = error
+
+    def first_one():
+        return RollCall(address, first or hello(0, len(hellos) + 1)).all_here(time.monotonic() + seconds, 2.0, address)
+
+    threads = [threading.Thread(target=call, args=(0, first_one))]
+    for place, one in enumerate(hellos, 1):
+        ask = lambda one=one: answer(address, one, time.monotonic() + seconds + 1, 1.0)  # noqa: E731
+        threads.append(threading.Thread(target=call, args=(place, ask)))
+    threads[0].start()
+    before()
+    for thread in threads[1:]:
+        thread.start()
+        # in this order
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    return found
+
+
+def close(wires, *others):
+    """What the processes of a run leave to their sentinels."""
+    for wire in (*wires.values(), *(wire for wire, _ in others)):
+        wire.close()
+
+
+def test_all_come_and_the_port_is_free_again(address):
+    wires, *others = gather(address, hello(2, 3), hello(1, 3))
+    assert sorted(wires) == [1, 2]
+    assert [who for _, who in others] == ["host, process id 0"] * 2
+    # while connections to it are open
+    RollCall(address, hello(0)).close()
+    close(wires, *others)
+
+
+OTHER = "other, process id 9"
+ONE = "process 1 (host, process id 1): "
+WRONG = {
+    "one id": (
+        (hello(1, 3), hello(1, 3, who=OTHER)),
+        f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each process an id of its own",
+    ),
+    "two of 0": (
+        (hello(0, who=OTHER),),
+        f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each process an id of its own",
+    ),
+    "count": ((hello(1, 3),), f"{ONE}--num_processes=3, but process 0 has 2; give all the same number"),
+    "id": ((hello(5),), "process 5 (host, process id 5): --process_id=5, expected 0 to 1"),
+    "version": ((hello(1, versions="2"),), f"{ONE}has 2, but process 0 has 1; install the same on all hosts"),
+    "flag": (
+        (hello(1, told={"seed": "7\x1b[31m"}),),
+        f"{ONE}--seed=7\\x1b[31m, but process 0 has --seed=0; give all processes the same command",
+    ),
+    "no flag": (
+        (hello(1, told={}),),
+        f"{ONE}no --seed, but process 0 has --seed=0; give all processes the same command",
+    ),
+    "failed": ((hello(1, 3), hello(2, 3, failed="no such file")), "process 2 (host, process id 2): no such file"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_does_not_fit_is_one_line_for_all(address, what):
+    hellos, line = WRONG[what]
+    found = gather(address, *hellos, first=hello(0, len(hellos) + 1))
+    assert [type(one) for one in found] == [UserError] * len(found)
+    assert {str(one) for one in found} == {line}
+
+
+def test_those_that_come_late_are_told_too(address):
+    found = gather(address, hello(1, 4), hello(1, 4, who="twin"), hello(3, 4))
+    assert {str(one).partition(" (")[0] for one in found} == {"--process_id=1 was given to two processes"}
+
+
+def test_one_that_went_again_is_told(address):
+    def come_and_go():
+        wire = Wire(_connected(address))
+        wire.say(hello(1, 3))
+        assert wire.wait(2).kind == "here"
+        wire.close()
+
+    found = gather(address, hello(2, 3), first=hello(0, 3), before=come_and_go)
+    assert [type(one) for one in found] == [Lost, Lost]
+    assert {str(one) for one in found} == {"process 1 (host, process id 1) ended before all processes had come"}
+
+
+def test_some_do_not_come(address):
+    none, other = gather(address, hello(3, 12), first=hello(0, 12), seconds=0.3)
+    assert none is None
+    assert str(other) == (
+        "process 0 (host, process id 0): not all 12 processes came (1, 2, 4, 5, 6, 7, 8, 9 and 2 more missing)"
+    )
+
+
+def _connected(address):
+    host, port = address.split(":")
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection((host, int(port)))
+        time.sleep(0.01)
+
+
+def test_strangers_change_nothing(address):
+    strangers = []
+
+    def come():
+        for content in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"[" * 100_000 + b"\n",
+            b'{"place": 1}\n',
+            b"\xff\n",
+            b"x" * (LINE + 2**17),
+            b"",
+        ):
+            strangers.append(_connected(address))
+            with contextlib.suppress(OSError):
+                strangers[-1].sendall(content)
+        strangers.pop().close()
+
+    wires, other = gather(address, hello(1), before=come)
+    assert list(wires) == [1]
+    assert other[1] == "host, process id 0"
+    close(wires, other)
+    for one in strangers:
+        one.close()
+
+
+def test_another_program_at_the_port_is_told_after_a_while(address):
+    with socket.create_server(("127.0.0.1", int(address.split(":")[1]))) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    with server.accept()[0] as one:
+                        one.sendall(b"SSH-2.0\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(UserError, match="something answers there, but not process 0 of this command"):
+            answer(address, hello(1), time.monotonic() + 9, 0.2)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_another_port_to_listen_at(address, monkeypatch):
+    """Behind a gateway others reach process 0 at another port than that at which it listens."""
+    inside = free_port()
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", f"0.0.0.0:{inside}")
+    call = RollCall(address, hello(0))
+    _connected(f"127.0.0.1:{inside}").close()
+    call.close()
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "1234")
+    with pytest.raises(UserError, match="JAX_COORDINATOR_BIND_ADDRESS=1234: expected host:port"):
+        RollCall(address, hello(0))
+
+
+def test_nobody_at_the_address(address):
+    with pytest.raises(TimeoutError, match=r"cannot be reached \(Connection refused\)"):
+        answer(address, hello(1), time.monotonic() + 0.1, 1)
+
+
+def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
+    monkeypatch.setattr(rollcall, "_PATIENT", 0.05)
+    told = []
+    with pytest.raises(TimeoutError):
+        answer(address, hello(1), time.monotonic() + 0.3, 1, told.append)
+    assert told == [
+        f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection refused); is it started?"
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_that_cannot_join_says_so(address, place):
+    def announce():
+        joining.announce(address, place, 2, "--workdir is missing", 2)
+
+    if place == 1:
+        threading.Thread(target=announce).start()
+        with pytest.raises(UserError, match=r"^process 1 \(.*, process id \d+\): --workdir is missing$"):
+            RollCall(address, hello(0)).all_here(time.monotonic() + 3, 0)
+        return
+    thread = threading.Thread(target=announce)
+    thread.start()
+    with pytest.raises(UserError, match=r"^process 0 \(.*, process id \d+\): --workdir is missing$"):
+        answer(address, hello(1), time.monotonic() + 3, 1)
+    # all know: it does not wait for its time to end
+    thread.join(1)
+    assert not thread.is_alive()
+
+
+def test_a_wire_takes_lines_in_any_pieces():
+    ours, theirs = (Wire(one) for one in socket.socketpair(socket.AF_UNIX))
+    assert ours.say(dataclasses.replace(hello(1), told={"a": "ü" * 1000}))
+    assert theirs.wait(1, Hello).told == {"a": "ü" * 1000}
+    ours._socket.sendall(b'{"kind": "go"}\n{"kind": ')
+    assert theirs.wait(1) == Word("go")
+    with pytest.raises(TimeoutError):
+        theirs.wait(0.05)
+    ours._socket.sendall(b'"failed", "text": "x"}\n')
+    assert theirs.heard() == [Word("failed", "x")]
+    ours.close()
+    assert theirs.wait(1) is None
+    assert theirs.heard() is None
+    theirs.close()

@@ -1,0 +1,316 @@
+"""A served model gives what the package gives, without the package; what cannot be served is told."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax import export
+
+from support.helpers import random_state
+from support.small_run import SMALL
+from support.video_files import make_audio, make_video
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.errors import UserError
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict import serve
+from vtd_jax.predict.serve import encode_labels, write_served
+from vtd_jax.video.clip import read_clip
+
+LABELS = ("red", "a green thing", "grüne Wiese")
+NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
+LEARNT = {"text_prompts": 2, "text_depth": 1, "visual_prompts": 1, "visual_depth": 1, "fusion_heads": 4}
+
+
+def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
+    clip = clip_from_state(config, random_state(config), dtype=dtype)
+    model = VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0))
+    # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be asked for
+    model.save_memory("block", 3)
+    return model
+
+
+def example(folder):
+    """The module that lies in a served folder."""
+    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def expected(model, frames, code=None):
+    """What the package computes."""
+    model.save_memory("none", 1)
+    code = encode_labels(model, LABELS) if code is None else code
+    out = nnx.jit(lambda model, *args: model(*args))(model, frames, code)
+    return {
+        "scores": jax.nn.softmax(out.logits),
+        "logits": out.logits,
+        "assignment": out.assignment,
+        "confidence": out.confidence,
+    }
+
+
+def assert_same(found, expected):
+    for name in ("scores", "confidence"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-5, atol=1e-5 * 100)
+    np.testing.assert_array_equal(found["assignment"], expected["assignment"])
+    assert {name: array.dtype.name for name, array in found.items()} == {
+        "scores": "float32",
+        "logits": "float32",
+        "assignment": "int32",
+        "confidence": "float32",
+    }
+
+
+def random_frames(videos, frames=2, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (videos, frames, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(**LEARNT, fusion=True, top_n=2)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """Prompts of both towers, fusion of two tokens, for all platforms."""
+    folder = tmp_path_factory.mktemp("served") / "new" / "small.served"
+    write_served(folder, model, LABELS, 2, about={"source": "a test", "step": 7})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    return example(folder).Served(folder)
+
+
+def test_the_program_gives_what_the_package_gives(model, served):
+    frames = random_frames(3)
+    assert_same(served(frames), expected(model, frames))
+
+
+def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
+    changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
+    half = dataclasses.replace(SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash"))
+    model, frames, place = make_model("bfloat16", half, **changes), random_frames(2, frames=1), tmp_path / "x.served"
+    code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
+    # the path of its CLIP, which need not be UTF-8
+    source = {"source": "caf\udce9.pt"}
+    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
+    assert json.loads((place / "about.json").read_text())["origin"] == source
+    assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
+    served = example(place).Served(place)
+    assert_same(served(frames), expected(model, frames, code))
+    assert model.clip.text is not None, "the model itself is as it was"
+    # statistics and scaling of its CLIP go with it
+    settings = told["preprocessing"]
+    assert (settings["mean"], settings["deviation"], settings["squash"]) == ([0.5] * 3, [0.25] * 3, True)
+    video = make_video(tmp_path / "wide.mp4", 3)
+    seen = served.read_clip(video)
+    np.testing.assert_array_equal(seen, read_clip(video, 1, 32, squash=True).frames)
+    assert np.abs(seen.astype(int) - read_clip(video, 1, 32).frames).max() > 1
+
+
+@pytest.mark.parametrize(
+    "config, changes",
+    [
+        (SMALL, {"pooling": "mean", "confidence": "uniform"}),
+        (CLIPConfig(32, 32, (1, 1, 1, 1), 2, None, 64, text_layers=1), {}),
+    ],
+    ids=["mean, uniform", "ResNet"],
+)
+def test_other_models_can_be_written(config, changes, tmp_path):
+    code = np.ones((4, config.embed_dim), np.float32)
+    told = write_served(tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code)
+    shapes = {name: output["shape"] for name, output in told["outputs"].items()}
+    assert shapes == {"scores": ["b", 4], "logits": ["b", 4], "assignment": ["b", 5], "confidence": ["b", 5, 4]}
+
+
+def test_what_lies_in_the_folder(folder, served):
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "about.json",
+        "predict.py",
+        "program.jaxexport",
+        "weights.npz",
+    ]
+    assert [path.name for path in folder.parent.iterdir()] == ["small.served"]
+    exported = export.deserialize(bytearray((folder / "program.jaxexport").read_bytes()))
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    assert list(exported.platforms) == about["platforms"] == ["cpu", "cuda", "tpu"]
+    assert exported.calling_convention_version == about["calling_convention_version"]
+    assert (about["labels"], about["frames"], about["size"], about["short_side"]) == (list(LABELS), 2, 32, 37)
+    assert (about["origin"], about["architecture"]) == ({"source": "a test", "step": 7}, SMALL.architecture)
+    assert about["inputs"]["frames"] == {"shape": ["b", 2, 32, 32, 3], "dtype": "uint8"}
+    assert {name: told["shape"] for name, told in about["outputs"].items()} == {
+        "scores": ["b", 3],
+        "logits": ["b", 3],
+        "assignment": ["b", 2],
+        "confidence": ["b", 2, 3],
+    }
+    with np.load(folder / "weights.npz") as weights:
+        names, dtypes = set(weights.files), {weights[name].dtype.name for name in weights.files}
+        assert weights["codebook"].shape == (3, SMALL.embed_dim)
+    assert dtypes == {"float32"}
+    assert {"visual_prompts", "logit_scale", "fusion.fc1.kernel", "clip.visual.proj"} <= names
+    assert not [name for name in names if "text" in name or "token" in name]
+    with pytest.raises(
+        ValueError, match=r"frames \(1, 3, 32, 32, 3\) of uint8, expected uint8 \(videos, 2, 32, 32, 3\)"
+    ):
+        served(random_frames(1, frames=3))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A wide one, one of a single frame, an upright phone video, one whose container does not count its frames."""
+    folder = tmp_path_factory.mktemp("videos")
+    wide = make_video(folder / "wide.mp4", 13, width=96, height=48)
+    one = make_video(folder / "one.mp4", 1)
+    data = bytearray(wide.read_bytes())
+    place = data.index(b"tkhd") + 44
+    data[place : place + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    (folder / "upright.mp4").write_bytes(data)
+    return [
+        wide,
+        one,
+        folder / "upright.mp4",
+        make_video(folder / "uncounted.webm", 7),
+        make_video(folder / "a.avi", 9),
+    ]
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_the_example_reads_the_same_pixels(videos, folder, frames):
+    reader = example(folder).read_clip
+    for video in videos:
+        np.testing.assert_array_equal(
+            reader(video, frames, 32), read_clip(video, frames, 32).frames, err_msg=str(video)
+        )
+
+
+@pytest.mark.shared
+def test_the_example_reads_real_clips_alike(folder, shared_dir):
+    reader = example(folder).read_clip
+    for video in (shared_dir / "videos" / "applying_makeup.avi", shared_dir / "videos" / "hugging.mp4"):
+        np.testing.assert_array_equal(reader(video, 3, 64), read_clip(video, 3, 64).frames, str(video))
+
+
+ALONE = """
+import runpy, sys
+for name in ("vtd_jax", "flax", "experiments", "safetensors", "jaxtyping"):
+    sys.modules[name] = None  # importing it is an error from here on
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_it_runs_without_the_package(folder, served, videos, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "elsewhere")
+    sound, missing = make_audio(tmp_path / "sound.m4a"), tmp_path / "no.mp4"
+    # a name that is not UTF-8, as strict as most terminals are
+    odd = shutil.copy(videos[2], tmp_path / os.fsdecode(b"caf\xe9\x1b.mp4"))
+    call = [sys.executable, "-c", ALONE, str(place / "predict.py"), *videos[:2], odd, missing, f"{sound}", "--json"]
+    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict")
+    done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False)
+    assert done.stderr.splitlines() == [
+        f"error: {missing}: No such file or directory",
+        f"error: {sound}: no video in it",
+    ]
+    assert done.returncode == 2
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["video"] for one in found] == [*map(str, videos[:2]), f"{tmp_path}/caf\\xe9\x1b.mp4"]
+    # there one video at a time, here several
+    out = served(np.stack([read_clip(video, 2, 32).frames for video in videos[:3]]))
+    for row, one in enumerate(found):
+        scores = dict(zip(LABELS, out["scores"][row]))
+        assert {top["label"]: top["score"] for top in one["top"]} == pytest.approx(scores, abs=1e-5)
+        assert one["label"] == max(scores, key=scores.get)
+        assert one["words"] == [LABELS[k] for k in out["assignment"][row]]
+
+
+def test_damage_is_told(folder, tmp_path):
+    for name in ("weights.npz", "program.jaxexport"):
+        place = shutil.copytree(folder, tmp_path / name)
+        data = (place / name).read_bytes()
+        (place / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(ValueError, match=f"{name} is damaged, copy it again"):
+            example(place).Served(place)
+
+
+def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_path, monkeypatch):
+    # what is refused is refused before anything is computed
+    monkeypatch.setattr(serve, "export_program", None)
+    own, other, file = tmp_path / "own.served", tmp_path / "other.served", tmp_path / "file.served"
+    shutil.copytree(folder, own)
+    (own / "notes.txt").touch()
+    other.mkdir()
+    file.touch()
+    for path, told in (
+        (tmp_path / "x.zip", "the name of a served model's folder ends in .served"),
+        (own, "holds other files too (notes.txt), which would be lost: move them away"),
+        (other, "is there already and is no served model; give another name, or move it away"),
+        (file, "is there already and is no served model; give another name, or move it away"),
+    ):
+        with pytest.raises(UserError) as caught:
+            write_served(path, model, LABELS, 2)
+        assert str(caught.value) == f"{path}: {told}"
+
+
+def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypatch):
+    own = shutil.copytree(folder, tmp_path / "own.served")
+    before = (own / "about.json").read_bytes()
+    plain, code = make_model(), np.ones((1, SMALL.embed_dim), np.float32)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(serve.np, "savez", full)
+        with pytest.raises(UserError, match=r"own\.served: cannot be written: No space left on device"):
+            write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
+    assert (own / "about.json").read_bytes() == before
+    write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
+    assert json.loads((own / "about.json").read_text())["labels"] == ["x"]
+    with np.load(own / "weights.npz") as weights:
+        np.testing.assert_array_equal(weights["codebook"], code)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
+
+
+def test_refusals(model, tmp_path):
+    path = tmp_path / "x.served"
+    broken = make_model()
+    broken.logit_scale[...] = np.float32(np.nan)
+    for args, options, told in (
+        ((model, (), 2), {}, "labels: an empty list"),
+        ((model, ("a", " "), 2), {}, "labels: ' ' at place 1, expected a text that is not empty"),
+        ((model, ("a", "b", "a"), 2), {}, "labels: 'a' is there twice"),
+        ((model, LABELS, 0), {}, "frames=0: expected at least 1"),
+        (
+            (model, LABELS, 2),
+            {"platforms": ("cpu", "gpu")},
+            "platforms=cpu,gpu: expected one or more of cpu, cuda, tpu",
+        ),
+        ((model, LABELS, 2), {"platforms": ()}, "platforms=: expected one or more"),
+        (
+            (broken, LABELS, 2),
+            {"codebook": np.ones((3, SMALL.embed_dim), np.float32)},
+            "logit_scale has values that are NaN or infinite",
+        ),
+    ):
+        with pytest.raises(UserError) as caught:
+            write_served(path, *args, **options)
+        assert told in str(caught.value)
+    assert not list(tmp_path.iterdir())

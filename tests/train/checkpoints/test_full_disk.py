@@ -1,0 +1,41 @@
+"""A checkpoint that finds no space: one line, whatever orbax and TensorStore would say of it."""
+
+import os
+import textwrap
+
+from support import warm
+
+CODE = """
+    import resource, sys
+    from pathlib import Path
+    import numpy as np
+    from absl import logging
+    from vtd_jax.errors import UserError
+    from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+    logging.set_verbosity(logging.ERROR)
+    noise = np.random.default_rng(0).normal(size=(20, 5000)).astype(np.float32)
+    arrays = {str(number): row for number, row in enumerate(noise)}
+    small = {"0": noise[0]}
+    # a file that would be larger fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))
+    for number in range(4):
+        checkpoints = Checkpoints(Path(sys.argv[1]) / str(number))
+        checkpoints.save(1, small, small, {})
+        try:
+            checkpoints.save(2, *((arrays, small), (small, arrays))[number % 2], {})
+            checkpoints.close()
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+        checkpoints.close()
+        assert Checkpoints(checkpoints.workdir).last_whole() == (1, {})
+"""
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    done = warm.run(["-c", textwrap.dedent(CODE), str(tmp_path)], dict(os.environ, JAX_PLATFORMS="cpu"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4, done.stderr
+    for number, line in enumerate(lines):
+        told = f"{tmp_path}/{number}/checkpoints/2: this checkpoint could not be written (File too large); the last one"
+        assert line == f"{told} is of step 1; see to space and permissions, then run the same command again"
