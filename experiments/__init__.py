@@ -15,12 +15,15 @@ def _command() -> str:
 
 
 def _leave(number: int, frame: object) -> None:
-    """Ctrl-C while a command imports its libraries, which takes seconds: nothing was begun, nothing has to end."""
+    """Ctrl-C while a command imports its libraries, which takes seconds: nothing was begun, nothing
+    has to end.
+    """
     del number, frame
     os.write(2, b"interrupted: nothing was begun; the same command starts again\n")
     os._exit(130)
 
 
-# the processes that `benchmark` starts are modules of its folder: they end as any other, without a word
+# the processes that `benchmark` starts are modules of its folder: they end as any other, without a
+# word
 if (_NAME := _command()) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL if "." in _NAME else _leave)

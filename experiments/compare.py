@@ -1,4 +1,5 @@
-"""Compares two evaluated runs video by video, or prints one run's table again; reads saved scores, needs no GPU.
+"""Compares two evaluated runs video by video, or prints one run's table again; reads saved scores,
+needs no GPU.
 
     python -m experiments.compare runs/clip runs/hmdb51
     python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 --out=compared.md
@@ -6,13 +7,15 @@
     python -m experiments.compare runs/old/results_scores.npz runs/new/results_scores.npz --common
     python -m experiments.compare runs/hmdb51
 
-A run is a workdir or a *_scores.npz; several with commas between are the seeds of one, whose mean is compared. The runs
-must be evaluated on the same videos. For every split, and for the harmonic mean of base and novel or the mean of
-several splits: top-1 of A and B, what B gains with its bootstrap interval, how many videos only one of them has right,
-and the p-value (McNemar's exact test; for means a paired randomisation test). Below: how the runs were made, their
-settings that differ, and the classes that gained and lost most.
+A run is a workdir or a *_scores.npz; several with commas between are the seeds of one, whose mean
+is compared. The runs must be evaluated on the same videos. For every split, and for the harmonic
+mean of base and novel or the mean of several splits: top-1 of A and B, what B gains with its
+bootstrap interval, how many videos only one of them has right, and the p-value (McNemar's exact
+test; for means a paired randomisation test). Below: how the runs were made, their settings that
+differ, and the classes that gained and lost most.
 
-With one run: its table from its scores, with intervals, calibration error, best and worst classes and the most
+With one run: its table from its scores, with intervals, calibration error, best and worst classes
+and the most
 confused pairs.
 """
 
@@ -34,8 +37,12 @@ from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.terminal import say
 
-STEM = flags.DEFINE_string("stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json")
-COMMON = flags.DEFINE_bool("common", False, "compare the splits and videos that all runs have, if they differ")
+STEM = flags.DEFINE_string(
+    "stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json"
+)
+COMMON = flags.DEFINE_bool(
+    "common", False, "compare the splits and videos that all runs have, if they differ"
+)
 OUT = flags.DEFINE_string("out", None, "also write the table to this file, .md, .csv or .json")
 
 
@@ -43,7 +50,10 @@ def scores_files(argument: str) -> list[Path]:
     """The score files of one run, or of the seeds of one."""
     paths = [Path(part) for part in argument.split(",") if part]
     if not paths or len(set(paths)) < len(paths):
-        raise UserError(f"{argument!r}: expected a workdir or a *{SUFFIX}, or several different ones with commas")
+        raise UserError(
+            f"{argument!r}: expected a workdir or a *{SUFFIX}, or several different ones with "
+            "commas"
+        )
     return [path if path.suffix == ".npz" else path / f"{STEM.value}{SUFFIX}" for path in paths]
 
 
@@ -65,7 +75,10 @@ def compared(sides: list[list[Path]]) -> Table:
     runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
     matched = dict(zip(runs, match(runs, COMMON.value)))
     about = runs_told(
-        [{str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side} for side in sides]
+        [
+            {str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side}
+            for side in sides
+        ]
     )
     return comparison_table(*([matched[str(file)] for file in side] for side in sides), about)
 
@@ -86,7 +99,9 @@ def main(*arguments: str) -> str:
         read = [file for side in sides for scores in side for file in (scores, table_file(scores))]
         check_outputs([Output("--out", out, ours=_is_table)], [(str(file), file) for file in read])
     if len(sides) == 1 and len(sides[0]) > 1:
-        raise UserError(f"{arguments[0]}: a table is of one run; give RUN_B too to compare the means of seeds")
+        raise UserError(
+            f"{arguments[0]}: a table is of one run; give RUN_B too to compare the means of seeds"
+        )
     if len(sides) == 2:
         table = compared(sides)
     else:

@@ -5,10 +5,11 @@ Examples:
   python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors --dtype=float16
   python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors --activation=gelu
 
-The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the weights), or an open_clip
-file or folder (open_clip_config.json beside the weights). PyTorch is not needed and nothing in the source is run. For
-weights without a config give --activation, and --head_width where the sizes are not those of OpenAI's models: no tensor
-tells them. OpenAI's own files need neither. What is written says all of it itself, how images were normalised too.
+The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the
+weights), or an open_clip file or folder (open_clip_config.json beside the weights). PyTorch is not
+needed and nothing in the source is run. For weights without a config give --activation, and
+--head_width where the sizes are not those of OpenAI's models: no tensor tells them. OpenAI's own
+files need neither. What is written says all of it itself, how images were normalised too.
 """
 
 import os
@@ -25,12 +26,20 @@ from vtd_jax.terminal import counted
 
 _SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", required=True)
 _OUT = flags.DEFINE_string("out", None, "file to write, .safetensors", required=True)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "dtype of the tensors that are written")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "float16"], "dtype of the tensors that are written"
+)
 _ACTIVATION = flags.DEFINE_enum(
-    "activation", None, list(ACTIVATIONS), "of both towers, for weights without a config beside them"
+    "activation",
+    None,
+    list(ACTIVATIONS),
+    "of both towers, for weights without a config beside them",
 )
 _HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width", None, "of the image tower's attention heads, for weights without a config", lower_bound=1
+    "head_width",
+    None,
+    "of the image tower's attention heads, for weights without a config",
+    lower_bound=1,
 )
 
 
@@ -41,8 +50,13 @@ def main() -> str:
         raise UserError(f"--out={out}: the name must end in .safetensors")
     check_outputs([Output("--out", out)], weights_read("--source", source))
     if source.is_dir() and Path(os.path.realpath(source)) in Path(os.path.realpath(out)).parents:
-        raise UserError(f"--out={out}: is in --source={source}, whose files are read together; give another place")
-    config, state = read_checkpoint(_SOURCE.value, activation=_ACTIVATION.value, head_width=_HEAD_WIDTH.value)
+        raise UserError(
+            f"--out={out}: is in --source={source}, whose files are read together; give another "
+            "place"
+        )
+    config, state = read_checkpoint(
+        _SOURCE.value, activation=_ACTIVATION.value, head_width=_HEAD_WIDTH.value
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,9 +64,9 @@ def main() -> str:
     save_clip(out, config, state, dtype=_DTYPE.value)
     size = out.stat().st_size / 1e6
     return (
-        f"wrote {out}: {config.architecture}, {config.activation}, heads of {config.vision_head_width} and "
-        f"{config.text_head_width}, images of {config.preprocessing}, {counted(len(state), 'tensor')}, "
-        f"{_DTYPE.value}, {size:.1f} MB"
+        f"wrote {out}: {config.architecture}, {config.activation}, heads of "
+        f"{config.vision_head_width} and {config.text_head_width}, images of "
+        f"{config.preprocessing}, {counted(len(state), 'tensor')}, {_DTYPE.value}, {size:.1f} MB"
     )
 
 

@@ -9,13 +9,14 @@
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/k400 --config=experiments/configs/zero_shot.py:hmdb51
 
-Without --config the settings are the run's own, or those in an exported file. With --config, a workdir without
-checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported file, lend what they learnt (and
-their model settings) to the videos and names of that config; a .pth has no settings, so the config's must fit (the
-authors' code learns and evaluates with what is --config.model.ties=release here).
-The column ties is the share of videos in which several classes have the most votes to rounding.
-Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and _scores.npz into the workdir (results_NAME.* where a
-run's model was lent to the videos of config NAME, or where a file NAME was evaluated in the workdir of a run).
+Without --config the settings are the run's own, or those in an exported file. With --config, a
+workdir without checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported
+file, lend what they learnt (and their model settings) to the videos and names of that config; a
+.pth has no settings, so the config's must fit (the authors' code learns and evaluates with what is
+--config.model.ties=release here). The column ties is the share of videos in which several classes
+have the most votes to rounding. Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and
+_scores.npz into the workdir (results_NAME.* where a run's model was lent to the videos of config
+NAME, or where a file NAME was evaluated in the workdir of a run).
 """
 
 import contextlib
@@ -54,17 +55,27 @@ CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run, or where to write a table", required=True)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "last, best, a step, or a .safetensors or .pth file")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of a run, or where to write a table", required=True
+)
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "last", "last, best, a step, or a .safetensors or .pth file"
+)
 
 
 def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) -> RunConfig:
-    """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a flag sets them."""
+    """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a
+    flag sets them.
+    """
     exported = read_tuned(file) if file and file.suffix == SUFFIX else None
     if CONFIG.value is None:
         remedy = "put it back, or give another folder" if trained else _ELSE
         lacking = f"{workdir / CONFIG_FILE}: no such file; {remedy}"
-        raise UserError(f"{file}: has no settings of its own; give the --config=… that fits it" if file else lacking)
+        raise UserError(
+            f"{file}: has no settings of its own; give the --config=… that fits it"
+            if file
+            else lacking
+        )
     config = RunConfig.from_dict(CONFIG.value.to_dict())
     if file and not exported:
         # what it learnt on is not known
@@ -83,8 +94,12 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
 
 
-def prepare(workdir: Path) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, str, dict[str, str]]:
-    """Settings, records and model; what the model learnt, on what, and the stem of the files to write."""
+def prepare(
+    workdir: Path,
+) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, str, dict[str, str]]:
+    """Settings, records and model; what the model learnt, on what, and the stem of the files to
+    write.
+    """
     file = from_config.checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(config_flag.filename()) in (workdir / CONFIG_FILE, file)
@@ -115,14 +130,19 @@ def main() -> str:
         config, splits, model, learnt, stem, training = together(prepare, workdir)
     with contextlib.ExitStack() as stack:
         # training that goes on in this workdir meanwhile writes other files
-        on_first(stack.enter_context, locked_outputs([("--workdir", workdir / f"{stem}.md", False)]))
+        on_first(
+            stack.enter_context, locked_outputs([("--workdir", workdir / f"{stem}.md", False)])
+        )
         runs.note_toy(config, model)
         if is_first():
             say(f"learnt: {learnt}")
             say(f"device: {device_told(run_devices(config.devices))}")
         table = runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
     table.show()
-    return f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, _confusions.csv, _scores.npz"
+    return (
+        f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, "
+        "_confusions.csv, _scores.npz"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Draws one video as training and evaluation see it: sampled frames, training draws with their boxes, spatial views.
+"""Draws one video as training and evaluation see it: sampled frames, training draws with their
+boxes, spatial views.
 
 Examples:
   python -m experiments.show_batch --seed=36 --levels=24 --out=docs/augmentations.png
@@ -6,10 +7,11 @@ Examples:
   python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 --config.augment.flip=0 \\
       --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
-The first makes the picture in docs/, of a rendered clip: that is what is drawn without --data_dir. Rows: the view of
-evaluation; a training clip for each of --draws epochs from --epoch on, exactly as training with this seed gets it, with
-its box on the uncropped frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames
-and records; a flag that is given goes before it.
+The first makes the picture in docs/, of a rendered clip: that is what is drawn without --data_dir.
+Rows: the view of evaluation; a training clip for each of --draws epochs from --epoch on, exactly as
+training with this seed gets it, with its box on the uncropped frame; the three spatial views of
+evaluation. A --config brings its augmentation, seed, frames and records; a flag that is given goes
+before it.
 """
 
 import tempfile
@@ -32,7 +34,9 @@ from vtd_jax.video.records import Example, open_records, record_names
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(limit_flags)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; a rendered clip if not given")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "what experiments.build_data wrote; a rendered clip if not given"
+)
 NAME = flags.DEFINE_string("name", None, "name of the list of videos")
 OUT = flags.DEFINE_string("out", None, "picture to write: .png, .pdf or .svg", required=True)
 FRAMES = flags.DEFINE_integer("frames", None, "T, frames a clip; 8, or the config's", lower_bound=1)
@@ -41,7 +45,9 @@ SEED = flags.DEFINE_integer("seed", None, "of the draws; 0, or the config's", lo
 EPOCH = flags.DEFINE_integer("epoch", 0, "of the first draw, from 0", lower_bound=0)
 INDEX = flags.DEFINE_integer("index", 0, "position of the video in its list, from 0", lower_bound=0)
 DRAWS = flags.DEFINE_integer("draws", 4, "training clips, one an epoch", lower_bound=0)
-LEVELS = flags.DEFINE_integer("levels", 256, "of each colour; 24 make a .png less than half as large", 2, 256)
+LEVELS = flags.DEFINE_integer(
+    "levels", 256, "of each colour; 24 make a .png less than half as large", 2, 256
+)
 RENDERED = "orange striped arrow"
 
 
@@ -57,13 +63,19 @@ def main() -> str:
     out = Path(OUT.value)
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--out={out}: the name must end in .png, .pdf or .svg")
-    check_outputs([Output("--out", out, ours=_is_picture)], [(f"--data_dir={DATA_DIR.value}", DATA_DIR.value)])
+    check_outputs(
+        [Output("--out", out, ours=_is_picture)], [(f"--data_dir={DATA_DIR.value}", DATA_DIR.value)]
+    )
     example, name = open_video(config)
     augment = config.augment if config else Augment()
-    spec = BatchSpec("train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment)
+    spec = BatchSpec(
+        "train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment
+    )
     rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
     out.parent.mkdir(parents=True, exist_ok=True)
-    augmentations_picture(out, rows, f"{name}: {example.file}, {counted(example.num_frames, 'frame')}", LEVELS.value)
+    augmentations_picture(
+        out, rows, f"{name}: {example.file}, {counted(example.num_frames, 'frame')}", LEVELS.value
+    )
     drawn = f"{counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')}"
     return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}"
 
@@ -81,7 +93,8 @@ def open_video(config: RunConfig | None) -> tuple[Example, str]:
             # says what is wrong with the folder
             open_records(data_dir, "")
         raise UserError(
-            f"--name is missing: name a list of these records; {data_dir} has {', '.join(dict.fromkeys(there))}"
+            f"--name is missing: name a list of these records; {data_dir} has "
+            f"{', '.join(dict.fromkeys(there))}"
         )
     records = open_records(data_dir, name)
     if INDEX.value >= len(records):

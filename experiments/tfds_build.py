@@ -1,11 +1,12 @@
-"""TFDS's own `tfds build`, for machines without TensorFlow, which the `tfds` program asks for before it starts.
+"""TFDS's own `tfds build`, for machines without TensorFlow, which the `tfds` program asks for
+before it starts.
 
 Examples:
   python -m experiments.tfds_build data/hmdb51 --config=video --manual_dir=hmdb51 --data_dir=records
   python -m experiments.tfds_build data/video_folder --manual_dir=my_videos --data_dir=records
 
-Takes every flag of `tfds build`; the builders are the same. `experiments.build_data` does more: it measures storages,
-adds lists, checks, and goes on after an interruption.
+Takes every flag of `tfds build`; the builders are the same. `experiments.build_data` does more: it
+measures storages, adds lists, checks, and goes on after an interruption.
 """
 
 import sys

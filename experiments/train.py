@@ -5,13 +5,15 @@
     python -m experiments.train --config=experiments/configs/video_folder.py:train=list --workdir=runs/mine \\
         --config.data.data_dir=records --profile_steps=10:15
 
-The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1 (preemption) saves and
-ends it with exit status 75, Ctrl-C saves and ends it with 130, a second Ctrl-C stops at once. Every field of a config
-can be set with --config.group.field=value.
+The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1
+(preemption) saves and ends it with exit status 75, Ctrl-C saves and ends it with 130, a second
+Ctrl-C stops at once. Every field of a config can be set with --config.group.field=value.
 
-Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the table of the last
-evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl for batches whose loss
-or gradient was not finite, and profile/. One run at a time writes there: a second one is refused, by .train.lock.
+Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the
+table of the last
+evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl
+for batches whose loss or gradient was not finite, and profile/. One run at a time writes there: a
+second one is refused, by .train.lock.
 """
 
 from pathlib import Path
@@ -33,11 +35,19 @@ CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; made where it is not there", required=True)
-RESUME = flags.DEFINE_bool("resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some")
-OVERRIDE = flags.DEFINE_bool("override_config", False, "go on with settings other than those of the checkpoints")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run; made where it is not there", required=True
+)
+RESUME = flags.DEFINE_bool(
+    "resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some"
+)
+OVERRIDE = flags.DEFINE_bool(
+    "override_config", False, "go on with settings other than those of the checkpoints"
+)
 PROFILE = flags.DEFINE_string(
-    "profile_steps", "", "FIRST:LAST, steps to trace, counted from 1; for TensorBoard with its profile plugin (xprof)"
+    "profile_steps",
+    "",
+    "FIRST:LAST, steps to trace, counted from 1; for TensorBoard with its profile plugin (xprof)",
 )
 
 
@@ -66,10 +76,17 @@ def run(preemption, workdir, config, profile, records, splits, model) -> str:
         profile=profile,
     )  # fmt: skip
     if table is None:
-        return f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"
+        return (
+            f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"
+        )
     table.show()
-    return f"trained to step {step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, checkpoints/"
+    return (
+        f"trained to step {step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, "
+        "checkpoints/"
+    )
 
 
 if __name__ == "__main__":
-    hosts.run(main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes")
+    hosts.run(
+        main, __doc__, catch_sigterm=True, resumes="no step was made; the same command resumes"
+    )

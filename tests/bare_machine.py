@@ -43,7 +43,8 @@ def modules_of(*names: str) -> set[str]:
                 needed += [
                     canonicalize_name(more.name)
                     for more in map(Requirement, requires(requirement.name) or ())
-                    if more.marker is not None and any(more.marker.evaluate({"extra": extra}) for extra in extras)
+                    if more.marker is not None
+                    and any(more.marker.evaluate({"extra": extra}) for extra in extras)
                 ]
     return {
         module

@@ -7,13 +7,17 @@ import signal
 import tempfile
 from pathlib import Path
 
-# what is started in the background ignores Ctrl-C, and so would the commands that tests start and interrupt
+# what is started in the background ignores Ctrl-C, and so would the commands that tests start and
+# interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-# what one worker or command compiled, all others of this session find; the workers of xdist are given the folder
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+    )
+# what one worker or command compiled, all others of this session find; the workers of xdist are
+# given the folder
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vtd_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -45,7 +49,9 @@ def pytest_terminal_summary(terminalreporter):
     """Says how many checks against golden numbers, real lists and real clips ran."""
     ran = [r for r in terminalreporter.stats.get("passed", []) if "shared" in r.keywords]
     where = "../shared found" if SHARED.is_dir() else "no ../shared: those checks were left out"
-    terminalreporter.write_line(f"golden numbers, lists and real clips: {len(ran)} tests passed ({where})")
+    terminalreporter.write_line(
+        f"golden numbers, lists and real clips: {len(ran)} tests passed ({where})"
+    )
 
 
 @pytest.fixture(scope="session")

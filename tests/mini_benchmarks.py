@@ -1,10 +1,12 @@
-"""A mini layout of the four benchmarks: few generated videos, under the real names, folders, classes and lists.
+"""A mini layout of the four benchmarks: few generated videos, under the real names, folders,
+classes and lists.
 
     python tests/mini_benchmarks.py --splits=../shared/splits --out=/tmp/mini
 
-writes `/tmp/mini/{hmdb51,ucf101,ssv2,kinetics400}` as the official downloads lie, each with its annotation files, and
-`/tmp/mini/splits` with the lists that are in `--splits`, line by line, but for the videos that were not made. Label
-files are copied as they are. It prints the commands that build the records. The colour of a video follows its class.
+writes `/tmp/mini/{hmdb51,ucf101,ssv2,kinetics400}` as the official downloads lie, each with its
+annotation files, and `/tmp/mini/splits` with the lists that are in `--splits`, line by line, but
+for the videos that were not made. Label files are copied as they are. It prints the commands that
+build the records. The colour of a video follows its class.
 """
 
 import argparse
@@ -28,8 +30,9 @@ FRAMES, WIDTH, HEIGHT, COLOURS = 8, 64, 48, 12
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set: its folder in the tree, the stems of its label files (all, base, novel), where videos lie, and how
-    many videos of a class are taken of each list, so that a step of the release's batch size and accumulation fits."""
+    """A data set: its folder in the tree, the stems of its label files (all, base, novel), where
+    videos lie, and how many videos of a class are taken of each list, so that a step of the
+    release's batch size and accumulation fits."""
 
     folder: str
     labels: tuple[str, str, str]
@@ -45,7 +48,10 @@ LAYOUTS = {
         3,
     ),
     "ucf101": Layout(
-        "ucf_splits", ("ucf_101_labels", "ucf_101_base_labels", "ucf_101_novel_labels"), "UCF-101/{folder}/{file}", 2
+        "ucf_splits",
+        ("ucf_101_labels", "ucf_101_base_labels", "ucf_101_novel_labels"),
+        "UCF-101/{folder}/{file}",
+        2,
     ),
     "ssv2": Layout(
         "ssv2_splits",
@@ -64,7 +70,8 @@ LAYOUTS = {
 
 @dataclass
 class Chosen:
-    """What was taken of one data set: class names by id, the class of every video, and what the lists keep.
+    """What was taken of one data set: class names by id, the class of every video, and what the
+      lists keep.
 
     Attributes:
       names: of all classes.
@@ -92,7 +99,11 @@ def make(splits: Path, out: Path) -> Path:
         pictures = [_encoded(number, suffix) for number in range(COLOURS)]
         place = {name: number for number, name in enumerate(chosen.names)}
         for file, name in chosen.classes.items():
-            path = out / dataset / LAYOUTS[dataset].place.format(folder=name.replace(" ", "_"), file=file)
+            path = (
+                out
+                / dataset
+                / LAYOUTS[dataset].place.format(folder=name.replace(" ", "_"), file=file)
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pictures[place[name] % COLOURS])
         ANNOTATE[dataset](out / dataset, chosen)
@@ -103,10 +114,16 @@ def make(splits: Path, out: Path) -> Path:
 
 
 def choose(splits: Path, dataset: str) -> Chosen:
-    """Takes the first videos of every class of every list, those that other lists took before any new ones."""
+    """Takes the first videos of every class of every list, those that other lists took before any
+    new ones.
+    """
     layout, tree = LAYOUTS[dataset], splits / "datasets_splits"
     labels = [_names(splits / "labels" / f"{stem}.csv") for stem in layout.labels]
-    found = (path for folder in (f"{HALVES}/{layout.folder}", layout.folder) for path in (tree / folder).glob("*.txt"))
+    found = (
+        path
+        for folder in (f"{HALVES}/{layout.folder}", layout.folder)
+        for path in (tree / folder).glob("*.txt")
+    )
     # short lists first: the long ones hold the same videos
     paths = sorted(found, key=lambda path: (path.stat().st_size, str(path)))
     chosen, lists = Chosen(labels[0]), {}
@@ -128,7 +145,9 @@ def choose(splits: Path, dataset: str) -> Chosen:
         chosen.lists[str(path.relative_to(tree))] = kept
         for file, name in lists[path]:
             if file in chosen.classes:
-                assert chosen.classes[file] == name, f"{path}: {file} is {name} here and {chosen.classes[file]} before"
+                assert chosen.classes[file] == name, (
+                    f"{path}: {file} is {name} here and {chosen.classes[file]} before"
+                )
                 chosen.roles.setdefault(file, set()).add(path.stem)
     return chosen
 
@@ -142,7 +161,9 @@ def _encoded(number: int, suffix: str) -> bytes:
     """A video of one of the colours that brightens from frame to frame."""
     codec, settings = CODECS[suffix[1:]]
     # three levels of red, two of green and of blue
-    colour = np.array([40 + 60 * (number % 3), 40 + 120 * (number // 3 % 2), 40 + 120 * (number // 6)])
+    colour = np.array(
+        [40 + 60 * (number % 3), 40 + 120 * (number // 3 % 2), 40 + 120 * (number // 6)]
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"video{suffix}"
         with av.open(str(path), "w") as container:
@@ -150,7 +171,9 @@ def _encoded(number: int, suffix: str) -> bytes:
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             for index in range(FRAMES):
                 image = np.broadcast_to(colour + 5 * index, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+                container.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24"))
+                )
             container.mux(stream.encode(None))
         return path.read_bytes()
 
@@ -162,20 +185,31 @@ def _write(path: Path, lines: list[str]) -> None:
 
 def _tested(chosen: Chosen, file: str, number: str) -> bool:
     """Whether a video is one of the validation list of an official split."""
-    return bool(chosen.roles[file] & ({"base_val", "novel_val", "val1"} if number == "1" else {f"val{number}"}))
+    return bool(
+        chosen.roles[file]
+        & ({"base_val", "novel_val", "val1"} if number == "1" else {f"val{number}"})
+    )
 
 
 def _hmdb51(folder: Path, chosen: Chosen) -> None:
-    """`CLASS_test_splitN.txt`; the training videos of splits 2 and 3 are not in the tree, so all others are those."""
+    """`CLASS_test_splitN.txt`; the training videos of splits 2 and 3 are not in the tree, so all
+    others are those.
+    """
     for name in chosen.names:
         files = [file for file, its in chosen.classes.items() if its == name]
         for number in "123":
             lines = [f"{file} {2 if _tested(chosen, file, number) else 1} " for file in files]
-            _write(folder / f"testTrainMulti_7030_splits/{name.replace(' ', '_')}_test_split{number}.txt", lines)
+            _write(
+                folder
+                / f"testTrainMulti_7030_splits/{name.replace(' ', '_')}_test_split{number}.txt",
+                lines,
+            )
 
 
 def _ucf101(folder: Path, chosen: Chosen) -> None:
-    """`classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`; as for HMDB-51, all others are training videos."""
+    """`classInd.txt`, `trainlist0N.txt` and `testlist0N.txt`; as for HMDB-51, all others are
+    training videos.
+    """
     lists = folder / "ucfTrainTestlist"
     _write(lists / "classInd.txt", [f"{i} {name}" for i, name in enumerate(chosen.names, start=1)])
     number_of = {name: i for i, name in enumerate(chosen.names, start=1)}
@@ -183,7 +217,9 @@ def _ucf101(folder: Path, chosen: Chosen) -> None:
         train, test = [], []
         for file, name in chosen.classes.items():
             tested = _tested(chosen, file, number)
-            (test if tested else train).append(f"{name}/{file}" if tested else f"{name}/{file} {number_of[name]}")
+            (test if tested else train).append(
+                f"{name}/{file}" if tested else f"{name}/{file} {number_of[name]}"
+            )
         _write(lists / f"trainlist0{number}.txt", train)
         _write(lists / f"testlist0{number}.txt", test)
 
@@ -194,7 +230,12 @@ def _ssv2(folder: Path, chosen: Chosen) -> None:
     for file, name in chosen.classes.items():
         tested = chosen.roles[file] & {"base_val", "novel_val", "validation"}
         template = name.replace("something", "[something]").replace("Something", "[Something]")
-        row = {"id": file.removesuffix(".webm"), "label": name, "template": template, "placeholders": ["a cup"]}
+        row = {
+            "id": file.removesuffix(".webm"),
+            "label": name,
+            "template": template,
+            "placeholders": ["a cup"],
+        }
         rows["validation" if tested else "train"].append(row)
     ids = {name: str(i) for i, name in enumerate(chosen.names)}
     for stem, value in {**rows, "labels": ids}.items():
@@ -220,14 +261,27 @@ ANNOTATE = {"hmdb51": _hmdb51, "ucf101": _ucf101, "ssv2": _ssv2, "kinetics400": 
 
 def main() -> None:
     """Makes the layout and prints the commands that build its records."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", type=Path, required=True, help="tree of real lists: datasets_splits/ and labels/")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        required=True,
+        help="tree of real lists: datasets_splits/ and labels/",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     out = make(args.splits, args.out)
     for dataset in LAYOUTS:
-        places = (f"--source={out / dataset}", f"--splits={out / 'splits'}", f"--data_dir={out / 'records'}")
-        print(shlex.join(("python", "-m", "experiments.build_data", f"--dataset={dataset}", *places)))
+        places = (
+            f"--source={out / dataset}",
+            f"--splits={out / 'splits'}",
+            f"--data_dir={out / 'records'}",
+        )
+        print(
+            shlex.join(("python", "-m", "experiments.build_data", f"--dataset={dataset}", *places))
+        )
 
 
 if __name__ == "__main__":

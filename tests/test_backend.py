@@ -38,14 +38,19 @@ def asked(monkeypatch):
     ],
 )
 def test_what_to_install(platforms, remedy, asked):
-    told = f"Unable to initialize backend '{platforms}': no plugin. (you may need to uninstall the failing plugin)"
+    told = (
+        f"Unable to initialize backend '{platforms}': no plugin. (you may need to uninstall the "
+        "failing plugin)"
+    )
     # JAX says so, or, on a machine without a GPU, asserts without a word
     for error in (RuntimeError(told), AssertionError()):
         asked(platforms, error)
         for call in (check_backend, lambda: vtd_jax.load("tiny")):
             with pytest.raises(UserError) as found:
                 call()
-            assert str(found.value).startswith(f"JAX_PLATFORMS={platforms}: Unable to initialize backend '{platforms}'")
+            assert str(found.value).startswith(
+                f"JAX_PLATFORMS={platforms}: Unable to initialize backend '{platforms}'"
+            )
             assert remedy in str(found.value)
             assert "you may need to" not in str(found.value)
 

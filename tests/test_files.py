@@ -89,7 +89,10 @@ def test_a_log_on_a_full_disk_is_named(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large") as caught, files.log_file(tmp_path / "log") as log:
+        with (
+            pytest.raises(OSError, match="File too large") as caught,
+            files.log_file(tmp_path / "log") as log,
+        ):
             print("x" * 99, file=log, flush=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

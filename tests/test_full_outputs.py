@@ -1,4 +1,6 @@
-"""A full disk, whoever writes: the error names the file, what was there stays, and no half of a file is left."""
+"""A full disk, whoever writes: the error names the file, what was there stays, and no half of a
+file is left.
+"""
 
 import os
 import resource
@@ -21,7 +23,9 @@ from vtd_jax.report.pages import write_index
 ROOT = Path(__file__).resolve().parent.parent
 _RNG = np.random.default_rng(0)
 _SCORES = _RNG.random((300, 20), np.float32)
-RESULTS = {"val": SplitResult(tuple("abcdefghijklmnopqrst"), _SCORES, np.arange(300, dtype=np.int32) % 20)}
+RESULTS = {
+    "val": SplitResult(tuple("abcdefghijklmnopqrst"), _SCORES, np.arange(300, dtype=np.int32) % 20)
+}
 TABLE = split_table("t", "mine", RESULTS, {"frames": 8})
 
 
@@ -83,7 +87,10 @@ def test_an_output_that_is_full_is_named_once(full):
         streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE) | {full: device}
         done = subprocess.run([sys.executable, "-c", code], text=True, cwd=ROOT, **streams)
     if full == "stdout":
-        told = "error: standard output: No space left on device; make room, and give the same command again\n"
+        told = (
+            "error: standard output: No space left on device; make room, and give the same "
+            "command again\n"
+        )
         assert (done.returncode, done.stderr) == (2, told)
     else:
         assert (done.returncode, done.stdout) == (0, "first\nlast\n")

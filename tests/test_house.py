@@ -40,7 +40,9 @@ def test_imports_point_down(package):
             parts = name.split(".")
             assert parts[0] not in ("experiments", "data", "tests"), f"{path.name} imports {name}"
             if parts[0] == "vtd_jax" and len(parts) > 1 and parts[1] in ALLOWED:
-                assert parts[1] == package or parts[1] in ALLOWED[package], f"{package}/{path.name} imports {name}"
+                assert parts[1] == package or parts[1] in ALLOWED[package], (
+                    f"{package}/{path.name} imports {name}"
+                )
 
 
 def test_every_package_has_its_wall():
@@ -52,14 +54,22 @@ def test_every_package_has_its_wall():
     "module, absent",
     [
         ("vtd_jax", ("jax", "flax", "tensorflow_datasets", "grain", "tensorflow")),
-        ("vtd_jax.model.vtd_clip", ("tensorflow_datasets", "tensorflow", "grain", "av", "cv2", "orbax", "matplotlib")),
-        ("vtd_jax.clip.weights.checkpoints", ("tensorflow_datasets", "grain", "av", "cv2", "torch", "transformers")),
+        (
+            "vtd_jax.model.vtd_clip",
+            ("tensorflow_datasets", "tensorflow", "grain", "av", "cv2", "orbax", "matplotlib"),
+        ),
+        (
+            "vtd_jax.clip.weights.checkpoints",
+            ("tensorflow_datasets", "grain", "av", "cv2", "torch", "transformers"),
+        ),
         ("vtd_jax.train.step", ("tensorflow_datasets", "grain", "av", "cv2", "matplotlib")),
     ],
 )
 def test_the_model_imports_without_data_libraries(module, absent):
     code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -72,6 +82,7 @@ def test_no_file_is_too_long():
 def test_no_path_of_one_machine_and_no_tensorflow_import():
     for folder in ("vtd_jax", "experiments", "data"):
         for path in (ROOT / folder).rglob("*.py"):
-            # the benchmark is compared with PyTorch in a file of its own, imported only where PyTorch is
+            # the benchmark is compared with PyTorch in a file of its own, imported only where
+            # PyTorch is
             absent = ("tensorflow",) if path.name == "torch_side.py" else ("tensorflow", "torch")
             assert not any(name.split(".")[0] in absent for name in _imports(path)), path

@@ -31,7 +31,9 @@ def holder(tmp_path):
 
 
 def test_the_second_is_told_who_has_it(tmp_path, holder):
-    with pytest.raises(UserError, match=rf"--workdir=runs/a: process {holder.pid} on .* is writing there; wait"):
+    with pytest.raises(
+        UserError, match=rf"--workdir=runs/a: process {holder.pid} on .* is writing there; wait"
+    ):
         _take(tmp_path, "--workdir=runs/a")
 
 
@@ -48,7 +50,10 @@ def test_a_killed_owner_leaves_nothing(tmp_path, holder):
 def test_a_link_in_its_place_is_not_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="a link in the place of a lock"), locked(tmp_path / "lock", "x"):
+    with (
+        pytest.raises(UserError, match="a link in the place of a lock"),
+        locked(tmp_path / "lock", "x"),
+    ):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
 
@@ -71,11 +76,16 @@ def test_a_file_system_without_locks_uses_the_file(tmp_path, monkeypatch):
 def test_outputs_are_held_and_no_lock_file_stays(tmp_path):
     outputs = [("--json", tmp_path / "new/o.json", False), ("--report", tmp_path / "r", True)]
     code = "import sys, time; from pathlib import Path; from vtd_jax.locks import locked_outputs\n"
-    code += "with locked_outputs([(a, Path(b), c == '1') for a, b, c in zip(*[iter(sys.argv[1:])] * 3)]):\n"
+    code += (
+        "with locked_outputs([(a, Path(b), c == '1') for a, b, c in zip(*[iter(sys.argv[1:])] * "
+        "3)]):\n"
+    )
     code += "    print('held', flush=True); sys.stdin.read()"
     words = [word for flag, path, folder in outputs for word in (flag, str(path), str(int(folder)))]
     command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "held\n"
         for flag, path, folder in outputs:
             wanted = [("--csv", tmp_path / "free.csv", False), (flag, path, folder)]
@@ -86,7 +96,12 @@ def test_outputs_are_held_and_no_lock_file_stays(tmp_path):
         process.stdin.close()
         process.wait()
     with locked_outputs([*outputs, outputs[0]]):
-        assert sorted(path.name for path in tmp_path.rglob("*")) == [".o.json.lock", ".vtd_jax.lock", "new", "r"]
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [
+            ".o.json.lock",
+            ".vtd_jax.lock",
+            "new",
+            "r",
+        ]
     # what stayed empty goes
     assert sorted(path.name for path in tmp_path.rglob("*")) == []
 

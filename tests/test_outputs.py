@@ -1,4 +1,6 @@
-"""File names that fit, texts that can be shown, cells that are no formulas, outputs that can be written."""
+"""File names that fit, texts that can be shown, cells that are no formulas, outputs that can be
+written.
+"""
 
 import csv
 import errno
@@ -73,7 +75,9 @@ def test_every_table_for_people_is_guarded(tmp_path):
         ["a\r=1", "b\n=2", "'\r\n"],
         ["c", "'\r=3", ""],
     ]
-    table = Table("t", ("class", "-x", "difference"), ({"class": "@a", "-x": "ok", "difference": -0.25},))
+    table = Table(
+        "t", ("class", "-x", "difference"), ({"class": "@a", "-x": "ok", "difference": -0.25},)
+    )
     assert _rows(table.to_csv()) == [["class", "'-x", "difference"], ["'@a", "ok", "-0.25"]]
     found = (Problem("missing", "list.txt:1", "=cmd.mp4", "+not there"),)
     Checked(0, {}, found, (), 0, 0.0, 0).save(tmp_path / "report.csv")
@@ -88,7 +92,9 @@ def test_every_table_for_people_is_guarded(tmp_path):
 
 def test_label_files_that_are_read_again_are_not_changed(tmp_path):
     names = ("=sum", "+1", "-x", "@home")
-    (tmp_path / "labels.csv").write_text("id,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
+    (tmp_path / "labels.csv").write_text(
+        "id,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names))
+    )
     assert read_labels(tmp_path / "labels.csv").names == names
 
 
@@ -98,20 +104,30 @@ def test_label_files_that_are_read_again_are_not_changed(tmp_path):
         ("", True, r"^--out=: empty, expected the name of a folder"),
         ("file", True, r"^--out=file: is a file, expected the name of a folder"),
         ("folder", False, r"^--out=folder: is a folder, expected the name of a file"),
-        ("file/a", True, r"^--out=file/a: file is a file, and nothing can be below it; give a folder below a folder"),
+        (
+            "file/a",
+            True,
+            r"^--out=file/a: file is a file, and nothing can be below it; give a folder below a folder",
+        ),
         (
             "file/a/b.json",
             False,
             r"^--out=file/a/b.json: file is a file, and nothing can be below it; give a file below",
         ),
-        ("nowhere", True, r"^--out=nowhere: nowhere is a link to gone, which is not there; remove it"),
+        (
+            "nowhere",
+            True,
+            r"^--out=nowhere: nowhere is a link to gone, which is not there; remove it",
+        ),
         ("loop/x", True, r"^--out=loop/x: loop is a link to loop, which is not there"),
         ("y" * 256, True, r"File name too long; give another name of a folder$"),
         ("closed/x", True, r"^--out=closed/x: closed cannot be written \(no permission\)"),
     ],
     ids=["empty", "file", "folder", "below", "far below", "dangling", "loop", "long", "closed"],
 )
-def test_outputs_that_cannot_be_are_refused_before_the_work(value, folder, message, tmp_path, monkeypatch):
+def test_outputs_that_cannot_be_are_refused_before_the_work(
+    value, folder, message, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     Path("folder").mkdir()
@@ -130,7 +146,9 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(value, folder, messa
 
 @contextmanager
 def full_disk(size: int):
-    """No file may be larger than this: what the system then says is that of a full disk but for its number."""
+    """No file may be larger than this: what the system then says is that of a full disk but for its
+    number.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -160,7 +178,11 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
     [
         (errno.ENOSPC, "; make room, and give the same command again"),
         (errno.EDQUOT, "; make room, and give the same command again"),
-        (errno.ENOTDIR, "; a file is where a folder would have to be: give another path, or move that file away"),
+        (
+            errno.ENOTDIR,
+            "; a file is where a folder would have to be: give another path, or move that file "
+            "away",
+        ),
         (errno.ENAMETOOLONG, "; give a shorter one"),
         (errno.EACCES, ""),
     ],
@@ -171,5 +193,7 @@ def test_what_the_system_refuses_comes_with_a_remedy(number, told):
 
 def test_a_report_of_checks_below_a_file_is_refused_at_once(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^--report=.*/file/x\.csv: .*/file is a file, and nothing can be below it"):
+    with pytest.raises(
+        UserError, match=r"^--report=.*/file/x\.csv: .*/file is a file, and nothing can be below it"
+    ):
         Checked.check_path(tmp_path / "file" / "x.csv")

@@ -1,4 +1,6 @@
-"""The terminal's line: it fits, it is gone when it is over, and without a terminal nothing is written."""
+"""The terminal's line: it fits, it is gone when it is over, and without a terminal nothing is
+written.
+"""
 
 import io
 import sys
@@ -18,7 +20,9 @@ PARTS = (Part("step 1/2"), Part("epoch 3", 4), Part("12.5 videos/s", 5), Part("1
 
 @pytest.fixture
 def start(monkeypatch):
-    """Puts a terminal of 40 columns in the place of stderr; in the test, as pytest puts its own there before."""
+    """Puts a terminal of 40 columns in the place of stderr; in the test, as pytest puts its own
+    there before.
+    """
 
     def begin():
         monkeypatch.setenv("TERM", "xterm-256color")
@@ -63,7 +67,9 @@ def test_a_line_is_measured_anew_each_time(width, start):
     # what a live display does with the width of the moment
     with Line(*PARTS):
         console = rich.console.Console(file=io.StringIO(), width=width)
-        [line] = console.render_lines(status._SHOWN, console.options.update(max_width=width), pad=False)
+        [line] = console.render_lines(
+            status._SHOWN, console.options.update(max_width=width), pad=False
+        )
     text = "".join(segment.text for segment in line)
     assert rich.cells.cell_len(text) < width
     assert "step" in text or width < 8
@@ -80,7 +86,11 @@ def test_the_last_line_opened_is_shown_and_nothing_is_left(start):
     assert status._SHOWN.live is None
     assert sys.stderr is terminal
     shown = [line.strip(" ⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") for line in terminal.lines()]
-    assert shown.index("training [red]x[/red] :car:") < shown.index("[1/2]  evaluating") < shown.index("above the line")
+    assert (
+        shown.index("training [red]x[/red] :car:")
+        < shown.index("[1/2]  evaluating")
+        < shown.index("above the line")
+    )
     assert shown[-1] == "training [red]x[/red] :car:"
     # the line is erased, and the cursor back
     assert terminal.getvalue().rstrip("\r").endswith("\x1b[2K\x1b[?25h")

@@ -27,7 +27,11 @@ NAMES = (
 def _console(width: int | None = None) -> rich.console.Console:
     """A pipe, or a terminal that is so wide; without colours, so that the text can be compared."""
     return rich.console.Console(
-        file=io.StringIO(), width=width or 80, force_terminal=width is not None, no_color=True, color_system=None
+        file=io.StringIO(),
+        width=width or 80,
+        force_terminal=width is not None,
+        no_color=True,
+        color_system=None,
     )
 
 
@@ -62,7 +66,10 @@ def test_text_is_verbatim(name, capsys):
         ("file \udcff.mp4", r"file \xff.mp4"),
         ("\U000e0041", "\\U000e0041"),
         # joined emoji and Persian keep what joins them
-        ("\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c", "\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c"),
+        (
+            "\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c",
+            "\U0001f468\u200d\U0001f373 \u0645\u06cc\u200c",
+        ),
     ],
 )
 def test_what_moves_a_terminal_is_escaped(text, told):
@@ -77,7 +84,13 @@ def test_what_is_too_long_is_shortened_in_the_middle(capsys):
     path = ("/" + "/".join(["folder" * 40] * 17))[:4095]
     assert shown(f"{path}: one, {path}: two") == f"{path}: one, {path}: two"
     # words, many words, and few of them in which every character is escaped
-    for name in ("n" * 2_000_000, "n/" * 1_000_000, "\x1b[31m /" * 300_000, "\u202e" * 1_000_000, "\udcff" * 10_000):
+    for name in (
+        "n" * 2_000_000,
+        "n/" * 1_000_000,
+        "\x1b[31m /" * 300_000,
+        "\u202e" * 1_000_000,
+        "\udcff" * 10_000,
+    ):
         text = f"weights.pt: tensor {name}: damaged"
         told = shown(text)
         assert told.startswith("weights.pt: tensor ")
@@ -108,8 +121,19 @@ def test_a_pipe_gets_the_whole_table():
 
 
 def test_text_stands_left_and_numbers_right():
-    lines = _lines_of("t", ("name", "score", "word"), [["a", "100.00", "left"], ["b", "1.00", "l"]], numbers={"score"})
-    assert lines[2:] == [" name   score  word", " " + "─" * 18, " a     100.00  left", " b       1.00  l", ""]
+    lines = _lines_of(
+        "t",
+        ("name", "score", "word"),
+        [["a", "100.00", "left"], ["b", "1.00", "l"]],
+        numbers={"score"},
+    )
+    assert lines[2:] == [
+        " name   score  word",
+        " " + "─" * 18,
+        " a     100.00  left",
+        " b       1.00  l",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 60, 40, 24])
@@ -117,7 +141,9 @@ def test_a_narrow_terminal_wraps_and_then_leaves_out_but_never_cuts(width):
     runs = ["base_to_novel_hmdb51_16shot_s1", "zero_shot_ucf101_halves"]
     rows = [[run, "100.0", "a text of several words", "1 × 1"] for run in runs]
     columns = ("run", "score", "told", "views")
-    lines = _lines_of("t", columns, rows, numbers={"score", "views"}, whole=("run",), less=("views",), width=width)
+    lines = _lines_of(
+        "t", columns, rows, numbers={"score", "views"}, whole=("run",), less=("views",), width=width
+    )
     text = "\n".join(lines)
     assert "…" not in text
     assert all(len(line) <= width for line in lines if not line.startswith("left out on"))
@@ -149,14 +175,23 @@ def test_into_a_pipe_rows_end_with_their_text():
 def test_counts_and_times():
     assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
     assert counted(2, "class", "classes") == "2 classes"
-    told = {0: "0.0 s", 0.0010404: "0.001 s", 0.5: "0.5 s", 1.04: "1.0 s", 12: "12 s", 59.6: "1.0 min", 210: "3.5 min"}
+    told = {
+        0: "0.0 s",
+        0.0010404: "0.001 s",
+        0.5: "0.5 s",
+        1.04: "1.0 s",
+        12: "12 s",
+        59.6: "1.0 min",
+        210: "3.5 min",
+    }
     told |= {3599: "1.0 h", 8640: "2.4 h", 360_000: "100 h"}
     assert {seconds: timespan(seconds) for seconds in told} == told
 
 
 def test_every_line_for_people_goes_through_one_helper():
     """A bare `print` would hand a name's control characters to the terminal."""
-    # these print what they made up themselves, or count on one line; the example runs without this package
+    # these print what they made up themselves, or count on one line; the example runs without this
+    # package
     own = {
         "vtd_jax/terminal.py",
         "vtd_jax/predict/serve_example.py",
@@ -172,5 +207,11 @@ def test_every_line_for_people_goes_through_one_helper():
         if name in own or name.startswith(("experiments/benchmark", "vtd_jax/scenes/benchmark")):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-            assert called != "print", f"{name}:{node.lineno}: print; use say or warn of vtd_jax.terminal"
+            called = (
+                node.func.id
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                else ""
+            )
+            assert called != "print", (
+                f"{name}:{node.lineno}: print; use say or warn of vtd_jax.terminal"
+            )

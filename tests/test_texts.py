@@ -13,8 +13,39 @@ from vtd_jax.errors import UserError
 
 # what cleaning changes, what parts words, and what does neither
 PARTS = (
-    *("a", "A", "é", "e\u0301", "&amp;", "&amp;amp;", "&", " ", "  ", "\u3000", "\uff41", "1", "\u0661", "_", "-", "<"),
-    *("'s", "\u2019s", '"', "\u201c", "\x00", "\u200b", "\ufb01", "fi", "\t", "&lt;", "#39;", "&#39;", "<|endoftext|>"),
+    *(
+        "a",
+        "A",
+        "é",
+        "e\u0301",
+        "&amp;",
+        "&amp;amp;",
+        "&",
+        " ",
+        "  ",
+        "\u3000",
+        "\uff41",
+        "1",
+        "\u0661",
+        "_",
+        "-",
+        "<",
+    ),
+    *(
+        "'s",
+        "\u2019s",
+        '"',
+        "\u201c",
+        "\x00",
+        "\u200b",
+        "\ufb01",
+        "fi",
+        "\t",
+        "&lt;",
+        "#39;",
+        "&#39;",
+        "<|endoftext|>",
+    ),
 )
 
 
@@ -62,7 +93,9 @@ def test_pairs_that_look_the_same_are_told_apart():
 def test_nested_entities_are_what_ftfy_makes_of_them(unit, before, after):
     for depth in (0, 1, 2, 7, 8, 9, 10, 30):
         text = f"{before}&{unit * depth}{after}"
-        assert texts.clean(text) == html.unescape(html.unescape(ftfy.fix_text(text))).strip().lower()
+        assert (
+            texts.clean(text) == html.unescape(html.unescape(ftfy.fix_text(text))).strip().lower()
+        )
 
 
 def test_nested_entities_are_taken_at_once(monkeypatch):
@@ -75,5 +108,7 @@ def test_nested_entities_are_taken_at_once(monkeypatch):
 
 def test_texts_have_an_end():
     texts.check_lengths(["x" * 4096], ["a"])
-    with pytest.raises(UserError, match=r"labels.txt:3: 'xx.*a text of 4,097 characters, expected at most 4,096"):
+    with pytest.raises(
+        UserError, match=r"labels.txt:3: 'xx.*a text of 4,097 characters, expected at most 4,096"
+    ):
         texts.check_lengths(["a", "x" * 4097], ["labels.txt:1", "labels.txt:3"])

@@ -3,8 +3,10 @@
     python tests/versions.py /tmp/there.npz           # with any Python that has the package's libraries; CPU, offline
     VTD_JAX_OTHER_SCORES=/tmp/there.npz python -m pytest -n 0 tests/evaluate/test_versions.py
 
-The run: clips of rendered scenes, the CLIP that ships, prompts as they start and a fusion block drawn by NumPy, so that
-what goes in is the same anywhere; a digest says whether it was. Margins tell in which videos rounding may decide.
+The run: clips of rendered scenes, the CLIP that ships, prompts as they start and a fusion block
+drawn by NumPy, so that
+what goes in is the same anywhere; a digest says whether it was. Margins tell in which videos
+rounding may decide.
 """
 
 import hashlib
@@ -32,9 +34,11 @@ from vtd_jax.scenes.sets import SceneSet
 OTHER = "VTD_JAX_OTHER_SCORES"
 SCENES = SceneSet(seed=5, classes=32, train=1, val=8, length=8, size=64)
 HALVES = {"base": "base_val", "novel": "novel_val"}
-CONFIG = ModelConfig(text_prompts=4, text_depth=1, visual_prompts=0, visual_depth=0, normalization="clip")
-# how far cosines of float32 features and codes may be from those of another machine: those of towers of a few layers
-# are a tenth of it apart
+CONFIG = ModelConfig(
+    text_prompts=4, text_depth=1, visual_prompts=0, visual_depth=0, normalization="clip"
+)
+# how far cosines of float32 features and codes may be from those of another machine: those of
+# towers of a few layers are a tenth of it apart
 COSINE = 1e-6
 # of a sum of a few confidences in float32, relative
 SUM = 1e-6
@@ -42,8 +46,12 @@ SUM = 1e-6
 
 def clips(scenes: SceneSet = SCENES) -> dict[str, np.ndarray]:
     """Frames `[N, T, 64, 64, 3]` uint8 of both halves."""
-    found = {half: [clip for clip in scenes.clips() if clip[0] == name] for half, name in HALVES.items()}
-    return {half: np.stack([scenes.render(clip)[0] for clip in group]) for half, group in found.items()}
+    found = {
+        half: [clip for clip in scenes.clips() if clip[0] == name] for half, name in HALVES.items()
+    }
+    return {
+        half: np.stack([scenes.render(clip)[0] for clip in group]) for half, group in found.items()
+    }
 
 
 def make_model() -> VTDCLIP:
@@ -58,8 +66,11 @@ def make_model() -> VTDCLIP:
     return model
 
 
-def margins(features: np.ndarray, codebook: np.ndarray, assignment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each video is from another assignment of a frame, and from another set of classes that tie.
+def margins(
+    features: np.ndarray, codebook: np.ndarray, assignment: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each video is from another assignment of a frame, and from another set of classes
+    that tie.
 
     Both `[N]`, in float64, as multiples of what rounding may move: above 1 rounding cannot decide.
     """
@@ -85,22 +96,39 @@ def margins(features: np.ndarray, codebook: np.ndarray, assignment: np.ndarray) 
 
 
 def run(frames: dict[str, np.ndarray], shaken: float = 0.0) -> dict[str, np.ndarray]:
-    """Of all videos: `scores_RULE [N, K]`, softmax of the logits, by either rule; margins `[N]`; what went in.
+    """Of all videos: `scores_RULE [N, K]`, softmax of the logits, by either rule; margins `[N]`;
+      what went in.
 
-    With `shaken` features are off by that share of themselves, as those of another machine are by 1e-7.
+    With `shaken` features are off by that share of themselves, as those of another machine are by
+    1e-7.
     """
     model, digest, rows = make_model(), hashlib.sha256(), []
     for leaf in jax.tree.leaves(learnable(model)):
         digest.update(np.asarray(leaf).tobytes())
-    encode, classify = jax.jit(model.encode_frames), {rule: _classifier(model, rule) for rule in CHOICES["ties"]}
+    encode, classify = (
+        jax.jit(model.encode_frames),
+        {rule: _classifier(model, rule) for rule in CHOICES["ties"]},
+    )
     for half, names in SCENES.names().items():
         digest.update(frames[half].tobytes())
-        features, codes = encode(frames[half]), jax.jit(model.encode_classes)(model.class_tokens(names))
-        features *= 1 + np.float32(shaken) * np.random.default_rng(1).standard_normal(features.shape, np.float32)
+        features, codes = (
+            encode(frames[half]),
+            jax.jit(model.encode_classes)(model.class_tokens(names)),
+        )
+        features *= 1 + np.float32(shaken) * np.random.default_rng(1).standard_normal(
+            features.shape, np.float32
+        )
         found = {rule: program(features, codes) for rule, program in classify.items()}
-        apart = margins(np.asarray(features), np.asarray(codes), np.asarray(found["frames"].assignment))
-        scores = {f"scores_{rule}": np.asarray(jax.nn.softmax(out.logits)) for rule, out in found.items()}
-        rows.append(scores | {"assignment": apart[0], "votes": apart[1], "tied": np.asarray(found["frames"].tied)})
+        apart = margins(
+            np.asarray(features), np.asarray(codes), np.asarray(found["frames"].assignment)
+        )
+        scores = {
+            f"scores_{rule}": np.asarray(jax.nn.softmax(out.logits)) for rule, out in found.items()
+        }
+        rows.append(
+            scores
+            | {"assignment": apart[0], "votes": apart[1], "tied": np.asarray(found["frames"].tied)}
+        )
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     return columns | {"inputs": np.array(digest.hexdigest()), "jax": np.array(jax.__version__)}
 
@@ -112,11 +140,16 @@ def _classifier(model: VTDCLIP, rule: str):
     return jax.jit(other.classify)
 
 
-def compare(one: dict[str, np.ndarray], other: dict[str, np.ndarray], rule: str = "frames") -> tuple[float, float, int]:
-    """The share of videos that rounding cannot decide in either, the largest difference of a score in these, and in how
-    many of all videos some score differs by more than 1e-4."""
+def compare(
+    one: dict[str, np.ndarray], other: dict[str, np.ndarray], rule: str = "frames"
+) -> tuple[float, float, int]:
+    """The share of videos that rounding cannot decide in either, the largest difference of a score
+    in these, and in how many of all videos some score differs by more than 1e-4."""
     assert str(one["inputs"]) == str(other["inputs"]), "not the same clips or weights went in"
-    clear = np.minimum.reduce([run[kind] for run in (one, other) for kind in ("assignment", "votes")]) > 1
+    clear = (
+        np.minimum.reduce([run[kind] for run in (one, other) for kind in ("assignment", "votes")])
+        > 1
+    )
     apart = np.abs(one[f"scores_{rule}"] - other[f"scores_{rule}"]).max(axis=1)
     return clear.mean(), apart[clear].max(), int((apart > 1e-4).sum())
 

@@ -31,11 +31,15 @@ def no_backend(error: Exception) -> UserError | None:
         return None
     why = text.split(" (you may need to")[0].split(" (set JAX_PLATFORMS")[0].rstrip(".")
     why = why or f"Unable to initialize backend '{asked}': no such device, or no JAX plugin for it"
-    return UserError(f"JAX_PLATFORMS={asked}: {why[:300]}. {_remedy(asked.split(','), jax.__version__)}")
+    return UserError(
+        f"JAX_PLATFORMS={asked}: {why[:300]}. {_remedy(asked.split(','), jax.__version__)}"
+    )
 
 
 def _asserted(error: Exception) -> bool:
-    """Whether it is JAX's assertion that there is some platform, all that it says of a GPU that is not there."""
+    """Whether it is JAX's assertion that there is some platform, all that it says of a GPU that is
+    not there.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -48,5 +52,8 @@ def _remedy(asked: list[str], version: str) -> str:
     kind = "cuda13" if {"cuda", "gpu"} & set(asked) else "tpu" if "tpu" in asked else ""
     if kind:
         machine = "a TPU" if kind == "tpu" else "an NVIDIA GPU"
-        return f"On a machine with {machine}: pip install 'jax[{kind}]=={version}'; elsewhere: JAX_PLATFORMS=cpu"
+        return (
+            f"On a machine with {machine}: pip install 'jax[{kind}]=={version}'; elsewhere: "
+            "JAX_PLATFORMS=cpu"
+        )
     return "Expected cpu, cuda or tpu, or a platform whose JAX plugin is installed"

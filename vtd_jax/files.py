@@ -20,10 +20,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of `path`, with its ending, that takes its place when the block ends without an error.
+    """A temporary sibling of `path`, with its ending, that takes its place when the block ends
+    without an error.
 
-    Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error nothing is left.
-    The sibling is made here, empty, under a name that cannot be guessed: no link planted there before is followed.
+    Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error
+    nothing is left. The sibling is made here, empty, under a name that cannot be guessed: no link
+    planted there before is followed.
 
     Raises:
       OSError: with the name of the file, also where the disk is full.
@@ -34,7 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{stem}{around}")
     try:
         with naming(path, temporary):
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666))
+            os.close(
+                os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666)
+            )
             yield temporary
             os.replace(temporary, path)
     finally:
@@ -42,31 +46,44 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def open_own(path: Path, mode: str) -> BinaryIO:
-    """Opens a file of ours whose name others can know, never one that somebody planted in its place.
+    """Opens a file of ours whose name others can know, never one that somebody planted in its
+    place.
 
     Args:
       path: of the file.
-      mode: "wb" empties it, "ab" appends to it, both make it where it is not there; "r+b" changes one that is there.
-        Nothing is buffered.
+      mode: "wb" empties it, "ab" appends to it, both make it where it is not there; "r+b" changes
+        one that is there. Nothing is buffered.
 
     Raises:
-      UserError: it is a link, has another name too (a hard link), or is no regular file: another file would be changed.
+      UserError: it is a link, has another name too (a hard link), or is no regular file: another
+        file would be changed.
       OSError: it cannot be opened.
     """
-    kinds = {"wb": os.O_WRONLY | os.O_CREAT, "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND, "r+b": os.O_RDWR}
+    kinds = {
+        "wb": os.O_WRONLY | os.O_CREAT,
+        "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+        "r+b": os.O_RDWR,
+    }
     try:
         # without O_NONBLOCK, opening a pipe waits for somebody to read from it
         number = os.open(path, kinds[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
-        raise UserError(f"{path}: a link or a pipe in the place of a file that is written; remove it") from None
+        raise UserError(
+            f"{path}: a link or a pipe in the place of a file that is written; remove it"
+        ) from None
     try:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path}: no regular file, in the place of one that is written; remove it")
+            raise UserError(
+                f"{path}: no regular file, in the place of one that is written; remove it"
+            )
         if found.st_nlink > 1:
-            raise UserError(f"{path}: has another name too (a hard link), and what that names would change; remove it")
+            raise UserError(
+                f"{path}: has another name too (a hard link), and what that names would change; "
+                "remove it"
+            )
         if mode == "wb":
             os.ftruncate(number, 0)
         return os.fdopen(number, mode, buffering=0)
@@ -80,7 +97,9 @@ def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
     """A text file for output, opened as `open_own` does; a full disk is reported with its name."""
     with (
         naming(path),
-        io.TextIOWrapper(io.BufferedWriter(open_own(path, mode)), encoding="utf-8", errors="backslashreplace") as log,
+        io.TextIOWrapper(
+            io.BufferedWriter(open_own(path, mode)), encoding="utf-8", errors="backslashreplace"
+        ) as log,
     ):
         yield log
 
@@ -102,11 +121,15 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def remedy(error: OSError) -> str:
-    """What to do about what the system refused, to be put behind its message; "" where that is not known."""
+    """What to do about what the system refused, to be put behind its message; "" where that is not
+    known.
+    """
     if error.errno in _FULL:
         return "; make room, and give the same command again"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return "; a file is where a folder would have to be: give another path, or move that file away"
+        return (
+            "; a file is where a folder would have to be: give another path, or move that file away"
+        )
     if error.errno == errno.ENAMETOOLONG:
         return "; give a shorter one"
     return ""
@@ -127,7 +150,9 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
 
 
 def is_possible(path: str | os.PathLike) -> bool:
-    """Whether a file could have this name; `Path.exists` and the like raise for one that is too long."""
+    """Whether a file could have this name; `Path.exists` and the like raise for one that is too
+    long.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -138,12 +163,18 @@ def is_possible(path: str | os.PathLike) -> bool:
 
 
 def folded(name: str) -> str:
-    """A file's name without what people, disks and systems write differently: Unicode form, case, backslashes."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.replace("\\", "/")).casefold())
+    """A file's name without what people, disks and systems write differently: Unicode form, case,
+    backslashes.
+    """
+    return unicodedata.normalize(
+        "NFC", unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
+    )
 
 
 def likely(path: Path) -> Path | None:
-    """What a path that is not there probably means: the only one that differs from it as `folded` says; else None."""
+    """What a path that is not there probably means: the only one that differs from it as `folded`
+    says; else None.
+    """
     parts = Path(str(path).replace("\\", "/")).parts
     here = Path()
     for part in parts:

@@ -1,4 +1,6 @@
-"""What libraries and Python itself write to the terminal: log lines, warnings and tracebacks, made `shown`."""
+"""What libraries and Python itself write to the terminal: log lines, warnings and tracebacks, made
+`shown`.
+"""
 
 import logging
 import sys
@@ -38,13 +40,21 @@ class EscapedLines(logging.Formatter):
 
 
 def _format_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
 ) -> str:
-    """`file:line: Category: message`, as Python does it; the line of code is of no use to who runs a command."""
+    """`file:line: Category: message`, as Python does it; the line of code is of no use to who runs
+    a command.
+    """
     return f"{shown(filename)}:{lineno}: {category.__name__}: {shown(message)}\n"
 
 
-def _show_exception(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+def _show_exception(
+    kind: type[BaseException], error: BaseException, at: TracebackType | None
+) -> None:
     text = "".join(traceback.format_exception(kind, error, at))
     stream: Any = sys.stderr
     if stream is not None:

@@ -1,4 +1,6 @@
-"""One process at a time: a lock beside what is written, which says who has it and goes with its owner."""
+"""One process at a time: a lock beside what is written, which says who has it and goes with its
+owner.
+"""
 
 import contextlib
 import errno
@@ -24,10 +26,12 @@ _OWNER_BYTES = 4096
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
-    """Holds a lock file for this process alone until the block ends; the system frees it when the process dies.
+    """Holds a lock file for this process alone until the block ends; the system frees it when the
+    process dies.
 
-    The file stays, empty, or goes while the lock is still held: filelock takes no lock of a file that is gone. On a
-    file system without locks the file itself is the lock, and one that a dead process of this host left is taken over.
+    The file stays, empty, or goes while the lock is still held: filelock takes no lock of a file
+    that is gone. On a file system without locks the file itself is the lock, and one that a dead
+    process of this host left is taken over.
 
     Args:
       path: of the lock file, in a folder that is there.
@@ -66,7 +70,8 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
-    """Holds what a command writes for this process alone; the folders are made, and no lock file stays behind.
+    """Holds what a command writes for this process alone; the folders are made, and no lock file
+    stays behind.
 
     Folders that were made and in which nothing was written do not stay either.
 
@@ -87,7 +92,9 @@ def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
                 # after its lock has gone
                 stack.callback(_remove_empty, made)
             folder.mkdir(parents=True, exist_ok=True)
-            name = ".vtd_jax.lock" if is_folder else beside_name(Path(f".{path.name}"), ".lock").name
+            name = (
+                ".vtd_jax.lock" if is_folder else beside_name(Path(f".{path.name}"), ".lock").name
+            )
             lock = Path(os.path.realpath(folder), name)
             if lock not in held:
                 held.add(lock)
@@ -127,7 +134,9 @@ def _signature() -> bytes:
     # `python -m experiments.predict` runs the `__main__.py` of a folder
     name = program.parent.name if program.name == "__main__.py" else program.name
     command = " ".join([name, *sys.argv[1:]])[:200]
-    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "user": _user(), "command": command}).encode()
+    return json.dumps(
+        {"host": socket.gethostname(), "pid": os.getpid(), "user": _user(), "command": command}
+    ).encode()
 
 
 def _user() -> str:
@@ -147,5 +156,11 @@ def _owner(path: Path) -> dict[str, object]:
 
 def _held(path: Path, what: str, remedy: str = "") -> UserError:
     owner = _owner(path)
-    who = f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})" if "pid" in owner else "a process"
-    return UserError(f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}")
+    who = (
+        f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
+        if "pid" in owner
+        else "a process"
+    )
+    return UserError(
+        f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}"
+    )

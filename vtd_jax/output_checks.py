@@ -1,7 +1,8 @@
-"""No output is an input: what a command would write is held against what it reads, before anything runs.
+"""No output is an input: what a command would write is held against what it reads, before anything
+runs.
 
-Files are compared as the system knows them, not by how their paths are written: links, hard links, other spellings and
-disks that ignore case make no difference.
+Files are compared as the system knows them, not by how their paths are written: links, hard links,
+other spellings and disks that ignore case make no difference.
 """
 
 import dataclasses
@@ -16,17 +17,34 @@ from vtd_jax.printable import printable
 from vtd_jax.untrusted.regular_files import open_regular
 
 # what a folder holds -> what it is, and the names in it that are its own; () for all
-_RUN = ("config.json", "metrics.csv", "training_list.json", "nonfinite.jsonl", "checkpoints", "events", "damaged")
+_RUN = (
+    "config.json",
+    "metrics.csv",
+    "training_list.json",
+    "nonfinite.jsonl",
+    "checkpoints",
+    "events",
+    "damaged",
+)
 _KINDS = (
     (("dataset_info.json", "features.json"), "the records", ()),
     (("about.json", "program.jaxexport"), "the served model", ()),
     (("config.json", "checkpoints"), "the run", (*_RUN, "profile", "results*")),
     (("config.json", "training_list.json"), "the run", (*_RUN, "profile", "results*")),
-    (("results.json", "results_scores.npz"), "the evaluation", ("results*", "identity.json", "run.log")),
+    (
+        ("results.json", "results_scores.npz"),
+        "the evaluation",
+        ("results*", "identity.json", "run.log"),
+    ),
     (("plans", "runs"), "the tables of experiments.reproduce", ("plans", "scenes")),
 )
 # what is read beside weights
-_BESIDE = ("config.json", "open_clip_config.json", "preprocessor_config.json", "model.safetensors.index.json")
+_BESIDE = (
+    "config.json",
+    "open_clip_config.json",
+    "preprocessor_config.json",
+    "model.safetensors.index.json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +55,8 @@ class Output:
       flag: what messages call it, such as "--json".
       path: of it.
       folder: whether it is a folder.
-      ours: whether a file that is there is one that this command wrote; only such a file is replaced in a folder that
-        the command reads. None is for no file.
+      ours: whether a file that is there is one that this command wrote; only such a file is
+        replaced in a folder that the command reads. None is for no file.
       belongs: whether it may be a file of a run, as the results of an evaluation are.
     """
 
@@ -54,15 +72,19 @@ class Output:
         return f"{self.flag}={printable(str(self.path))}"
 
 
-def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, str | os.PathLike | None]]) -> None:
-    """Refuses outputs that cannot be written, are an input or one another, or are files of somebody else's folder.
+def check_outputs(
+    outputs: Sequence[Output], inputs: Iterable[tuple[str, str | os.PathLike | None]]
+) -> None:
+    """Refuses outputs that cannot be written, are an input or one another, or are files of somebody
+    else's folder.
 
     A file that is none of these is replaced, as a command that is run again replaces what it wrote.
 
     Args:
       outputs: what would be written.
-      inputs: `(what messages call it, path)` of what is read; None, and what is no path of a file, such as inline
-        labels, is left out. Of a folder, no file that is there is written over unless it is `ours`.
+      inputs: `(what messages call it, path)` of what is read; None, and what is no path of a file,
+        such as inline labels, is left out. Of a folder, no file that is there is written over
+        unless it is `ours`.
 
     Raises:
       UserError: says which output, and what it would write over.
@@ -70,7 +92,11 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, str | o
     for output in outputs:
         check_output(output.flag, str(output.path), folder=output.folder)
     _check_twice(outputs)
-    there = {_identity(output.path): output for output in outputs if not output.folder and os.path.exists(output.path)}
+    there = {
+        _identity(output.path): output
+        for output in outputs
+        if not output.folder and os.path.exists(output.path)
+    }
     inside = {}
     for output in outputs:
         for parent in Path(os.path.realpath(output.path)).parents:
@@ -79,18 +105,27 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, str | o
         if path is None or (found := _identity(path)) is None:
             continue
         if (output := there.get(found)) is not None:
-            raise UserError(f"{output.told}: is {printable(told)}, which would be written over; give another name")
+            raise UserError(
+                f"{output.told}: is {printable(told)}, which would be written over; give another "
+                "name"
+            )
         for output in inside.get(found, ()):
-            if output in there.values() and not output.belongs and not (output.ours and output.ours(output.path)):
+            if (
+                output in there.values()
+                and not output.belongs
+                and not (output.ours and output.ours(output.path))
+            ):
                 raise UserError(
-                    f"{output.told}: is there, a file of {printable(told)} that this command did not write; give "
-                    "another name"
+                    f"{output.told}: is there, a file of {printable(told)} that this command did "
+                    "not write; give another name"
                 )
     for output in outputs:
         _check_owner(output)
 
 
-def weights_read(flag: str, value: str | os.PathLike | None) -> Iterator[tuple[str, str | os.PathLike | None]]:
+def weights_read(
+    flag: str, value: str | os.PathLike | None
+) -> Iterator[tuple[str, str | os.PathLike | None]]:
     """The inputs that a flag for weights names: a file with the configs beside it, or a folder."""
     yield f"{flag}={value}", value
     if value is not None and os.path.isfile(value):
@@ -129,18 +164,24 @@ def _check_twice(outputs: Sequence[Output]) -> None:
 
 
 def _check_owner(output: Output) -> None:
-    """Refuses what would become a part, or write over a part, of a run, of records or of a served model."""
+    """Refuses what would become a part, or write over a part, of a run, of records or of a served
+    model.
+    """
     if output.belongs:
         return
     below = Path(os.path.realpath(output.path))
     for folder in (below, *below.parents) if output.folder else below.parents:
         first = "".join(below.relative_to(folder).parts[:1]).casefold()
-        # a run or a served model is replaced or added to as a whole, records are built by build_data alone
+        # a run or a served model is replaced or added to as a whole, records are built by
+        # build_data alone
         for marks, what, names in _KINDS if first else _KINDS[:1]:
             if not all(os.path.lexists(folder / mark) for mark in marks):
                 continue
             if not names or any(first == name or _starts(first, name) for name in names):
-                raise UserError(f"{output.told}: is a place of {what} in {printable(str(folder))}; give another name")
+                raise UserError(
+                    f"{output.told}: is a place of {what} in {printable(str(folder))}; give "
+                    "another name"
+                )
 
 
 def _starts(name: str, pattern: str) -> bool:

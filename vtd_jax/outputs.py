@@ -1,4 +1,6 @@
-"""What people are given: file names that fit, cells that are no formulas, outputs that can be written."""
+"""What people are given: file names that fit, cells that are no formulas, outputs that can be
+written.
+"""
 
 import csv
 import hashlib
@@ -12,7 +14,8 @@ from typing import Any
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable, utf8
 
-# of a file name, on most file systems; on encrypted ones 143, of which endings and numbers take some
+# of a file name, on most file systems; on encrypted ones 143, of which endings and numbers take
+# some
 NAME_BYTES, STEM_BYTES = 255, 120
 # what Windows, and sticks that are formatted for it, do not take in a file name
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -21,7 +24,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def file_stem(text: str) -> str:
-    """A name for a file about something called `text`, without an ending; always the same, and fit for any file system.
+    """A name for a file about something called `text`, without an ending; always the same, and fit
+    for any file system.
 
     What some of these refuse becomes `_`; a long name is cut and ends in a digest of all of it.
     """
@@ -30,7 +34,9 @@ def file_stem(text: str) -> str:
 
 
 def shortened(name: str, most: int, whole: str = "") -> str:
-    """A name of at most `most` bytes: its beginning, and a digest of it (or of `whole`), which tells it from others."""
+    """A name of at most `most` bytes: its beginning, and a digest of it (or of `whole`), which
+    tells it from others.
+    """
     digest = hashlib.sha256(os.fsencode(whole or name)).hexdigest()[:8]
     return f"{os.fsencode(name)[: most - 9].decode(errors='ignore')}-{digest}"
 
@@ -43,7 +49,8 @@ def beside_name(path: Path, ending: str) -> Path:
 
 
 def cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front.
+    """A CSV cell that no spreadsheet takes for a formula: a text that begins like one gets an
+      apostrophe in front.
 
     Numbers stay as they are.
     """
@@ -54,10 +61,13 @@ def cell(value: Any) -> Any:
 
 
 class CsvWriter:
-    """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that are read again."""
+    """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that
+    are read again.
+    """
 
     def __init__(self, out: io.TextIOBase):
-        # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines end with one
+        # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines
+        # end with one
         self._out, self._row = out, io.StringIO(newline="")
         self._writer = csv.writer(self._row, lineterminator="\r\n")
 
@@ -75,7 +85,8 @@ class CsvWriter:
 
 
 def check_output(flag: str, value: str, *, folder: bool = False) -> None:
-    """Refuses an output that could not be written, before there is anything to write; makes nothing.
+    """Refuses an output that could not be written, before there is anything to write; makes
+    nothing.
 
     Args:
       flag: what messages call it, such as "--json".
@@ -83,7 +94,8 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
       folder: whether it is a folder.
 
     Raises:
-      UserError: empty, of the other kind, below a file, too long, or in a folder that cannot be written.
+      UserError: empty, of the other kind, below a file, too long, or in a folder that cannot be
+        written.
     """
     kind, told = "folder" if folder else "file", f"{flag}={printable(value)}"
     if not value:
@@ -93,7 +105,10 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
         there = path
         while not there.exists():
             if there.is_symlink():
-                raise UserError(f"{told}: {there} is a link to {os.readlink(there)}, which is not there; remove it")
+                raise UserError(
+                    f"{told}: {there} is a link to {os.readlink(there)}, which is not there; "
+                    "remove it"
+                )
             there = there.parent
     except OSError as error:
         # a name that is too long
@@ -103,8 +118,12 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
         raise UserError(f"{told}: is a {other}, expected the name of a {kind}; give another name")
     if there != path and not there.is_dir():
         raise UserError(
-            f"{told}: {there} is a file, and nothing can be below it; give a {kind} below a folder, or move that away"
+            f"{told}: {there} is a file, and nothing can be below it; give a {kind} below a "
+            "folder, or move that away"
         )
     needed = there if there.is_dir() else there.absolute().parent
     if not os.access(needed, os.W_OK | os.X_OK):
-        raise UserError(f"{told}: {needed} cannot be written (no permission); give a {kind} in a folder that can be")
+        raise UserError(
+            f"{told}: {needed} cannot be written (no permission); give a {kind} in a folder that "
+            "can be"
+        )

@@ -6,15 +6,20 @@ from collections.abc import Iterable
 
 from vtd_jax.untrusted.limits import SHOWN_CHARACTERS, SHOWN_WORD
 
-# joiners of emoji and of Persian and Indic scripts, and signs that are seen: all other format characters are escaped
-_SHOWN_FORMATS = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
+# joiners of emoji and of Persian and Indic scripts, and signs that are seen: all other format
+# characters are escaped
+_SHOWN_FORMATS = frozenset(
+    "\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
+)
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _LONG_WORD = re.compile(rf"[^/\s]{{{SHOWN_WORD + 1},}}")
 
 
 def utf8(text: str) -> str:
-    r"""The text as UTF-8 can hold it: bytes of a file name that are not UTF-8 become `\xff`, what remains U+FFFD."""
+    r"""The text as UTF-8 can hold it: bytes of a file name that are not UTF-8 become `\xff`, what
+    remains U+FFFD.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -30,18 +35,19 @@ def _shown(surrogate: str) -> str:
 def printable(text: object) -> str:
     r"""Text in one line that does nothing to a terminal but to be shown.
 
-    Control characters (ESC, line ends, tabs, C1), format characters that cannot be seen (bidirectional overrides,
-    zero-width spaces, byte-order marks) and bytes of file names that are not UTF-8 become `\x1b`, `\n`, `\u202e`,
-    `\xff`, …; everything else stays as it is.
+    Control characters (ESC, line ends, tabs, C1), format characters that cannot be seen
+    (bidirectional overrides, zero-width spaces, byte-order marks) and bytes of file names that are
+    not UTF-8 become `\x1b`, `\n`, `\u202e`, `\xff`, …; everything else stays as it is.
     """
     return "".join(map(_escaped, utf8(str(text))))
 
 
 def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
-    """`printable` text of at most about `most` characters: of a longer one the beginning and the end are kept.
+    """`printable` text of at most about `most` characters: of a longer one the beginning and the
+      end are kept.
 
-    So are those of a word without a slash that is longer than any name of a file. Where text goes into a file,
-    `printable` keeps all of it.
+    So are those of a word without a slash that is longer than any name of a file. Where text goes
+    into a file, `printable` keeps all of it.
     """
     text = _LONG_WORD.sub(_shorter, str(text))
     if len(text) <= most and len(whole := printable(text)) <= most:
@@ -82,5 +88,11 @@ def _escaped(character: str) -> str:
     if kind not in ("Cc", "Cf", "Zl", "Zp") or character in _SHOWN_FORMATS:
         return character
     number = ord(character)
-    escaped = f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    escaped = (
+        f"\\x{number:02x}"
+        if number < 0x100
+        else f"\\u{number:04x}"
+        if number < 0x10000
+        else f"\\U{number:08x}"
+    )
     return _NAMED.get(character, escaped)

@@ -8,8 +8,8 @@ from vtd_jax.terminal import counted, say
 
 
 class Progress:
-    """How many videos, how fast, how long still, how many bad: the terminal's line, or one on stderr every 10 s where
-    that is no terminal. Lines about single videos go above it."""
+    """How many videos, how fast, how long still, how many bad: the terminal's line, or one on
+    stderr every 10 s where that is no terminal. Lines about single videos go above it."""
 
     def __init__(self, total: int, label: str):
         self.total, self.label, self.done, self.bad = total, label, 0, 0
@@ -29,7 +29,9 @@ class Progress:
     def show(self) -> None:
         """Shows the line where it is due."""
         now, whole = time.monotonic(), self.done >= self.total
-        if not self.done or not (now - self.shown >= self.every or (whole and self.shown > self.start)):
+        if not self.done or not (
+            now - self.shown >= self.every or (whole and self.shown > self.start)
+        ):
             return
         self.shown = now
         rate = self.done / max(now - self.start, 1e-9)

@@ -1,7 +1,8 @@
-"""One line at the bottom of the terminal that says what is being done and since when; nothing where there is none.
+"""One line at the bottom of the terminal that says what is being done and since when; nothing where
+there is none.
 
-Whatever else is printed meanwhile goes above the line, and the line is gone when what it tells of is over. In a pipe, a
-file or a CI log nothing is written.
+Whatever else is printed meanwhile goes above the line, and the line is gone when what it tells of
+is over. In a pipe, a file or a CI log nothing is written.
 """
 
 import atexit
@@ -20,7 +21,8 @@ import rich.text
 
 from vtd_jax.printable import printable
 
-# spinner and a space before the text, and a column that stays free: a full line would wrap on some terminals
+# spinner and a space before the text, and a column that stays free: a full line would wrap on some
+# terminals
 _MARGIN = 3
 # rank of what lines are shown within
 _AROUND = 2
@@ -29,14 +31,17 @@ _SLOW = 1.0
 
 
 class Part(NamedTuple):
-    """A part of a line: of those with a `rank`, the highest goes first where there is no room; None stays."""
+    """A part of a line: of those with a `rank`, the highest goes first where there is no room; None
+    stays.
+    """
 
     text: str
     rank: int | None = None
 
 
 class Line:
-    """What the terminal's line tells while this is open (`with`, or `open` and `close`); the last one opened is shown.
+    """What the terminal's line tells while this is open (`with`, or `open` and `close`); the last
+    one opened is shown.
 
     Attributes:
       clock: whether the seconds since it was opened are told.
@@ -63,7 +68,11 @@ class Line:
     def parts(self) -> tuple[Part, ...]:
         """What it tells now."""
         seconds = time.monotonic() - self._start
-        return (*self._parts, Part(f"… {seconds:.0f} s")) if self.clock and seconds >= _SLOW else self._parts
+        return (
+            (*self._parts, Part(f"… {seconds:.0f} s"))
+            if self.clock and seconds >= _SLOW
+            else self._parts
+        )
 
     def __enter__(self) -> "Line":
         return self.open()
@@ -90,7 +99,9 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def note(text: str) -> None:
-    """Adds a remark to whatever line is there, for as long as this process runs; a signal handler may call it."""
+    """Adds a remark to whatever line is there, for as long as this process runs; a signal handler
+    may call it.
+    """
     _SHOWN.noted = text
 
 
@@ -178,7 +189,14 @@ class _Shown:
     @staticmethod
     def _terminal():
         """stderr where it is a terminal, else stdout where that is one."""
-        return next((stream for stream in (sys.stderr, sys.stdout) if stream is not None and stream.isatty()), None)
+        return next(
+            (
+                stream
+                for stream in (sys.stderr, sys.stdout)
+                if stream is not None and stream.isatty()
+            ),
+            None,
+        )
 
 
 _SHOWN = _Shown()

@@ -1,4 +1,6 @@
-"""What reaches a terminal: text of users and files verbatim, tables that fit, counts and times in words."""
+"""What reaches a terminal: text of users and files verbatim, tables that fit, counts and times in
+words.
+"""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -63,8 +65,9 @@ def show_table(
 ) -> None:
     """Prints a table: into a pipe or file as wide as it is, on a terminal so that it fits.
 
-    On a terminal that is too narrow text is wrapped between words; where that is not enough, columns are left out and
-    named below the table. Nothing is ever cut, but for what `shown` shortens.
+    On a terminal that is too narrow text is wrapped between words; where that is not enough,
+    columns are left out and named below the table. Nothing is ever cut, but for what `shown`
+    shortens.
 
     Args:
       title: a line above.
@@ -72,7 +75,8 @@ def show_table(
       rows: cells as text.
       numbers: columns that stand right; all others stand left.
       whole: columns that are neither wrapped nor left out, as names that are to be copied.
-      less: columns that are left out before others, the least important first; then it goes from the right.
+      less: columns that are left out before others, the least important first; then it goes from
+        the right.
       console: where to; stdout if not given.
     """
     import rich.console
@@ -84,15 +88,21 @@ def show_table(
     left_out: list[str] = []
     if not console.is_terminal:
         need = sum(widths.values()) + _GAP * len(columns)
-        console = rich.console.Console(file=console.file, width=max(need, 80), force_terminal=False, highlight=False)
+        console = rich.console.Console(
+            file=console.file, width=max(need, 80), force_terminal=False, highlight=False
+        )
     elif _taken(widths) > console.width:
-        least = {c: w if c in whole else _least(c, content[c], c in numbers) for c, w in widths.items()}
+        least = {
+            c: w if c in whole else _least(c, content[c], c in numbers) for c, w in widths.items()
+        }
         left_out = _dropped(least, console.width, whole, [c for c in less if c in least])
         least = {c: w for c, w in least.items() if c not in left_out}
         widths = _shared_out(least, {c: widths[c] for c in least}, console.width)
     console.print(verbatim(title), soft_wrap=True)
     kept = [column for column in columns if column in widths]
-    table = _table(kept, widths, [[content[c][i] for c in kept] for i in range(len(cells))], numbers)
+    table = _table(
+        kept, widths, [[content[c][i] for c in kept] for i in range(len(cells))], numbers
+    )
     if console.is_terminal:
         console.print(table)
     else:
@@ -107,12 +117,17 @@ def show_table(
 
 
 def _table(
-    columns: Sequence[str], widths: Mapping[str, int], rows: Sequence[Sequence[str]], numbers: Collection[str]
+    columns: Sequence[str],
+    widths: Mapping[str, int],
+    rows: Sequence[Sequence[str]],
+    numbers: Collection[str],
 ) -> "rich.table.Table":
     import rich.box
     import rich.table
 
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=True, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, show_edge=True, pad_edge=False, padding=(0, _GAP - 1, 0, 0)
+    )
     for column in columns:
         justify = "right" if column in numbers else "left"
         table.add_column(verbatim(column), justify=justify, width=widths[column], overflow="fold")
@@ -133,7 +148,10 @@ def _least(column: str, texts: Sequence[str], number: bool) -> int:
 
     if number:
         return max(map(cell_len, (*column.split(), *texts)), default=1)
-    return min(_WORD, max((cell_len(word) for text in (column, *texts) for word in text.split()), default=1))
+    return min(
+        _WORD,
+        max((cell_len(word) for text in (column, *texts) for word in text.split()), default=1),
+    )
 
 
 def _taken(widths: Mapping[str, int]) -> int:
@@ -141,7 +159,9 @@ def _taken(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * len(widths)
 
 
-def _dropped(least: Mapping[str, int], room: int, whole: Collection[str], less: Sequence[str]) -> list[str]:
+def _dropped(
+    least: Mapping[str, int], room: int, whole: Collection[str], less: Sequence[str]
+) -> list[str]:
     """The columns that must go for the others to have room."""
     first, *others = least
     candidates = [c for c in (*less, *reversed(others)) if c != first and c not in whole]
@@ -155,7 +175,9 @@ def _dropped(least: Mapping[str, int], room: int, whole: Collection[str], less: 
 
 
 def _shared_out(least: Mapping[str, int], natural: Mapping[str, int], room: int) -> dict[str, int]:
-    """Widths that fill the room: every column its least, what is left to those that want more, smaller first."""
+    """Widths that fill the room: every column its least, what is left to those that want more,
+    smaller first.
+    """
     widths = dict(least)
     wanting = sorted((c for c in least if natural[c] > least[c]), key=lambda c: natural[c])
     for place, column in enumerate(wanting):

@@ -1,4 +1,6 @@
-"""How CLIP reads a text before it becomes tokens: its cleaning, its words, and the texts that it cannot tell apart."""
+"""How CLIP reads a text before it becomes tokens: its cleaning, its words, and the texts that it
+cannot tell apart.
+"""
 
 import functools
 import html
@@ -10,13 +12,15 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TEXT_CHARACTERS
 
 END_OF_TEXT = "<|endoftext|>"
-# ftfy takes one level of `&amp;amp;` after the other, each time through the whole text, to the same end from any depth;
-# of a text with a `<` it takes none
+# ftfy takes one level of `&amp;amp;` after the other, each time through the whole text, to the same
+# end from any depth; of a text with a `<` it takes none
 _NESTED = "&" + "amp;" * 8
 
 
 def clean(text: str) -> str:
-    """OpenAI's order: mend encodings, HTML entities (twice: `&amp;amp;`), runs of whitespace, lower case."""
+    """OpenAI's order: mend encodings, HTML entities (twice: `&amp;amp;`), runs of whitespace, lower
+    case.
+    """
     # imported where it is needed: lists are read by many processes, and most names need no mending
     import ftfy
 
@@ -27,7 +31,9 @@ def clean(text: str) -> str:
 
 
 def words(cleaned: str) -> list[str]:
-    """The words of a cleaned text, which are tokenized one by one; blanks between them make no difference."""
+    """The words of a cleaned text, which are tokenized one by one; blanks between them make no
+    difference.
+    """
     return _patterns()[0].findall(cleaned)
 
 
@@ -35,7 +41,8 @@ def words(cleaned: str) -> list[str]:
 def _patterns():
     import regex
 
-    # split here and not by `tokenizers`: its Rust regex knows another Unicode version and another \s
+    # split here and not by `tokenizers`: its Rust regex knows another Unicode version and another
+    # \s
     pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     nested = r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);){9,}"
     return regex.compile(pattern, regex.IGNORECASE), regex.compile(r"\s+"), regex.compile(nested)
@@ -43,7 +50,8 @@ def _patterns():
 
 @functools.lru_cache(maxsize=1 << 16)
 def read_as(text: str) -> str:
-    """The words that CLIP reads, parted by single blanks; two texts have the same tokens where these are the same.
+    """The words that CLIP reads, parted by single blanks; two texts have the same tokens where
+    these are the same.
 
     What stands behind a spelled out `<|endoftext|>` has no influence on a text's features.
     """
@@ -52,19 +60,24 @@ def read_as(text: str) -> str:
 
 
 def keys(texts: Sequence[str], *, underscores: bool) -> list[str]:
-    """A key a text, equal where CLIP reads the same, "" where it reads nothing; a few other texts share one, too.
+    """A key a text, equal where CLIP reads the same, "" where it reads nothing; a few other texts
+    share one, too.
 
     Args:
       texts: any number of them, millions included.
-      underscores: whether they become blanks, as they do where a prompt is learnt around a class name.
+      underscores: whether they become blanks, as they do where a prompt is learnt around a class
+        name.
     """
     texts = (text.replace("_", " ") for text in texts) if underscores else texts
     found = ("".join((_plain(text) or clean(text)).split()) for text in texts)
     return [key.partition(END_OF_TEXT)[0] if "<" in key else key for key in found]
 
 
-def alike(texts: Sequence[str], *, underscores: bool, found: Sequence[str] | None = None) -> list[tuple[int, int]]:
-    """`(place, place of the first such text)` of every text that CLIP reads as an earlier one, in their order.
+def alike(
+    texts: Sequence[str], *, underscores: bool, found: Sequence[str] | None = None
+) -> list[tuple[int, int]]:
+    """`(place, place of the first such text)` of every text that CLIP reads as an earlier one, in
+    their order.
 
     Args:
       texts, underscores: as for `keys`.
@@ -99,16 +112,23 @@ def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
     """
     for text, place in zip(texts, where, strict=True):
         if len(text) > TEXT_CHARACTERS:
-            told = f"a text of {len(text):,} characters, expected at most {TEXT_CHARACTERS:,}; shorten it"
+            told = (
+                f"a text of {len(text):,} characters, expected at most {TEXT_CHARACTERS:,}; "
+                "shorten it"
+            )
             raise UserError(f"{place}: {text[:40]!a}…: {told}")
 
 
 def told_pair(one: str, other: str) -> tuple[str, str]:
     """Two texts for a message: as they are written, with escapes where they would look the same."""
-    same = one != other and unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
+    same = one != other and unicodedata.normalize("NFKC", one) == unicodedata.normalize(
+        "NFKC", other
+    )
     return (ascii(one), ascii(other)) if same else (repr(one), repr(other))
 
 
 def _plain(text: str) -> str:
-    """`clean` of a text of printable ASCII without entities, in which there is nothing to mend; "" for any other."""
+    """`clean` of a text of printable ASCII without entities, in which there is nothing to mend; ""
+    for any other.
+    """
     return text.lower() if text.isascii() and text.isprintable() and "&" not in text else ""

@@ -13,7 +13,10 @@ def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
     """A tree of arrays as dotted path -> NumPy array."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     # nnx wraps every array in a variable, whose attribute is no part of the name
-    names = [jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value") for path, _ in leaves]
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        for path, _ in leaves
+    ]
     return {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
 
 
@@ -21,7 +24,8 @@ def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> An
     """The inverse of `flatten_arrays`, in the structure of `template`.
 
     Raises:
-      UserError: names or shapes that are not the template's: the checkpoint is of a run with other settings.
+      UserError: names or shapes that are not the template's: the checkpoint is of a run with other
+        settings.
     """
     expected = flatten_arrays(template)
     wrong = sorted(set(expected) ^ set(arrays))
@@ -32,6 +36,10 @@ def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> An
     ]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}")
-    leaves = [np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()]
+        raise UserError(
+            f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}"
+        )
+    leaves = [
+        np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)

@@ -1,4 +1,5 @@
-"""Compiles a run's programs ahead of time, for devices that this machine lacks; tells memory, FLOPs and traffic.
+"""Compiles a run's programs ahead of time, for devices that this machine lacks; tells memory, FLOPs
+and traffic.
 
     python -m experiments.aot --topology=v5e:4x4 --config=experiments/configs/base_to_novel.py:kinetics400
     python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
@@ -6,10 +7,11 @@
     python -m experiments.aot --out=aot.md
     python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json
 
-For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for GPUs they are lowered.
-With --config its own settings are used; without, every benchmark config at the release's effective batch. A program
-that does not fit ends the command with exit status 2 and one line that says what to change. Class names come from the
-records in data.data_dir where that is a folder, else from what is known of the benchmark (or --classes, --tokens).
+For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for
+GPUs they are lowered. With --config its own settings are used; without, every benchmark config at
+the release's effective batch. A program that does not fit ends the command with exit status 2 and
+one line that says what to change. Class names come from the records in data.data_dir where that is
+a folder, else from what is known of the benchmark (or --classes, --tokens).
 """
 
 import dataclasses
@@ -30,11 +32,17 @@ from vtd_jax.train.config import RunConfig
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
-_PLATFORM = flags.DEFINE_enum("platform", "tpu", ["tpu", "cuda"], "compile for TPUs, or lower for GPUs")
-_TOPOLOGY = flags.DEFINE_list("topology", "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16", "TPUs, GENERATION:SHAPE each")
+_PLATFORM = flags.DEFINE_enum(
+    "platform", "tpu", ["tpu", "cuda"], "compile for TPUs, or lower for GPUs"
+)
+_TOPOLOGY = flags.DEFINE_list(
+    "topology", "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16", "TPUs, GENERATION:SHAPE each"
+)
 _DEVICES = flags.DEFINE_list("devices", "1,8,64,256", "numbers of GPUs, with --platform=cuda")
 _CLASSES = flags.DEFINE_integer("classes", None, "class names in the codebook", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", None, "positions of the longest class prompt", lower_bound=3, upper_bound=77)
+_TOKENS = flags.DEFINE_integer(
+    "tokens", None, "positions of the longest class prompt", lower_bound=3, upper_bound=77
+)
 _OUT = flags.DEFINE_string("out", None, "also write the table, FILE.md, or all numbers, FILE.json")
 
 
@@ -43,7 +51,9 @@ def targets() -> list[Target]:
     if _PLATFORM.value == "tpu":
         return [tpu_target(topology) for topology in _TOPOLOGY.value]
     if not all(count.isdigit() and int(count) for count in _DEVICES.value):
-        raise UserError(f"--devices={','.join(_DEVICES.value)}: expected numbers of GPUs, as 1,8,64")
+        raise UserError(
+            f"--devices={','.join(_DEVICES.value)}: expected numbers of GPUs, as 1,8,64"
+        )
     counts = [int(count) for count in _DEVICES.value]
     found = {count: cuda_target(count) for count in sorted(counts, reverse=True)}
     return [found[count] for count in counts]
@@ -73,29 +83,42 @@ def main() -> str:
     for target in targets():
         for config in configs:
             config = config if own else _aot.in_one_step(config, len(target.devices))
-            jobs += [(config, target, step) for step in run_steps(config, target, *names_of(config))]
+            jobs += [
+                (config, target, step) for step in run_steps(config, target, *names_of(config))
+            ]
     known: dict[tuple, Report] = {}
-    settings = {"config": config_flag.filename(), **config_flag.overrides()} if own else _aot.SETTINGS
+    settings = (
+        {"config": config_flag.filename(), **config_flag.overrides()} if own else _aot.SETTINGS
+    )
     reports: list[Report] = []
     for place, job in enumerate(jobs, 1):
         reports.append(_examined(known, place, len(jobs), *job))
         # what is done is kept, should the rest be interrupted
         save(out, reports, settings)
     print(report_table(reports, settings).to_markdown())
-    failed = [complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False]
+    failed = [
+        complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False
+    ]
     if failed:
         more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""
         raise UserError(failed[0] + more)
     told = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
-    return f"{told}; wrote {out}" if out else f"{told}; nothing was written (--out=FILE.md or .json)"
+    return (
+        f"{told}; wrote {out}" if out else f"{told}; nothing was written (--out=FILE.md or .json)"
+    )
 
 
-def _examined(known: dict, place: int, count: int, config: RunConfig, target: Target, step: Step) -> Report:
+def _examined(
+    known: dict, place: int, count: int, config: RunConfig, target: Target, step: Step
+) -> Report:
     """A report; a program that another run has had before is not compiled again."""
     key = _aot.signature(step, target, config)
     if key not in known:
         known[key] = examine(step, target, config.name)
-        told = f"[{place}/{count}] {config.name} on {target.name}, {step.kind}: {known[key].seconds:.0f} s"
+        told = (
+            f"[{place}/{count}] {config.name} on {target.name}, {step.kind}: "
+            f"{known[key].seconds:.0f} s"
+        )
         say(told, sys.stderr)
     return dataclasses.replace(known[key], run=config.name)
 

@@ -1,4 +1,6 @@
-"""What `experiments.aot` compiles: the benchmark configs at the release's batch, and how long their class names are."""
+"""What `experiments.aot` compiles: the benchmark configs at the release's batch, and how long their
+class names are.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -12,8 +14,9 @@ from vtd_jax.errors import UserError
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.records import open_records
 
-# (data set, half) -> classes, positions of the longest bare name, and of the longest prompt beside the learnt tokens;
-# counted with vtd_jax.clip.tokenizer on the label files of ViFi-CLIP (Kinetics-600: the longest of its three splits)
+# (data set, half) -> classes, positions of the longest bare name, and of the longest prompt beside
+# the learnt tokens; counted with vtd_jax.clip.tokenizer on the label files of ViFi-CLIP
+# (Kinetics-600: the longest of its three splits)
 BENCHMARK_NAMES = {
     ("hmdb51", "all"): (51, 6, 7),
     ("hmdb51", "base"): (26, 4, 5),
@@ -35,14 +38,21 @@ POSITIONS = 77
 def benchmark_configs() -> list[RunConfig]:
     """Every benchmark config at the release's effective batch, in bfloat16, blocks computed again."""
     found = [base_to_novel.get_config(dataset) for dataset in base_to_novel.RELEASE]
-    found += [few_shot.get_config(f"{dataset},shots={shots}") for dataset, shots in few_shot.RELEASE]
-    found += [fully_supervised.get_config(), *(zero_shot.get_config(dataset) for dataset in zero_shot.OFFICIAL)]
+    found += [
+        few_shot.get_config(f"{dataset},shots={shots}") for dataset, shots in few_shot.RELEASE
+    ]
+    found += [
+        fully_supervised.get_config(),
+        *(zero_shot.get_config(dataset) for dataset in zero_shot.OFFICIAL),
+    ]
     return [RunConfig.from_dict(config.to_dict()) for config in found]
 
 
 SETTINGS = {
-    "batch": "the release's effective one (batch × accumulation) in one step, padded to equal parts; on one device its "
-    "accumulation as microbatches",
+    "batch": (
+        "the release's effective one (batch × accumulation) in one step, padded to equal parts; "
+        "on one device its accumulation as microbatches"
+    ),
     "clip.dtype": "bfloat16",
     "memory.remat": "block",
 }
@@ -55,7 +65,9 @@ def in_one_step(config: RunConfig, devices: int) -> RunConfig:
     return dataclasses.replace(
         config,
         clip=dataclasses.replace(config.clip, dtype="bfloat16"),
-        data=dataclasses.replace(config.data, batch_size=config.data.batch_size * optimizer.accumulation),
+        data=dataclasses.replace(
+            config.data, batch_size=config.data.batch_size * optimizer.accumulation
+        ),
         optimizer=dataclasses.replace(optimizer, accumulation=1),
         memory=dataclasses.replace(memory, remat="block", microbatches=microbatches),
     )
@@ -72,13 +84,15 @@ def known_names(config: RunConfig) -> tuple[Names | None, Names]:
     def names(part: str) -> Names:
         if (dataset, part) not in BENCHMARK_NAMES:
             raise UserError(
-                f"data.data_dir={config.data.data_dir}: is no folder and no benchmark's, so its class names are not "
-                "known; give the folder of the records, or --classes and --tokens"
+                f"data.data_dir={config.data.data_dir}: is no folder and no benchmark's, so its "
+                "class names are not known; give the folder of the records, or --classes and "
+                "--tokens"
             )
         if config.model.templates:
             raise UserError(
-                f"model.templates: how long the class names of {dataset} are in these templates is not known; give the "
-                "folder of the records (--config.data.data_dir=…), or --classes and --tokens"
+                f"model.templates: how long the class names of {dataset} are in these templates "
+                "is not known; give the folder of the records (--config.data.data_dir=…), or "
+                "--classes and --tokens"
             )
         classes, bare, around = BENCHMARK_NAMES[dataset, part]
         prompts = config.model.text_prompts
@@ -96,11 +110,21 @@ def recorded_names(config: RunConfig) -> tuple[Names | None, Names]:
     def names(name: str) -> Names:
         return Names.of(model.class_tokens(open_records(config.data.data_dir, name).class_names))
 
-    return names(config.data.train) if config.data.train else None, max(map(names, config.data.evaluate.values()))
+    return names(config.data.train) if config.data.train else None, max(
+        map(names, config.data.evaluate.values())
+    )
 
 
 def signature(step: Step, target: Target, config: RunConfig) -> tuple:
-    """What a program depends on: two with the same one cost the same. Rates and lists are no part of it."""
+    """What a program depends on: two with the same one cost the same. Rates and lists are no part
+    of it.
+    """
     shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(step.arguments))
-    settings = (config.clip.architecture, config.clip.dtype, config.model, config.memory, config.codebook_shards)
+    settings = (
+        config.clip.architecture,
+        config.clip.dtype,
+        config.model,
+        config.memory,
+        config.codebook_shards,
+    )
     return target.name, step.kind, step.names, shapes, str(settings), config.on_nonfinite

@@ -1,6 +1,8 @@
-"""For machines with nothing but jax, flax, optax and numpy: a stand-in for `jaxtyping`, where the real one is missing.
+"""For machines with nothing but jax, flax, optax and numpy: a stand-in for `jaxtyping`, where the
+real one is missing.
 
-Import this before anything of `vtd_jax`. Annotations then say nothing of shapes, and nothing checks them.
+Import this before anything of `vtd_jax`. Annotations then say nothing of shapes, and nothing checks
+them.
 """
 
 import importlib.util
@@ -10,7 +12,20 @@ from typing import Any
 
 import jax
 
-_NAMES = ("Bool", "Float", "Float32", "Float64", "Int", "Int32", "Int64", "Key", "Num", "Shaped", "UInt8", "UInt32")
+_NAMES = (
+    "Bool",
+    "Float",
+    "Float32",
+    "Float64",
+    "Int",
+    "Int32",
+    "Int64",
+    "Key",
+    "Num",
+    "Shaped",
+    "UInt8",
+    "UInt32",
+)
 
 
 class _Annotation:

@@ -1,9 +1,11 @@
-"""What a benchmark measures in processes of their own: time to the first step, peak memory, several devices.
+"""What a benchmark measures in processes of their own: time to the first step, peak memory, several
+devices.
 
   python -m experiments.benchmark.child first_step OPTIONS VARIANT STARTED
   python -m experiments.benchmark.child devices OPTIONS DTYPE
 
-Prints one line of JSON. The caller runs these before it uses a device itself: some can have one process only.
+Prints one line of JSON. The caller runs these before it uses a device itself: some can have one
+process only.
 """
 
 import dataclasses
@@ -36,12 +38,17 @@ def first_steps(options: Any, variants: list[Any]) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as cache:
             for told in ("cold", "warm") if variant.framework == "JAX" else ("",):
                 text = (options.to_json(), json.dumps(variant), repr(time.time()))
-                rows.append({"variant": variant.name, "cache": told} | _child("first_step", *text, cache=cache))
+                rows.append(
+                    {"variant": variant.name, "cache": told}
+                    | _child("first_step", *text, cache=cache)
+                )
     return rows
 
 
 def over_devices(options: Any, dtype: str) -> dict[str, Any]:
-    """A training step over 1, 2, 4 and 8 devices at one global batch; a CPU is split into eight simulated ones."""
+    """A training step over 1, 2, 4 and 8 devices at one global batch; a CPU is split into eight
+    simulated ones.
+    """
     with tempfile.TemporaryDirectory() as cache:
         return _child("devices", options.to_json(), dtype, cache=cache, split_cpu=True)
 
@@ -52,7 +59,11 @@ def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, An
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    flags = [flag for flag in environment.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in flag]
+    flags = [
+        flag
+        for flag in environment.get("XLA_FLAGS", "").split()
+        if "host_platform_device_count" not in flag
+    ]
     # the count is heeded on CPUs only
     count = max(DEVICES) if split_cpu else 1
     environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
@@ -88,7 +99,11 @@ def _our_step(options: Any, variant: Any, started: float) -> tuple[dict[str, flo
     model = random_model(options.setting(), variant.dtype)
     programs = Programs(options.setting(), model, "", tasks=(STEP,))
     compiling = programs.compiling[STEP]
-    parts = {"importing": start - started, "building": time.time() - start - compiling, "compiling": compiling}
+    parts = {
+        "importing": start - started,
+        "building": time.time() - start - compiling,
+        "compiling": compiling,
+    }
     stats = jax.local_devices()[0].memory_stats
     return parts, programs.jobs[0].run, lambda: (stats() or {}).get("peak_bytes_in_use")
 
@@ -104,7 +119,11 @@ def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, f
     importing, start = importing + time.time() - start, time.time()
     device = bench.best_device()
     (job,) = bench.jobs(
-        options.setting(), bench.random_model(options.setting(), variant.dtype), "", device=device, tasks=(STEP,)
+        options.setting(),
+        bench.random_model(options.setting(), variant.dtype),
+        "",
+        device=device,
+        tasks=(STEP,),
     )
     parts = {"importing": importing, "building": time.time() - start, "compiling": 0.0}
     return parts, job.run, lambda: bench.peak_bytes(device)
@@ -113,7 +132,11 @@ def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, f
 def _peak_bytes() -> int:
     """Of this process since it started; the kernel's own count where it can be read."""
     try:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
         return 1024 * int(line.split()[1])
     except (OSError, StopIteration):
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -127,7 +150,11 @@ def _devices(options: Any, dtype: str) -> dict[str, Any]:
     from experiments.benchmark.timing import interleaved
 
     options = dataclasses.replace(options, batch=-(-options.batch // max(DEVICES)) * max(DEVICES))
-    jobs = [step_over(options.setting(), dtype, jax.devices()[:n]) for n in DEVICES if n <= jax.device_count()]
+    jobs = [
+        step_over(options.setting(), dtype, jax.devices()[:n])
+        for n in DEVICES
+        if n <= jax.device_count()
+    ]
     timings = interleaved(jobs, options.rounds)
     return {
         "platform": jax.devices()[0].platform,

@@ -1,4 +1,6 @@
-"""What a benchmark's codebook is of: UCF-101's class names, and token rows of the same lengths without a tokenizer."""
+"""What a benchmark's codebook is of: UCF-101's class names, and token rows of the same lengths
+without a tokenizer.
+"""
 
 from collections.abc import Sequence
 
@@ -26,9 +28,14 @@ _SOT, _EOT, _POSITIONS = 49406, 49407, 77
 
 
 def class_names(count: int) -> list[str]:
-    """`count` different names: UCF-101's 101 as its folders spell them, then the same again with a number behind."""
+    """`count` different names: UCF-101's 101 as its folders spell them, then the same again with a
+    number behind.
+    """
     names = _NAMES.split()
-    return [names[i % len(names)] + (f" {i // len(names) + 1}" if i >= len(names) else "") for i in range(count)]
+    return [
+        names[i % len(names)] + (f" {i // len(names) + 1}" if i >= len(names) else "")
+        for i in range(count)
+    ]
 
 
 def name_lengths(count: int) -> list[int]:
@@ -39,13 +46,16 @@ def name_lengths(count: int) -> list[int]:
 
 
 def stand_in_tokens(lengths: Sequence[int], prompts: int) -> Int32[np.ndarray, "k l"]:
-    """Rows as `VTDCLIP.class_tokens` makes them, with seeded random ids in the place of the names' tokens.
+    """Rows as `VTDCLIP.class_tokens` makes them, with seeded random ids in the place of the names'
+    tokens.
 
-    The cost of a codebook depends on the lengths only, so a machine without a tokenizer measures the same.
+    The cost of a codebook depends on the lengths only, so a machine without a tokenizer measures
+    the same.
 
     Args:
       lengths: tokens of each name.
-      prompts: P_t, 5 or more: as many stand-in words come before the name, and a full stop after it.
+      prompts: P_t, 5 or more: as many stand-in words come before the name, and a full stop after
+        it.
 
     Returns:
       int32 `[K, L]`, as long as the longest row.

@@ -1,4 +1,6 @@
-"""Clips of benchmark size for measuring the input pipeline: rendered, encoded, built into records of both storages."""
+"""Clips of benchmark size for measuring the input pipeline: rendered, encoded, built into records
+of both storages.
+"""
 
 import shutil
 from pathlib import Path
@@ -21,7 +23,9 @@ def rendered_records(folder: Path) -> dict[str, Records]:
     videos.mkdir()
     for i in range(CLIPS):
         if i < DIFFERENT:
-            frames, _ = render_clip(class_names()[i], np.random.default_rng(i), frames=FRAMES, size=WIDTH)
+            frames, _ = render_clip(
+                class_names()[i], np.random.default_rng(i), frames=FRAMES, size=WIDTH
+            )
             write_mp4(videos / f"{i}.mp4", frames[:, :HEIGHT], FPS)
         else:
             shutil.copy(videos / f"{i % DIFFERENT}.mp4", videos / f"{i}.mp4")
@@ -31,6 +35,8 @@ def rendered_records(folder: Path) -> dict[str, Records]:
         listed.write_text("".join(f"{i}.mp4 {i % DIFFERENT}\n" for i in range(CLIPS)))
         labels.write_text("id,name\n0,one\n1,two\n")
         lists[storage] = ((str(listed), str(labels)),)
-        config = BuildConfig(name=storage, lists=lists[storage], video_dir=str(videos), storage=storage)
+        config = BuildConfig(
+            name=storage, lists=lists[storage], video_dir=str(videos), storage=storage
+        )
         build_records(config, folder / "records")
     return {storage: open_records(folder / "records", storage) for storage in lists}

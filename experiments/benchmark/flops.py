@@ -1,8 +1,11 @@
-"""FLOPs of matrix products by formula (method.md sections 2 to 4 and 7), for what each way of computing needs.
+"""FLOPs of matrix products by formula (method.md sections 2 to 4 and 7), for what each way of
+computing needs.
 
-`plain`: every layer computes every token. Otherwise the savings that change no result: prompts whose outputs are thrown
-away are keys and values only, `[SOT] ctx` runs once for all classes, last layers compute the one token that is read.
-Backward passes reach the prompts and the fusion block: activations of frozen layers get gradients, their weights none.
+`plain`: every layer computes every token. Otherwise the savings that change no result: prompts
+whose outputs are thrown
+away are keys and values only, `[SOT] ctx` runs once for all classes, last layers compute the one
+token that is read. Backward passes reach the prompts and the fusion block: activations of frozen
+layers get gradients, their weights none.
 """
 
 from typing import NamedTuple
@@ -33,7 +36,9 @@ class Flops(NamedTuple):
 NOTHING = Flops(0, 0)
 
 
-def image_features(config: CLIPConfig, settings: ModelConfig, images: int, *, plain: bool) -> Flops | None:
+def image_features(
+    config: CLIPConfig, settings: ModelConfig, images: int, *, plain: bool
+) -> Flops | None:
     """Frame features of `images` images; None for a ResNet, which has no formula here."""
     if config.is_resnet:
         return None
@@ -52,8 +57,12 @@ def image_features(config: CLIPConfig, settings: ModelConfig, images: int, *, pl
     return whole if settings.visual_prompts else Flops(whole.forward, 0)
 
 
-def codebook(config: CLIPConfig, settings: ModelConfig, classes: int, length: int, *, plain: bool) -> Flops:
-    """Text features of K classes; rows of `length` tokens, of which `plain` computes all in every row."""
+def codebook(
+    config: CLIPConfig, settings: ModelConfig, classes: int, length: int, *, plain: bool
+) -> Flops:
+    """Text features of K classes; rows of `length` tokens, of which `plain` computes all in every
+    row.
+    """
     width, whole = config.text_width, _linear(1, config.text_width, config.embed_dim).times(classes)
     if plain:
         whole += _layer(length, width).times(config.text_layers * classes)
@@ -74,25 +83,38 @@ def codebook(config: CLIPConfig, settings: ModelConfig, classes: int, length: in
 
 
 def classification(
-    settings: ModelConfig, width: int, videos: int, frames: int, classes: int, *, plain: bool, dropout: bool
+    settings: ModelConfig,
+    width: int,
+    videos: int,
+    frames: int,
+    classes: int,
+    *,
+    plain: bool,
+    dropout: bool,
 ) -> Flops:
-    """Discretization, fusion and logits on given features, of the released settings with one video token.
+    """Discretization, fusion and logits on given features, of the released settings with one video
+    token.
 
     Args:
       settings: says which of features and codes prompts can change.
       width: D.
       videos, frames, classes: B, T, K; so few classes that a fast path takes all of them at once.
-      plain: a product for the cosines, one for the distances, one for the logits, and fusion frame by frame. Otherwise
-        no frame may be nearly cancelled by what fusion adds, which costs one product more.
+      plain: a product for the cosines, one for the distances, one for the logits, and fusion frame
+        by frame. Otherwise no frame may be nearly cancelled by what fusion adds, which costs one
+        product more.
       dropout: whether fusion drops anything, so that frames of a video get different vectors.
     """
-    rows, learns, codes = videos * frames, bool(settings.visual_prompts), bool(settings.text_prompts)
+    rows, learns, codes = (
+        videos * frames,
+        bool(settings.visual_prompts),
+        bool(settings.text_prompts),
+    )
     similarity, one = 2 * rows * classes * width, 2 * width * width
     # pulled back to those of features and codes that prompts can change
     raw = Flops(similarity, similarity * (codes + learns))
     if not plain and not dropout:
-        # one vector a video (gradients of weights and of inputs, the first being a code), and its product with the
-        # codes, made again backwards
+        # one vector a video (gradients of weights and of inputs, the first being a code), and its
+        # product with the codes, made again backwards
         vector, of_codes = 10 * videos * one, 2 * videos * classes * width
         backward = 2 * vector - (not codes) * videos * one + (2 + codes) * of_codes
         return raw + Flops(vector + of_codes, backward)
@@ -102,7 +124,9 @@ def classification(
     mixed = Flops(4 * rows * width, 8 * rows * width)
     # out (1), fc1 and fc2 (4 each)
     rest = Flops(9 * rows * one, 18 * rows * one)
-    return raw + assigned + query + token + mixed + rest + Flops(similarity, similarity * (1 + codes))
+    return (
+        raw + assigned + query + token + mixed + rest + Flops(similarity, similarity * (1 + codes))
+    )
 
 
 def _linear(rows: int, n_in: int, n_out: int) -> Flops:
@@ -111,7 +135,9 @@ def _linear(rows: int, n_in: int, n_out: int) -> Flops:
 
 
 def _attention(queries: int, keys: int, width: int, queries_learn: bool = True) -> Flops:
-    """Scores and mixing: two products forward; backward one for each operand of both, but queries may need none."""
+    """Scores and mixing: two products forward; backward one for each operand of both, but queries
+    may need none.
+    """
     product = 2 * queries * keys * width
     return Flops(2 * product, (3 + queries_learn) * product)
 
@@ -138,17 +164,30 @@ def _fast_image_layer(config: CLIPConfig, settings: ModelConfig, layer: int) -> 
     own = 1 + config.grid**2
     if prompts and not keys_only(config, settings, layer):
         return _layer(own + prompts, width)
-    # prompts of a layer with rows of its own are shared by the batch; those that came through a layer are not
+    # prompts of a layer with rows of its own are shared by the batch; those that came through a
+    # layer are not
     tokens = own if layer < depth else own + prompts
     rows = 1 if last else own
     queries, keys = _linear(rows, width, width), _linear(tokens, width, 2 * width)
     if first:
         # nothing that is learnt has reached the patches yet
         queries, keys = Flops(queries.forward, 0), Flops(keys.forward, 0)
-    return queries + keys + _attention(rows, own + prompts, width, queries_learn=not first) + _rest(rows, width)
+    return (
+        queries
+        + keys
+        + _attention(rows, own + prompts, width, queries_learn=not first)
+        + _rest(rows, width)
+    )
 
 
 def _shared_prompts(config: CLIPConfig, settings: ModelConfig) -> Flops:
-    """Projections of prompts, once for the batch: their queries are made too, as cutting them out costs more."""
-    shared = sum(keys_only(config, settings, i) for i in range(min(settings.visual_depth, config.vision_layers)))
-    return _linear(settings.visual_prompts, config.vision_width, 3 * config.vision_width).times(shared)
+    """Projections of prompts, once for the batch: their queries are made too, as cutting them out
+    costs more.
+    """
+    shared = sum(
+        keys_only(config, settings, i)
+        for i in range(min(settings.visual_depth, config.vision_layers))
+    )
+    return _linear(settings.visual_prompts, config.vision_width, 3 * config.vision_width).times(
+        shared
+    )

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from experiments.benchmark.timing import Job
 from vtd_jax.clip.config import CLIPConfig
 
-# seconds that one run keeps the device busy: the first product after a pause is up to half slower, and on a fast device
-# starting a small one takes longer than the product
+# seconds that one run keeps the device busy: the first product after a pause is up to half slower,
+# and on a fast device starting a small one takes longer than the product
 _BUSY = 0.25
 TASK = "product"
 
@@ -25,14 +25,19 @@ def shapes(config: CLIPConfig, images: int) -> list[tuple[int, int, int]]:
     rows, width = images * (1 + config.grid**2), config.vision_width
     if config.is_resnet:
         rows, width = images * config.context_length, config.text_width
-    return [(rows, width, 4 * width), (rows, 4 * width, width), (rows, width, 3 * width), (2048, 2048, 2048)]
+    return [
+        (rows, width, 4 * width),
+        (rows, 4 * width, width),
+        (rows, width, 3 * width),
+        (2048, 2048, 2048),
+    ]
 
 
 def jobs(config: CLIPConfig, images: int, dtype: str, variant: str) -> list[Job]:
     """One job a shape, on JAX's first device; bfloat16 is accumulated and returned in float32.
 
-    Every product is written over the one before, as within a program: the pages of new memory may take a CPU longer
-    than the product.
+    Every product is written over the one before, as within a program: the pages of new memory may
+    take a CPU longer than the product.
     """
     exact = jax.lax.Precision.HIGHEST if dtype == "float32" else jax.lax.Precision.DEFAULT
 
@@ -54,7 +59,12 @@ def jobs(config: CLIPConfig, images: int, dtype: str, variant: str) -> list[Job]
     return [job(size, variant, over_the_last(*size), jax.block_until_ready) for size in sizes]
 
 
-def job(shape: tuple[int, int, int], variant: str, multiply: Callable[[], Any], wait: Callable[[Any], Any]) -> Job:
+def job(
+    shape: tuple[int, int, int],
+    variant: str,
+    multiply: Callable[[], Any],
+    wait: Callable[[Any], Any],
+) -> Job:
     """A job of as many products as keep the device busy for a while, waited for once.
 
     Args:

@@ -1,4 +1,6 @@
-"""The input side of a benchmark: clips a second from records, and how long a training loop waits for them."""
+"""The input side of a benchmark: clips a second from records, and how long a training loop waits
+for them.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -33,19 +35,29 @@ def pipelines(found: Mapping[str, Records], setting: Setting) -> list[Job]:
     """Batches of 8 clips made by one thread: with every augmentation, and without."""
     cv2.setNumThreads(1)
     return [
-        Job(f"{storage}, {told}", "input", partial(next, _batches(records, setting, CLIPS, augment)), clips=CLIPS)
+        Job(
+            f"{storage}, {told}",
+            "input",
+            partial(next, _batches(records, setting, CLIPS, augment)),
+            clips=CLIPS,
+        )
         for storage, records in found.items()
         for told, augment in (("augmented", Augment()), ("centre crop", Augment(enabled=False)))
     ]
 
 
-def loop(found: Mapping[str, Records], setting: Setting, programs: Programs, steps: int) -> list[dict[str, Any]]:
-    """Training steps as a run makes them: the next batch is made and placed while the device works on this one.
+def loop(
+    found: Mapping[str, Records], setting: Setting, programs: Programs, steps: int
+) -> list[dict[str, Any]]:
+    """Training steps as a run makes them: the next batch is made and placed while the device works
+      on this one.
 
-    Every step is waited for, so that what is waited for a batch after the device was done is time in which it is idle.
+    Every step is waited for, so that what is waited for a batch after the device was done is time
+    in which it is idle.
 
     Returns:
-      A row for each storage: `seconds` a step in the loop, and `waited`, how many of them the device was idle.
+      A row for each storage: `seconds` a step in the loop, and `waited`, how many of them the
+        device was idle.
     """
     rows = []
     for storage, records in found.items():
@@ -65,9 +77,13 @@ def loop(found: Mapping[str, Records], setting: Setting, programs: Programs, ste
     return rows
 
 
-def _batches(records: Records, setting: Setting, clips: int, augment: Augment) -> Iterator[dict[str, np.ndarray]]:
+def _batches(
+    records: Records, setting: Setting, clips: int, augment: Augment
+) -> Iterator[dict[str, np.ndarray]]:
     size = setting.config.image_resolution
-    spec = BatchSpec("train", setting.frames, size, clips, epochs=10**6, sample="segments", augment=augment)
+    spec = BatchSpec(
+        "train", setting.frames, size, clips, epochs=10**6, sample="segments", augment=augment
+    )
     return iter(BatchSource(records, spec))
 
 
@@ -75,5 +91,10 @@ def _placed(batch: Mapping[str, np.ndarray], *, classes: int) -> dict[str, jax.A
     """What a step takes, on the device; labels of records that know more classes are folded."""
     label = (batch["label"] % classes).astype(np.int32)
     return jax.device_put(
-        {"frames": batch["frames"], "label": label, "weight": batch["weight"], "index": batch["index"].astype(np.int32)}
+        {
+            "frames": batch["frames"],
+            "label": label,
+            "weight": batch["weight"],
+            "index": batch["index"].astype(np.int32),
+        }
     )

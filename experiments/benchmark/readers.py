@@ -1,7 +1,9 @@
-"""How many clips a second one core reads: this project's records against other readers of the same files.
+"""How many clips a second one core reads: this project's records against other readers of the same
+files.
 
-Clips are re-encoded at the sizes of the field's data sets, then every reader returns the same thing: T frames at test
-indices, scaled to a short side of 256 and cropped to 224, uint8. Other readers are optional and only measured.
+Clips are re-encoded at the sizes of the field's data sets, then every reader returns the same
+thing: T frames at test indices, scaled to a short side of 256 and cropped to 224, uint8. Other
+readers are optional and only measured.
 """
 
 import os
@@ -38,7 +40,9 @@ Job = Callable[[], UInt8[np.ndarray, "t r r 3"]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A data set's usual clip: file ending, encoder and its options, size, frames a second and seconds."""
+    """A data set's usual clip: file ending, encoder and its options, size, frames a second and
+    seconds.
+    """
 
     name: str
     ending: str
@@ -63,7 +67,9 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Result:
-    """One row: a reader, a kind of clip, a number of frames; `clips_per_second` is None if the reader is not there."""
+    """One row: a reader, a kind of clip, a number of frames; `clips_per_second` is None if the
+    reader is not there.
+    """
 
     kind: str
     frames: int
@@ -75,12 +81,18 @@ class Result:
 def sources(folder: Path | None, count: int) -> list[tuple[list[np.ndarray], float]]:
     """Up to `count` clips of a folder, or rendered ones, as lists of frames with their rate."""
     if folder is None:
-        clips = [render_clip(class_names()[i], np.random.default_rng(i), frames=60, size=340)[0] for i in range(count)]
+        clips = [
+            render_clip(class_names()[i], np.random.default_rng(i), frames=60, size=340)[0]
+            for i in range(count)
+        ]
         return [(list(clip[:, :256]), 30.0) for clip in clips]
     files = sorted(path for path in folder.glob("*") if path.suffix in ENDINGS)[:count]
     if not files:
         raise UserError(f"{folder}: no videos here; expected files ending in {', '.join(ENDINGS)}")
-    return [([image for _, image in decode.scan(path)], decode.probe(path).fps or 25.0) for path in files]
+    return [
+        ([image for _, image in decode.scan(path)], decode.probe(path).fps or 25.0)
+        for path in files
+    ]
 
 
 def write_clip(frames: Sequence[np.ndarray], rate: float, kind: Kind, path: Path) -> Path:
@@ -90,13 +102,16 @@ def write_clip(frames: Sequence[np.ndarray], rate: float, kind: Kind, path: Path
         stream.width, stream.height, stream.pix_fmt = kind.width, kind.height, "yuv420p"
         for i in range(kind.fps * kind.seconds):
             image = resize(frames[int(i * rate / kind.fps) % len(frames)], kind.height, kind.width)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24"))
+            )
         container.mux(stream.encode(None))
     return path
 
 
 def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """PyAV as in many training codes: seek to the key frame before each wanted frame, decode from there.
+    """PyAV as in many training codes: seek to the key frame before each wanted frame, decode from
+      there.
 
     In AVIs with B-frames it may return neighbours of the wanted frames: AVI stores no times.
     """
@@ -110,7 +125,9 @@ def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
             container.seek(time_wanted, stream=stream)
             # half a frame early: times are rounded
             late = (
-                frame for frame in container.decode(stream) if frame.pts is None or frame.pts >= time_wanted - step / 2
+                frame
+                for frame in container.decode(stream)
+                if frame.pts is None or frame.pts >= time_wanted - step / 2
             )
             frame = next(late, None)
             if frame is not None:
@@ -122,7 +139,9 @@ def read_all(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
     """PyAV: decode every frame, convert the wanted ones."""
     with opening.container(path) as container:
         frames = list(container.decode(_one_thread(container)))
-    return np.stack([frames[i].to_ndarray(format="rgb24") for i in test_indices(len(frames), count)])
+    return np.stack(
+        [frames[i].to_ndarray(format="rgb24") for i in test_indices(len(frames), count)]
+    )
 
 
 def _one_thread(container) -> av.VideoStream:
@@ -203,7 +222,9 @@ def measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: in
         return _measure(kind, files, frames, rounds, make_records(files, Path(folder)))
 
 
-def _measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: int, stored: dict) -> list[Result]:
+def _measure(
+    kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: int, stored: dict
+) -> list[Result]:
     results = []
     for count in frames:
         jobs: dict[str, list[Job]] = {
@@ -212,7 +233,10 @@ def _measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: i
             if not missing(reader)
         }
         for name in OURS:
-            jobs[name] = [partial(_cropped, partial(read_record, stored[name], i, count)) for i in range(len(files))]
+            jobs[name] = [
+                partial(_cropped, partial(read_record, stored[name], i, count))
+                for i in range(len(files))
+            ]
         rates = interleaved(jobs, rounds)
         for reader in (*OTHERS, *OURS):
             size = None
@@ -223,7 +247,9 @@ def _measure(kind: Kind, files: Sequence[Path], frames: Sequence[int], rounds: i
 
 
 def interleaved(jobs: Mapping[str, Sequence[Job]], rounds: int) -> dict[str, float]:
-    """Clips a second by reader: all jobs once to warm up, then all in turn, `rounds` times; medians of each job."""
+    """Clips a second by reader: all jobs once to warm up, then all in turn, `rounds` times; medians
+    of each job.
+    """
     seconds = {(reader, i): [] for reader, calls in jobs.items() for i in range(len(calls))}
     for turn in range(rounds + 1):
         for (reader, i), times in seconds.items():
@@ -232,7 +258,10 @@ def interleaved(jobs: Mapping[str, Sequence[Job]], rounds: int) -> dict[str, flo
             if turn:
                 times.append(time.perf_counter() - start)
     medians = {key: statistics.median(times) for key, times in seconds.items()}
-    return {reader: len(calls) / sum(medians[reader, i] for i in range(len(calls))) for reader, calls in jobs.items()}
+    return {
+        reader: len(calls) / sum(medians[reader, i] for i in range(len(calls)))
+        for reader, calls in jobs.items()
+    }
 
 
 def one_core() -> None:
@@ -249,10 +278,16 @@ def markdown(results: Sequence[Result]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in results:
-        rates = {r.reader: r.clips_per_second for r in results if (r.kind, r.frames) == (row.kind, row.frames)}
+        rates = {
+            r.reader: r.clips_per_second
+            for r in results
+            if (r.kind, r.frames) == (row.kind, row.frames)
+        }
         cells = ["not installed", "–", "–"]
         if row.clips_per_second is not None:
-            best = max(rate for reader, rate in rates.items() if reader in OTHERS and rate is not None)
+            best = max(
+                rate for reader, rate in rates.items() if reader in OTHERS and rate is not None
+            )
             cells = [f"{row.clips_per_second:.1f}"]
             cells += [f"{row.clips_per_second / base:.2f}×" for base in (rates[BASE], best)]
         size = "–" if row.size is None else f"{row.size:.2f}×"

@@ -9,7 +9,8 @@ from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP
 from experiments.benchmark.timing import Ratio, Timing, best_rates, ratio
 from vtd_jax.cost.peaks import DEVICES, known_device
 
-# task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in bfloat16
+# task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in
+# bfloat16
 GOALS = {FEATURES: (2.4, 1.3), CODEBOOK: (15.0, 8.0), STEP: (2.2, 1.2)}
 CEILING_GOAL, MFU_GOAL = 0.85, 0.55
 EAGER = (Variant("PyTorch", "float32", "eager"), Variant("PyTorch", "bfloat16", "eager"))
@@ -58,15 +59,23 @@ class Measured:
     ):
         self.timings, self.kind = timings, kind
         self.ceilings = {who: best_rates(found) for who, found in ceilings.items()}
-        self._shapes = {who: max(found, key=lambda timing: max(timing.rates)).task for who, found in ceilings.items()}
+        self._shapes = {
+            who: max(found, key=lambda timing: max(timing.rates)).task
+            for who, found in ceilings.items()
+        }
 
     def against(self, variant: Variant, task: str, other: Variant) -> Ratio | None:
         """How many times as fast as `other`; None where one of them was not measured."""
-        ours, theirs = self.timings.get(variant, {}).get(task), self.timings.get(other, {}).get(task)
+        ours, theirs = (
+            self.timings.get(variant, {}).get(task),
+            self.timings.get(other, {}).get(task),
+        )
         return None if ours is None or theirs is None else ratio(theirs.seconds, ours.seconds)
 
     def of_ceiling(self, variant: Variant, task: str) -> Ratio | None:
-        """Share of the ceiling that was measured in the same round; None without a formula for the FLOPs."""
+        """Share of the ceiling that was measured in the same round; None without a formula for the
+        FLOPs.
+        """
         timing = self.timings[variant][task]
         if timing.flops is None:
             return None
@@ -82,13 +91,22 @@ class Measured:
     def tasks_table(self) -> str:
         """One row a task and variant."""
         peaked = known_device(self.kind) is not None
-        head = ["task, variant", "seconds, median (min–max)", "clips/s", "GFLOP", "GFLOP/s", "of the ceiling"]
+        head = [
+            "task, variant",
+            "seconds, median (min–max)",
+            "clips/s",
+            "GFLOP",
+            "GFLOP/s",
+            "of the ceiling",
+        ]
         head += ["MFU"] * peaked + [f"× {other.name}" for other in EAGER if other in self.timings]
         rows, tasks = [], dict.fromkeys(task for found in self.timings.values() for task in found)
         for task in tasks:
             for variant, found in self.timings.items():
                 if task in found:
-                    rows.append([f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)])
+                    rows.append(
+                        [f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)]
+                    )
         return table(head, rows)
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
@@ -97,7 +115,11 @@ class Measured:
         if share is None:
             cells += ["–"] * (3 + peaked)
         else:
-            cells += [f"{timing.flops / 1e9:.4g}", f"{timing.flops / timing.median / 1e9:.4g}", f"{share.median:.2f}"]
+            cells += [
+                f"{timing.flops / 1e9:.4g}",
+                f"{timing.flops / timing.median / 1e9:.4g}",
+                f"{share.median:.2f}",
+            ]
             cells += [f"{self.of_peak(variant, task).median:.1%}"] if peaked else []
         ratios = [self.against(variant, task, other) for other in EAGER if other in self.timings]
         return cells + ["–" if found is None else spread(found) for found in ratios]
@@ -105,7 +127,11 @@ class Measured:
     def ceilings_table(self) -> str:
         """The machine's own ceilings."""
         rows = [
-            [f"{framework}, {dtype}", spread(_of([rate / 1e9 for rate in rates])), self._shapes[framework, dtype]]
+            [
+                f"{framework}, {dtype}",
+                spread(_of([rate / 1e9 for rate in rates])),
+                self._shapes[framework, dtype],
+            ]
             for (framework, dtype), rates in self.ceilings.items()
         ]
         return table(["plain product", "GFLOP/s, median (min–max)", "fastest shape"], rows)
@@ -118,11 +144,23 @@ class Measured:
             for goal, other in zip(least, EAGER):
                 reached = self.against(ours, task, other)
                 if reached is not None:
-                    found.append(_goal(f"{task}: {ours.name}, × {other.name}", goal, reached.median))
+                    found.append(
+                        _goal(f"{task}: {ours.name}, × {other.name}", goal, reached.median)
+                    )
         for either in fast.values():
-            share = self.of_ceiling(either, FEATURES) if FEATURES in self.timings.get(either, {}) else None
+            share = (
+                self.of_ceiling(either, FEATURES)
+                if FEATURES in self.timings.get(either, {})
+                else None
+            )
             if share is not None:
-                found.append(_goal(f"{FEATURES}: {either.name}, share of the ceiling", CEILING_GOAL, share.median))
+                found.append(
+                    _goal(
+                        f"{FEATURES}: {either.name}, share of the ceiling",
+                        CEILING_GOAL,
+                        share.median,
+                    )
+                )
         compiled = Variant("PyTorch", "bfloat16", "compiled")
         used = self.of_peak(ours, STEP) if STEP in self.timings.get(ours, {}) else None
         if used is not None:
@@ -154,7 +192,10 @@ def goals_table(goals: Sequence[Mapping[str, Any]]) -> str:
 def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
     """Variant -> task -> bytes by kind, as XLA plans them."""
     rows = [
-        [f"{task}, {variant}", *(f"{planned[kind] / 2**20:.4g}" for kind in ("temporaries", "arguments", "results"))]
+        [
+            f"{task}, {variant}",
+            *(f"{planned[kind] / 2**20:.4g}" for kind in ("temporaries", "arguments", "results")),
+        ]
         for variant, tasks in memory.items()
         for task, planned in tasks.items()
     ]
@@ -172,28 +213,46 @@ def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         peaks = (row["peak process bytes"], row["peak device bytes"])
         seconds = [f"{row['seconds']:.1f}", *(f"{row[f'{part} seconds']:.1f}" for part in parts)]
-        cells.append([told, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)])
+        cells.append(
+            [told, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)]
+        )
     return table(["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"], cells)
 
 
 def input_table(timings: Sequence[Timing]) -> str:
     """Clips a second of every pipeline."""
     rows = [[t.task, _seconds(t), f"{t.clips / t.median:.3g}"] for t in timings]
-    return table(["input pipeline, one core", f"seconds for {timings[0].clips} clips", "clips/s"], rows)
+    return table(
+        ["input pipeline, one core", f"seconds for {timings[0].clips} clips", "clips/s"], rows
+    )
 
 
 def loop_table(rows: Sequence[Mapping[str, Any]], alone: float) -> str:
-    """How long steps take in the loop and how long the device waits in it; `alone`: seconds without input."""
+    """How long steps take in the loop and how long the device waits in it; `alone`: seconds without
+    input.
+    """
     cells = []
     for row in rows:
         seconds, waited = row["seconds"], row["waited"]
-        cells.append([row["storage"], *(f"{x:.3g}" for x in (seconds, alone, waited)), f"{waited / seconds:.1%}"])
-    return table(["records", "seconds a step, in the loop", "alone", "waited for input", "share"], cells)
+        cells.append(
+            [
+                row["storage"],
+                *(f"{x:.3g}" for x in (seconds, alone, waited)),
+                f"{waited / seconds:.1%}",
+            ]
+        )
+    return table(
+        ["records", "seconds a step, in the loop", "alone", "waited for input", "share"], cells
+    )
 
 
 def scaling_table(axis: str, found: Mapping[int, Sequence[Timing]], per_unit: bool) -> str:
-    """One row a value; with `per_unit`, each task's seconds for one unit relative to those of the first value."""
-    heads = list(dict.fromkeys(f"{t.task}, {t.variant}" for timings in found.values() for t in timings))
+    """One row a value; with `per_unit`, each task's seconds for one unit relative to those of the
+    first value.
+    """
+    heads = list(
+        dict.fromkeys(f"{t.task}, {t.variant}" for timings in found.values() for t in timings)
+    )
     first: dict[str, float] = {}
     rows = []
     for value, timings in found.items():
@@ -211,10 +270,13 @@ def scaling_table(axis: str, found: Mapping[int, Sequence[Timing]], per_unit: bo
 
 
 def devices_table(timings: Sequence[Mapping[str, Any]], simulated: bool) -> str:
-    """Seconds of a step over devices, and what splitting costs (simulated devices) or brings (real ones)."""
+    """Seconds of a step over devices, and what splitting costs (simulated devices) or brings (real
+    ones).
+    """
     first, rows = timings[0]["seconds"], []
     for timing in timings:
-        # against one device: as many times as long where they share one processor, as many times as fast else
+        # against one device: as many times as long where they share one processor, as many times as
+        # fast else
         pair = (timing["seconds"], first) if simulated else (first, timing["seconds"])
         rows.append([timing["task"], spread(_of(timing["seconds"])), spread(ratio(*pair), "×")])
     told = "seconds, relative to one device" if simulated else "speed, relative to one device"

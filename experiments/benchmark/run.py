@@ -17,8 +17,8 @@ from vtd_jax.errors import UserError
 
 SCALED = ("frames", "batch", "classes", "devices")
 _SPLITTING = (
-    "One batch over devices. The devices are simulated: they share this processor, so the table shows what splitting "
-    "costs, not what devices bring."
+    "One batch over devices. The devices are simulated: they share this processor, so the table "
+    "shows what splitting costs, not what devices bring."
 )
 
 
@@ -38,7 +38,8 @@ def compare(
       options: what is computed.
       dtypes: that ours are measured in.
       plain: whether our plain path is measured too.
-      torch: whether PyTorch is; None: where it is installed and `options` are not for a bare machine.
+      torch: whether PyTorch is; None: where it is installed and `options` are not for a bare
+        machine.
       start: whether times to the first step are measured.
       data_dir, records: records for the input side; None renders some.
 
@@ -51,11 +52,15 @@ def compare(
     setting, with_torch = options.setting(), _wants_torch(options, torch)
     # a GPU's memory is shared with PyTorch and with the processes below
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    starting = variants(dtypes=tuple(dtypes), plain=False, torch=with_torch, gpu=False) if start else []
+    starting = (
+        variants(dtypes=tuple(dtypes), plain=False, torch=with_torch, gpu=False) if start else []
+    )
     first_steps = child.first_steps(options, starting)
     # from here on this process uses the device
     about = benchmark.machine()
-    found = variants(dtypes=tuple(dtypes), plain=plain, torch=with_torch, gpu=about["platform"] == "gpu")
+    found = variants(
+        dtypes=tuple(dtypes), plain=plain, torch=with_torch, gpu=about["platform"] == "gpu"
+    )
     jobs, programs = _jobs(setting, found, "cuda" if about["platform"] == "gpu" else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         sources, pipelines = _input(options, setting, Path(folder), data_dir, records)
@@ -74,7 +79,10 @@ def compare(
         "machine": about,
         "setting": _told(options, setting),
         "timings": [timing.to_dict() for timing in timings],
-        "ceilings": [{"framework": f, "dtype": d, "flops_per_second": r} for (f, d), r in measured.ceilings.items()],
+        "ceilings": [
+            {"framework": f, "dtype": d, "flops_per_second": r}
+            for (f, d), r in measured.ceilings.items()
+        ],
         "goals": goals,
         "first_steps": first_steps,
         "memory": memory,
@@ -99,7 +107,9 @@ def _wants_torch(options: Options, asked: bool | None) -> bool:
 def _jobs(
     setting: Setting, found: Sequence[Variant], device: str
 ) -> tuple[list[tuple[Variant | tuple[str, str], Job]], dict[Variant, Programs]]:
-    """Jobs in the order of a round, side by side what is compared; whose each is: a variant's, or a ceiling's."""
+    """Jobs in the order of a round, side by side what is compared; whose each is: a variant's, or a
+    ceiling's.
+    """
     jobs: list[tuple[Variant | tuple[str, str], Job]] = []
     programs: dict[Variant, Programs] = {}
     images = setting.batch * setting.frames
@@ -119,7 +129,9 @@ def _jobs(
             compiled = variant.way == "compiled"
             made = torch_side.jobs(setting, model, variant.name, device=device, compiled=compiled)
             name = f"PyTorch, {variant.dtype}"
-            products = torch_side.products(setting.config, images, variant.dtype, name, device=device)
+            products = torch_side.products(
+                setting.config, images, variant.dtype, name, device=device
+            )
         ceiling = (variant.framework, variant.dtype)
         if ceiling not in dict(jobs):
             jobs += [(ceiling, job) for job in products]
@@ -129,7 +141,9 @@ def _jobs(
     return sorted(jobs, key=lambda pair: places[pair[1].task]), programs
 
 
-def _measured(owners: Sequence[Any], timings: Sequence[Timing], about: dict[str, Any]) -> report.Measured:
+def _measured(
+    owners: Sequence[Any], timings: Sequence[Timing], about: dict[str, Any]
+) -> report.Measured:
     tasks: dict[Variant, dict[str, Timing]] = {}
     ceilings: dict[tuple[str, str], list[Timing]] = {}
     for who, timing in zip(owners, timings):
@@ -152,7 +166,9 @@ def _input(
     return sources, _benchmark_input.pipelines(sources, setting)
 
 
-def _loop(sources: dict[str, Any], setting: Setting, programs: Programs, steps: int) -> list[dict[str, Any]]:
+def _loop(
+    sources: dict[str, Any], setting: Setting, programs: Programs, steps: int
+) -> list[dict[str, Any]]:
     if not sources:
         return []
     from experiments.benchmark import input as _benchmark_input
@@ -179,14 +195,19 @@ def _print_comparison(
         alone = measured.timings[fed][STEP].median
         parts += [f"Training with its input, {fed.name}:", report.loop_table(loop, alone)]
     if first_steps:
-        parts += ["Time to the first training step, of a process of its own:", report.first_steps_table(first_steps)]
+        parts += [
+            "Time to the first training step, of a process of its own:",
+            report.first_steps_table(first_steps),
+        ]
     if memory:
         parts += ["Memory as XLA plans it for one run:", report.memory_table(memory)]
     print("\n\n".join(parts))
 
 
 def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
-    """Tables over some of `SCALED`, each printed as soon as it is measured; returns all numbers, JSON-able."""
+    """Tables over some of `SCALED`, each printed as soon as it is measured; returns all numbers,
+    JSON-able.
+    """
     if unknown := sorted(set(over) - set(SCALED)):
         raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
     # first: a process of its own, which must not share an accelerator with this one
@@ -199,17 +220,30 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
         if axis in over:
             _progress(f"scaling with {axis}")
             found[axis] = scale.sizes(options, axis, values, dtypes)
-            told = f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to the first row."
-            print(f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n", flush=True)
+            told = (
+                f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to "
+                "the first row."
+            )
+            print(
+                f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n", flush=True
+            )
     if "classes" in over:
         _progress("scaling with classes")
         found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
-        print(f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n", flush=True)
+        print(
+            f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n",
+            flush=True,
+        )
     numbers = {
         axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
         for axis, rows in found.items()
     }
-    return {"machine": about, "setting": _told(options, options.setting()), **numbers, "devices": devices}
+    return {
+        "machine": about,
+        "setting": _told(options, options.setting()),
+        **numbers,
+        "devices": devices,
+    }
 
 
 def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
@@ -219,7 +253,11 @@ def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
         print(f"Scaling over devices was not measured: {devices['failed']}\n", flush=True)
         return devices
     simulated = devices["platform"] == "cpu"
-    print(_SPLITTING if simulated else "One batch over devices.", f"{devices['batch']} clips.\n", sep=" ")
+    print(
+        _SPLITTING if simulated else "One batch over devices.",
+        f"{devices['batch']} clips.\n",
+        sep=" ",
+    )
     print(report.devices_table(devices["timings"], simulated) + "\n", flush=True)
     return devices
 

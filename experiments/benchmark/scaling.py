@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.benchmark.setting import Options
-from experiments.benchmark.tasks import CLASSIFY, CODEBOOK, FEATURES, STEP, Programs, Setting, random_model
+from experiments.benchmark.tasks import (
+    CLASSIFY,
+    CODEBOOK,
+    FEATURES,
+    STEP,
+    Programs,
+    Setting,
+    random_model,
+)
 from experiments.benchmark.timing import Job, Timing, interleaved
 from vtd_jax.model.axes import cross_entropy
 from vtd_jax.parallel.mesh import BATCH, DeviceMesh, Mapped, Over
@@ -20,13 +28,16 @@ FRAMES, BATCHES, CLASSES = (8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000
 # a codebook of more is not encoded: on a CPU that alone takes longer than all else here
 ENCODED = 1000
 CAPTION = (
-    f"Scaling with classes: median seconds (min–max). The codebook is encoded up to {ENCODED} classes; "
-    "discretization and fusion are given features and a codebook, backward to both and to the fusion block."
+    f"Scaling with classes: median seconds (min–max). The codebook is encoded up to {ENCODED} "
+    "classes; discretization and fusion are given features and a codebook, backward to both and "
+    "to the fusion block."
 )
 BACKWARD = f"{CLASSIFY}, forward and backward"
 
 
-def sizes(options: Options, axis: str, values: Sequence[int], dtypes: Sequence[str]) -> dict[int, list[Timing]]:
+def sizes(
+    options: Options, axis: str, values: Sequence[int], dtypes: Sequence[str]
+) -> dict[int, list[Timing]]:
     """Features and training step over values of one option, all of them in turn in every round.
 
     Args:
@@ -46,7 +57,9 @@ def sizes(options: Options, axis: str, values: Sequence[int], dtypes: Sequence[s
 
 
 def classes(options: Options, values: Sequence[int], dtype: str) -> dict[int, list[Timing]]:
-    """The codebook, and discretization and fusion forward and backward on given features and codebook."""
+    """The codebook, and discretization and fusion forward and backward on given features and
+    codebook.
+    """
     model, jobs = random_model(options.setting(), dtype), []
     for value in values:
         setting = dataclasses.replace(options, classes=value, device_only=True).setting()
@@ -69,7 +82,9 @@ def _backward(setting: Setting, model: Any, variant: str) -> Job:
 
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
     arguments = (parts.learnable, features, codes, parts.frozen)
-    return Job(BACKWARD, variant, lambda: jax.block_until_ready(gradient(*arguments)), None, setting.batch)
+    return Job(
+        BACKWARD, variant, lambda: jax.block_until_ready(gradient(*arguments)), None, setting.batch
+    )
 
 
 def _grouped(jobs: Sequence[tuple[int, Job]], rounds: int) -> dict[int, list[Timing]]:
@@ -86,8 +101,12 @@ def step_over(setting: Setting, dtype: str, devices: Sequence[Any]) -> Job:
     optimizer = step.make_optimizer(step.OptimizerConfig(warmup_epochs=0), 10)
     axes = mesh.axes(setting.classes)
 
-    def update(learnable: Any, opt_state: Any, frozen: Any, videos: Any, tokens: Any, key: Any) -> Any:
-        return step.train_step(parts.graphdef, optimizer, learnable, opt_state, frozen, videos, tokens, key, axes)
+    def update(
+        learnable: Any, opt_state: Any, frozen: Any, videos: Any, tokens: Any, key: Any
+    ) -> Any:
+        return step.train_step(
+            parts.graphdef, optimizer, learnable, opt_state, frozen, videos, tokens, key, axes
+        )
 
     same, everywhere = Over.SAME, (Over.SAME, Over.SAME, Over.SAME)
     mapped = Mapped(update, mesh, (same, same, same, BATCH, Over.CLASSES, same), everywhere)

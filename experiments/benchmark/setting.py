@@ -12,7 +12,10 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.prompts import class_tokens, trim
 
-INSTALL = "PyTorch's side needs torch and transformers: pip install -e '.[parity]' (or torch==2.13.0 alone beside them)"
+INSTALL = (
+    "PyTorch's side needs torch and transformers: pip install -e '.[parity]' (or torch==2.13.0 "
+    "alone beside them)"
+)
 DTYPES = ("float32", "bfloat16")
 # with fewer, the context starts as words, which take a tokenizer
 FEWEST_BARE = 5
@@ -32,7 +35,9 @@ class Variant(NamedTuple):
     def name(self) -> str:
         """As in tables."""
         ours = self.framework == "JAX"
-        told = {"fast": "", "eager": "", "plain": ", plain path", "compiled": ", compiled"}[self.way]
+        told = {"fast": "", "eager": "", "plain": ", plain path", "compiled": ", compiled"}[
+            self.way
+        ]
         return f"{'ours' if ours else self.framework}, {self.dtype}{told}"
 
 
@@ -51,7 +56,9 @@ class Options:
 
     def __post_init__(self):
         if self.device_only and self.prompts < FEWEST_BARE:
-            raise UserError(f"--prompts={self.prompts} with --device_only: expected {FEWEST_BARE} or more")
+            raise UserError(
+                f"--prompts={self.prompts} with --device_only: expected {FEWEST_BARE} or more"
+            )
 
     def to_json(self) -> str:
         """`Options(**json.loads(text))` reads it back."""

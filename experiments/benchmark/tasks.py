@@ -1,4 +1,6 @@
-"""Our own programs as jobs: features, codebook, discretization and fusion, a whole training step, scoring."""
+"""Our own programs as jobs: features, codebook, discretization and fusion, a whole training step,
+scoring.
+"""
 
 import dataclasses
 import time
@@ -52,7 +54,9 @@ class Setting:
         """A seeded batch: `frames` uint8 `[B,T,H,W,3]`, `label`, `weight`, `index`, each `[B]`."""
         rng, size = np.random.default_rng(0), self.config.image_resolution
         return {
-            "frames": rng.integers(0, 256, (self.batch, self.frames, size, size, 3), dtype=np.uint8),
+            "frames": rng.integers(
+                0, 256, (self.batch, self.frames, size, size, 3), dtype=np.uint8
+            ),
             "label": rng.integers(0, self.classes, self.batch).astype(np.int32),
             "weight": np.ones(self.batch, np.float32),
             "index": np.arange(self.batch, dtype=np.int32),
@@ -73,7 +77,9 @@ class Setting:
           length: of the text rows, where it is not that of `tokens`.
         """
         config, settings, videos = self.config, self.model, (self.batch, self.frames)
-        images = benchmark_flops.image_features(config, settings, self.batch * self.frames, plain=plain)
+        images = benchmark_flops.image_features(
+            config, settings, self.batch * self.frames, plain=plain
+        )
         length = self.tokens.shape[1] if length is None else length
         book = benchmark_flops.codebook(config, settings, self.classes, length, plain=plain)
         dropout = task == STEP and settings.dropout > 0
@@ -93,13 +99,16 @@ def random_state(config: CLIPConfig) -> dict[str, np.ndarray]:
     """Seeded random tensors under OpenAI's names: speed does not depend on their values."""
     rng = np.random.default_rng(0)
     return {
-        name: rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.float32(max(shape[-1:] or (1,))))
+        name: rng.standard_normal(shape, dtype=np.float32)
+        / np.sqrt(np.float32(max(shape[-1:] or (1,))))
         for name, shape in tensor_shapes(config).items()
     }
 
 
 def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLIP:
-    """A VTD-CLIP of full size on `random_state`, as programs take it; `plain` has every layer compute every token."""
+    """A VTD-CLIP of full size on `random_state`, as programs take it; `plain` has every layer
+    compute every token.
+    """
     clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
     model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0))
     if plain:
@@ -117,12 +126,19 @@ class Programs:
 
     Attributes:
       jobs: one a task.
-      memory: task -> bytes by kind ("temporaries", "arguments", "results"), as XLA plans them for one run.
+      memory: task -> bytes by kind ("temporaries", "arguments", "results"), as XLA plans them for
+        one run.
       compiling: task -> seconds of tracing and compiling, or of reading from the compilation cache.
     """
 
     def __init__(
-        self, setting: Setting, model: VTDCLIP, variant: str, *, plain: bool = False, tasks: Collection[str] = TASKS
+        self,
+        setting: Setting,
+        model: VTDCLIP,
+        variant: str,
+        *,
+        plain: bool = False,
+        tasks: Collection[str] = TASKS,
     ):
         """
         Args:
@@ -136,7 +152,11 @@ class Programs:
         self.jobs: list[Job] = []
         self.memory: dict[str, dict[str, int]] = {}
         self.compiling: dict[str, float] = {}
-        parts, videos, tokens = step.split(model), jax.device_put(setting.videos()), jnp.asarray(setting.tokens)
+        parts, videos, tokens = (
+            step.split(model),
+            jax.device_put(setting.videos()),
+            jnp.asarray(setting.tokens),
+        )
         features, codes = map(jnp.asarray, setting.encoded())
 
         def merged(learnable: nnx.State, frozen: nnx.State) -> VTDCLIP:
@@ -147,7 +167,10 @@ class Programs:
             FEATURES: (lambda a, b, x: merged(a, b).encode_frames(x), (*ours, frames)),
             CODEBOOK: (lambda a, b, x: merged(a, b).encode_classes(x), (*ours, tokens)),
             # the towers are no argument: they would only be handed through
-            CLASSIFY: (lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits, (ours[0], features, codes)),
+            CLASSIFY: (
+                lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits,
+                (ours[0], features, codes),
+            ),
             EVALUATION: (lambda a, b, x, c: scores(merged(a, b), x, c), (*ours, frames, codes)),
         }
         for task in TASKS:
@@ -159,7 +182,9 @@ class Programs:
                 self._add(task, partial(_until_there, run))
 
     def train(self, videos: Mapping[str, Array]) -> dict[str, Array]:
-        """One training step on this batch, from where the last one left off; does not wait for the sums it returns."""
+        """One training step on this batch, from where the last one left off; does not wait for the
+        sums it returns.
+        """
         self._state, sums = self._step(self._state, videos)
         return sums
 
@@ -169,12 +194,21 @@ class Programs:
         start = jax.tree.map(jnp.array, (parts.learnable, optimizer.init(parts.learnable)))
         key, frozen = jax.random.key(0), parts.frozen
 
-        def update(state: Any, frozen: nnx.State, tokens: Array, key: Array, videos: Mapping[str, Array]) -> Any:
-            *state, sums = step.train_step(parts.graphdef, optimizer, *state, frozen, videos, tokens, key)
+        def update(
+            state: Any, frozen: nnx.State, tokens: Array, key: Array, videos: Mapping[str, Array]
+        ) -> Any:
+            *state, sums = step.train_step(
+                parts.graphdef, optimizer, *state, frozen, videos, tokens, key
+            )
             return tuple(state), sums
 
-        compiled = self._compiled(STEP, jax.jit(update, donate_argnums=0), (start, frozen, tokens, key, videos))
-        self._state, self._step = start, lambda state, videos: compiled(state, frozen, tokens, key, videos)
+        compiled = self._compiled(
+            STEP, jax.jit(update, donate_argnums=0), (start, frozen, tokens, key, videos)
+        )
+        self._state, self._step = (
+            start,
+            lambda state, videos: compiled(state, frozen, tokens, key, videos),
+        )
         self._add(STEP, lambda: jax.block_until_ready((self.train(videos), self._state)))
 
     def _compiled(self, task: str, jitted: Any, arguments: tuple) -> Any:

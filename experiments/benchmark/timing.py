@@ -1,4 +1,6 @@
-"""Measuring: jobs that run in turn round by round, what a round took, and the machine that it ran on."""
+"""Measuring: jobs that run in turn round by round, what a round took, and the machine that it ran
+on.
+"""
 
 import dataclasses
 import os
@@ -14,7 +16,18 @@ import jax
 # the last two where they are installed
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 # parts of a processor that decide how fast it multiplies
-_UNITS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "sve", "bf16", "asimd")
+_UNITS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_fp16",
+    "sve",
+    "bf16",
+    "asimd",
+)
 
 
 class Job(NamedTuple):
@@ -69,23 +82,32 @@ class Ratio(NamedTuple):
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """Median and range of `above / below` of the same round: what drifts from round to round cancels."""
+    """Median and range of `above / below` of the same round: what drifts from round to round
+    cancels.
+    """
     pairs = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(statistics.median(pairs), min(pairs), max(pairs))
 
 
 def best_rates(timings: Iterable[Timing]) -> tuple[float, ...]:
-    """Of jobs that ran in the same rounds, the largest FLOP/s of each round: a ceiling from several shapes."""
+    """Of jobs that ran in the same rounds, the largest FLOP/s of each round: a ceiling from several
+    shapes.
+    """
     return tuple(max(rates) for rates in zip(*(timing.rates for timing in timings), strict=True))
 
 
-def interleaved(jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pause: float = 0.02) -> list[Timing]:
-    """Runs all jobs in turn, round after round, so that what a machine does meanwhile meets all of them alike.
+def interleaved(
+    jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pause: float = 0.02
+) -> list[Timing]:
+    """Runs all jobs in turn, round after round, so that what a machine does meanwhile meets all of
+    them alike.
 
     Args:
       jobs: in the order in which they run; those to be compared side by side.
-      rounds: measured ones. Before them every job runs once unmeasured, and, if that was fast, once more.
-      at_least: seconds: a job that is faster is repeated within a round, and its seconds are divided.
+      rounds: measured ones. Before them every job runs once unmeasured, and, if that was fast, once
+        more.
+      at_least: seconds: a job that is faster is repeated within a round, and its seconds are
+        divided.
       pause: seconds before each job, in which threads of the one before stop spinning.
 
     Returns:
@@ -97,7 +119,10 @@ def interleaved(jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pau
         for job, count, found in zip(jobs, repeats, seconds):
             time.sleep(pause)
             found.append(_seconds(job.run, count))
-    return [Timing(job.task, job.variant, tuple(found), job.flops, job.clips) for job, found in zip(jobs, seconds)]
+    return [
+        Timing(job.task, job.variant, tuple(found), job.flops, job.clips)
+        for job, found in zip(jobs, seconds)
+    ]
 
 
 def _seconds(run: Callable[[], Any], count: int) -> float:
@@ -117,7 +142,9 @@ def _repeats(run: Callable[[], Any], at_least: float) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What a number needs beside it: devices, cores, the processor's units, Python and library versions."""
+    """What a number needs beside it: devices, cores, the processor's units, Python and library
+    versions.
+    """
     device = jax.devices()[0]
     return {
         "device": f"{jax.device_count()} × {device.device_kind}",
@@ -137,7 +164,11 @@ def _version(name: str) -> str | None:
 
 
 def _cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
 
 
 def processor() -> str:

@@ -1,8 +1,10 @@
-"""The same method in PyTorch, written straightforwardly on `transformers`' CLIPModel: what people would use instead.
+"""The same method in PyTorch, written straightforwardly on `transformers`' CLIPModel: what people
+would use instead.
 
-Prompts enter as in the authors' release: visual prompts after the patch tokens, replaced before each layer that has its
-own; the text context at positions 1..P of rows of 77. Attention is `transformers`' default, PyTorch's
-`scaled_dot_product_attention`. This is the only file outside the tests that imports PyTorch (the `parity` extra).
+Prompts enter as in the authors' release: visual prompts after the patch tokens, replaced before
+each layer that has its own; the text context at positions 1..P of rows of 77. Attention is
+`transformers`' default, PyTorch's `scaled_dot_product_attention`. This is the only file outside the
+tests that imports PyTorch (the `parity` extra).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +19,16 @@ from transformers import CLIPConfig as TorchConfig
 from transformers import CLIPModel
 
 from experiments.benchmark import gemm
-from experiments.benchmark.tasks import CLASSIFY, CODEBOOK, EVALUATION, FEATURES, STEP, TASKS, Setting, random_state
+from experiments.benchmark.tasks import (
+    CLASSIFY,
+    CODEBOOK,
+    EVALUATION,
+    FEATURES,
+    STEP,
+    TASKS,
+    Setting,
+    random_state,
+)
 from experiments.benchmark.timing import Job
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import state_from_clip
@@ -38,11 +49,18 @@ _RENAMED = (
     ("positional_embedding", "text_model.embeddings.position_embedding.weight"),
     ("ln_final.", "text_model.final_layer_norm."),
 )
-_INSIDE = ((".ln_", ".layer_norm"), (".c_fc.", ".fc1."), (".c_proj.", ".fc2."), (".attn.", ".self_attn."))
+_INSIDE = (
+    (".ln_", ".layer_norm"),
+    (".c_fc.", ".fc1."),
+    (".c_proj.", ".fc2."),
+    (".attn.", ".self_attn."),
+)
 
 
 def transformers_state(state: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Tensors under OpenAI's names (`state_from_clip`) -> the state dict of `transformers.CLIPModel`."""
+    """Tensors under OpenAI's names (`state_from_clip`) -> the state dict of
+    `transformers.CLIPModel`.
+    """
     out = {}
     for name, array in state.items():
         if name in ("visual.proj", "text_projection"):
@@ -82,7 +100,9 @@ def _torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPMode
     )
     sizes = TorchConfig(
         projection_dim=config.embed_dim,
-        vision_config=tower(config.vision_width, config.vision_layers, config.vision_head_width, **vision),
+        vision_config=tower(
+            config.vision_width, config.vision_layers, config.vision_head_width, **vision
+        ),
         text_config=tower(config.text_width, config.text_layers, config.text_head_width, **text),
         attn_implementation="sdpa",
     )
@@ -91,7 +111,9 @@ def _torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPMode
     clip.to_empty(device="cpu")
     for part in (clip.vision_model, clip.text_model):
         # these are counted, not stored
-        part.embeddings.position_ids.copy_(torch.arange(part.embeddings.position_ids.shape[1])[None])
+        part.embeddings.position_ids.copy_(
+            torch.arange(part.embeddings.position_ids.shape[1])[None]
+        )
     clip.load_state_dict(transformers_state(state))
     return clip
 
@@ -120,7 +142,13 @@ class Fusion(nn.Module):
 class TorchVTDCLIP(nn.Module):
     """The method of `vtd_jax.model.vtd_clip.VTDCLIP` with its released settings; CLIP is frozen."""
 
-    def __init__(self, clip: CLIPModel, settings: ModelConfig, prompts: Mapping[str, np.ndarray], scale: float):
+    def __init__(
+        self,
+        clip: CLIPModel,
+        settings: ModelConfig,
+        prompts: Mapping[str, np.ndarray],
+        scale: float,
+    ):
         super().__init__()
         self.clip, self.settings = clip.requires_grad_(False), settings
         self.text_prompts = nn.Parameter(torch.tensor(prompts["text"]))
@@ -159,27 +187,37 @@ class TorchVTDCLIP(nn.Module):
                 x = replaced(x, prompts[i])
             x = layer(x, None, is_causal=True)
         x = tower.final_layer_norm(x)
-        return self.clip.text_projection(x[torch.arange(len(x), device=x.device), tokens.argmax(-1)])
+        return self.clip.text_projection(
+            x[torch.arange(len(x), device=x.device), tokens.argmax(-1)]
+        )
 
     def classify(self, features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Features `[B,T,D]` and codebook `[K,D]` -> logits `[B,K]` (method.md sections 3 and 4)."""
         directions = functional.normalize(codes, dim=-1)
-        weights = (functional.normalize(features, dim=-1) @ directions.T / self.settings.temperature).softmax(1)
+        weights = (
+            functional.normalize(features, dim=-1) @ directions.T / self.settings.temperature
+        ).softmax(1)
         with torch.no_grad():
             # the least distance, by one product as anyone would
             nearest = (codes.square().sum(-1) - 2 * features @ codes.T).argmin(-1)
-            votes = torch.where(nearest[..., None] == torch.arange(len(codes), device=codes.device), weights, 0).sum(1)
+            votes = torch.where(
+                nearest[..., None] == torch.arange(len(codes), device=codes.device), weights, 0
+            ).sum(1)
             if self.settings.ties == "frames":
                 classes = torch.arange(len(codes), device=codes.device)
                 named = (nearest[..., None] == classes).sum(1)
                 # of as many frames the lower class
                 order = named * len(codes) - classes
-                votes = torch.where(votes >= votes.amax(-1, keepdim=True) - TIE, order, order.min() - 1)
+                votes = torch.where(
+                    votes >= votes.amax(-1, keepdim=True) - TIE, order, order.min() - 1
+                )
         fused = self.fusion(features, codes[votes.argmax(-1)][:, None])
         cosines = functional.normalize(fused, dim=-1) @ directions.T
         return self.logit_scale.exp() * (weights * cosines).sum(1) / weights.sum(1)
 
-    def loss(self, frames: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, frames: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
         """Cross-entropy of a batch."""
         logits = self.classify(self.encode_frames(frames), self.encode_classes(tokens))
         return functional.cross_entropy(logits.float(), labels.long())
@@ -193,14 +231,20 @@ def random_model(setting: Setting, dtype: str) -> TorchVTDCLIP:
         "text": (settings.text_depth, settings.text_prompts, config.text_width),
         "visual": (settings.visual_depth, settings.visual_prompts, config.vision_width),
     }
-    prompts = {name: np.float32(0.02) * rng.standard_normal(shape, np.float32) for name, shape in sizes.items()}
+    prompts = {
+        name: np.float32(0.02) * rng.standard_normal(shape, np.float32)
+        for name, shape in sizes.items()
+    }
     model = TorchVTDCLIP(_torch_clip(config, state), settings, prompts, float(state["logit_scale"]))
     return model.to(getattr(torch, dtype)).eval()
 
 
 def from_ours(model: VTDCLIP) -> TorchVTDCLIP:
     """The same weights, in float32, on the CPU."""
-    prompts = {"text": np.array(model.text_prompts[...]), "visual": np.array(model.visual_prompts[...])}
+    prompts = {
+        "text": np.array(model.text_prompts[...]),
+        "visual": np.array(model.visual_prompts[...]),
+    }
     clip = _torch_clip(model.clip.config, state_from_clip(model.clip))
     made = TorchVTDCLIP(clip, model.config, prompts, float(model.logit_scale[...])).eval()
     with torch.no_grad():
@@ -223,7 +267,8 @@ def jobs(
     """The tasks of `benchmark_tasks` in PyTorch.
 
     Args:
-      setting: what is computed; text rows are padded to the context length, as the release has them.
+      setting: what is computed; text rows are padded to the context length, as the release has
+        them.
       model: in the type that it computes in; moved to `device`.
       variant: named in the jobs.
       device: "cpu" or "cuda".
@@ -238,10 +283,16 @@ def jobs(
     dtype = model.text_prompts.dtype
     features, codes = (torch.from_numpy(x).to(device, dtype) for x in setting.encoded())
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], 4e-4, (0.9, 0.98), 1e-8, weight_decay=0.001
+        [p for p in model.parameters() if p.requires_grad],
+        4e-4,
+        (0.9, 0.98),
+        1e-8,
+        weight_decay=0.001,
     )
     wrap = torch.compile if compiled else lambda function: function
-    encode, book, behind, loss = map(wrap, (model.encode_frames, model.encode_classes, model.classify, model.loss))
+    encode, book, behind, loss = map(
+        wrap, (model.encode_frames, model.encode_classes, model.classify, model.loss)
+    )
 
     def train() -> None:
         # nothing else drops anything
@@ -278,13 +329,20 @@ def jobs(
     ]
 
 
-def products(config: CLIPConfig, images: int, dtype: str, variant: str, *, device: str) -> list[Job]:
+def products(
+    config: CLIPConfig, images: int, dtype: str, variant: str, *, device: str
+) -> list[Job]:
     """PyTorch's own ceiling: products of the shapes of `benchmark_gemm`."""
     made = []
     for m, k, n in gemm.shapes(config, images):
         sizes = ((m, k), (k, n), (m, n))
-        left, right, out = (torch.full(size, 1 / n, dtype=getattr(torch, dtype), device=device) for size in sizes)
-        wait, once = partial(_until_there, lambda: None, device), partial(torch.mm, left, right, out=out)
+        left, right, out = (
+            torch.full(size, 1 / n, dtype=getattr(torch, dtype), device=device) for size in sizes
+        )
+        wait, once = (
+            partial(_until_there, lambda: None, device),
+            partial(torch.mm, left, right, out=out),
+        )
         made.append(gemm.job((m, k, n), variant, once, lambda _, wait=wait: wait()))
     return made
 

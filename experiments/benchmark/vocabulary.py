@@ -1,4 +1,6 @@
-"""Nearest words of a vocabulary against the one matrix product that it contains, and against the plain computation."""
+"""Nearest words of a vocabulary against the one matrix product that it contains, and against the
+plain computation.
+"""
 
 import functools
 import statistics
@@ -30,7 +32,9 @@ Job = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Result:
-    """One way to find words: wall and processor seconds of every round, and bytes beside features and vocabulary."""
+    """One way to find words: wall and processor seconds of every round, and bytes beside features
+    and vocabulary.
+    """
 
     frames: int
     way: str
@@ -44,7 +48,9 @@ def write_words(path: Path, words: int, width: int) -> np.ndarray:
     out = np.lib.format.open_memmap(path, "w+", np.float32, (words, width))
     rng = np.random.default_rng(0)
     for i in range(0, words, _ROWS):
-        out[i : i + _ROWS] = rng.standard_normal((min(_ROWS, words - i), width), np.float32) / np.sqrt(width)
+        out[i : i + _ROWS] = rng.standard_normal(
+            (min(_ROWS, words - i), width), np.float32
+        ) / np.sqrt(width)
     out.flush()
     return map_array(path, (words, width))
 
@@ -61,13 +67,17 @@ def _plain(x, c, squares, top):
 
 
 def ways(x: jax.Array, c: jax.Array, mapped: np.ndarray) -> dict[str, tuple[Job, float]]:
-    """Every way, and the bytes that it needs beside features and vocabulary: as XLA plans them, with results."""
+    """Every way, and the bytes that it needs beside features and vocabulary: as XLA plans them,
+    with results.
+    """
     squares = vocabulary.squared_norms(c).block_until_ready()
 
     def planned(f, *arrays, **settings):
         program = f.lower(*arrays, **settings).compile()
         plan = program.memory_analysis()
-        return functools.partial(program, *arrays), plan.temp_size_in_bytes + plan.output_size_in_bytes
+        return functools.partial(
+            program, *arrays
+        ), plan.temp_size_in_bytes + plan.output_size_in_bytes
 
     def search(x, c, squares):
         return vocabulary.nearest(x, c, squares=squares).ids
@@ -96,18 +106,26 @@ def _part_bytes(x: jax.Array, mapped: np.ndarray, top: int, metric: str) -> int:
     rows = jax.ShapeDtypeStruct((part, mapped.shape[1]), np.float32)
     norms = jax.ShapeDtypeStruct((part,), np.float32)
     best = vocabulary._nothing(len(x), top)
-    plan = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part).compile().memory_analysis()
+    plan = (
+        vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part)
+        .compile()
+        .memory_analysis()
+    )
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
 def other_words(found: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Of how many frames the nearest words `[N, top]` are not those of the plain computation, by way."""
+    """Of how many frames the nearest words `[N, top]` are not those of the plain computation, by
+    way.
+    """
     plain = {top: found[f"plain, top {top}"] for top in (1, 5)}
     ours = {way: ids for way, ids in found.items() if way.startswith("nearest, euclidean")}
     return {way: int((ids != plain[ids.shape[1]]).any(axis=1).sum()) for way, ids in ours.items()}
 
 
-def measure(jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int) -> tuple[list[Result], dict[str, int]]:
+def measure(
+    jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int
+) -> tuple[list[Result], dict[str, int]]:
     """All ways in turn, once to warm up, when words are compared, and `rounds` times."""
     times, found = {way: ([], []) for way in jobs}, {}
     for turn in range(rounds + 1):
@@ -121,14 +139,17 @@ def measure(jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int) -> 
                 found[way] = np.asarray(out)
             # a product of a million words is large
             del out
-    results = [Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()]
+    results = [
+        Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()
+    ]
     return results, other_words(found)
 
 
 def markdown(results: list[Result]) -> str:
     """A table; ratios are medians over rounds to the faster of the two products of the same round."""
     lines = [
-        "| frames | way | seconds | least–most | to the product | of CPU time | to plain | beside the inputs |",
+        "| frames | way | seconds | least–most | to the product | of CPU time | to plain | "
+        "beside the inputs |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in results:
@@ -137,8 +158,15 @@ def markdown(results: list[Result]) -> str:
         plain = others["plain, top 5" if "top 5" in row.way else "plain, top 1"]
         cells = [str(row.frames), row.way, f"{statistics.median(row.seconds):.2f}"]
         cells.append(f"{min(row.seconds):.2f}–{max(row.seconds):.2f}")
-        pairs = ((row.seconds, base.seconds), (row.cpu_seconds, base.cpu_seconds), (row.seconds, plain.seconds))
-        cells += [f"{statistics.median(a / b for a, b in zip(ours, its, strict=True)):.2f}×" for ours, its in pairs]
+        pairs = (
+            (row.seconds, base.seconds),
+            (row.cpu_seconds, base.cpu_seconds),
+            (row.seconds, plain.seconds),
+        )
+        cells += [
+            f"{statistics.median(a / b for a, b in zip(ours, its, strict=True)):.2f}×"
+            for ours, its in pairs
+        ]
         lines.append(f"| {' | '.join(cells)} | {row.megabytes:.1f} MB |")
     return "\n".join(lines)
 

@@ -41,11 +41,18 @@ def main() -> str:
         try:
             return check(config)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("a check keeps nothing; the same command starts again") from None
+            raise KeyboardInterrupt(
+                "a check keeps nothing; the same command starts again"
+            ) from None
     if given.REPORT.value:
-        raise UserError("--report belongs to --check_only; skipped videos of a build are listed in its metadata.json")
+        raise UserError(
+            "--report belongs to --check_only; skipped videos of a build are listed in its "
+            "metadata.json"
+        )
     if not given.DATA_DIR.value:
-        raise UserError("--data_dir is missing: name the folder for the records, or give --check_only")
+        raise UserError(
+            "--data_dir is missing: name the folder for the records, or give --check_only"
+        )
     outputs.check_records(config, Path(given.DATA_DIR.value))
     beam = None
     if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
@@ -63,7 +70,9 @@ def main() -> str:
 
 
 def check(config: BuildConfig) -> str:
-    """Prints how many problems of each kind there are; raises UserError if a build would stop at any of them."""
+    """Prints how many problems of each kind there are; raises UserError if a build would stop at
+    any of them.
+    """
     report = Path(given.REPORT.value) if given.REPORT.value else None
     if report:
         outputs.check_report(config, report)
@@ -73,13 +82,27 @@ def check(config: BuildConfig) -> str:
         # before anything is printed: nobody may read that to its end
         checked.save(report)
     if kinds := checked.kinds():
-        rows = [(level, kind, f"{count}", first.where, first.file, first.reason) for level, kind, count, first in kinds]
+        rows = [
+            (level, kind, f"{count}", first.where, first.file, first.reason)
+            for level, kind, count, first in kinds
+        ]
         columns = ("level", "kind", "how many", "the first: where", "file", "reason")
-        more = f"all of them are in {report}" if report else "--report=FILE.json or .csv lists all of them"
-        show_table(f"Problems by kind; {more}", columns, rows, numbers={"how many"}, less=("level",))
+        more = (
+            f"all of them are in {report}"
+            if report
+            else "--report=FILE.json or .csv lists all of them"
+        )
+        show_table(
+            f"Problems by kind; {more}", columns, rows, numbers={"how many"}, less=("level",)
+        )
     validate.require_good(checked)
     return f"{validate.describe(checked)}: all whole; no records were written"
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, keeps_programs=False, resumes="finished shards are kept; the same command resumes")
+    cli.run(
+        main,
+        __doc__,
+        keeps_programs=False,
+        resumes="finished shards are kept; the same command resumes",
+    )

@@ -14,7 +14,9 @@ _RECORDS = ("dataset_info.json", "features.json", "metadata.json", "files.json",
 
 
 def check_report(config: BuildConfig, report: Path) -> None:
-    """Refuses a report that is one of the lists, label files or annotations that are read, before anything is."""
+    """Refuses a report that is one of the lists, label files or annotations that are read, before
+    anything is.
+    """
     check_outputs([Output("--report", report, ours=_is_report)], _inputs(config))
 
 
@@ -28,10 +30,12 @@ def check_records(config: BuildConfig, data_dir: Path) -> None:
     target = record_folder(data_dir, config.dataset, config.name)
     if not os.path.lexists(target):
         return
-    if not target.is_dir() or (any(target.iterdir()) and not any(any(target.glob(name)) for name in _RECORDS)):
+    if not target.is_dir() or (
+        any(target.iterdir()) and not any(any(target.glob(name)) for name in _RECORDS)
+    ):
         raise UserError(
-            f"{target}: is there, and holds no records, which would be written in its place; give another --name or "
-            "--data_dir"
+            f"{target}: is there, and holds no records, which would be written in its place; give "
+            "another --name or --data_dir"
         )
 
 
@@ -39,7 +43,11 @@ def _inputs(config: BuildConfig) -> Iterator[tuple[str, str]]:
     for listed, labels in config.lists:
         yield f"--list={listed}", listed
         yield f"--labels={labels}", labels
-    for flag, folder in (("source", config.source), ("video_dir", config.video_dir), ("splits", config.splits)):
+    for flag, folder in (
+        ("source", config.source),
+        ("video_dir", config.video_dir),
+        ("splits", config.splits),
+    ):
         if folder:
             yield f"--{flag}={folder}", folder
 

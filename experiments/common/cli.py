@@ -35,14 +35,19 @@ def run(
     Args:
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
-      positional: names of the arguments without a flag, which `main` is called with; the first `needed` must be given.
-      keeps_programs: whether what it compiles is kept on disk for its next start; not where compiling is measured.
-      device: whether JAX's devices are started first, so that one that is not there is told at once.
-      resumes: what Ctrl-C leaves and what resumes it, where the KeyboardInterrupt that `main` raises does not say.
+      positional: names of the arguments without a flag, which `main` is called with; the first
+        `needed` must be given.
+      keeps_programs: whether what it compiles is kept on disk for its next start; not where
+        compiling is measured.
+      device: whether JAX's devices are started first, so that one that is not there is told at
+        once.
+      resumes: what Ctrl-C leaves and what resumes it, where the KeyboardInterrupt that `main`
+        raises does not say.
 
-    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad flag and what the
-    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted and saved with 75; a
-    second Ctrl-C ends the process at once.
+    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad
+      flag and what the
+    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted
+    and saved with 75; a second Ctrl-C ends the process at once.
     """
 
     steady_output()
@@ -50,7 +55,8 @@ def run(
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            # libraries would print their search for accelerators and settings; --verbosity=0 brings that back
+            # libraries would print their search for accelerators and settings; --verbosity=0 brings
+            # that back
             logging.set_verbosity(logging.ERROR)
         try:
             interrupt.watch()
@@ -74,7 +80,9 @@ def run(
         except OSError as error:
             if error.strerror is None:
                 raise
-            what = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            what = (
+                error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            )
             _end(f"error: {what}{remedy(error)}", 2)
         except (RuntimeError, AssertionError) as error:
             if (told := no_backend(error)) is None:
@@ -100,7 +108,9 @@ def _end(line: str, code: int) -> NoReturn:
 def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: int) -> None:
     """Refuses too few and too many arguments."""
     if not positional and arguments:
-        raise UserError(f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help")
+        raise UserError(
+            f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help"
+        )
     if not needed <= len(arguments) <= len(positional):
         told = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
         raise UserError(f"expected {told}, got {' '.join(arguments) or 'nothing'}; see --help")

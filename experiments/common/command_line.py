@@ -1,4 +1,6 @@
-"""What every command does with its command line: help, version, config fields listed, and errors in one clear line."""
+"""What every command does with its command line: help, version, config fields listed, and errors in
+one clear line.
+"""
 
 import contextlib
 import io
@@ -19,20 +21,29 @@ _WORDS = (
     (r"invalid literal for int\(\).*", "expected a whole number"),
     (r"could not convert string to float.*", "expected a number"),
     (r".*Non-boolean argument.*", "expected true or false"),
-    (r"value should be one of <(.*)>", lambda found: f"expected one of {found[1].replace('|', ', ')}"),
+    (
+        r"value should be one of <(.*)>",
+        lambda found: f"expected one of {found[1].replace('|', ', ')}",
+    ),
     (r"\S+ is not (an? .*?) in the range \[(.*), (.*)\]", r"expected \1 from \2 to \3"),
     (r"\S+ is not (an? .*)", r"expected \1"),
-    (r"Failed to parse .* as a ConfigDict.*", "is a group of fields; set one of them, --print_config lists all"),
+    (
+        r"Failed to parse .* as a ConfigDict.*",
+        "is a group of fields; set one of them, --print_config lists all",
+    ),
 )
-# what is wrong with a file of settings, which names the file itself; it may not be of a flag that was given
+# what is wrong with a file of settings, which names the file itself; it may not be of a flag that
+# was given
 _OF_FILE = re.compile(r"flag --config=(.*?): (\1: .*)")
 _STDERR = 2
 
 
 class _Outlet(io.FileIO):
-    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere, the work goes on.
+    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere,
+    the work goes on.
 
-    On a full disk the first write fails, with a name, where it is not stderr itself; what comes after goes nowhere.
+    On a full disk the first write fails, with a name, where it is not stderr itself; what comes
+    after goes nowhere.
     """
 
     def write(self, data) -> int:
@@ -60,15 +71,18 @@ def steady_output() -> None:
             continue
         stream.flush()
         pipe = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
-        steady = io.TextIOWrapper(pipe, stream.encoding, "backslashreplace", line_buffering=name == "stderr")
+        steady = io.TextIOWrapper(
+            pipe, stream.encoding, "backslashreplace", line_buffering=name == "stderr"
+        )
         setattr(sys, name, steady)
 
 
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags; returns the arguments without one, after the program's name.
 
-    `-h` is `--help`; `--version` prints versions, `--print_config` the fields of `--config`; all three end with
-    status 0. A flag or a config field that will not do ends with one line and status 2.
+    `-h` is `--help`; `--version` prints versions, `--print_config` the fields of `--config`; all
+    three end with status 0. A flag or a config field that will not do ends with one line and status
+    2.
     """
     given = [*argv[:1], *("--help" if item == "-h" else item for item in argv[1:])]
     if "--version" in given[1:]:
@@ -115,7 +129,9 @@ def told(message: str) -> str:
     lacking = re.findall(r"Flag --(\w+) must have a value other than None", message)
     if lacking:
         return "; ".join(f"--{name} is missing: {flags.FLAGS[name].help}" for name in lacking)
-    if unknown := re.match(r"Unknown command line flag '(.*?)'(?:\. Did you mean: (.*?) \?)?$", message):
+    if unknown := re.match(
+        r"Unknown command line flag '(.*?)'(?:\. Did you mean: (.*?) \?)?$", message
+    ):
         return _unknown(unknown[1], unknown[2])
     if without := re.match(r"Missing value for flag (\S+)", message):
         return f"{without[1]}: a value is missing, expected {without[1]}=VALUE"
@@ -141,7 +157,10 @@ def _unknown(name: str, close: str | None) -> str:
         from experiments.common.config_flag import fields_like
 
         if fields := fields_like(name):
-            return f"unknown flag --{name}: did you mean {', '.join(f'--config.{field}' for field in fields)}?"
+            return (
+                f"unknown flag --{name}: did you mean "
+                f"{', '.join(f'--config.{field}' for field in fields)}?"
+            )
     means = f": did you mean {', '.join(f'--{one}' for one in close.split(', '))}?" if close else ""
     return f"unknown flag --{name}{means}"
 

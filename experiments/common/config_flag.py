@@ -1,4 +1,6 @@
-"""The `--config` flag: a locked config file, or a run's saved config, with every field open to `--config.field=…`."""
+"""The `--config` flag: a locked config file, or a run's saved config, with every field open to
+`--config.field=…`.
+"""
 
 import dataclasses
 import re
@@ -19,7 +21,10 @@ from vtd_jax.train.workdir import CONFIG_FILE, config_file
 _CONFIGS = Path(__file__).parents[1] / "configs"
 # settings in these are data: nothing in them is run, and they take no arguments
 _SAVED = (".json", SUFFIX)
-_HELP = "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with --config.group.field=value"
+_HELP = (
+    "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with "
+    "--config.group.field=value"
+)
 
 
 class ConfigParser(flags.ArgumentParser):
@@ -34,16 +39,23 @@ class ConfigParser(flags.ArgumentParser):
             there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
             raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
         if file.suffix not in _SAVED and ":" in str(file):
-            raise UserError("a config file's path cannot have a : in it, what follows one are arguments; move the file")
+            raise UserError(
+                "a config file's path cannot have a : in it, what follows one are arguments; "
+                "move the file"
+            )
         config = read_json(file) if file.suffix in _SAVED else self._load(argument)
         known = list(flatten(config.to_dict()))
         for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
-            if override not in known and not any(field.startswith(f"{override}.") for field in known):
+            if override not in known and not any(
+                field.startswith(f"{override}.") for field in known
+            ):
                 raise UserError(unknown_field(override, known))
         return config
 
     def _load(self, argument: str) -> ConfigDict:
-        """A config file's config; what the file says of its arguments is told without ml_collections' traceback."""
+        """A config file's config; what the file says of its arguments is told without
+        ml_collections' traceback.
+        """
         try:
             return self.inner.parse(argument)
         except Exception as error:
@@ -59,7 +71,11 @@ def define(name: str = "config") -> flags.FlagHolder:
     """Defines the flag; its value is a locked `ConfigDict`, or None where it was not given."""
     holder = config_flags.DEFINE_config_file(name, None, _HELP, lock_config=True)
     flags.FLAGS[name].parser = ConfigParser(flags.FLAGS[name].parser)
-    flags.DEFINE_bool("print_config", False, "print every field of --config with its type, value and meaning; no more")
+    flags.DEFINE_bool(
+        "print_config",
+        False,
+        "print every field of --config with its type, value and meaning; no more",
+    )
     return holder
 
 
@@ -82,14 +98,18 @@ def show_fields() -> None:
 
 
 def read_json(path: Path) -> ConfigDict:
-    """The config that a run saved, or that an exported model carries, locked; with the fields that came later."""
+    """The config that a run saved, or that an exported model carries, locked; with the fields that
+    came later.
+    """
     run = read_tuned(path).config(path) if path.suffix == SUFFIX else config_file(path)
     # tuples stay tuples, so that a flag can replace them
     return ConfigDict(dataclasses.asdict(run)).lock()
 
 
 def config_path(argument: str) -> Path:
-    """The file that `--config` names: all of it where it ends as saved settings do, else what is before its `:ARGS`."""
+    """The file that `--config` names: all of it where it ends as saved settings do, else what is
+    before its `:ARGS`.
+    """
     file, arguments, _ = argument.partition(".py:")
     # a config file's last argument may be a file of any name
     whole = not arguments or (argument.endswith(_SAVED) and Path(argument).is_file())
@@ -97,7 +117,8 @@ def config_path(argument: str) -> Path:
 
 
 def use_saved() -> None:
-    """Without `--config`, takes the settings in an exported `--checkpoint`, else those of the run in `--workdir`.
+    """Without `--config`, takes the settings in an exported `--checkpoint`, else those of the run
+    in `--workdir`.
 
     To be called before flags are parsed.
     """
@@ -118,7 +139,9 @@ def filename() -> str:
 
 
 def given_file() -> tuple[str, Path | None]:
-    """The file of `--config` as `check_outputs` takes it: how it was given, and where it is; None without one."""
+    """The file of `--config` as `check_outputs` takes it: how it was given, and where it is; None
+    without one.
+    """
     file = None if flags.FLAGS["config"].value is None else config_path(filename())
     return f"--config={file}", file
 

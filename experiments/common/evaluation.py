@@ -49,7 +49,9 @@ def score(
 def _counted(
     line: Line, splits: Mapping[str, Records], size: int | None, check: Callable[[], None] | None
 ) -> Callable[[], None]:
-    """`check`, called before every batch, with the terminal's line; with a `size` of batches how many there are."""
+    """`check`, called before every batch, with the terminal's line; with a `size` of batches how
+    many there are.
+    """
     total = sum(-(-len(records) // size) for records in splits.values()) if size else 0
     numbers = itertools.count(1)
 
@@ -65,14 +67,22 @@ def _counted(
 
 
 def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:
-    """Where this model's frame features are kept; None where they are not, as in one of several processes."""
-    if not config.evaluate.store_features or model.visual_prompts is not None or process_count() > 1:
+    """Where this model's frame features are kept; None where they are not, as in one of several
+    processes.
+    """
+    if (
+        not config.evaluate.store_features
+        or model.visual_prompts is not None
+        or process_count() > 1
+    ):
         return None
     return FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
 
 
 class Evaluation:
-    """Evaluates: one view a video while training, all views of the config at the end; keeps the results."""
+    """Evaluates: one view a video while training, all views of the config at the end; keeps the
+    results.
+    """
 
     def __init__(self, config: RunConfig, splits: Mapping[str, Records]):
         self.config, self.splits = config, splits
@@ -80,25 +90,37 @@ class Evaluation:
         self.finished = False
         self._store: FeatureStore | None = None
 
-    def __call__(self, model: VTDCLIP, last: bool, check: Callable[[], None]) -> dict[str, float | None]:
-        """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may raise."""
+    def __call__(
+        self, model: VTDCLIP, last: bool, check: Callable[[], None]
+    ) -> dict[str, float | None]:
+        """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may
+        raise.
+        """
         # the image tower stays the same while a run learns
         self._store = self._store or feature_store(self.config, model)
-        results = score(self.config, model, self.splits, all_views=last, check=check, store=self._store)
+        results = score(
+            self.config, model, self.splits, all_views=last, check=check, store=self._store
+        )
         self.results, self.finished = results, last
-        accuracies = [(f"{name}_top1", result.top1, f"{name}_top5", result.top5) for name, result in results.items()]
+        accuracies = [
+            (f"{name}_top1", result.top1, f"{name}_top5", result.top5)
+            for name, result in results.items()
+        ]
         return {key: value for top in accuracies for key, value in (top[:2], top[2:])}
 
 
 def has_table(workdir: Path, step: int) -> bool:
-    """Whether the folder holds the whole results of this step, from training or from `experiments.evaluate`."""
+    """Whether the folder holds the whole results of this step, from training or from
+    `experiments.evaluate`.
+    """
     learnt = is_table_of(workdir / "results.json", workdir / f"results{SUFFIX}")
     found = re.search(r"step (\d+)", learnt or "")
     return found is not None and int(found[1]) == step
 
 
 def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: bool) -> str:
-    """How the files of an evaluation begin; they stay in the workdir, whatever a config of somebody else is called.
+    """How the files of an evaluation begin; they stay in the workdir, whatever a config of somebody
+    else is called.
 
     Args:
       workdir: where they are written.
@@ -108,5 +130,9 @@ def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: boo
       own: whether the config is that of the workdir or the file.
     """
     if file:
-        return file_stem(f"results_{file.stem}") if trained or (workdir / CONFIG_FILE).exists() else "results"
+        return (
+            file_stem(f"results_{file.stem}")
+            if trained or (workdir / CONFIG_FILE).exists()
+            else "results"
+        )
     return file_stem(f"results_{name}") if trained and not own else "results"

@@ -1,4 +1,6 @@
-"""Commands that run as several processes: their flags, who prints, and how a process that fails alone leaves."""
+"""Commands that run as several processes: their flags, who prints, and how a process that fails
+alone leaves.
+"""
 
 import atexit
 import os
@@ -21,7 +23,8 @@ from vtd_jax.parallel.rollcall import Lost
 from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
 from vtd_jax.train.config import flatten
 
-# seconds for the others to say why a collective failed, and for them to be there when this process cannot start
+# seconds for the others to say why a collective failed, and for them to be there when this process
+# cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
 # XLA's words
 _XLA = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
@@ -31,22 +34,26 @@ _SHOWN = 200
 ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
-    "host:port of process 0, the same for all processes; needed where no cluster tells it (plain machines, "
-    "Open MPI 5), not on TPU slices, in Slurm steps or for a single process",
+    "host:port of process 0, the same for all processes; needed where no cluster tells it (plain "
+    "machines, Open MPI 5), not on TPU slices, in Slurm steps or for a single process",
 )
 COUNT = flags.DEFINE_integer(
-    "num_processes", None, "number of processes; needed with --coordinator_address on plain machines"
+    "num_processes",
+    None,
+    "number of processes; needed with --coordinator_address on plain machines",
 )
 PLACE = flags.DEFINE_integer(
-    "process_id", None, "which process this is, from 0; needed with --coordinator_address on plain machines"
+    "process_id",
+    None,
+    "which process this is, from 0; needed with --coordinator_address on plain machines",
 )
 
 
 HEARTBEAT = flags.DEFINE_integer(
     "heartbeat",
     joining.HEARTBEAT,
-    "seconds after which a process of which nothing is heard is taken for gone, and all others end with status "
-    f"{LOST_STATUS}; 0 leaves that to JAX",
+    "seconds after which a process of which nothing is heard is taken for gone, and all others "
+    f"end with status {LOST_STATUS}; 0 leaves that to JAX",
     lower_bound=0,
 )
 
@@ -54,7 +61,12 @@ HEARTBEAT = flags.DEFINE_integer(
 def start(catch_sigterm: bool = False) -> None:
     """Joins the other processes of this run, if there are any, and quiets all but the first."""
     joining.initialize(
-        ADDRESS.value, COUNT.value, PLACE.value, heartbeat=HEARTBEAT.value, told=_told(), catch_sigterm=catch_sigterm
+        ADDRESS.value,
+        COUNT.value,
+        PLACE.value,
+        heartbeat=HEARTBEAT.value,
+        told=_told(),
+        catch_sigterm=catch_sigterm,
     )
     check_backend()
     joining.quiet_unless_first()
@@ -62,11 +74,16 @@ def start(catch_sigterm: bool = False) -> None:
 
 
 def _told() -> dict[str, str]:
-    """All flags of the command and the fields of its config, but for those that say which process this is."""
+    """All flags of the command and the fields of its config, but for those that say which process
+    this is.
+    """
     told: dict[str, str] = {}
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         if isinstance(flag.value, ConfigDict):
-            told |= {f"{flag.name}.{field}": _short(value) for field, value in flatten(flag.value.to_dict()).items()}
+            told |= {
+                f"{flag.name}.{field}": _short(value)
+                for field, value in flatten(flag.value.to_dict()).items()
+            }
         elif flag.name not in clusters.FLAGS and flag.value is not None:
             told[flag.name] = _short(flag.value)
     return told
@@ -74,18 +91,24 @@ def _told() -> dict[str, str]:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({zlib.crc32(text.encode(errors='replace')):08x})"
+    return (
+        text
+        if len(text) <= _SHOWN
+        else f"{text[:_SHOWN]}… ({zlib.crc32(text.encode(errors='replace')):08x})"
+    )
 
 
 def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **others: str) -> None:
-    """`_cli.run` for a command that may be one of several processes: `start`, then `main`; `others` are for `_cli.run`.
+    """`_cli.run` for a command that may be one of several processes: `start`, then `main`; `others`
+      are for `_cli.run`.
 
-    With `catch_sigterm`, `main` must ask `multihost_utils.reached_preemption_sync_point` at every step, or several
-    processes cannot be ended by SIGTERM.
+    With `catch_sigterm`, `main` must ask `multihost_utils.reached_preemption_sync_point` at every
+    step, or several processes cannot be ended by SIGTERM.
 
-    An error that all processes raise is told by one of them, and all leave with its status. A process that fails alone
-    tells it and leaves at once: its orderly end would wait for the others, which wait for it. The others leave with
-    `LOST_STATUS` and a line that says which one failed, and why. So do they where one cannot even start.
+    An error that all processes raise is told by one of them, and all leave with its status. A
+    process that fails alone tells it and leaves at once: its orderly end would wait for the others,
+    which wait for it. The others leave with `LOST_STATUS` and a line that says which one failed,
+    and why. So do they where one cannot even start.
     """
 
     def on_hosts() -> str:
@@ -130,7 +153,8 @@ def _tell_others(why: str) -> None:
 def _lost(error: Exception) -> str | None:
     """What to tell of an error that is another process's end; None for any other.
 
-    On CPUs Gloo says that a connection closed; what NCCL or a TPU says is asked of the other processes.
+    On CPUs Gloo says that a connection closed; what NCCL or a TPU says is asked of the other
+    processes.
     """
     if isinstance(error, Lost):
         return ended_by(str(error))
@@ -141,22 +165,38 @@ def _lost(error: Exception) -> str | None:
     if watch is not None and (reason := watch.lost(_PATIENCE)):
         return ended_by(reason)
     return (
-        "another process of this run ended, or is far behind; its own output says why" if "Gloo" in str(error) else None
+        "another process of this run ended, or is far behind; its own output says why"
+        if "Gloo" in str(error)
+        else None
     )
 
 
 def _announce(end: SystemExit) -> None:
-    """Says to the others that this process ended before it could join them, if the command line says where they are."""
-    told = {name: config_flag.argument(name) or os.environ.get(f"JAX_{name.upper()}") or "" for name in clusters.FLAGS}
+    """Says to the others that this process ended before it could join them, if the command line
+    says where they are.
+    """
+    told = {
+        name: config_flag.argument(name) or os.environ.get(f"JAX_{name.upper()}") or ""
+        for name in clusters.FLAGS
+    }
     address, count, place = (told[name] for name in clusters.FLAGS)
-    if not (count.isdecimal() and place.isdecimal() and clusters.is_address(address)) or int(count) < 2:
+    if (
+        not (count.isdecimal() and place.isdecimal() and clusters.is_address(address))
+        or int(count) < 2
+    ):
         return
     # others may have to be told for a while, and Ctrl-C ends that
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if joining.was_called():
         return
     cause = end.__context__
-    why = str(cause) if isinstance(cause, UserError) else command_line.told(str(cause)) if cause is not None else ""
+    why = (
+        str(cause)
+        if isinstance(cause, UserError)
+        else command_line.told(str(cause))
+        if cause is not None
+        else ""
+    )
     joining.announce(
         address,
         int(place),
@@ -167,7 +207,9 @@ def _announce(end: SystemExit) -> None:
 
 
 def _leave_at_once(status: int) -> None:
-    """Ends this process when everything is told, before JAX says goodbye to the others, which it would wait for."""
+    """Ends this process when everything is told, before JAX says goodbye to the others, which it
+    would wait for.
+    """
 
     def end() -> None:
         # what others need not be there for

@@ -1,4 +1,6 @@
-"""Ctrl-C in commands: the first one ends what is done in order, a second one ends the process at once."""
+"""Ctrl-C in commands: the first one ends what is done in order, a second one ends the process at
+once.
+"""
 
 import _thread
 import os
@@ -19,9 +21,12 @@ _OVER = 0.01
 
 
 def watch() -> None:
-    """From here on the first Ctrl-C raises KeyboardInterrupt, or does what a handler set later does, and a second one
-    ends this process, whatever it is doing: Python's own handlers wait until XLA has compiled, for minutes maybe."""
-    if threading.current_thread() is not threading.main_thread() or not _WATCHING.acquire(blocking=False):
+    """From here on the first Ctrl-C raises KeyboardInterrupt, or does what a handler set later
+    does, and a second one ends this process, whatever it is doing: Python's own handlers wait until
+    XLA has compiled, for minutes maybe."""
+    if threading.current_thread() is not threading.main_thread() or not _WATCHING.acquire(
+        blocking=False
+    ):
         return
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # in the background of a shell without job control, or under nohup
@@ -45,8 +50,12 @@ def _raise(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _heeding(writing: int, before: Callable[["sys.UnraisableHookArgs"], object]) -> Callable[..., None]:
-    """A hook for what is raised in callbacks of the garbage collector, where JAX has one: Python would pass over it."""
+def _heeding(
+    writing: int, before: Callable[["sys.UnraisableHookArgs"], object]
+) -> Callable[..., None]:
+    """A hook for what is raised in callbacks of the garbage collector, where JAX has one: Python
+    would pass over it.
+    """
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is KeyboardInterrupt:
@@ -79,8 +88,13 @@ def _read(reading: int) -> None:
 
 
 def _stop() -> None:
-    """Worker processes follow this one; what was half written has a name of its own, as after SIGKILL."""
+    """Worker processes follow this one; what was half written has a name of its own, as after
+    SIGKILL.
+    """
     status.leave()
     sys.__stdout__.flush()
-    os.write(2, b"interrupted twice: stopped at once; the same command resumes from what was saved before\n")
+    os.write(
+        2,
+        b"interrupted twice: stopped at once; the same command resumes from what was saved before\n",
+    )
     os._exit(INTERRUPTED)

@@ -8,4 +8,6 @@ from absl import flags
 from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_VIDEO_PIXELS
 
 for _limit in (MAX_FRAME_PIXELS, MAX_VIDEO_PIXELS):
-    flags.DEFINE_integer(_limit.flag, None, f"{_limit.what}; default: {_limit.default:,}", lower_bound=1)
+    flags.DEFINE_integer(
+        _limit.flag, None, f"{_limit.what}; default: {_limit.default:,}", lower_bound=1
+    )

@@ -1,4 +1,6 @@
-"""One run from records to a table in its folder: what `experiments.train`, `evaluate` and `reproduce` share."""
+"""One run from records to a table in its folder: what `experiments.train`, `evaluate` and
+`reproduce` share.
+"""
 
 import functools
 import sys
@@ -22,7 +24,9 @@ from vtd_jax.video.records import Records
 
 
 def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
-    """Training records (None where nothing is learnt), those of the splits, and the model at its start."""
+    """Training records (None where nothing is learnt), those of the splits, and the model at its
+    start.
+    """
     with Line("reading records and loading the model"):
         training = from_config.open_training(config) if config.data.train else None
         splits = from_config.open_splits(config)
@@ -31,12 +35,14 @@ def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDC
 
 
 def note_toy(config: RunConfig, model: VTDCLIP) -> None:
-    """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than rendered scenes."""
+    """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than
+    rendered scenes.
+    """
     note = toy_note(model.clip.config)
     if note and "scenes" not in config.name and is_first():
         say(
-            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=CHECKPOINT, e.g. OpenAI's "
-            "ViT-B-16.pt",
+            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=CHECKPOINT, "
+            "e.g. OpenAI's ViT-B-16.pt",
             sys.stderr,
         )
 
@@ -77,8 +83,13 @@ def train_run(
                 return done.step, None
             # ended between the last checkpoint and the table
             evaluation(done.model, True, functools.partial(_check, preemption, workdir, done.step))
-        lists, learnt = {name: split.stored for name, split in splits.items()}, f"step {done.step}, the last"
-        table = results_table(config, model.clip.config, evaluation.results, learnt, lists, learnt_on)
+        lists, learnt = (
+            {name: split.stored for name, split in splits.items()},
+            f"step {done.step}, the last",
+        )
+        table = results_table(
+            config, model.clip.config, evaluation.results, learnt, lists, learnt_on
+        )
         on_first(hold.check)
         on_first(save_report, workdir, "results", table, evaluation.results)
         return done.step, table
@@ -102,7 +113,8 @@ def score_run(
     stem: str = "results",
     check: Callable[[], None] | None = None,
 ) -> Table:
-    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say what it learnt.
+    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say
+    what it learnt.
 
     `check` is called before every batch, and may raise.
     """
@@ -116,4 +128,7 @@ def score_run(
 def untrained(config: RunConfig) -> str:
     """What a model without a checkpoint is, for tables."""
     parts = config.model.text_prompts or config.model.visual_prompts or config.model.fusion
-    return f"nothing: no checkpoint, {'prompts and fusion as they start' if parts else 'CLIP as it is (zero-shot)'}"
+    return (
+        "nothing: no checkpoint, "
+        f"{'prompts and fusion as they start' if parts else 'CLIP as it is (zero-shot)'}"
+    )

@@ -1,4 +1,6 @@
-"""What every protocol's config shares: the fields, their defaults, and the reading of `FILE.py:ARGS`."""
+"""What every protocol's config shares: the fields, their defaults, and the reading of
+`FILE.py:ARGS`.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,7 +15,9 @@ from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 
 
-def read_args(text: str, *, usage: str, needed: str = "", **known: Callable[[str], Any]) -> dict[str, Any]:
+def read_args(
+    text: str, *, usage: str, needed: str = "", **known: Callable[[str], Any]
+) -> dict[str, Any]:
     """Reads `name,key=value,…`, the part of a config's path after the colon.
 
     Args:
@@ -37,7 +41,9 @@ def read_args(text: str, *, usage: str, needed: str = "", **known: Callable[[str
         except UserError:
             raise
         except (ValueError, KeyError) as error:
-            raise UserError(f"config argument {item!r}: {_plain(error)}; expected {usage}") from None
+            raise UserError(
+                f"config argument {item!r}: {_plain(error)}; expected {usage}"
+            ) from None
     if needed and needed not in found:
         raise UserError(f"config argument {needed} is missing: expected {usage}")
     return found
@@ -60,7 +66,13 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def base_config(
-    *, name: str, protocol: str, data_dir: str, train: str, evaluate: Mapping[str, str], shots: int = 0
+    *,
+    name: str,
+    protocol: str,
+    data_dir: str,
+    train: str,
+    evaluate: Mapping[str, str],
+    shots: int = 0,
 ) -> ConfigDict:
     """The release's settings that no protocol changes; locked, so a misspelt field is an error.
 
@@ -106,14 +118,20 @@ def base_config(
 
 
 def prompts(config: ConfigDict, count: int, depth: int) -> None:
-    """Sets `count` prompts in `depth` layers of both towers, and has the backward pass compute blocks again.
+    """Sets `count` prompts in `depth` layers of both towers, and has the backward pass compute
+    blocks again.
 
-    With visual prompts, gradients go through the image tower: what it keeps for them fills an accelerator's memory.
+    With visual prompts, gradients go through the image tower: what it keeps for them fills an
+    accelerator's memory.
     """
     config.memory.remat = "block"
-    config.model.update(text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth)
+    config.model.update(
+        text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth
+    )
 
 
 def nothing_learnt(config: ConfigDict) -> None:
     """Bare class names, no prompts, no fusion: CLIP as it is."""
-    config.model.update(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, dropout=0.0)
+    config.model.update(
+        text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, dropout=0.0
+    )

@@ -1,4 +1,6 @@
-"""Files of prompt templates: one text a line with `{}` where a class name goes, `#` lines tell the source."""
+"""Files of prompt templates: one text a line with `{}` where a class name goes, `#` lines tell the
+source.
+"""
 
 from pathlib import Path
 
@@ -17,18 +19,21 @@ def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
     """The texts of a file of templates, or a single one as it is.
 
     Args:
-      path_or_name: one of `shipped()`, a text with `{}` in it, or a path; empty lines and lines of a file that start
-        with `#` are passed over.
+      path_or_name: one of `shipped()`, a text with `{}` in it, or a path; empty lines and lines of
+        a file that start with `#` are passed over.
 
     Returns:
       The file's stem ("inline" for a text), for the run's name, and its texts in their order.
 
     Raises:
-      UserError: no such file, one that is no text, or without a text, or a text that has not `{}` once, by its line.
+      UserError: no such file, one that is no text, or without a text, or a text that has not `{}`
+        once, by its line.
     """
     if "{}" in path_or_name:
         if path_or_name.count("{}") != 1:
-            raise UserError(f"templates={path_or_name}: expected {{}} once, where the class name goes")
+            raise UserError(
+                f"templates={path_or_name}: expected {{}} once, where the class name goes"
+            )
         return "inline", (path_or_name.strip(),)
     path = FOLDER / f"{path_or_name}.txt" if path_or_name in shipped() else Path(path_or_name)
     if not path.is_file():
@@ -45,8 +50,12 @@ def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
         if not line or line.startswith("#"):
             continue
         if line.count("{}") != 1:
-            raise UserError(f"{path}, line {number}: {line!r}, expected {{}} once, where the class name goes")
+            raise UserError(
+                f"{path}, line {number}: {line!r}, expected {{}} once, where the class name goes"
+            )
         found.append(line)
     if not found:
-        raise UserError(f"{path}: no templates in it, expected one text a line, as: a photo of {{}}.")
+        raise UserError(
+            f"{path}: no templates in it, expected one text a line, as: a photo of {{}}."
+        )
     return path.stem, tuple(found)

@@ -4,11 +4,15 @@
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/kinetics400
     python -m experiments.evaluate --workdir=runs/k400
 
-Lists: `train` and `val`. While training, one view is evaluated (every `evaluate.every_epochs` epochs); at the end
-and in `experiments.evaluate`, all views: the score of a video is the sum over its views of softmax(logits).
+Lists: `train` and `val`. While training, one view is evaluated (every `evaluate.every_epochs`
+epochs); at the end
+and in `experiments.evaluate`, all views: the score of a video is the sum over its views of
+softmax(logits).
 
-Expected: VTD-CLIP's own accuracy is not known to us. Peers with ViT-B/16, top-1: X-CLIP 84.7 (16 frames; arXiv
-2208.02816), ViFi-CLIP 83.9 (arXiv 2212.03640), TC-CLIP 85.2 (arXiv 2404.09490), Vita-CLIP 81.8 (arXiv 2304.03307).
+Expected: VTD-CLIP's own accuracy is not known to us. Peers with ViT-B/16, top-1: X-CLIP 84.7 (16
+frames; arXiv
+2208.02816), ViFi-CLIP 83.9 (arXiv 2212.03640), TC-CLIP 85.2 (arXiv 2404.09490), Vita-CLIP 81.8
+(arXiv 2304.03307).
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +24,9 @@ USAGE = "fully_supervised.py:kinetics400"
 
 def get_config(text: str = "kinetics400") -> ConfigDict:
     """The release's run."""
-    dataset = _base.read_args(text, usage=USAGE, dataset=_base.one_of("kinetics400")).get("dataset", "kinetics400")
+    dataset = _base.read_args(text, usage=USAGE, dataset=_base.one_of("kinetics400")).get(
+        "dataset", "kinetics400"
+    )
     config = _base.base_config(
         name=f"fully_supervised_{dataset}",
         protocol="fully_supervised",
@@ -30,6 +36,8 @@ def get_config(text: str = "kinetics400") -> ConfigDict:
     )
     _base.prompts(config, 16, 12)
     config.data.update(frames=16, batch_size=32)
-    config.optimizer.update(lr=4e-3, epochs=80, accumulation=4, cosine_epochs=25.0, min_lr_factor=0.05)
+    config.optimizer.update(
+        lr=4e-3, epochs=80, accumulation=4, cosine_epochs=25.0, min_lr_factor=0.05
+    )
     config.evaluate.update(temporal_views=4, spatial_views=3)
     return config

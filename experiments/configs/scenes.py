@@ -1,17 +1,22 @@
-"""The embedded benchmark: rendered scenes whose class names are compositional, learnt with the CLIP that ships.
+"""The embedded benchmark: rendered scenes whose class names are compositional, learnt with the CLIP
+that ships.
 
     python -m experiments.reproduce --table=few_shot --workdir=runs/scenes
     python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 --workdir=runs/scenes_4 \
         --config.data.data_dir=runs/scenes/scenes/records
 
-The first line renders the videos (`vtd_jax.scenes.benchmark`) and runs a whole table on them, the second one run.
+The first line renders the videos (`vtd_jax.scenes.benchmark`) and runs a whole table on them, the
+second one run.
 
-Arguments: `[PROTOCOL][,shots=…][,split=1|2|3]`. `base_to_novel` (when left out), with `shots=16,split=S` or on all base
-videos; `few_shot` with `shots=2|4|8|16`; `zero_shot`, three splits of classes that no other list has, or with
-`lists=base_to_novel|val` the lists of the other protocols; `fully_supervised`, all classes and 4 x 3 views. Without
-arguments, what `make demo` runs on its own clips (`python -m experiments.demo`).
+Arguments: `[PROTOCOL][,shots=…][,split=1|2|3]`. `base_to_novel` (when left out), with
+`shots=16,split=S` or on all base
+videos; `few_shot` with `shots=2|4|8|16`; `zero_shot`, three splits of classes that no other list
+has, or with `lists=base_to_novel|val` the lists of the other protocols; `fully_supervised`, all
+classes and 4 x 3 views. Without arguments, what `make demo` runs on its own clips (`python -m
+experiments.demo`).
 
-Expected: nothing is published; README.md has what `experiments.reproduce` and `experiments.demo` measured.
+Expected: nothing is published; README.md has what `experiments.reproduce` and `experiments.demo`
+measured.
 """
 
 from ml_collections import ConfigDict
@@ -40,9 +45,15 @@ def get_config(text: str = "") -> ConfigDict:
         templates=read_templates,
     )
     protocol = args.get("protocol", "base_to_novel")
-    allowed = {"base_to_novel": ("shots", "split"), "few_shot": ("shots",), "zero_shot": ("lists", "templates")}
+    allowed = {
+        "base_to_novel": ("shots", "split"),
+        "few_shot": ("shots",),
+        "zero_shot": ("lists", "templates"),
+    }
     for key in args.keys() - {"protocol", *allowed.get(protocol, ())}:
-        raise UserError(f"config argument {key}={args[key]}: {protocol} has no {key}; expected {USAGE}")
+        raise UserError(
+            f"config argument {key}={args[key]}: {protocol} has no {key}; expected {USAGE}"
+        )
     make = {
         "base_to_novel": _base_to_novel, "few_shot": _few_shot, "zero_shot": _zero_shot,
         "fully_supervised": _fully_supervised,
@@ -72,17 +83,29 @@ def _config(**fields) -> ConfigDict:
 def _base_to_novel(args: dict) -> ConfigDict:
     shots, split = args.get("shots", "all"), args.get("split")
     if shots not in ("all", "16") or (shots == "all" and split):
-        raise UserError(f"config argument shots={shots}: base_to_novel has shots=all, or shots=16 with split=1, 2 or 3")
+        raise UserError(
+            f"config argument shots={shots}: base_to_novel has shots=all, or shots=16 with "
+            "split=1, 2 or 3"
+        )
     few = shots == "16"
-    name = "scenes" if not args else f"base_to_novel_scenes{f'_16shot_s{split or 1}' if few else '_all'}"
+    name = (
+        "scenes"
+        if not args
+        else f"base_to_novel_scenes{f'_16shot_s{split or 1}' if few else '_all'}"
+    )
     train = f"fs_base_s{split or 1}_train" if few else "base_train"
-    return _config(name=name, protocol="base_to_novel", shots=16 if few else 0, train=train, evaluate=HALVES)
+    return _config(
+        name=name, protocol="base_to_novel", shots=16 if few else 0, train=train, evaluate=HALVES
+    )
 
 
 def _few_shot(args: dict) -> ConfigDict:
     shots = args.get("shots", "16")
     if shots == "all":
-        raise UserError("config argument shots=all: few_shot has 2, 4, 8 or 16 shots; all videos are fully_supervised")
+        raise UserError(
+            "config argument shots=all: few_shot has 2, 4, 8 or 16 shots; all videos are "
+            "fully_supervised"
+        )
     config = _config(
         name=f"few_shot_scenes_{shots}", protocol="few_shot", shots=int(shots), train=f"train1_few_shot_{shots}",
         evaluate={"val": "val"},
@@ -108,7 +131,10 @@ def _zero_shot(args: dict) -> ConfigDict:
 
 def _fully_supervised(args: dict) -> ConfigDict:
     config = _config(
-        name="fully_supervised_scenes", protocol="fully_supervised", train="train", evaluate={"val": "val"}
+        name="fully_supervised_scenes",
+        protocol="fully_supervised",
+        train="train",
+        evaluate={"val": "val"},
     )
     config.optimizer.update(epochs=6, cosine_epochs=6.0)
     config.evaluate.update(temporal_views=4, spatial_views=3, every_epochs=0)

@@ -1,4 +1,5 @@
-"""Anyone's own videos: a list, a CSV of names and a folder, learnt few-shot style with the CLIP that ships.
+"""Anyone's own videos: a list, a CSV of names and a folder, learnt few-shot style with the CLIP
+that ships.
 
     python -m experiments.build_data --dataset=video_folder --list=videos/list.txt --labels=videos/labels.csv \
         --video_dir=videos --data_dir=records
@@ -6,11 +7,13 @@
         --workdir=runs/mine --config.data.data_dir=records
     python -m experiments.evaluate --workdir=runs/mine
 
-Arguments: `train=NAME[,evaluate=NAME]`, names of lists of the records in `data.data_dir` (the stem of a list's file,
-or the name of a folder of class folders); `list` when left out. Evaluating on the training list, as the example does,
-checks the path, not the method.
+Arguments: `train=NAME[,evaluate=NAME]`, names of lists of the records in `data.data_dir` (the stem
+of a list's file,
+or the name of a folder of class folders); `list` when left out. Evaluating on the training list, as
+the example does, checks the path, not the method.
 
-The settings are those of a small run on a laptop: the 64-pixel CLIP of this repository, 8 frames, 4 context tokens that
+The settings are those of a small run on a laptop: the 64-pixel CLIP of this repository, 8 frames, 4
+context tokens that
 start as "a photo of a", no visual prompts. With an OpenAI checkpoint (`--config.clip.path=ViT-B-16.pt`), take more:
 `--config.model.text_prompts=10 --config.model.text_depth=12 --config.model.visual_prompts=10
 --config.model.visual_depth=12 --config.data.frames=16`.
@@ -37,7 +40,9 @@ def get_config(text: str = "") -> ConfigDict:
         evaluate={"val": args.get("evaluate", train)},
     )
     config.clip.update(path="tiny", architecture="")
-    config.model.update(text_prompts=4, text_depth=1, visual_prompts=0, visual_depth=0, fusion_init="zero")
+    config.model.update(
+        text_prompts=4, text_depth=1, visual_prompts=0, visual_depth=0, fusion_init="zero"
+    )
     # what the CLIP that ships was trained with, as every CLIP was
     config.model.normalization = "clip"
     config.data.update(frames=8, batch_size=4, drop_remainder=False, workers=0)

@@ -6,29 +6,31 @@
 
 The second line takes the prompts learnt in `runs/k400` to the videos and names of this config.
 
-Arguments: `DATASET[,lists=official|base_to_novel][,templates=NAME|FILE]`, DATASET one of hmdb51, ucf101, kinetics600
-(official lists only), ssv2 and kinetics400. Official lists: HMDB-51 and UCF-101 `val1`, `val2`, `val3`; Kinetics-600
-`ZS_split1_K600_eval` to `ZS_split3_K600_eval` (160 classes unseen in Kinetics-400); SSv2 `validation`; Kinetics-400
-`val`. With several lists the table ends with their mean and deviation. `lists=base_to_novel` evaluates `base_val` and
-`novel_val` instead.
+Arguments: `DATASET[,lists=official|base_to_novel][,templates=NAME|FILE]`, DATASET one of hmdb51,
+ucf101, kinetics600
+(official lists only), ssv2 and kinetics400. Official lists: HMDB-51 and UCF-101 `val1`, `val2`,
+`val3`; Kinetics-600 `ZS_split1_K600_eval` to `ZS_split3_K600_eval` (160 classes unseen in
+Kinetics-400); SSv2 `validation`; Kinetics-400 `val`. With several lists the table ends with their
+mean and deviation. `lists=base_to_novel` evaluates `base_val` and `novel_val` instead.
 
-`templates=` makes each code the mean over texts such as "Human action of {}", for CLIP as it is: `actionclip16` and
-`video_of_a_person` are in experiments/templates; or a single text with `{}` in it, or a file with one text a line
-(neither can have a comma). The texts go into the config, so that a saved run does not depend on the file. Vanilla
-CLIP, all three ways:
+`templates=` makes each code the mean over texts such as "Human action of {}", for CLIP as it is:
+`actionclip16` and `video_of_a_person` are in experiments/templates; or a single text with `{}` in
+it, or a file with one text a line (neither can have a comma). The texts go into the config, so that
+a saved run does not depend on the file. Vanilla CLIP, all three ways:
 
     python -m experiments.evaluate --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \
         --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt --config.model.pooling=mean
 
 with `ucf101,templates=video_of_a_person`, and with `ucf101` for bare names.
 
-Expected, ViT-B/16, top-1. Nothing learnt, `lists=base_to_novel`, bare names, base / novel / HM, the published row
-"CLIP, class names" (compare with `--config.model.pooling=mean`): HMDB-51 53.3 / 46.8 / 49.8, UCF-101 78.5 / 63.6 /
-70.3, SSv2 4.9 / 5.3 / 5.1, Kinetics-400 62.3 / 53.4 / 57.5 (benchmark of ViFi-CLIP, arXiv 2212.03640; the same row is
-in the table of FROSTER, arXiv 2402.03241). For the two ensembles no number is known to us. From Kinetics-400, HMDB-51 /
-UCF-101 / Kinetics-600: ViFi-CLIP 51.3 / 76.8 / 71.2 (arXiv 2212.03640), FROSTER 54.8 / 84.8 / 74.8 (arXiv 2402.03241),
-TC-CLIP 54.2 / 82.9 / 75.8 (arXiv 2404.09490), X-CLIP 44.6 / 72.0 / 65.2 (arXiv 2208.02816). VTD-CLIP's own are not
-known to us.
+Expected, ViT-B/16, top-1. Nothing learnt, `lists=base_to_novel`, bare names, base / novel / HM, the
+published row "CLIP, class names" (compare with `--config.model.pooling=mean`): HMDB-51 53.3 / 46.8
+/ 49.8, UCF-101 78.5 / 63.6 / 70.3, SSv2 4.9 / 5.3 / 5.1, Kinetics-400 62.3 / 53.4 / 57.5 (benchmark
+of ViFi-CLIP, arXiv 2212.03640; the same row is in the table of FROSTER, arXiv 2402.03241). For the
+two ensembles no number is known to us. From Kinetics-400, HMDB-51 / UCF-101 / Kinetics-600:
+ViFi-CLIP 51.3 / 76.8 / 71.2 (arXiv 2212.03640), FROSTER 54.8 / 84.8 / 74.8 (arXiv 2402.03241),
+TC-CLIP 54.2 / 82.9 / 75.8 (arXiv 2404.09490), X-CLIP 44.6 / 72.0 / 65.2 (arXiv 2208.02816).
+VTD-CLIP's own are not known to us.
 """
 
 from ml_collections import ConfigDict
@@ -59,13 +61,19 @@ def get_config(text: str = "") -> ConfigDict:
     )
     dataset, lists = args["dataset"], args.get("lists", "official")
     if lists == "base_to_novel" and dataset == "kinetics600":
-        raise UserError("config argument lists=base_to_novel: Kinetics-600 has no base and novel lists")
+        raise UserError(
+            "config argument lists=base_to_novel: Kinetics-600 has no base and novel lists"
+        )
     halves = {"base": "base_val", "novel": "novel_val"}
     stem, templates = args.get("templates", ("", ()))
     config = _base.base_config(
-        name=f"zero_shot_{dataset}" + ("_halves" if lists == "base_to_novel" else "") + (f"_{stem}" if stem else ""),
+        name=f"zero_shot_{dataset}"
+        + ("_halves" if lists == "base_to_novel" else "")
+        + (f"_{stem}" if stem else ""),
         protocol="base_to_novel" if lists == "base_to_novel" else "zero_shot",
-        data_dir="records/video_folder/kinetics600" if dataset == "kinetics600" else f"records/{dataset}",
+        data_dir="records/video_folder/kinetics600"
+        if dataset == "kinetics600"
+        else f"records/{dataset}",
         train="",
         evaluate=halves if lists == "base_to_novel" else OFFICIAL[dataset],
     )

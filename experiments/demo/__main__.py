@@ -1,13 +1,15 @@
-"""The main job on a made-up data set, in minutes on two cores: videos, records, training, a base-to-novel table.
+"""The main job on a made-up data set, in minutes on two cores: videos, records, training, a
+base-to-novel table.
 
 Examples:
   python -m experiments.demo
   python -m experiments.demo --out=demo_output --seeds=100,101,102
   python -m experiments.demo --out=/tmp/other --seeds=7 --irrelevant=0.75
 
-Renders clips of coloured, textured shapes of which a share of frames is irrelevant or corrupted, writes them as mp4
-files, builds records, and for every seed compares zero-shot CLIP, prompts and VTD-CLIP on base and on novel classes.
-A seed fixes the classes, the clips and the training. Nothing is downloaded: the small CLIP is part of the repository.
+Renders clips of coloured, textured shapes of which a share of frames is irrelevant or corrupted,
+writes them as mp4 files, builds records, and for every seed compares zero-shot CLIP, prompts and
+VTD-CLIP on base and on novel classes. A seed fixes the classes, the clips and the training. Nothing
+is downloaded: the small CLIP is part of the repository.
 """
 
 import re
@@ -27,12 +29,18 @@ from vtd_jax.status import Line, counting, within
 
 _DEFAULT = SceneSet(seed=0)
 _OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")
-_SEEDS = flags.DEFINE_list("seeds", ["100", "101", "102"], "one data set and one training of every row a seed")
+_SEEDS = flags.DEFINE_list(
+    "seeds", ["100", "101", "102"], "one data set and one training of every row a seed"
+)
 _CLASSES = flags.DEFINE_integer("classes", _DEFAULT.classes, "half base, half novel")
 _TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "training clips a base class")
 _VAL = flags.DEFINE_integer("val", _DEFAULT.val, "validation clips a class")
-_IRRELEVANT = flags.DEFINE_float("irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95)
-_EPOCHS = flags.DEFINE_integer("epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0)
+_IRRELEVANT = flags.DEFINE_float(
+    "irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95
+)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0
+)
 _MARKER, _LOCK = ".vtd_jax_demo", ".vtd_jax.lock"
 # what a demo leaves, also one that was killed
 _OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*\.part(\.\w+)?")
@@ -43,7 +51,8 @@ def main() -> str:
     start, out = time.perf_counter(), Path(_OUT.value)
     seeds = _read_seeds(_SEEDS.value)
     sets = {
-        seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value) for seed in seeds
+        seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value)
+        for seed in seeds
     }
     _check_folder(out)
     with locked_outputs([("--out", out, True)]):
@@ -58,7 +67,8 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     with counting("rendering and encoding clips") as told:
         write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
     print(
-        f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips ({time.perf_counter() - start:.0f} s)"
+        f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips "
+        f"({time.perf_counter() - start:.0f} s)"
     )
     # imported here: the processes that render import this file, and need none of it
     from experiments.demo import rows
@@ -84,12 +94,21 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     table = rows.demo_table(found, about)
     table.show()
     table.save(out)
-    return f"wrote {out}/results.md, .csv, .json and {out}/clip.png in {time.perf_counter() - start:.0f} s"
+    return (
+        f"wrote {out}/results.md, .csv, .json and {out}/clip.png in "
+        f"{time.perf_counter() - start:.0f} s"
+    )
 
 
 def _read_seeds(values: list[str]) -> list[int]:
-    if not values or not all(value.strip().isdigit() for value in values) or len(set(values)) < len(values):
-        raise UserError(f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102")
+    if (
+        not values
+        or not all(value.strip().isdigit() for value in values)
+        or len(set(values)) < len(values)
+    ):
+        raise UserError(
+            f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102"
+        )
     return [int(value) for value in values]
 
 
@@ -101,9 +120,14 @@ def _check_folder(out: Path) -> None:
     names = sorted(path.name for path in out.iterdir() if not path.name.startswith(_LOCK))
     others = [name for name in names if not _OWN.fullmatch(name)]
     if names and _MARKER not in names:
-        raise UserError(f"--out={out}: exists and is not an earlier demo's folder; name another one")
+        raise UserError(
+            f"--out={out}: exists and is not an earlier demo's folder; name another one"
+        )
     if others:
-        raise UserError(f"--out={out}: holds other files too ({', '.join(others[:3])}), which would be lost: move them")
+        raise UserError(
+            f"--out={out}: holds other files too ({', '.join(others[:3])}), which would be lost: "
+            "move them"
+        )
 
 
 def _fresh_folder(out: Path) -> None:

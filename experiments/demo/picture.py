@@ -15,7 +15,9 @@ from vtd_jax.video.records import open_records
 
 
 def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:
-    """Draws a novel clip whose class is found although its frames are named by many words, the clearest such clip."""
+    """Draws a novel clip whose class is found although its frames are named by many words, the
+    clearest such clip.
+    """
     records = open_records(config.data.data_dir, config.data.evaluate["novel"])
     names, best = records.class_names, None
     codebook = model.encode_classes(model.class_tokens(names))
@@ -39,5 +41,8 @@ def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> 
         np.asarray(jax.nn.softmax(out.logits[0])),
         names,
         label,
-        title=f"A novel class, never trained on: {names[label]} ({kept:g} % of the clip's frames show it)",
+        title=(
+            f"A novel class, never trained on: {names[label]} ({kept:g} % of the clip's frames "
+            "show it)"
+        ),
     )

@@ -25,14 +25,22 @@ from vtd_jax.train.workdir import prepare_workdir
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way from frames to a class: its name, fields of the model that differ, and whether anything is trained."""
+    """One way from frames to a class: its name, fields of the model that differ, and whether
+    anything is trained.
+    """
 
     name: str
     model: Mapping[str, Any]
     trained: bool
 
 
-_ZERO_SHOT = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
+_ZERO_SHOT = {
+    "text_prompts": 0,
+    "text_depth": 0,
+    "visual_prompts": 0,
+    "visual_depth": 0,
+    "fusion": False,
+}
 ROWS = (
     Row("zero-shot CLIP, mean of features", _ZERO_SHOT | {"pooling": "mean"}, False),
     Row("zero-shot CLIP, mean of softmax scores", _ZERO_SHOT | {"pooling": "softmax_mean"}, False),
@@ -45,7 +53,9 @@ ROWS = (
 
 
 def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) -> RunConfig:
-    """The config file of the scenes with this row's model; `changes` are full field names and values."""
+    """The config file of the scenes with this row's model; `changes` are full field names and
+    values.
+    """
     fields = {f"model.{name}": value for name, value in row.model.items()}
     fields |= {"name": row.name, "seed": seed, "data.data_dir": str(data_dir)}
     return RunConfig.from_dict(scenes.get_config().to_dict()).with_changes(fields | dict(changes))
@@ -72,10 +82,16 @@ def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[s
             workers=config.data.workers,
         )
     accuracy = {split: result.top1 for split, result in results.items()}
-    return model, accuracy | {"HM": harmonic_mean(list(accuracy.values()))}, time.perf_counter() - start
+    return (
+        model,
+        accuracy | {"HM": harmonic_mean(list(accuracy.values()))},
+        time.perf_counter() - start,
+    )
 
 
-def demo_table(found: Mapping[str, Sequence[Mapping[str, float]]], about: Mapping[str, Any]) -> Table:
+def demo_table(
+    found: Mapping[str, Sequence[Mapping[str, float]]], about: Mapping[str, Any]
+) -> Table:
     """Mean and deviation over seeds of every row; `found` has one mapping a seed, top-1 in 0..1."""
     rows = []
     for name, seeds in found.items():
@@ -85,10 +101,17 @@ def demo_table(found: Mapping[str, Sequence[Mapping[str, float]]], about: Mappin
             spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
             row[column] = f"{values.mean():.1f}{spread}"
         rows.append(row)
-    return Table("Scenes, base to novel: top-1 in percent", ("method", "base", "novel", "HM"), tuple(rows), about)
+    return Table(
+        "Scenes, base to novel: top-1 in percent",
+        ("method", "base", "novel", "HM"),
+        tuple(rows),
+        about,
+    )
 
 
-def describe(scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
+def describe(
+    scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], seconds: float
+) -> dict[str, Any]:
     """What a reader needs to judge the table."""
     half = scene_set.classes // 2
     return {
@@ -97,8 +120,14 @@ def describe(scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], secon
         "frames": f"{config.data.frames} of {scene_set.length}",
         "irrelevant frames": f"{100 * scene_set.irrelevant:g} % of every clip, kind {scene_set.kind}",
         "seeds": f"{', '.join(map(str, seeds))}; ± is the standard deviation over them",
-        "training": f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, {config.model.text_prompts} text and "
-        f"{config.model.visual_prompts} visual prompts, fusion starts at {config.model.fusion_init}",
-        "CLIP": "the tiny one of this repository, which saw every combination of the novel classes in pretraining",
+        "training": (
+            f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, "
+            f"{config.model.text_prompts} text and {config.model.visual_prompts} visual prompts, "
+            f"fusion starts at {config.model.fusion_init}"
+        ),
+        "CLIP": (
+            "the tiny one of this repository, which saw every combination of the novel classes "
+            "in pretraining"
+        ),
         "seconds": round(seconds),
     }

@@ -1,4 +1,5 @@
-"""Writes what a run learnt as one file, for this package (.safetensors) or for the authors' code (.pth); or serves it.
+"""Writes what a run learnt as one file, for this package (.safetensors) or for the authors' code
+(.pth); or serves it.
 
     python -m experiments.export --workdir=runs/hmdb51 --checkpoint=best --out=hmdb51.safetensors
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip --module_prefix
@@ -8,10 +9,11 @@
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.served
     python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
 
-A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it belongs to, not the
-CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of it. A .pth holds {"model": state dict} in the names
-the authors use. A .served is a folder with a program, weights and labels that runs without this package, on a CPU, GPU
-or TPU: docs/serve.md. Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
+A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it
+belongs to, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of
+it. A .pth holds {"model": state dict} in the names the authors use. A .served is a folder with a
+program, weights and labels that runs without this package, on a CPU, GPU or TPU: docs/serve.md.
+Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
 """
 
 from pathlib import Path
@@ -32,35 +34,56 @@ from vtd_jax.train.workdir import CONFIG_FILE
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
-WORKDIR = flags.DEFINE_string("workdir", None, "folder of a run; not needed where --checkpoint is a file")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP, or tiny"
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of a run; not needed where --checkpoint is a file"
 )
-OUT = flags.DEFINE_string("out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True)
-WITH_CLIP = flags.DEFINE_bool("with_clip", False, "a .pth also holds the frozen CLIP and the class names' embeddings")
-LABELS = flags.DEFINE_string("labels", None, "of a .served: a,b,c or a file, one a line; default: the names learnt")
-FRAMES = flags.DEFINE_integer("frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP")
-TARGETS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on")
-MODULE_PREFIX = flags.DEFINE_bool("module_prefix", False, "names in a .pth begin with module., as of DataParallel")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "last",
+    "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP, or tiny",
+)
+OUT = flags.DEFINE_string(
+    "out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True
+)
+WITH_CLIP = flags.DEFINE_bool(
+    "with_clip", False, "a .pth also holds the frozen CLIP and the class names' embeddings"
+)
+LABELS = flags.DEFINE_string(
+    "labels", None, "of a .served: a,b,c or a file, one a line; default: the names learnt"
+)
+FRAMES = flags.DEFINE_integer(
+    "frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP"
+)
+TARGETS = flags.DEFINE_list(
+    "platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on"
+)
+MODULE_PREFIX = flags.DEFINE_bool(
+    "module_prefix", False, "names in a .pth begin with module., as of DataParallel"
+)
 
 
 def check_out(out: Path) -> None:
     """Refuses what does not go together, before anything is read."""
     if out.suffix not in (SUFFIX, ".pth", source.SUFFIX):
         raise UserError(
-            f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format, or in {source.SUFFIX}"
+            f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format, or "
+            f"in {source.SUFFIX}"
         )
     if out.is_dir() and out.suffix != source.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.suffix != ".pth" and (WITH_CLIP.value or MODULE_PREFIX.value):
-        raise UserError(f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth")
+        raise UserError(
+            f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth"
+        )
     for name in ("labels", "frames", "platforms"):
         if out.suffix != source.SUFFIX and flags.FLAGS[name].present:
             raise UserError(f"--out={out}: --{name} is for {source.SUFFIX}")
 
 
 def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
-    """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the run."""
+    """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the
+    run.
+    """
     path = None if config is None else config.clip.path
     inputs = [config_flag.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
     inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
@@ -72,11 +95,24 @@ def check_source(out: Path, file: Path | None) -> None:
     """Refuses a model that is not named by one run or one file."""
     if file is None and WORKDIR.value is None:
         raise UserError("--workdir is needed: the folder of a run; or give --checkpoint=FILE")
-    if file is None and CONFIG.value is not None and Path(config_flag.filename()) != Path(WORKDIR.value) / CONFIG_FILE:
-        raise UserError("--config: a run is exported with its own settings; leave it out (--config.FIELD=… is fine)")
+    if (
+        file is None
+        and CONFIG.value is not None
+        and Path(config_flag.filename()) != Path(WORKDIR.value) / CONFIG_FILE
+    ):
+        raise UserError(
+            "--config: a run is exported with its own settings; leave it out (--config.FIELD=… "
+            "is fine)"
+        )
     if CONFIG.value is None:
-        lacking = f"{WORKDIR.value}/{CONFIG_FILE}: no such file" if file is None else f"{file}: has no settings"
-        raise UserError(f"{lacking}; give the workdir of a run, or a .pth with the --config=… that fits it")
+        lacking = (
+            f"{WORKDIR.value}/{CONFIG_FILE}: no such file"
+            if file is None
+            else f"{file}: has no settings"
+        )
+        raise UserError(
+            f"{lacking}; give the workdir of a run, or a .pth with the --config=… that fits it"
+        )
 
 
 def main() -> str:
@@ -100,7 +136,9 @@ def main() -> str:
             held = source.write_tuned(out, model, config, learnt)
         else:
             names, prefix = learnt.class_names, MODULE_PREFIX.value
-            count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names, module_prefix=prefix)
+            count = save_release(
+                out, model, with_clip=WITH_CLIP.value, class_names=names, module_prefix=prefix
+            )
             held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 

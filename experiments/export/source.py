@@ -44,7 +44,9 @@ class Wanted(NamedTuple):
 
 
 def is_clip(source: str) -> bool:
-    """Whether `--checkpoint` names a CLIP, to be served as it is, and no checkpoint of a run nor a tuned model."""
+    """Whether `--checkpoint` names a CLIP, to be served as it is, and no checkpoint of a run nor a
+    tuned model.
+    """
     path = Path(source)
     if source in ("last", "best") or source.isdigit():
         return False
@@ -62,7 +64,9 @@ def is_clip(source: str) -> bool:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not say it."""
+    """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not
+    say it.
+    """
     if path.suffix != SUFFIX_OF_TUNED:
         return path.suffix == ".pth"
     try:
@@ -91,7 +95,8 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
 
 
 def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:
-    """A CLIP as it is, where the flags ask for one: `--checkpoint=CLIP`, or a `--config` that learns nothing.
+    """A CLIP as it is, where the flags ask for one: `--checkpoint=CLIP`, or a `--config` that
+    learns nothing.
 
     Raises:
       UserError: a CLIP and a run, or settings that would not be used.
@@ -99,11 +104,17 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
     if is_clip(checkpoint):
         if workdir is not None or config is not None:
             raise UserError(
-                f"--checkpoint={checkpoint}: is a CLIP, served as it is; leave --workdir and --config out (with "
-                "settings: --config=experiments/configs/zero_shot.py:… --config.clip.path=CLIP, and no --checkpoint)"
+                f"--checkpoint={checkpoint}: is a CLIP, served as it is; leave --workdir and "
+                "--config out (with settings: --config=experiments/configs/zero_shot.py:… "
+                "--config.clip.path=CLIP, and no --checkpoint)"
             )
         model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
-        return Source(model, ZERO_SHOT_FRAMES, (), {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model))
+        return Source(
+            model,
+            ZERO_SHOT_FRAMES,
+            (),
+            {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model),
+        )
     if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
         return configured(config, from_config.build_model(config), None)
     return None
@@ -126,7 +137,10 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> from_co
     except UserError as error:
         warn(f"the class names are not known: {error}")
     return from_config.Learnt(
-        f"step {step} of {source}", step, names, from_config.learnt_on(source, step, read_training_list(source))
+        f"step {step} of {source}",
+        step,
+        names,
+        from_config.learnt_on(source, step, read_training_list(source)),
     )
 
 
@@ -151,10 +165,15 @@ def write(wanted: Wanted, source: Source) -> str:
     """
     out, labels = wanted.out, source.class_names if wanted.labels is None else wanted.labels
     if not labels:
-        raise UserError("--labels is needed: the names that were learnt are not known; e.g. --labels='hugging,dancing'")
+        raise UserError(
+            "--labels is needed: the names that were learnt are not known; e.g. "
+            "--labels='hugging,dancing'"
+        )
     frames = source.frames if wanted.frames is None else wanted.frames
     with locked_outputs([("--out", out, False)]):
-        told = write_served(out, source.model, labels, frames, about=source.about, platforms=wanted.platforms)
+        told = write_served(
+            out, source.model, labels, frames, about=source.about, platforms=wanted.platforms
+        )
     holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
     return (
@@ -165,7 +184,13 @@ def write(wanted: Wanted, source: Source) -> str:
 
 def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: from_config.Learnt) -> str:
     """Writes a .safetensors of what was learnt; returns what it holds."""
-    about = describe(model, config, step=learnt.step, class_names=learnt.class_names, learnt_on=dict(learnt.learnt_on))
+    about = describe(
+        model,
+        config,
+        step=learnt.step,
+        class_names=learnt.class_names,
+        learnt_on=dict(learnt.learnt_on),
+    )
     save_tuned(out, model, about)
     classes = counted(len(about.class_names), "class", "classes")
     return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"

@@ -16,7 +16,9 @@ from experiments.common import cli
 from experiments.parity import golden
 from vtd_jax.output_checks import Output, check_outputs
 
-_CASE = flags.DEFINE_string("case", None, "golden file (.npz with a `case` string) or .json file", required=True)
+_CASE = flags.DEFINE_string(
+    "case", None, "golden file (.npz with a `case` string) or .json file", required=True
+)
 _OUT = flags.DEFINE_string("out", None, "file to write, .npz", required=True)
 
 

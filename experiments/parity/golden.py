@@ -1,4 +1,6 @@
-"""Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with, computed by ours."""
+"""Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with,
+computed by ours.
+"""
 
 import json
 import zlib
@@ -45,13 +47,17 @@ def read_case(path: Path) -> dict[str, Any]:
       UserError: no such file, no `case` string, or a field missing or of the wrong type.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected a golden .npz with a `case` string or a .json of it")
+        raise UserError(
+            f"{path}: no such file, expected a golden .npz with a `case` string or a .json of it"
+        )
     if path.suffix == ".json":
         case = read_json(path, dict[str, Any], what="golden case", most=SMALL_JSON_BYTES)
     else:
         text = read_npz(path, "golden .npz").get("case")
         if text is None or text.shape != () or text.dtype.kind != "U":
-            raise UserError(f"{path}: no golden case in it, expected .npz with a JSON string `case`")
+            raise UserError(
+                f"{path}: no golden case in it, expected .npz with a JSON string `case`"
+            )
         case = parse_json(str(text), f"{path}: case", dict[str, Any])
     _check_case(case, path)
     return {"name": path.stem} | case
@@ -73,7 +79,10 @@ def _check_case(case: Mapping[str, Any], path: Path) -> None:
     if wrong := [name for name in classes if not isinstance(name, str)]:
         raise _wrong(path, "classes", wrong[0], "class names")
     if (pixels := case["batch"] * case["frames"] * 32 * 32) > _MOST_PIXELS:
-        raise UserError(f"{path}: case fields 'batch' and 'frames' are {pixels:,} pixels, at most {_MOST_PIXELS:,}")
+        raise UserError(
+            f"{path}: case fields 'batch' and 'frames' are {pixels:,} pixels, at most "
+            f"{_MOST_PIXELS:,}"
+        )
 
 
 def _wrong(path: Path, field: str, value: Any, expected: str) -> UserError:
@@ -89,7 +98,9 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     parts = step.split(model)
     batch = _batch(clips, labels)
     gradient = jax.jit(jax.value_and_grad(step.loss_fn, has_aux=True), static_argnums=2)
-    (loss, (_, output)), grads = gradient(parts.learnable, parts.frozen, parts.graphdef, batch, prompts.trim(tokens))
+    (loss, (_, output)), grads = gradient(
+        parts.learnable, parts.frozen, parts.graphdef, batch, prompts.trim(tokens)
+    )
     codebook = model.encode_classes(prompts.trim(tokens))
     values |= {"text_features": codebook, "loss": loss, **_describe(output, codebook)}
     values |= _norms_and_heads("grad", to_release(grads))
@@ -111,7 +122,9 @@ def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
 
 def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The seeded weight of a PyTorch name, by the golden README's rules (first that fits)."""
-    x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
+    x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(
+        shape, dtype=np.float32
+    )
     last = name.split(".")[-1]
     if name == "logit_scale":
         return np.array(np.log(100), np.float32)
@@ -145,7 +158,9 @@ def draw_clip(case: Mapping[str, Any], n: int) -> tuple[np.ndarray, np.ndarray]:
 def build_model(case: Mapping[str, Any]) -> VTDCLIP:
     """The case's tiny CLIP with its prompts and fusion block, every weight drawn from the seed."""
     config = CLIPConfig(512, 32, case["layers"], 64, 8, 64, text_layers=case["layers"])
-    clip = clip_from_state(config, {name: draw(case["seed"], name, s) for name, s in tensor_shapes(config).items()})
+    clip = clip_from_state(
+        config, {name: draw(case["seed"], name, s) for name, s in tensor_shapes(config).items()}
+    )
     visual = case["prompt_model"] and case["n_ctx_vision"] and case["depth_vision"]
     textual = case["prompt_model"] and not case["zs_eval"]
     model = VTDCLIP(
@@ -162,7 +177,9 @@ def build_model(case: Mapping[str, Any]) -> VTDCLIP:
     named = to_release(learnable(model))
     words = textual and case["n_ctx_text"] <= 4
     drawn = {
-        name: value if words and name == "prompt_learner.ctx" else draw(case["seed"], name, value.shape)
+        name: value
+        if words and name == "prompt_learner.ctx"
+        else draw(case["seed"], name, value.shape)
         for name, value in named.items()
     }
     nnx.update(model, from_release(learnable(model), drawn))
@@ -175,12 +192,16 @@ def _batch(clips: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 def _describe(output: Output, codebook: jax.Array) -> dict[str, Any]:
     """The discretization's and fusion's results under the golden keys."""
-    difference = np.asarray(output.frame_features, np.float64)[:, :, None] - np.asarray(codebook, np.float64)
+    difference = np.asarray(output.frame_features, np.float64)[:, :, None] - np.asarray(
+        codebook, np.float64
+    )
     nearest = np.sort(np.square(difference).sum(-1), axis=-1)[..., :2]
     return {
         "frame_features": output.frame_features,
         "frame_assignment": np.asarray(output.assignment, np.int32),
-        "assignment_margin": np.diff(nearest)[..., 0] / nearest[..., 0] if nearest.shape[-1] > 1 else np.inf,
+        "assignment_margin": np.diff(nearest)[..., 0] / nearest[..., 0]
+        if nearest.shape[-1] > 1
+        else np.inf,
         "confidence": output.confidence,
         "video_token": output.video_token[:, 0],
         "logits": output.logits,
@@ -188,7 +209,10 @@ def _describe(output: Output, codebook: jax.Array) -> dict[str, Any]:
 
 
 def _norms_and_heads(prefix: str, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    norms = {f"{prefix}_norm/{name}": np.linalg.norm(np.ravel(x).astype(np.float64)) for name, x in named.items()}
+    norms = {
+        f"{prefix}_norm/{name}": np.linalg.norm(np.ravel(x).astype(np.float64))
+        for name, x in named.items()
+    }
     return norms | {f"{prefix}_head/{name}": np.ravel(x)[:_HEAD] for name, x in named.items()}
 
 
@@ -204,7 +228,9 @@ def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> di
     update = jax.jit(partial(step.train_step, parts.graphdef, optimizer))
     state, opt_state, losses = parts.learnable, optimizer.init(parts.learnable), []
     for n in range(case["steps"]):
-        state, opt_state, sums = update(state, opt_state, parts.frozen, _batch(*draw_clip(case, n + 1)), trimmed, None)
+        state, opt_state, sums = update(
+            state, opt_state, parts.frozen, _batch(*draw_clip(case, n + 1)), trimmed, None
+        )
         losses.append(sums["loss"] / sums["count"])
     rates = [step.schedule(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
     logits = _forward(parts.graphdef, state, parts.frozen, trimmed)
@@ -218,7 +244,9 @@ def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> di
     }
 
 
-def _forward(graphdef: Any, state: nnx.State, frozen: nnx.State, tokens: np.ndarray) -> Callable[[Any], jax.Array]:
+def _forward(
+    graphdef: Any, state: nnx.State, frozen: nnx.State, tokens: np.ndarray
+) -> Callable[[Any], jax.Array]:
     def forward(clips):
         model = nnx.merge(graphdef, state, frozen)
         return model(clips, model.encode_classes(tokens)).logits

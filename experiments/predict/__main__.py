@@ -27,32 +27,65 @@ from vtd_jax.untrusted.raised import MAX_MOMENTS
 from vtd_jax.video.lists.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
-LABELS = flags.DEFINE_string("labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt")
-MODEL = flags.DEFINE_string("model", "tiny", "CLIP checkpoint, tuned .safetensors, workdir of a run, or tiny")
+LABELS = flags.DEFINE_string(
+    "labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt"
+)
+MODEL = flags.DEFINE_string(
+    "model", "tiny", "CLIP checkpoint, tuned .safetensors, workdir of a run, or tiny"
+)
 CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
-VOCABULARY = flags.DEFINE_string("vocabulary", None, "words that name frames, as --labels; default: the labels")
-TEMPLATES = flags.DEFINE_string("templates", None, "zero-shot: a text with {} for the label, or a file of some")
-POOLING = flags.DEFINE_enum("pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence")
-DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32")
-ACTIVATION = flags.DEFINE_enum(
-    "activation", None, ["quick_gelu", "gelu", "gelu_tanh"], "of a CLIP whose weights have no config beside them"
+VOCABULARY = flags.DEFINE_string(
+    "vocabulary", None, "words that name frames, as --labels; default: the labels"
 )
-HEAD_WIDTH = flags.DEFINE_integer("head_width", None, "of its image tower's attention, likewise", lower_bound=1)
-FRAMES = flags.DEFINE_integer("frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1)
+TEMPLATES = flags.DEFINE_string(
+    "templates", None, "zero-shot: a text with {} for the label, or a file of some"
+)
+POOLING = flags.DEFINE_enum(
+    "pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence"
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32"
+)
+ACTIVATION = flags.DEFINE_enum(
+    "activation",
+    None,
+    ["quick_gelu", "gelu", "gelu_tanh"],
+    "of a CLIP whose weights have no config beside them",
+)
+HEAD_WIDTH = flags.DEFINE_integer(
+    "head_width", None, "of its image tower's attention, likewise", lower_bound=1
+)
+FRAMES = flags.DEFINE_integer(
+    "frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1
+)
 TOP = flags.DEFINE_integer("top", 5, "best labels that are told", lower_bound=1)
-WINDOW = flags.DEFINE_float("window", None, "seconds: cut videos into windows, and tell what is shown when")
+WINDOW = flags.DEFINE_float(
+    "window", None, "seconds: cut videos into windows, and tell what is shown when"
+)
 STRIDE = flags.DEFINE_float("stride", None, "seconds from window to window; default: half a window")
-THRESHOLD = flags.DEFINE_float("threshold", 0.25, "score from which a window shows a label that is not its best")
+THRESHOLD = flags.DEFINE_float(
+    "threshold", 0.25, "score from which a window shows a label that is not its best"
+)
 JSON = flags.DEFINE_string("json", None, "file to write: everything")
-CSV = flags.DEFINE_string("csv", None, "file to write: a row a video, with --window a row a segment")
-REPORT = flags.DEFINE_string("report", None, "folder to write: a page a video and an index, to open in a browser")
+CSV = flags.DEFINE_string(
+    "csv", None, "file to write: a row a video, with --window a row a segment"
+)
+REPORT = flags.DEFINE_string(
+    "report", None, "folder to write: a page a video and an index, to open in a browser"
+)
 FIGURES = flags.DEFINE_string("figures", None, "folder to write: a PNG and a PDF a video")
-TRUTH = flags.DEFINE_string("truth", None, "known labels: 'folders' the videos are in, or a .csv of file,label rows")
+TRUTH = flags.DEFINE_string(
+    "truth", None, "known labels: 'folders' the videos are in, or a .csv of file,label rows"
+)
 RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted run finished")
-CACHE = flags.DEFINE_string("cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax")
+CACHE = flags.DEFINE_string(
+    "cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax"
+)
 WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
-flags.DEFINE_integer(MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1)
+flags.DEFINE_integer(
+    MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
+)
 flags.adopt_module_key_flags(limit_flags)
 
 
@@ -86,8 +119,8 @@ def main() -> str:
     request.check(videos)
     if CLIP.value is not None and not flags.FLAGS["model"].present:
         raise UserError(
-            f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with "
-            f"this CLIP as it is, give --model={CLIP.value}"
+            f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; "
+            f"to name videos with this CLIP as it is, give --model={CLIP.value}"
         )
     model = job.load_model(
         MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value,

@@ -33,7 +33,8 @@ def page_names(
     earlier: Iterable[PageEntry] = (),
     is_foreign: Callable[[str], bool] = lambda name: False,
 ) -> dict[Path, str]:
-    """A name for the page and figures of every video: its own without the ending, numbered where that is taken.
+    """A name for the page and figures of every video: its own without the ending, numbered where
+      that is taken.
 
     Args:
       videos: to be named.
@@ -59,12 +60,21 @@ def page_names(
 
 
 def write_json(
-    path: Path, entries: Iterable[Mapping[str, Any]], failed: Sequence[tuple[str, str]], about: Mapping[str, str]
+    path: Path,
+    entries: Iterable[Mapping[str, Any]],
+    failed: Sequence[tuple[str, str]],
+    about: Mapping[str, str],
 ) -> None:
     """Writes `{"about", "failed": [{"video", "error"}], "videos": [result]}`, whole or not at all."""
-    head = {"about": dict(about), "failed": [{"video": utf8(video), "error": error} for video, error in failed]}
+    head = {
+        "about": dict(about),
+        "failed": [{"video": utf8(video), "error": error} for video, error in failed],
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as out:
+    with (
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace") as out,
+    ):
         out.write(json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "videos": [')
         mark = "\n"
         for entry in entries:
@@ -75,11 +85,14 @@ def write_json(
         out.write("\n ]\n}\n")
 
 
-def write_csv(path: Path, entries: Iterable[Mapping[str, Any]], top: int | None, truth: bool = False) -> None:
-    """Writes a row a video with its `top` best labels, or for None a row a segment; an error has a row of its own.
+def write_csv(
+    path: Path, entries: Iterable[Mapping[str, Any]], top: int | None, truth: bool = False
+) -> None:
+    """Writes a row a video with its `top` best labels, or for None a row a segment; an error has a
+    row of its own.
 
-    With `truth` there is a column for the label that a video has, empty where that is not known. Cells are no formulas,
-    whatever files and labels are called.
+    With `truth` there is a column for the label that a video has, empty where that is not known.
+    Cells are no formulas, whatever files and labels are called.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as out:
@@ -107,7 +120,13 @@ def _rows(entry: Mapping[str, Any], top: int | None) -> Iterator[list[Any]]:
         best = [value for pair in result["top"] for value in (pair["label"], pair["score"])]
         best += [""] * (2 * top - len(best))
         words = [names[0]["word"] for names in result["words"]]
-        yield [*best, result["video_token"][0]["word"], " | ".join(words), result["duration"], result["total_frames"]]
+        yield [
+            *best,
+            result["video_token"][0]["word"],
+            " | ".join(words),
+            result["duration"],
+            result["total_frames"],
+        ]
 
 
 def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
@@ -132,9 +151,17 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         }
         for entry, result in zip(found, results)
     )
-    which = counted(count, "video") if len(entries) >= count else f"The first {len(entries)} of {count} videos"
+    which = (
+        counted(count, "video")
+        if len(entries) >= count
+        else f"The first {len(entries)} of {count} videos"
+    )
     failed = len(entries) - len(rows)
-    title = which + (f" of {folder}" if folder else "") + (f"; {failed} could not be read" if failed else "")
+    title = (
+        which
+        + (f" of {folder}" if folder else "")
+        + (f"; {failed} could not be read" if failed else "")
+    )
     known = ("truth",) if any("truth" in entry for entry in found) else ()
     Table(title, ("video", "label", SCORE, "second", *known), rows, less=("second",)).show()
 
@@ -142,7 +169,10 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
 def _show_clip(result: Mapping[str, Any]) -> None:
     rows = tuple({"label": pair["label"], SCORE: pair["score"]} for pair in result["top"])
     length = "" if result["duration"] is None else f", {result['duration']:.1f} s"
-    title = f"{result['video']}{length}, {len(result['frames'])} of {counted(result['total_frames'], 'frame')}"
+    title = (
+        f"{result['video']}{length}, {len(result['frames'])} of "
+        f"{counted(result['total_frames'], 'frame')}"
+    )
     Table(title, ("label", SCORE), rows).show()
     token = ", ".join(pair["word"] for pair in result["video_token"])
     say(f"frames: {_words(result)}")
@@ -151,17 +181,29 @@ def _show_clip(result: Mapping[str, Any]) -> None:
 
 
 def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
-    segments = sorted(sorted(result["segments"], key=lambda s: s["start"] - s["end"])[:most], key=lambda s: s["start"])
-    rows = tuple(
-        {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), SCORE: s["score"]} for s in segments
+    segments = sorted(
+        sorted(result["segments"], key=lambda s: s["start"] - s["end"])[:most],
+        key=lambda s: s["start"],
     )
-    which = "" if len(segments) == len(result["segments"]) else f", the {most} longest of {len(result['segments'])}"
+    rows = tuple(
+        {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), SCORE: s["score"]}
+        for s in segments
+    )
+    which = (
+        ""
+        if len(segments) == len(result["segments"])
+        else f", the {most} longest of {len(result['segments'])}"
+    )
     title = f"{result['video']}, {clock(result['duration'])}: segments{which}"
     Table(title, ("label", "from", "to", SCORE), rows).show()
 
 
 def _second(result: Mapping[str, Any]) -> str:
-    return "" if len(result["top"]) < 2 else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f} %"
+    return (
+        ""
+        if len(result["top"]) < 2
+        else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f} %"
+    )
 
 
 def _words(result: Mapping[str, Any], most: int = 3) -> str:
@@ -187,7 +229,11 @@ class _Told:
     """How far a long job is: in the terminal's line, or now and then in a line on stderr."""
 
     def __init__(self):
-        self.terminal, self.shown, self.line = sys.stderr.isatty(), time.monotonic(), Line(clock=False)
+        self.terminal, self.shown, self.line = (
+            sys.stderr.isatty(),
+            time.monotonic(),
+            Line(clock=False),
+        )
 
     def __enter__(self):
         return self
@@ -218,7 +264,9 @@ class Minutes(_Told):
 
 
 def slow_told(videos: Sequence[Path], results: Iterable[Any]) -> Iterator[Any]:
-    """The results; a video that is waited for long is named in a line on stderr, where that is no terminal."""
+    """The results; a video that is waited for long is named in a line on stderr, where that is no
+    terminal.
+    """
     results = iter(results)
     for video in videos:
         told = f"{utf8(str(video))}: not finished after {_SLOW:g} s, still working on it"

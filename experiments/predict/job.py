@@ -1,4 +1,6 @@
-"""What `experiments.predict` does: videos one after another, a journal line each, then the files asked for."""
+"""What `experiments.predict` does: videos one after another, a journal line each, then the files
+asked for.
+"""
 
 import contextlib
 import dataclasses
@@ -67,8 +69,8 @@ class Request:
         """Refuses what does not go together, before anything is loaded.
 
         Raises:
-          UserError: an option that would do nothing, an output that cannot be written, is an input, or would write
-            over what is not this command's.
+          UserError: an option that would do nothing, an output that cannot be written, is an input,
+            or would write over what is not this command's.
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
@@ -76,10 +78,15 @@ class Request:
             Windows(self.frames or 1, self.window, self.stride, self.threshold)
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None and Path(value).suffix != ending:
-                raise UserError(f"--{flag}={value}: expected the name of a file that ends in {ending}")
+                raise UserError(
+                    f"--{flag}={value}: expected the name of a file that ends in {ending}"
+                )
         outputs.check(self, videos)
         if self.restart and self.journal is None:
-            raise UserError("--restart: there is nothing to throw away without --json, --csv, --report or --figures")
+            raise UserError(
+                "--restart: there is nothing to throw away without --json, --csv, --report or "
+                "--figures"
+            )
 
     @property
     def journal(self) -> Path | None:
@@ -91,20 +98,34 @@ class Request:
         return None if folder is None else Path(folder) / "unfinished.jsonl"
 
 
-def load_model(source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width) -> Predictor:
+def load_model(
+    source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width
+) -> Predictor:
     """The model of the flags."""
     texts = read_templates(templates)[1] if templates else ()
     towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
     with Line(f"loading {source}"):
-        model = load(source, clip=clip, checkpoint=checkpoint, templates=texts, pooling=pooling, cache=cache, **towers)
+        model = load(
+            source,
+            clip=clip,
+            checkpoint=checkpoint,
+            templates=texts,
+            pooling=pooling,
+            cache=cache,
+            **towers,
+        )
     if source == "tiny":
         say(
-            "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for anything else give "
-            "--model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
+            "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for "
+            "anything else give --model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
             sys.stderr,
         )
     elif note := toy_note(model.model.clip.config):
-        say(f"note: --model={source}: {note}; learn on a real one, with --config.clip.path=CHECKPOINT", sys.stderr)
+        say(
+            f"note: --model={source}: {note}; learn on a real one, with "
+            "--config.clip.path=CHECKPOINT",
+            sys.stderr,
+        )
     return model
 
 
@@ -118,7 +139,11 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     words = given_words(request.vocabulary, "--vocabulary", model.label_room)
     truth = None if request.truth is None else read_truth(request.truth, videos, labels)
     run = Run(
-        request, videos, _about(request, model, labels, words), truth, sentence(toy_note(model.model.clip.config))
+        request,
+        videos,
+        _about(request, model, labels, words),
+        truth,
+        sentence(toy_note(model.model.clip.config)),
     )
     say(f"device: {run.about['device']}", sys.stderr)
     if request.journal is None:
@@ -128,20 +153,31 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     # another device may finish what one began
     job = {key: told for key, told in run.about.items() if key != "device"}
     job |= {"labels": _digest(labels), "words": _digest(words or ())}
-    job |= {} if truth is None else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
+    job |= (
+        {}
+        if truth is None
+        else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(outputs.locked(request))
         kind = line_kind(request.window is not None)
-        journal = stack.enter_context(Journal(request.journal, job | {"outputs": named}, request.restart, kind))
+        journal = stack.enter_context(
+            Journal(request.journal, job | {"outputs": named}, request.restart, kind)
+        )
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
-            say(f"{count} of {counted(len(videos), 'video')} were finished before; resuming", sys.stderr)
+            say(
+                f"{count} of {counted(len(videos), 'video')} were finished before; resuming",
+                sys.stderr,
+            )
         try:
             shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
         except KeyboardInterrupt:
             done = sum(str(video) in journal.done for video in videos)
-            message = f"{done} of {counted(len(videos), 'video')} are finished; the same command resumes"
+            message = (
+                f"{done} of {counted(len(videos), 'video')} are finished; the same command resumes"
+            )
             raise KeyboardInterrupt(message) from None
         written, failed = _write(run, journal)
     return _closing(run, failed, shown, written)
@@ -160,7 +196,9 @@ def _work(
         taken.append(entry["name"])
         before = entry["page"]["page"] if "page" in entry else before
     earlier = () if report is None else earlier_pages(Path(report))
-    names = files.page_names(videos, taken, earlier, functools.partial(outputs.is_foreign, run.request))
+    names = files.page_names(
+        videos, taken, earlier, functools.partial(outputs.is_foreign, run.request)
+    )
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
@@ -181,7 +219,9 @@ def _work(
 
 
 def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
-    """The results; until the first one is there, and where there is no count of videos, the terminal says so."""
+    """The results; until the first one is there, and where there is no count of videos, the
+    terminal says so.
+    """
     results = iter(results)
     with Line("encoding the labels, compiling", Part("and reading the first video", 1)):
         first = next(results, None)
@@ -194,7 +234,11 @@ def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[A
 
 
 def _finish(
-    run: Run, video: Path, result: Explanation | Timeline | Failure, name: str, ways: tuple[str, str]
+    run: Run,
+    video: Path,
+    result: Explanation | Timeline | Failure,
+    name: str,
+    ways: tuple[str, str],
 ) -> dict[str, Any]:
     """Writes the page and figures of a video; gives its line of the journal."""
     if isinstance(result, Failure):
@@ -202,7 +246,9 @@ def _finish(
     request = run.request
     if result.note:
         say(f"note: {result.video}: {result.note}", sys.stderr)
-    fields: dict[str, Any] = {"result": result.to_dict(request.top) if request.window is None else result.to_dict()}
+    fields: dict[str, Any] = {
+        "result": result.to_dict(request.top) if request.window is None else result.to_dict()
+    }
     if request.report is not None:
         truth = None if run.truth is None else run.truth.get(video)
         beside = Beside(run.place(video), truth, run.notice, *ways)
@@ -217,7 +263,9 @@ def _finish(
 
 
 def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
-    """Makes the files of a finished run from its journal, which goes; what was written, and how many videos failed."""
+    """Makes the files of a finished run from its journal, which goes; what was written, and how
+    many videos failed.
+    """
     request, meant = run.request, set(map(str, run.videos))
 
     def entries() -> Iterator[dict[str, Any]]:
@@ -229,13 +277,20 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
         files.write_json(Path(request.json), entries(), failed, run.about)
         written.append(request.json)
     if request.csv is not None:
-        files.write_csv(Path(request.csv), entries(), None if request.window else request.top, run.truth is not None)
+        files.write_csv(
+            Path(request.csv),
+            entries(),
+            None if request.window else request.top,
+            run.truth is not None,
+        )
         written.append(request.csv)
     if request.report is not None:
         connect(Path(request.report), entries())
         pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
         right = None if run.truth is None else right_ones(entries())
-        index = write_index(Path(request.report), pages, failed, run.told, notice=run.notice, right=right)
+        index = write_index(
+            Path(request.report), pages, failed, run.told, notice=run.notice, right=right
+        )
         written.append(str(index))
     if request.figures is not None:
         written.append(f"PNG and PDF in {request.figures}")
@@ -244,7 +299,9 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
     return written, len(failed)
 
 
-def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]) -> str:
+def _closing(
+    run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]
+) -> str:
     count = len(run.videos)
     where = (
         f"wrote {', '.join(map(utf8, written))}"
@@ -254,11 +311,15 @@ def _closing(run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written:
     if failed and count == 1 and shown:
         raise UserError(shown[0]["error"])
     if failed:
-        raise UserError(f"{failed} of {count} videos could not be read, as told above; of the others: {where}")
+        raise UserError(
+            f"{failed} of {count} videos could not be read, as told above; of the others: {where}"
+        )
     return f"{counted(count, 'video')}: {where}"
 
 
-def _about(request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, str]:
+def _about(
+    request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None
+) -> dict[str, str]:
     """What a result depends on, in words."""
     config = model.model.config
     told = {
@@ -270,7 +331,9 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
         else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
-        "normalization": normalization_told(config.normalization, model.model.clip.config.preprocessing),
+        "normalization": normalization_told(
+            config.normalization, model.model.clip.config.preprocessing
+        ),
         "assignment": config.assignment,
         "ties": config.ties,
         "device": device_told(),
@@ -279,8 +342,12 @@ def _about(request: Request, model: Predictor, labels: Sequence[str], words: Seq
     if config.templates:
         told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
     if request.window:
-        plan = Windows(request.frames or model.frames, request.window, request.stride, request.threshold)
-        told["windows"] = f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
+        plan = Windows(
+            request.frames or model.frames, request.window, request.stride, request.threshold
+        )
+        told["windows"] = (
+            f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
+        )
     return told
 
 
@@ -295,7 +362,12 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
             model.encode_vocabulary(words, told)
     if request.window is None:
         stream = model.stream(
-            videos, labels, frames=request.frames, vocabulary=words, runner_ups=4, workers=request.workers
+            videos,
+            labels,
+            frames=request.frames,
+            vocabulary=words,
+            runner_ups=4,
+            workers=request.workers,
         )
         yield from files.slow_told(videos, stream)
         return

@@ -1,4 +1,6 @@
-"""What a line of the journal of `experiments.predict` holds: it may have been damaged, or come from anybody."""
+"""What a line of the journal of `experiments.predict` holds: it may have been damaged, or come from
+anybody.
+"""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 

@@ -1,4 +1,6 @@
-"""What `experiments.predict` may write: nothing that it reads, that others made, or that another process writes."""
+"""What `experiments.predict` may write: nothing that it reads, that others made, or that another
+process writes.
+"""
 
 import contextlib
 import os
@@ -36,7 +38,10 @@ def check(request: Any, videos: Sequence[Path]) -> None:
     # a file that is not there is none of the videos, of which there may be very many
     there = any(not output.folder and os.path.lexists(output.path) for output in outputs)
     inputs = [(f"one of the videos, {video}", video) for video in videos] if there else []
-    inputs += [(f"--{flag}={getattr(request, flag)}", getattr(request, flag)) for flag in ("labels", "vocabulary")]
+    inputs += [
+        (f"--{flag}={getattr(request, flag)}", getattr(request, flag))
+        for flag in ("labels", "vocabulary")
+    ]
     check_outputs(outputs, [*inputs, (f"--truth={request.truth}", request.truth), *request.inputs])
     if request.report is not None:
         check_report("--report", Path(request.report))
@@ -51,17 +56,25 @@ def locked(request: Any) -> contextlib.AbstractContextManager[None]:
     """Holds the outputs of a request for this process alone; see `locks.locked_outputs`."""
     given = [(flag, getattr(request, flag)) for flag in ("json", "csv", "report", "figures")]
     return locked_outputs(
-        (f"--{flag}", Path(value), flag in ("report", "figures")) for flag, value in given if value is not None
+        (f"--{flag}", Path(value), flag in ("report", "figures"))
+        for flag, value in given
+        if value is not None
     )
 
 
 def is_foreign(request: Any, name: str) -> bool:
-    """Whether a page or figure of this name, which has no ending, would write over a file that is none of ours."""
+    """Whether a page or figure of this name, which has no ending, would write over a file that is
+    none of ours.
+    """
     if request.report is not None:
         page = Path(request.report) / f"{name}.html"
         if os.path.lexists(page) and read_entry(page) is None and not is_index(page):
             return True
-    figures = [] if request.figures is None else [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
+    figures = (
+        []
+        if request.figures is None
+        else [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
+    )
     return any(os.path.lexists(figure) and not is_figure(figure) for figure in figures)
 
 
@@ -70,4 +83,10 @@ def _is_json(path: Path) -> bool:
 
 
 def _is_csv(path: Path) -> bool:
-    return begins(path, b"video,label_1,", b"video,truth,label_1,", b"video,label,start,", b"video,truth,label,start,")
+    return begins(
+        path,
+        b"video,label_1,",
+        b"video,truth,label_1,",
+        b"video,label,start,",
+        b"video,truth,label,start,",
+    )

@@ -1,4 +1,6 @@
-"""What `experiments.predict` knows before its first video, and what it does to a report after its last."""
+"""What `experiments.predict` knows before its first video, and what it does to a report after its
+last.
+"""
 
 import dataclasses
 import functools
@@ -38,7 +40,9 @@ class Run:
     @functools.cached_property
     def folder(self) -> str:
         """The lowest folder that has all videos."""
-        return os.path.commonpath({os.path.dirname(os.path.abspath(video)) for video in self.videos})
+        return os.path.commonpath(
+            {os.path.dirname(os.path.abspath(video)) for video in self.videos}
+        )
 
     def place(self, video: Path) -> str:
         """Where a video is, as short as tells it from the others."""
@@ -46,7 +50,9 @@ class Run:
 
 
 def connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Mends the links of pages whose neighbours were expected to be others: those could not be read."""
+    """Mends the links of pages whose neighbours were expected to be others: those could not be
+    read.
+    """
     pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "ways" in entry]
     for i, (page, ways) in enumerate(pages):
         wanted = pages[i - 1][0] if i else "", pages[i + 1][0] if i + 1 < len(pages) else ""

@@ -1,13 +1,14 @@
-"""Makes the small CLIP that the demo uses: contrastive pretraining on captioned scenes, from nothing.
+"""Makes the small CLIP that the demo uses: contrastive pretraining on captioned scenes, from
+nothing.
 
 Examples:
   python -m experiments.pretrain_tiny_clip --out=tiny_clip.safetensors
   python -m experiments.pretrain_tiny_clip --out=quick.safetensors --steps=300 --seed=1
 
-Scenes show one object each, named by colour, texture and shape ("red striped circle"), before a muted, cluttered
-background. The result has OpenAI's tensor names in float16. At the end it is read back and scored zero-shot on
-fresh stills. The same seed on the same machine gives the same weights; the default recipe took 27 minutes on two
-cores that other work shared.
+Scenes show one object each, named by colour, texture and shape ("red striped circle"), before a
+muted, cluttered background. The result has OpenAI's tensor names in float16. At the end it is read
+back and scored zero-shot on fresh stills. The same seed on the same machine gives the same weights;
+the default recipe took 27 minutes on two cores that other work shared.
 """
 
 import time
@@ -32,8 +33,12 @@ _BATCH = flags.DEFINE_integer("batch_size", _DEFAULT.batch_size, "images an upda
 _POOL = flags.DEFINE_integer("pool", _DEFAULT.pool, "rendered images kept in memory", lower_bound=2)
 _LR = flags.DEFINE_float("lr", _DEFAULT.lr, "peak learning rate", lower_bound=0.0)
 _SEED = flags.DEFINE_integer("seed", _DEFAULT.seed, "of weights, scenes and order", lower_bound=0)
-_STILLS = flags.DEFINE_integer("stills", 8, "fresh stills of each of the 256 classes to score on", lower_bound=1)
-_EVERY = flags.DEFINE_integer("report_every", 50, "updates between lines of progress", lower_bound=1)
+_STILLS = flags.DEFINE_integer(
+    "stills", 8, "fresh stills of each of the 256 classes to score on", lower_bound=1
+)
+_EVERY = flags.DEFINE_integer(
+    "report_every", 50, "updates between lines of progress", lower_bound=1
+)
 
 
 def main() -> str:
@@ -45,7 +50,10 @@ def main() -> str:
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
     check_outputs([Output("--out", out)], [])
     if _POOL.value < _BATCH.value:
-        raise UserError(f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as many")
+        raise UserError(
+            f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as "
+            "many"
+        )
     with locked_outputs([("--out", out, False)]):
         return _make(out)
 
@@ -61,27 +69,42 @@ def _make(out: Path) -> str:
         lr=_LR.value,
         seed=_SEED.value,
     )
-    print(f"rendering {options.pool} stills, then {options.steps} updates of {options.batch_size} images", flush=True)
-    save_clip(out, config, pretrain(config, options, _Printer(options.steps), _EVERY.value), dtype="float16")
+    print(
+        f"rendering {options.pool} stills, then {options.steps} updates of {options.batch_size} "
+        "images",
+        flush=True,
+    )
+    save_clip(
+        out,
+        config,
+        pretrain(config, options, _Printer(options.steps), _EVERY.value),
+        dtype="float16",
+    )
     scores = zero_shot(load_clip(out), seed=options.seed + 1, each=_STILLS.value)
     print(f"\nzero-shot on {256 * _STILLS.value} fresh clean stills, bare class names, top-1 %")
     for name, score in scores.items():
         print(f"  {name:<18}{100 * score:6.1f}")
     return (
-        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB): a CLIP with {100 * scores['256-way']:.1f} % of 256 classes "
-        f"and {100 * scores['16-way']:.1f} % of 16 right"
+        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB): a CLIP with "
+        f"{100 * scores['256-way']:.1f} % of 256 classes and {100 * scores['16-way']:.1f} % of 16 "
+        "right"
     )
 
 
 class _Printer:
-    """Prints progress with rate and time left; the first report, which compiling is in, starts the clock."""
+    """Prints progress with rate and time left; the first report, which compiling is in, starts the
+    clock.
+    """
 
     def __init__(self, steps: int):
         self.steps, self.first = steps, None
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        line = f"update {progress.step}/{self.steps}  loss {progress.loss:.3f}  top-1 {100 * progress.top1:.1f} %"
+        line = (
+            f"update {progress.step}/{self.steps}  loss {progress.loss:.3f}  top-1 "
+            f"{100 * progress.top1:.1f} %"
+        )
         if self.first:
             rate = (progress.step - self.first[0]) / (now - self.first[1])
             left = round((self.steps - progress.step) / rate)

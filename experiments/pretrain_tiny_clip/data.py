@@ -68,17 +68,21 @@ class PretrainOptions:
 class Captions:
     """Captions of every class name, of empty scenes and of noise.
 
-    Three of four draws are templates; the fourth has 1 to 16 random words before each name, which is what prompts
-    look like before they are learned.
+    Three of four draws are templates; the fourth has 1 to 16 random words before each name, which
+    is what prompts look like before they are learned.
 
     Attributes:
-      kept: ids of the token rows that captions touch, ascending: token i of a draw is row `kept[i]` of the full table.
+      kept: ids of the token rows that captions touch, ascending: token i of a draw is row `kept[i]`
+        of the full table.
       trained: False for the rows that stay random.
     """
 
     def __init__(self, options: PretrainOptions, vocab_size: int):
         self.rng = np.random.default_rng([options.seed, 2])
-        subjects = [[template.format(name) for template in TEMPLATES] for name in class_names()] + [EMPTY, NOISE]
+        subjects = [[template.format(name) for template in TEMPLATES] for name in class_names()] + [
+            EMPTY,
+            NOISE,
+        ]
         variants = max(map(len, subjects))
         texts = [texts[v % len(texts)] for texts in subjects for v in range(variants)]
         tokens = tokenize(texts)
@@ -101,7 +105,9 @@ class Captions:
             return self.templates[everyone, rng.integers(0, self.templates.shape[1], len(everyone))]
         longest = int(self.bare.argmax(1).max())
         tokens = np.zeros((len(self.bare), 1 + MOST_FILLERS + longest), np.int32)
-        for row, bare, count in zip(tokens, self.bare, rng.integers(1, MOST_FILLERS + 1, len(self.bare))):
+        for row, bare, count in zip(
+            tokens, self.bare, rng.integers(1, MOST_FILLERS + 1, len(self.bare))
+        ):
             row[: 1 + count] = [bare[0], *rng.choice(self.fillers, count)]
             row[1 + count : 1 + count + longest] = bare[1 : 1 + longest]
         return tokens
@@ -124,7 +130,8 @@ class StillPool:
         rng = self.rng
         for _ in range(count):
             subject = int(rng.integers(len(self.names)))
-            # Half of the images are cut out of larger ones: closer, and not always whole, as in a cropped video.
+            # Half of the images are cut out of larger ones: closer, and not always whole, as in a
+            # cropped video.
             wide = self.size * 9 // 8 if rng.random() < 0.5 else self.size
             if rng.random() < self.options.background:
                 subject = len(self.names) + int(rng.integers(2))
@@ -143,5 +150,7 @@ class StillPool:
         images = self.images[rows].astype(np.float32)
         mirrored = self.rng.random(len(rows)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
-        images *= self.rng.uniform(0.8, 1.2, (len(rows), 1, 1, 1)) * self.rng.uniform(0.94, 1.06, (len(rows), 1, 1, 3))
+        images *= self.rng.uniform(0.8, 1.2, (len(rows), 1, 1, 1)) * self.rng.uniform(
+            0.94, 1.06, (len(rows), 1, 1, 3)
+        )
         return np.clip(images, 0, 255).astype(np.uint8), self.subjects[rows]

@@ -1,7 +1,7 @@
 """Contrastive pretraining of the small CLIP on captioned scenes: how `vtd_jax/clip/tiny` was made.
 
-Plain CLIP (Radford et al. 2021), with one liberty that the rendered world allows: every update contrasts an image with
-a caption of *every* combination, not only with those of its batch.
+Plain CLIP (Radford et al. 2021), with one liberty that the rendered world allows: every update
+contrasts an image with a caption of *every* combination, not only with those of its batch.
 """
 
 import dataclasses
@@ -30,7 +30,9 @@ FEATURE_LENGTH = 10.0
 
 
 class Progress(NamedTuple):
-    """What `pretrain` reports: updates done, loss and top-1 of images among all captions, means since the last one."""
+    """What `pretrain` reports: updates done, loss and top-1 of images among all captions, means
+    since the last one.
+    """
 
     step: int
     loss: float
@@ -40,8 +42,8 @@ class Progress(NamedTuple):
 def initial_state(config: CLIPConfig, seed: int) -> dict[str, np.ndarray]:
     """Float32 tensors by OpenAI's names, drawn as OpenAI's `initialize_parameters` draws them.
 
-    Except for the image tower's positions, which start as sines and cosines: it then knows from the first update which
-    patches are neighbours, and shapes are learned much sooner.
+    Except for the image tower's positions, which start as sines and cosines: it then knows from the
+    first update which patches are neighbours, and shapes are learned much sooner.
     """
     rng = np.random.default_rng([seed, 1])
     state = {}
@@ -74,7 +76,9 @@ def initial_state(config: CLIPConfig, seed: int) -> dict[str, np.ndarray]:
 
 
 def grid_positions(grid: int, width: int) -> Float[np.ndarray, "tokens width"]:
-    """Sines and cosines of row and column at `width / 4` frequencies, after a row of zeros for the class token."""
+    """Sines and cosines of row and column at `width / 4` frequencies, after a row of zeros for the
+    class token.
+    """
     frequencies = np.pi / grid * np.geomspace(1, grid / 2, width // 4)
     angles = np.arange(grid)[:, None] * frequencies
     waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -84,13 +88,17 @@ def grid_positions(grid: int, width: int) -> Float[np.ndarray, "tokens width"]:
 
 
 def pretrain(
-    config: CLIPConfig, options: PretrainOptions, report: Callable[[Progress], None] | None = None, every: int = 50
+    config: CLIPConfig,
+    options: PretrainOptions,
+    report: Callable[[Progress], None] | None = None,
+    every: int = 50,
 ) -> dict[str, np.ndarray]:
     """Trains a CLIP from scratch on scenes; returns its tensors by OpenAI's names.
 
-    Token rows that no caption uses keep their random initial values. The logit scale is not learned: it rises from
-    1/0.07 to 100, where OpenAI's models end, over the first half, so that a temperature of 0.01 means here what it
-    means there.
+    Token rows that no caption uses keep their random initial values. The logit scale is not
+      learned: it rises from
+    1/0.07 to 100, where OpenAI's models end, over the first half, so that a temperature of 0.01
+    means here what it means there.
 
     Args:
       config: sizes; a transformer image tower.
@@ -100,10 +108,15 @@ def pretrain(
     """
     state = initial_state(config, options.seed)
     captions = Captions(options, config.vocab_size)
-    small = dataclasses.replace(config, vocab_size=len(captions.kept))  # only rows that captions touch take part
+    small = dataclasses.replace(
+        config, vocab_size=len(captions.kept)
+    )  # only rows that captions touch take part
     table = state["token_embedding.weight"]
-    # weights are learnt here: of stacked ones every round would have a gradient of all, and biases two axes
-    clip = clip_from_state(small, state | {"token_embedding.weight": table[captions.kept]}, layers="list")
+    # weights are learnt here: of stacked ones every round would have a gradient of all, and biases
+    # two axes
+    clip = clip_from_state(
+        small, state | {"token_embedding.weight": table[captions.kept]}, layers="list"
+    )
     update, clip_state, opt_state = _make_update(clip, captions.trained, options)
     pool = StillPool(options, config.image_resolution)
     history: list[tuple[Array, Array]] = []
@@ -113,8 +126,12 @@ def pretrain(
             images, subjects = coming.result()
             if step < options.steps:
                 coming = renderer.submit(pool.batch)
-            scale = np.float32(FIRST_SCALE + (LAST_SCALE - FIRST_SCALE) * min(1, 2 * step / options.steps))
-            clip_state, opt_state, *seen = update(clip_state, opt_state, images, subjects, captions.draw(), scale)
+            scale = np.float32(
+                FIRST_SCALE + (LAST_SCALE - FIRST_SCALE) * min(1, 2 * step / options.steps)
+            )
+            clip_state, opt_state, *seen = update(
+                clip_state, opt_state, images, subjects, captions.draw(), scale
+            )
             history.append(tuple(seen))
             if report and (step % every == 0 or step == options.steps):
                 report(Progress(step, *(float(np.mean(values)) for values in zip(*history))))
@@ -122,13 +139,18 @@ def pretrain(
     nnx.update(clip, clip_state)
     learned = state_from_clip(clip)
     table[captions.kept] = learned["token_embedding.weight"]
-    return learned | {"token_embedding.weight": table, "logit_scale": np.log(np.float32(LAST_SCALE))}
+    return learned | {
+        "token_embedding.weight": table,
+        "logit_scale": np.log(np.float32(LAST_SCALE)),
+    }
 
 
 def _make_update(clip: CLIP, trained: Bool[np.ndarray, "rows"], options: PretrainOptions):
     """The jitted update with its first two arguments: CLIP's arrays and the optimizer's state."""
     graphdef, first = nnx.split(clip)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, options.lr, options.steps // 20 + 1, options.steps + 1)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, options.lr, options.steps // 20 + 1, options.steps + 1
+    )
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
@@ -161,10 +183,12 @@ def contrastive_loss(
     texts: Int[Array, "subjects length"],
     scale: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """CLIP's symmetric loss of images against one caption of every subject, and top-1 of the images.
+    """CLIP's symmetric loss of images against one caption of every subject, and top-1 of the
+    images.
 
-    Images of one subject share its caption's row of the target. A small third term keeps the features' lengths near
-    `FEATURE_LENGTH`, about OpenAI's: the method's Euclidean assignment compares raw features and presumes it.
+    Images of one subject share its caption's row of the target. A small third term keeps the
+    features' lengths near `FEATURE_LENGTH`, about OpenAI's: the method's Euclidean assignment
+    compares raw features and presumes it.
     """
     image_features, text_features = encode(clip, images), clip.encode_text(texts)
     x, image_lengths = _unit(image_features)
@@ -173,8 +197,13 @@ def contrastive_loss(
     own = jax.nn.one_hot(subjects, len(texts))
     by_image = -jnp.sum(own * jax.nn.log_softmax(logits, axis=1)) / len(images)
     count = own.sum(axis=0)
-    by_text = -jnp.sum(own / jnp.maximum(count, 1) * jax.nn.log_softmax(logits, axis=0)) / jnp.sum(count > 0)
-    uneven = sum(jnp.square(jnp.log(lengths / FEATURE_LENGTH)).mean() for lengths in (image_lengths, text_lengths))
+    by_text = -jnp.sum(own / jnp.maximum(count, 1) * jax.nn.log_softmax(logits, axis=0)) / jnp.sum(
+        count > 0
+    )
+    uneven = sum(
+        jnp.square(jnp.log(lengths / FEATURE_LENGTH)).mean()
+        for lengths in (image_lengths, text_lengths)
+    )
     return (by_image + by_text) / 2 + 5 * uneven, (logits.argmax(axis=1) == subjects).mean()
 
 
@@ -188,16 +217,21 @@ def zero_shot(clip: CLIP, seed: int, each: int = 8, subsets: int = 50) -> dict[s
       subsets: random sets of 16 classes that "16-way" is the mean over.
 
     Returns:
-      "256-way" and "16-way" top-1, "256-way, nearest" (Euclidean, of raw features, as frames are assigned to codes),
-      and how often the top-1 class has the right "colour", "texture" and "shape".
+      "256-way" and "16-way" top-1, "256-way, nearest" (Euclidean, of raw features, as frames are
+      assigned to codes), and how often the top-1 class has the right "colour", "texture" and
+      "shape".
     """
     names = class_names()
     rng = np.random.default_rng([seed, 5])
     labels = np.tile(np.arange(len(names)), each)
-    images = np.stack([render_still(names[label], rng, clip.config.image_resolution) for label in labels])
+    images = np.stack(
+        [render_still(names[label], rng, clip.config.image_resolution) for label in labels]
+    )
     codes = np.asarray(clip.encode_text(jnp.asarray(_trim(tokenize(names)))))
     run = nnx.jit(encode)
-    x = np.concatenate([np.asarray(run(clip, jnp.asarray(part))) for part in np.split(images, each)])
+    x = np.concatenate(
+        [np.asarray(run(clip, jnp.asarray(part))) for part in np.split(images, each)]
+    )
     lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(codes, axis=1)
     cosine = x @ codes.T / (lengths[0] * lengths[1])
     top = cosine.argmax(axis=1)
@@ -209,7 +243,9 @@ def zero_shot(clip: CLIP, seed: int, each: int = 8, subsets: int = 50) -> dict[s
         few.append((chosen[cosine[np.ix_(rows, chosen)].argmax(axis=1)] == labels[rows]).mean())
     right = {"256-way": top == labels, "16-way": few, "256-way, nearest": nearest == labels}
     said, true = (np.array([names[k].split() for k in ids]) for ids in (top, labels))
-    right |= {part: said[:, i] == true[:, i] for i, part in enumerate(("colour", "texture", "shape"))}
+    right |= {
+        part: said[:, i] == true[:, i] for i, part in enumerate(("colour", "texture", "shape"))
+    }
     return {name: float(np.mean(hits)) for name, hits in right.items()}
 
 

@@ -1,4 +1,5 @@
-"""Reproduces a table: plans it, trains, evaluates, and puts published numbers beside ours. The same command goes on.
+"""Reproduces a table: plans it, trains, evaluates, and puts published numbers beside ours. The same
+command goes on.
 
     python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
     python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=H100 --devices=8 \\
@@ -8,12 +9,14 @@
     python -m experiments.reproduce --table=all --workdir=runs/scenes
     python -m experiments.reproduce --table=all --workdir=runs/scenes --tables_only
 
-Tables: base_to_novel, few_shot, zero_shot, fully_supervised, ablations, irrelevant (scenes only), or all. What is made
-is every data set, list and seed that is present. Without --data_dir the embedded default is run: rendered scenes and
-the small CLIP that ships.
+Tables: base_to_novel, few_shot, zero_shot, fully_supervised, ablations, irrelevant (scenes only),
+or all. What is made
+is every data set, list and seed that is present. Without --data_dir the embedded default is run:
+rendered scenes and the small CLIP that ships.
 
-Writes TABLE.md, .csv, .json and TABLE*.png into the workdir, and a folder below runs/ for every run, with its settings,
-checkpoints, scores of every video and output. --tables_only makes the tables again from those, without a device.
+Writes TABLE.md, .csv, .json and TABLE*.png into the workdir, and a folder below runs/ for every
+run, with its settings, checkpoints, scores of every video and output. --tables_only makes the
+tables again from those, without a device.
 """
 
 import contextlib
@@ -32,25 +35,51 @@ from vtd_jax.parallel.processes import on_first, together
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted
 
-_TABLE = flags.DEFINE_enum("table", None, [*_reproduce_plan.TABLES, "all"], "which table", required=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of tables and runs; made where it is not there", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "what experiments.build_data wrote; without it, rendered scenes")
-_CLIP = flags.DEFINE_string("clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships")
-_DATASETS = flags.DEFINE_list("datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; all that are there")
-_SPLITS = flags.DEFINE_list("splits", ["1", "2", "3"], "which of the three 16-shot lists of base-to-novel")
+_TABLE = flags.DEFINE_enum(
+    "table", None, [*_reproduce_plan.TABLES, "all"], "which table", required=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of tables and runs; made where it is not there", required=True
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "what experiments.build_data wrote; without it, rendered scenes"
+)
+_CLIP = flags.DEFINE_string(
+    "clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships"
+)
+_DATASETS = flags.DEFINE_list(
+    "datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; all that are there"
+)
+_SPLITS = flags.DEFINE_list(
+    "splits", ["1", "2", "3"], "which of the three 16-shot lists of base-to-novel"
+)
 _SEEDS = flags.DEFINE_list(
-    "seeds", ["0"], "seeds of the training where there is one list to learn on; the 16-shot lists are seeds themselves"
+    "seeds",
+    ["0"],
+    "seeds of the training where there is one list to learn on; the 16-shot lists are seeds "
+    "themselves",
 )
 _ONLY = flags.DEFINE_list("only", [], "patterns of run names (see --dry_run), with * and ?")
 _SOURCE = flags.DEFINE_string(
-    "source", "auto", "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or file"
+    "source",
+    "auto",
+    "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or "
+    "file",
 )
-_SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated"
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and times, and do nothing")
-_KIND = flags.DEFINE_enum("device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose times are told")
+_KIND = flags.DEFINE_enum(
+    "device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose times are told"
+)
 _DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
-_UTILIZATION = flags.DEFINE_float("utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0)
-_TABLES_ONLY = flags.DEFINE_bool("tables_only", False, "make the tables from finished runs, without a device")
+_UTILIZATION = flags.DEFINE_float(
+    "utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0
+)
+_TABLES_ONLY = flags.DEFINE_bool(
+    "tables_only", False, "make the tables from finished runs, without a device"
+)
 
 
 def request() -> _reproduce_plan.Request:
@@ -86,9 +115,13 @@ def main() -> str:
                 raise
     if failed:
         are = "is" if len(failed) == 1 else "are"
-        raise UserError(f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}")
+        raise UserError(
+            f"{counted(len(failed), 'run')} failed and {are} not in the tables: {'; '.join(failed)}"
+        )
     return f"wrote {', '.join(wrote)}"
 
 
 if __name__ == "__main__":
-    hosts.run(main, __doc__, catch_sigterm=True, resumes="the same command resumes with what is finished")
+    hosts.run(
+        main, __doc__, catch_sigterm=True, resumes="the same command resumes with what is finished"
+    )

@@ -31,7 +31,9 @@ class Sizes(NamedTuple):
     visual: tuple[int, int]
 
 
-RELEASE_SIZES = Sizes(lengths=(4, 8, 16, 32), depths=(1, 3, 6, 9, 12), frames=(8, 16, 32), visual=(16, 9))
+RELEASE_SIZES = Sizes(
+    lengths=(4, 8, 16, 32), depths=(1, 3, 6, 9, 12), frames=(8, 16, 32), visual=(16, 9)
+)
 # its clips have 16 frames, its CLIP 2 text layers
 SCENES_SIZES = Sizes(lengths=(1, 2, 4, 8, 16), depths=(1, 2), frames=(4, 8, 16), visual=(4, 4))
 TOP_N = (2, 3, 5)
@@ -39,7 +41,9 @@ FULL = Ablation("", "VTD-CLIP", "full", {})
 
 
 def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
-    """The variants of a base-to-novel run, the run itself first; those that change nothing in it are left out."""
+    """The variants of a base-to-novel run, the run itself first; those that change nothing in it
+    are left out.
+    """
     model = reference.model
     visual = {"model.visual_prompts": sizes.visual[0], "model.visual_depth": sizes.visual[1]}
     no_visual = {"model.visual_prompts": 0, "model.visual_depth": 0}
@@ -50,24 +54,53 @@ def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
         FULL,
         Ablation("parts", "codebook off: mean of features", "codebook_off", codebook_off),
         Ablation("parts", "codebook off: mean of softmax scores", "softmax_mean", softmax_mean),
-        Ablation("parts", "confidence off: uniform", "confidence_off", {"model.confidence": "uniform"}),
+        Ablation(
+            "parts", "confidence off: uniform", "confidence_off", {"model.confidence": "uniform"}
+        ),
         Ablation("parts", "fusion off", "fusion_off", {"model.fusion": False}),
         Ablation("prompts", "text prompts only", "text_only", no_visual),
         Ablation(
-            "prompts", "visual prompts only", "visual_only", no_text | (visual if not model.visual_prompts else {})
+            "prompts",
+            "visual prompts only",
+            "visual_only",
+            no_text | (visual if not model.visual_prompts else {}),
         ),
-        Ablation("prompts", "text and visual prompts", "text_and_visual", {} if model.visual_prompts else visual),
+        Ablation(
+            "prompts",
+            "text and visual prompts",
+            "text_and_visual",
+            {} if model.visual_prompts else visual,
+        ),
     ]
     towers = ("text", "visual") if model.visual_prompts else ("text",)
     for count in sizes.lengths:
         changes = {f"model.{tower}_prompts": count for tower in towers}
-        found.append(Ablation("prompt length", f"{count} token{'s' if count > 1 else ''}", f"length{count}", changes))
+        found.append(
+            Ablation(
+                "prompt length",
+                f"{count} token{'s' if count > 1 else ''}",
+                f"length{count}",
+                changes,
+            )
+        )
     for depth in sizes.depths:
         changes = {f"model.{tower}_depth": depth for tower in towers}
-        found.append(Ablation("prompt depth", f"{depth} layer{'s' if depth > 1 else ''}", f"depth{depth}", changes))
+        found.append(
+            Ablation(
+                "prompt depth", f"{depth} layer{'s' if depth > 1 else ''}", f"depth{depth}", changes
+            )
+        )
     found.append(Ablation("assignment", "by cosine", "cosine", {"model.assignment": "cosine"}))
-    found.append(Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"}))
-    found.append(Ablation("ties", "the last bit of the votes (release)", "ties_release", {"model.ties": "release"}))
+    found.append(
+        Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"})
+    )
+    found.append(
+        Ablation(
+            "ties", "the last bit of the votes (release)", "ties_release", {"model.ties": "release"}
+        )
+    )
     found += [Ablation("video tokens", f"top-{n}", f"top{n}", {"model.top_n": n}) for n in TOP_N]
-    found += [Ablation("frames", f"{n} frames", f"frames{n}", {"data.frames": n}) for n in sizes.frames]
+    found += [
+        Ablation("frames", f"{n} frames", f"frames{n}", {"data.frames": n}) for n in sizes.frames
+    ]
     return [one for one in found if one is FULL or reference.with_changes(one.changes) != reference]

@@ -33,7 +33,11 @@ def cost_table(
         evaluated = {split: _names(model, listed) for split, listed in splits.items()}
         cost = estimate.run_cost(run.config, learnt=learnt, evaluated=evaluated)
         hours = estimate.hours(cost, kind, devices, utilization, run.config.clip.dtype)
-        rows.append(PlannedRun(run.name, learnt[0] if learnt else 0, run.config.optimizer.epochs, cost, hours))
+        rows.append(
+            PlannedRun(
+                run.name, learnt[0] if learnt else 0, run.config.optimizer.epochs, cost, hours
+            )
+        )
     line.close()
     dtypes = sorted({run.config.clip.dtype for run in runs})
     assumed = "; ".join(estimate.assumptions(kind, devices, utilization, dtype) for dtype in dtypes)

@@ -1,4 +1,6 @@
-"""Making the runs of a plan, one after another: what is finished stays, what was interrupted goes on."""
+"""Making the runs of a plan, one after another: what is finished stays, what was interrupted goes
+on.
+"""
 
 import contextlib
 import hashlib
@@ -56,7 +58,9 @@ def _noted(folder: Path) -> dict[str, Any] | None:
     return noted
 
 
-def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption) -> list[str]:
+def execute(
+    runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption
+) -> list[str]:
     """Makes every run that is not finished; a run that fails is told, and the others are made.
 
     Args:
@@ -91,13 +95,17 @@ def execute(runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: P
         on_first(_finish, folder)
         _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
         if preemption.breaks_off and number < len(runs):
-            raise preemption.stopped(f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes")
+            raise preemption.stopped(
+                f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes"
+            )
     return failed
 
 
 def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
     folder = run_folder(workdir, run.name)
-    training, splits, model = together(_runs.prepare, run.config) if run.learns else (None, *together(_opened, run))
+    training, splits, model = (
+        together(_runs.prepare, run.config) if run.learns else (None, *together(_opened, run))
+    )
     if training is not None:
         step, table = _runs.train_run(folder, run.config, training, splits, model, preemption)
         return f"trained to step {step}" + (f": {headline(table)}" if table else "")
@@ -107,7 +115,9 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
 
     def check() -> None:
         if preemption.breaks_off:
-            raise preemption.stopped(f"{run.name} was being evaluated; the same command resumes with it")
+            raise preemption.stopped(
+                f"{run.name} was being evaluated; the same command resumes with it"
+            )
 
     preemption.saves()
     return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted, check=check))
@@ -131,7 +141,9 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = from_config.load_learnt(model, folder, "last")
-    return f"{folder.name}, step {step}", from_config.learnt_on(folder, step, read_training_list(folder))
+    return f"{folder.name}, step {step}", from_config.learnt_on(
+        folder, step, read_training_list(folder)
+    )
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:
@@ -174,12 +186,16 @@ def _claim(folder: Path, identity: dict[str, Any]) -> bool:
     finished = noted.pop("finished")
     if noted != identity:
         parts = ", ".join(key for key in identity if noted.get(key) != identity[key])
-        raise UserError(f"{folder}: holds a run with other {parts}; give another --workdir, or remove it")
+        raise UserError(
+            f"{folder}: holds a run with other {parts}; give another --workdir, or remove it"
+        )
     return finished
 
 
 def _finish(folder: Path) -> None:
-    write_text(folder / _IDENTITY, json.dumps((_noted(folder) or {}) | {"finished": True}, indent=2) + "\n")
+    write_text(
+        folder / _IDENTITY, json.dumps((_noted(folder) or {}) | {"finished": True}, indent=2) + "\n"
+    )
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ class Run:
       name: its folder below `WORKDIR/runs`.
       dataset: whose lists it is evaluated on.
       config: complete.
-      source: whose parameters it evaluates: the name of another run of the plan, a workdir or a file; "" for its own.
+      source: whose parameters it evaluates: the name of another run of the plan, a workdir or a
+        file; "" for its own.
     """
 
     name: str
@@ -66,11 +67,13 @@ class Settings:
 
     Attributes:
       clip_path, clip: the checkpoint and its sizes.
-      changes: full field names and values, set in every run; fields of what is learnt only in those that learn.
+      changes: full field names and values, set in every run; fields of what is learnt only in those
+        that learn.
       seeds: of the training, where a protocol has a single list to learn on.
-      splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the first of ours.
-      source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the plan), "none", a workdir
-        or a file.
+      splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the
+        first of ours.
+      source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the
+        plan), "none", a workdir or a file.
     """
 
     clip_path: str
@@ -83,8 +86,9 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is `missing`, and what
-    `differs` from the configs as written. `absent`: data set -> why runs of its rows are left out; not kept on disk."""
+    """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is
+    `missing`, and what `differs` from the configs as written. `absent`: data set -> why runs of its
+    rows are left out; not kept on disk."""
 
     table: str
     rows: tuple[Row, ...]
@@ -102,7 +106,8 @@ class Planner:
         self.rows: list[Row] = []
         self.runs: dict[str, Run] = {}
         self.missing: list[str] = []
-        # the data set whose rows are being planned, and what each lacks -> runs that are left out for it
+        # the data set whose rows are being planned, and what each lacks -> runs that are left out
+        # for it
         self.dataset = ""
         self.absent: dict[str, dict[str, list[str]]] = {}
         self.differs: dict[str, None] = {}
@@ -115,7 +120,9 @@ class Planner:
     def plan(self, table: str) -> Plan:
         """What was collected."""
         absent = {
-            dataset: tuple(f"{why} ({counted(len(names), 'run')} left out)" for why, names in reasons.items())
+            dataset: tuple(
+                f"{why} ({counted(len(names), 'run')} left out)" for why, names in reasons.items()
+            )
             for dataset, reasons in self.absent.items()
         }
         rows, runs = tuple(self.rows), tuple(self.runs.values())
@@ -128,7 +135,11 @@ class Planner:
             self.rows.append(dataclasses.replace(row, cells=cells))
 
     def add(
-        self, dataset: str, configs: Iterable[ConfigDict | RunConfig], suffix: str = "", source: str = ""
+        self,
+        dataset: str,
+        configs: Iterable[ConfigDict | RunConfig],
+        suffix: str = "",
+        source: str = "",
     ) -> tuple[str, ...]:
         """Plans runs on a data set, with every seed where they learn on a list that has no sisters.
 
@@ -141,7 +152,11 @@ class Planner:
             learns = bool(run.data.train) and not source
             sisters = run.data.train.startswith("fs_base_s")
             for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
-                name = run.name + (f"_{suffix}" if suffix else "") + (f"_seed{seed}" if learns and seed else "")
+                name = (
+                    run.name
+                    + (f"_{suffix}" if suffix else "")
+                    + (f"_seed{seed}" if learns and seed else "")
+                )
                 config = self.adapt(dataset, dataclasses.replace(run, name=name, seed=seed))
                 planned = Run(name, dataset, config, source)
                 if self._can_be_made(planned):
@@ -162,9 +177,13 @@ class Planner:
         for field, value in limits.items():
             self.differs[f"{field} at most {value}, what a {clip.architecture} takes"] = None
         if run.clip.architecture not in ("", clip.architecture):
-            self.differs[f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"] = None
+            self.differs[
+                f"clip.architecture {clip.architecture} instead of {run.clip.architecture}"
+            ] = None
         changes = {k: v for k, v in self.settings.changes.items() if run.data.train or _of_clip(k)}
-        self.differs |= dict.fromkeys(f"{field} {value!r}, set by --set" for field, value in changes.items())
+        self.differs |= dict.fromkeys(
+            f"{field} {value!r}, set by --set" for field, value in changes.items()
+        )
         # the sizes are known by name: nothing has to be read to plan
         where = {
             "clip.path": name,
@@ -176,7 +195,10 @@ class Planner:
     def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:
         """The list that a run learns on, None where it does not, and those that it is evaluated on."""
         training = self.data.find(run.dataset, run.config.data.train) if run.learns else None
-        return training, {split: self.data.find(run.dataset, name) for split, name in run.config.data.evaluate.items()}
+        return training, {
+            split: self.data.find(run.dataset, name)
+            for split, name in run.config.data.evaluate.items()
+        }
 
     def _can_be_made(self, run: Run) -> bool:
         wanted = [run.config.data.train] * run.learns + list(run.config.data.evaluate.values())
@@ -184,7 +206,11 @@ class Planner:
         if lacking:
             folder = self.data.folder(run.dataset)
             there = not isinstance(self.data, RecordSource) or folder.is_dir()
-            why = f"no list {', '.join(lacking)} in {folder}" if there else f"there is no folder {folder}"
+            why = (
+                f"no list {', '.join(lacking)} in {folder}"
+                if there
+                else f"there is no folder {folder}"
+            )
             self.missing.append(f"{run.name}: {why}")
             self.absent.setdefault(self.dataset, {}).setdefault(why, []).append(run.name)
         return not lacking
@@ -244,9 +270,20 @@ class _Kept(TypedDict):
 
 
 def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
-    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and is to be told."""
-    rows = [dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()} for row in plan.rows]
-    kept = {"table": plan.table, "rows": rows, "missing": plan.missing, "differs": plan.differs, "notes": dict(notes)}
+    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and
+    is to be told.
+    """
+    rows = [
+        dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()}
+        for row in plan.rows
+    ]
+    kept = {
+        "table": plan.table,
+        "rows": rows,
+        "missing": plan.missing,
+        "differs": plan.differs,
+        "notes": dict(notes),
+    }
     write_text(path, json.dumps(kept, indent=2) + "\n")
 
 
@@ -264,16 +301,28 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     for row in kept["rows"]:
         cells = {column: tuple(names) for column, names in row["cells"].items()}
         rows.append(
-            Row(row["dataset"], row["method"], row["learnt_on"], cells, row["ablation"] and Ablation(**row["ablation"]))
+            Row(
+                row["dataset"],
+                row["method"],
+                row["learnt_on"],
+                cells,
+                row["ablation"] and Ablation(**row["ablation"]),
+            )
         )
         if kept["table"] == "ablations" and (rows[-1].ablation is None or list(cells) != [""]):
             raise UserError(f"{path}: rows[{len(rows) - 1}]: no ablation; {remedy}")
-    return Plan(kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])), kept["notes"]
+    return Plan(
+        kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])
+    ), kept["notes"]
 
 
 def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:
     """A line for everything that runs of these data sets, () for all, are left out for."""
-    asked = {dataset: told for dataset, told in plan.absent.items() if not datasets or dataset in datasets}
+    asked = {
+        dataset: told
+        for dataset, told in plan.absent.items()
+        if not datasets or dataset in datasets
+    }
     return [f"{dataset}: {one}" for dataset, told in asked.items() for one in told]
 
 
@@ -287,4 +336,7 @@ def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
         told = lacking(plan, datasets)
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         told = "; ".join(told[:3]) + more or "none of its data sets is there"
-        raise UserError(f"--table={plan.table}: nothing to run: {told}; build the lists with experiments.build_data")
+        raise UserError(
+            f"--table={plan.table}: nothing to run: {told}; build the lists with "
+            "experiments.build_data"
+        )

@@ -30,7 +30,11 @@ SIXTEEN, EVERY = "16 shots", "all base videos"
 VANILLA = {
     "mean": ("CLIP, class names", "", "mean"),
     "actionclip16_mean": ("CLIP, ActionCLIP's 16 templates", "actionclip16", "mean"),
-    "video_of_a_person_mean": ('CLIP, "a video of a person …" templates', "video_of_a_person", "mean"),
+    "video_of_a_person_mean": (
+        'CLIP, "a video of a person …" templates',
+        "video_of_a_person",
+        "mean",
+    ),
     "confidence": ("CLIP, class names, confidence instead of mean", "", "confidence"),
 }
 
@@ -55,11 +59,18 @@ def _config(protocol: str, dataset: str, arguments: str = "") -> ConfigDict:
 
 
 def _vanilla(
-    planner: Planner, dataset: str, column: str, stem: str, arguments: str, changes: Mapping[str, Any] | None = None
+    planner: Planner,
+    dataset: str,
+    column: str,
+    stem: str,
+    arguments: str,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """The rows of CLIP as it is; `stem` tells their runs from those of other tables."""
     for suffix, (told, templates, pooling) in VANILLA.items():
-        with_templates = ",".join(filter(None, (arguments, f"templates={templates}" if templates else "")))
+        with_templates = ",".join(
+            filter(None, (arguments, f"templates={templates}" if templates else ""))
+        )
         run = RunConfig.from_dict(_config("zero_shot", dataset, with_templates).to_dict())
         name = "_".join(filter(None, ("zero_shot", dataset, stem, suffix)))
         run = run.with_changes({"name": name, "model.pooling": pooling, **(changes or {})})
@@ -74,12 +85,16 @@ def _base_to_novel(planner: Planner, dataset: str) -> None:
 
 
 def _sixteen(planner: Planner, dataset: str, changes=None, suffix: str = "") -> tuple[str, ...]:
-    runs = [_reference(dataset, split).with_changes(changes or {}) for split in planner.settings.splits]
+    runs = [
+        _reference(dataset, split).with_changes(changes or {}) for split in planner.settings.splits
+    ]
     return planner.add(dataset, runs, suffix)
 
 
 def _reference(dataset: str, split: int) -> RunConfig:
-    return RunConfig.from_dict(_config("base_to_novel", dataset, f"shots=16,split={split}").to_dict())
+    return RunConfig.from_dict(
+        _config("base_to_novel", dataset, f"shots=16,split={split}").to_dict()
+    )
 
 
 def _few_shot(planner: Planner, dataset: str) -> None:
@@ -89,7 +104,10 @@ def _few_shot(planner: Planner, dataset: str) -> None:
     if dataset == SCENES:
         # without the method's parts, for the plot
         off = {"model.fusion": False, "model.pooling": "mean"}
-        runs = {k: RunConfig.from_dict(config.to_dict()).with_changes(off) for k, config in configs.items()}
+        runs = {
+            k: RunConfig.from_dict(config.to_dict()).with_changes(off)
+            for k, config in configs.items()
+        }
         cells = {k: planner.add(dataset, [run], "codebook_off") for k, run in runs.items()}
         planner.row(Row(dataset, "prompts, mean of features", "shots", cells))
     cells = {k: planner.add(dataset, [config]) for k, config in configs.items()}
@@ -118,13 +136,20 @@ def _zero_shot(planner: Planner, dataset: str) -> None:
 
 def read_source(source: str) -> RunConfig:
     """The settings of a trained run's workdir, or of an exported file."""
-    return read_tuned(Path(source)).config(source) if source.endswith(SUFFIX) else read_config(Path(source))
+    return (
+        read_tuned(Path(source)).config(source)
+        if source.endswith(SUFFIX)
+        else read_config(Path(source))
+    )
 
 
 def _fully_supervised(planner: Planner, dataset: str) -> None:
     config = _config("fully_supervised", dataset)
 
-    views = {f"evaluate.{axis}_views": config.evaluate[f"{axis}_views"] for axis in ("temporal", "spatial")}
+    views = {
+        f"evaluate.{axis}_views": config.evaluate[f"{axis}_views"]
+        for axis in ("temporal", "spatial")
+    }
     views |= {"data.frames": config.data.frames}
     _vanilla(planner, dataset, "", "views", _ONE_LIST if dataset == SCENES else "", views)
     planner.row(Row(dataset, "VTD-CLIP", "all videos", {"": planner.add(dataset, [config])}))
@@ -137,7 +162,9 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
         adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
         if adapted in seen:
             # beyond a CLIP's layers, or with a field that --set sets
-            planner.missing.append(f"{dataset}, {one.name}: with this CLIP and --set the same as another row")
+            planner.missing.append(
+                f"{dataset}, {one.name}: with this CLIP and --set the same as another row"
+            )
             continue
         seen.append(adapted)
         names = _sixteen(planner, dataset, one.changes, "" if one is ablations.FULL else one.slug)
@@ -145,7 +172,9 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
 
 
 def _irrelevant(planner: Planner, dataset: str) -> None:
-    """Scenes only: what was learnt on clips of which most frames are irrelevant, on clips of every share of them."""
+    """Scenes only: what was learnt on clips of which most frames are irrelevant, on clips of every
+    share of them.
+    """
     off = ablations.ablations(_reference(SCENES, 1), ablations.SCENES_SIZES)[1]
     learnt = {
         "VTD-CLIP": _sixteen(planner, dataset),
@@ -153,7 +182,10 @@ def _irrelevant(planner: Planner, dataset: str) -> None:
     }
     vanilla = _config("zero_shot", dataset, "lists=base_to_novel")
     vanilla.model.pooling, vanilla.data.frames = "mean", 10
-    cells: dict[str, dict[str, tuple[str, ...]]] = {"CLIP, class names": {}, **{method: {} for method in learnt}}
+    cells: dict[str, dict[str, tuple[str, ...]]] = {
+        "CLIP, class names": {},
+        **{method: {} for method in learnt},
+    }
     for share in SHARES:
         noisy, column = f"{dataset} {share}", f"{round(100 * share)}"
         cells["CLIP, class names"][column] = planner.add(noisy, [vanilla], f"mean_noise{column}")
@@ -162,7 +194,9 @@ def _irrelevant(planner: Planner, dataset: str) -> None:
             found = [planner.add(noisy, [run], f"noise{column}", source=run.name) for run in lent]
             cells[method][column] = tuple(name for some in found for name in some)
     for method, columns in cells.items():
-        planner.row(Row(dataset, method, "nothing" if method.startswith("CLIP") else SIXTEEN, columns))
+        planner.row(
+            Row(dataset, method, "nothing" if method.startswith("CLIP") else SIXTEEN, columns)
+        )
 
 
 _TABLES = {

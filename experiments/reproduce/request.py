@@ -1,4 +1,6 @@
-"""From the flags of `experiments.reproduce` to plans, and from plans to what is printed and written."""
+"""From the flags of `experiments.reproduce` to plans, and from plans to what is printed and
+written.
+"""
 
 import ast
 import dataclasses
@@ -10,7 +12,17 @@ from flax import nnx
 
 from experiments.reproduce import protocols, results
 from experiments.reproduce.cost import cost_table
-from experiments.reproduce.plan import Plan, Planner, Run, Settings, check_runs, lacking, load_plan, save_plan, selected
+from experiments.reproduce.plan import (
+    Plan,
+    Planner,
+    Run,
+    Settings,
+    check_runs,
+    lacking,
+    load_plan,
+    save_plan,
+    selected,
+)
 from experiments.reproduce.sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError
@@ -40,8 +52,8 @@ class Request:
 
 
 class Made(NamedTuple):
-    """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's fingerprint, what tables
-    tell of both, and the data sets that are asked for, () for all."""
+    """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's
+    fingerprint, what tables tell of both, and the data sets that are asked for, () for all."""
 
     plans: tuple[Plan, ...]
     planner: Planner
@@ -56,7 +68,11 @@ def numbers(flag: str, values: Sequence[str], allowed: Sequence[int] = ()) -> tu
     good = all(value.strip().isdigit() for value in values) and len(set(values)) == len(values) > 0
     found = tuple(int(value) for value in values) if good else ()
     if not found or (allowed and not set(found) <= set(allowed)):
-        among = f"some of {', '.join(map(str, allowed))}" if allowed else "different whole numbers, as 0,1,2"
+        among = (
+            f"some of {', '.join(map(str, allowed))}"
+            if allowed
+            else "different whole numbers, as 0,1,2"
+        )
         raise UserError(f"--{flag}={','.join(values)}: expected {among}")
     return found
 
@@ -78,7 +94,11 @@ def changes(texts: Sequence[str]) -> dict[str, Any]:
 def check_outputs_of(asked: Request) -> None:
     """Refuses a workdir that cannot be written, or whose tables would write over an input."""
     names = TABLES if asked.table == "all" else (asked.table,)
-    files = [asked.workdir / f"{name}.{ending}" for name in names for ending in ("md", "csv", "json", "png")]
+    files = [
+        asked.workdir / f"{name}.{ending}"
+        for name in names
+        for ending in ("md", "csv", "json", "png")
+    ]
     outputs = [Output("--workdir", asked.workdir, folder=True)]
     outputs += [Output("--workdir", file, belongs=True) for file in files]
     source = None if asked.source in ("auto", "none") else asked.source
@@ -94,20 +114,31 @@ def make(asked: Request) -> Made:
     """
     embedded = asked.data_dir is None
     if not embedded and asked.clip is None:
-        raise UserError("--clip is needed with --data_dir: a CLIP checkpoint, as ViT-B-16.pt (README, section Weights)")
+        raise UserError(
+            "--clip is needed with --data_dir: a CLIP checkpoint, as ViT-B-16.pt (README, "
+            "section Weights)"
+        )
     tables = _tables(asked, embedded)
-    known = (SCENES,) if embedded else tuple(dict.fromkeys(d for table in tables for d in protocols.DATASETS[table]))
+    known = (
+        (SCENES,)
+        if embedded
+        else tuple(dict.fromkeys(d for table in tables for d in protocols.DATASETS[table]))
+    )
     for name in asked.datasets:
         if name not in known:
             raise UserError(f"--datasets={name}: table {asked.table} has {', '.join(known)}")
     data = _data(asked, tables)
     clip = load_clip(asked.clip or "tiny")
     weights = weights_fingerprint(nnx.state(clip))
-    settings = Settings(asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source)
+    settings = Settings(
+        asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source
+    )
     planned, plans, runs = [], [], {}
     for table in tables:
         planner = Planner(data, settings)
-        plan = protocols.make_plan(table, planner, (SCENES,) if embedded else protocols.DATASETS[table])
+        plan = protocols.make_plan(
+            table, planner, (SCENES,) if embedded else protocols.DATASETS[table]
+        )
         if len(tables) == 1:
             check_runs(plan, asked.datasets)
         planned.append(plan)
@@ -116,10 +147,16 @@ def make(asked: Request) -> Made:
         runs |= {run.name: run for run in chosen}
     if not runs and any(selected(plan, asked.datasets, ()) for plan in planned):
         only = ",".join(asked.only)
-        raise UserError(f"--only={only}: no run of table {asked.table} is called so; --dry_run without it prints all")
+        raise UserError(
+            f"--only={only}: no run of table {asked.table} is called so; --dry_run without it "
+            "prints all"
+        )
     if not runs:
         told = dict.fromkeys(line for plan in planned for line in lacking(plan, asked.datasets))
-        raise UserError(f"--table={asked.table}: nothing to run: {'; '.join(told) or 'none of its data sets is there'}")
+        raise UserError(
+            f"--table={asked.table}: nothing to run: "
+            f"{'; '.join(told) or 'none of its data sets is there'}"
+        )
     notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
     return Made(tuple(plans), planner, tuple(runs.values()), weights, notes, asked.datasets)
@@ -144,9 +181,12 @@ def _data(asked: Request, tables: Sequence[str]) -> RecordSource | SceneSource:
 def _about_scenes(data: SceneSource) -> dict[str, str]:
     made = data.benchmark
     return {
-        "scenes": f"{made.classes // 2} base and {made.classes // 2} novel classes of coloured, textured shapes, "
-        f"{made.pool} clips a class to learn on and {made.val} to evaluate on, {made.length} frames each, of which "
-        f"{100 * made.irrelevant:g} % are empty, noise, other objects or scrambled; rendered from seed {made.seed}",
+        "scenes": (
+            f"{made.classes // 2} base and {made.classes // 2} novel classes of coloured, "
+            f"textured shapes, {made.pool} clips a class to learn on and {made.val} to evaluate "
+            f"on, {made.length} frames each, of which {100 * made.irrelevant:g} % are empty, "
+            f"noise, other objects or scrambled; rendered from seed {made.seed}"
+        ),
     }
 
 
@@ -157,7 +197,10 @@ def show(made: Made, kind: str, devices: int, utilization: float) -> str:
     for line in table.told():
         say(f"- {line}")
     for plan in made.plans:
-        for line in (*(f"differs from the configs: {one}" for one in plan.differs), *lacking(plan, made.datasets)):
+        for line in (
+            *(f"differs from the configs: {one}" for one in plan.differs),
+            *lacking(plan, made.datasets),
+        ):
             say(f"- {plan.table}: {line}")
     return told
 
@@ -170,7 +213,8 @@ def keep(made: Made, workdir: Path) -> None:
 
 
 def tables(table: str, workdir: Path) -> list[str]:
-    """Writes and prints tables from finished runs, and draws their plots; returns the names of the files.
+    """Writes and prints tables from finished runs, and draws their plots; returns the names of the
+    files.
 
     Args:
       table: one of `TABLES`, or "all" for those that were ever planned here.
@@ -182,10 +226,14 @@ def tables(table: str, workdir: Path) -> list[str]:
         path = workdir / "plans" / f"{name}.json"
         plan, notes = load_plan(path)
         if plan.table != name:
-            raise UserError(f"{path}: is of table {plan.table!r}; run this table again, without --tables_only")
+            raise UserError(
+                f"{path}: is of table {plan.table!r}; run this table again, without --tables_only"
+            )
         made = results.make_table(plan, workdir, notes)
         # what is the same in all rows, or long, is the first to go on a narrow terminal
-        dataclasses.replace(made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")).show()
+        dataclasses.replace(
+            made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")
+        ).show()
         made.save(workdir, name)
         wrote += [str(workdir / f"{name}.md"), *_draw(plan, workdir)]
     return wrote
@@ -196,21 +244,43 @@ def _draw(plan: Plan, workdir: Path) -> list[str]:
     for dataset in dict.fromkeys(row.dataset for row in plan.rows):
         rows = tuple(row for row in plan.rows if row.dataset == dataset)
         part = dataclasses.replace(plan, rows=rows)
-        path = workdir / (f"{plan.table}.png" if dataset == SCENES else f"{plan.table}_{dataset}.png")
+        path = workdir / (
+            f"{plan.table}.png" if dataset == SCENES else f"{plan.table}_{dataset}.png"
+        )
         if plan.table == "few_shot":
-            series = {method: [p for p in found if p[0] > 0] for method, found in results.points(part, workdir).items()}
+            series = {
+                method: [p for p in found if p[0] > 0]
+                for method, found in results.points(part, workdir).items()
+            }
             title, label = f"{dataset}: accuracy against shots", "training videos a class"
             plots.lines(
-                path, {m: found for m, found in series.items() if found}, title=title, x_label=label, log2_x=True
+                path,
+                {m: found for m, found in series.items() if found},
+                title=title,
+                x_label=label,
+                log2_x=True,
             )
         elif plan.table == "irrelevant":
             title = "Clips of which a share of the frames does not show the object"
             series = results.points(part, workdir)
-            plots.lines(path, series, title=title, x_label="irrelevant frames, %", y_label="HM of base and novel, %")
+            plots.lines(
+                path,
+                series,
+                title=title,
+                x_label="irrelevant frames, %",
+                y_label="HM of base and novel, %",
+            )
         elif plan.table == "ablations":
             bars, groups, reference = results.bars(part, workdir)
             title = f"{dataset}: what each part is worth"
-            plots.bars(path, bars, title=title, x_label="HM of base and novel, %", reference=reference, groups=groups)
+            plots.bars(
+                path,
+                bars,
+                title=title,
+                x_label="HM of base and novel, %",
+                reference=reference,
+                groups=groups,
+            )
         else:
             continue
         drawn.append(str(path))

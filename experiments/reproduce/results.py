@@ -1,4 +1,6 @@
-"""Tables of a plan from what its runs left on disk, with published numbers beside ours; needs no device."""
+"""Tables of a plan from what its runs left on disk, with published numbers beside ours; needs no
+device.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +32,10 @@ _METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
 
 
 # what is taken from what a run's table tells
-_About = TypedDict("_About", {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]})
+_About = TypedDict(
+    "_About",
+    {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]},
+)
 
 
 class Found:
@@ -55,8 +60,9 @@ class Found:
             if set(results) != set(found[0]):
                 folder = run_folder(self.workdir, name)
                 raise UserError(
-                    f"{folder}: scores of the splits {', '.join(results)}, those of {names[0]} are of "
-                    f"{', '.join(found[0])}; remove the folder of the wrong one, and run this table again"
+                    f"{folder}: scores of the splits {', '.join(results)}, those of {names[0]} "
+                    f"are of {', '.join(found[0])}; remove the folder of the wrong one, and run "
+                    "this table again"
                 )
         return found
 
@@ -79,7 +85,10 @@ class Found:
 
     def done(self, row: Row) -> dict[str, list[str]]:
         """The finished runs of a row, by column."""
-        cells = {column: [name for name in names if self.has(name)] for column, names in row.cells.items()}
+        cells = {
+            column: [name for name in names if self.has(name)]
+            for column, names in row.cells.items()
+        }
         return {column: names for column, names in cells.items() if names}
 
 
@@ -92,10 +101,16 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
     found = Found(workdir)
     rows = [_row(plan.table, row, found) for row in plan.rows if found.done(row)]
     if not rows:
-        raise UserError(f"{workdir}/runs: no finished run of table {plan.table}; run it without --tables_only")
+        raise UserError(
+            f"{workdir}/runs: no finished run of table {plan.table}; run it without --tables_only"
+        )
     if plan.table == "ablations":
         _compare(plan, found, rows)
-    names = list(dict.fromkeys(name for row in plan.rows for done in found.done(row).values() for name in done))
+    names = list(
+        dict.fromkeys(
+            name for row in plan.rows for done in found.done(row).values() for name in done
+        )
+    )
     out = []
     for dataset in dict.fromkeys(row["data set"] for row in rows):
         out += [row for row in rows if row["data set"] == dataset]
@@ -104,10 +119,16 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
     last = [c for c in (INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
                         "source") if c in columns]  # fmt: skip
     columns = tuple([column for column in columns if column not in last] + last)
-    left = [row for row in plan.rows if sum(map(len, found.done(row).values())) < sum(map(len, row.cells.values()))]
+    left = [
+        row
+        for row in plan.rows
+        if sum(map(len, found.done(row).values())) < sum(map(len, row.cells.values()))
+    ]
     about = _about(plan, found, names, notes)
     if left:
-        about["not finished"] = f"{counted(len(left), 'row')} without some of the runs; the same command makes them"
+        about["not finished"] = (
+            f"{counted(len(left), 'row')} without some of the runs; the same command makes them"
+        )
     return Table(f"{TITLES[plan.table]}: top-1 in percent", columns, tuple(out), about)
 
 
@@ -121,13 +142,20 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
     for column, summary in summaries.items():
         if table in _METRIC and _METRIC[table] not in summary.values:
             folder = run_folder(found.workdir, done[column][0])
-            raise UserError(f"{folder}: scores of other splits than table {table} has; remove it to make the run again")
-        cells |= {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
+            raise UserError(
+                f"{folder}: scores of other splits than table {table} has; remove it to make the "
+                "run again"
+            )
+        cells |= (
+            {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
+        )
         if table not in _METRIC:
             cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}
     names = [name for names in done.values() for name in names]
     counts = sorted({summary.runs for summary in summaries.values()})
-    return cells | {"runs": "–".join(map(str, counts))} | _marks(found.about(names)) | {"source": OURS}
+    return (
+        cells | {"runs": "–".join(map(str, counts))} | _marks(found.about(names)) | {"source": OURS}
+    )
 
 
 def _marks(about: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -155,19 +183,25 @@ def _origin(told: str) -> str:
 def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
     rows = []
     for one in published(table, dataset) if table in COLUMNS else ():
-        values = {column: None if value is None else value / 100 for column, value in one.values.items()}
+        values = {
+            column: None if value is None else value / 100 for column, value in one.values.items()
+        }
         if table == "zero_shot":
             # of three splits
             values = {"mean": values["top-1"]}
         source = f"{one.source}; {one.note}" if one.note else one.source
         rows.append(
-            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on} | values | {"source": source}
+            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
+            | values
+            | {"source": source}
         )
     return rows
 
 
 def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
-    """What each ablation adds to the full method of its data set, on the lists that both have learnt on."""
+    """What each ablation adds to the full method of its data set, on the lists that both have
+    learnt on.
+    """
     full = {row.dataset: row.cells[""] for row in plan.rows if not row.ablation.changes}
     ours = [row for row in plan.rows if found.done(row)]
     for row, cells in zip(ours, rows, strict=True):
@@ -179,7 +213,9 @@ def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
             cells |= {} if pair.p is None else {"p": Plain(pair.p)}
 
 
-def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, Any]) -> dict[str, Any]:
+def _about(
+    plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, Any]
+) -> dict[str, Any]:
     """What all rows of ours share, or differ in."""
     about = found.about(names)
     lists = dict.fromkeys(told for one in about for told in _lists(one))
@@ -196,7 +232,10 @@ def _about(plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, A
         told["not made"] = "; ".join(plan.missing)
     told |= dict(notes)
     if plan.table == "base_to_novel":
-        told["compare"] = "published numbers with our rows of 16 shots (means over 3 lists), not with all base videos"
+        told["compare"] = (
+            "published numbers with our rows of 16 shots (means over 3 lists), not with all base "
+            "videos"
+        )
     for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
         told[key] = alike(about, key) if key != "versions" else _versions(about)
     return told | {
@@ -211,11 +250,17 @@ def _versions(about: Sequence[Mapping[str, Any]]) -> str:
 
 
 def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, float]]]:
-    """Method -> (column as a number, mean, deviation between runs) in percent, of tables whose columns are numbers."""
+    """Method -> (column as a number, mean, deviation between runs) in percent, of tables whose
+    columns are numbers.
+    """
     found, series = Found(workdir), {}
     for row in plan.rows:
         done = found.done(row)
-        means = {float(c): spread_of(summarize(found.results(names)), plan.table) for c, names in done.items() if c}
+        means = {
+            float(c): spread_of(summarize(found.results(names)), plan.table)
+            for c, names in done.items()
+            if c
+        }
         if means:
             series[row.method] = [(x, *means[x]) for x in sorted(means)]
     return series
@@ -227,8 +272,12 @@ def spread_of(summary: Summary, table: str) -> tuple[float, float]:
     return 100 * float(value), 100 * getattr(value, "deviation", 0.0)
 
 
-def bars(plan: Plan, workdir: Path) -> tuple[list[tuple[str, float, float]], list[str], float | None]:
-    """Of ablations, in percent: (name, mean, deviation) of every row, its group, and the full method's mean."""
+def bars(
+    plan: Plan, workdir: Path
+) -> tuple[list[tuple[str, float, float]], list[str], float | None]:
+    """Of ablations, in percent: (name, mean, deviation) of every row, its group, and the full
+    method's mean.
+    """
     found, rows, groups, reference = Found(workdir), [], [], None
     for row in plan.rows:
         names = found.done(row).get("")

@@ -1,4 +1,6 @@
-"""Where a table's data sets come from: records that somebody built, or rendered scenes, the embedded default."""
+"""Where a table's data sets come from: records that somebody built, or rendered scenes, the
+embedded default.
+"""
 
 import contextlib
 import dataclasses
@@ -28,7 +30,10 @@ _SETTINGS = "scenes.json"
 
 def build_scenes(made: Scenes, folder: Path) -> None:
     """Records of a rendered data set, with all of its lists, in `folder/records`."""
-    lists = [(str(folder / f"{n}.txt"), str(folder / f"{one.labels}_labels.csv")) for n, one in made.lists().items()]
+    lists = [
+        (str(folder / f"{n}.txt"), str(folder / f"{one.labels}_labels.csv"))
+        for n, one in made.lists().items()
+    ]
     config = BuildConfig(name=SCENES, lists=tuple(lists), video_dir=str(folder / "videos"))
     with contextlib.redirect_stderr(io.StringIO()):
         build_records(config, folder / "records")
@@ -45,12 +50,15 @@ class RecordSource:
     """Records under a data folder, as `experiments.build_data --data_dir` writes them.
 
     Attributes:
-      data_dir: the folder; a data set's records lie in `DATASET/` or `video_folder/DATASET/` below it.
+      data_dir: the folder; a data set's records lie in `DATASET/` or `video_folder/DATASET/` below
+        it.
     """
 
     def __init__(self, data_dir: Path):
         if not data_dir.is_dir():
-            raise UserError(f"--data_dir={data_dir}: no such folder; make records with experiments.build_data")
+            raise UserError(
+                f"--data_dir={data_dir}: no such folder; make records with experiments.build_data"
+            )
         self.data_dir = data_dir
         self._found: dict[tuple[str, str], Listed | None] = {}
 
@@ -81,7 +89,8 @@ class SceneSource:
     """Rendered scenes below a folder; their lists are known before anything is rendered.
 
     Attributes:
-      root: gets `videos/`, lists and `records/`, and for the noisy ones `noisy/SHARE/` with the same.
+      root: gets `videos/`, lists and `records/`, and for the noisy ones `noisy/SHARE/` with the
+        same.
       benchmark: what is rendered.
       noisy: whether the clips of every share of irrelevant frames are wanted as well.
     """
@@ -99,7 +108,11 @@ class SceneSource:
         """A list of a data set; None where there is none."""
         made = self._sets().get(dataset)
         listed = made.lists().get(name) if made else None
-        return None if listed is None else Listed(len(listed.clips), tuple(made.names()[listed.labels]))
+        return (
+            None
+            if listed is None
+            else Listed(len(listed.clips), tuple(made.names()[listed.labels]))
+        )
 
     def prepare(self) -> None:
         """Renders what is not there, and builds records; what an interruption left is used."""
@@ -114,7 +127,11 @@ class SceneSource:
                 build_scenes(made, folder)
 
     def _sets(self) -> dict[str, Scenes]:
-        noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES} if self.noisy else {}
+        noisy = (
+            {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES}
+            if self.noisy
+            else {}
+        )
         return {SCENES: self.benchmark, **noisy}
 
 
@@ -130,7 +147,10 @@ def _claim(made: Scenes, folder: Path) -> None:
         return
     parts = [folder / part for part in ("videos", "records") if os.path.lexists(folder / part)]
     if parts and there is None:
-        raise UserError(f"{parts[0]}: is there already, and no rendered data set; move it away, or give another folder")
+        raise UserError(
+            f"{parts[0]}: is there already, and no rendered data set; move it away, or give "
+            "another folder"
+        )
     for part in parts:
         shutil.rmtree(part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Builds through Apache Beam's DirectRunner: the same records, one-line errors, and going on after any interruption."""
+"""Builds through Apache Beam's DirectRunner: the same records, one-line errors, and going on after
+any interruption.
+"""
 
 import os
 import re
@@ -18,7 +20,11 @@ from vtd_jax.video.records import open_records, record_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = "direct_num_workers=2,direct_running_mode=multi_processing"
-MODES = [PROCESSES, "direct_num_workers=2,direct_running_mode=multi_threading", "direct_running_mode=in_memory"]
+MODES = [
+    PROCESSES,
+    "direct_num_workers=2,direct_running_mode=multi_threading",
+    "direct_running_mode=in_memory",
+]
 BEAM = ["--beam_runner=DirectRunner", f"--beam_options={PROCESSES}"]
 MANY = 120
 
@@ -28,7 +34,9 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:Depreca
 
 def start(module: str, *arguments) -> subprocess.Popen:
     call = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
-    return subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def run(module: str, *arguments) -> tuple[int, str, str]:
@@ -40,13 +48,21 @@ def run(module: str, *arguments) -> tuple[int, str, str]:
 
 def wait_for(condition, process=None, seconds=60):
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline and (process is None or process.poll() is None):
+    while (
+        not condition()
+        and time.monotonic() < deadline
+        and (process is None or process.poll() is None)
+    ):
         time.sleep(0.01)
     assert condition()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def identities(folder: Path) -> dict[int, int]:
@@ -86,11 +102,23 @@ def many(clips, tmp_path_factory) -> list[str]:
     for i in range(MANY):
         shutil.copyfile(clips[i % 2], folder / f"{i}.avi")
     listed, labels = write_catalog(folder, [f"{i}.avi {i % 2}" for i in range(MANY)], stem="many")
-    return [f"--list={listed}", f"--labels={labels}", f"--video_dir={folder}", "--name=m", "--shard_mb=1"]
+    return [
+        f"--list={listed}",
+        f"--labels={labels}",
+        f"--video_dir={folder}",
+        "--name=m",
+        "--shard_mb=1",
+    ]
 
 
 def official(source: Path, out: Path) -> list[str]:
-    return ["--dataset=hmdb51", f"--source={source}", f"--data_dir={out}", "--shard_mb=1", "--storage=jpeg"]
+    return [
+        "--dataset=hmdb51",
+        f"--source={source}",
+        f"--data_dir={out}",
+        "--shard_mb=1",
+        "--storage=jpeg",
+    ]
 
 
 def with_a_bad_video(hmdb51: Path, folder: Path) -> Path:
@@ -114,21 +142,29 @@ def test_records_are_byte_for_byte_those_of_a_local_build(options, hmdb51, local
     ours = ("hmdb51: ", "building-hmdb51-jpeg: ")  # progress is told where a build takes seconds
     said = [line for line in errors.splitlines() if not line.startswith(ours)]
     assert len(said) <= 4, errors
-    assert all("Logging handler created" in line or "apitools not found" in line for line in said), errors
+    assert all(
+        "Logging handler created" in line or "apitools not found" in line for line in said
+    ), errors
 
 
 def test_options_alone_are_enough(hmdb51, local, tmp_path):
-    status, _, errors = run("build_data", *official(hmdb51, tmp_path), f"--beam_options={PROCESSES}")
+    status, _, errors = run(
+        "build_data", *official(hmdb51, tmp_path), f"--beam_options={PROCESSES}"
+    )
     assert status == 0, errors
     assert "Logging handler created" in errors
     assert contents(tmp_path / "hmdb51/jpeg/1.0.0") == contents(local)
 
 
 @pytest.mark.parametrize("options, again", [*((mode, []) for mode in MODES), (PROCESSES, BEAM)])
-def test_a_bad_video_is_one_line_and_the_next_build_goes_on(options, again, hmdb51, local, tmp_path):
+def test_a_bad_video_is_one_line_and_the_next_build_goes_on(
+    options, again, hmdb51, local, tmp_path
+):
     source, out = with_a_bad_video(hmdb51, tmp_path / "bad"), tmp_path / "out"
     call = official(source, out)
-    status, _, errors = run("build_data", *call, "--beam_runner=DirectRunner", f"--beam_options={options}")
+    status, _, errors = run(
+        "build_data", *call, "--beam_runner=DirectRunner", f"--beam_options={options}"
+    )
     assert status == 2
     assert "Traceback" not in errors
     last = errors.splitlines()[-1]
@@ -136,9 +172,13 @@ def test_a_bad_video_is_one_line_and_the_next_build_goes_on(options, again, hmdb
     assert "leave bad videos out with --on_error=skip" in last
     assert record_names(out / "hmdb51") == []
     hidden = out / ".building-hmdb51-jpeg"
-    # Beam shuffles the shards: one with a bad video may come before any is finished, and then nothing is left
+    # Beam shuffles the shards: one with a bad video may come before any is finished, and then
+    # nothing is left
     if finished := identities(hidden):
-        assert f"; {len(finished)} of {len(list(hidden.glob('*.todo.json')))} shards are finished" in last
+        assert (
+            f"; {len(finished)} of {len(list(hidden.glob('*.todo.json')))} shards are finished"
+            in last
+        )
     else:
         assert "finished" not in last
         assert not hidden.exists()
@@ -199,7 +239,9 @@ def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
     process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM)
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 2, process)
     family = psutil.Process(process.pid).children(recursive=True)
-    worker = next(one for one in family if not one.children() and "sdk_worker_main" in " ".join(one.cmdline()))
+    worker = next(
+        one for one in family if not one.children() and "sdk_worker_main" in " ".join(one.cmdline())
+    )
     os.kill(worker.pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -217,13 +259,25 @@ def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
 @pytest.mark.parametrize(
     "flags, told",
     [
-        (["--beam_runner=NoRunner"], "--beam_runner=NoRunner: Unexpected pipeline runner: NoRunner"),
+        (
+            ["--beam_runner=NoRunner"],
+            "--beam_runner=NoRunner: Unexpected pipeline runner: NoRunner",
+        ),
         (["--beam_runner=no.such.Runner"], "--beam_runner=no.such.Runner: No module named 'no'"),
         (["--beam_options=runner=NoRunner"], "--beam_runner=NoRunner: Unexpected pipeline runner"),
-        (["--beam_options=direct_num_workers=two"], "argument --direct_num_workers: invalid int value: 'two'"),
-        (["--beam_options=direct_running_mode=fast"], "argument --direct_running_mode: invalid choice: 'fast'"),
+        (
+            ["--beam_options=direct_num_workers=two"],
+            "argument --direct_num_workers: invalid int value: 'two'",
+        ),
+        (
+            ["--beam_options=direct_running_mode=fast"],
+            "argument --direct_running_mode: invalid choice: 'fast'",
+        ),
         (["--beam_options=direct_num_worker=2"], "DirectRunner has no option 'direct_num_worker'"),
-        (["--beam_options=--direct_num_workers=2"], "is not name=value; give name=value,name=value"),
+        (
+            ["--beam_options=--direct_num_workers=2"],
+            "is not name=value; give name=value,name=value",
+        ),
     ],
 )
 def test_mistakes_in_flags_are_one_line(flags, told, hmdb51, tmp_path):
@@ -241,7 +295,10 @@ def test_without_beam_one_line_says_how_to_get_it(hmdb51, tmp_path):
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "Apache Beam is not installed; in an environment of its own, pip install -e '.[beam]'" in done.stderr
+    assert (
+        "Apache Beam is not installed; in an environment of its own, pip install -e '.[beam]'"
+        in done.stderr
+    )
 
 
 def test_tfds_build_takes_its_own_beam_options(hmdb51, tmp_path):
@@ -250,4 +307,6 @@ def test_tfds_build_takes_its_own_beam_options(hmdb51, tmp_path):
         status, _, errors = run("tfds_build", *call, f"--data_dir={tmp_path / name}", *extra)
         assert status == 0, errors
         assert ("Logging handler created" in errors) == (name == "beam")
-    assert contents(tmp_path / "beam/hmdb51/video/1.0.0") == contents(tmp_path / "local/hmdb51/video/1.0.0")
+    assert contents(tmp_path / "beam/hmdb51/video/1.0.0") == contents(
+        tmp_path / "local/hmdb51/video/1.0.0"
+    )

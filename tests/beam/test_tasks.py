@@ -16,7 +16,12 @@ def staging(tmp_path) -> Staging:
     """A build of one shard that nobody has made."""
     (tmp_path / run.BUILD).write_text("mine")
     stored = {"storage": "video"}
-    settings = {"video_dir": str(tmp_path), "class_names": ["a"], "on_error": "fail", "stored": stored}
+    settings = {
+        "video_dir": str(tmp_path),
+        "class_names": ["a"],
+        "on_error": "fail",
+        "stored": stored,
+    }
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
     video = {"file": "a.mp4", "label": 0, "size": 1, "modified": 1, "where": "list.txt:1"}
     (tmp_path / "00000.todo.json").write_text(json.dumps({"key": "k", "videos": [video]}))
@@ -40,7 +45,10 @@ def graph(folder, shards: int, monkeypatch) -> tuple[int, int]:
         (folder / f"{index:05d}.todo.json").write_text('{"key": "", "videos": []}')
     recorder = Recorder()
     monkeypatch.setattr(run, "LATE", 0.0)
-    with pytest.raises(UserError, match=f"Beam ended without an error, but {shards} of {shards} shards are not here"):
+    with pytest.raises(
+        UserError,
+        match=f"Beam ended without an error, but {shards} of {shards} shards are not here",
+    ):
         run.run_on_beam(Staging(folder), shards, recorder)
     proto = recorder.beam_pipeline.to_runner_api()
     return len(proto.components.transforms), proto.ByteSize()

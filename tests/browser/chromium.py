@@ -1,4 +1,6 @@
-"""Headless Chromium by Selenium, with what it logs; the driver is the installed one, nothing is downloaded."""
+"""Headless Chromium by Selenium, with what it logs; the driver is the installed one, nothing is
+downloaded.
+"""
 
 import os
 import shutil
@@ -7,7 +9,10 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 CHROMIUM = "chromium", "chromium-browser", "google-chrome"
-MISSING = "error: {} is not there; install it with `apt-get install chromium chromium-driver`, or set {}=/its/path"
+MISSING = (
+    "error: {} is not there; install it with `apt-get install chromium chromium-driver`, or set "
+    "{}=/its/path"
+)
 
 
 def program(variable: str, *names: str) -> str:
@@ -22,10 +27,18 @@ def start() -> webdriver.Chrome:
     """A browser that logs its console and every request."""
     options = webdriver.ChromeOptions()
     options.binary_location = program("CHROMIUM", *CHROMIUM)
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(executable_path=program("CHROMEDRIVER", "chromedriver")))
+    return webdriver.Chrome(
+        options=options, service=Service(executable_path=program("CHROMEDRIVER", "chromedriver"))
+    )
 
 
 def size(driver: webdriver.Chrome, width: int, height: int = 900) -> None:

@@ -1,4 +1,6 @@
-"""One browser for all tests, pages from seeded numbers, and the rule that a page logs nothing and fetches nothing."""
+"""One browser for all tests, pages from seeded numbers, and the rule that a page logs nothing and
+fetches nothing.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,9 @@ from vtd_jax.report.pages import write_index, write_page
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """A report: clip, another vocabulary, hostile texts, frames without times, a long video, hours, and the index."""
+    """A report: clip, another vocabulary, hostile texts, frames without times, a long video, hours,
+    and the index.
+    """
     folder = tmp_path_factory.mktemp("report")
     frames = scenes.pictures(16)
     results = {
@@ -20,11 +24,18 @@ def site(tmp_path_factory) -> Path:
         "vocabulary": scenes.explanation(frames[:5], seed=2, video="vocabulary.mp4", own=False),
         "hostile": scenes.explanation(frames[:6], scenes.HOSTILE, video=scenes.HOSTILE[1]),
         "long": scenes.timeline(frames),
-        "hours": scenes.timeline(scenes.pictures(100, 48), scenes.HOSTILE, windows=5000, stride=1.44),
+        "hours": scenes.timeline(
+            scenes.pictures(100, 48), scenes.HOSTILE, windows=5000, stride=1.44
+        ),
     }
     truths, names = {"clip": "arm wrestling", "vocabulary": "hugging"}, list(results)
     # a page of an earlier run
-    write_page(folder, scenes.explanation(frames[:4], video="old/earlier.mp4"), "earlier", {"date": "2025-12-31"})
+    write_page(
+        folder,
+        scenes.explanation(frames[:4], video="old/earlier.mp4"),
+        "earlier",
+        {"date": "2025-12-31"},
+    )
     entries = []
     for i, (name, result) in enumerate(results.items()):
         before, after = (f"{names[k]}.html" if 0 <= k < len(names) else "" for k in (i - 1, i + 1))
@@ -44,7 +55,9 @@ def browser_program():
 
 @pytest.fixture
 def driver(browser_program):
-    """The browser, 1200 pixels wide; afterwards its console must be empty, and nothing but files was asked for."""
+    """The browser, 1200 pixels wide; afterwards its console must be empty, and nothing but files
+    was asked for.
+    """
     driver = browser_program
     chromium.size(driver, 1200)
     chromium.media(driver, prefers_color_scheme="light", prefers_reduced_motion="no-preference")
@@ -53,7 +66,12 @@ def driver(browser_program):
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
-            assert message["params"]["request"]["url"].split(":")[0] in ("file", "data", "about", "chrome")
+            assert message["params"]["request"]["url"].split(":")[0] in (
+                "file",
+                "data",
+                "about",
+                "chrome",
+            )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""What the browser looks at: an explained clip and a long video's timeline, from seeded numbers or real frames."""
+"""What the browser looks at: an explained clip and a long video's timeline, from seeded numbers or
+real frames.
+"""
 
 import numpy as np
 
@@ -34,15 +36,26 @@ ABOUT = {
 def pictures(count: int, side: int = 64, seed: int = 0) -> np.ndarray:
     """Frames with a bright square that moves over a gradient, uint8 `[count, side, side, 3]`."""
     ramp = np.linspace(40, 170, side)
-    frames = np.stack([np.tile(ramp * shade, (side, 1)) for shade in (0.6, 0.8, 1.0)], -1)[None].repeat(count, 0)
+    frames = np.stack([np.tile(ramp * shade, (side, 1)) for shade in (0.6, 0.8, 1.0)], -1)[
+        None
+    ].repeat(count, 0)
     for i in range(count):
         x = (seed * 7 + i * 5) % (side - 16)
         frames[i, side // 3 : side // 3 + 16, x : x + 16] = (240, 200, 90)
     return frames.astype(np.uint8)
 
 
-def explanation(frames: np.ndarray, labels=LABELS, *, seed: int = 0, video: str = "clips/arm_wrestling.mp4", own=True):
-    """An `Explanation` of the frames: the first label is the best, and the middle frames speak for it."""
+def explanation(
+    frames: np.ndarray,
+    labels=LABELS,
+    *,
+    seed: int = 0,
+    video: str = "clips/arm_wrestling.mp4",
+    own=True,
+):
+    """An `Explanation` of the frames: the first label is the best, and the middle frames speak for
+    it.
+    """
     rng, t, k = np.random.default_rng(seed), len(frames), len(labels)
     cosine = 0.2 + 0.02 * rng.standard_normal((t, k))
     cosine[:, 0] += 0.06 * np.exp(-(((np.arange(t) - 0.55 * t) / (0.25 * t)) ** 2))
@@ -79,8 +92,12 @@ def explanation(frames: np.ndarray, labels=LABELS, *, seed: int = 0, video: str 
     )
 
 
-def timeline(frames: np.ndarray, labels=LABELS, *, windows: int = 240, stride: float = 5.0, seed: int = 0):
-    """A `Timeline` of `windows` windows, each the stride long: activities follow one another, some side by side."""
+def timeline(
+    frames: np.ndarray, labels=LABELS, *, windows: int = 240, stride: float = 5.0, seed: int = 0
+):
+    """A `Timeline` of `windows` windows, each the stride long: activities follow one another, some
+    side by side.
+    """
     rng, k = np.random.default_rng(seed), len(labels)
     scores = rng.random((windows, k)) * 0.3
     at = 0

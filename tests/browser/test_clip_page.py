@@ -1,4 +1,6 @@
-"""The page of a clip: labels and frames are chosen by mouse and keyboard, the player plays and stops."""
+"""The page of a clip: labels and frames are chosen by mouse and keyboard, the player plays and
+stops.
+"""
 
 import time
 
@@ -15,15 +17,17 @@ SHOWN = EXPLAINED.order(12)
 
 
 def _texts(driver, selector):
-    return driver.execute_script("return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", selector)
+    return driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)", selector
+    )
 
 
 def _frame(driver):
     """Number of the chosen frame, 0 is the first; the strip, the stage and its picture agree on it."""
     number, word, alt, same, frame = driver.execute_script(
-        "const slot = (name) => document.querySelector(`[data-slot=${name}]`).textContent;"
-        "const here = document.querySelectorAll('.frame[aria-current]'), picture = document.getElementById('picture');"
-        "return [slot('number'), slot('word'), picture.alt, "
+        "const slot = (name) => document.querySelector(`[data-slot=${name}]`).textContent;const "
+        "here = document.querySelectorAll('.frame[aria-current]'), picture = "
+        "document.getElementById('picture');return [slot('number'), slot('word'), picture.alt, "
         "here.length === 1 && here[0].firstChild.src === picture.src, +here[0].dataset.frame]"
     )
     assert number == str(frame + 1)
@@ -39,7 +43,8 @@ def _check_label(driver, n):
     assert set(_texts(driver, "[data-slot=label]")) == {EXPLAINED.labels[k]}
     assert _texts(driver, ".heat .chosen th") == [EXPLAINED.labels[k]]
     marked = driver.execute_script(
-        "return [...document.querySelectorAll('.mark')].map(m => m.hidden ? 0 : +m.querySelector('b').textContent)"
+        "return [...document.querySelectorAll('.mark')].map(m => m.hidden ? 0 : "
+        "+m.querySelector('b').textContent)"
     )
     assert [marked.index(place) for place in range(1, len(keys) + 1)] == keys
     assert np.count_nonzero(marked) == len(keys)
@@ -50,7 +55,10 @@ def _check_label(driver, n):
     np.testing.assert_allclose(cards, EXPLAINED.lead(k)[keys], atol=0.006)
     assert set(_texts(driver, "[data-slot=rival]")) == {EXPLAINED.labels[EXPLAINED.rival(k)]}
     assert _texts(driver, "[data-slot=which]") == ["the best label" if n else "the runner-up"]
-    added, lead = (_texts(driver, f"[data-slot={name}]")[0].replace("−", "-") for name in ("contribution", "lead"))
+    added, lead = (
+        _texts(driver, f"[data-slot={name}]")[0].replace("−", "-")
+        for name in ("contribution", "lead")
+    )
     np.testing.assert_allclose(float(added), EXPLAINED.contribution[frame, k], atol=0.006)
     np.testing.assert_allclose(float(lead), EXPLAINED.lead(k)[frame], atol=0.006)
     assert _texts(driver, "[data-slot=confidence]") == [f"{EXPLAINED.confidence[frame, k]:.2f}"]
@@ -155,7 +163,9 @@ def test_the_space_bar_plays_from_anywhere_but_where_it_has_another_use(visit, d
 def test_the_space_bar_scrolls_where_nothing_plays(visit, driver):
     chromium.size(driver, 360, 400)
     visit("clip")
-    driver.execute_script("document.querySelector('.decided').scrollIntoView(); document.activeElement.blur()")
+    driver.execute_script(
+        "document.querySelector('.decided').scrollIntoView(); document.activeElement.blur()"
+    )
     before = driver.execute_script("return scrollY")
     driver.find_element(By.TAG_NAME, "body").send_keys(" ")
     WebDriverWait(driver, 2, 0.05).until(lambda _: driver.execute_script("return scrollY") > before)

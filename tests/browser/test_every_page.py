@@ -1,4 +1,6 @@
-"""What holds for every page: width of a phone, themes, names for screen readers, the keyboard's way, no scripts."""
+"""What holds for every page: width of a phone, themes, names for screen readers, the keyboard's
+way, no scripts.
+"""
 
 import itertools
 
@@ -35,7 +37,8 @@ def test_names_headings_and_landmarks(visit, driver, page):
     roles = [role for role, _ in nodes]
     assert {"banner", "main", "contentinfo", "status"} <= set(roles)
     levels = driver.execute_script(
-        "return [...document.querySelectorAll('h1,h2,h3')].filter(h => h.offsetParent).map(h => +h.tagName[1])"
+        "return [...document.querySelectorAll('h1,h2,h3')].filter(h => h.offsetParent).map(h => "
+        "+h.tagName[1])"
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -46,13 +49,14 @@ def test_names_headings_and_landmarks(visit, driver, page):
 def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
     visit(page)
     wanted = driver.execute_script(
-        "return [...document.querySelectorAll('a,button,input:not([type=radio]),select,summary,:checked')]"
-        ".filter(e => e.offsetParent && !e.disabled && e.tabIndex === 0)"
+        "return "
+        "[...document.querySelectorAll('a,button,input:not([type=radio]),select,summary,:checked')].filter(e "
+        "=> e.offsetParent && !e.disabled && e.tabIndex === 0)"
     )
     reached = []
     seen = (
-        "const e = document.activeElement;"
-        "return [e, [e, e.closest('.choice')].some(o => o && getComputedStyle(o).outlineStyle === 'solid')]"
+        "const e = document.activeElement;return [e, [e, e.closest('.choice')].some(o => o && "
+        "getComputedStyle(o).outlineStyle === 'solid')]"
     )
     for _ in range(len(wanted) + 8):
         ActionChains(driver, 0).send_keys(Keys.TAB).perform()
@@ -91,11 +95,21 @@ def test_hostile_texts_stay_texts(visit, driver):
     visit("hostile")
     assert "taken" not in driver.title.split(" – ")[0]
     assert driver.execute_script("return document.querySelectorAll('[onerror], b b').length") == 0
-    assert driver.find_element(By.CSS_SELECTOR, ".verdict bdi").get_attribute("textContent") in scenes.HOSTILE
-    assert driver.execute_script("return document.querySelectorAll('script:not([type])').length") == 1
+    assert (
+        driver.find_element(By.CSS_SELECTOR, ".verdict bdi").get_attribute("textContent")
+        in scenes.HOSTILE
+    )
+    assert (
+        driver.execute_script("return document.querySelectorAll('script:not([type])').length") == 1
+    )
     driver.execute_script("document.querySelectorAll('.choice').forEach(e => e.click())")
-    assert driver.find_element(By.CSS_SELECTOR, ".heat .chosen bdi").get_attribute("textContent") in scenes.HOSTILE
-    shown = driver.execute_script("return [...document.querySelectorAll('.choice bdi')].map(e => e.textContent)")
+    assert (
+        driver.find_element(By.CSS_SELECTOR, ".heat .chosen bdi").get_attribute("textContent")
+        in scenes.HOSTILE
+    )
+    shown = driver.execute_script(
+        "return [...document.querySelectorAll('.choice bdi')].map(e => e.textContent)"
+    )
     assert sorted(shown) == sorted(scenes.HOSTILE)
 
 
@@ -119,7 +133,9 @@ def test_pages_are_whole_without_scripts(visit, driver):
             shown = driver.find_element(By.TAG_NAME, "body").text
             assert all(text in shown for text in texts)
             for selector in (".player", ".theme", ".tools", ".zoom"):
-                assert not any(e.is_displayed() for e in driver.find_elements(By.CSS_SELECTOR, selector))
+                assert not any(
+                    e.is_displayed() for e in driver.find_elements(By.CSS_SELECTOR, selector)
+                )
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -139,7 +155,10 @@ def test_index_filters_sorts_and_leads_to_pages(visit, driver):
     assert len(everything) == 6
     assert everything[-1] == "old/earlier.mp4"
     assert "earlier, 2025-12-31" in driver.find_elements(By.CSS_SELECTOR, ".videos li")[-1].text
-    assert "1 of 2 videos with a known label are right (50.0 %)" in driver.find_element(By.TAG_NAME, "main").text
+    assert (
+        "1 of 2 videos with a known label are right (50.0 %)"
+        in driver.find_element(By.TAG_NAME, "main").text
+    )
     box = driver.find_element(By.ID, "filter")
     box.send_keys("FESTIVAL")
     assert shown() == ["hours/festival.mp4"] * 2
@@ -148,20 +167,33 @@ def test_index_filters_sorts_and_leads_to_pages(visit, driver):
     assert shown() == everything
     order = Select(driver.find_element(By.ID, "sort"))
     order.select_by_value("score")
-    scores = [float(card.get_attribute("data-score")) for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    scores = [
+        float(card.get_attribute("data-score"))
+        for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")
+    ]
     assert scores == sorted(scores, reverse=True)
     order.select_by_value("low")
-    found = [float(card.get_attribute("data-score")) for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    found = [
+        float(card.get_attribute("data-score"))
+        for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")
+    ]
     assert found == sorted(scores)
     order.select_by_value("wrong")
     texts = [card.text for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")[:3]]
-    assert ["✗ truth: hugging" in texts[0], "✓ right" in texts[1], "✓" in texts[2] or "✗" in texts[2]] == [
+    assert [
+        "✗ truth: hugging" in texts[0],
+        "✓ right" in texts[1],
+        "✓" in texts[2] or "✗" in texts[2],
+    ] == [
         True,
         True,
         False,
     ]
     order.select_by_value("truth")
-    known = [card.get_attribute("data-truth") for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")]
+    known = [
+        card.get_attribute("data-truth")
+        for card in driver.find_elements(By.CSS_SELECTOR, ".videos li")
+    ]
     assert known == ["arm wrestling", "hugging", *[None] * 4]
     order.select_by_value("")
     assert shown() == everything
@@ -230,7 +262,10 @@ def test_on_paper_there_are_no_controls_and_nothing_is_cut_off(visit, driver, pa
     visit(page)
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert not any(e.is_displayed() for e in driver.find_elements(By.CSS_SELECTOR, ".player, .theme, .zoom"))
+        assert not any(
+            e.is_displayed()
+            for e in driver.find_elements(By.CSS_SELECTOR, ".player, .theme, .zoom")
+        )
         chromium.size(driver, 720)
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 720
     finally:

@@ -1,4 +1,6 @@
-"""The page of a long video: segments and moments are chosen by mouse and keyboard; hours stay quick."""
+"""The page of a long video: segments and moments are chosen by mouse and keyboard; hours stay
+quick.
+"""
 
 import time
 
@@ -21,16 +23,21 @@ def _check_segment(driver, i):
     assert _slot(driver, "segment") == segment.label
     assert _slot(driver, "mean") == f"{segment.score:.2f}"
     assert [
-        row.text.split("\n")[0].startswith(segment.label) for row in driver.find_elements(By.CSS_SELECTOR, "tr.chosen")
+        row.text.split("\n")[0].startswith(segment.label)
+        for row in driver.find_elements(By.CSS_SELECTOR, "tr.chosen")
     ] == [True]
     assert (
-        driver.execute_script("return [...document.querySelector('#table tbody').rows].findIndex(r => r.className)")
+        driver.execute_script(
+            "return [...document.querySelector('#table tbody').rows].findIndex(r => r.className)"
+        )
         == i
     )
     window = int((LONG.starts <= segment.peak_at).sum()) - 1
     assert _slot(driver, "likely0") == LONG.labels[LONG.top[window, 0]]
     assert _slot(driver, "word") == LONG.words[window]
-    at = driver.execute_script("return [...document.querySelectorAll('.picture')].findIndex(p => p.ariaCurrent)")
+    at = driver.execute_script(
+        "return [...document.querySelectorAll('.picture')].findIndex(p => p.ariaCurrent)"
+    )
     assert at == abs(LONG.pictures_at - segment.peak_at).argmin()
 
 
@@ -80,8 +87,12 @@ def test_pictures_show_their_moment(visit):
     assert not driver.find_element(By.ID, "segment").is_displayed()
     assert driver.find_elements(By.CSS_SELECTOR, ".segment[aria-current]") == []
     driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert driver.find_element(By.CSS_SELECTOR, ".picture[aria-current]").text == _slot(driver, "moment")
-    later = next(i for i, segment in enumerate(LONG.segments) if segment.peak_at > LONG.pictures_at[4])
+    assert driver.find_element(By.CSS_SELECTOR, ".picture[aria-current]").text == _slot(
+        driver, "moment"
+    )
+    later = next(
+        i for i, segment in enumerate(LONG.segments) if segment.peak_at > LONG.pictures_at[4]
+    )
     driver.find_element(By.ID, "next").click()
     _check_segment(driver, later)
 
@@ -98,20 +109,27 @@ def test_hours_open_and_zoom_quickly(visit):
         assert driver.find_element(By.ID, "factor").text == f"{factor}×"
     assert not driver.find_element(By.ID, "in").is_enabled()
     assert driver.execute_script(width) > 14 * before
-    ticks = driver.execute_script("return [...document.querySelectorAll('.tick')].filter(t => t.offsetWidth).length")
+    ticks = driver.execute_script(
+        "return [...document.querySelectorAll('.tick')].filter(t => t.offsetWidth).length"
+    )
     assert 80 < ticks <= 176
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 1200
 
 
 def test_a_phone_begins_at_the_beginning(visit, driver):
-    places = "return [...document.querySelectorAll('.scroll')].map(e => [e.scrollLeft, e.scrollWidth > e.clientWidth])"
+    places = (
+        "return [...document.querySelectorAll('.scroll')].map(e => [e.scrollLeft, e.scrollWidth "
+        "> e.clientWidth])"
+    )
     chromium.size(driver, 360, 740)
     for page in ("long", "hours", "clip"):
         visit(page)
         found = driver.execute_script(places)
         assert [left for left, _ in found] == [0] * len(found), page
         assert any(wide for _, wide in found), page
-        assert driver.execute_script("return [...document.querySelectorAll('.table')].every(e => e.scrollTop === 0)")
+        assert driver.execute_script(
+            "return [...document.querySelectorAll('.table')].every(e => e.scrollTop === 0)"
+        )
     # and goes where one goes
     visit("long")
     driver.find_element(By.ID, "next").click()

@@ -23,7 +23,9 @@ from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import open_records
 
 FROZEN = dict(visual_prompts=0, visual_depth=0)
-TRAIN = BatchSpec("train", 4, 32, 4, seed=3, epochs=9, shuffle=True, sample="segments", augment=Augment())
+TRAIN = BatchSpec(
+    "train", 4, 32, 4, seed=3, epochs=9, shuffle=True, sample="segments", augment=Augment()
+)
 EVAL = BatchSpec("eval", 4, 32, 4, temporal_views=2, spatial_views=3)
 RESNET = CLIPConfig(24, 64, (1, 2, 1, 1), 16, None, 64, text_layers=1)
 
@@ -59,7 +61,9 @@ def _changed(name, by):
     """The fingerprint where one tensor of the checkpoint is another."""
     state = random_state(SMALL)
     state[name] = state[name] + np.float32(by)
-    model = VTDCLIP(clip_from_state(SMALL, state), ModelConfig(text_prompts=0, **FROZEN), rngs=nnx.Rngs(0))
+    model = VTDCLIP(
+        clip_from_state(SMALL, state), ModelConfig(text_prompts=0, **FROZEN), rngs=nnx.Rngs(0)
+    )
     return tower_fingerprint(model)
 
 
@@ -69,11 +73,20 @@ def test_features_are_named_by_the_image_tower_and_what_it_is_shown():
     # what is said of classes, and what is learnt, changes no frame
     assert same == _changed("text_projection", 1) == _changed("logit_scale", 1)
     assert same == tower_fingerprint(small_model(**FROZEN))
-    assert same == tower_fingerprint(small_model(**FROZEN, text_prompts=3, text_depth=1, pooling="mean"))
-    others = [_changed("visual.proj", 1e-3), _changed("visual.transformer.resblocks.1.mlp.c_fc.bias", 1e-3)]
+    assert same == tower_fingerprint(
+        small_model(**FROZEN, text_prompts=3, text_depth=1, pooling="mean")
+    )
+    others = [
+        _changed("visual.proj", 1e-3),
+        _changed("visual.transformer.resblocks.1.mlp.c_fc.bias", 1e-3),
+    ]
     others.append(tower_fingerprint(small_model(**FROZEN, normalization="clip")))
     bfloat16 = clip_from_state(SMALL, random_state(SMALL), dtype="bfloat16")
-    others.append(tower_fingerprint(VTDCLIP(bfloat16, ModelConfig(text_prompts=0, **FROZEN), rngs=nnx.Rngs(0))))
+    others.append(
+        tower_fingerprint(
+            VTDCLIP(bfloat16, ModelConfig(text_prompts=0, **FROZEN), rngs=nnx.Rngs(0))
+        )
+    )
     assert len({same, *others}) == 5
 
 
@@ -82,28 +95,46 @@ def test_and_by_the_videos_and_the_view(store, records, folder):
         dict(seed=4), dict(frames=3), dict(size=16), dict(sample="centre"), dict(augment=Augment(flip=0.0)),
     ]  # fmt: skip
     specs = [TRAIN, *(dataclasses.replace(TRAIN, **change) for change in changes)]
-    views = [EVAL, dataclasses.replace(EVAL, temporal_views=1), dataclasses.replace(EVAL, spatial_views=1)]
+    views = [
+        EVAL,
+        dataclasses.replace(EVAL, temporal_views=1),
+        dataclasses.replace(EVAL, spatial_views=1),
+    ]
     names = [store._key(records, spec, 0) for spec in specs + views]
-    names += [store._key(records, TRAIN, 1), store._key(open_records(folder / "records", "base_val"), TRAIN, 0)]
+    names += [
+        store._key(records, TRAIN, 1),
+        store._key(open_records(folder / "records", "base_val"), TRAIN, 0),
+    ]
     assert len(set(names)) == len(names)
     # batches and their order do not matter
-    for same in (dict(batch_size=2), dict(shuffle=False), dict(epochs=3), dict(drop_remainder=True)):
+    for same in (
+        dict(batch_size=2),
+        dict(shuffle=False),
+        dict(epochs=3),
+        dict(drop_remainder=True),
+    ):
         assert store._key(records, dataclasses.replace(TRAIN, **same), 0) == names[0]
 
 
 @pytest.mark.parametrize("spec, views", [(TRAIN, (0, 3)), (EVAL, (0,))], ids=["train", "eval"])
-@pytest.mark.parametrize("devices, spelling, together", [(1, "shard_map", 3), (8, "shard_map", 64), (2, "pmap", 1)])
+@pytest.mark.parametrize(
+    "devices, spelling, together", [(1, "shard_map", 3), (8, "shard_map", 64), (2, "pmap", 1)]
+)
 def test_they_are_those_of_the_clips(store, records, spec, views, devices, spelling, together):
     model = small_model(**FROZEN)
     store = FeatureStore(model, jax.devices()[:devices], parallel=spelling)
     stored = _open(store, records, spec, views, together)
     for view, found in zip(views, stored, strict=True):
-        plain = BatchSource(records, dataclasses.replace(spec, shuffle=False, batch_size=10, epochs=view + 1))
+        plain = BatchSource(
+            records, dataclasses.replace(spec, shuffle=False, batch_size=10, epochs=view + 1)
+        )
         clips = plain[view]
         expected = clips["frames"].reshape(-1, *clips["frames"].shape[-4:])
         expected = np.asarray(jax.jit(model.encode_frames)(expected)).reshape(10, *found.shape)
         rows = found.batch(range(10), 10)
-        np.testing.assert_allclose(rows["features"], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            rows["features"], expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
         assert rows["features"].dtype == np.float32
         for name in ("label", "weight", "index"):
             np.testing.assert_array_equal(rows[name], clips[name])
@@ -115,16 +146,24 @@ def test_a_resnet_has_no_prompts(tmp_path, monkeypatch, records):
     clip = clip_from_state(RESNET, random_state(RESNET))
     model = VTDCLIP(clip, ModelConfig(text_prompts=0, fusion=False, **FROZEN), rngs=nnx.Rngs(0))
     spec = dataclasses.replace(EVAL, size=64, temporal_views=1, spatial_views=1)
-    found = _open(FeatureStore(model, jax.devices()[:1]), records, spec, together=16)[0].batch(range(10), 10)
+    found = _open(FeatureStore(model, jax.devices()[:1]), records, spec, together=16)[0].batch(
+        range(10), 10
+    )
     # as many at once: convolutions round by the size of their batch
     clips = BatchSource(records, dataclasses.replace(spec, batch_size=16))[0]
     expected = np.asarray(jax.jit(model.encode_frames)(clips["frames"]))[:10]
-    np.testing.assert_allclose(found["features"], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        found["features"], expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+    )
 
 
 def test_batches_of_one_pass_hold_every_video_once(store, records):
     batches = list(_open(store, records)[0].batches(4))
-    assert [batch["index"].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, -1, -1]]
+    assert [batch["index"].tolist() for batch in batches] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, -1, -1],
+    ]
     assert batches[-1]["weight"].tolist() == [1, 1, 0, 0]
     assert all(batch["features"].shape == (4, 4, 32) for batch in batches)
     # padding is ordinary numbers
@@ -190,7 +229,10 @@ def test_progress_is_told_now_and_then(store, records, monkeypatch):
     assert [line.split(",")[0] for line in told[:-1]] == [
         f"frame features: {done} of 20 clips of base_train" for done in (4, 8, 10, 14, 18, 20)
     ]
-    assert told[-1] == f"frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in {store.folder}"
+    assert told[-1] == (
+        "frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in "
+        f"{store.folder}"
+    )
 
 
 def test_the_terminals_line_counts_them(store, records, monkeypatch):
@@ -208,7 +250,10 @@ def test_a_folder_that_cannot_be_written(store, records, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "file" / "cache"))
     elsewhere = FeatureStore(small_model(**FROZEN), jax.devices()[:1])
-    with pytest.raises(UserError, match=r"frame features cannot be kept there \(Not a directory\); set VTD_JAX_CACHE"):
+    with pytest.raises(
+        UserError,
+        match=r"frame features cannot be kept there \(Not a directory\); set VTD_JAX_CACHE",
+    ):
         _open(elsewhere, records)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="no permission"):
@@ -220,7 +265,9 @@ def test_a_full_disk(store, records, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"frame features cannot be kept there \(No space left on device\); set VTD"):
+    with pytest.raises(
+        UserError, match=r"frame features cannot be kept there \(No space left on device\); set VTD"
+    ):
         _open(store, records)
     assert _files(store) == []
 

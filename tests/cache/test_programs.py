@@ -36,7 +36,9 @@ def _run(cache, early="", **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= dict(VTD_JAX_CACHE=str(cache), JAX_PLATFORMS="cpu", XLA_FLAGS="") | variables
     code = COMMAND.format(early=early)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.strip()
 
@@ -48,9 +50,14 @@ def _programs(folder):
 # JAX may be imported before the command starts, or by it
 @pytest.mark.parametrize("early", ["", "import jax"])
 def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
-    folder, everything = tmp_path / FOLDER / programs_folder().name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+    folder, everything = (
+        tmp_path / FOLDER / programs_folder().name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    )
     told, _ = _run(tmp_path, early)
-    assert told == f"0 found, kept in {folder}, limits ({programs.MAX_SIZE}, {programs.MIN_SECONDS})"
+    assert (
+        told == f"0 found, kept in {folder}, limits ({programs.MAX_SIZE}, {programs.MIN_SECONDS})"
+    )
     told, _ = _run(tmp_path, early, **{everything: "0"})
     # on a loaded machine the first start compiled for long enough to keep it
     assert told.endswith(f" found, kept in {folder}, limits ({programs.MAX_SIZE}, 0.0)")
@@ -74,7 +81,9 @@ def test_a_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
     told, errors = _run(tmp_path / "file")
     assert told.startswith("0 found, kept in None")
-    assert errors.startswith(f"warning: {tmp_path / 'file'}: compiled programs cannot be kept there (Not a directory)")
+    assert errors.startswith(
+        f"warning: {tmp_path / 'file'}: compiled programs cannot be kept there (Not a directory)"
+    )
     assert len(errors.splitlines()) == 1
 
 
@@ -150,7 +159,9 @@ def _link(path):
         (lambda path: path.chmod(0o777), 3, "everybody can write into "),
     ],
 )
-def test_no_code_is_read_where_others_write(undecided, monkeypatch, capsys, tmp_path, change, place, why):
+def test_no_code_is_read_where_others_write(
+    undecided, monkeypatch, capsys, tmp_path, change, place, why
+):
     if change is _another and os.getuid() != 0:
         pytest.skip("only root can give a folder away")
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "a" / "cache"))
@@ -158,7 +169,9 @@ def test_no_code_is_read_where_others_write(undecided, monkeypatch, capsys, tmp_
     change([folder, *folder.parents][place])
     assert keep_programs() is None
     told = capsys.readouterr().err
-    assert told.startswith(f"warning: {folder}: compiled programs are code, and none is read from there (")
+    assert told.startswith(
+        f"warning: {folder}: compiled programs are code, and none is read from there ("
+    )
     assert why in told
     assert told.count("\n") == 1
 

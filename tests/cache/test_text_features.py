@@ -52,7 +52,9 @@ def encoded(monkeypatch):
 
 
 def _assert_same(found, expected):
-    """Texts of another padding are another program, which rounds otherwise: 1e-6 of a feature's length."""
+    """Texts of another padding are another program, which rounds otherwise: 1e-6 of a feature's
+    length.
+    """
     errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
     assert errors.max() < 1e-6
 
@@ -101,7 +103,10 @@ def test_an_encoding_that_was_broken_off_goes_on(tmp_path, encoded):
 
 
 def test_other_weights_prompts_or_settings_are_other_features(tmp_path):
-    cache, models = TextCache(tmp_path), [_model(), _model(seed=1), _model(TEMPLATES), _model(LEARNT)]
+    cache, models = (
+        TextCache(tmp_path),
+        [_model(), _model(seed=1), _model(TEMPLATES), _model(LEARNT)],
+    )
     models.append(_model(LEARNT, copy=1))
     models[-1].text_prompts[...] = models[-1].text_prompts[...] + 0.1
     names = [cache._file(model, list(WORDS)).name for model in models]
@@ -183,7 +188,10 @@ def test_where_files_go(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, encoded):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/cache: text features cannot be kept .*; set VTD_JAX_CACHE to a folder"):
+    with pytest.raises(
+        UserError,
+        match=r"file/cache: text features cannot be kept .*; set VTD_JAX_CACHE to a folder",
+    ):
         TextCache(tmp_path / "file" / "cache").encode(_model(), WORDS)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match=r"no permission.*VTD_JAX_CACHE"):

@@ -6,7 +6,8 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import tensor_shapes
 from vtd_jax.errors import UserError
 
-# parameters of OpenAI's released models (vision + text + logit scale), in units of one, buffers not counted
+# parameters of OpenAI's released models (vision + text + logit scale), in units of one, buffers not
+# counted
 RELEASED = {
     "ViT-B/32": 151_277_313,
     "ViT-B/16": 149_620_737,
@@ -44,7 +45,8 @@ def test_other_sizes_are_described_not_named():
     config = CLIPConfig(32, 32, 2, 64, 16, 64)
     assert config.architecture == "ViT/16 2 layers width 64 at 32"
     assert (
-        CLIPConfig.from_dict(CLIPConfig.vit_b16().to_dict() | {"activation": "gelu"}).architecture == "ViT-B/16 (GELU)"
+        CLIPConfig.from_dict(CLIPConfig.vit_b16().to_dict() | {"activation": "gelu"}).architecture
+        == "ViT-B/16 (GELU)"
     )
 
 

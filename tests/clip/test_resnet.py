@@ -1,4 +1,6 @@
-"""The ResNet image tower against a plain NumPy float64 reference, non-trivial running statistics included."""
+"""The ResNet image tower against a plain NumPy float64 reference, non-trivial running statistics
+included.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ from vtd_jax.errors import UserError
 
 RNG = np.random.default_rng(11)
 CONFIG = CLIPConfig(24, 64, (1, 2, 1, 1), 16, None, 64, text_layers=1, vocab_size=50)
-# parameters of the towers as the paper's table 20 and OpenAI's checkpoints have them, running statistics left out
+# parameters of the towers as the paper's table 20 and OpenAI's checkpoints have them, running
+# statistics left out
 PUBLISHED = {"RN50": 38_316_896, "RN101": 56_259_936, "RN50x4": 87_137_080}
 
 
@@ -47,7 +50,8 @@ def _conv(state, conv, norm, x, stride=1):
             tap = padded[:, :, row : row + end : stride, column : column + end : stride]
             y = y + np.einsum("oi,nihw->nohw", weight[:, :, row, column], tap)
     mean, var, scale, bias = (
-        state[f"{norm}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+        state[f"{norm}.{part}"][:, None, None]
+        for part in ("running_mean", "running_var", "weight", "bias")
     )
     return (y - mean) / np.sqrt(var + 1e-5) * scale + bias
 
@@ -61,7 +65,9 @@ def _bottleneck(state, name, x, stride):
     y = np.maximum(_conv(state, f"{name}.conv2", f"{name}.bn2", y), 0)
     y = _conv(state, f"{name}.conv3", f"{name}.bn3", _halve(y) if stride == 2 else y)
     if f"{name}.downsample.0.weight" in state:
-        x = _conv(state, f"{name}.downsample.0", f"{name}.downsample.1", _halve(x) if stride == 2 else x)
+        x = _conv(
+            state, f"{name}.downsample.0", f"{name}.downsample.1", _halve(x) if stride == 2 else x
+        )
     return np.maximum(x + y, 0)
 
 
@@ -69,26 +75,39 @@ def _pooled(state, x, head_width=64):
     """Attention pooling, head by head; the only query is the mean."""
     name = "visual.attnpool"
     x = x.reshape(*x.shape[:2], -1).transpose(0, 2, 1)
-    x = np.concatenate([x.mean(1, keepdims=True), x], axis=1) + state[f"{name}.positional_embedding"]
-    q, k, v = (x @ state[f"{name}.{p}_proj.weight"].T + state[f"{name}.{p}_proj.bias"] for p in "qkv")
+    x = (
+        np.concatenate([x.mean(1, keepdims=True), x], axis=1)
+        + state[f"{name}.positional_embedding"]
+    )
+    q, k, v = (
+        x @ state[f"{name}.{p}_proj.weight"].T + state[f"{name}.{p}_proj.bias"] for p in "qkv"
+    )
     mixed = []
     for i in range(x.shape[-1] // head_width):
         part = slice(i * head_width, (i + 1) * head_width)
         scores = np.einsum("nc,nmc->nm", q[:, 0, part], k[..., part]) / np.sqrt(head_width)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed.append(np.einsum("nm,nmc->nc", weights / weights.sum(-1, keepdims=True), v[..., part]))
-    return np.concatenate(mixed, -1) @ state[f"{name}.c_proj.weight"].T + state[f"{name}.c_proj.bias"]
+        mixed.append(
+            np.einsum("nm,nmc->nc", weights / weights.sum(-1, keepdims=True), v[..., part])
+        )
+    return (
+        np.concatenate(mixed, -1) @ state[f"{name}.c_proj.weight"].T + state[f"{name}.c_proj.bias"]
+    )
 
 
 def _reference(state, config, images):
     state = {name: x.astype(np.float64) for name, x in state.items()}
     x = images.astype(np.float64).transpose(0, 3, 1, 2)
     for i in (1, 2, 3):
-        x = np.maximum(_conv(state, f"visual.conv{i}", f"visual.bn{i}", x, stride=2 if i == 1 else 1), 0)
+        x = np.maximum(
+            _conv(state, f"visual.conv{i}", f"visual.bn{i}", x, stride=2 if i == 1 else 1), 0
+        )
     x = _halve(x)
     for stage, blocks in enumerate(config.vision_layers):
         for block in range(blocks):
-            x = _bottleneck(state, f"visual.layer{stage + 1}.{block}", x, 2 if stage and not block else 1)
+            x = _bottleneck(
+                state, f"visual.layer{stage + 1}.{block}", x, 2 if stage and not block else 1
+            )
     return _pooled(state, x)
 
 
@@ -102,11 +121,15 @@ def _encode(clip, images):
 
 
 def _features(state, images=None, dtype="float32"):
-    return _encode(clip_from_state(CONFIG, state, dtype=dtype), jnp.asarray(IMAGES if images is None else images))
+    return _encode(
+        clip_from_state(CONFIG, state, dtype=dtype),
+        jnp.asarray(IMAGES if images is None else images),
+    )
 
 
 STATE = _state(CONFIG)
-# large blobs under the noise: averaging leaves nothing of noise alone, and both images would have the same features
+# large blobs under the noise: averaging leaves nothing of noise alone, and both images would have
+# the same features
 BLOBS = RNG.standard_normal((2, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2)
 IMAGES = (2 * BLOBS + RNG.standard_normal((2, 64, 64, 3))).astype(np.float32)
 
@@ -122,7 +145,9 @@ def test_matches_the_reference():
     assert _relative(expected[0], expected[1]) > 0.1
 
 
-@pytest.mark.parametrize("name", ["visual.bn2.running_mean", "visual.layer4.0.bn3.running_var", "visual.bn1.weight"])
+@pytest.mark.parametrize(
+    "name", ["visual.bn2.running_mean", "visual.layer4.0.bn3.running_var", "visual.bn1.weight"]
+)
 def test_every_statistic_counts(name):
     changed = STATE | {name: STATE[name] * 1.5}
     ours = _features(changed)
@@ -162,7 +187,11 @@ def test_names_and_shapes_cover_the_tower(name):
     shapes, names = resnet_shapes(config), resnet_names(config)
     assert [n for n, _, _ in names] == list(shapes)
     assert {path for _, path, _ in names} == set(arrays)
-    turn = {"same": lambda s: s, "linear": lambda s: s[::-1], "conv": lambda s: (*s[2:], s[1], s[0])}
+    turn = {
+        "same": lambda s: s,
+        "linear": lambda s: s[::-1],
+        "conv": lambda s: (*s[2:], s[1], s[0]),
+    }
     for openai, path, kind in names:
         assert arrays[path] == turn[kind](shapes[openai]), openai
     assert all(n.startswith("visual.") for n in shapes)
@@ -174,7 +203,9 @@ def test_names_and_shapes_cover_the_tower(name):
 
 def test_prompts_are_refused():
     clip = clip_from_state(CONFIG, STATE)
-    with pytest.raises(UserError, match="a ResNet takes no visual prompts: set visual_prompts=0, or choose a ViT"):
+    with pytest.raises(
+        UserError, match="a ResNet takes no visual prompts: set visual_prompts=0, or choose a ViT"
+    ):
         clip.encode_images(jnp.asarray(IMAGES), jnp.zeros((1, 4, 16)))
 
 
@@ -187,7 +218,9 @@ def test_images_of_another_size_are_refused():
 def test_under_jit_and_gradient_to_the_image():
     clip = clip_from_state(CONFIG, STATE)
     graph, state = nnx.split(clip)
-    total = jax.jit(jax.grad(lambda images: jnp.sum(nnx.merge(graph, state).encode_images(images) ** 2)))
+    total = jax.jit(
+        jax.grad(lambda images: jnp.sum(nnx.merge(graph, state).encode_images(images) ** 2))
+    )
     gradient = total(jnp.asarray(IMAGES))
     assert gradient.shape == IMAGES.shape
     assert float(jnp.abs(gradient).max()) > 0

@@ -1,4 +1,6 @@
-"""What the towers leave out (method.md, section 7) against their plain paths: values and gradients, both layouts."""
+"""What the towers leave out (method.md, section 7) against their plain paths: values and gradients,
+both layouts.
+"""
 
 import dataclasses
 import functools
@@ -25,10 +27,17 @@ ROUNDING = 1e-6
 
 
 def _tokens(prompts=7):
-    """Five texts as `class_tokens` makes them: one start, stand-ins, names of several lengths, one end."""
+    """Five texts as `class_tokens` makes them: one start, stand-ins, names of several lengths, one
+    end.
+    """
     tokens, rng = np.zeros((5, prompts + 9), np.int32), np.random.default_rng(prompts)
     for row, words in enumerate([1, 3, 7, 2, 5]):
-        tokens[row, : prompts + words + 2] = [198, *[5] * prompts, *rng.integers(1, 197, words), 199]
+        tokens[row, : prompts + words + 2] = [
+            198,
+            *[5] * prompts,
+            *rng.integers(1, 197, words),
+            199,
+        ]
     return tokens
 
 
@@ -40,11 +49,15 @@ def _clip(layers="list", *, plain=False, dtype="float32", remat="none", config=C
 
 
 def _prompts(shape):
-    return jnp.asarray(np.random.default_rng(shape).standard_normal((*shape, 128)).astype(np.float32))
+    return jnp.asarray(
+        np.random.default_rng(shape).standard_normal((*shape, 128)).astype(np.float32)
+    )
 
 
 def _both(encode, clip, given, prompts):
-    """Features, and the gradient of a scalar of them for the prompts and for what is given, if it is no integer."""
+    """Features, and the gradient of a scalar of them for the prompts and for what is given, if it
+    is no integer.
+    """
     weights = jnp.asarray(np.random.default_rng(5).standard_normal(48), jnp.float32)
 
     def scalar(prompts, given):
@@ -104,7 +117,9 @@ def test_without_prompts_both_towers_are_those_of_the_plain_path(layers):
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
 @pytest.mark.parametrize("remat", ["block", "dots"])
-@pytest.mark.parametrize("encode, given", [(_image, IMAGES), (_text, jnp.asarray(_tokens()))], ids=["image", "text"])
+@pytest.mark.parametrize(
+    "encode, given", [(_image, IMAGES), (_text, jnp.asarray(_tokens()))], ids=["image", "text"]
+)
 def test_computing_again_changes_nothing(encode, given, remat, layers):
     found = _both(encode, _clip(layers, remat=remat), given, _prompts((3, 7)))
     _near(found, _plain(encode, (3, 7)))
@@ -114,7 +129,9 @@ def test_computing_again_changes_nothing(encode, given, remat, layers):
 def test_the_plain_path_is_the_same_in_both_layouts(layers):
     prompts = _prompts((3, 2))
     for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens(2)))):
-        found, expected = (_features(encode, _clip(kind, plain=True), given, prompts) for kind in (layers, "list"))
+        found, expected = (
+            _features(encode, _clip(kind, plain=True), given, prompts) for kind in (layers, "list")
+        )
         _near([found], [expected])
 
 
@@ -139,12 +156,15 @@ def test_texts_as_long_as_their_prompts_take_the_plain_path_when_traced():
 
 
 def _flops(encode, clip, given, prompts):
-    return traced_work(jax.make_jaxpr(lambda given, prompts: encode(clip, given, prompts))(given, prompts)).flops
+    return traced_work(
+        jax.make_jaxpr(lambda given, prompts: encode(clip, given, prompts))(given, prompts)
+    ).flops
 
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
 def test_what_is_left_out_is_not_computed(layers):
-    """FLOPs of matrix products by the formulas of method.md, section 7; both layouts do the same work.
+    """FLOPs of matrix products by the formulas of method.md, section 7; both layouts do the same
+    work.
 
     Of what is keys and values only, the queries are made too, once for all.
     """
@@ -156,19 +176,32 @@ def test_what_is_left_out_is_not_computed(layers):
     whole = images * (2 * (linear + attention) + last) + 3 * keys
     ends = images * 2 * (9 * 16 * 16 * 3 * width + width * 48)
     assert _flops(_image, _clip(layers), IMAGES, prompts) == whole + ends
-    assert _flops(_image, _clip(layers), IMAGES, prompts) < 0.7 * _flops(_image, _clip(plain=True), IMAGES, prompts)
+    assert _flops(_image, _clip(layers), IMAGES, prompts) < 0.7 * _flops(
+        _image, _clip(plain=True), IMAGES, prompts
+    )
     tokens = jnp.asarray(_tokens())
     start, suffix, texts = 1 + length, tokens.shape[1] - 1 - length, 5
     per_text = 2 * (2 * suffix * width * 12 * width + 4 * suffix * (suffix + start) * width)
-    per_text += 2 * width * 10 * width + 2 * suffix * width * 2 * width + 4 * (suffix + start) * width
-    once = 2 * (2 * start * width * 12 * width + 4 * start * start * width) + 3 * 2 * start * width * 3 * width
-    assert _flops(_text, _clip(layers), tokens, prompts) == texts * (per_text + 2 * width * 48) + once
+    per_text += (
+        2 * width * 10 * width + 2 * suffix * width * 2 * width + 4 * (suffix + start) * width
+    )
+    once = (
+        2 * (2 * start * width * 12 * width + 4 * start * start * width)
+        + 3 * 2 * start * width * 3 * width
+    )
+    assert (
+        _flops(_text, _clip(layers), tokens, prompts) == texts * (per_text + 2 * width * 48) + once
+    )
 
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
-@pytest.mark.parametrize("encode, given", [(_image, IMAGES), (_text, jnp.asarray(_tokens()))], ids=["image", "text"])
+@pytest.mark.parametrize(
+    "encode, given", [(_image, IMAGES), (_text, jnp.asarray(_tokens()))], ids=["image", "text"]
+)
 def test_no_gradient_of_a_frozen_weight_is_formed(encode, given, layers):
-    """Forwards and backwards to the prompts is at most twice the products of forwards, in bfloat16 as well."""
+    """Forwards and backwards to the prompts is at most twice the products of forwards, in bfloat16
+    as well.
+    """
     for dtype in ("float32", "bfloat16"):
         clip, prompts = _clip(layers, dtype=dtype), _prompts((3, 7))
         forward = _flops(encode, clip, given, prompts)
@@ -194,7 +227,9 @@ def test_bfloat16_is_near_float32_forwards_and_backwards(layers):
 
 
 def test_every_product_of_bfloat16_sums_in_float32():
-    """Neither bfloat16 results nor mixed inputs: both are slow paths on a CPU, the first is inexact everywhere."""
+    """Neither bfloat16 results nor mixed inputs: both are slow paths on a CPU, the first is inexact
+    everywhere.
+    """
     clip, prompts = _clip(dtype="bfloat16"), _prompts((3, 7))
     for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens()))):
         jaxpr = jax.make_jaxpr(jax.grad(lambda p, e=encode, g=given: e(clip, g, p).sum()))(prompts)
@@ -222,7 +257,9 @@ def test_stacked_weights_are_not_kept_twice_for_the_backward_pass(dtype):
     graphdef, state = nnx.split(clip)
 
     def gradient(state, prompts):
-        return jax.grad(lambda prompts: nnx.merge(graphdef, state).encode_images(IMAGES, prompts).sum())(prompts)
+        return jax.grad(
+            lambda prompts: nnx.merge(graphdef, state).encode_images(IMAGES, prompts).sum()
+        )(prompts)
 
     compiled = jax.jit(gradient).lower(state, jnp.zeros((8, 2, 256))).compile()
     # one layer's weights at a time, and what blocks keep of three images
@@ -244,10 +281,14 @@ def test_layouts_hold_the_same_tensors_and_have_one_fingerprint():
 
 def test_a_tower_of_one_layer_has_only_a_last_one():
     config = dataclasses.replace(CONFIG, vision_layers=1, text_layers=1)
-    state = {name: x for name, x in STATE.items() if not any(f"resblocks.{i}." in name for i in (1, 2))}
+    state = {
+        name: x for name, x in STATE.items() if not any(f"resblocks.{i}." in name for i in (1, 2))
+    }
     for layers in ("list", "scan"):
         clip, plain = (clip_from_state(config, state, layers=layers) for _ in range(2))
         plain.visual.plain = plain.text.plain = True
         for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens()))):
-            found, expected = (_features(encode, who, given, _prompts((1, 7))) for who in (clip, plain))
+            found, expected = (
+                _features(encode, who, given, _prompts((1, 7))) for who in (clip, plain)
+            )
             _near([found], [expected])

@@ -1,4 +1,6 @@
-"""Known ids, cleaning, limits and errors of the tokenizer; `tests/parity` compares it with OpenAI's."""
+"""Known ids, cleaning, limits and errors of the tokenizer; `tests/parity` compares it with
+OpenAI's.
+"""
 
 import csv
 import inspect
@@ -92,14 +94,18 @@ def test_special_tokens_spelled_out_in_a_text():
 
 def test_a_batch_is_its_texts_one_by_one():
     texts = ["brush hair", "", "日本語 🙂", "a" * 70, "brush hair"]
-    np.testing.assert_array_equal(tokenize(texts), np.concatenate([tokenize([text]) for text in texts]))
+    np.testing.assert_array_equal(
+        tokenize(texts), np.concatenate([tokenize([text]) for text in texts])
+    )
     np.testing.assert_array_equal(tokenize("brush hair"), tokenize(["brush hair"]))
     assert tokenize([]).shape == (0, 77)
     assert count_tokens(texts).tolist() == [len(ids) for ids in encode(texts)]
     assert count_tokens("brush hair").tolist() == [2]
 
 
-@pytest.mark.parametrize("text", ["brush hair", "naïve façade", "日本語", "🙂 👩‍👩‍👧", "привет мир", "</w>", "x</w>y"])
+@pytest.mark.parametrize(
+    "text", ["brush hair", "naïve façade", "日本語", "🙂 👩‍👩‍👧", "привет мир", "</w>", "x</w>y"]
+)
 def test_decode_is_the_inverse_up_to_spaces(text):
     back = decode(tokenize([text])[0])
     assert back.replace(" ", "") == text.replace(" ", "")
@@ -160,5 +166,10 @@ def test_the_vocabulary_is_whole_and_quick_to_load():
     vocabulary = tokenizer._bpe().get_vocab()
     assert time.perf_counter() - start < 1
     assert sorted(vocabulary.values()) == list(range(49408))
-    assert [vocabulary[word] for word in ("!", "!</w>", "in", "<|endoftext|>")] == [0, 256, 512, EOT]
+    assert [vocabulary[word] for word in ("!", "!</w>", "in", "<|endoftext|>")] == [
+        0,
+        256,
+        512,
+        EOT,
+    ]
     assert "MIT License" in (tokenizer.MERGES.parent / "NOTICE").read_text()

@@ -17,13 +17,17 @@ RNG = np.random.default_rng(7)
 
 def _norm(state, name, x):
     x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
+    return (
+        x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * state[f"{name}.weight"]
+        + state[f"{name}.bias"]
+    )
 
 
 def _block(state, name, x, mask, head_width=64):
     """One pre-LN block in float64, head by head and row by row of the formulas of the paper."""
     q, k, v = np.split(
-        _norm(state, f"{name}.ln_1", x) @ state[f"{name}.attn.in_proj_weight"].T + state[f"{name}.attn.in_proj_bias"],
+        _norm(state, f"{name}.ln_1", x) @ state[f"{name}.attn.in_proj_weight"].T
+        + state[f"{name}.attn.in_proj_bias"],
         3,
         axis=-1,
     )
@@ -33,8 +37,15 @@ def _block(state, name, x, mask, head_width=64):
         scores = q[..., at] @ np.swapaxes(k[..., at], -1, -2) / np.sqrt(head_width) + mask
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         mixed.append(weights / weights.sum(-1, keepdims=True) @ v[..., at])
-    x = x + np.concatenate(mixed, -1) @ state[f"{name}.attn.out_proj.weight"].T + state[f"{name}.attn.out_proj.bias"]
-    hidden = _norm(state, f"{name}.ln_2", x) @ state[f"{name}.mlp.c_fc.weight"].T + state[f"{name}.mlp.c_fc.bias"]
+    x = (
+        x
+        + np.concatenate(mixed, -1) @ state[f"{name}.attn.out_proj.weight"].T
+        + state[f"{name}.attn.out_proj.bias"]
+    )
+    hidden = (
+        _norm(state, f"{name}.ln_2", x) @ state[f"{name}.mlp.c_fc.weight"].T
+        + state[f"{name}.mlp.c_fc.bias"]
+    )
     hidden = hidden / (1 + np.exp(-1.702 * hidden))
     return x + hidden @ state[f"{name}.mlp.c_proj.weight"].T + state[f"{name}.mlp.c_proj.bias"]
 
@@ -95,7 +106,9 @@ def test_image_tower_matches_the_reference(shape):
     images = RNG.standard_normal((2, 48, 48, 3), dtype=np.float32)
     prompts = None if shape is None else RNG.standard_normal((*shape, 128)).astype(np.float32)
     clip = clip_from_state(CONFIG, STATE)
-    ours = clip.encode_images(jnp.asarray(images), None if prompts is None else jnp.asarray(prompts))
+    ours = clip.encode_images(
+        jnp.asarray(images), None if prompts is None else jnp.asarray(prompts)
+    )
     exact = None if prompts is None else prompts.astype(np.float64)
     assert _relative(ours, _image_reference(EXACT, CONFIG, images.astype(np.float64), exact)) < 2e-6
 
@@ -118,7 +131,8 @@ def test_positions_after_the_end_change_nothing():
     noise[0, 9:] = 17
     clip = clip_from_state(CONFIG, STATE)
     short = clip.encode_text(jnp.asarray(tokens))
-    # of the largest feature, which is 3 to 4: some processors add up matrices of another height in another order
+    # of the largest feature, which is 3 to 4: some processors add up matrices of another height in
+    # another order
     rounding = 2e-6 * float(jnp.abs(short).max())
     np.testing.assert_allclose(clip.encode_text(jnp.asarray(longer)), short, rtol=0, atol=rounding)
     np.testing.assert_allclose(clip.encode_text(jnp.asarray(noise)), short, rtol=0, atol=rounding)

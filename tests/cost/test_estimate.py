@@ -1,4 +1,6 @@
-"""What a plan says of a run is what the run does: its batches, its evaluations, and the FLOPs of its programs."""
+"""What a plan says of a run is what the run does: its batches, its evaluations, and the FLOPs of
+its programs.
+"""
 
 import dataclasses
 import math
@@ -8,7 +10,15 @@ import pytest
 
 from experiments.configs import _base
 from vtd_jax.cost import estimate
-from vtd_jax.cost.estimate import DEVICES, PlannedRun, RunCost, assumptions, hours, plan_table, run_cost
+from vtd_jax.cost.estimate import (
+    DEVICES,
+    PlannedRun,
+    RunCost,
+    assumptions,
+    hours,
+    plan_table,
+    run_cost,
+)
 from vtd_jax.cost.programs import Names, examine, training_step
 from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
@@ -22,9 +32,15 @@ ONE = Target("one", "cpu", (jax.devices()[0],), None)
 
 
 def tiny(train: str = "list", **changes) -> RunConfig:
-    """Two prompted layers in both towers, batches of 4 videos, 3 a batch in evaluation; `changes` by full name."""
+    """Two prompted layers in both towers, batches of 4 videos, 3 a batch in evaluation; `changes`
+    by full name.
+    """
     run = _base.base_config(
-        name="tiny", protocol="base_to_novel", data_dir="x", train=train, evaluate={"base": "b", "novel": "n"}
+        name="tiny",
+        protocol="base_to_novel",
+        data_dir="x",
+        train=train,
+        evaluate={"base": "b", "novel": "n"},
     )
     run.clip.update(path="tiny", architecture="tiny")
     run.model.update(text_prompts=4, text_depth=2, visual_prompts=2, visual_depth=2)
@@ -56,7 +72,11 @@ def flops() -> dict[Names, dict[str, int]]:
 def one_pass(flops: dict, views: int = 1) -> int:
     """Both splits: 3 batches of 3 for 7 videos, 2 for 6, and a codebook each."""
     base, novel = flops[BASE], flops[NOVEL]
-    return views * (3 * base["evaluation"] + 2 * novel["evaluation"]) + base["codebook"] + novel["codebook"]
+    return (
+        views * (3 * base["evaluation"] + 2 * novel["evaluation"])
+        + base["codebook"]
+        + novel["codebook"]
+    )
 
 
 def test_a_run_costs_its_steps_and_evaluations(flops):
@@ -71,7 +91,9 @@ def test_a_run_costs_its_steps_and_evaluations(flops):
 
 @pytest.mark.parametrize("every, early", [(0, 0), (1, 6), (6, 1), (7, 0), (10, 0)])
 def test_evaluations_while_training_have_one_view_and_the_last_has_all(flops, every, early):
-    found = cost(tiny(evaluate__every_epochs=every, evaluate__temporal_views=2, evaluate__spatial_views=3))
+    found = cost(
+        tiny(evaluate__every_epochs=every, evaluate__temporal_views=2, evaluate__spatial_views=3)
+    )
     assert found.evaluation_flops == early * one_pass(flops) + one_pass(flops, 6)
 
 
@@ -103,7 +125,9 @@ def test_batches_of_an_epoch_are_the_pipelines(videos, drop):
 
 
 def test_too_few_videos_for_a_batch():
-    with pytest.raises(UserError, match=r"batch_size=4 with drop_remainder leaves no batch of 3 videos"):
+    with pytest.raises(
+        UserError, match=r"batch_size=4 with drop_remainder leaves no batch of 3 videos"
+    ):
         cost(tiny(), 3)
 
 
@@ -132,9 +156,13 @@ def test_what_changes_a_program_changes_its_flops():
 
 def test_hours_are_flops_over_the_share_of_the_peak():
     run = RunCost(10, 5, 3 * 10**18, 10**18)
-    assert hours(run, "v5e", 8, 0.5, "bfloat16") == pytest.approx(4e18 / (197e12 * 8 * 0.5) / 3600, rel=1e-12)
+    assert hours(run, "v5e", 8, 0.5, "bfloat16") == pytest.approx(
+        4e18 / (197e12 * 8 * 0.5) / 3600, rel=1e-12
+    )
     assert hours(run, "v5e", 1, 1.0, "float32") == hours(run, "v5e", 1, 1.0, "bfloat16")
-    assert hours(run, "A100", 1, 1.0, "float32") == pytest.approx(16 * hours(run, "A100", 1, 1.0, "bfloat16"))
+    assert hours(run, "A100", 1, 1.0, "float32") == pytest.approx(
+        16 * hours(run, "A100", 1, 1.0, "bfloat16")
+    )
 
 
 def test_peaks():
@@ -147,23 +175,31 @@ def test_this_machine_is_measured_once():
     # any processor of these years, in matrix products
     assert 1e9 < rate < 1e15
     assert estimate.peak("here", "float32") == rate
-    assert hours(RunCost(1, 1, 10**15, 0), "here", 1, 0.5, "float32") == pytest.approx(1e15 / rate / 1800)
+    assert hours(RunCost(1, 1, 10**15, 0), "here", 1, 0.5, "float32") == pytest.approx(
+        1e15 / rate / 1800
+    )
     assert "measured on this machine" in assumptions("here", 1, 0.5, "float32")
 
 
 def test_assumptions_are_told():
     assert assumptions("v5e", 8, 0.4, "bfloat16") == (
-        "an estimate for 8 × v5e: 197 TFLOP/s each in bfloat16 (the vendor's peak), 40 % of it reached (assumed); "
-        "reading videos and compiling are not part of it"
+        "an estimate for 8 × v5e: 197 TFLOP/s each in bfloat16 (the vendor's peak), 40 % of it "
+        "reached (assumed); reading videos and compiling are not part of it"
     )
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("v9", 1, 0.5, "float32"), "device 'v9': its peak is not known, expected one of v4, v5e, .*, L4, here"),
+        (
+            ("v9", 1, 0.5, "float32"),
+            "device 'v9': its peak is not known, expected one of v4, v5e, .*, L4, here",
+        ),
         (("v5e", 0, 0.5, "float32"), "devices 0: expected 1 or more"),
-        (("v5e", 1, 0.0, "float32"), "utilization 0: expected a share of the peak, above 0 and up to 1"),
+        (
+            ("v5e", 1, 0.0, "float32"),
+            "utilization 0: expected a share of the peak, above 0 and up to 1",
+        ),
         (("v5e", 1, 1.5, "float32"), "utilization 1.5: expected a share of the peak"),
         (("v5e", 1, 0.5, "int8"), "dtype 'int8': expected one of bfloat16, float32"),
     ],

@@ -1,4 +1,6 @@
-"""FLOPs, traffic and collectives of programs whose costs are known by hand, and of text that XLA for TPUs wrote."""
+"""FLOPs, traffic and collectives of programs whose costs are known by hand, and of text that XLA
+for TPUs wrote.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,9 @@ SPLIT, SAME = PartitionSpec("d"), PartitionSpec()
 
 def over_devices(function, ins, outs=SPLIT):
     mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False))
+    return jax.jit(
+        jax.shard_map(function, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)
+    )
 
 
 def floats(*shape):
@@ -92,7 +96,11 @@ def test_alone_nothing_is_sent():
         check_vma=False,
     )
     traced = jax.jit(function).trace(floats(64, 16))
-    assert traced_work(traced.jaxpr).collectives == Program(traced.lower().compile().as_text()).collectives() == {}
+    assert (
+        traced_work(traced.jaxpr).collectives
+        == Program(traced.lower().compile().as_text()).collectives()
+        == {}
+    )
 
 
 def work(function, *shapes):
@@ -111,16 +119,28 @@ def test_products_agree_with_xla():
 def test_convolutions_agree_with_xla():
     def function(x, kernel):
         return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
+            x,
+            kernel,
+            (1, 1),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=2,
         )
 
-    expected = jax.jit(function).lower(floats(2, 9, 9, 4), floats(3, 3, 2, 6)).cost_analysis()["flops"]
-    assert work(function, (2, 9, 9, 4), (3, 3, 2, 6)).flops == expected == 2 * (2 * 7 * 7 * 6) * (3 * 3 * 2)
+    expected = (
+        jax.jit(function).lower(floats(2, 9, 9, 4), floats(3, 3, 2, 6)).cost_analysis()["flops"]
+    )
+    assert (
+        work(function, (2, 9, 9, 4), (3, 3, 2, 6)).flops
+        == expected
+        == 2 * (2 * 7 * 7 * 6) * (3 * 3 * 2)
+    )
 
 
 def test_recomputation_counts():
     def loss(x, w, wrap):
-        # two layers: of one the result that the other needs backwards is all there is to compute again
+        # two layers: of one the result that the other needs backwards is all there is to compute
+        # again
         return wrap(lambda x: jnp.tanh(jnp.tanh(x @ w) @ w))(x).sum()
 
     plain = work(jax.grad(lambda x, w: loss(x, w, lambda f: f)), (8, 16), (16, 16)).flops

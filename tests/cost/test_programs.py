@@ -1,4 +1,6 @@
-"""What is compiled ahead is the very program that training runs; what does not fit is told with its remedy."""
+"""What is compiled ahead is the very program that training runs; what does not fit is told with its
+remedy.
+"""
 
 import dataclasses
 import functools
@@ -23,14 +25,18 @@ NAMES = [f"class number {place}" for place in range(5)]
 
 
 def tiny(**changes) -> RunConfig:
-    """A run on the CLIP that ships, everything learnable; changes by full name, dots as two underscores."""
+    """A run on the CLIP that ships, everything learnable; changes by full name, dots as two
+    underscores.
+    """
     run = _base.base_config(
         name="tiny", protocol="few_shot", data_dir="nowhere", train="list", evaluate={"val": "list"}
     )
     run.clip.update(path="tiny", architecture="tiny")
     run.model.update(text_prompts=4, text_depth=2, visual_prompts=2, visual_depth=2)
     run.data.update(frames=4, batch_size=12)
-    run.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    run.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
     return RunConfig.from_dict(run.to_dict())
 
 
@@ -71,10 +77,13 @@ def names(config: RunConfig) -> Names:
     ],
 )
 def test_it_is_the_program_that_training_runs(changes):
-    # "auto" would be a list for the CPU that runs this test, and a scan for the TPU that it stands for
+    # "auto" would be a list for the CPU that runs this test, and a scan for the TPU that it stands
+    # for
     config = tiny(**changes)
     step = training_step(config, here(), names(config))
-    trainer = Trainer(config, from_config.build_model(config), NAMES, programs._STEPS_PER_EPOCH, jax.devices())
+    trainer = Trainer(
+        config, from_config.build_model(config), NAMES, programs._STEPS_PER_EPOCH, jax.devices()
+    )
     assert step.mapped is trainer._mapped
     # a compiled program refuses arguments of other shapes, types or places
     compiled = step.mapped.jitted.lower(*step.arguments).compile()
@@ -84,7 +93,9 @@ def test_it_is_the_program_that_training_runs(changes):
     batch = {
         # a step takes the one or the other
         "frames": np.zeros((size, config.data.frames, 64, 64, 3), np.uint8),
-        "features": np.ones((size, config.data.frames, abstract_model(config).clip.config.embed_dim), np.float32),
+        "features": np.ones(
+            (size, config.data.frames, abstract_model(config).clip.config.embed_dim), np.float32
+        ),
         "label": np.zeros(size, np.int32),
         "weight": np.ones(size, np.float32),
         "index": np.arange(size),
@@ -101,7 +112,13 @@ def reported(count: int = 8, platform: str = "tpu", **changes) -> programs.Repor
 
 def test_a_report_tells_what_a_device_does():
     report, config = reported(), tiny(data__batch_size=16)
-    assert (report.kind, report.videos, report.frames, report.classes, report.devices) == ("training", 16, 4, 5, 8)
+    assert (report.kind, report.videos, report.frames, report.classes, report.devices) == (
+        "training",
+        16,
+        4,
+        5,
+        8,
+    )
     assert report.tokens == names(config).tokens
     assert report.fits
     parts, arguments = report.parts, training_step(config, here(), names(config)).arguments
@@ -109,19 +126,27 @@ def test_a_report_tells_what_a_device_does():
     learnable = sum(x.size for x in jax.tree.leaves(arguments[0])) * 4
     # what is learnt and AdamW's two means of it are given up for the results
     assert parts["in place"] >= 3 * learnable
-    shares = ((x.sharding.shard_shape(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(arguments))
-    assert parts["arguments"] == pytest.approx(sum(np.prod(shape) * size for shape, size in shares), rel=0.01)
+    shares = (
+        (x.sharding.shard_shape(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(arguments)
+    )
+    assert parts["arguments"] == pytest.approx(
+        sum(np.prod(shape) * size for shape, size in shares), rel=0.01
+    )
     # the gradient of the codebook and a few sums go along
     assert learnable <= report.collectives["all-reduce"].bytes < learnable + 8192
     assert report.traffic > parts["arguments"]
     assert report.flops > 0
-    assert report.to_dict()["collectives"]["all-reduce"]["bytes"] == report.collectives["all-reduce"].bytes
+    assert (
+        report.to_dict()["collectives"]["all-reduce"]["bytes"]
+        == report.collectives["all-reduce"].bytes
+    )
 
 
 def test_microbatches_change_memory_not_work():
     whole, parts = reported(1), reported(1, memory__microbatches=8)
     assert parts.parts["temporaries"] < 0.5 * whole.parts["temporaries"]
-    # the codebook is encoded once in either case; keys and values of visual prompts are computed once a part
+    # the codebook is encoded once in either case; keys and values of visual prompts are computed
+    # once a part
     assert 0 < parts.flops - whole.flops < 2e-4 * whole.flops
     # XLA counts the body of a loop once
     assert parts.xla_flops < 0.4 * whole.xla_flops
@@ -137,25 +162,37 @@ def test_devices_share_the_work():
 
 def test_transformers_are_laid_out_for_the_target():
     config = tiny()
-    laid_out = {target: abstract_model(config, target).clip.visual.blocks for target in ("cpu", "tpu", "cuda")}
+    laid_out = {
+        target: abstract_model(config, target).clip.visual.blocks
+        for target in ("cpu", "tpu", "cuda")
+    }
     assert isinstance(laid_out["cpu"], nnx.List)
     assert laid_out["tpu"].ln_1.scale.shape == laid_out["cuda"].ln_1.scale.shape == (4, 64)
 
 
 def test_lowering_for_gpus_compiles_nothing():
     lowered, compiled = reported(platform="cuda"), reported()
-    assert (lowered.fits, lowered.memory, lowered.traffic, lowered.xla_flops) == (None, None, None, None)
+    assert (lowered.fits, lowered.memory, lowered.traffic, lowered.xla_flops) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert lowered.text > 10_000
     assert lowered.flops == compiled.flops
     assert lowered.parts["arguments"] == pytest.approx(compiled.parts["arguments"], rel=0.01)
     assert lowered.parts["outputs"] == pytest.approx(compiled.parts["outputs"], rel=0.01)
-    assert lowered.collectives["all-reduce"].bytes == pytest.approx(compiled.collectives["all-reduce"].bytes, rel=0.01)
+    assert lowered.collectives["all-reduce"].bytes == pytest.approx(
+        compiled.collectives["all-reduce"].bytes, rel=0.01
+    )
 
 
 def test_a_refused_program_is_a_report(monkeypatch):
     config = tiny()
     step = training_step(config, here(), names(config))
-    words = "RESOURCE_EXHAUSTED: required for HLO temporaries (27.50G) exceeds available HBM (15.75G)."
+    words = (
+        "RESOURCE_EXHAUSTED: required for HLO temporaries (27.50G) exceeds available HBM (15.75G)."
+    )
 
     def refuse(text):
         def compile(self, *args, **kwargs):
@@ -165,7 +202,12 @@ def test_a_refused_program_is_a_report(monkeypatch):
 
     refuse(words)
     report = examine(step, here(), config.name)
-    assert (report.fits, report.memory, report.traffic, report.parts) == (False, round(27.5 * GIB), None, {})
+    assert (report.fits, report.memory, report.traffic, report.parts) == (
+        False,
+        round(27.5 * GIB),
+        None,
+        {},
+    )
     refuse("INTERNAL: something else")
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         examine(step, here(), config.name)
@@ -205,10 +247,22 @@ CHUNKS, BATCH = "raise --config.memory.frame_chunks=", "lower --config.evaluate.
     [
         (misfit(), {}, f"{REMAT}, {MICRO}1 or use more chips"),
         (misfit(), {"memory__remat": "dots"}, f"{REMAT}, {MICRO}1 or use more chips"),
-        (misfit(), {"memory__remat": "block", "memory__microbatches": 4}, f"{MICRO}4 or use more chips"),
-        (misfit(), {"memory__remat": "block", "memory__microbatches": 8}, f"{CHUNKS}1 or use more chips"),
+        (
+            misfit(),
+            {"memory__remat": "block", "memory__microbatches": 4},
+            f"{MICRO}4 or use more chips",
+        ),
+        (
+            misfit(),
+            {"memory__remat": "block", "memory__microbatches": 8},
+            f"{CHUNKS}1 or use more chips",
+        ),
         (misfit(videos=8), {"memory__remat": "block"}, f"{CHUNKS}1 or use larger chips"),
-        (misfit(videos=8), {"memory__remat": "block", "memory__frame_chunks": 4}, "use larger chips"),
+        (
+            misfit(videos=8),
+            {"memory__remat": "block", "memory__frame_chunks": 4},
+            "use larger chips",
+        ),
         (misfit("evaluation"), {}, f"{BATCH}, {CHUNKS}1 or use more chips"),
         (misfit("evaluation", videos=8), {}, f"{CHUNKS}1 or use larger chips"),
         (misfit("codebook", videos=0), {}, "use more chips"),
@@ -232,9 +286,12 @@ def test_a_config_that_cannot_be_compiled_ahead():
 
 
 def test_templates_are_counted():
-    """The programs are those that an evaluation runs: a class has M texts, encoded one after another."""
+    """The programs are those that an evaluation runs: a class has M texts, encoded one after
+    another.
+    """
     plain, many = (
-        {"model__text_prompts": 0, "model__text_depth": 0, "model__templates": t} for t in ((), ("a {}.",) * 3)
+        {"model__text_prompts": 0, "model__text_depth": 0, "model__templates": t}
+        for t in ((), ("a {}.",) * 3)
     )
     one, three = (names(tiny(**changes)) for changes in (plain, many))
     assert (one.templates, three.templates) == (0, 3)
@@ -242,4 +299,8 @@ def test_templates_are_counted():
     tokens = abstract_model(tiny(**many)).class_tokens(NAMES)
     assert three.shape == tokens.shape
     mesh = programs.mesh_of(tiny(**many), here())
-    assert programs.abstract_tokens(mesh, three).shape == mesh.lay_out(tokens).shape == (8, 3, three.tokens)
+    assert (
+        programs.abstract_tokens(mesh, three).shape
+        == mesh.lay_out(tokens).shape
+        == (8, 3, three.tokens)
+    )

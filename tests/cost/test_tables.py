@@ -22,7 +22,9 @@ NAMES = [f"class number {place}" for place in range(5)]
 
 
 def tiny(train: str = "list", **evaluate) -> RunConfig:
-    run = _base.base_config(name="tiny", protocol="few_shot", data_dir="x", train=train, evaluate={"val": "list"})
+    run = _base.base_config(
+        name="tiny", protocol="few_shot", data_dir="x", train=train, evaluate={"val": "list"}
+    )
     run.clip.update(path="tiny", architecture="tiny")
     run.model.update(text_prompts=4, text_depth=2, visual_prompts=2, visual_depth=2)
     run.data.frames = 2
@@ -43,13 +45,20 @@ def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
     model = from_config.build_model(config)
     tokens = model.class_tokens(NAMES)
     score, encode = evaluation_steps(config, here(), Names(*tokens.shape))
-    assert (score.kind, score.videos, score.frames, score.views) == ("evaluation", 8, 2, temporal * spatial)
+    assert (score.kind, score.videos, score.frames, score.views) == (
+        "evaluation",
+        8,
+        2,
+        temporal * spatial,
+    )
     graphdef, state = nnx.split(model)
     mesh = DeviceMesh(jax.devices())
     assert score.mapped is views.compiled_scorer(graphdef, mesh, "shard_map")
     assert encode.mapped is views.compiled_encoder(graphdef, mesh, len(NAMES), "shard_map")
     # compiled programs refuse arguments of other shapes, types or places
-    encoding, scoring = (step.mapped.jitted.lower(*step.arguments).compile() for step in (encode, score))
+    encoding, scoring = (
+        step.mapped.jitted.lower(*step.arguments).compile() for step in (encode, score)
+    )
     state = score.mapped.place(views.STATE, state)
     codebook = encoding(encode.mapped.place(0, mesh.lay_out(tokens)), state)
     axes = (8, 6, 2) if temporal > 1 else (8, 2)
@@ -61,14 +70,21 @@ def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
 
 def test_views_go_one_after_another():
     one, six = (
-        examine(evaluation_steps(tiny(spatial_views=spatial), here("cuda"), Names(5, 9))[0], here("cuda"), "")
+        examine(
+            evaluation_steps(tiny(spatial_views=spatial), here("cuda"), Names(5, 9))[0],
+            here("cuda"),
+            "",
+        )
         for spatial in (1, 3)
     )
     assert six.flops == 3 * one.flops
 
 
 def test_a_run_that_learns_nothing_has_no_training_step():
-    assert [step.kind for step in run_steps(tiny(""), here(), None, Names(5, 9))] == ["evaluation", "codebook"]
+    assert [step.kind for step in run_steps(tiny(""), here(), None, Names(5, 9))] == [
+        "evaluation",
+        "codebook",
+    ]
     kinds = [step.kind for step in run_steps(tiny(), here(), Names(3, 9), Names(5, 9))]
     assert kinds == ["training", "evaluation", "codebook"]
 
@@ -92,9 +108,13 @@ def lines(*reports: Report) -> list[list[str]]:
 def test_a_row_tells_what_a_program_costs():
     text = report_table([report()], {"clip.dtype": "bfloat16"}).to_markdown()
     assert (
-        "| run | step | videos | a device | frames | classes | GiB a device | TFLOP | traffic, GB | sent, MB |" in text
+        "| run | step | videos | a device | frames | classes | GiB a device | TFLOP | traffic, "
+        "GB | sent, MB |" in text
     )
-    assert "| run | training | 64 | 8 | 32 | 200 | 3.00 | 20 | 100.0 | 2 reduce 13.3, 1 gather 0.4 |" in text
+    assert (
+        "| run | training | 64 | 8 | 32 | 200 | 3.00 | 20 | 100.0 | 2 reduce 13.3, 1 gather 0.4 |"
+        in text
+    )
     assert f"- on: v5e:2x4\n- clip.dtype: bfloat16\n- jax: {jax.__version__}\n" in text
 
 
@@ -110,7 +130,10 @@ def test_runs_of_the_same_numbers_share_a_row():
     on = [report(run=name, target=target) for target in ("a", "b") for name in names]
     assert [row[0] for row in lines(*on)] == ["few_shot_{2,4,16}"]
     on[4] = report(run="few_shot_4", target="b", videos=128)
-    assert [(row[0], row[2]) for row in lines(*on)] == [("few_shot_{2,16}", "64"), ("few_shot_4", "64 / 128")]
+    assert [(row[0], row[2]) for row in lines(*on)] == [
+        ("few_shot_{2,16}", "64"),
+        ("few_shot_4", "64 / 128"),
+    ]
 
 
 def test_rows_of_what_does_not_fit_of_views_and_of_codebooks():
@@ -123,7 +146,9 @@ def test_rows_of_what_does_not_fit_of_views_and_of_codebooks():
 
 
 def test_a_table_of_lowered_programs_has_no_memory():
-    lowered = report(fits=None, memory=None, available=None, traffic=None, xla_flops=None, text=170_000)
+    lowered = report(
+        fits=None, memory=None, available=None, traffic=None, xla_flops=None, text=170_000
+    )
     table = report_table([lowered], {}).to_markdown()
     assert "GiB" not in table
     assert "libtpu" not in table

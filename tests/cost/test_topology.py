@@ -18,7 +18,8 @@ See https://openxla.org/xla/errors/error_1000 for more details."""
     [
         (TEMPORARIES, (51.02 * GIB, 15.75 * GIB)),
         (
-            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 950.5M of 7.48G hbm. Exceeded",
+            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 950.5M of 7.48G "
+            "hbm. Exceeded",
             (950.5 * 2**20, 7.48 * GIB),
         ),
         ("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.", None),
@@ -38,7 +39,10 @@ def test_first_line():
 @pytest.fixture(autouse=True)
 def settings_stay():
     """Other tests of this process go on with JAX as it was."""
-    before = {name: getattr(jax.config, name) for name in ("jax_platforms", "jax_enable_compilation_cache")}
+    before = {
+        name: getattr(jax.config, name)
+        for name in ("jax_platforms", "jax_enable_compilation_cache")
+    }
     yield
     for name, value in before.items():
         jax.config.update(name, value)
@@ -46,7 +50,10 @@ def settings_stay():
 
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--topology=v5e:2x4: libtpu is not installed; .*pip install -e '\.\[aot\]'"):
+    with pytest.raises(
+        UserError,
+        match=r"--topology=v5e:2x4: libtpu is not installed; .*pip install -e '\.\[aot\]'",
+    ):
         tpu_target("v5e:2x4")
 
 

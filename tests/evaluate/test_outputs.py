@@ -19,7 +19,11 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.stored_lists import StoredList
 
-RESULT = {"val": SplitResult(("a", "b"), np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1], np.int32))}
+RESULT = {
+    "val": SplitResult(
+        ("a", "b"), np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1], np.int32)
+    )
+}
 
 
 def test_about_tells_what_a_number_depends_on():
@@ -33,7 +37,9 @@ def test_about_tells_what_a_number_depends_on():
     assert "confidence" not in told
     assert told["device"] == "cpu"
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
-    assert not {"training videos", "training list"} & set(outputs.about(nothing, CLIPConfig.vit_b16(), "nothing"))
+    assert not {"training videos", "training list"} & set(
+        outputs.about(nothing, CLIPConfig.vit_b16(), "nothing")
+    )
 
 
 def test_devices_in_words():
@@ -50,7 +56,9 @@ def test_devices_in_words():
 def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
     some = np.arange(3)
     left = tuple({"file": "x"} for _ in range(left_out))
-    return StoredList(Path("base_val.json"), "base_val", origin, source, ("a",), some, some, left, "")
+    return StoredList(
+        Path("base_val.json"), "base_val", origin, source, ("a",), some, some, left, ""
+    )
 
 
 def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
@@ -67,7 +75,9 @@ def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     assert outputs.read_training_list(tmp_path / "none") == {}
     # numbers learnt on an own split are marked, whatever they are evaluated on
     learnt = outputs.save_training_list(tmp_path, own)
-    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt)
+    table = outputs.results_table(
+        config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt
+    )
     assert table.rows[0]["list"] == "official, learnt on own split"
     assert "left out" not in table.columns
 
@@ -84,10 +94,14 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
     assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}']
+)
 def test_a_damaged_training_list_is_one_line(tmp_path, text):
     (tmp_path / "training_list.json").write_text(text)
-    with pytest.raises(UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"):
+    with pytest.raises(
+        UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"
+    ):
         outputs.read_training_list(tmp_path)
     (tmp_path / "training_list.json").unlink()
     os.mkfifo(tmp_path / "training_list.json")
@@ -101,7 +115,9 @@ def test_there_is_no_table_of_scores_that_are_nan(value):
     broken = RESULT["val"].scores.copy()
     broken[1, 0] = value
     results = {"val": dataclasses.replace(RESULT["val"], scores=broken)}
-    with pytest.raises(UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"):
+    with pytest.raises(
+        UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"
+    ):
         outputs.results_table(config, CLIPConfig.vit_b16(), results, "x")
 
 
@@ -109,7 +125,9 @@ def test_report_files(tmp_path):
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
     table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x")
     written = outputs.save_report(tmp_path / "new", "results", table, RESULT)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in written)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
+        path.name for path in written
+    )
     assert (
         tmp_path / "new" / "results_per_class.csv"
     ).read_text() == "split,class,videos,top-1\nval,a,1,1.0\nval,b,1,0.0\n"
@@ -161,13 +179,18 @@ def test_about_tells_the_rule_of_ties(rule):
     assert told["ties"].startswith(f"{rule}: ")
     config.model.fusion = False
     # no video token takes part
-    assert "ties" not in outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
+    assert "ties" not in outputs.about(
+        RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing"
+    )
 
 
 def test_about_tells_templates_and_uniform_confidence():
     config = zero_shot.get_config("hmdb51")
     clip = CLIPConfig.vit_b16()
-    assert outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")["class names"] == "bare"
+    assert (
+        outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")["class names"]
+        == "bare"
+    )
     config.model.update(templates=("a clip of {}", "{}"), confidence="uniform")
     told = outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
     assert told["class names"] == "2 templates, e.g. 'a clip of {}'"

@@ -31,7 +31,14 @@ def draw_lines(path):
 
 
 def draw_bars(path):
-    bars(path, ROWS, title="Ablations", x_label="top-1, %", reference=70.0, groups=["method", "parts", "parts"])
+    bars(
+        path,
+        ROWS,
+        title="Ablations",
+        x_label="top-1, %",
+        reference=70.0,
+        groups=["method", "parts", "parts"],
+    )
 
 
 @pytest.mark.parametrize("draw, height", [(draw_lines, 546), (draw_bars, 330)])
@@ -79,19 +86,27 @@ def test_the_share_of_frames_is_no_logarithm():
     points = [(share, 90.0 - share / 2, 1.0) for share in range(0, 91, 10)]
     (axes,) = shots({"a": points}, log2_x=False).axes
     assert axes.get_xscale() == "linear"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == [str(share) for share in range(0, 91, 10)]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        str(share) for share in range(0, 91, 10)
+    ]
 
 
 def test_bars_hold_their_values_and_tell_them():
     (axes,) = ablation().axes
     assert [bar.get_width() for bar in axes.patches] == [70.0, 64.25, 71.5]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["full", "uniform confidence", "top-n 2"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "full",
+        "uniform confidence",
+        "top-n 2",
+    ]
     assert [text.get_text() for text in axes.texts] == ["70.0", "64.2 ± 1.1", "71.5"]
     bottom, top = axes.get_ylim()
     assert bottom > top
     colors = [bar.get_facecolor() for bar in axes.patches]
     assert colors[0] == colors[1] != colors[2]
-    assert [line.get_xdata() for line in axes.get_lines() if line.get_linestyle() == "--"] == [[70.0, 70.0]]
+    assert [line.get_xdata() for line in axes.get_lines() if line.get_linestyle() == "--"] == [
+        [70.0, 70.0]
+    ]
 
 
 def test_groups_stand_apart_and_without_a_reference_there_is_no_line():
@@ -122,10 +137,19 @@ def test_many_rows_get_a_taller_picture():
     [
         (lambda: shots({}), "plot 'title': no lines, expected at least one"),
         (lambda: shots({"a": []}), "plot 'title', line 'a': no points, expected at least one"),
-        (lambda: shots({"a": [(2, NAN, 0.0)]}), "line 'a': a point is not finite; leave out what is not known"),
-        (lambda: shots({"a": [(0, 5.0, 0.0)]}), "line 'a': x=0 on an axis that doubles; set log2_x=False"),
+        (
+            lambda: shots({"a": [(2, NAN, 0.0)]}),
+            "line 'a': a point is not finite; leave out what is not known",
+        ),
+        (
+            lambda: shots({"a": [(0, 5.0, 0.0)]}),
+            "line 'a': x=0 on an axis that doubles; set log2_x=False",
+        ),
         (lambda: ablation([]), "plot 'title': no bars, expected at least one"),
-        (lambda: ablation([("a", NAN, 0.0)]), "bar 'a': nan is not finite; leave out what is not known"),
+        (
+            lambda: ablation([("a", NAN, 0.0)]),
+            "bar 'a': nan is not finite; leave out what is not known",
+        ),
         (lambda: ablation(reference=NAN), "reference nan is not finite; leave it out"),
         (lambda: ablation(groups=["one"]), "1 groups of 3 bars, expected one a bar"),
     ],

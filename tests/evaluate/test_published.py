@@ -22,9 +22,13 @@ def numbers(cell: str) -> tuple[float | None, ...]:
 
 
 def from_rows(text: str) -> set:
-    """(data set, method, numbers) of a Markdown table with a data set a column; a lone dash is no entry."""
+    """(data set, method, numbers) of a Markdown table with a data set a column; a lone dash is no
+    entry.
+    """
     lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
     ]
     found = set()
     for method, *cells in lines[2:]:
@@ -36,12 +40,21 @@ def from_rows(text: str) -> set:
 
 
 def ours(table: str) -> set:
-    return {(key, row.method, tuple(row.values.values())) for key in KEYS.values() for row in published(table, key)}
+    return {
+        (key, row.method, tuple(row.values.values()))
+        for key in KEYS.values()
+        for row in published(table, key)
+    }
 
 
 @pytest.fixture(scope="module")
 def spec(shared_dir) -> str:
-    return (shared_dir / "spec" / "benchmarks.md").read_text().split("## Published numbers")[1].split("\n## ")[0]
+    return (
+        (shared_dir / "spec" / "benchmarks.md")
+        .read_text()
+        .split("## Published numbers")[1]
+        .split("\n## ")[0]
+    )
 
 
 @pytest.mark.shared
@@ -66,7 +79,9 @@ def test_zero_shot_and_supervised_are_the_specifications(spec):
     assert len(expected) == 12
     assert ours("zero_shot") == expected
     told = re.findall(r"([\w-]*CLIP) ([\d.]+)(?: \(([^)]*)\))?", text.split("top-1: ")[1])
-    assert ours("fully_supervised") == {("kinetics400", method, (float(value), None)) for method, value, _ in told}
+    assert ours("fully_supervised") == {
+        ("kinetics400", method, (float(value), None)) for method, value, _ in told
+    }
     notes = {row.method: row.note for row in published("fully_supervised", "kinetics400")}
     assert notes == {m: note if not note.isdigit() else f"{note} GFLOPs" for m, _, note in told}
 
@@ -105,5 +120,8 @@ def test_what_was_learnt_first_is_told():
 
 def test_other_data_sets_and_tables():
     assert published("few_shot", "scenes") == ()
-    with pytest.raises(UserError, match=r"table 'many_shot': nothing is published of it, expected one of base_to_nov"):
+    with pytest.raises(
+        UserError,
+        match=r"table 'many_shot': nothing is published of it, expected one of base_to_nov",
+    ):
         published("many_shot", "hmdb51")

@@ -1,4 +1,6 @@
-"""Scores on disk: the same again, refused where they are something else, and matched video by video."""
+"""Scores on disk: the same again, refused where they are something else, and matched video by
+video.
+"""
 
 from dataclasses import replace
 
@@ -24,7 +26,10 @@ def test_what_is_read_is_what_was_saved(tmp_path):
     for split, result in results.items():
         np.testing.assert_array_equal(found[split].scores, result.scores)
         np.testing.assert_array_equal(found[split].labels, result.labels)
-        assert (found[split].class_names, found[split].videos) == (result.class_names, result.videos)
+        assert (found[split].class_names, found[split].videos) == (
+            result.class_names,
+            result.videos,
+        )
     assert found["novel"].tied.tolist() == [True, False, True]
     # as in files of before ties were noted
     assert (found["novel"].ties, found["base"].tied, found["base"].ties) == (2 / 3, None, None)
@@ -33,7 +38,13 @@ def test_what_is_read_is_what_was_saved(tmp_path):
 def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
     path = save_scores(tmp_path / "s.npz", {"val": _result()})
     whole, parts = path.read_bytes(), dict(np.load(path))
-    broken = [whole[:40], whole[: len(whole) // 2], b"", b"text", bytes(whole[:60]) + b"\xff" * 20 + whole[80:]]
+    broken = [
+        whole[:40],
+        whole[: len(whole) // 2],
+        b"",
+        b"text",
+        bytes(whole[:60]) + b"\xff" * 20 + whole[80:],
+    ]
     for data in broken:
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"s\.npz: .*(not a|claims|bytes).*; evaluate again"):
@@ -67,7 +78,9 @@ def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
 
 def test_runs_are_matched_by_name():
     one, order = _result(), [2, 0, 1]
-    two = SplitResult(one.class_names, one.scores[order], one.labels[order], tuple(VIDEOS[i] for i in order))
+    two = SplitResult(
+        one.class_names, one.scores[order], one.labels[order], tuple(VIDEOS[i] for i in order)
+    )
     two = replace(two, tied=np.array([True, False, False]))
     found = match({"A": {"val": one}, "B": {"val": two}})
     assert found[1]["val"].videos == VIDEOS

@@ -14,7 +14,10 @@ def _hits(seed, count, share):
 
 def test_calibration_error_against_a_loop():
     rng = np.random.default_rng(0)
-    scores, labels = (4 * rng.dirichlet(np.ones(3), 200)).astype(np.float32), rng.integers(0, 3, 200)
+    scores, labels = (
+        (4 * rng.dirichlet(np.ones(3), 200)).astype(np.float32),
+        rng.integers(0, 3, 200),
+    )
     found, error = statistics.calibration_error(scores, labels, 10), 0.0
     rows = [[float(value) / sum(map(float, row)) for value in row] for row in scores]
     for bin_ in range(10):
@@ -37,7 +40,9 @@ def test_confusion_pairs():
 
 def test_interval_is_that_of_scipys_bootstrap_over_videos():
     base, novel = _hits(1, 300, 0.7), _hits(2, 200, 0.4)
-    found = statistics.interval([{"base": base, "novel": novel}], statistics.overall(("base", "novel"))[1], draws=9999)
+    found = statistics.interval(
+        [{"base": base, "novel": novel}], statistics.overall(("base", "novel"))[1], draws=9999
+    )
     plain = stats.bootstrap(
         (base, novel), lambda x, y, axis=-1: harmonic_mean([x.mean(axis), y.mean(axis)]), method="percentile",
         rng=np.random.default_rng(0),
@@ -59,7 +64,9 @@ def test_seeds_on_the_same_videos_are_resampled_together():
 def test_intervals_hold_the_truth_as_often_as_they_say():
     held = 0
     for seed in range(400):
-        low, high = statistics.interval([{"v": _hits(seed, 200, 0.6)}], lambda a: a["v"], draws=500, seed=seed)
+        low, high = statistics.interval(
+            [{"v": _hits(seed, 200, 0.6)}], lambda a: a["v"], draws=500, seed=seed
+        )
         held += low <= 0.6 <= high
     assert 0.92 <= held / 400 <= 0.98
 
@@ -67,7 +74,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_paired_test_against_scipy():
     a, b = _hits(3, 500, 0.5), _hits(4, 500, 0.58)
     found = statistics.paired_test(a, b)
-    counts = [int(sum(x == i and y == j for x, y in zip(a, b))) for i, j in ((1, 1), (1, 0), (0, 1))]
+    counts = [
+        int(sum(x == i and y == j for x, y in zip(a, b))) for i, j in ((1, 1), (1, 0), (0, 1))
+    ]
     assert [found.both, found.only_a, found.only_b] == counts
     assert found.p == pytest.approx(stats.binomtest(counts[1], counts[1] + counts[2]).pvalue)
     assert found.difference == pytest.approx(b.mean() - a.mean())
@@ -86,9 +95,13 @@ def test_randomisation_test_of_one_split_is_mcnemars():
 def test_seeds_are_exchanged_together_video_by_video():
     rng = np.random.default_rng(0)
     a, b = (rng.random((2, 40)) < 0.5 for _ in range(2))
-    found = statistics.paired_difference([{"v": x} for x in a], [{"v": x} for x in b], lambda accuracy: accuracy["v"])
+    found = statistics.paired_difference(
+        [{"v": x} for x in a], [{"v": x} for x in b], lambda accuracy: accuracy["v"]
+    )
     change = b.mean(0) - a.mean(0)
     chance = np.abs((rng.choice([-1, 1], (20_000, 40)) * change).mean(1))
     assert found.p == pytest.approx((chance >= abs(change.mean()) - 1e-12).mean(), abs=0.025)
-    uneven = statistics.paired_difference([{"v": a[0]}], [{"v": x} for x in b], lambda accuracy: accuracy["v"])
+    uneven = statistics.paired_difference(
+        [{"v": a[0]}], [{"v": x} for x in b], lambda accuracy: accuracy["v"]
+    )
     assert uneven.p is None

@@ -45,7 +45,9 @@ def nothing_new(monkeypatch):
 
 
 def _scores(model, splits, store=None, **how):
-    results = evaluate(model, splits, **dict(frames=4, batch_size=4, devices=run_devices(1)) | how, store=store)
+    results = evaluate(
+        model, splits, **dict(frames=4, batch_size=4, devices=run_devices(1)) | how, store=store
+    )
     return {name: (result.scores, result.labels, result.videos) for name, result in results.items()}
 
 
@@ -73,21 +75,30 @@ def test_scores_are_the_same_and_nothing_is_computed_twice(splits, cache, nothin
     store = FeatureStore(model, how["devices"], parallel=how.get("parallel", "shard_map"))
     _assert_same(_scores(model, splits, store, **how), expected)
     told = capsys.readouterr().out.splitlines()
-    assert [line.partition(" videos")[0] for line in told] == ["frame features of 5", "frame features of 3"]
+    assert [line.partition(" videos")[0] for line in told] == [
+        "frame features of 5",
+        "frame features of 3",
+    ]
     nothing_new()
     # what is learnt, or how frames become logits, may be other things by now
     other = small_model(**SETTINGS | dict(pooling="mean", text_prompts=3, text_depth=1))
     again = FeatureStore(other, how["devices"])
     _assert_same(_scores(model, splits, again, **how), expected)
-    assert not np.allclose(_scores(other, splits, again, **how)["base"][0], expected["base"][0], rtol=1e-3)
+    assert not np.allclose(
+        _scores(other, splits, again, **how)["base"][0], expected["base"][0], rtol=1e-3
+    )
     assert capsys.readouterr().out == ""
 
 
-def test_where_nothing_can_be_kept_that_is_told_and_scores_are_the_same(splits, tmp_path, monkeypatch, capsys):
+def test_where_nothing_can_be_kept_that_is_told_and_scores_are_the_same(
+    splits, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "file"))
     model = small_model(**SETTINGS)
-    _assert_same(_scores(model, splits, FeatureStore(model, jax.devices()[:1])), _scores(model, splits))
+    _assert_same(
+        _scores(model, splits, FeatureStore(model, jax.devices()[:1])), _scores(model, splits)
+    )
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == len(splits)
     assert "frame features cannot be kept there (Not a directory)" in errors[0]
@@ -97,7 +108,9 @@ def test_where_nothing_can_be_kept_that_is_told_and_scores_are_the_same(splits, 
 def test_what_would_take_too_much_room_is_not_kept(splits, cache, monkeypatch, capsys):
     monkeypatch.setattr(views, "MOST_KEPT", 2000)
     model = small_model(**SETTINGS)
-    _assert_same(_scores(model, splits, FeatureStore(model, jax.devices()[:1])), _scores(model, splits))
+    _assert_same(
+        _scores(model, splits, FeatureStore(model, jax.devices()[:1])), _scores(model, splits)
+    )
     # 5 and 3 videos of 4 frames of 32 numbers
     assert capsys.readouterr().err.splitlines() == [
         "frame features of base_val would take 0.0 GiB, more than 0.0: not kept"

@@ -70,7 +70,9 @@ def test_calibration_is_left_out_where_scores_are_no_probabilities():
 def test_runs_are_compared_on_the_same_videos_only():
     a, b = [_halves(10, 10)], [_halves(15, 30)]
     found = compare(a, b)
-    assert found.difference == pytest.approx(harmonic_mean([0.75, 0.75]) - harmonic_mean([0.5, 0.25]), abs=1e-12)
+    assert found.difference == pytest.approx(
+        harmonic_mean([0.75, 0.75]) - harmonic_mean([0.5, 0.25]), abs=1e-12
+    )
     assert found.low < found.difference < found.high
     assert compare(a, [{"base": _result(_hits(20, 3))}]) is None
     other = {"base": _result(_hits(21, 3)), "novel": _result(_hits(40, 3), seed=1)}
@@ -78,13 +80,21 @@ def test_runs_are_compared_on_the_same_videos_only():
 
 
 def test_answers_are_told_once():
-    told = [{"commit": "a", "versions": {"jax": "1"}}, {"commit": "b", "versions": {"jax": "1"}}, {"commit": "a"}]
+    told = [
+        {"commit": "a", "versions": {"jax": "1"}},
+        {"commit": "b", "versions": {"jax": "1"}},
+        {"commit": "a"},
+    ]
     assert alike(told, "commit") == "a, b"
     assert alike(told, "versions", "jax") == "1, unknown"
 
 
 def test_spreads_in_every_format():
-    rows = ({"m": "x", "HM": Spread(0.5, 0.125), "CI": (0.25, 0.75)}, {"m": "y", "HM": 0.25}, {"m": "z"})
+    rows = (
+        {"m": "x", "HM": Spread(0.5, 0.125), "CI": (0.25, 0.75)},
+        {"m": "y", "HM": 0.25},
+        {"m": "z"},
+    )
     table = Table("t", ("m", "HM", "CI"), rows)
     assert table.cells()[0] == ["x", "50.00 ± 12.50", "25.0–75.0"]
     assert table.to_csv().splitlines() == [

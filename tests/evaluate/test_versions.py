@@ -1,4 +1,6 @@
-"""One run's scores do not depend on the machine: shaken features, another instruction set, another jax (`versions`)."""
+"""One run's scores do not depend on the machine: shaken features, another instruction set, another
+jax (`versions`).
+"""
 
 import os
 import platform
@@ -24,7 +26,8 @@ def assert_same(here, there):
     """To 1e-4 in every video that rounding cannot decide, and these are over 99 %."""
     clear, apart, moved = versions.compare(here, there)
     print(
-        f"{here['jax']} and {there['jax']}: {100 * clear:.1f} % of videos clear, there {apart:.1e} apart; {moved} moved"
+        f"{here['jax']} and {there['jax']}: {100 * clear:.1f} % of videos clear, there "
+        f"{apart:.1e} apart; {moved} moved"
     )
     assert clear > 0.99
     assert apart < 1e-4
@@ -49,12 +52,16 @@ def test_another_instruction_set(here, tmp_path):
     # this process may have been given one itself
     other = "" if "xla_cpu_max_isa" in os.environ["XLA_FLAGS"] else "--xla_cpu_max_isa=SSE4_2"
     command = [sys.executable, versions.__file__, str(tmp_path / "there.npz")]
-    done = subprocess.run(command, env=os.environ | {"XLA_FLAGS": other}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env=os.environ | {"XLA_FLAGS": other}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert_same(here, dict(np.load(tmp_path / "there.npz")))
 
 
-@pytest.mark.skipif(versions.OTHER not in os.environ, reason=f"{versions.OTHER}: no scores of another jax given")
+@pytest.mark.skipif(
+    versions.OTHER not in os.environ, reason=f"{versions.OTHER}: no scores of another jax given"
+)
 def test_another_version_of_jax(here):
     there = dict(np.load(os.environ[versions.OTHER]))
     if str(there["jax"]) == str(here["jax"]):

@@ -32,7 +32,9 @@ def _batches(videos: int, size: int, views: int = 1):
         index = np.arange(start, start + size)
         real = index < videos
         yield {
-            "frames": np.where(real.reshape(-1, *[1] * (frames.ndim - 1)), frames[index % videos], 0).astype(np.uint8),
+            "frames": np.where(
+                real.reshape(-1, *[1] * (frames.ndim - 1)), frames[index % videos], 0
+            ).astype(np.uint8),
             "label": np.where(real, index % 3, 0).astype(np.int32),
             "weight": real.astype(np.float32),
             "index": np.where(real, index, -1).astype(np.int64),
@@ -62,10 +64,14 @@ def test_views_are_summed_after_the_softmax(model):
     np.testing.assert_allclose(result.scores.sum(-1), 4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size, devices, spelling", [(5, 1, "shard_map"), (2, 8, "shard_map"), (3, 2, "pmap")])
+@pytest.mark.parametrize(
+    "size, devices, spelling", [(5, 1, "shard_map"), (2, 8, "shard_map"), (3, 2, "pmap")]
+)
 def test_batches_and_devices_do_not_matter(model, size, devices, spelling):
     one = evaluate_split(model, _batches(5, 1), NAMES, devices=run_devices(1))
-    many = evaluate_split(model, _batches(5, size), NAMES, devices=run_devices(devices), parallel=spelling)
+    many = evaluate_split(
+        model, _batches(5, size), NAMES, devices=run_devices(devices), parallel=spelling
+    )
     assert many.count == 5
     np.testing.assert_allclose(many.scores, one.scores, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(many.labels, one.labels)
@@ -86,7 +92,9 @@ def test_a_video_that_comes_twice_is_an_error(model):
 
 def test_other_poolings_of_the_same_weights(model):
     scores = {
-        pooling: evaluate_split(_model(pooling=pooling), _batches(4, 4), NAMES, devices=run_devices(1)).scores
+        pooling: evaluate_split(
+            _model(pooling=pooling), _batches(4, 4), NAMES, devices=run_devices(1)
+        ).scores
         for pooling in ("confidence", "mean", "softmax_mean")
     }
     assert not np.allclose(scores["confidence"], scores["mean"])
@@ -98,13 +106,26 @@ def test_videos_with_a_tie_in_any_view_are_told(devices, spelling):
     model = _model(fusion=True, temperature=1e-4)
     codes = np.asarray(jax.jit(model.encode_classes)(model.class_tokens(NAMES)))
     # two views of three frames, named by their codes
-    named = np.array([[[0, 1, 1], [2, 2, 2]], [[0, 0, 0], [1, 1, 1]], [[2, 2, 2], [2, 1, 0]], [[1, 1, 1], [1, 1, 1]]])
-    batch = {"label": np.zeros(4, np.int32), "weight": np.float32([1, 1, 1, 0]), "index": np.array([2, 0, 1, -1])}
+    named = np.array(
+        [
+            [[0, 1, 1], [2, 2, 2]],
+            [[0, 0, 0], [1, 1, 1]],
+            [[2, 2, 2], [2, 1, 0]],
+            [[1, 1, 1], [1, 1, 1]],
+        ]
+    )
+    batch = {
+        "label": np.zeros(4, np.int32),
+        "weight": np.float32([1, 1, 1, 0]),
+        "index": np.array([2, 0, 1, -1]),
+    }
     for views, tied in (
         ({"features": codes[named]}, [False, True, True]),
         ({"features": codes[named[:, 0]]}, [0, 0, 1]),
     ):
-        result = evaluate_split(model, [batch | views], NAMES, devices=run_devices(devices), parallel=spelling)
+        result = evaluate_split(
+            model, [batch | views], NAMES, devices=run_devices(devices), parallel=spelling
+        )
         assert result.tied.tolist() == tied
     assert result.ties == pytest.approx(1 / 3)
     # without fusion no video token takes part
@@ -115,7 +136,15 @@ def test_records_of_several_splits(model, tmp_path):
     small_run.build(tmp_path)
     splits = {name: open_records(tmp_path / "records", f"{name}_val") for name in ("base", "novel")}
     results = evaluate(model, splits, frames=2, batch_size=4, devices=run_devices(1))
-    views = evaluate(model, splits, frames=2, batch_size=4, temporal_views=2, spatial_views=3, devices=run_devices(1))
+    views = evaluate(
+        model,
+        splits,
+        frames=2,
+        batch_size=4,
+        temporal_views=2,
+        spatial_views=3,
+        devices=run_devices(1),
+    )
     assert {name: result.count for name, result in results.items()} == {"base": 5, "novel": 3}
     assert results["novel"].class_names == small_run.NOVEL
     assert results["base"].videos == tuple(example.file for example in splits["base"])
@@ -149,8 +178,12 @@ def test_a_codebook_of_templates_does_not_depend_on_devices(devices, spelling):
     assert tokens.shape[1:] == model.class_tokens(NAMES).shape[1:]
     found = encoder(encoder.place(0, tokens), encoder.place(1, state))
     np.testing.assert_allclose(found, codebook, rtol=0, atol=1e-5 * float(abs(codebook).max()))
-    result = evaluate_split(model, _batches(4, 4), NAMES, devices=run_devices(devices), parallel=spelling)
+    result = evaluate_split(
+        model, _batches(4, 4), NAMES, devices=run_devices(devices), parallel=spelling
+    )
     frames = next(_batches(4, 4))["frames"]
-    np.testing.assert_allclose(result.scores, jax.nn.softmax(model(frames, codebook).logits), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        result.scores, jax.nn.softmax(model(frames, codebook).logits), rtol=1e-4, atol=1e-6
+    )
     bare = _model()
     assert float(abs(codebook - bare.encode_classes(bare.class_tokens(NAMES))).max()) > 1e-3

@@ -17,9 +17,13 @@ def mini_layout(shared_dir, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def mini_records(mini_layout, tmp_path_factory) -> Path:
-    """The records of the four: `DATA_DIR/hmdb51/…` and so on. Tests that use it are marked `shared`."""
+    """The records of the four: `DATA_DIR/hmdb51/…` and so on. Tests that use it are marked
+    `shared`.
+    """
     data_dir = tmp_path_factory.mktemp("mini_records")
     for dataset in mini_benchmarks.LAYOUTS:
         source, splits = str(mini_layout / dataset), str(mini_layout / "splits")
-        build_records(BuildConfig(name="mini", dataset=dataset, source=source, splits=splits), data_dir)
+        build_records(
+            BuildConfig(name="mini", dataset=dataset, source=source, splits=splits), data_dir
+        )
     return data_dir

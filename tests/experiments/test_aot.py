@@ -1,4 +1,6 @@
-"""`experiments.aot`: what is known of the benchmarks, lowering for GPUs, and one line for what is wrong."""
+"""`experiments.aot`: what is known of the benchmarks, lowering for GPUs, and one line for what is
+wrong.
+"""
 
 import csv
 import dataclasses
@@ -71,7 +73,11 @@ def test_every_benchmark_is_there_with_its_names():
 def test_a_benchmark_in_one_step():
     config = configs()["fully_supervised_kinetics400"]
     many, one = _aot.in_one_step(config, 8), _aot.in_one_step(config, 1)
-    assert (many.data.batch_size, many.optimizer.accumulation, many.memory.microbatches) == (128, 1, 1)
+    assert (many.data.batch_size, many.optimizer.accumulation, many.memory.microbatches) == (
+        128,
+        1,
+        1,
+    )
     assert (one.data.batch_size, one.optimizer.accumulation, one.memory.microbatches) == (128, 1, 4)
     assert (one.clip.dtype, one.memory.remat) == ("bfloat16", "block")
 
@@ -82,7 +88,9 @@ def test_runs_of_one_program_share_a_row():
 
     def signature(name):
         config = found[name]
-        return _aot.signature(training_step(config, target, _aot.known_names(config)[0]), target, config)
+        return _aot.signature(
+            training_step(config, target, _aot.known_names(config)[0]), target, config
+        )
 
     # other rates, the same program; another batch, another data set: others
     assert signature("few_shot_hmdb51_2") == signature("few_shot_hmdb51_16")
@@ -92,13 +100,26 @@ def test_runs_of_one_program_share_a_row():
 
 def test_lowering_for_gpus(tmp_path):
     out = tmp_path / "aot.json"
-    arguments = ["--platform=cuda", "--devices=1,3", VIDEOS, "--classes=5", "--config.data.data_dir=nowhere"]
+    arguments = [
+        "--platform=cuda",
+        "--devices=1,3",
+        VIDEOS,
+        "--classes=5",
+        "--config.data.data_dir=nowhere",
+    ]
     done = small_run.command("aot", *arguments, "--config.data.batch_size=4", f"--out={out}")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"6 programs, lowered; wrote {out}")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        0,
+        f"6 programs, lowered; wrote {out}",
+    )
     # one line a program, and nothing else: no warning
-    assert [line.split("]")[0] for line in done.stderr.splitlines()] == [f"[{place}/6" for place in range(1, 7)]
+    assert [line.split("]")[0] for line in done.stderr.splitlines()] == [
+        f"[{place}/6" for place in range(1, 7)
+    ]
     found = json.loads(out.read_text())
-    told = [(program["kind"], program["devices"], program["videos"]) for program in found["programs"]]
+    told = [
+        (program["kind"], program["devices"], program["videos"]) for program in found["programs"]
+    ]
     assert told == [
         ("training", 1, 4),
         ("evaluation", 1, 4),
@@ -111,7 +132,11 @@ def test_lowering_for_gpus(tmp_path):
     assert found["settings"]["config"] == "experiments/configs/video_folder.py:train=list"
     assert found["settings"]["data.batch_size"] == 4
     assert found["programs"][0]["collectives"] == {}
-    assert set(found["programs"][3]["collectives"]) == {"all-reduce", "all-gather", "reduce-scatter"}
+    assert set(found["programs"][3]["collectives"]) == {
+        "all-reduce",
+        "all-gather",
+        "reduce-scatter",
+    }
 
 
 def test_names_come_from_records(tmp_path):
@@ -125,13 +150,21 @@ def test_names_come_from_records(tmp_path):
     "arguments, expected",
     [
         (["--out=table.txt"], "--out=table.txt: expected a file that ends with .md or .json"),
-        (["--platform=cuda", "--devices=8,many"], "--devices=8,many: expected numbers of GPUs, as 1,8,64"),
-        (["--platform=cuda", "--devices=1", VIDEOS, "--tokens=20"], "--tokens=20: goes with --classes=K"),
+        (
+            ["--platform=cuda", "--devices=8,many"],
+            "--devices=8,many: expected numbers of GPUs, as 1,8,64",
+        ),
+        (
+            ["--platform=cuda", "--devices=1", VIDEOS, "--tokens=20"],
+            "--tokens=20: goes with --classes=K",
+        ),
         pytest.param(
             ["--topology=v5e:2x4", VIDEOS],
-            "--topology=v5e:2x4: libtpu is not installed; `make aot` makes an environment that has it, or run pip "
-            "install -e '.[aot]' in one of its own",
-            marks=pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed"),
+            "--topology=v5e:2x4: libtpu is not installed; `make aot` makes an environment that "
+            "has it, or run pip install -e '.[aot]' in one of its own",
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed"
+            ),
         ),
     ],
 )

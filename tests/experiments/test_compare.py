@@ -20,8 +20,15 @@ def _run(folder, seed, commit="abc", videos=60):
         scores[np.arange(videos), labels] += 0.2
         files = tuple(f"{split}{i}.mp4" for i in range(videos))
         results[split] = SplitResult(names, scores, labels, files)
-    about = {"protocol": "base_to_novel", "frames": 8 + seed, "commit": commit, "config": f"f{seed}"}
-    save_report(folder, "results", split_table(f"run {seed}", "base_to_novel", results, about), results)
+    about = {
+        "protocol": "base_to_novel",
+        "frames": 8 + seed,
+        "commit": commit,
+        "config": f"f{seed}",
+    }
+    save_report(
+        folder, "results", split_table(f"run {seed}", "base_to_novel", results, about), results
+    )
     return results
 
 
@@ -57,16 +64,24 @@ def test_seeds(folder):
     assert done.returncode == 0, done.stderr
     with (folder / "seeds.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    own = [json.loads((folder / seed / "results.json").read_text())["rows"][2]["top-1"] for seed in "01"]
+    own = [
+        json.loads((folder / seed / "results.json").read_text())["rows"][2]["top-1"]
+        for seed in "01"
+    ]
     assert float(rows[2]["A"]) == pytest.approx(np.mean(own))
     assert "only A right" not in rows[0]
     assert 0 < float(rows[0]["p"]) <= 1
 
 
 def test_one_run_is_told_again(folder):
-    done = small_run.command("compare", str(folder / "0" / "results_scores.npz"), f"--out={folder / 'own.json'}")
+    done = small_run.command(
+        "compare", str(folder / "0" / "results_scores.npz"), f"--out={folder / 'own.json'}"
+    )
     assert done.returncode == 0, done.stderr
-    read, saved = (json.loads(path.read_text()) for path in (folder / "own.json", folder / "0" / "results.json"))
+    read, saved = (
+        json.loads(path.read_text())
+        for path in (folder / "own.json", folder / "0" / "results.json")
+    )
     assert (read["title"], read["rows"]) == (saved["title"], saved["rows"])
     assert "base, most confused" in read["about"]
 

@@ -59,11 +59,20 @@ def test_every_release_setting_is_the_written_one(shared_dir):
             assert model.text_prompts == model.visual_prompts == int(prompts)
             assert model.text_depth == model.visual_depth == int(depth)
             assert (optimizer.epochs, optimizer.lr) == (int(epochs), float(lr))
-            assert [config.data.batch_size, optimizer.accumulation] == [int(n) for n in batch.split("×")]
-            assert (optimizer.cosine_epochs, optimizer.min_lr_factor) == (float(cosine), float(min_lr_factor))
+            assert [config.data.batch_size, optimizer.accumulation] == [
+                int(n) for n in batch.split("×")
+            ]
+            assert (optimizer.cosine_epochs, optimizer.min_lr_factor) == (
+                float(cosine),
+                float(min_lr_factor),
+            )
             assert (optimizer.step_factor, optimizer.step_interval_epochs) == (float(step), 5)
             assert (optimizer.warmup_epochs, optimizer.weight_decay) == (5, 0.001)
-            assert (model.normalization, model.assignment, model.fusion_init) == ("imagenet", "euclidean", "release")
+            assert (model.normalization, model.assignment, model.fusion_init) == (
+                "imagenet",
+                "euclidean",
+                "release",
+            )
     assert len(seen) == 17
 
 
@@ -77,7 +86,9 @@ def test_named_records_are_lists_of_the_field(shared_dir):
         assert {data.train, *data.evaluate.values()} - {""} <= stems, text
 
 
-@pytest.mark.parametrize("file, text", EVERY, ids=lambda value: getattr(value, "__name__", value).split(".")[-1])
+@pytest.mark.parametrize(
+    "file, text", EVERY, ids=lambda value: getattr(value, "__name__", value).split(".")[-1]
+)
 def test_every_config_is_locked_and_sound(file, text):
     config = file.get_config(text) if text else file.get_config()
     run = RunConfig.from_dict(config.to_dict())
@@ -97,7 +108,10 @@ def test_names_are_different():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
 def test_docstrings_tell_command_and_expected_number(file):
     stem = file.__name__.split(".")[-1]
-    assert f"python -m experiments.{'evaluate' if file is zero_shot else 'train'} --config=" in file.__doc__
+    assert (
+        f"python -m experiments.{'evaluate' if file is zero_shot else 'train'} --config="
+        in file.__doc__
+    )
     assert f"experiments/configs/{stem}.py" in file.__doc__
     assert "Expected" in file.__doc__
     assert importlib.import_module(f"experiments.configs.{stem}") is file
@@ -107,7 +121,11 @@ def test_what_is_learnt_on():
     assert base_to_novel.get_config("hmdb51").data.train == "base_train"
     assert base_to_novel.get_config("ssv2").data.train == "fs_base_s1_train"
     seed = base_to_novel.get_config("ucf101,shots=16,split=2")
-    assert (seed.data.train, seed.shots, seed.name) == ("fs_base_s2_train", 16, "base_to_novel_ucf101_16shot_s2")
+    assert (seed.data.train, seed.shots, seed.name) == (
+        "fs_base_s2_train",
+        16,
+        "base_to_novel_ucf101_16shot_s2",
+    )
     everything = base_to_novel.get_config("ssv2,shots=all")
     assert (everything.data.train, everything.shots) == ("base_train", 0)
     assert few_shot.get_config("ssv2,shots=4").data.train == "train1_few_shot_4"
@@ -134,18 +152,38 @@ def test_zero_shot_learns_nothing():
     [
         (base_to_novel, "hmdb", "'hmdb' is not one of hmdb51, ucf101"),
         (base_to_novel, "hmdb51,shots=8", "'8' is not one of all, 16"),
-        (base_to_novel, "hmdb51,shotz=16", "'shotz=16' is not known, expected base_to_novel.py:hmdb51"),
+        (
+            base_to_novel,
+            "hmdb51,shotz=16",
+            "'shotz=16' is not known, expected base_to_novel.py:hmdb51",
+        ),
         (base_to_novel, "hmdb51,split=2", "add shots=16"),
-        (base_to_novel, "", "config argument dataset is missing: expected base_to_novel.py:hmdb51|ucf101|"),
+        (
+            base_to_novel,
+            "",
+            "config argument dataset is missing: expected base_to_novel.py:hmdb51|ucf101|",
+        ),
         (base_to_novel, "shots=16", "config argument dataset is missing"),
-        (few_shot, "shots=2", "config argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2"),
+        (
+            few_shot,
+            "shots=2",
+            "config argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2",
+        ),
         (zero_shot, "", "config argument dataset is missing: expected zero_shot.py:hmdb51|"),
-        (zero_shot, "hmdb51,templates={} or {}", "templates={} or {}: expected {} once, where the class name goes"),
+        (
+            zero_shot,
+            "hmdb51,templates={} or {}",
+            "templates={} or {}: expected {} once, where the class name goes",
+        ),
         (few_shot, "kinetics400", "is not one of hmdb51, ucf101, ssv2"),
         (few_shot, "hmdb51,shots=", "'shots=' is not known"),
         (few_shot, "hmdb51,ucf101", "'ucf101' is not known"),
         (zero_shot, "kinetics600,lists=base_to_novel", "no base and novel lists"),
-        (scenes, "large", "'large' is not one of base_to_novel, few_shot, zero_shot, fully_supervised"),
+        (
+            scenes,
+            "large",
+            "'large' is not one of base_to_novel, few_shot, zero_shot, fully_supervised",
+        ),
         (
             zero_shot,
             "hmdb51,templates=clip80",
@@ -172,7 +210,9 @@ def test_the_templates_that_are_shipped():
     assert _templates.shipped() == ["actionclip16", "video_of_a_person"]
     stem, texts = _templates.read_templates("actionclip16")
     assert (stem, len(texts), len(set(texts))) == ("actionclip16", 16, 16)
-    assert {"{}", "Playing a kind of action, {}", "Can you recognize the action of {}?"} < set(texts)
+    assert {"{}", "Playing a kind of action, {}", "Can you recognize the action of {}?"} < set(
+        texts
+    )
     _, texts = _templates.read_templates("video_of_a_person")
     assert (len(texts), len(set(texts))) == (48, 48)
     assert {"a video of a person {}.", "a example of the person practicing {}."} < set(texts)
@@ -201,7 +241,10 @@ def test_templates_go_into_the_config(tmp_path):
     "content, told",
     [
         (b"# nothing\n\n", "t.txt: no templates in it, expected one text a line"),
-        (b"a {}\n\nno name\n", "t.txt, line 3: 'no name', expected {} once, where the class name goes"),
+        (
+            b"a {}\n\nno name\n",
+            "t.txt, line 3: 'no name', expected {} once, where the class name goes",
+        ),
         (b"{} and {}\n", "t.txt, line 1: '{} and {}', expected {} once"),
         (b"\xff\xfe{}\n", "t.txt: byte 0 is not UTF-8; save the file of templates as UTF-8"),
     ],
@@ -214,11 +257,18 @@ def test_files_of_templates_that_are_refused(tmp_path, content, told):
 
 def test_docstrings_name_the_source_of_every_number():
     """A peer's numbers are followed by the arXiv id of their paper, as the written table has them."""
-    papers = {"ViFi-CLIP": "2212.03640", "TC-CLIP": "2404.09490", "FROSTER": "2402.03241", "X-CLIP": "2208.02816"}
+    papers = {
+        "ViFi-CLIP": "2212.03640",
+        "TC-CLIP": "2404.09490",
+        "FROSTER": "2402.03241",
+        "X-CLIP": "2208.02816",
+    }
     papers |= {"Vita-CLIP": "2304.03307", "Open-VCLIP": "2302.00624"}
     for file in (base_to_novel, few_shot, fully_supervised, zero_shot):
         expected = file.__doc__.split("Expected")[1]
-        named = [paper for name, paper in papers.items() if re.search(rf"(?<![\w-]){name} \d", expected)]
+        named = [
+            paper for name, paper in papers.items() if re.search(rf"(?<![\w-]){name} \d", expected)
+        ]
         assert len(named) >= 3, file.__name__
         assert all(paper in expected for paper in named), file.__name__
 

@@ -23,12 +23,20 @@ def convert(*flags: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    return tf.save(tmp_path_factory.mktemp("source") / "clip.pt", tf.state_dict(random_state(CONFIG)))
+    return tf.save(
+        tmp_path_factory.mktemp("source") / "clip.pt", tf.state_dict(random_state(CONFIG))
+    )
 
 
 def test_converts_and_reads_back(tmp_path, source):
     out = tmp_path / "new" / "clip.safetensors"
-    done = convert(f"--source={source}", f"--out={out}", "--dtype=float16", "--activation=gelu", "--head_width=32")
+    done = convert(
+        f"--source={source}",
+        f"--out={out}",
+        "--dtype=float16",
+        "--activation=gelu",
+        "--head_width=32",
+    )
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[-1]
     assert line.startswith(f"wrote {out}: ViT/16 2 layers")
@@ -46,7 +54,10 @@ def test_refuses_in_one_line(tmp_path, source):
     text.write_text("<html></html>")
     for flags, told in (
         ((f"--source={source}", f"--out={tmp_path}/a.npz"), "the name must end in .safetensors"),
-        ((f"--source={folder}", f"--out={folder}/a.safetensors"), "whose files are read together; give another place"),
+        (
+            (f"--source={folder}", f"--out={folder}/a.safetensors"),
+            "whose files are read together; give another place",
+        ),
         ((f"--source={text}", f"--out={tmp_path}/a.safetensors"), "a web page"),
     ):
         done = convert(*flags)
@@ -61,9 +72,15 @@ def test_weights_that_do_not_say_their_activation(tmp_path, source):
     video = tmp_path / "x.mp4"
     video.touch()
     predict = ["-m", "experiments.predict", f"--model={source}", f"--video={video}", "--labels=a,b"]
-    for done in (convert(f"--source={source}", f"--out={tmp_path}/a.safetensors"), warm.run(predict)):
+    for done in (
+        convert(f"--source={source}", f"--out={tmp_path}/a.safetensors"),
+        warm.run(predict),
+    ):
         assert done.returncode == 2
-        assert "attention heads: not in the weights, and nothing beside them says" in done.stderr.splitlines()[-1]
+        assert (
+            "attention heads: not in the weights, and nothing beside them says"
+            in done.stderr.splitlines()[-1]
+        )
     # with the flags it is loaded; texts are of more tokens than this small one has
     done = warm.run([*predict, "--activation=gelu", "--head_width=32"])
     assert (done.returncode, "this CLIP has 96 tokens" in done.stderr.splitlines()[-1]) == (2, True)

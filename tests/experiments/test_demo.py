@@ -1,4 +1,6 @@
-"""The demo at its smallest: every row runs, table and picture are written, other people's folders are left alone."""
+"""The demo at its smallest: every row runs, table and picture are written, other people's folders
+are left alone.
+"""
 
 import csv
 import json
@@ -74,7 +76,9 @@ def test_rows_differ_as_their_names_say(tmp_path):
 def test_table_is_mean_and_deviation_over_seeds():
     found = {"a": [{"base": 0.5, "novel": 0.4, "HM": 0.44}, {"base": 0.7, "novel": 0.4, "HM": 0.5}]}
     table = _demo.demo_table(found, {})
-    assert table.rows == ({"method": "a", "base": "60.0 ± 14.1", "novel": "40.0 ± 0.0", "HM": "47.0 ± 4.2"},)
-    assert _demo.describe(SceneSet(1), _demo.run_config(_demo.ROWS[0], 1, Path("x"), {}), [1], 2.0)["seeds"].startswith(
-        "1;"
+    assert table.rows == (
+        {"method": "a", "base": "60.0 ± 14.1", "novel": "40.0 ± 0.0", "HM": "47.0 ± 4.2"},
     )
+    assert _demo.describe(SceneSet(1), _demo.run_config(_demo.ROWS[0], 1, Path("x"), {}), [1], 2.0)[
+        "seeds"
+    ].startswith("1;")

@@ -29,10 +29,14 @@ def _results(workdir, stem="results"):
 def test_zero_shot_writes_every_file(folder, tmp_path):
     flags = [f"--config.{name}" for name in small_run.where(folder)]
     workdir = tmp_path / "zero"
-    done = small_run.command("evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}")
+    done = small_run.command(
+        "evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}"
+    )
     assert done.returncode == 0, done.stderr
     assert "learnt: nothing: no checkpoint, CLIP as it is (zero-shot)" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith(".json, _per_class.csv, _confusions.csv, _scores.npz")
+    assert done.stdout.splitlines()[-1].endswith(
+        ".json, _per_class.csv, _confusions.csv, _scores.npz"
+    )
     read = _results(workdir)
     assert [row["split"] for row in read["rows"]] == ["base", "novel", "HM"]
     assert [row["videos"] for row in read["rows"]] == [5, 3, None]
@@ -53,7 +57,9 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     assert f"| base | given | 3 | 5 | {100 * hits.mean():.2f} |" in table
     assert not [path.name for path in workdir.iterdir() if path.name.startswith(".")]
     with locked_outputs([("--workdir", workdir / "results.md", False)]):
-        done = small_run.command("evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}")
+        done = small_run.command(
+            "evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}"
+        )
     assert done.returncode == 2
     told = f"error: --workdir={workdir / 'results.md'}: process {os.getpid()} on "
     assert done.stderr.splitlines()[-1].startswith(told)
@@ -70,38 +76,51 @@ def test_a_name_in_a_config_stays_in_the_workdir(tmp_path):
 def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
     run, workdir = small_run.flags(folder), tmp_path / "run"
-    trained = small_run.command("train", *run, f"--workdir={workdir}", "--config.optimizer.epochs=1")
+    trained = small_run.command(
+        "train", *run, f"--workdir={workdir}", "--config.optimizer.epochs=1"
+    )
     assert trained.returncode == 0, trained.stderr
     at_the_end = _results(workdir)
     done = small_run.command("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert _results(workdir)["rows"] == at_the_end["rows"]
     # no visual prompt is learnt: the frame features of the first evaluation are those of the second
-    told = f"frame features of 5 videos of base_val, 0.0 MiB, are kept in {tmp_path / 'cache' / 'features'}"
+    told = (
+        "frame features of 5 videos of base_val, 0.0 MiB, are kept in "
+        f"{tmp_path / 'cache' / 'features'}"
+    )
     assert told in trained.stdout.splitlines()
     assert "frame features" not in done.stdout
     assert _results(workdir)["about"]["learnt"] == "checkpoint of step 3 (last)"
 
     data = f"--config.data.data_dir={folder / 'records'}"
-    done = small_run.command("evaluate", f"--workdir={workdir}", HALVES, data, "--config.model.pooling=mean")
+    done = small_run.command(
+        "evaluate", f"--workdir={workdir}", HALVES, data, "--config.model.pooling=mean"
+    )
     assert done.returncode == 0, done.stderr
     other = _results(workdir, "results_zero_shot_hmdb51_halves")
     assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
     assert other["about"]["learnt"] == "checkpoint of step 3 (last)"
     # the run's model, the other config's frames, the flag's pooling
-    told = [other["about"][key] for key in ("fusion", "normalisation", "frames", "pooling", "training list")]
+    told = [
+        other["about"][key]
+        for key in ("fusion", "normalisation", "frames", "pooling", "training list")
+    ]
     assert told == [True, "imagenet", 32, "mean", "base_train (given list; 10 videos)"]
 
     refused = small_run.command("evaluate", f"--workdir={workdir}", "--config.model.text_prompts=3")
     assert refused.returncode == 2
     assert (
-        "another run's checkpoint, these arrays differ: text_prompts (1, 2, 64) instead of (1, 3, 64)" in refused.stderr
+        "another run's checkpoint, these arrays differ: text_prompts (1, 2, 64) instead of (1, "
+        "3, 64)" in refused.stderr
     )
 
 
 def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
     def store(**changes):
-        config = small_run.run_config(folder, model__visual_prompts=0, model__visual_depth=0, **changes)
+        config = small_run.run_config(
+            folder, model__visual_prompts=0, model__visual_depth=0, **changes
+        )
         return feature_store(config, from_config.build_model(config))
 
     assert store().folder.name == "features"
@@ -115,7 +134,10 @@ def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
 def test_a_folder_without_anything(tmp_path):
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "config.json: no such file; give the workdir of a run, or --config=… for zero-shot" in refused.stderr
+    assert (
+        "config.json: no such file; give the workdir of a run, or --config=… for zero-shot"
+        in refused.stderr
+    )
     file = tmp_path / "config.json"
     file.touch()
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
@@ -133,8 +155,16 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
             "no.pth: no such file or folder. Expected what the authors",
         ),
         ("no.pth", [], "no.pth: has no settings of its own; give the --config=… that fits it"),
-        ("damaged.safetensors", [], "damaged.safetensors: truncated or damaged safetensors file of 9 bytes"),
-        ("no.safetensors", [], "no.safetensors: no such file, expected what experiments.export wrote"),
+        (
+            "damaged.safetensors",
+            [],
+            "damaged.safetensors: truncated or damaged safetensors file of 9 bytes",
+        ),
+        (
+            "no.safetensors",
+            [],
+            "no.safetensors: no such file, expected what experiments.export wrote",
+        ),
     ):
         refused = small_run.command("evaluate", f"--checkpoint={tmp_path / name}", workdir, *flags)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
@@ -143,12 +173,20 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
 
 
 def test_templates_from_the_command_line(folder, tmp_path):
-    """A tuple field is overridden in one flag and ends in the saved settings; another type is told in one line."""
-    bare = ["--config.model.text_prompts=0", "--config.model.text_depth=0", "--config.model.visual_prompts=0"]
+    """A tuple field is overridden in one flag and ends in the saved settings; another type is told
+    in one line.
+    """
+    bare = [
+        "--config.model.text_prompts=0",
+        "--config.model.text_depth=0",
+        "--config.model.visual_prompts=0",
+    ]
     bare += ["--config.model.visual_depth=0", "--config.model.fusion=false"]
     workdir = tmp_path / "run"
     flag = "--config.model.templates=('a clip of {}','{}')"
-    done = small_run.command("evaluate", f"--workdir={workdir}", *small_run.flags(folder), *bare, flag)
+    done = small_run.command(
+        "evaluate", f"--workdir={workdir}", *small_run.flags(folder), *bare, flag
+    )
     assert done.returncode == 0, done.stderr
     about = _results(workdir)["about"]
     assert about["class names"] == "2 templates, e.g. 'a clip of {}'"
@@ -157,7 +195,11 @@ def test_templates_from_the_command_line(folder, tmp_path):
         ("('no name',)", "'no name', expected a"),
     ):
         refused = small_run.command(
-            "evaluate", f"--workdir={workdir}", *small_run.flags(folder), *bare, f"--config.model.templates={wrong}"
+            "evaluate",
+            f"--workdir={workdir}",
+            *small_run.flags(folder),
+            *bare,
+            f"--config.model.templates={wrong}",
         )
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert told in refused.stderr

@@ -36,8 +36,11 @@ def test_golden_case(shared_dir, name):
             elif not golden[key].any():
                 assert not ours[key].any(), key
             else:
-                # the margin is a small difference of large distances: float32 features leave it 1e-5 of its size
-                assert worst(golden[key], ours[key]) < (3e-5 if key == "assignment_margin" else 1e-5), key
+                # the margin is a small difference of large distances: float32 features leave it
+                # 1e-5 of its size
+                assert worst(golden[key], ours[key]) < (
+                    3e-5 if key == "assignment_margin" else 1e-5
+                ), key
 
 
 def test_any_sizes_and_names_run():
@@ -52,7 +55,9 @@ def test_any_sizes_and_names_run():
 
 
 def test_zero_shot_and_one_class():
-    values = parity.run_case(CASE | {"name": "mine", "prompt_model": False, "zs_eval": True, "classes": ["pour"]})
+    values = parity.run_case(
+        CASE | {"name": "mine", "prompt_model": False, "zs_eval": True, "classes": ["pour"]}
+    )
     assert values["logits"].shape == (2, 1)
     assert float(values["loss"]) == 0
     assert "train_losses" not in values
@@ -64,7 +69,9 @@ def test_seed_decides_every_weight():
     assert not np.array_equal(a, b)
     # fan-in of `visual.proj` is its first axis, of `text_projection` its second
     assert a.std() == pytest.approx(1.2 / 8, rel=0.02)
-    assert parity.draw(1, "text_projection", (64, 512)).std() == pytest.approx(1.2 / np.sqrt(512), rel=0.02)
+    assert parity.draw(1, "text_projection", (64, 512)).std() == pytest.approx(
+        1.2 / np.sqrt(512), rel=0.02
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,12 @@ def _run(*arguments):
 
 def test_only_the_case_string_is_read(tmp_path):
     # other arrays of the input are wrong on purpose
-    np.savez(tmp_path / "in.npz", case=json.dumps(CASE), tokens=np.zeros((2, 77), np.int32), logits=np.zeros((9, 9)))
+    np.savez(
+        tmp_path / "in.npz",
+        case=json.dumps(CASE),
+        tokens=np.zeros((2, 77), np.int32),
+        logits=np.zeros((9, 9)),
+    )
     out = tmp_path / "out.npz"
     done = _run(f"--case={tmp_path / 'in.npz'}", f"--out={out}")
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,14 @@ def _command(*flags):
 
 def test_a_short_run_learns_and_its_file_loads(tmp_path):
     out = tmp_path / "clip.safetensors"
-    done = _command(f"--out={out}", "--steps=24", "--batch_size=32", "--pool=64", "--report_every=6", "--stills=1")
+    done = _command(
+        f"--out={out}",
+        "--steps=24",
+        "--batch_size=32",
+        "--pool=64",
+        "--report_every=6",
+        "--stills=1",
+    )
     assert done.returncode == 0, done.stderr
     losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", done.stdout)]
     assert len(losses) == 4
@@ -147,7 +154,10 @@ def test_loss_against_numpy():
     subjects = np.array([0, 2, 2, 1, 0], np.int32)
     images, texts = jnp.asarray(images), jnp.asarray(texts)
     loss, top1 = contrastive_loss(clip, images, jnp.asarray(subjects), texts, jnp.float32(20))
-    x, c = np.asarray(encode(clip, images), np.float64), np.asarray(clip.encode_text(texts), np.float64)
+    x, c = (
+        np.asarray(encode(clip, images), np.float64),
+        np.asarray(clip.encode_text(texts), np.float64),
+    )
     lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (x, c)]
     logits = 20 * (x / lengths[0]) @ (c / lengths[1]).T
     by_image = -np.mean([row[k] - np.log(np.exp(row).sum()) for row, k in zip(logits, subjects)])

@@ -27,7 +27,9 @@ def records(tmp_path_factory) -> Path:
     for file, frames in (("a.mp4", 12), ("b.mp4", 5), ("c.mp4", 20)):
         make_video(videos / file, frames)
     lists = (tuple(map(str, write_catalog(videos, ["a.mp4 0", "b.mp4 1", "c.mp4 1"]))),)
-    build_records(BuildConfig(name="clips", lists=lists, video_dir=str(videos), storage="video"), data_dir)
+    build_records(
+        BuildConfig(name="clips", lists=lists, video_dir=str(videos), storage="video"), data_dir
+    )
     return data_dir
 
 
@@ -35,7 +37,9 @@ def test_the_picture_in_docs_is_what_its_command_draws(tmp_path):
     out = tmp_path / "new" / "batch.png"
     done = show("--seed=36", "--levels=24", f"--out={out}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith(f"wrote {out}: rendered.mp4 (orange striped arrow), 8 frames, 4 ")
+    assert done.stdout.splitlines()[-1].startswith(
+        f"wrote {out}: rendered.mp4 (orange striped arrow), 8 frames, 4 "
+    )
     kept = ROOT / "docs" / "augmentations.png"
     assert kept.stat().st_size < 400_000
     drawn, there = image.imread(out)[..., :3], image.imread(kept)[..., :3]
@@ -47,7 +51,12 @@ def test_the_picture_in_docs_is_what_its_command_draws(tmp_path):
 def test_a_video_of_records_with_the_augmentation_of_a_config(tmp_path, records):
     config = "--config=experiments/configs/video_folder.py:train=list"
     out = tmp_path / "batch.svg"
-    flags = (config, f"--config.data.data_dir={records}", "--config.augment.enabled=False", "--config.seed=9")
+    flags = (
+        config,
+        f"--config.data.data_dir={records}",
+        "--config.augment.enabled=False",
+        "--config.seed=9",
+    )
     done = show(*flags, "--size=32", "--epoch=7", "--draws=2", "--index=1", f"--out={out}")
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[-1]
@@ -63,7 +72,10 @@ def test_refuses_in_one_line(tmp_path, records):
         ((f"--out={tmp_path}/batch.txt",), "the name must end in .png, .pdf or .svg"),
         ((out, "--index=2"), "--data_dir is missing: --name and --index choose a video of records"),
         ((out, f"--data_dir={records}"), "--name is missing: name a list of these records"),
-        ((out, f"--data_dir={records}", "--name=list", "--index=3"), "--index=3: list has 3 videos, 0 to 2"),
+        (
+            (out, f"--data_dir={records}", "--name=list", "--index=3"),
+            "--index=3: list has 3 videos, 0 to 2",
+        ),
     ):
         done = show(*flags)
         assert done.returncode == 2

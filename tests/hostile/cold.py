@@ -39,7 +39,9 @@ class Cold:
             time.sleep(0.02)
 
     def _look(self) -> None:
-        """Notes the most memory so far; what `wait4` says counts this process, too, which was copied for a moment."""
+        """Notes the most memory so far; what `wait4` says counts this process, too, which was
+        copied for a moment.
+        """
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:

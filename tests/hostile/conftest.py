@@ -19,7 +19,9 @@ def small(tmp_path_factory) -> Path:
 def trained(small, tmp_path_factory) -> Path:
     """The workdir of a run of three steps on them, evaluated; to be copied before it is changed."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    done = small_run.command("train", *small_run.flags(small), f"--workdir={workdir}", "--config.optimizer.epochs=1")
+    done = small_run.command(
+        "train", *small_run.flags(small), f"--workdir={workdir}", "--config.optimizer.epochs=1"
+    )
     assert done.returncode == 0, done.stderr
     return workdir
 

@@ -1,8 +1,9 @@
 r"""Runs a command on hostile input, in a process with limits, and holds it to ONE rule.
 
-A right result with exit status 0, or exactly one `error: …` line on stderr with exit status 2; either way within
-seconds and a bounded memory, nothing written outside the named outputs, no character on stdout or stderr that does
-something to a terminal, no long line, no traceback, no connection to anybody, no process left behind.
+A right result with exit status 0, or exactly one `error: …` line on stderr with exit status 2;
+either way within seconds and a bounded memory, nothing written outside the named outputs, no
+character on stdout or stderr that does something to a terminal, no long line, no traceback, no
+connection to anybody, no process left behind.
 
     from hostile import harness
 
@@ -17,7 +18,8 @@ something to a terminal, no long line, no traceback, no connection to anybody, n
     # network: a listener on 127.0.0.1 (TCP and UDP); any connection fails the check
     with harness.Listener() as listener:
         (tmp_path / f"http:/127.0.0.1:{listener.port}").mkdir(parents=True)
-        harness.check_refused("predict", ["--video=**/*.mp4"], cwd=tmp_path, folder=tmp_path, listener=listener)
+        harness.check_refused("predict", ["--video=**/*.mp4"], cwd=tmp_path, folder=tmp_path,
+        listener=listener)
 
     # strace, where it is installed: nothing written outside `outputs`, no internet socket, no program started, and none
     # of `secrets` opened; costs a second or two
@@ -29,10 +31,11 @@ something to a terminal, no long line, no traceback, no connection to anybody, n
     # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
     harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
 
-Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of their own: a
-crash, a hang or an allocation hurts nobody, so everything runs this way. `cold=True` starts a new interpreter instead (2 to 20 s),
-for what must not share anything. `predict` and the like name several faults, one a line, and finish the others: `also`
-has regular expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
+Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of
+their own: a crash, a hang or an allocation hurts nobody, so everything runs this way. `cold=True`
+starts a new interpreter instead (2 to 20 s), for what must not share anything. `predict` and the
+like name several faults, one a line, and finish the others: `also` has regular expressions for
+other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
 """
 
 import contextlib
@@ -87,9 +90,10 @@ class Limits:
     Attributes:
       cpu: seconds of CPU time, of all its threads; a loaded machine changes nothing in it.
       wall: seconds until it counts as hanging.
-      memory: bytes of address space beyond what every command has from its start; more is refused by the system.
-      resident: bytes of memory beyond what every command has from its start, as measured; on small inputs up to
-        300 MiB are usual.
+      memory: bytes of address space beyond what every command has from its start; more is refused
+        by the system.
+      resident: bytes of memory beyond what every command has from its start, as measured; on small
+        inputs up to 300 MiB are usual.
       file: bytes of a file that it writes.
       line: characters of its longest line; two of the longest paths are 8 200.
       output: characters that it prints in all.
@@ -144,34 +148,59 @@ def small_run_environment() -> dict[str, str]:
     return dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
 
 
-def check_refused(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
-    """Runs a command that must end with status 2 and one error line that says all of `texts`; see `run`."""
+def check_refused(
+    command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings
+) -> Done:
+    """Runs a command that must end with status 2 and one error line that says all of `texts`; see
+    `run`.
+    """
     done, faults = _ran(command, args, settings)
     faults += _faults_of_refusal(done, settings.get("also", ()))
-    faults += [f"the error line does not say {text!r}" for text in texts if printable(text) not in done.error]
+    faults += [
+        f"the error line does not say {text!r}"
+        for text in texts
+        if printable(text) not in done.error
+    ]
     return _judged(done, faults)
 
 
-def check_right(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
-    """Runs a command that must end with status 0 and say all of `texts` on stdout or stderr; see `run`."""
+def check_right(
+    command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings
+) -> Done:
+    """Runs a command that must end with status 0 and say all of `texts` on stdout or stderr; see
+    `run`.
+    """
     done, faults = _ran(command, args, settings)
     if done.status != 0:
         faults.append(f"expected status 0, got {done.status}")
     said = done.stdout + done.stderr
-    return _judged(done, faults + [f"it does not say {text!r}" for text in texts if text not in said])
+    return _judged(
+        done, faults + [f"it does not say {text!r}" for text in texts if text not in said]
+    )
 
 
-def check_safe(command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings) -> Done:
-    """Runs a command that may refuse its input or find a right result; `texts` are of a refusal; see `run`."""
+def check_safe(
+    command: str, args: Sequence[str], *, texts: Collection[str] = (), **settings
+) -> Done:
+    """Runs a command that may refuse its input or find a right result; `texts` are of a refusal;
+    see `run`.
+    """
     done, faults = _ran(command, args, settings)
     if done.status != 0:
         faults += _faults_of_refusal(done, settings.get("also", ()))
-        faults += [f"the error line does not say {text!r}" for text in texts if printable(text) not in done.error]
+        faults += [
+            f"the error line does not say {text!r}"
+            for text in texts
+            if printable(text) not in done.error
+        ]
     return _judged(done, faults)
 
 
-def check_call_refused(call: Callable[[], object], *, texts: Collection[str] = (), seconds: float = 5.0) -> str:
-    """Calls a reader, which must raise a UserError of one line that says all of `texts`; returns the line.
+def check_call_refused(
+    call: Callable[[], object], *, texts: Collection[str] = (), seconds: float = 5.0
+) -> str:
+    """Calls a reader, which must raise a UserError of one line that says all of `texts`; returns
+    the line.
 
     Only in the main thread: what hangs is ended by a signal.
     """
@@ -218,7 +247,8 @@ def run(
       command: `predict` for `python -m experiments.predict`; a name with dots is a module.
       args: its flags.
       folder: whose files are compared before and after, such as tmp_path.
-      outputs: files and folders that it may write; also what lies beside them under their names with an ending more.
+      outputs: files and folders that it may write; also what lies beside them under their names
+        with an ending more.
       cwd: where it runs; default: the root of the repository.
       env: its environment; default: `small_run_environment()`.
       limits: see there.
@@ -226,13 +256,23 @@ def run(
       trace: whether strace, where there is one, looks on.
       cold: whether in an interpreter of its own.
     """
-    limits, module = limits or Limits(), command.rstrip(".") if "." in command else f"experiments.{command}"
+    limits, module = (
+        limits or Limits(),
+        command.rstrip(".") if "." in command else f"experiments.{command}",
+    )
     with _scratch() as scratch:
         temporary = scratch / "tmp"
         temporary.mkdir()
         go = scratch / "go" if trace and shutil.which("strace") else None
-        spec = dict(module=module, arguments=list(map(str, args)), cwd=str(cwd or warm.ROOT), temporary=str(temporary))
-        spec |= dict(memory=limits.memory, cpu=limits.cpu, file=limits.file, go=str(go) if go else "")
+        spec = dict(
+            module=module,
+            arguments=list(map(str, args)),
+            cwd=str(cwd or warm.ROOT),
+            temporary=str(temporary),
+        )
+        spec |= dict(
+            memory=limits.memory, cpu=limits.cpu, file=limits.file, go=str(go) if go else ""
+        )
         if go:
             os.mkfifo(go)
         (scratch / "spec.json").write_text(json.dumps(spec))
@@ -242,9 +282,17 @@ def run(
             status = _end(started, limits.wall)
         seconds = time.monotonic() - begun
         left = left_processes(started.pid)
-        changed = changed_entries(before, snapshot(folder), folder, [absolute(path, spec["cwd"]) for path in outputs])
-        said = [(started.out / name).read_bytes().decode(errors="surrogateescape") for name in ("stdout", "stderr")]
-        told, came = f"{module} {' '.join(spec['arguments'])[:2000]}", listener.connections if listener else 0
+        changed = changed_entries(
+            before, snapshot(folder), folder, [absolute(path, spec["cwd"]) for path in outputs]
+        )
+        said = [
+            (started.out / name).read_bytes().decode(errors="surrogateescape")
+            for name in ("stdout", "stderr")
+        ]
+        told, came = (
+            f"{module} {' '.join(spec['arguments'])[:2000]}",
+            listener.connections if listener else 0,
+        )
         return Done(
             told, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
             came - connected, found,
@@ -265,14 +313,19 @@ def _ran(command: str, args: Sequence[str], settings: dict) -> tuple[Done, list[
     if done.cpu > limits.cpu:
         faults.append(f"{done.cpu:.1f} s of CPU time, at most {limits.cpu}")
     if done.peak > limits.resident:
-        faults.append(f"{done.peak / 2**20:.0f} MiB of memory, at most {limits.resident / 2**20:.0f}")
+        faults.append(
+            f"{done.peak / 2**20:.0f} MiB of memory, at most {limits.resident / 2**20:.0f}"
+        )
     faults += [f"changed {name}" for name in done.changed]
     faults += [f"left a temporary {name}" for name in done.temporary]
     faults += [f"left a process: {name}" for name in done.left]
     if done.connections:
         faults.append(f"{done.connections} connections")
     if done.trace is not None:
-        outputs = [absolute(path, str(settings.get("cwd") or warm.ROOT)) for path in settings.get("outputs", ())]
+        outputs = [
+            absolute(path, str(settings.get("cwd") or warm.ROOT))
+            for path in settings.get("outputs", ())
+        ]
         faults += done.trace.faults(outputs, [Path(path) for path in secrets])
     return done, faults + _faults_of_text(done, limits)
 
@@ -298,7 +351,11 @@ def _faults_of_refusal(done: Done, also: Collection[str]) -> list[str]:
     if len(errors) != 1:
         faults.append(f"{len(errors)} error lines on stderr, expected one")
     known = (_SAID, *also)
-    others = [line for line in lines if line not in errors and not any(re.fullmatch(kind, line) for kind in known)]
+    others = [
+        line
+        for line in lines
+        if line not in errors and not any(re.fullmatch(kind, line) for kind in known)
+    ]
     return faults + [f"another line on stderr: {line[:200]!r}" for line in others[:3]]
 
 

@@ -1,8 +1,10 @@
-"""Runs a module as `python -m` does, in a process with limits: the file that `harness` starts, warm or cold.
+"""Runs a module as `python -m` does, in a process with limits: the file that `harness` starts, warm
+or cold.
 
     python limited.py SPEC.json
 
-SPEC has `module`, `arguments`, `cwd`, `temporary`, `memory`, `cpu`, `file` and, to wait for strace, `go`, a pipe.
+SPEC has `module`, `arguments`, `cwd`, `temporary`, `memory`, `cpu`, `file` and, to wait for strace,
+`go`, a pipe.
 """
 
 import ctypes

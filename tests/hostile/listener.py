@@ -1,4 +1,6 @@
-"""A listener on the loopback interface that counts who comes: nothing of ours has anything to do there."""
+"""A listener on the loopback interface that counts who comes: nothing of ours has anything to do
+there.
+"""
 
 import selectors
 import socket

@@ -12,18 +12,25 @@ from pathlib import Path
 
 from hostile.traces import covers
 
-# what any command may write: its own memory, devices that keep nothing, and caches of programs and text features
+# what any command may write: its own memory, devices that keep nothing, and caches of programs and
+# text features
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/shm", "/proc", "/sys", "/memfd")
 _CALLS = "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
 _CALLS += ",connect,bind,sendto,execve"
-_OPENED = re.compile(r"open(?:at)?\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\", ([A-Z_|0-9]+).*\) = (\d+)")
-_MADE = re.compile(r"(creat|mkdir|mkdirat|unlink|unlinkat)\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\".*\) = 0")
+_OPENED = re.compile(
+    r"open(?:at)?\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\", ([A-Z_|0-9]+).*\) = (\d+)"
+)
+_MADE = re.compile(
+    r"(creat|mkdir|mkdirat|unlink|unlinkat)\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\".*\) = 0"
+)
 _MOVED = re.compile(r"(?:rename|symlink|link)\w*\(.*\"((?:[^\"\\]|\\.)*)\"[^\"]*\) = 0")
 
 
 @dataclasses.dataclass
 class Trace:
-    """Absolute paths that were opened, those written or removed, internet sockets, and programs that were started."""
+    """Absolute paths that were opened, those written or removed, internet sockets, and programs
+    that were started.
+    """
 
     temporary: Path
     opened: set[Path] = dataclasses.field(default_factory=set)
@@ -33,7 +40,10 @@ class Trace:
 
     def faults(self, outputs: Collection[Path], secrets: Collection[Path]) -> list[str]:
         """What was done that nobody asked for."""
-        caches = [os.environ.get(name, "/nowhere") for name in ("JAX_COMPILATION_CACHE_DIR", "VTD_JAX_CACHE")]
+        caches = [
+            os.environ.get(name, "/nowhere")
+            for name in ("JAX_COMPILATION_CACHE_DIR", "VTD_JAX_CACHE")
+        ]
         allowed = [self.temporary, *map(Path, (*_DEVICES, *caches)), *outputs]
         faults = [
             f"wrote {path}"
@@ -73,7 +83,9 @@ def _path(text: str, cwd: str) -> Path:
 
 @contextlib.contextmanager
 def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace | None]:
-    """Looks on while the block runs; the process waits at the pipe `go` until strace has it, None leaves it alone."""
+    """Looks on while the block runs; the process waits at the pipe `go` until strace has it, None
+    leaves it alone.
+    """
     if go is None:
         yield None
         return

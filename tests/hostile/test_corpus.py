@@ -1,4 +1,6 @@
-"""Everything hostile through the commands: a right result or one line; what is of one area only is in its own file."""
+"""Everything hostile through the commands: a right result or one line; what is of one area only is
+in its own file.
+"""
 
 import shutil
 
@@ -15,14 +17,18 @@ from support.video_files import make_video
 FEW = harness.Limits(cpu=15)
 
 
-@pytest.mark.parametrize("name", {**corpus_videos.CLAIMS, **corpus_videos.TEXTS, **corpus_videos.LONG})
+@pytest.mark.parametrize(
+    "name", {**corpus_videos.CLAIMS, **corpus_videos.TEXTS, **corpus_videos.LONG}
+)
 def test_videos_are_named_or_refused(name, tmp_path):
     write = (corpus_videos.CLAIMS | corpus_videos.TEXTS | corpus_videos.LONG)[name]
     path, out = write(tmp_path), tmp_path / "out.json"
     window = ["--window=8"] if name in corpus_videos.LONG else []
     with harness.Listener() as listener:
         flags = [f"--video={path}", "--labels=red,blue", "--frames=2", f"--json={out}", *window]
-        done = harness.check_safe("predict", flags, folder=tmp_path, outputs=[out], limits=FEW, listener=listener)
+        done = harness.check_safe(
+            "predict", flags, folder=tmp_path, outputs=[out], limits=FEW, listener=listener
+        )
     assert not done.refused or path.name in done.error
 
 
@@ -42,10 +48,20 @@ def test_a_hostile_video_stops_no_build(on_error, tmp_path):
     for label in ("red", "blue"):
         (source / label).mkdir(parents=True)
         make_video(source / label / "good.mp4", 4)
-    for write in (*corpus_videos.CLAIMS.values(), corpus_videos.mp4_many_samples, corpus_videos.mkv_late):
+    for write in (
+        *corpus_videos.CLAIMS.values(),
+        corpus_videos.mp4_many_samples,
+        corpus_videos.mkv_late,
+    ):
         write(source / "red")
     records = tmp_path / "records"
-    flags = [f"--source={source}", f"--data_dir={records}", f"--on_error={on_error}", "--workers=1", "--name=all"]
+    flags = [
+        f"--source={source}",
+        f"--data_dir={records}",
+        f"--on_error={on_error}",
+        "--workers=1",
+        "--name=all",
+    ]
     settings = dict(folder=tmp_path, outputs=[records], limits=harness.Limits(cpu=60))
     if on_error == "skip":
         harness.check_right("build_data", flags, **settings)
@@ -66,11 +82,18 @@ def test_a_hostile_video_stops_no_build(on_error, tmp_path):
 )
 def test_weights_are_refused(write, tmp_path):
     path = write(tmp_path)
-    flags = [f"--source={path}", f"--out={tmp_path}/out.safetensors", "--activation=gelu", "--head_width=32"]
+    flags = [
+        f"--source={path}",
+        f"--out={tmp_path}/out.safetensors",
+        "--activation=gelu",
+        "--head_width=32",
+    ]
     harness.check_refused("convert", flags, folder=tmp_path, texts=[path.name], limits=FEW)
 
 
-@pytest.mark.parametrize("name", ["dtype", "path", "frames", "text_prompts", "visual_prompts", "names"])
+@pytest.mark.parametrize(
+    "name", ["dtype", "path", "frames", "text_prompts", "visual_prompts", "names"]
+)
 def test_exported_models_are_refused(name, tmp_path):
     path = weights.odd_setting(tmp_path, name)
     video = make_video(tmp_path / "a.mp4", 4)
@@ -80,7 +103,9 @@ def test_exported_models_are_refused(name, tmp_path):
     assert done.refused or name in ("dtype", "path")
 
 
-@pytest.mark.parametrize("name", [*corpus_records.CODE, *corpus_records.HEAVY, "many_shards", "list_names_acting"])
+@pytest.mark.parametrize(
+    "name", [*corpus_records.CODE, *corpus_records.HEAVY, "many_shards", "list_names_acting"]
+)
 def test_records_are_refused(name, built, tmp_path):
     shutil.copytree(built / "records", tmp_path / "records")
     corpus_records.ALL[name](corpus_records.folder_of(tmp_path / "records"))
@@ -95,8 +120,18 @@ def test_records_of_whole_files_are_refused(name, built_whole, tmp_path):
 
 
 def _show(folder, trace=False):
-    out, environment = folder / "out.png", harness.small_run_environment() | {"PYTHONPATH": str(folder)}
-    flags = [f"--data_dir={folder}/records", "--name=list", "--index=2", "--draws=1", "--size=32", f"--out={out}"]
+    out, environment = (
+        folder / "out.png",
+        harness.small_run_environment() | {"PYTHONPATH": str(folder)},
+    )
+    flags = [
+        f"--data_dir={folder}/records",
+        "--name=list",
+        "--index=2",
+        "--draws=1",
+        "--size=32",
+        f"--out={out}",
+    ]
     settings = dict(folder=folder, cwd=folder, env=environment, outputs=[out], limits=FEW)
     harness.check_refused("show_batch", flags, trace=trace, **settings)
 
@@ -127,6 +162,11 @@ def test_lists_stay_in_their_folder(name, tmp_path):
     make_video(videos / "a.mp4", 4)
     (tmp_path / "list.txt").write_bytes(texts.LISTS[name])
     (tmp_path / "labels.csv").write_text("id,name\n0,red\n1,blue\n")
-    flags = [f"--list={tmp_path}/list.txt", f"--labels={tmp_path}/labels.csv", f"--video_dir={videos}", "--workers=1"]
+    flags = [
+        f"--list={tmp_path}/list.txt",
+        f"--labels={tmp_path}/labels.csv",
+        f"--video_dir={videos}",
+        "--workers=1",
+    ]
     settings = dict(folder=tmp_path, outputs=[records], limits=FEW, texts=["list.txt:"])
     harness.check_refused("build_data", [*flags, f"--data_dir={records}"], **settings)

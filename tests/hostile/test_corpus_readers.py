@@ -53,7 +53,9 @@ def test_settings_and_lists_of_runs(name, tmp_path):
 @pytest.mark.parametrize("name", texts.LABELS)
 def test_labels(name, tmp_path):
     (tmp_path / "labels.csv").write_bytes(texts.LABELS[name])
-    harness.check_call_refused(lambda: read_words(str(tmp_path / "labels.csv"), "--labels"), texts=["labels.csv"])
+    harness.check_call_refused(
+        lambda: read_words(str(tmp_path / "labels.csv"), "--labels"), texts=["labels.csv"]
+    )
 
 
 @pytest.mark.parametrize("name", texts.PLACES)

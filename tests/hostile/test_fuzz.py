@@ -1,4 +1,6 @@
-"""Changed files of every kind: a right value, or one line. `make fuzz` runs many more, of other seeds."""
+"""Changed files of every kind: a right value, or one line. `make fuzz` runs many more, of other
+seeds.
+"""
 
 import pytest
 

@@ -27,7 +27,10 @@ CASES = {
     "long line": ("print('x' * 10000)", "a line of 10000 characters on stdout"),
     "much": ("print('x\\n' * 30000)", "60001 characters on stdout"),
     "silent": ("raise SystemExit(2)", "0 error lines"),
-    "two": ("import sys; sys.exit(print('error: a\\nerror: b', file=sys.stderr) or 2)", "2 error lines"),
+    "two": (
+        "import sys; sys.exit(print('error: a\\nerror: b', file=sys.stderr) or 2)",
+        "2 error lines",
+    ),
     "chatter": (
         "import sys; sys.exit(print('error: a\\n at x', file=sys.stderr) or 2)",
         "another line on stderr: ' at x'",
@@ -46,7 +49,9 @@ def fake(tmp_path, monkeypatch):
 
     def run(check, code, limits=LIMITS, **settings):
         (tmp_path / "code" / "fake_command.py").write_text(code)
-        return check("fake_command.", ["--x=1"], folder=tmp_path, cwd=tmp_path, limits=limits, **settings)
+        return check(
+            "fake_command.", ["--x=1"], folder=tmp_path, cwd=tmp_path, limits=limits, **settings
+        )
 
     return run
 
@@ -56,7 +61,9 @@ def test_what_breaks_the_rule_is_noticed(fake, code, fault):
     with pytest.raises(AssertionError) as caught:
         # a loaded machine takes its time, but for what never ends
         fake(
-            harness.check_safe, code, dataclasses.replace(LIMITS, wall=2) if code.startswith("import time") else LIMITS
+            harness.check_safe,
+            code,
+            dataclasses.replace(LIMITS, wall=2) if code.startswith("import time") else LIMITS,
         )
     assert fault in str(caught.value)
 
@@ -87,7 +94,12 @@ def test_strace_sees_files_sockets_and_programs(fake, tmp_path):
     )
     with pytest.raises(AssertionError) as caught:
         fake(harness.check_safe, code, trace=True, secrets=[tmp_path / "there"])
-    for fault in (f"wrote {outside}", f"opened {tmp_path}/there", "socket: bind(", "started execve("):
+    for fault in (
+        f"wrote {outside}",
+        f"opened {tmp_path}/there",
+        "socket: bind(",
+        "started execve(",
+    ):
         assert fault in str(caught.value)
     fake(harness.check_right, "open('there')", trace=True)
 
@@ -111,7 +123,12 @@ def test_calls_are_held_to_it():
     def refuse(text, kind=UserError):
         raise kind(text)
 
-    assert harness.check_call_refused(lambda: refuse("a.csv:2: x"), texts=["a.csv:2"]) == "a.csv:2: x"
-    for call, fault in ((lambda: None, "it was read"), (lambda: refuse("", LongError), "an error of 10000 characters")):
+    assert (
+        harness.check_call_refused(lambda: refuse("a.csv:2: x"), texts=["a.csv:2"]) == "a.csv:2: x"
+    )
+    for call, fault in (
+        (lambda: None, "it was read"),
+        (lambda: refuse("", LongError), "an error of 10000 characters"),
+    ):
         with pytest.raises(AssertionError, match=fault):
             harness.check_call_refused(call)

@@ -1,4 +1,6 @@
-"""Cache folders that a stranger filled: computed again with a warning, never a traceback, a hang or foreign code."""
+"""Cache folders that a stranger filled: computed again with a warning, never a traceback, a hang or
+foreign code.
+"""
 
 import os
 import zlib
@@ -23,9 +25,12 @@ def _header(text, body=b""):
 
 # files with a right checksum, which is no secret
 LIES = {
-    "terabytes": _header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({WORDS}, 999999999999)}}"),
+    "terabytes": _header(
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({WORDS}, 999999999999)}}"
+    ),
     "pickled": _header(
-        f"{{'descr': '|O', 'fortran_order': False, 'shape': ({WORDS},)}}", b"cos\nsystem\n(S'true'\ntR."
+        f"{{'descr': '|O', 'fortran_order': False, 'shape': ({WORDS},)}}",
+        b"cos\nsystem\n(S'true'\ntR.",
     ),
     "acting": _header("\x1b]0;x\x07\x1b[31m"),
     "pipe": None,
@@ -38,7 +43,12 @@ def known(tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     make_video(folder / "a.mp4", 4)
     (folder / "words.txt").write_text("".join(f"word {place}\n" for place in range(WORDS)))
-    flags = [f"--video={folder / 'a.mp4'}", "--labels=red,blue", "--frames=2", f"--vocabulary={folder / 'words.txt'}"]
+    flags = [
+        f"--video={folder / 'a.mp4'}",
+        "--labels=red,blue",
+        "--frames=2",
+        f"--vocabulary={folder / 'words.txt'}",
+    ]
     settings = dict(folder=folder, outputs=[folder / "cache"])
     settings["env"] = harness.small_run_environment() | {"VTD_JAX_CACHE": str(folder / "cache")}
     harness.check_right("predict", flags, **settings)
@@ -62,7 +72,11 @@ def test_programs_of_others_are_not_loaded(known):
     programs.mkdir(exist_ok=True)
     programs.chmod(0o777)
     # as without the variables of JAX, which are the user's own choice
-    kept = {name: value for name, value in settings["env"].items() if not name.startswith("JAX_COMPILATION")}
+    kept = {
+        name: value
+        for name, value in settings["env"].items()
+        if not name.startswith("JAX_COMPILATION")
+    }
     settings = settings | {"env": kept, "cold": True}
     done = harness.check_right("predict", flags, texts=["none is read from there"], **settings)
     assert len([line for line in done.stderr.splitlines() if line.startswith("warning: ")]) == 1

@@ -1,4 +1,6 @@
-"""Outputs over inputs, a run's files and what others made: refused by every command, before it reads anything."""
+"""Outputs over inputs, a run's files and what others made: refused by every command, before it
+reads anything.
+"""
 
 import os
 import shutil
@@ -53,15 +55,40 @@ CASES = {
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """One file of every kind; none of them can be read."""
-    for name in ("v.mp4", "v.json", "l.csv", "l.txt", "clip.safetensors", "a.pth", "case.npz", "few_shot.json"):
+    for name in (
+        "v.mp4",
+        "v.json",
+        "l.csv",
+        "l.txt",
+        "clip.safetensors",
+        "a.pth",
+        "case.npz",
+        "few_shot.json",
+    ):
         (tmp_path / name).write_text(f"precious {name}")
-    for name in ("run/checkpoints/3/x", "data/video_folder/mine/1.0.0/x.mp4", "classes/one/x.mp4", "w/scenes/videos/x"):
+    for name in (
+        "run/checkpoints/3/x",
+        "data/video_folder/mine/1.0.0/x.mp4",
+        "classes/one/x.mp4",
+        "w/scenes/videos/x",
+    ):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("precious")
-    for name in ("run/config.json", "run/results.json", "run/results.md", "run/results_scores.npz", "site/index.html"):
+    for name in (
+        "run/config.json",
+        "run/results.json",
+        "run/results.md",
+        "run/results_scores.npz",
+        "site/index.html",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("precious")
-    for name in ("records/dataset_info.json", "records/features.json", "demo/.vtd_jax_demo", "demo/thesis.txt"):
+    for name in (
+        "records/dataset_info.json",
+        "records/features.json",
+        "demo/.vtd_jax_demo",
+        "demo/thesis.txt",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("precious")
     shutil.copy(tmp_path / "v.mp4", tmp_path / "classes" / "one" / "y.mp4")

@@ -20,8 +20,17 @@ def records(built, tmp_path):
     """A copy of good records, and how they are built: (folder of all, folder of the one, flags)."""
     folder = shutil.copytree(built, tmp_path / "built", dirs_exist_ok=True)
     one = corpus_records.folder_of(folder / "records")
-    flags = [f"--list={folder}/list.txt", f"--labels={folder}/labels.csv", f"--video_dir={folder}/videos"]
-    flags += [f"--data_dir={folder}/records", f"--name={one.parent.name}", "--workers=1", "--storage=jpeg"]
+    flags = [
+        f"--list={folder}/list.txt",
+        f"--labels={folder}/labels.csv",
+        f"--video_dir={folder}/videos",
+    ]
+    flags += [
+        f"--data_dir={folder}/records",
+        f"--name={one.parent.name}",
+        "--workers=1",
+        "--storage=jpeg",
+    ]
     return folder, one, flags
 
 
@@ -33,7 +42,9 @@ def test_a_build_says_what_to_do_about_damaged_records(records, tmp_path):
     for name in ("dataset_info.json", "features.json", "files.json", "metadata.json"):
         good = (one / name).read_text()
         (one / name).write_text("3")
-        harness.check_refused("build_data", flags, folder=tmp_path, texts=[f"{one}/{name}", "--overwrite"])
+        harness.check_refused(
+            "build_data", flags, folder=tmp_path, texts=[f"{one}/{name}", "--overwrite"]
+        )
         (one / name).write_text(good)
     (one / "features.json").write_text("[" * 100_000)
     settings = dict(folder=tmp_path, outputs=[one.parents[2]])
@@ -60,12 +71,22 @@ def test_a_shard_that_is_larger_in_memory(records, tmp_path):
     for _ in range(4):
         writer.write(bytes(2**28))
     writer.close()
-    flags = [f"--data_dir={folder}/records", "--name=list", "--index=2", "--draws=1", f"--out={tmp_path}/out.png"]
+    flags = [
+        f"--data_dir={folder}/records",
+        "--name=list",
+        "--index=2",
+        "--draws=1",
+        f"--out={tmp_path}/out.png",
+    ]
     limits = harness.Limits(cpu=15, resident=2**28)
-    harness.check_refused("show_batch", flags, folder=tmp_path, texts=["record 2", "compressed"], limits=limits)
+    harness.check_refused(
+        "show_batch", flags, folder=tmp_path, texts=["record 2", "compressed"], limits=limits
+    )
 
 
-@pytest.mark.parametrize("change", [corpus_records.imports_nested, corpus_records.TABLES["list_label_99"]])
+@pytest.mark.parametrize(
+    "change", [corpus_records.imports_nested, corpus_records.TABLES["list_label_99"]]
+)
 def test_records_of_a_run_are_refused(small, trained, tmp_path, change):
     """A run folder whose config names records of a stranger."""
     shutil.copytree(small / "records", tmp_path / "records")
@@ -85,7 +106,11 @@ def test_records_of_a_run_are_refused(small, trained, tmp_path, change):
 def test_replaced_records_of_a_split_end_a_resumed_run(small, trained, tmp_path):
     shutil.copytree(small / "records", tmp_path / "records")
     workdir = shutil.copytree(trained, tmp_path / "run")
-    flags = [*small_run.flags(small), f"--config.data.data_dir={tmp_path}/records", f"--workdir={workdir}"]
+    flags = [
+        *small_run.flags(small),
+        f"--config.data.data_dir={tmp_path}/records",
+        f"--workdir={workdir}",
+    ]
     config = json.loads((workdir / "config.json").read_text())
     config["data"]["data_dir"] = str(tmp_path / "records")
     (workdir / "config.json").write_text(json.dumps(config))

@@ -17,9 +17,16 @@ def _train(small, workdir, *flags):
 def test_a_second_run_is_refused_and_an_evaluation_is_not(small, trained, workdir, tmp_path):
     with Hold(workdir) as hold:
         hold.take()
-        texts = [f"--workdir={workdir}: process {os.getpid()} on ", "is writing there; wait for it or stop it"]
-        harness.check_refused("train", _train(small, workdir), folder=tmp_path, outputs=[workdir], texts=texts)
-        harness.check_right("evaluate", [f"--workdir={workdir}"], folder=tmp_path, outputs=[workdir])
+        texts = [
+            f"--workdir={workdir}: process {os.getpid()} on ",
+            "is writing there; wait for it or stop it",
+        ]
+        harness.check_refused(
+            "train", _train(small, workdir), folder=tmp_path, outputs=[workdir], texts=texts
+        )
+        harness.check_right(
+            "evaluate", [f"--workdir={workdir}"], folder=tmp_path, outputs=[workdir]
+        )
     for name in ("config.json", "metrics.csv", "training_list.json"):
         assert (workdir / name).read_bytes() == (trained / name).read_bytes()
 
@@ -53,5 +60,7 @@ def test_a_link_out_of_the_workdir_is_not_followed(small, workdir, tmp_path):
     (workdir / "damaged").symlink_to(mine)
     shutil.copytree(workdir / "checkpoints" / "3", workdir / "checkpoints" / "6")
     flags = _train(small, workdir, "--config.optimizer.epochs=2")
-    harness.check_refused("train", flags, folder=tmp_path, outputs=[workdir], texts=["damaged: a link in the place"])
+    harness.check_refused(
+        "train", flags, folder=tmp_path, outputs=[workdir], texts=["damaged: a link in the place"]
+    )
     assert not any(mine.iterdir())

@@ -25,7 +25,9 @@ def test_a_timeline_of_nothing_is_refused(tmp_path):
     flags = [f"--video={video}", f"--json={out}", "--window=0.001", "--max_moments=1", *ZERO_SHOT]
     settings = dict(folder=tmp_path, outputs=[out])
     harness.check_safe("predict", flags, texts=["frames.gif", "--max_moments"], **settings)
-    harness.check_safe("predict", [f"--video={late}", f"--json={out}", "--window=8", *ZERO_SHOT], **settings)
+    harness.check_safe(
+        "predict", [f"--video={late}", f"--json={out}", "--window=8", *ZERO_SHOT], **settings
+    )
 
 
 def test_pipes_are_no_videos(tmp_path):
@@ -38,6 +40,14 @@ def test_pipes_are_no_videos(tmp_path):
     (tmp_path / "list/blue").mkdir()
     make_video(tmp_path / "list/red/good.mp4", 4)
     make_video(tmp_path / "list/blue/good.mp4", 4)
-    flags = [f"--source={tmp_path}/list", f"--data_dir={records}", "--on_error=skip", "--workers=1", "--name=all"]
-    done = harness.run("build_data", flags, folder=tmp_path, outputs=[records], limits=harness.Limits(cpu=60))
+    flags = [
+        f"--source={tmp_path}/list",
+        f"--data_dir={records}",
+        "--on_error=skip",
+        "--workers=1",
+        "--name=all",
+    ]
+    done = harness.run(
+        "build_data", flags, folder=tmp_path, outputs=[records], limits=harness.Limits(cpu=60)
+    )
     assert done.status == 0, done

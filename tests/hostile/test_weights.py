@@ -11,12 +11,18 @@ from support import small_run, torch_files
 from support.video_files import make_video
 from vtd_jax.printable import printable
 
-# sets a title, colours, turns text around, moves to another line, and begins a control sequence in one character
+# sets a title, colours, turns text around, moves to another line, and begins a control sequence in
+# one character
 ACTING = weights.ACTING
 
 
 def _convert(path, tmp_path, *texts, also=()):
-    flags = [f"--source={path}", f"--out={tmp_path / 'out.safetensors'}", "--activation=gelu", "--head_width=32"]
+    flags = [
+        f"--source={path}",
+        f"--out={tmp_path / 'out.safetensors'}",
+        "--activation=gelu",
+        "--head_width=32",
+    ]
     harness.check_refused("convert", [*flags, *also], folder=tmp_path, texts=texts)
 
 
@@ -35,11 +41,18 @@ def test_names_of_files_that_act_on_a_terminal(tmp_path):
     path.write_bytes(b"nothing")
     # a line end in a message becomes a blank, as in every message
     _convert(path, tmp_path, "not a checkpoint that is known here")
-    _convert(tmp_path / "none", tmp_path, printable(ACTING.replace("\n", " ")), also=[f"--{ACTING}=1"])
+    _convert(
+        tmp_path / "none", tmp_path, printable(ACTING.replace("\n", " ")), also=[f"--{ACTING}=1"]
+    )
 
 
 def test_streams_that_take_for_ever(tmp_path):
-    stream = b"ctorch.jit._pickle\nbuild_intlist\nq\x00(" + b"N" * 300_000 + b"tq\x01" + b"h\x00h\x01R" * 130_000
+    stream = (
+        b"ctorch.jit._pickle\nbuild_intlist\nq\x00("
+        + b"N" * 300_000
+        + b"tq\x01"
+        + b"h\x00h\x01R" * 130_000
+    )
     path = torch_files.save_raw(tmp_path / "x.pt", b"\x80\x02" + stream + b".")
     _convert(path, tmp_path, str(path), "copied over and over")
 
@@ -75,7 +88,9 @@ def test_settings_of_a_run(tmp_path, changes, told):
     harness.check_refused("predict", flags, folder=tmp_path, texts=[told])
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b"9" * 5000, b"\0" * 100], ids=["brackets", "digits", "zeros"])
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b"9" * 5000, b"\0" * 100], ids=["brackets", "digits", "zeros"]
+)
 def test_texts_of_a_run(tmp_path, text):
     run = _run(tmp_path)
     (run / "config.json").write_bytes(text)
@@ -87,5 +102,9 @@ def test_flags_have_an_end_too(tmp_path):
     config = "--config=experiments/configs/video_folder.py:train=list,evaluate=list"
     flags = [config, f"--workdir={tmp_path / 'run'}", "--config.data.frames=1000000000"]
     harness.check_refused(
-        "train", flags, folder=tmp_path, outputs=[tmp_path / "run"], texts=["data.frames: 1000000000"]
+        "train",
+        flags,
+        folder=tmp_path,
+        outputs=[tmp_path / "run"],
+        texts=["data.frames: 1000000000"],
     )

@@ -11,7 +11,9 @@ from pathlib import Path
 
 
 def left_processes(session: int) -> list[str]:
-    """Processes of the session that are there two seconds after its leader has gone; they are ended."""
+    """Processes of the session that are there two seconds after its leader has gone; they are
+    ended.
+    """
     end = time.monotonic() + 2
     while (there := _of_session(session)) and time.monotonic() < end:
         time.sleep(0.05)
@@ -22,12 +24,18 @@ def left_processes(session: int) -> list[str]:
 
 
 def covers(output: Path, path: Path) -> bool:
-    """Whether whoever may write `output` may write `path`: below it, its temporary name, or its name and an ending."""
+    """Whether whoever may write `output` may write `path`: below it, its temporary name, or its
+    name and an ending.
+    """
     if path == output or output in path.parents:
         return True
     name = path.name.lstrip(".")
-    temporary = re.fullmatch(re.escape(output.stem) + r"\.[0-9a-f]{12}\.part" + re.escape(output.suffix), name)
-    return path.parent == output.parent and (name.startswith(f"{output.name}.") or temporary is not None)
+    temporary = re.fullmatch(
+        re.escape(output.stem) + r"\.[0-9a-f]{12}\.part" + re.escape(output.suffix), name
+    )
+    return path.parent == output.parent and (
+        name.startswith(f"{output.name}.") or temporary is not None
+    )
 
 
 def _of_session(session: int) -> dict[int, str]:
@@ -49,20 +57,30 @@ def absolute(path: str | Path, cwd: str) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
-    """Every entry below a folder: kind and permissions, and of all but folders the size, the time, the number."""
+    """Every entry below a folder: kind and permissions, and of all but folders the size, the time,
+    the number.
+    """
     found = {}
     for here, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(here, name)
             with contextlib.suppress(FileNotFoundError):
                 entry = os.lstat(path)
-                inside = () if stat.S_ISDIR(entry.st_mode) else (entry.st_size, entry.st_mtime_ns, entry.st_ino)
+                inside = (
+                    ()
+                    if stat.S_ISDIR(entry.st_mode)
+                    else (entry.st_size, entry.st_mtime_ns, entry.st_ino)
+                )
                 found[path] = (entry.st_mode, *inside)
     return found
 
 
-def changed_entries(before: dict, after: dict, folder: Path, outputs: Collection[Path]) -> list[str]:
-    """Names of entries that came, went or changed and are no outputs, below one, nor beside one under its name."""
+def changed_entries(
+    before: dict, after: dict, folder: Path, outputs: Collection[Path]
+) -> list[str]:
+    """Names of entries that came, went or changed and are no outputs, below one, nor beside one
+    under its name.
+    """
 
     changed = (Path(path) for path in {*before, *after} if before.get(path) != after.get(path))
     # folders that are made for an output

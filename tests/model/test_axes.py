@@ -16,7 +16,9 @@ P = PartitionSpec
 
 
 def _shards(function, count, classes, x, *same):
-    """`function(axes, x, *same)` with the last axis of `x` over `count` devices, padded with values that would win."""
+    """`function(axes, x, *same)` with the last axis of `x` over `count` devices, padded with values
+    that would win.
+    """
     mesh = Mesh(np.array(jax.devices()[:count]), ("codebook",))
     missing = -classes % count
     padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=1e4)
@@ -45,7 +47,9 @@ def _values(classes, seed=0, rows=40, distinct=None):
 @pytest.mark.parametrize("count, classes", [(2, 7), (4, 7), (8, 3), (8, 51)])
 def test_the_lowest_class_wins_a_tie(count, classes):
     x = _values(classes, distinct=4)
-    least = _shards(lambda axes, x: axes.argmin(-x), count, classes, x)  # padding would have been the least
+    least = _shards(
+        lambda axes, x: axes.argmin(-x), count, classes, x
+    )  # padding would have been the least
     np.testing.assert_array_equal(least, x.argmax(-1))
     largest = _shards(lambda axes, x: axes.argmax(jnp.where(x > 1e3, -x, x)), count, classes, x)
     np.testing.assert_array_equal(largest, x.argmax(-1))
@@ -84,7 +88,9 @@ def test_the_loss_and_its_gradient(count, classes):
         check_vma=False,
     )
     found = np.asarray(jax.jit(mapped)(padded, labels))
-    np.testing.assert_allclose(found[:classes], slope(WHOLE, jnp.asarray(x), jnp.asarray(labels)), atol=1e-6)
+    np.testing.assert_allclose(
+        found[:classes], slope(WHOLE, jnp.asarray(x), jnp.asarray(labels)), atol=1e-6
+    )
     np.testing.assert_array_equal(found[classes:], 0)
 
 
@@ -135,7 +141,11 @@ def test_uniform_confidence_over_shards(count, classes):
         chosen = discretize.assign(jnp.asarray(features), codes, similarity, "euclidean", axes)
         votes = discretize.count_votes(chosen, weights, axes)
         tokens = discretize.video_tokens(votes, codes, 2, axes)
-        return tokens, votes, confidence_logits(jnp.asarray(features), codes, weights, jnp.float32(1))
+        return (
+            tokens,
+            votes,
+            confidence_logits(jnp.asarray(features), codes, weights, jnp.float32(1)),
+        )
 
     mapped = jax.shard_map(
         partial(parts, Axes(codebook="codebook", classes=classes)),

@@ -14,7 +14,9 @@ B, T, K, D = 3, 6, 9, 32
 def _data(seed=0):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((B, T, D)).astype(np.float32) * 3
-    codebook = rng.standard_normal((K, D)).astype(np.float32) * rng.uniform(0.5, 2, (K, 1)).astype(np.float32)
+    codebook = rng.standard_normal((K, D)).astype(np.float32) * rng.uniform(0.5, 2, (K, 1)).astype(
+        np.float32
+    )
     return features, codebook
 
 
@@ -101,7 +103,9 @@ def test_gradients_reach_the_codebook_through_the_gather_only():
     expected = np.zeros((K, D))
     np.add.at(expected, winners, 1.0)
     np.testing.assert_array_equal(gradient, expected)
-    passed = jax.grad(lambda w: discretize.count_votes(jnp.zeros((B, T), jnp.int32), w).sum())(weights)
+    passed = jax.grad(lambda w: discretize.count_votes(jnp.zeros((B, T), jnp.int32), w).sum())(
+        weights
+    )
     assert float(jnp.abs(passed).max()) == 0
 
 
@@ -121,19 +125,28 @@ def test_uniform_confidence_is_counting_and_the_plain_mean():
     np.testing.assert_array_equal(weights, np.full((B, T, K), np.float32(1 / T)))
     chosen = _reference(features, codebook, 0.01, "euclidean")[1]
     counts = np.stack([np.bincount(row, minlength=K) for row in chosen])
-    np.testing.assert_allclose(discretize.count_votes(jnp.asarray(chosen), weights), counts / T, rtol=1e-6)
+    np.testing.assert_allclose(
+        discretize.count_votes(jnp.asarray(chosen), weights), counts / T, rtol=1e-6
+    )
     fused, scale = features[::-1].copy(), 7.0
-    logits = confidence_logits(jnp.asarray(fused), jnp.asarray(codebook), weights, jnp.float32(scale))
-    cosines = [[[_cosine(x, c) for c in codebook.astype(float)] for x in video] for video in fused.astype(float)]
+    logits = confidence_logits(
+        jnp.asarray(fused), jnp.asarray(codebook), weights, jnp.float32(scale)
+    )
+    cosines = [
+        [[_cosine(x, c) for c in codebook.astype(float)] for x in video]
+        for video in fused.astype(float)
+    ]
     np.testing.assert_allclose(logits, scale * np.mean(cosines, axis=1), rtol=0, atol=1e-6 * scale)
 
 
 def test_no_gradient_passes_through_uniform_weights():
     codebook, cosines = jnp.asarray(_data()[1]), jnp.ones((B, T, K))
     passed = {
-        kind: jax.grad(lambda s, kind=kind: (discretize.confidence(s, 0.3, kind) * jnp.arange(T)[:, None]).sum())(
-            cosines
-        )
+        kind: jax.grad(
+            lambda s, kind=kind: (
+                discretize.confidence(s, 0.3, kind) * jnp.arange(T)[:, None]
+            ).sum()
+        )(cosines)
         for kind in ("softmax", "uniform")
     }
     assert float(jnp.abs(passed["softmax"]).max()) > 0.01

@@ -23,9 +23,9 @@ WIDE = CLIPConfig(D, 32, 1, 64, 16, 64, text_layers=1)
 NOTHING = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)
 KEYS = jax.random.split(jax.random.key(1), B)
 LABELS = jnp.arange(B)
-# A float32 result may be this many times as far from float64 as one rounding of every cosine moves it. A product of 512
-# is a chain of 64 sums in 8 lanes, whose roundings at random add up to 8. Measured: 1.6 to 3.5 (AVX-512, AVX2, SSE4.2,
-# jax 0.10 and 0.12, 15 settings and seeds).
+# A float32 result may be this many times as far from float64 as one rounding of every cosine moves
+# it. A product of 512 is a chain of 64 sums in 8 lanes, whose roundings at random add up to 8.
+# Measured: 1.6 to 3.5 (AVX-512, AVX2, SSE4.2, jax 0.10 and 0.12, 15 settings and seeds).
 FACTOR = 8
 
 
@@ -61,7 +61,9 @@ def _run(model, features, codebook, keys=None, axes=WHOLE):
     graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(parameters, features, codebook):
-        output = nnx.merge(graphdef, parameters, rest).classify(features, codebook, dropout_keys=keys, axes=axes)
+        output = nnx.merge(graphdef, parameters, rest).classify(
+            features, codebook, dropout_keys=keys, axes=axes
+        )
         return cross_entropy(output.logits, LABELS, axes).mean(), output
 
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
@@ -70,7 +72,9 @@ def _run(model, features, codebook, keys=None, axes=WHOLE):
 
 
 def _named(of_parameters, of_features, of_codebook):
-    parameters = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(of_parameters)}
+    parameters = {
+        jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(of_parameters)
+    }
     return parameters | {"features": of_features, "codebook": of_codebook}
 
 
@@ -85,12 +89,18 @@ def _plain(seed=0, dropout=False, **settings):
 def _float64(seed=0, dropout=False, **settings):
     """`_exact` of the variant, on the video tokens of the plain path."""
     token = _plain(seed, dropout, **settings)[0].video_token
-    return _exact(_model(**settings), *clip_like(B, T, K, seed=seed), token, KEYS if dropout else None)
+    return _exact(
+        _model(**settings), *clip_like(B, T, K, seed=seed), token, KEYS if dropout else None
+    )
 
 
 def _exact(model, features, codebook, token, keys=None, first=0):
-    """(logits and gradients by name in float64, how far rounding moves each), given raw codes as video tokens."""
-    places = np.array([np.flatnonzero((codebook == row).all(axis=1))[0] for row in np.asarray(token[:, 0])])
+    """(logits and gradients by name in float64, how far rounding moves each), given raw codes as
+    video tokens.
+    """
+    places = np.array(
+        [np.flatnonzero((codebook == row).all(axis=1))[0] for row in np.asarray(token[:, 0])]
+    )
     config = model.config
     settings = dict(temperature=config.temperature, uniform=config.confidence == "uniform")
     if keys is not None:
@@ -100,7 +110,9 @@ def _exact(model, features, codebook, token, keys=None, first=0):
         args = wide(learnable(model)), jnp.float64(features), jnp.float64(codebook)
 
         def loss(parameters, features, codebook, off):
-            found = logits(nnx.to_pure_dict(parameters), features, codebook, places, off=off, **settings)
+            found = logits(
+                nnx.to_pure_dict(parameters), features, codebook, places, off=off, **settings
+            )
             return cross_entropy(found, LABELS).mean(), found
 
         gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
@@ -124,18 +136,29 @@ def _known(logits, gradients, first=0):
 
     Without those of q and k, which are exactly zero with one video token.
     """
-    kept = {name: np.asarray(x) for name, x in gradients.items() if "['q']" not in name and "['k']" not in name}
+    kept = {
+        name: np.asarray(x)
+        for name, x in gradients.items()
+        if "['q']" not in name and "['k']" not in name
+    }
     return kept | {"logits": np.asarray(logits), "features": kept["features"][first:]}
 
 
 def _assert_exact(found, exact, largest=1e-5):
-    """Every result within its bound of float64: see FACTOR; one rounding moves none by more than `largest`."""
+    """Every result within its bound of float64: see FACTOR; one rounding moves none by more than
+    `largest`.
+    """
     for name, right in exact[0].items():
         assert apart(found[name], right) < FACTOR * exact[1][name], name
         assert exact[1][name] < largest, name
 
 
-VARIANTS = [{}, {"confidence": "uniform"}, {"fusion": False}, {"temperature": 0.3, "assignment": "cosine"}]
+VARIANTS = [
+    {},
+    {"confidence": "uniform"},
+    {"fusion": False},
+    {"temperature": 0.3, "assignment": "cosine"},
+]
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
@@ -145,7 +168,9 @@ def test_values_and_gradients_are_the_plain_ones(settings, chunked):
     _assert_same(fast[0], plain[0], settings.get("temperature", 0.01))
     for output, gradients in (fast, plain):
         _assert_exact(_known(output.logits, gradients), _float64(**settings))
-        assert not any(np.any(x) for name, x in gradients.items() if "['q']" in name or "['k']" in name)
+        assert not any(
+            np.any(x) for name, x in gradients.items() if "['q']" in name or "['k']" in name
+        )
 
 
 def test_with_dropout(chunked):
@@ -155,10 +180,17 @@ def test_with_dropout(chunked):
         _assert_exact(_known(output.logits, gradients), _float64(1, True))
 
 
-@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str
+)
 def test_other_poolings_and_more_tokens(settings, chunked):
     features, codebook = clip_like(B, T, K, seed=1)
-    _assert_same(*(jax.jit(_model(plain, **settings).classify)(features, codebook) for plain in (False, True)))
+    _assert_same(
+        *(
+            jax.jit(_model(plain, **settings).classify)(features, codebook)
+            for plain in (False, True)
+        )
+    )
 
 
 def _assert_same(fast, plain, temperature=0.01):
@@ -177,11 +209,17 @@ def test_confidence_and_token_pass_gradients_too(chunked):
     def total(model):
         def function(features, codebook):
             output = model.classify(features, codebook)
-            return (output.confidence * chosen).sum() + output.video_token.sum() + 1e6 * output.votes.sum()
+            return (
+                (output.confidence * chosen).sum()
+                + output.video_token.sum()
+                + 1e6 * output.votes.sum()
+            )
 
         return jax.jit(jax.grad(function, argnums=(0, 1)))(features, codebook)
 
-    for found, right in zip(total(_model(temperature=0.3)), total(_model(True, temperature=0.3)), strict=True):
+    for found, right in zip(
+        total(_model(temperature=0.3)), total(_model(True, temperature=0.3)), strict=True
+    ):
         assert apart(found, right) < 1e-6
 
 
@@ -190,12 +228,18 @@ def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric,
     features, codebook = clip_like(64, T, K, seed=3)
     # hundreds of frames in the middle between two codes
     pairs = np.random.default_rng(3).integers(0, K, (2, 32, T))
-    features[32:] = 0.5 * codebook[pairs].sum(0) if metric == "euclidean" else _units(codebook)[pairs].sum(0)
+    features[32:] = (
+        0.5 * codebook[pairs].sum(0) if metric == "euclidean" else _units(codebook)[pairs].sum(0)
+    )
     found = np.asarray(jax.jit(_model(assignment=metric).classify)(features, codebook).assignment)
     x, c = features.astype(np.float64), codebook.astype(np.float64)
     products = np.einsum("btd,kd->btk", x, c)
     length = np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(c, axis=-1)
-    distance = length[1] ** 2 - 2 * products if metric == "euclidean" else -products / length[0] / length[1]
+    distance = (
+        length[1] ** 2 - 2 * products
+        if metric == "euclidean"
+        else -products / length[0] / length[1]
+    )
     two = np.sort(distance, axis=-1)[..., :2]
     # of 1 for cosines, of about 100 for squared lengths
     rounding = 1e-6 * (1 if metric == "cosine" else 100)
@@ -216,7 +260,9 @@ def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
     # classes 60 and above are those from 0 on again
     codebook[60:] = codebook[: K - 60]
     # 5 and 5 of 10 frames, in every order; counts of 0.1 tie exactly
-    order = np.random.default_rng(0).permuted(np.tile([70, 83, 70, 83, 70, 83, 70, 83, 70, 83], (40, 1)), axis=1)
+    order = np.random.default_rng(0).permuted(
+        np.tile([70, 83, 70, 83, 70, 83, 70, 83, 70, 83], (40, 1)), axis=1
+    )
     output = jax.jit(_model(confidence="uniform").classify)(codebook[order], codebook)
     np.testing.assert_array_equal(output.assignment, order - 60)
     np.testing.assert_array_equal(output.video_token[:, 0], np.tile(codebook[10], (40, 1)))
@@ -226,9 +272,12 @@ def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
 
 
 def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
-    """`h = x + δ` with `δ` near `-x`: products of `x` and of `δ` would leave little but their rounding."""
+    """`h = x + δ` with `δ` near `-x`: products of `x` and of `δ` would leave little but their
+    rounding.
+    """
     features, codebook = clip_like(1, T, K, seed=4)
-    # frames that differ little: what the token leaves of them is short, and its direction is all that counts
+    # frames that differ little: what the token leaves of them is short, and its direction is all
+    # that counts
     mean = features.mean(1, keepdims=True)
     features = np.repeat(mean + np.float32(0.03) * (features - mean), B, axis=0)
     models = [_model(plain) for plain in (False, True)]
@@ -253,7 +302,9 @@ def test_frames_of_zeros_stay_finite():
     features, codebook = clip_like(B, T, K)
     features[0] = 0
     for settings in ({}, {"fusion_init": "zero"}):
-        fast, plain = (_run(_model(plain, **settings), features, codebook) for plain in (False, True))
+        fast, plain = (
+            _run(_model(plain, **settings), features, codebook) for plain in (False, True)
+        )
         # frames of zeros have no direction, and 1e12 times the gradient of others
         exact = _exact(_model(**settings), features, codebook, plain[0].video_token, first=1)
         for output, gradients in (fast, plain):
@@ -261,9 +312,13 @@ def test_frames_of_zeros_stay_finite():
             _assert_exact(_known(output.logits, gradients, 1), exact)
 
 
-@pytest.mark.parametrize("settings", [{}, {"assignment": "cosine", "confidence": "uniform"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"assignment": "cosine", "confidence": "uniform"}], ids=str
+)
 def test_over_shards_of_the_codebook(settings, chunked):
-    """Three classes of padding, which must not be taken; the shares of all devices add up to the gradient."""
+    """Three classes of padding, which must not be taken; the shares of all devices add up to the
+    gradient.
+    """
     model, (features, codebook) = _model(**settings), clip_like(B, T, K, seed=5)
     padded = np.concatenate([codebook, np.repeat(codebook[-1:], -K % 8, 0)])
     axes = Axes(codebook="codebook", classes=K)
@@ -274,9 +329,9 @@ def test_over_shards_of_the_codebook(settings, chunked):
         return cross_entropy(output.logits, LABELS, axes).mean() / axes.shards, output
 
     def device(features, codebook):
-        (of_parameters, of_features, of_codebook), output = jax.grad(share, argnums=(0, 1, 2), has_aux=True)(
-            parameters, features, codebook
-        )
+        (of_parameters, of_features, of_codebook), output = jax.grad(
+            share, argnums=(0, 1, 2), has_aux=True
+        )(parameters, features, codebook)
         same = jax.lax.psum((of_parameters, of_features), "codebook")
         return same, of_codebook, output.assignment, output.video_token, output.logits, output.votes
 

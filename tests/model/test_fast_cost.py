@@ -1,4 +1,6 @@
-"""What the fast path of `classify` costs: products over classes as traced, memory as compiled; and who takes it."""
+"""What the fast path of `classify` costs: products over classes as traced, memory as compiled; and
+who takes it.
+"""
 
 import functools
 
@@ -46,13 +48,16 @@ def _functions(model, keys):
 
 
 def _shapes(classes):
-    return jax.ShapeDtypeStruct((B, T, D), jnp.float32), jax.ShapeDtypeStruct((classes, D), jnp.float32)
+    return jax.ShapeDtypeStruct((B, T, D), jnp.float32), jax.ShapeDtypeStruct(
+        (classes, D), jnp.float32
+    )
 
 
 def _products(jaxpr, classes):
     """FLOPs of products that have a class axis, as a share of one product of all frames and codes.
 
-    Of a condition the branch without a second product counts, which is taken unless frames nearly vanish.
+    Of a condition the branch without a second product counts, which is taken unless frames nearly
+    vanish.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -63,7 +68,11 @@ def _products(jaxpr, classes):
             for axis in contracted:
                 size *= shapes[0][axis]
             total += size / (B * T * D * classes)
-        inner = [value for value in equation.params.values() if hasattr(value, "jaxpr") or hasattr(value, "eqns")]
+        inner = [
+            value
+            for value in equation.params.values()
+            if hasattr(value, "jaxpr") or hasattr(value, "eqns")
+        ]
         if equation.primitive.name == "cond":
             inner = [equation.params["branches"][1]]
         total += sum(_products(getattr(sub, "jaxpr", sub), classes) for sub in inner)
@@ -73,7 +82,8 @@ def _products(jaxpr, classes):
 @pytest.mark.parametrize(
     "settings, dropout, fast, plain",
     [
-        # one product for all; that of the added vectors has one row a video, and is computed again backwards
+        # one product for all; that of the added vectors has one row a video, and is computed again
+        # backwards
         ({}, False, (1 + 1 / T, 3 + 4 / T), (3, 7)),
         # the fused frames have their own
         ({}, True, (2, 6), (3, 7)),
@@ -87,7 +97,9 @@ def test_products_over_classes(settings, dropout, fast, plain):
     classes = 101
     keys = jax.random.split(jax.random.key(0), B) if dropout else None
     for is_plain, expected in ((False, fast), (True, plain)):
-        for function, count in zip(_functions(_model(is_plain, **settings), keys), expected, strict=True):
+        for function, count in zip(
+            _functions(_model(is_plain, **settings), keys), expected, strict=True
+        ):
             jaxpr = jax.make_jaxpr(function)(*_shapes(classes)).jaxpr
             jaxpr = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
             assert _products(jaxpr, classes) == pytest.approx(count), (is_plain, function)

@@ -28,7 +28,10 @@ def _reference(block, features, tokens):
     """Frame by frame and head by head, without dropout."""
     out, width = np.zeros(features.shape), D // HEADS
     for b in range(B):
-        k, v = _dense(block.k, tokens[b].astype(np.float64)), _dense(block.v, tokens[b].astype(np.float64))
+        k, v = (
+            _dense(block.k, tokens[b].astype(np.float64)),
+            _dense(block.v, tokens[b].astype(np.float64)),
+        )
         for t in range(T):
             x = features[b, t].astype(np.float64)
             q, mixed = _dense(block.q, x), np.zeros(D)
@@ -57,7 +60,9 @@ def test_with_one_token_every_frame_gets_the_same_vector_and_q_k_no_gradient():
     added = np.asarray(block(jnp.asarray(features), jnp.asarray(tokens))) - features
     np.testing.assert_allclose(added, np.broadcast_to(added[:, :1], added.shape), atol=1e-6)
     graphdef, state = nnx.split(block)
-    grads = jax.grad(lambda s: (nnx.merge(graphdef, s)(jnp.asarray(features), jnp.asarray(tokens)) ** 2).sum())(state)
+    grads = jax.grad(
+        lambda s: (nnx.merge(graphdef, s)(jnp.asarray(features), jnp.asarray(tokens)) ** 2).sum()
+    )(state)
     for layer in ("q", "k"):
         assert float(jnp.abs(grads[layer]["kernel"][...]).max()) == 0
     assert float(jnp.abs(grads["v"]["kernel"][...]).max()) > 0
@@ -65,7 +70,9 @@ def test_with_one_token_every_frame_gets_the_same_vector_and_q_k_no_gradient():
 
 def test_zero_init_starts_from_unfused_frames():
     features, tokens = _inputs()
-    np.testing.assert_array_equal(_block("zero")(jnp.asarray(features), jnp.asarray(tokens)), features)
+    np.testing.assert_array_equal(
+        _block("zero")(jnp.asarray(features), jnp.asarray(tokens)), features
+    )
 
 
 def test_release_init_is_pytorchs_default_range():
@@ -85,7 +92,8 @@ def test_dropout_is_per_video_scaled_and_off_without_keys():
     assert float(jnp.abs(both - block(x, z)).max()) > 1e-3
     many = jax.random.split(jax.random.key(1), 16000)
     attended = jax.vmap(lambda key: block._attend(x[:1], z[:1], key[None]))(many)
-    # the mean over draws of a mask of 0 or 2 with probability 1/2: standard error about 1/sqrt(16000) of the value
+    # the mean over draws of a mask of 0 or 2 with probability 1/2: standard error about
+    # 1/sqrt(16000) of the value
     np.testing.assert_allclose(attended.mean(0), block._attend(x[:1], z[:1], None), atol=0.05)
 
 
@@ -100,13 +108,17 @@ def test_confidence_logits_match_the_sum():
                 x, c = features[b, t], codebook[k]
                 expected[b, k] += weights[b, t, k] * (x @ c) / np.sqrt((x @ x) * (c @ c))
             expected[b, k] *= scale / weights[b, :, k].sum()
-    ours = fusion.confidence_logits(*(jnp.asarray(x, jnp.float32) for x in (features, codebook, weights, scale)))
+    ours = fusion.confidence_logits(
+        *(jnp.asarray(x, jnp.float32) for x in (features, codebook, weights, scale))
+    )
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_mean_and_softmax_mean_logits():
     rng = np.random.default_rng(2)
-    features, codebook = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((B, T, D), (K, D)))
+    features, codebook = (
+        jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((B, T, D), (K, D))
+    )
     cosines = discretize.cosine(features, codebook)
     scores = np.asarray(jax.nn.softmax(5.0 * cosines, axis=-1)).mean(axis=1)
     ours = fusion.softmax_mean_logits(features, codebook, jnp.float32(5.0))

@@ -1,4 +1,6 @@
-"""Votes that tie to rounding: one rule, the same in every implementation; and the release's, as it was."""
+"""Votes that tie to rounding: one rule, the same in every implementation; and the release's, as it
+was.
+"""
 
 import functools
 
@@ -23,19 +25,29 @@ PATHS = ("plain", "fast", "chunks", "shards", "vocabulary")
 
 @functools.cache
 def videos():
-    """Features and codes: frames next to codes, whose classes have all of their confidence; others between codes."""
+    """Features and codes: frames next to codes, whose classes have all of their confidence; others
+    between codes.
+    """
     rng = np.random.default_rng(0)
     codes = (8 * np.eye(K, D) + 0.1 * rng.standard_normal((K, D))).astype(np.float32)
-    named = np.where(rng.random((B, T)) < 0.5, rng.integers(0, K, (B, 1)), rng.integers(0, K, (B, T)))
+    named = np.where(
+        rng.random((B, T)) < 0.5, rng.integers(0, K, (B, 1)), rng.integers(0, K, (B, T))
+    )
     near = codes[named] + 0.02 * rng.standard_normal((B, T, D))
     between = 3 * (rng.standard_normal((B, 1, D)) + 0.2 * rng.standard_normal((B, T, D)))
     return np.float32(np.where(np.arange(B)[:, None, None] % 2, between, near)), codes
 
 
 def expected(rule, count, temperature=0.01):
-    """The classes of the tokens, whether votes tie and how far the votes are from other ties, by loops in float64."""
+    """The classes of the tokens, whether votes tie and how far the votes are from other ties, by
+    loops in float64.
+    """
     x, c = (array.astype(np.float64) for array in videos())
-    cosines = np.einsum("btd,kd->btk", x, c) / np.linalg.norm(x, axis=-1, keepdims=True) / np.linalg.norm(c, axis=-1)
+    cosines = (
+        np.einsum("btd,kd->btk", x, c)
+        / np.linalg.norm(x, axis=-1, keepdims=True)
+        / np.linalg.norm(c, axis=-1)
+    )
     weights = np.exp(cosines / temperature)
     weights /= weights.sum(axis=1, keepdims=True)
     assignment = (np.square(c).sum(-1) - 2 * np.einsum("btd,kd->btk", x, c)).argmin(-1)
@@ -49,7 +61,11 @@ def expected(rule, count, temperature=0.01):
             most = max(votes[k] for k in left)
             border = min([border, *(abs(most - votes[k] - 1e-5) for k in left if frames[k])])
             near = [k for k in left if votes[k] >= most - 1e-5]
-            best = min(near, key=lambda k: (-frames[k], k)) if rule == "frames" else max(left, key=lambda k: votes[k])
+            best = (
+                min(near, key=lambda k: (-frames[k], k))
+                if rule == "frames"
+                else max(left, key=lambda k: votes[k])
+            )
             tokens.append(best)
             left.remove(best)
         found.append(tokens)
@@ -87,7 +103,9 @@ def _output(path, rule, count):
     graphdef, state = nnx.split(model)
 
     def device(codes):
-        found = nnx.merge(graphdef, state).classify(features, codes, axes=Axes(codebook="codebook", classes=K))
+        found = nnx.merge(graphdef, state).classify(
+            features, codes, axes=Axes(codebook="codebook", classes=K)
+        )
         return found.video_token[None], found.tied[None]
 
     mesh = Mesh(np.array(jax.devices()), ("codebook",))
@@ -129,7 +147,9 @@ def test_as_released_the_greatest_number_wins(path, count):
 def test_as_released_to_the_last_bit(plain):
     features, codes = map(jnp.asarray, videos())
     for rule, same in (("release", True), ("frames", False)):
-        found = jax.jit(functools.partial(VTDCLIP.classify, model_of(rule, 1, plain)))(features, codes)
+        found = jax.jit(functools.partial(VTDCLIP.classify, model_of(rule, 1, plain)))(
+            features, codes
+        )
         assert np.array_equal(found.video_token, codes[jax.lax.top_k(found.votes, 1)[1]]) == same
 
 
@@ -166,7 +186,9 @@ def test_uniform_confidence_has_no_ties_but_of_as_many_frames():
     found = jax.jit(functools.partial(VTDCLIP.classify, model))(features, codes)
     counts = np.array([np.bincount(row, minlength=K) for row in np.asarray(found.assignment)])
     np.testing.assert_array_equal(found.video_token[:, 0], codes[counts.argmax(axis=1)])
-    np.testing.assert_array_equal(found.tied, (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1)
+    np.testing.assert_array_equal(
+        found.tied, (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    )
 
 
 def test_gradients_reach_the_token_that_the_rule_took():

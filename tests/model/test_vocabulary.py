@@ -24,7 +24,9 @@ def _features(seed=0):
 
 def _words(count, seed=1):
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((count, D)).astype(np.float32) * rng.uniform(0.5, 2, (count, 1)).astype(np.float32)
+    return rng.standard_normal((count, D)).astype(np.float32) * rng.uniform(
+        0.5, 2, (count, 1)
+    ).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnames="metric")
@@ -48,7 +50,9 @@ def _plain(features, words, top, metric):
 
 @pytest.fixture(params=["device", "cpu", "host"])
 def given(request, monkeypatch):
-    """A vocabulary as an array on a device, on a CPU whose memory the host sees, or of the host: in parts of 192."""
+    """A vocabulary as an array on a device, on a CPU whose memory the host sees, or of the host: in
+    parts of 192.
+    """
     monkeypatch.setattr(vocabulary, "_STREAMED", 130)
     monkeypatch.setattr(vocabulary, "_COPIED", 130)
     if request.param == "device":
@@ -95,11 +99,15 @@ def test_norms_may_be_given_and_no_big_array_is_made(given):
 
 
 def test_scores_of_a_large_vocabulary_never_exist():
-    shapes = jax.ShapeDtypeStruct((128, 512), np.float32), jax.ShapeDtypeStruct((1_000_000, 512), np.float32)
+    shapes = (
+        jax.ShapeDtypeStruct((128, 512), np.float32),
+        jax.ShapeDtypeStruct((1_000_000, 512), np.float32),
+    )
     squares = jax.ShapeDtypeStruct((1_000_000,), np.float32)
     search = lambda x, c, squares: vocabulary.nearest(x, c, 5, squares=squares, chunk=2048)  # noqa: E731
     used = jax.jit(search).lower(*shapes, squares).compile().memory_analysis()
-    # [128, 1 000 000] float32 would be 512 MB; two chunks, their products and little else are needed
+    # [128, 1 000 000] float32 would be 512 MB; two chunks, their products and little else are
+    # needed
     assert used.temp_size_in_bytes < 16e6
 
 
@@ -139,20 +147,27 @@ def test_votes_and_video_tokens_are_those_of_the_whole_vocabulary(kind, count, t
     found = vocabulary.word_votes(features, chosen, words[chosen], 0.3, kind)
     for b in range(B):
         ids = np.unique(np.asarray(chosen[b]))
-        best = sorted(ids, key=lambda i: (-np.asarray(found.votes[b])[list(found.ids[b]).index(i)], i))
+        best = sorted(
+            ids, key=lambda i: (-np.asarray(found.votes[b])[list(found.ids[b]).index(i)], i)
+        )
         assert found.ids[b].tolist() == [*best, *[-1] * (T - len(ids))]
-        np.testing.assert_allclose(found.votes[b][: len(ids)], votes[b][np.asarray(best)], rtol=1e-5)
+        np.testing.assert_allclose(
+            found.votes[b][: len(ids)], votes[b][np.asarray(best)], rtol=1e-5
+        )
         assert not found.votes[b][len(ids) :].any()
     for top_n in (1, 2, 5):
         named = vocabulary.video_words(found, count, top_n)
         expected, ids = jax.lax.top_k(votes, min(top_n, count))
         np.testing.assert_array_equal(named.ids, ids)
         np.testing.assert_allclose(named.votes, expected, rtol=1e-5)
-        np.testing.assert_array_equal(words[named.ids], discretize.video_tokens(votes, words, top_n))
+        np.testing.assert_array_equal(
+            words[named.ids], discretize.video_tokens(votes, words, top_n)
+        )
 
 
 def test_a_word_whose_votes_vanish_stands_before_those_that_named_no_frame():
-    # frame 1 is nearest to word 2, yet frame 0 is so much nearer to its direction that softmax leaves exactly 0
+    # frame 1 is nearest to word 2, yet frame 0 is so much nearer to its direction that softmax
+    # leaves exactly 0
     features = jnp.asarray([[[0.0, 9.0], [1.0, 0.1]]])
     words = jnp.asarray([[0.0, 9.0], [90.0, 0.0], [0.0, 0.1], [-90.0, 0.0]])
     chosen, votes = _whole("softmax", 0.005)(features, words)
@@ -177,8 +192,12 @@ def test_a_vocabulary_that_is_the_labels_gives_what_the_model_gives():
     named = vocabulary.nearest(features.reshape(-1, width), codebook, 1, config.assignment)
     ids = named.ids.reshape(B, T)
     np.testing.assert_array_equal(ids, out.assignment)
-    votes = vocabulary.word_votes(features, ids, codebook[ids], config.temperature, config.confidence)
-    np.testing.assert_array_equal(codebook[vocabulary.video_words(votes, 11, 2).ids], out.video_token)
+    votes = vocabulary.word_votes(
+        features, ids, codebook[ids], config.temperature, config.confidence
+    )
+    np.testing.assert_array_equal(
+        codebook[vocabulary.video_words(votes, 11, 2).ids], out.video_token
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable, learnable_count
 
 CLIP = clip_from_state(SMALL, random_state(SMALL, 5))
-SETTINGS = ModelConfig(text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4)
+SETTINGS = ModelConfig(
+    text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4
+)
 NAMES = ["arm wrestling", "Playing_Guitar", "pour"]
 
 
@@ -101,10 +103,15 @@ def test_zero_shot_names_are_bare_and_keep_underscores():
 def test_uint8_is_normalised_and_floats_are_not():
     model = _model(normalization="clip")
     frames = _frames()
-    mean, deviation = np.float32([122.7709, 116.7460, 104.0937]), np.float32([68.5005, 66.6322, 70.3232])
+    mean, deviation = (
+        np.float32([122.7709, 116.7460, 104.0937]),
+        np.float32([68.5005, 66.6322, 70.3232]),
+    )
     by_hand = ((frames - mean) / deviation).astype(np.float32)
     # a difference and a quotient, or the product with a rounded reciprocal: three roundings
-    images = jax.jit(as_images, static_argnums=1)(jnp.asarray(frames.reshape(-1, 32, 32, 3)), "clip")
+    images = jax.jit(as_images, static_argnums=1)(
+        jnp.asarray(frames.reshape(-1, 32, 32, 3)), "clip"
+    )
     np.testing.assert_allclose(images, by_hand.reshape(-1, 32, 32, 3), rtol=4 * ROUNDING)
     features = model.encode_frames(by_hand)
     np.testing.assert_allclose(
@@ -144,7 +151,10 @@ def test_release_names_round_trip_and_refuse_others():
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"assignment": "manhattan"}, "model.assignment: 'manhattan', expected one of euclidean, cosine"),
+        (
+            {"assignment": "manhattan"},
+            "model.assignment: 'manhattan', expected one of euclidean, cosine",
+        ),
         ({"pooling": "max"}, "model.pooling"),
         ({"fusion_init": "ones"}, "model.fusion_init"),
         ({"normalization": "none"}, "model.normalization"),
@@ -157,12 +167,18 @@ def test_release_names_round_trip_and_refuse_others():
         ({"text_prompts": -1}, "model.text_prompts"),
         ({"top_n": 0}, "model.top_n"),
         ({"confidence": "max"}, "model.confidence: 'max', expected one of softmax, uniform"),
-        ({"templates": ("a {}",)}, "with model.text_prompts=4: learnt tokens take the place of templates"),
+        (
+            {"templates": ("a {}",)},
+            "with model.text_prompts=4: learnt tokens take the place of templates",
+        ),
         (
             {"templates": ("a {}", "a {} {}"), "text_prompts": 0},
             "model.templates: 'a {} {}', expected a text with {} once",
         ),
-        ({"templates": ("a {}", "none"), "text_prompts": 0}, "model.templates: 'none', expected a text with {} once"),
+        (
+            {"templates": ("a {}", "none"), "text_prompts": 0},
+            "model.templates: 'none', expected a text with {} once",
+        ),
     ],
 )
 def test_bad_settings_name_the_field(change, told):
@@ -176,7 +192,9 @@ def test_a_resnet_takes_no_visual_prompts():
     clip = clip_from_state(config, random_state(config))
     with pytest.raises(UserError, match=r"takes no visual prompts; set model\.visual_prompts=0"):
         VTDCLIP(clip, SETTINGS, rngs=nnx.Rngs(0))
-    model = VTDCLIP(clip, dataclasses.replace(SETTINGS, visual_prompts=0, visual_depth=0), rngs=nnx.Rngs(0))
+    model = VTDCLIP(
+        clip, dataclasses.replace(SETTINGS, visual_prompts=0, visual_depth=0), rngs=nnx.Rngs(0)
+    )
     assert model(_frames(), model.encode_classes(model.class_tokens(NAMES))).logits.shape == (2, 3)
 
 
@@ -187,7 +205,11 @@ def test_uniform_confidence_of_the_whole_model():
     np.testing.assert_array_equal(out.confidence, np.full((2, 5, 3), np.float32(1 / 5)))
     np.testing.assert_allclose(out.votes.sum(-1), 1, rtol=1e-6)
     x, c = (np.asarray(a, np.float64) for a in (out.frame_features, codebook))
-    cosines = np.einsum("btd,kd->btk", x, c) / np.linalg.norm(x, axis=-1)[..., None] / np.linalg.norm(c, axis=-1)
+    cosines = (
+        np.einsum("btd,kd->btk", x, c)
+        / np.linalg.norm(x, axis=-1)[..., None]
+        / np.linalg.norm(c, axis=-1)
+    )
     # logits are up to exp(logit_scale) = 100
     np.testing.assert_allclose(out.logits, 100 * cosines.mean(1), rtol=0, atol=1e-4)
     assert float(jnp.abs(out.logits - softmax(_frames(), codebook).logits).max()) > 0.1
@@ -202,8 +224,15 @@ def test_the_code_of_templates_by_hand():
     assert tokens.shape[:2] == (3, 3)
     assert tokens.dtype == np.int32
     texts = [[template.replace("{}", name) for template in TEMPLATES] for name in NAMES]
-    np.testing.assert_array_equal(tokens, prompts.trim(np.stack([tokenize(of_class) for of_class in texts])))
-    raw = np.stack([np.asarray(CLIP.encode_text(jnp.asarray(tokenize(of_class))), np.float64) for of_class in texts])
+    np.testing.assert_array_equal(
+        tokens, prompts.trim(np.stack([tokenize(of_class) for of_class in texts]))
+    )
+    raw = np.stack(
+        [
+            np.asarray(CLIP.encode_text(jnp.asarray(tokenize(of_class))), np.float64)
+            for of_class in texts
+        ]
+    )
     lengths = np.linalg.norm(raw, axis=-1)
     mean = (raw / lengths[..., None]).mean(1)
     expected = mean / np.linalg.norm(mean, axis=-1, keepdims=True) * lengths.mean(1)[:, None]
@@ -219,7 +248,8 @@ def test_one_empty_template_gives_the_bare_names():
     tokens = same.class_tokens(NAMES)
     np.testing.assert_array_equal(tokens[:, 0], bare.class_tokens(NAMES))
     expected = bare.encode_classes(bare.class_tokens(NAMES))
-    # each is within 2e-6 of float64 (clip/test_towers): two programs of one tower, and a code's length besides
+    # each is within 2e-6 of float64 (clip/test_towers): two programs of one tower, and a code's
+    # length besides
     np.testing.assert_allclose(
         same.encode_classes(tokens), expected, rtol=0, atol=4e-6 * float(jnp.abs(expected).max())
     )
@@ -231,12 +261,18 @@ def test_a_name_with_braces_goes_into_a_template_as_it_is():
 
 
 def test_memory_of_templates_is_that_of_one():
-    """Template by template: the temporary memory of 24 templates is near that of 2, not 12 times it."""
+    """Template by template: the temporary memory of 24 templates is near that of 2, not 12 times
+    it.
+    """
     sizes = []
     for count in (2, 24):
         model = _model(text_prompts=0, text_depth=0, templates=TEMPLATES[:1] * count)
         graphdef, state = nnx.split(model)
         tokens = model.class_tokens([f"name {place}" for place in range(64)])
-        encode = jax.jit(lambda tokens, state, graphdef=graphdef: nnx.merge(graphdef, state).encode_classes(tokens))
+        encode = jax.jit(
+            lambda tokens, state, graphdef=graphdef: nnx.merge(graphdef, state).encode_classes(
+                tokens
+            )
+        )
         sizes.append(encode.lower(tokens, state).compile().memory_analysis().temp_size_in_bytes)
     assert sizes[1] < 2 * sizes[0]

@@ -17,7 +17,12 @@ STEP = {
 }
 # what sbatch and salloc leave in a shell that no srun started
 SALLOC = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_JOB_NODELIST": "node[1-2]"}
-INTERACTIVE = {**STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": "0"}
+INTERACTIVE = {
+    **STEP,
+    "SLURM_STEP_NUM_TASKS": "1",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_PROCID": "0",
+}
 TPU = {"TPU_ML_PLATFORM": "JAX"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
 MPI4 = {**MPI, "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911"}
@@ -33,7 +38,11 @@ TOLD = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "2", "J
         {**SALLOC, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
         INTERACTIVE,
         {**STEP, "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"},
-        {name: value for name, value in {**STEP, "SLURM_NTASKS": "1"}.items() if name != "SLURM_STEP_NUM_TASKS"},
+        {
+            name: value
+            for name, value in {**STEP, "SLURM_NTASKS": "1"}.items()
+            if name != "SLURM_STEP_NUM_TASKS"
+        },
         {**MPI4, "OMPI_COMM_WORLD_SIZE": "1"},
         {**TPU, "TPU_WORKER_HOSTNAMES": "localhost"},
         {**TPU, "TPU_SKIP_MDS_QUERY": "1"},
@@ -53,7 +62,10 @@ def test_one_process_alone(environ):
     "environ, expected",
     [
         (STEP, Hosts("Slurm")),
-        ({name: value for name, value in STEP.items() if name != "SLURM_STEP_NUM_TASKS"}, Hosts("Slurm")),
+        (
+            {name: value for name, value in STEP.items() if name != "SLURM_STEP_NUM_TASKS"},
+            Hosts("Slurm"),
+        ),
         (MPI4, Hosts("Open MPI")),
         (TPU, Hosts("TPU")),
         ({**TPU, "TPU_WORKER_HOSTNAMES": "a,b"}, Hosts("TPU")),
@@ -61,7 +73,8 @@ def test_one_process_alone(environ):
         ({**TPU, "TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, Hosts("TPU")),
         ({**TPU, "JAX_PLATFORMS": "tpu,cpu"}, Hosts("TPU")),
         (TOLD, Hosts("", "10.0.0.1:1234", 2, 1)),
-        # what is told by hand counts more than the cluster, but devices are a matter of the Slurm task
+        # what is told by hand counts more than the cluster, but devices are a matter of the Slurm
+        # task
         ({**STEP, **TOLD}, Hosts("Slurm", "10.0.0.1:1234", 2, 1)),
         ({**MPI, **TOLD}, Hosts("", "10.0.0.1:1234", 2, 1)),
         ({**STEP, "JAX_COORDINATOR_ADDRESS": "node1:99"}, Hosts("Slurm", "node1:99")),
@@ -107,19 +120,39 @@ def test_arguments_come_before_variables():
 @pytest.mark.parametrize(
     "arguments, environ, message",
     [
-        (("h:1", None, None), {}, "--coordinator_address given, --num_processes, --process_id missing: outside Slurm"),
+        (
+            ("h:1", None, None),
+            {},
+            "--coordinator_address given, --num_processes, --process_id missing: outside Slurm",
+        ),
         ((None, 2, 0), {}, "--num_processes, --process_id given, --coordinator_address missing"),
         (("h:1", None, 0), SALLOC, "--num_processes missing"),
-        ((None, None, None), {"JAX_PROCESS_ID": "1"}, "--process_id given, --coordinator_address, --num_proc"),
-        ((None, None, None), {**TOLD, "JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES=two: expected a whole number"),
+        (
+            (None, None, None),
+            {"JAX_PROCESS_ID": "1"},
+            "--process_id given, --coordinator_address, --num_proc",
+        ),
+        (
+            (None, None, None),
+            {**TOLD, "JAX_NUM_PROCESSES": "two"},
+            "JAX_NUM_PROCESSES=two: expected a whole number",
+        ),
         (("h:1", 2, 2), {}, "--process_id=2: expected 0 to 1"),
         (("h:1", 2, -1), {}, "--process_id=-1: expected 0 to 1"),
         (("h:1", 0, 0), {}, "--num_processes=0: expected 1 or more"),
         (("h", 2, 0), {}, "--coordinator_address=h: expected host:port"),
         (("h:http", 2, 0), {}, "--coordinator_address=h:http: expected host:port"),
         (("h:70000", 2, 0), {}, "expected host:port"),
-        ((None, None, None), MPI, "mpirun started 4 processes, but this Open MPI does not say where process 0 is"),
-        ((None, None, None), {**STEP, "SLURM_STEP_NUM_TASKS": "x"}, "SLURM_STEP_NUM_TASKS=x: expected a whole number"),
+        (
+            (None, None, None),
+            MPI,
+            "mpirun started 4 processes, but this Open MPI does not say where process 0 is",
+        ),
+        (
+            (None, None, None),
+            {**STEP, "SLURM_STEP_NUM_TASKS": "x"},
+            "SLURM_STEP_NUM_TASKS=x: expected a whole number",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_told(arguments, environ, message):
@@ -131,13 +164,18 @@ def test_what_is_missing_or_wrong_is_told(arguments, environ, message):
 def test_what_jax_finds_out_is_known_before_it_connects(monkeypatch):
     told = Hosts("", "10.0.0.1:1234", 2, 1)
     assert resolved(told, 1) == told
-    assert resolved(Hosts("Slurm", "10.0.0.1:1234", 2, 1, (0, 1)), 1) == Hosts("", "10.0.0.1:1234", 2, 1, (0, 1))
+    assert resolved(Hosts("Slurm", "10.0.0.1:1234", 2, 1, (0, 1)), 1) == Hosts(
+        "", "10.0.0.1:1234", 2, 1, (0, 1)
+    )
     for name, value in (STEP | {"SLURM_JOB_ID": "7", "SLURM_LOCALID": "1"}).items():
         monkeypatch.setenv(name, value)
     found = resolved(Hosts("Slurm"), 1)
     assert found.cluster == ""
     assert is_address(found.coordinator_address)
-    assert (found.num_processes, found.process_id) == (int(STEP["SLURM_NTASKS"]), int(STEP["SLURM_PROCID"]))
+    assert (found.num_processes, found.process_id) == (
+        int(STEP["SLURM_NTASKS"]),
+        int(STEP["SLURM_PROCID"]),
+    )
     assert found.local_device_ids == (1,)
     # JAX connects by itself, and says what is wrong
     monkeypatch.setenv("SLURM_JOB_ID", "x")

@@ -9,7 +9,9 @@ from vtd_jax.parallel.mesh import DATA, DeviceMesh, Mapped, Over, pad_batch, rou
 
 
 def _centre(split, offset):
-    """Subtracts the global mean: wrong on more than one device unless the mean is taken over all of them."""
+    """Subtracts the global mean: wrong on more than one device unless the mean is taken over all of
+    them.
+    """
     mean = jax.lax.psum(split["x"].sum(), DATA) / jax.lax.psum(split["x"].size, DATA)
     return {"y": split["x"] - mean + offset["by"]}, {"mean": mean}
 
@@ -33,8 +35,13 @@ def test_donated_memory_is_taken_over(spelling):
     def add(x, split):
         return x + jax.lax.psum(split.sum(), DATA)
 
-    mapped = Mapped(add, DeviceMesh(run_devices()), (Over.SAME, Over.VIDEOS), Over.SAME, spelling, donate=(0,))
-    first, split = mapped.place(0, np.zeros((64, 64), np.float32)), mapped.place(1, np.ones(8, np.float32))
+    mapped = Mapped(
+        add, DeviceMesh(run_devices()), (Over.SAME, Over.VIDEOS), Over.SAME, spelling, donate=(0,)
+    )
+    first, split = (
+        mapped.place(0, np.zeros((64, 64), np.float32)),
+        mapped.place(1, np.ones(8, np.float32)),
+    )
     second = mapped(first, split)
     assert first.is_deleted()
     np.testing.assert_array_equal(mapped(second, split), np.full((64, 64), 16))
@@ -61,7 +68,9 @@ def test_what_each_device_is_given():
     assert [shard.data.shape for shard in frames.addressable_shards] == [(2, 2)] * 8
     assert frames.addressable_shards[5].data.tolist() == [[18, 19], [26, 27]]
     labels = mesh.place({"label": np.arange(4)}, {"label": Over.VIDEOS})["label"]
-    assert [shard.data.tolist() for shard in labels.addressable_shards] == [[0, 1]] * 4 + [[2, 3]] * 4
+    assert [shard.data.tolist() for shard in labels.addressable_shards] == [[0, 1]] * 4 + [
+        [2, 3]
+    ] * 4
     classes = mesh.place(np.arange(16), Over.CLASSES)
     assert classes.addressable_shards[1].data.tolist() == [4, 5]
     assert classes.addressable_shards[4].data.tolist() == [2, 3]
@@ -79,8 +88,12 @@ def test_shapes_stand_for_arrays():
 
 
 def test_equal_meshes_are_equal():
-    assert DeviceMesh(run_devices(), 2) == DeviceMesh(run_devices(), 2) != DeviceMesh(run_devices(), 4)
-    assert len({DeviceMesh(run_devices()), DeviceMesh(run_devices()), DeviceMesh(run_devices(2))}) == 2
+    assert (
+        DeviceMesh(run_devices(), 2) == DeviceMesh(run_devices(), 2) != DeviceMesh(run_devices(), 4)
+    )
+    assert (
+        len({DeviceMesh(run_devices()), DeviceMesh(run_devices()), DeviceMesh(run_devices(2))}) == 2
+    )
 
 
 def test_more_devices_than_there_are():
@@ -90,7 +103,10 @@ def test_more_devices_than_there_are():
 
 
 def test_padding_repeats_the_last_video_with_weight_0():
-    batch = {"frames": np.arange(6, dtype=np.uint8).reshape(3, 2), "weight": np.array([1, 1, 0], np.float32)}
+    batch = {
+        "frames": np.arange(6, dtype=np.uint8).reshape(3, 2),
+        "weight": np.array([1, 1, 0], np.float32),
+    }
     padded = pad_batch(batch, 5)
     assert padded["weight"].tolist() == [1, 1, 0, 0, 0]
     assert padded["frames"][2:].tolist() == [[4, 5]] * 3

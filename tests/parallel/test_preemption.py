@@ -45,7 +45,9 @@ def test_a_signal_is_heard_and_handlers_come_back(number):
         stopped = preemption.stopped("saved")
         asked = ("interrupted", 130) if number == signal.SIGINT else ("preempted", 75)
         assert (stopped.word, stopped.status, str(stopped)) == (*asked, "saved")
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+    assert [
+        signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    ] == before
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing():
@@ -104,7 +106,11 @@ def test_another_thread_hears_nothing_and_changes_nothing():
 def test_processes_that_train_together_agree_through_jax(monkeypatch):
     steps, terminated = [], []
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: steps.append(step) or step == 3)
+    monkeypatch.setattr(
+        multihost_utils,
+        "reached_preemption_sync_point",
+        lambda step: steps.append(step) or step == 3,
+    )
     # stands for the handler of JAX's service, which must stay in place and hear of either signal
     before = signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
     try:
@@ -142,7 +148,13 @@ def test_two_processes_stop_at_one_step(number):
         address = f"localhost:{free.getsockname()[1]}"
     environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu")
     call = [sys.executable, "-c", TOGETHER, address]
-    options = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=small_run.ROOT, env=environment)
+    options = dict(
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=small_run.ROOT,
+        env=environment,
+    )
     both = [subprocess.Popen([*call, str(rank)], **options) for rank in (0, 1)]
     try:
         assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
@@ -194,7 +206,8 @@ def _same(whole, workdir, done):
         np.testing.assert_array_equal(value, whole[1][name], err_msg=name)
     timed = ("videos_per_second", "memory_gib", "input_wait")
     rows = [
-        [{k: v for k, v in row.items() if k not in timed} for row in small_run.rows(w)] for w in (whole[0], workdir)
+        [{k: v for k, v in row.items() if k not in timed} for row in small_run.rows(w)]
+        for w in (whole[0], workdir)
     ]
     assert rows[0] == rows[1]
     assert Checkpoints(workdir).choose("best") == Checkpoints(whole[0]).choose("best")
@@ -214,9 +227,13 @@ def _train(folder, workdir, **others):
 
 
 @pytest.mark.parametrize("numbers, kind", [((), Preempted), ((signal.SIGINT,), Interrupted)])
-def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp_path, notice_after, numbers, kind):
+def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(
+    folder, whole, tmp_path, notice_after, numbers, kind
+):
     notice_after(2, *numbers)
-    with pytest.raises(kind, match=rf"^saved step 2 of 6 in {tmp_path}; the same command resumes from there$"):
+    with pytest.raises(
+        kind, match=rf"^saved step 2 of 6 in {tmp_path}; the same command resumes from there$"
+    ):
         _train(folder, tmp_path, evaluate=_evaluation([]))
     assert Checkpoints(tmp_path).steps == [2]
     done = _train(folder, tmp_path, evaluate=_evaluation([]))
@@ -225,7 +242,9 @@ def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(folder, whole, tmp
 
 
 @pytest.mark.parametrize("at, saved", [(1, 3), (2, 6)])
-def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(folder, whole, tmp_path, at, saved, capsys):
+def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
+    folder, whole, tmp_path, at, saved, capsys
+):
     told = []
     with pytest.raises(Preempted, match=f"saved step {saved} of 6"):
         _train(folder, tmp_path, evaluate=_evaluation(told, at))
@@ -234,7 +253,9 @@ def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(folder, 
     assert (checkpoints.metric(saved), checkpoints.progress(saved)["evaluated"]) == (None, False)
     again = []
     done = _train(folder, tmp_path, evaluate=_evaluation(again))
-    assert f"step {saved} of 6, with the evaluation that is missing there" in capsys.readouterr().out
+    assert (
+        f"step {saved} of 6, with the evaluation that is missing there" in capsys.readouterr().out
+    )
     assert (done.steps_now, again) == (6 - saved, [(i, i == 2 - at) for i in range(3 - at)])
     assert checkpoints.metric(saved) is not None
     _same(whole, tmp_path, done)
@@ -270,7 +291,9 @@ def _drawn(original):
     return function
 
 
-def test_a_run_that_has_done_its_last_step_ends_as_ever(folder, tmp_path, notice_after, monkeypatch):
+def test_a_run_that_has_done_its_last_step_ends_as_ever(
+    folder, tmp_path, notice_after, monkeypatch
+):
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")

@@ -1,4 +1,6 @@
-"""Batches fetched ahead: the same batches, states and errors, and how long one had to wait for them."""
+"""Batches fetched ahead: the same batches, states and errors, and how long one had to wait for
+them.
+"""
 
 import threading
 import time

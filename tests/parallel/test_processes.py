@@ -1,4 +1,6 @@
-"""Two real processes of four simulated devices each: what they share, and how they fail and stop together."""
+"""Two real processes of four simulated devices each: what they share, and how they fail and stop
+together.
+"""
 
 import os
 import signal
@@ -63,14 +65,18 @@ def test_a_cluster_tells_its_processes_of_each_other(variables):
 
 
 def test_a_cluster_that_cannot_be_asked(monkeypatch):
-    """A notebook with a TPU has no metadata server, and needs none; others may not run alone unasked."""
+    """A notebook with a TPU has no metadata server, and needs none; others may not run alone
+    unasked.
+    """
 
     def refuse(*_, **__):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     joining.initialize(environ={"TPU_ML_PLATFORM": "JAX"})
-    with pytest.raises(UserError, match=r"Slurm: the processes could not be joined: coord.*--num_processes=1 for"):
+    with pytest.raises(
+        UserError, match=r"Slurm: the processes could not be joined: coord.*--num_processes=1 for"
+    ):
         joining.initialize(environ=slurm(0))
 
 
@@ -126,9 +132,14 @@ _hosts.run(lambda: "never", "usage")
     [
         (
             "0",
-            "not all 2 processes came (1 missing); does each run this command, with its own --process_id? Waited 1.5 s",
+            "not all 2 processes came (1 missing); does each run this command, with its own "
+            "--process_id? Waited 1.5 s",
         ),
-        ("1", "cannot be reached (Connection refused); is process 0 running there, is the port open? Waited 1.5 s"),
+        (
+            "1",
+            "cannot be reached (Connection refused); is process 0 running there, is the port "
+            "open? Waited 1.5 s",
+        ),
     ],
 )
 def test_others_that_do_not_come_are_one_line_after_a_while(place, why):
@@ -143,7 +154,9 @@ def test_a_port_in_use_is_one_line_at_once():
         taken.bind(("", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"process 0 cannot listen on port {port} \\(Address already in use\\)"):
+        with pytest.raises(
+            UserError, match=f"process 0 cannot listen on port {port} \\(Address already in use\\)"
+        ):
             joining.initialize(f"localhost:{port}", 2, 0, environ={})
     assert not jax.distributed.is_initialized()
 
@@ -196,7 +209,9 @@ def test_sigterm_ends_a_command_that_does_not_ask_for_it():
     started = two_processes.start(UNPREPARED)
     for process in started[::-1]:
         terminate(process, after=0)
-    assert [one.returncode for one in two_processes.finish(started, timeout=30)] == [-signal.SIGTERM] * 2
+    assert [one.returncode for one in two_processes.finish(started, timeout=30)] == [
+        -signal.SIGTERM
+    ] * 2
 
 
 def test_processes_that_hang_are_ended_and_both_told():

@@ -1,4 +1,6 @@
-"""The roll call before a run: all come once with one command, or all end with one line; strangers change nothing."""
+"""The roll call before a run: all come once with one command, or all end with one line; strangers
+change nothing.
+"""
 
 import contextlib
 import dataclasses
@@ -43,7 +45,9 @@ def gather(address, *hellos, first=None, seconds=3.0, before=lambda: None):
             found[place] = error
 
     def first_one():
-        return RollCall(address, first or hello(0, len(hellos) + 1)).all_here(time.monotonic() + seconds, 2.0, address)
+        return RollCall(address, first or hello(0, len(hellos) + 1)).all_here(
+            time.monotonic() + seconds, 2.0, address
+        )
 
     threads = [threading.Thread(target=call, args=(0, first_one))]
     for place, one in enumerate(hellos, 1):
@@ -81,15 +85,23 @@ ONE = "process 1 (host, process id 1): "
 WRONG = {
     "one id": (
         (hello(1, 3), hello(1, 3, who=OTHER)),
-        f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each process an id of its own",
+        f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each "
+        "process an id of its own",
     ),
     "two of 0": (
         (hello(0, who=OTHER),),
-        f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each process an id of its own",
+        f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each "
+        "process an id of its own",
     ),
-    "count": ((hello(1, 3),), f"{ONE}--num_processes=3, but process 0 has 2; give all the same number"),
+    "count": (
+        (hello(1, 3),),
+        f"{ONE}--num_processes=3, but process 0 has 2; give all the same number",
+    ),
     "id": ((hello(5),), "process 5 (host, process id 5): --process_id=5, expected 0 to 1"),
-    "version": ((hello(1, versions="2"),), f"{ONE}has 2, but process 0 has 1; install the same on all hosts"),
+    "version": (
+        (hello(1, versions="2"),),
+        f"{ONE}has 2, but process 0 has 1; install the same on all hosts",
+    ),
     "flag": (
         (hello(1, told={"seed": "7\x1b[31m"}),),
         f"{ONE}--seed=7\\x1b[31m, but process 0 has --seed=0; give all processes the same command",
@@ -98,7 +110,10 @@ WRONG = {
         (hello(1, told={}),),
         f"{ONE}no --seed, but process 0 has --seed=0; give all processes the same command",
     ),
-    "failed": ((hello(1, 3), hello(2, 3, failed="no such file")), "process 2 (host, process id 2): no such file"),
+    "failed": (
+        (hello(1, 3), hello(2, 3, failed="no such file")),
+        "process 2 (host, process id 2): no such file",
+    ),
 }
 
 
@@ -112,7 +127,9 @@ def test_what_does_not_fit_is_one_line_for_all(address, what):
 
 def test_those_that_come_late_are_told_too(address):
     found = gather(address, hello(1, 4), hello(1, 4, who="twin"), hello(3, 4))
-    assert {str(one).partition(" (")[0] for one in found} == {"--process_id=1 was given to two processes"}
+    assert {str(one).partition(" (")[0] for one in found} == {
+        "--process_id=1 was given to two processes"
+    }
 
 
 def test_one_that_went_again_is_told(address):
@@ -124,14 +141,17 @@ def test_one_that_went_again_is_told(address):
 
     found = gather(address, hello(2, 3), first=hello(0, 3), before=come_and_go)
     assert [type(one) for one in found] == [Lost, Lost]
-    assert {str(one) for one in found} == {"process 1 (host, process id 1) ended before all processes had come"}
+    assert {str(one) for one in found} == {
+        "process 1 (host, process id 1) ended before all processes had come"
+    }
 
 
 def test_some_do_not_come(address):
     none, other = gather(address, hello(3, 12), first=hello(0, 12), seconds=0.3)
     assert none is None
     assert str(other) == (
-        "process 0 (host, process id 0): not all 12 processes came (1, 2, 4, 5, 6, 7, 8, 9 and 2 more missing)"
+        "process 0 (host, process id 0): not all 12 processes came (1, 2, 4, 5, 6, 7, 8, 9 and 2 "
+        "more missing)"
     )
 
 
@@ -178,7 +198,9 @@ def test_another_program_at_the_port_is_told_after_a_while(address):
                         one.sendall(b"SSH-2.0\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        with pytest.raises(UserError, match="something answers there, but not process 0 of this command"):
+        with pytest.raises(
+            UserError, match="something answers there, but not process 0 of this command"
+        ):
             answer(address, hello(1), time.monotonic() + 9, 0.2)
         server.shutdown(socket.SHUT_RDWR)
 
@@ -206,7 +228,8 @@ def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
     with pytest.raises(TimeoutError):
         answer(address, hello(1), time.monotonic() + 0.3, 1, told.append)
     assert told == [
-        f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection refused); is it started?"
+        f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection "
+        "refused); is it started?"
     ]
 
 
@@ -217,12 +240,16 @@ def test_one_that_cannot_join_says_so(address, place):
 
     if place == 1:
         threading.Thread(target=announce).start()
-        with pytest.raises(UserError, match=r"^process 1 \(.*, process id \d+\): --workdir is missing$"):
+        with pytest.raises(
+            UserError, match=r"^process 1 \(.*, process id \d+\): --workdir is missing$"
+        ):
             RollCall(address, hello(0)).all_here(time.monotonic() + 3, 0)
         return
     thread = threading.Thread(target=announce)
     thread.start()
-    with pytest.raises(UserError, match=r"^process 0 \(.*, process id \d+\): --workdir is missing$"):
+    with pytest.raises(
+        UserError, match=r"^process 0 \(.*, process id \d+\): --workdir is missing$"
+    ):
         answer(address, hello(1), time.monotonic() + 3, 1)
     # all know: it does not wait for its time to end
     thread.join(1)

@@ -21,9 +21,20 @@ class Beside:
     """A sentinel beside this process, which stands for process `place` of a run."""
 
     def __init__(self, place, wires, *relayed):
-        call = [sys.executable, "-I", "-S", str(FILE), str(place), str(HEARTBEAT), str(os.getpid()), *relayed]
+        call = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(FILE),
+            str(place),
+            str(HEARTBEAT),
+            str(os.getpid()),
+            *relayed,
+        ]
         numbers = [wire.fileno() for wire in wires.values()]
-        self.process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=numbers)
+        self.process = subprocess.Popen(
+            call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=numbers
+        )
         names = {place: "-", **{other: wire.fileno() for other, wire in wires.items()}}
         for other, number in names.items():
             self.say(f"{other} {number} host {other}")
@@ -56,7 +67,10 @@ class Beside:
 def three():
     """The sentinels of a run of three processes."""
     pairs = [socket.socketpair() for _ in range(2)]
-    run = [Beside(0, {1: pairs[0][0], 2: pairs[1][0]}), *(Beside(i + 1, {0: pairs[i][1]}) for i in range(2))]
+    run = [
+        Beside(0, {1: pairs[0][0], 2: pairs[1][0]}),
+        *(Beside(i + 1, {0: pairs[i][1]}) for i in range(2)),
+    ]
     yield run
     for one in run:
         one.clean()
@@ -82,7 +96,9 @@ def test_one_that_is_gone_is_told_at_once(three, gone, word):
         time.sleep(0.1)
     began = time.monotonic()
     three[gone].end()
-    line = f"lost process {gone} (host {gone}) ended without a word: killed, crashed, or out of memory"
+    line = (
+        f"lost process {gone} (host {gone}) ended without a word: killed, crashed, or out of memory"
+    )
     assert {one.heard(2) for place, one in enumerate(three) if place != gone} == {line}
     assert time.monotonic() - began < HEARTBEAT
 
@@ -96,7 +112,10 @@ def test_a_reason_reaches_all(three):
 def test_one_that_stands_still_is_told_after_a_heartbeat(three):
     began = time.monotonic()
     three[1].process.send_signal(signal.SIGSTOP)
-    assert three[2].heard(4 * HEARTBEAT) == f"lost process 1 (host 1) has not been heard of for {HEARTBEAT} s"
+    assert (
+        three[2].heard(4 * HEARTBEAT)
+        == f"lost process 1 (host 1) has not been heard of for {HEARTBEAT} s"
+    )
     assert time.monotonic() - began > HEARTBEAT / 2
 
 

@@ -1,4 +1,6 @@
-"""OpenAI's own modules from the PyPI package `clip-anytorch`, without its `__init__`, which needs torchvision."""
+"""OpenAI's own modules from the PyPI package `clip-anytorch`, without its `__init__`, which needs
+torchvision.
+"""
 
 import importlib.util
 import sys

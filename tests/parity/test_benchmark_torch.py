@@ -1,4 +1,6 @@
-"""The benchmark's PyTorch side computes what we compute: features, codebook, logits, loss, gradients, one update."""
+"""The benchmark's PyTorch side computes what we compute: features, codebook, logits, loss,
+gradients, one update.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,11 @@ DEPTHS = [(3, 3), (1, 1), (2, 3)]
 def _pair(text_depth, visual_depth):
     """Our model and PyTorch's with the same weights, dropout off, and a batch for both."""
     settings = ModelConfig(
-        text_prompts=6, text_depth=text_depth, visual_prompts=4, visual_depth=visual_depth, dropout=0.0
+        text_prompts=6,
+        text_depth=text_depth,
+        visual_prompts=4,
+        visual_depth=visual_depth,
+        dropout=0.0,
     )
     model = VTDCLIP(clip_from_state(CONFIG, random_state(CONFIG)), settings, rngs=nnx.Rngs(0))
     # a softmax that is not saturated, and prompts that matter
@@ -37,7 +43,9 @@ def _pair(text_depth, visual_depth):
 
 
 def _padded(setting):
-    return torch.from_numpy(np.pad(setting.tokens, ((0, 0), (0, 77 - setting.tokens.shape[1])))).long()
+    return torch.from_numpy(
+        np.pad(setting.tokens, ((0, 0), (0, 77 - setting.tokens.shape[1])))
+    ).long()
 
 
 def _assert_close(found, expected, told):
@@ -52,30 +60,43 @@ def _assert_close(found, expected, told):
 def test_forward(depths):
     ours, theirs, setting = _pair(*depths)
     frames = setting.videos()["frames"]
-    features, codes = jax.jit(ours.encode_frames)(frames), jax.jit(ours.encode_classes)(setting.tokens)
+    features, codes = (
+        jax.jit(ours.encode_frames)(frames),
+        jax.jit(ours.encode_classes)(setting.tokens),
+    )
     with torch.no_grad():
         _assert_close(theirs.encode_frames(torch.from_numpy(frames)), features, "features")
         _assert_close(theirs.encode_classes(_padded(setting)), codes, "codebook")
         given = (torch.tensor(np.array(x)) for x in (features, codes))
-        _assert_close(theirs.classify(*given), jax.jit(ours.classify)(features, codes).logits, "logits")
+        _assert_close(
+            theirs.classify(*given), jax.jit(ours.classify)(features, codes).logits, "logits"
+        )
 
 
 @pytest.mark.parametrize("depths", DEPTHS)
 def test_loss_and_gradients(depths):
     ours, theirs, setting = _pair(*depths)
     videos = setting.videos()
-    loss = theirs.loss(torch.from_numpy(videos["frames"]), torch.from_numpy(videos["label"]), _padded(setting))
+    loss = theirs.loss(
+        torch.from_numpy(videos["frames"]), torch.from_numpy(videos["label"]), _padded(setting)
+    )
     loss.backward()
     parts = step.split(ours)
     function = jax.jit(jax.value_and_grad(step.loss_fn, has_aux=True), static_argnums=2)
     (expected, _), grads = function(
-        parts.learnable, parts.frozen, parts.graphdef, jax.device_put(videos), jnp.asarray(setting.tokens)
+        parts.learnable,
+        parts.frozen,
+        parts.graphdef,
+        jax.device_put(videos),
+        jnp.asarray(setting.tokens),
     )
     _assert_close(loss, expected, "loss")
     _assert_close(theirs.text_prompts.grad, grads["text_prompts"][...], "text prompts")
     _assert_close(theirs.visual_prompts.grad, grads["visual_prompts"][...], "visual prompts")
     # a sum that cancels: its rounding is that of its parts, which are as large as the loss
-    assert abs(float(theirs.logit_scale.grad) - float(grads["logit_scale"][...])) < 1e-5 * float(expected)
+    assert abs(float(theirs.logit_scale.grad) - float(grads["logit_scale"][...])) < 1e-5 * float(
+        expected
+    )
     for name in ("v", "out", "fc1", "fc2"):
         layer, expected = getattr(theirs.fusion, name), grads["fusion"][name]
         _assert_close(layer.weight.grad.T, expected["kernel"][...], f"{name} kernel")
@@ -97,13 +118,18 @@ def test_an_update_moves_everything_by_as_much():
     parts, videos = step.split(ours), setting.videos()
     optimizer = optax.adamw(4e-4, 0.9, 0.98, 1e-8, weight_decay=0.001)
     grads, _ = jax.jit(step.gradients, static_argnums=2)(
-        parts.learnable, parts.frozen, parts.graphdef, jax.device_put(videos), jnp.asarray(setting.tokens)
+        parts.learnable,
+        parts.frozen,
+        parts.graphdef,
+        jax.device_put(videos),
+        jnp.asarray(setting.tokens),
     )
     updates, _ = optimizer.update(grads, optimizer.init(parts.learnable), parts.learnable)
     for name in ("text_prompts", "visual_prompts"):
         moved = theirs.get_parameter(name).detach() - before[name]
         expected = np.asarray(updates[name][...])
-        # Adam's first step is the sign of the gradient: only gradients near zero can differ, by rounding
+        # Adam's first step is the sign of the gradient: only gradients near zero can differ, by
+        # rounding
         assert np.mean(np.abs(moved.numpy() - expected) < 1e-2 * 4e-4) > 0.999, name
 
 

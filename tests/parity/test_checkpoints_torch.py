@@ -19,7 +19,9 @@ from vtd_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 VIT = CLIPConfig(32, 64, 2, 64, 16, 64, text_layers=2, context_length=12, vocab_size=60)
-RESNET = CLIPConfig(32, 64, (1, 2, 1, 1), 16, None, 64, text_layers=1, context_length=12, vocab_size=60)
+RESNET = CLIPConfig(
+    32, 64, (1, 2, 1, 1), 16, None, 64, text_layers=1, context_length=12, vocab_size=60
+)
 THREE = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -66,7 +68,9 @@ def test_traced_archives_in_half_precision(tmp_path, config):
 
 @pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"epoch": 1, "state_dict": x, "optimizer": {}}])
+@pytest.mark.parametrize(
+    "wrap", [lambda x: x, lambda x: {"epoch": 1, "state_dict": x, "optimizer": {}}]
+)
 def test_saved_state_dicts(tmp_path, config, dtype, wrap):
     model = openai_model(config).to(dtype)
     torch.save(wrap(model.state_dict()), tmp_path / "clip.pt")
@@ -118,7 +122,11 @@ def test_hugging_face_folders(tmp_path, activation, shard):
     model.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "100KB")
     config, state = read_checkpoint(tmp_path)
-    assert (config.activation, config.vision_head_width, config.text_head_width) == (activation, 32, 64)
+    assert (config.activation, config.vision_head_width, config.text_head_width) == (
+        activation,
+        32,
+        64,
+    )
     theirs = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     np.testing.assert_array_equal(state["visual.proj"], theirs["visual_projection.weight"].T)
     np.testing.assert_array_equal(state["text_projection"], theirs["text_projection.weight"].T)
@@ -127,7 +135,8 @@ def test_hugging_face_folders(tmp_path, activation, shard):
     np.testing.assert_array_equal(state["transformer.resblocks.1.attn.in_proj_weight"], joined)
     np.testing.assert_array_equal(
         state["visual.ln_pre.bias"] + state["visual.transformer.resblocks.0.mlp.c_fc.bias"][:64],
-        theirs["vision_model.pre_layrnorm.bias"] + theirs["vision_model.encoder.layers.0.mlp.fc1.bias"][:64],
+        theirs["vision_model.pre_layrnorm.bias"]
+        + theirs["vision_model.encoder.layers.0.mlp.fc1.bias"][:64],
     )
 
 
@@ -155,19 +164,23 @@ def test_full_size_archive_is_read_in_seconds(tmp_path, name):
     shapes = tensor_shapes(config)
     torch.save({n: torch.rand(shape).half() for n, shape in shapes.items()}, tmp_path / "clip.pt")
     code = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from vtd_jax.clip.weights.checkpoints import read_checkpoint\n"
-        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024\n"
-        "before, started = peak(), time.monotonic()\n"
-        "config, state = read_checkpoint(sys.argv[1], activation='quick_gelu')\n"
-        "size = sum(x.nbytes for x in state.values()) / 2**20\n"
-        "print(config.architecture, time.monotonic() - started, peak() - before, size, sep=';')\n"
+        "import sys, time\nfrom pathlib import Path\nfrom vtd_jax.clip.weights.checkpoints "
+        "import read_checkpoint\npeak = lambda: "
+        "int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / "
+        "1024\nbefore, started = peak(), time.monotonic()\nconfig, state = "
+        "read_checkpoint(sys.argv[1], activation='quick_gelu')\nsize = sum(x.nbytes for x in "
+        "state.values()) / 2**20\nprint(config.architecture, time.monotonic() - started, peak() "
+        "- before, size, sep=';')\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "clip.pt")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found, seconds, peak, size = done.stdout.strip().split(";")
-    print(f"{name}: read in {float(seconds):.2f} s, {float(peak):.0f} MiB at most for {float(size):.0f} MiB of float32")
+    print(
+        f"{name}: read in {float(seconds):.2f} s, {float(peak):.0f} MiB at most for "
+        f"{float(size):.0f} MiB of float32"
+    )
     assert found == name
     assert float(seconds) < 30
-    assert 0.9 < float(peak) / float(size) < 1.4, "the weights once, and no more than one storage beside them"
+    assert 0.9 < float(peak) / float(size) < 1.4, (
+        "the weights once, and no more than one storage beside them"
+    )

@@ -1,4 +1,6 @@
-"""What we write, read by PyTorch itself, and what PyTorch writes of a training script's checkpoint, read by us."""
+"""What we write, read by PyTorch itself, and what PyTorch writes of a training script's checkpoint,
+read by us.
+"""
 
 import argparse
 
@@ -32,15 +34,21 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_pytorch_reads_what_we_write(tmp_path, mmap, prefix):
     source, path = model(1), tmp_path / "x.pth"
-    count = save_release(path, source, with_clip=True, class_names=NAMES, module_prefix=bool(prefix))
+    count = save_release(
+        path, source, with_clip=True, class_names=NAMES, module_prefix=bool(prefix)
+    )
     state = torch.load(path, weights_only=True, mmap=mmap)["model"]
     assert len(state) == count
-    assert all(name.startswith(prefix) and tensor.dtype == torch.float32 for name, tensor in state.items())
+    assert all(
+        name.startswith(prefix) and tensor.dtype == torch.float32 for name, tensor in state.items()
+    )
     assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in state.values())
     assert_same({name.removeprefix(prefix): tensor for name, tensor in state.items()}, source)
     # a linear layer takes its weights as they are
     fc1 = torch.nn.Linear(32, 128)
-    fc1.load_state_dict({part: state[f"{prefix}lrf.fc1.{part}"] for part in ("weight", "bias")}, strict=True)
+    fc1.load_state_dict(
+        {part: state[f"{prefix}lrf.fc1.{part}"] for part in ("weight", "bias")}, strict=True
+    )
     x = np.random.default_rng(0).standard_normal((4, 32), dtype=np.float32)
     with torch.no_grad():
         theirs = fc1(torch.from_numpy(x)).numpy()
@@ -56,7 +64,9 @@ class CfgNode(dict):
 def test_we_read_what_a_training_script_writes(tmp_path, dtype):
     source, target = model(1), model(2)
     save_release(tmp_path / "x.pth", source, with_clip=True, class_names=NAMES, module_prefix=True)
-    state = {name: tensor.to(dtype) for name, tensor in torch.load(tmp_path / "x.pth")["model"].items()}
+    state = {
+        name: tensor.to(dtype) for name, tensor in torch.load(tmp_path / "x.pth")["model"].items()
+    }
     weight = torch.nn.Parameter(torch.ones(2, 3))
     optimizer = torch.optim.AdamW([weight])
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 4])
@@ -78,5 +88,7 @@ def test_we_read_what_a_training_script_writes(tmp_path, dtype):
     for name, array in to_release(learnable(target)).items():
         np.testing.assert_array_equal(array, exact[name], err_msg=name)
     torch.save(torch.nn.Linear(2, 2), tmp_path / "theirs.pth")
-    with pytest.raises(UserError, match=r"holds an object of code \(torch\.nn\.modules\.linear\.Linear\)"):
+    with pytest.raises(
+        UserError, match=r"holds an object of code \(torch\.nn\.modules\.linear\.Linear\)"
+    ):
         load_release(target, tmp_path / "theirs.pth")

@@ -1,4 +1,6 @@
-"""Folders of `transformers` with other statistics, activations and MLPs: our features are PyTorch's."""
+"""Folders of `transformers` with other statistics, activations and MLPs: our features are
+PyTorch's.
+"""
 
 import dataclasses
 import json
@@ -23,10 +25,19 @@ HALF = [0.5, 0.5, 0.5]
 
 
 def model_of(activation: str, ratio: float, heads: int = 2, tokens: int = 49410) -> CLIPModel:
-    """A small `transformers` CLIP with MLPs of `int(ratio · width)`, as open_clip's g and bigG have them."""
+    """A small `transformers` CLIP with MLPs of `int(ratio · width)`, as open_clip's g and bigG have
+    them.
+    """
     torch.manual_seed(0)
-    both = dict(hidden_size=64, intermediate_size=int(64 * ratio), num_hidden_layers=2, hidden_act=activation)
-    text = both | dict(num_attention_heads=1, vocab_size=tokens, eos_token_id=49407, bos_token_id=49406)
+    both = dict(
+        hidden_size=64,
+        intermediate_size=int(64 * ratio),
+        num_hidden_layers=2,
+        hidden_act=activation,
+    )
+    text = both | dict(
+        num_attention_heads=1, vocab_size=tokens, eos_token_id=49407, bos_token_id=49406
+    )
     vision = both | dict(num_attention_heads=heads, image_size=64, patch_size=16)
     model = CLIPModel(HFConfig(text_config=text, vision_config=vision, projection_dim=32)).eval()
     with torch.no_grad():
@@ -44,13 +55,16 @@ def cosines(ours: np.ndarray, theirs: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "activation, ratio", [("quick_gelu", 4.0), ("gelu", 4.9231), ("gelu", 3.0), ("gelu_pytorch_tanh", 4.3637)]
+    "activation, ratio",
+    [("quick_gelu", 4.0), ("gelu", 4.9231), ("gelu", 3.0), ("gelu_pytorch_tanh", 4.3637)],
 )
 def test_features_with_statistics_of_a_half(tmp_path, activation, ratio):
     model = model_of(activation, ratio)
     model.save_pretrained(tmp_path)
     size = {"height": 64, "width": 64}
-    processor = CLIPImageProcessor(image_mean=HALF, image_std=HALF, size={"shortest_edge": 64}, crop_size=size)
+    processor = CLIPImageProcessor(
+        image_mean=HALF, image_std=HALF, size={"shortest_edge": 64}, crop_size=size
+    )
     processor.save_pretrained(tmp_path)
     clip = load_clip(tmp_path)
     assert clip.config.activation == ("gelu_tanh" if "tanh" in activation else activation)
@@ -83,7 +97,10 @@ def test_tokenizer_files_that_transformers_writes(tmp_path):
     tokenizer.save_pretrained(tmp_path / "clip")
     model_of("quick_gelu", 4.0).save_pretrained(tmp_path / "clip")
     assert read_checkpoint(tmp_path / "clip")[0].vocab_size == 49410
-    assert tokenizer("a video of hugging")["input_ids"] == tokenize("a video of hugging")[0][:6].tolist()
+    assert (
+        tokenizer("a video of hugging")["input_ids"]
+        == tokenize("a video of hugging")[0][:6].tolist()
+    )
     file = tmp_path / "clip" / "tokenizer.json"
     other = json.loads(file.read_text())
     other["model"]["merges"][100] = ["x", "q"]
@@ -102,7 +119,10 @@ def test_openais_class_is_known_by_the_order_of_its_tensors(tmp_path):
     # the same tensors in open_clip's order, or in a file without one: anybody's
     names = sorted(model.state_dict(), key=lambda name: (".mlp" in name, ".attn" in name))
     torch.save({name: model.state_dict()[name] for name in names}, tmp_path / "clip.pt")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "clip.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        tmp_path / "clip.safetensors",
+    )
     for name in ("clip.pt", "clip.safetensors"):
         with pytest.raises(UserError, match=r"the activation and the width .* not in the weights"):
             read_checkpoint(tmp_path / name)

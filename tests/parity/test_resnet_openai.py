@@ -1,4 +1,6 @@
-"""The ResNet tower against OpenAI's PyTorch `ModifiedResNet`: RN50 at full size, the others' layouts made small."""
+"""The ResNet tower against OpenAI's PyTorch `ModifiedResNet`: RN50 at full size, the others'
+layouts made small.
+"""
 
 import dataclasses
 
@@ -17,15 +19,25 @@ NO_TEXT = dict(text_width=64, text_layers=1, vocab_size=8)
 # block counts as published; width and resolution cut, so that a layout of 69 blocks runs in seconds
 CASES = {
     "RN50 at full size": CLIPConfig.rn50(),
-    "RN101": dataclasses.replace(CLIPConfig.rn101(), vision_width=16, image_resolution=64, embed_dim=48),
-    "RN50x4": dataclasses.replace(CLIPConfig.rn50x4(), vision_width=20, image_resolution=96, embed_dim=40),
-    "RN50x16": dataclasses.replace(CLIPConfig.rn50x16(), vision_width=24, image_resolution=64, embed_dim=48),
-    "RN50x64": dataclasses.replace(CLIPConfig.rn50x64(), vision_width=32, image_resolution=64, embed_dim=64),
+    "RN101": dataclasses.replace(
+        CLIPConfig.rn101(), vision_width=16, image_resolution=64, embed_dim=48
+    ),
+    "RN50x4": dataclasses.replace(
+        CLIPConfig.rn50x4(), vision_width=20, image_resolution=96, embed_dim=40
+    ),
+    "RN50x16": dataclasses.replace(
+        CLIPConfig.rn50x16(), vision_width=24, image_resolution=64, embed_dim=48
+    ),
+    "RN50x64": dataclasses.replace(
+        CLIPConfig.rn50x64(), vision_width=32, image_resolution=64, embed_dim=64
+    ),
 }
 
 
 def _openai(config):
-    """OpenAI's tower with random weights; running statistics are those of a batch of noise, as after training."""
+    """OpenAI's tower with random weights; running statistics are those of a batch of noise, as
+    after training.
+    """
     torch.manual_seed(1)
     heads = config.vision_width * 32 // 64
     tower = openai.load("model").ModifiedResNet(
@@ -46,9 +58,15 @@ def _openai(config):
 
 
 def _images(config, count, seed):
-    """Noise over large blobs over one colour: of noise alone, averaging leaves the same features for all images."""
+    """Noise over large blobs over one colour: of noise alone, averaging leaves the same features
+    for all images.
+    """
     rng = np.random.default_rng(seed)
-    blobs = rng.standard_normal((count, config.grid, config.grid, 3)).repeat(32, axis=1).repeat(32, axis=2)
+    blobs = (
+        rng.standard_normal((count, config.grid, config.grid, 3))
+        .repeat(32, axis=1)
+        .repeat(32, axis=2)
+    )
     blobs += rng.standard_normal((count, 1, 1, 3))
     return (1.5 * blobs + rng.standard_normal(blobs.shape)).astype(np.float32)
 
@@ -58,9 +76,14 @@ def test_features(name):
     config = dataclasses.replace(CASES[name], **NO_TEXT)
     tower = _openai(config)
     theirs = {f"visual.{key}": value.numpy() for key, value in tower.state_dict().items()}
-    theirs = {key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
+    theirs = {
+        key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")
+    }
     assert {key: value.shape for key, value in theirs.items()} == resnet_shapes(config)
-    state = {key: theirs.get(key, np.zeros(shape, np.float32)) for key, shape in tensor_shapes(config).items()}
+    state = {
+        key: theirs.get(key, np.zeros(shape, np.float32))
+        for key, shape in tensor_shapes(config).items()
+    }
     images = _images(config, 2, seed=6)
     with torch.no_grad():
         expected = tower(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy().astype(np.float64)

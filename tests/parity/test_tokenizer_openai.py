@@ -1,4 +1,6 @@
-"""Token for token what OpenAI's tokenizer gives: generated strings, the basic plane, every published label."""
+"""Token for token what OpenAI's tokenizer gives: generated strings, the basic plane, every
+published label.
+"""
 
 import csv
 import random
@@ -56,7 +58,9 @@ def _string(rng):
         elif choice < 0.9:
             pieces.append(_mojibake(rng))
         else:
-            points = [rng.randrange(*rng.choice(((0x20, 0x250), (0x250, 0xD800)))) for _ in range(4)]
+            points = [
+                rng.randrange(*rng.choice(((0x20, 0x250), (0x250, 0xD800)))) for _ in range(4)
+            ]
             pieces.append("".join(map(chr, points)))
         pieces.append(rng.choice(("", " ", " ", rng.choice(SPACES))))
     return "".join(pieces)
@@ -91,7 +95,10 @@ def test_every_character_of_the_basic_plane(openai):
 
 
 def test_repeats_and_long_words(openai):
-    _check(openai, ["a" * n for n in range(1, 70)] + ["ab" * 200, "!" * 300, "é" * 90, "aab" * 33 + "'s" * 20])
+    _check(
+        openai,
+        ["a" * n for n in range(1, 70)] + ["ab" * 200, "!" * 300, "é" * 90, "aab" * 33 + "'s" * 20],
+    )
 
 
 def _labels(shared_dir):

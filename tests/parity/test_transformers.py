@@ -1,4 +1,6 @@
-"""Full-size towers against `transformers`' PyTorch CLIPModel with random weights, through a Hugging Face folder."""
+"""Full-size towers against `transformers`' PyTorch CLIPModel with random weights, through a Hugging
+Face folder.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,11 @@ def _random_clip(width, layers, heads, patch, text, text_heads, embed):
 
 
 def _features(output):
-    return (output if isinstance(output, torch.Tensor) else output.pooler_output).numpy().astype(np.float64)
+    return (
+        (output if isinstance(output, torch.Tensor) else output.pooler_output)
+        .numpy()
+        .astype(np.float64)
+    )
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -62,7 +68,9 @@ def test_features_of_full_size_models(name, tmp_path):
     for row, length in zip(tokens, (4, 20, 75), strict=True):
         row[: length + 2] = [49406, *rng.integers(1, 49406, length), 49407]
     with torch.no_grad():
-        image = _features(reference.get_image_features(pixel_values=torch.from_numpy(images).permute(0, 3, 1, 2)))
+        image = _features(
+            reference.get_image_features(pixel_values=torch.from_numpy(images).permute(0, 3, 1, 2))
+        )
         text = _features(reference.get_text_features(input_ids=torch.from_numpy(tokens)))
     for ours, expected in (
         (clip.encode_images(jnp.asarray(images)), image),

@@ -1,4 +1,6 @@
-"""A CLIP's own statistics and scaling reach its frames, wherever it is used; a plain CLIP is found in any file."""
+"""A CLIP's own statistics and scaling reach its frames, wherever it is used; a plain CLIP is found
+in any file.
+"""
 
 import dataclasses
 import json
@@ -31,16 +33,26 @@ def load(source, **options):
 def test_statistics():
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3), np.uint8)
     expected = (frames / 255 - 0.5) / 0.25
-    np.testing.assert_allclose(as_images(jax.numpy.asarray(frames), "clip", HALF), expected, rtol=1e-5, atol=1e-6)
-    # the release's normalization is the method's, whatever the CLIP; OpenAI's numbers are as they were
+    np.testing.assert_allclose(
+        as_images(jax.numpy.asarray(frames), "clip", HALF), expected, rtol=1e-5, atol=1e-6
+    )
+    # the release's normalization is the method's, whatever the CLIP; OpenAI's numbers are as they
+    # were
     assert statistics("imagenet", HALF) == STATISTICS["imagenet"]
     assert statistics("clip", Preprocessing(resize="squash")) == STATISTICS["clip"]
-    assert told("clip", HALF) == "clip, mean 0.5 0.5 0.5, deviation 0.25 0.25 0.25, frames squashed to a square"
+    assert (
+        told("clip", HALF)
+        == "clip, mean 0.5 0.5 0.5, deviation 0.25 0.25 0.25, frames squashed to a square"
+    )
     assert (told("imagenet", HALF), told("clip", Preprocessing())) == ("imagenet", "clip")
 
 
 def test_a_prediction(tmp_path):
-    save_clip(tmp_path / "clip.safetensors", dataclasses.replace(SMALL, preprocessing=HALF), random_state(SMALL))
+    save_clip(
+        tmp_path / "clip.safetensors",
+        dataclasses.replace(SMALL, preprocessing=HALF),
+        random_state(SMALL),
+    )
     model = load(tmp_path / "clip.safetensors")
     video = np.random.default_rng(0).integers(0, 256, (3, 40, 90, 3), np.uint8)
     squashed = np.stack([resize(frame, 32, 32) for frame in video])
@@ -56,7 +68,9 @@ def test_a_prediction(tmp_path):
 
 
 def test_squashed_frames_have_one_view():
-    with pytest.raises(UserError, match="spatial_views=3: this CLIP sees whole frames, squashed to a square"):
+    with pytest.raises(
+        UserError, match="spatial_views=3: this CLIP sees whole frames, squashed to a square"
+    ):
         BatchSpec("eval", 2, 32, 2, spatial_views=3, squash=True).check(4)
     video = np.zeros((2, 8, 16, 3), np.uint8)
     assert read_clip(video, 2, 8, squash=True).frames.shape == (2, 8, 8, 3)
@@ -64,18 +78,29 @@ def test_squashed_frames_have_one_view():
 
 def test_a_plain_clip_named_pth(tmp_path, learnt):
     state = random_state(SMALL)
-    path = tf.save(tmp_path / "clip.pth", {"model": tf.state_dict(openai_order(state), prefix="module.")})
+    path = tf.save(
+        tmp_path / "clip.pth", {"model": tf.state_dict(openai_order(state), prefix="module.")}
+    )
     assert load(path).told.endswith("zero-shot")
-    with pytest.raises(UserError, match=r"clip\.pth: a CLIP itself, nothing that was learnt on one: give it as"):
+    with pytest.raises(
+        UserError, match=r"clip\.pth: a CLIP itself, nothing that was learnt on one: give it as"
+    ):
         load_release(learnt.model, path)
-    path = tf.save(tmp_path / "theirs.pth", {"model": tf.state_dict({"logit_scale": np.float32(4)})})
+    path = tf.save(
+        tmp_path / "theirs.pth", {"model": tf.state_dict({"logit_scale": np.float32(4)})}
+    )
     with pytest.raises(UserError, match="the authors' format does not say its settings"):
         load(path)
     path = tf.save(tmp_path / "open.pth", tf.state_dict(state))
-    with pytest.raises(UserError, match="the activation and the width of the image tower's attention heads"):
+    with pytest.raises(
+        UserError, match="the activation and the width of the image tower's attention heads"
+    ):
         load(path)
     model = load(path, activation="gelu", head_width=32)
-    assert (model.model.clip.config.activation, model.model.clip.config.vision_head_width) == ("gelu", 32)
+    assert (model.model.clip.config.activation, model.model.clip.config.vision_head_width) == (
+        "gelu",
+        32,
+    )
 
 
 def test_scores_that_are_no_numbers():
@@ -96,4 +121,6 @@ def test_a_clip_with_too_few_tokens(tmp_path):
     config = dataclasses.replace(SMALL, vocab_size=30000)
     save_clip(tmp_path / "clip.safetensors", config, random_state(config))
     with pytest.raises(UserError, match="this CLIP has 30000 tokens, CLIP's tokenizer has 49408"):
-        load(tmp_path / "clip.safetensors").predict(np.zeros((1, 8, 8, 3), np.uint8), ["red", "blue"], frames=1)
+        load(tmp_path / "clip.safetensors").predict(
+            np.zeros((1, 8, 8, 3), np.uint8), ["red", "blue"], frames=1
+        )

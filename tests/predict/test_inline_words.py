@@ -34,7 +34,10 @@ def test_words_of_a_command_line(tmp_path, monkeypatch, capsys, value, words):
 
 def test_a_name_of_every_length_may_be_given():
     for length in (200, 255, 256, 4000):
-        with pytest.raises(UserError, match=f"^--labels: entry 1: 'x7x7.*…' has {length} tokens, CLIP takes 75 here"):
+        with pytest.raises(
+            UserError,
+            match=f"^--labels: entry 1: 'x7x7.*…' has {length} tokens, CLIP takes 75 here",
+        ):
             read_words("x7" * (length // 2) + "x" * (length % 2), "--labels")
         told = "there is no such file" if length < 256 else "cannot be read"
         with pytest.raises(UserError, match=rf"^--vocabulary=x.*: {told}"):
@@ -44,7 +47,8 @@ def test_a_name_of_every_length_may_be_given():
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ('a,"b', "--labels='a,\"b': cannot be parted at its commas (unexpected end of data); put double quotes around"),
+        ('a,"b', ("--labels='a,\"b': cannot be parted at its commas (unexpected end of data); put "
+            "double quotes around")),
         ('"a" b,c', "--labels='\"a\" b,c': cannot be parted at its commas"),
         ("hugging;arm wrestling", "--labels='hugging;arm wrestling': is one entry with ';' in it; part words by"),
         ("hugging|kicking", "--labels='hugging|kicking': is one entry with '|' in it"),
@@ -56,10 +60,13 @@ def test_a_name_of_every_length_may_be_given():
         ("videos", "--labels=videos: is a folder, which cannot be read as words; give a file"),
         ("clip.mp4", "--labels=clip.mp4: is a video; give words parted by commas, or a file of them"),
         ("there.MOV", "--labels=there.MOV: is a video"),
-        ("words.json", "--labels=words.json: there is no such file; check the path, or give words parted by commas"),
-        ("labels.txt", "--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or give words"),
+        ("words.json", (("--labels=words.json: there is no such file; check the path, or give words parted by "
+            "commas"))),
+        ("labels.txt", (("--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
+            "give words"))),
         ("list.txt,hug", "--labels: entry 1, 'list.txt', is a file; give a single file, or words alone"),
-        ("list.txt", "list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one name a line"),
+        ("list.txt", (("list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one name a "
+            "line"))),
         ("caf\xe9,cafe\u0301", r"--labels: entry 2: 'cafe\u0301' reads as 'caf\xe9' of --labels: entry 1; each may"),
         ("a &amp; b,A & B", "--labels: entry 2: 'A & B' reads as 'a &amp; b' of --labels: entry 1; each"),
         ("hug,caf\udce9", r"--labels='hug,caf\udce9': holds bytes that are not UTF-8; give it as UTF-8, or a file"),
@@ -79,11 +86,16 @@ def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, value, told):
 
 def test_one_label_or_word_is_noted_and_two_are_not(tmp_path, capsys):
     assert given_words("hugging arm wrestling", "--labels") == ("hugging arm wrestling",)
-    told = "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in every video; several"
+    told = (
+        "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in "
+        "every video; several"
+    )
     assert capsys.readouterr().err.startswith(told)
     (tmp_path / "words.txt").write_text("hug\n")
     given_words(str(tmp_path / "words.txt"), "--vocabulary")
-    assert capsys.readouterr().err.startswith("note: --vocabulary: 'hug' is a single word; several are parted by")
+    assert capsys.readouterr().err.startswith(
+        "note: --vocabulary: 'hug' is a single word; several are parted by"
+    )
     (tmp_path / "words.txt").write_text("hug\nkick\n")
     given_words(str(tmp_path / "words.txt"), "--labels")
     assert given_words(None, "--labels") is None

@@ -67,7 +67,11 @@ def test_a_full_disk_names_the_journal_and_leaves_whole_lines(tmp_path):
         with pytest.raises(OSError, match="File too large") as caught:
             journal.add("b.mp4", result={})
         journal.close()
-        assert (caught.value.filename, path.read_bytes(), journal.done) == (str(path), whole, {"a.mp4"})
+        assert (caught.value.filename, path.read_bytes(), journal.done) == (
+            str(path),
+            whole,
+            {"a.mp4"},
+        )
         resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
         with pytest.raises(OSError, match="File too large"):
             Journal(tmp_path / "new" / "deep" / "j", JOB)
@@ -81,7 +85,9 @@ def test_another_job_is_refused_unless_told(tmp_path):
     journal = Journal(path, JOB)
     journal.add("a.mp4", result={})
     journal.close()
-    with pytest.raises(UserError, match=r"out\.unfinished: an interrupted run left it, which had another labels;"):
+    with pytest.raises(
+        UserError, match=r"out\.unfinished: an interrupted run left it, which had another labels;"
+    ):
         Journal(path, JOB | {"labels": 4})
     again = Journal(path, JOB | {"labels": 4}, restart=True)
     assert again.done == set()
@@ -94,7 +100,9 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     path = tmp_path / "out.unfinished"
     path.write_text(text)
     for restart in (False, True):
-        with pytest.raises(UserError, match="not what an interrupted run left, so --restart would not remove it"):
+        with pytest.raises(
+            UserError, match="not what an interrupted run left, so --restart would not remove it"
+        ):
             Journal(path, JOB, restart)
     assert path.read_text() == text
 
@@ -187,7 +195,10 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
         ({"video": "", "score": 1}, r"j:3: names no video; give --restart"),
         ([], r"j:3: .*; give --restart"),
         # the first line had a checksum, and lost it
-        ({"video": "b.mp4", "score": 1, "sum": "0" * 16}, r"j:1: damaged, its checksum does not fit; give --restart"),
+        (
+            {"video": "b.mp4", "score": 1, "sum": "0" * 16},
+            r"j:1: damaged, its checksum does not fit; give --restart",
+        ),
     ],
 )
 def test_lines_of_an_older_version_are_of_their_type(tmp_path, line, told):
@@ -224,7 +235,9 @@ def test_a_journal_of_an_older_version_is_of_the_same_job_or_empty(tmp_path, cap
 )
 def test_a_damaged_first_line_is_no_mistake_of_the_users(left, edit):
     text = _lines(left, lambda lines: [edit(lines[0]), *lines[1:]])
-    with pytest.raises(UserError, match=r"j:1: damaged, its checksum does not fit; give --restart to begin again$"):
+    with pytest.raises(
+        UserError, match=r"j:1: damaged, its checksum does not fit; give --restart to begin again$"
+    ):
         Journal(left, JOB)
     assert left.read_bytes() == text
     with Journal(left, JOB, restart=True) as again:
@@ -236,7 +249,9 @@ class _Line(TypedDict):
     score: Annotated[float, Meta(ge=0)]
 
 
-@pytest.mark.parametrize("fields", [{}, {"score": "1"}, {"score": -1}, {"score": None}, {"score": 10**400}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"score": "1"}, {"score": -1}, {"score": None}, {"score": 10**400}]
+)
 def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
     with Journal(tmp_path / "j", JOB) as journal:
         journal.add("a.mp4", **fields)
@@ -245,7 +260,8 @@ def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
 
 
 @pytest.mark.parametrize(
-    "entry", [{"video": 3}, {"video": ""}, {"video": "a", "bytes": "zz"}, {"video": "a", "bytes": 3}, {}]
+    "entry",
+    [{"video": 3}, {"video": ""}, {"video": "a", "bytes": "zz"}, {"video": "a", "bytes": 3}, {}],
 )
 def test_a_line_names_its_video(tmp_path, entry):
     with Journal(tmp_path / "j", JOB) as journal:

@@ -54,9 +54,14 @@ def test_zero_shot_from_any_clip(folder, noise):
     found = model.explain(noise, LABELS, frames=3)
     assert (found.attention, found.change) == (None, None)
     np.testing.assert_allclose(
-        found.logits, whole(model.model, found.pictures[None], model.model.class_tokens(LABELS)), rtol=1e-5, atol=1e-4
+        found.logits,
+        whole(model.model, found.pictures[None], model.model.class_tokens(LABELS)),
+        rtol=1e-5,
+        atol=1e-4,
     )
-    other = load(str(folder / "clip.safetensors"), templates=["a video of a person {}."], pooling="mean")
+    other = load(
+        str(folder / "clip.safetensors"), templates=["a video of a person {}."], pooling="mean"
+    )
     assert np.abs(other.predict(noise, LABELS, frames=3).logits - found.logits).max() > 1e-3
     assert other.model.config.pooling == "mean"
 
@@ -87,7 +92,9 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     model = load(tmp_path)
     assert model.class_names == ()
     assert model.told == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
-    np.testing.assert_array_equal(model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits)
+    np.testing.assert_array_equal(
+        model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits
+    )
     with pytest.raises(UserError, match="--checkpoint=8"):
         load(tmp_path, checkpoint="8")
 
@@ -98,11 +105,19 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"x" * 50)
     for source, options, message in [
         (tmp_path / "nothing.pt", {}, "nothing.pt"),
-        (tmp_path / "release.pth", {}, "the authors' format does not say its settings; make a file that does"),
+        (
+            tmp_path / "release.pth",
+            {},
+            "the authors' format does not say its settings; make a file that does",
+        ),
         (tmp_path / "empty.pth", {}, "empty file: the download failed"),
         (tmp_path / "broken.safetensors", {}, "truncated or damaged safetensors"),
         (folder / "tuned.safetensors", {"templates": ["a {}"]}, "templates are for zero-shot"),
-        (folder / "clip.safetensors", {"clip": "other.pt"}, "is a CLIP itself, clip=other.pt would not be used"),
+        (
+            folder / "clip.safetensors",
+            {"clip": "other.pt"},
+            "is a CLIP itself, clip=other.pt would not be used",
+        ),
         (folder / "clip.safetensors", {"pooling": "max"}, "model.pooling: 'max', expected one of"),
         (folder / "clip.safetensors", {"dtype": "float16"}, "float16"),
     ]:
@@ -111,7 +126,10 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
 
 
 def test_importing_the_package_imports_nothing_else():
-    code = "import sys, vtd_jax; print(sorted({'jax', 'flax', 'numpy', 'av', 'cv2'} & set(sys.modules)))"
+    code = (
+        "import sys, vtd_jax; print(sorted({'jax', 'flax', 'numpy', 'av', 'cv2'} & "
+        "set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'loads'"):
@@ -120,5 +138,7 @@ def test_importing_the_package_imports_nothing_else():
 
 @pytest.mark.parametrize("source", ["x" * 300, "a\0b"])
 def test_what_no_file_can_be_called_is_told(source):
-    with pytest.raises(UserError, match="is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'"):
+    with pytest.raises(
+        UserError, match="is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'"
+    ):
         load(source)

@@ -34,7 +34,9 @@ def test_scores_are_those_of_the_method(learnt, clips):
         out = plain(learnt.model, read_clip(clip, 4, learnt.size).frames, LABELS)
         assert type(result) is Prediction
         np.testing.assert_allclose(result.logits, out.logits[0], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(result.scores, jax.nn.softmax(out.logits[0]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            result.scores, jax.nn.softmax(out.logits[0]), rtol=1e-5, atol=1e-6
+        )
         assert result.scores.sum() == pytest.approx(1, abs=1e-6)
         assert result.video == str(clip)
         assert result.label == LABELS[int(out.logits[0].argmax())]
@@ -61,19 +63,27 @@ def test_an_explanation_is_the_method_taken_apart(noise, assignment, top_n):
     assert (found.change > 0).all()
     assert found.vocabulary_is_labels
     assert len(found.words[0]) == len(LABELS)
-    similarity = discretize.cosine(out.frame_features, jnp.asarray(predictor.encode_words(LABELS)))[0]
+    similarity = discretize.cosine(out.frame_features, jnp.asarray(predictor.encode_words(LABELS)))[
+        0
+    ]
     ids = np.array([[LABELS.index(word) for word in words] for words in found.words])
-    np.testing.assert_allclose(found.similarity, np.take_along_axis(np.asarray(similarity), ids, 1), atol=1e-5)
+    np.testing.assert_allclose(
+        found.similarity, np.take_along_axis(np.asarray(similarity), ids, 1), atol=1e-5
+    )
     best = int(found.scores.argmax())
     lead = found.contribution[:, best] - found.contribution[:, found.rival(best)]
     assert found.keyframes(best)[0] == int(lead.argmax())
     second = int(found.order(2)[1])
     np.testing.assert_allclose(lead.sum(), found.logits[best] - found.logits[second], atol=1e-4)
-    assert json.loads(json.dumps(found.to_dict(2)))["labels"] == [label for label, _ in found.top(2)]
+    assert json.loads(json.dumps(found.to_dict(2)))["labels"] == [
+        label for label, _ in found.top(2)
+    ]
 
 
 def named_by_words(model, frames, labels, words):
-    """Logits where other words than the labels name the frames: the video token is one of the words."""
+    """Logits where other words than the labels name the frames: the video token is one of the
+    words.
+    """
     codebook, codes = model.encode_classes(labels), model.encode_classes(words)
     features = model.encode_frames(frames)
     similarity = discretize.cosine(features, codes)
@@ -87,7 +97,8 @@ def test_a_vocabulary_names_frames_while_labels_classify(learnt, noise):
     named = learnt.explain(noise, LABELS, vocabulary=WORDS, runner_ups=1)
     assert {word for words in named.words for word in words} <= set(WORDS)
     assert (named.vocabulary_size, named.vocabulary_is_labels) == (len(WORDS), False)
-    # the video token is a word, and fusion puts it into the frames: logits are others than with labels as words
+    # the video token is a word, and fusion puts it into the frames: logits are others than with
+    # labels as words
     plainly = learnt.explain(noise, LABELS)
     assert np.abs(named.logits - plainly.logits).max() > 1e-3
     np.testing.assert_array_equal(named.confidence, plainly.confidence)
@@ -136,12 +147,21 @@ def test_a_stream_goes_on_after_a_bad_video_and_reads_little_ahead(learnt, clips
 
     stream = learnt.stream(videos(), LABELS, frames=2, workers=2)
     results = [next(stream) for _ in range(6)]
-    assert [isinstance(result, Failure) for result in results] == [False, True, False, False, False, False]
+    assert [isinstance(result, Failure) for result in results] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert results[1].video == str(bad)
     assert isinstance(results[1].error, VideoError)
     assert len(drawn) <= 6 + 4
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vtd_jax_read")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("vtd_jax_read")
+    ]
     with pytest.raises(VideoError, match="cannot be read as a video"):
         learnt.predict([clips[0], bad], LABELS)
 
@@ -157,7 +177,10 @@ def test_a_bad_video_costs_no_other_where_that_is_asked_for(learnt, clips, tmp_p
         list(learnt.stream(videos, LABELS)),
     ):
         assert [isinstance(result, Failure) for result in results] == [False, True, False]
-        assert results[1].to_dict() == {"video": f"{tmp_path}/bad\\xff.mp4", "error": str(results[1].error)}
+        assert results[1].to_dict() == {
+            "video": f"{tmp_path}/bad\\xff.mp4",
+            "error": str(results[1].error),
+        }
         for result, expected in zip(results[::2], whole):
             np.testing.assert_allclose(result.logits, expected.logits, rtol=1e-5, atol=1e-5)
     assert isinstance(learnt.predict(bad, LABELS, on_error="return"), Failure)
@@ -172,7 +195,13 @@ def test_a_bad_video_costs_no_other_where_that_is_asked_for(learnt, clips, tmp_p
     with pytest.raises(VideoError, match="cannot be read as a video"):
         next(stream)
     # what is wrong with the call is told by the call, not by the first result
-    for wrong in (dict(on_error=""), dict(workers=-1), dict(frames=0), dict(fps=0), dict(labels=["a", "a"])):
+    for wrong in (
+        dict(on_error=""),
+        dict(workers=-1),
+        dict(frames=0),
+        dict(fps=0),
+        dict(labels=["a", "a"]),
+    ):
         with pytest.raises(UserError):
             learnt.stream(videos, **wrong)
 
@@ -195,7 +224,10 @@ def test_thousands_of_labels(learnt, noise):
             r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' alike, as 'café'; leave one out",
         ),
         (["a & b", "A &amp; B"], r"labels: CLIP reads 'a & b' and 'A &amp; B' alike, as 'a & b'"),
-        (["brush hair", "brush_hair"], "labels: CLIP reads 'brush hair' and 'brush_hair' alike, as 'brush hair'"),
+        (
+            ["brush hair", "brush_hair"],
+            "labels: CLIP reads 'brush hair' and 'brush_hair' alike, as 'brush hair'",
+        ),
         (["a", "\udcff"], r"labels: '\\udcff' at place 1 cannot be written as UTF-8"),
         (["a", "&nbsp;"], "labels: CLIP reads no text in '&nbsp;'; give another"),
     ],
@@ -205,7 +237,9 @@ def test_bad_labels_are_told(learnt, noise, labels, message):
         learnt.predict(noise, labels)
 
 
-def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes_them(learnt, noise, clips):
+def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes_them(
+    learnt, noise, clips
+):
     twice = ["hug", "ＨＵＧ"]
     for call in (
         lambda: learnt.explain(noise, twice),
@@ -213,7 +247,9 @@ def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes
         lambda: next(learnt.stream([noise], twice)),
         lambda: learnt.predict(noise, ["a", "b"], vocabulary=twice),
     ):
-        with pytest.raises(UserError, match="CLIP reads 'hug' and 'ＨＵＧ' alike, as 'hug'; leave one out"):
+        with pytest.raises(
+            UserError, match="CLIP reads 'hug' and 'ＨＵＧ' alike, as 'hug'; leave one out"
+        ):
             call()
     bare = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False)
     zero_shot = Predictor(small_model(**bare), frames=4)

@@ -30,13 +30,20 @@ from vtd_jax.video.clip import read_clip
 
 LABELS = ("red", "a green thing", "grüne Wiese")
 NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
-LEARNT = {"text_prompts": 2, "text_depth": 1, "visual_prompts": 1, "visual_depth": 1, "fusion_heads": 4}
+LEARNT = {
+    "text_prompts": 2,
+    "text_depth": 1,
+    "visual_prompts": 1,
+    "visual_depth": 1,
+    "fusion_heads": 4,
+}
 
 
 def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     clip = clip_from_state(config, random_state(config), dtype=dtype)
     model = VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0))
-    # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be asked for
+    # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be
+    # asked for
     model.save_memory("block", 3)
     return model
 
@@ -104,8 +111,14 @@ def test_the_program_gives_what_the_package_gives(model, served):
 
 def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
-    half = dataclasses.replace(SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash"))
-    model, frames, place = make_model("bfloat16", half, **changes), random_frames(2, frames=1), tmp_path / "x.served"
+    half = dataclasses.replace(
+        SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash")
+    )
+    model, frames, place = (
+        make_model("bfloat16", half, **changes),
+        random_frames(2, frames=1),
+        tmp_path / "x.served",
+    )
     code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
     # the path of its CLIP, which need not be UTF-8
     source = {"source": "caf\udce9.pt"}
@@ -117,7 +130,11 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     assert model.clip.text is not None, "the model itself is as it was"
     # statistics and scaling of its CLIP go with it
     settings = told["preprocessing"]
-    assert (settings["mean"], settings["deviation"], settings["squash"]) == ([0.5] * 3, [0.25] * 3, True)
+    assert (settings["mean"], settings["deviation"], settings["squash"]) == (
+        [0.5] * 3,
+        [0.25] * 3,
+        True,
+    )
     video = make_video(tmp_path / "wide.mp4", 3)
     seen = served.read_clip(video)
     np.testing.assert_array_equal(seen, read_clip(video, 1, 32, squash=True).frames)
@@ -134,9 +151,16 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
 )
 def test_other_models_can_be_written(config, changes, tmp_path):
     code = np.ones((4, config.embed_dim), np.float32)
-    told = write_served(tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code)
+    told = write_served(
+        tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code
+    )
     shapes = {name: output["shape"] for name, output in told["outputs"].items()}
-    assert shapes == {"scores": ["b", 4], "logits": ["b", 4], "assignment": ["b", 5], "confidence": ["b", 5, 4]}
+    assert shapes == {
+        "scores": ["b", 4],
+        "logits": ["b", 4],
+        "assignment": ["b", 5],
+        "confidence": ["b", 5, 4],
+    }
 
 
 def test_what_lies_in_the_folder(folder, served):
@@ -151,8 +175,16 @@ def test_what_lies_in_the_folder(folder, served):
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     assert list(exported.platforms) == about["platforms"] == ["cpu", "cuda", "tpu"]
     assert exported.calling_convention_version == about["calling_convention_version"]
-    assert (about["labels"], about["frames"], about["size"], about["short_side"]) == (list(LABELS), 2, 32, 37)
-    assert (about["origin"], about["architecture"]) == ({"source": "a test", "step": 7}, SMALL.architecture)
+    assert (about["labels"], about["frames"], about["size"], about["short_side"]) == (
+        list(LABELS),
+        2,
+        32,
+        37,
+    )
+    assert (about["origin"], about["architecture"]) == (
+        {"source": "a test", "step": 7},
+        SMALL.architecture,
+    )
     assert about["inputs"]["frames"] == {"shape": ["b", 2, 32, 32, 3], "dtype": "uint8"}
     assert {name: told["shape"] for name, told in about["outputs"].items()} == {
         "scores": ["b", 3],
@@ -167,14 +199,17 @@ def test_what_lies_in_the_folder(folder, served):
     assert {"visual_prompts", "logit_scale", "fusion.fc1.kernel", "clip.visual.proj"} <= names
     assert not [name for name in names if "text" in name or "token" in name]
     with pytest.raises(
-        ValueError, match=r"frames \(1, 3, 32, 32, 3\) of uint8, expected uint8 \(videos, 2, 32, 32, 3\)"
+        ValueError,
+        match=r"frames \(1, 3, 32, 32, 3\) of uint8, expected uint8 \(videos, 2, 32, 32, 3\)",
     ):
         served(random_frames(1, frames=3))
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A wide one, one of a single frame, an upright phone video, one whose container does not count its frames."""
+    """A wide one, one of a single frame, an upright phone video, one whose container does not count
+    its frames.
+    """
     folder = tmp_path_factory.mktemp("videos")
     wide = make_video(folder / "wide.mp4", 13, width=96, height=48)
     one = make_video(folder / "one.mp4", 1)
@@ -203,8 +238,13 @@ def test_the_example_reads_the_same_pixels(videos, folder, frames):
 @pytest.mark.shared
 def test_the_example_reads_real_clips_alike(folder, shared_dir):
     reader = example(folder).read_clip
-    for video in (shared_dir / "videos" / "applying_makeup.avi", shared_dir / "videos" / "hugging.mp4"):
-        np.testing.assert_array_equal(reader(video, 3, 64), read_clip(video, 3, 64).frames, str(video))
+    for video in (
+        shared_dir / "videos" / "applying_makeup.avi",
+        shared_dir / "videos" / "hugging.mp4",
+    ):
+        np.testing.assert_array_equal(
+            reader(video, 3, 64), read_clip(video, 3, 64).frames, str(video)
+        )
 
 
 ALONE = """
@@ -221,16 +261,39 @@ def test_it_runs_without_the_package(folder, served, videos, tmp_path):
     sound, missing = make_audio(tmp_path / "sound.m4a"), tmp_path / "no.mp4"
     # a name that is not UTF-8, as strict as most terminals are
     odd = shutil.copy(videos[2], tmp_path / os.fsdecode(b"caf\xe9\x1b.mp4"))
-    call = [sys.executable, "-c", ALONE, str(place / "predict.py"), *videos[:2], odd, missing, f"{sound}", "--json"]
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict")
-    done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300, check=False)
+    call = [
+        sys.executable,
+        "-c",
+        ALONE,
+        str(place / "predict.py"),
+        *videos[:2],
+        odd,
+        missing,
+        f"{sound}",
+        "--json",
+    ]
+    environment = dict(
+        os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict"
+    )
+    done = subprocess.run(
+        call,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=300,
+        check=False,
+    )
     assert done.stderr.splitlines() == [
         f"error: {missing}: No such file or directory",
         f"error: {sound}: no video in it",
     ]
     assert done.returncode == 2
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["video"] for one in found] == [*map(str, videos[:2]), f"{tmp_path}/caf\\xe9\x1b.mp4"]
+    assert [one["video"] for one in found] == [
+        *map(str, videos[:2]),
+        f"{tmp_path}/caf\\xe9\x1b.mp4",
+    ]
     # there one video at a time, here several
     out = served(np.stack([read_clip(video, 2, 32).frames for video in videos[:3]]))
     for row, one in enumerate(found):
@@ -278,7 +341,9 @@ def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(serve.np, "savez", full)
-        with pytest.raises(UserError, match=r"own\.served: cannot be written: No space left on device"):
+        with pytest.raises(
+            UserError, match=r"own\.served: cannot be written: No space left on device"
+        ):
             write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
     assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
     assert (own / "about.json").read_bytes() == before

@@ -97,13 +97,18 @@ WEIGHTS = {
     "empty": b"",
     "no archive": b"x" * 1000,
     "one array": member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}\n", bytes(4)),
-    "a pickle": archive(member(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n", b"cos\nsystem\n")),
-    "a claim": archive(member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**12,)}\n", bytes(4))),
+    "a pickle": archive(
+        member(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n", b"cos\nsystem\n")
+    ),
+    "a claim": archive(
+        member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**12,)}\n", bytes(4))
+    ),
     "a large claim": archive(
         member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}\n", bytes(4))
     ),
     "compressed": archive(
-        member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}\n", bytes(4)), zipfile.ZIP_DEFLATED
+        member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}\n", bytes(4)),
+        zipfile.ZIP_DEFLATED,
     ),
 }
 

@@ -58,7 +58,8 @@ def test_segments_of_scores():
     ):
         segments.add(start, start + 1, start + 0.5, np.array(scores, np.float32))
     found = [
-        (s.label, s.start, s.end, round(s.score, 3), round(s.peak, 3), s.peak_at, s.best) for s in segments.close()
+        (s.label, s.start, s.end, round(s.score, 3), round(s.peak, 3), s.peak_at, s.best)
+        for s in segments.close()
     ]
     assert found == [
         ("a", 0, 2, 0.7, 0.9, 0.5, True),
@@ -98,7 +99,9 @@ def test_times_that_start_again_cost_nothing(learnt, tmp_path):
     parts = [timed_video(tmp_path / f"{at}.ts", 50, offset=at) for at in (0, 500, 0)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     told = []
-    found = learnt.timeline(tmp_path / "joined.ts", LABELS, window=1, frames=4, told=lambda *done: told.append(done))
+    found = learnt.timeline(
+        tmp_path / "joined.ts", LABELS, window=1, frames=4, told=lambda *done: told.append(done)
+    )
     assert found.duration == pytest.approx(6, abs=1e-3)
     assert len(found.starts) == 11
     assert found.ends[-1] == found.duration
@@ -128,7 +131,9 @@ def test_a_stride_becomes_a_whole_number_of_steps(learnt, clips):
 def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
     monkeypatch.setattr(module, "PICTURES", 6)
     told = []
-    found = learnt.timeline(long, LABELS, window=0.5, frames=4, told=lambda done, length: told.append((done, length)))
+    found = learnt.timeline(
+        long, LABELS, window=0.5, frames=4, told=lambda done, length: told.append((done, length))
+    )
     assert len(found.pictures) <= 6
     np.testing.assert_allclose(np.diff(found.pictures_at), np.diff(found.pictures_at)[0])
     assert told == [] or told[-1][1] == pytest.approx(20, abs=0.5)

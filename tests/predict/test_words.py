@@ -44,7 +44,9 @@ def test_a_label_csv_gives_its_names_by_id(tmp_path):
     with pytest.raises(UserError, match=r"labels\.csv:3: class name 'Hug' is already on line 2"):
         read_words(str(path), "--labels")
     path.write_text(f"0,hug\n7,{'x7 ' * 40}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"labels\.csv: class id 7: 'x7 x7 .*…' has 80 tokens, CLIP takes 75 here"):
+    with pytest.raises(
+        UserError, match=r"labels\.csv: class id 7: 'x7 x7 .*…' has 80 tokens, CLIP takes 75 here"
+    ):
         read_words(str(path), "--labels")
 
 
@@ -53,11 +55,20 @@ def test_a_label_csv_gives_its_names_by_id(tmp_path):
     [
         (b"", "words.txt: no words in it; expected one word or phrase a line"),
         (b"\n  \n", "words.txt: no words in it"),
-        (b"hug\n\nkick\nHUG\n", "words.txt:4: 'HUG' reads as 'hug' of {path}:1; each may appear once"),
-        (b"a\nb\na\nA\nb\n", "words.txt:3: 'a' reads as 'a' of {path}:1; each may appear once; 3 words of the list"),
+        (
+            b"hug\n\nkick\nHUG\n",
+            "words.txt:4: 'HUG' reads as 'hug' of {path}:1; each may appear once",
+        ),
+        (
+            b"a\nb\na\nA\nb\n",
+            "words.txt:3: 'a' reads as 'a' of {path}:1; each may appear once; 3 words of the list",
+        ),
         (b"hug\nk\xfcssen\n", "words.txt:2: byte 5 of the file (0xfc) is not UTF-8"),
         (b"RIFF\x24\xff\x00\x00WAVE", "words.txt:1: byte 5 of the file (0xff) is not UTF-8"),
-        (b"hug\n\n" + b"x7 " * 38, "words.txt:3: 'x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x…' has 76 tokens"),
+        (
+            b"hug\n\n" + b"x7 " * 38,
+            "words.txt:3: 'x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x7 x…' has 76 tokens",
+        ),
     ],
 )
 def test_a_bad_file_is_told_with_its_line(content, told, tmp_path):
@@ -103,8 +114,12 @@ def test_learnt_context_leaves_less_room():
 
 def test_of_long_lists_only_long_words_are_tokenized(tmp_path, monkeypatch):
     tokenized = []
-    monkeypatch.setattr(words, "count_tokens", lambda texts: tokenized.extend(texts) or count_tokens(texts))
-    lines = [f"word number {i}" for i in range(10_000)] + ["a phrase of more than twenty-five bytes"]
+    monkeypatch.setattr(
+        words, "count_tokens", lambda texts: tokenized.extend(texts) or count_tokens(texts)
+    )
+    lines = [f"word number {i}" for i in range(10_000)] + [
+        "a phrase of more than twenty-five bytes"
+    ]
     path = tmp_path / "words.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     assert read_words(str(path), "--vocabulary") == tuple(lines)

@@ -1,4 +1,6 @@
-"""The picture of a clip's augmentations shows exactly what training and evaluation get, and says how it was drawn."""
+"""The picture of a clip's augmentations shows exactly what training and evaluation get, and says
+how it was drawn.
+"""
 
 import dataclasses
 
@@ -50,7 +52,9 @@ def test_the_box_and_the_words_are_the_draw(tmp_path):
         x, y, w, h = made.draw.box
         assert made.resized == (37, 56)  # short side round(32 * 256 / 224) of 64 x 96
         assert row.details[:2] == (f"box {w} × {h} at ({x}, {y})", "of 56 × 37")
-        assert row.box == tuple(round(value * scale) for value, scale in zip((x, y, w, h), (96 / 56, 64 / 37) * 2))
+        assert row.box == tuple(
+            round(value * scale) for value, scale in zip((x, y, w, h), (96 / 56, 64 / 37) * 2)
+        )
         told = ", ".join(row.details[2:])
         assert ("grey" in told) == made.draw.grey
         assert told.endswith("not flipped") != made.draw.flip
@@ -86,7 +90,9 @@ def test_fewer_levels_make_a_smaller_file(tmp_path):
     assert (tmp_path / "8.png").stat().st_size < (tmp_path / "256.png").stat().st_size
     few = image.imread(tmp_path / "8.png")
     assert len(np.unique(few)) <= 8
-    assert np.abs(few[..., :3] - image.imread(tmp_path / "256.png")[..., :3]).max() <= 0.5 / 7 + 0.01
+    assert (
+        np.abs(few[..., :3] - image.imread(tmp_path / "256.png")[..., :3]).max() <= 0.5 / 7 + 0.01
+    )
     for path, levels in (("a.svg", 8), ("a.png", 1), ("a.png", 257)):
         with pytest.raises(UserError, match=f"levels={levels}, expected 2 to 256"):
             augmentations_picture(tmp_path / path, rows, "a title", levels)
@@ -94,7 +100,9 @@ def test_fewer_levels_make_a_smaller_file(tmp_path):
 
 def test_svg_holds_the_words(tmp_path):
     with rc_context({"svg.fonttype": "none"}):
-        augmentations_picture(tmp_path / "clip.svg", clip_rows(example(tmp_path), SPEC, 0, [4]), "a title")
+        augmentations_picture(
+            tmp_path / "clip.svg", clip_rows(example(tmp_path), SPEC, 0, [4]), "a title"
+        )
     text = (tmp_path / "clip.svg").read_text()
     for words in ("a title", "training, epoch 4", "spatial view 2 of 3", ">17<"):
         assert words in text

@@ -61,7 +61,10 @@ def test_explanation_without_a_truth_has_no_verdict_colours(tmp_path):
     texts = _svg(tmp_path / "clip.svg")
     assert [result.labels[k] in texts for k in result.order(4)] == [True, True, True, False]
     assert f"arm_wrestling.mp4: {result.label}" in texts
-    assert "frame: its confidence for each class (a row sums to 1 over the 20 frames, 16 are shown)" in texts
+    assert (
+        "frame: its confidence for each class (a row sums to 1 over the 20 frames, 16 are shown)"
+        in texts
+    )
     assert [f"{result.seconds[i]:.1f} s" in texts for i in (0, 19)] == [True, True]
     assert len([text for text in texts if text.endswith(" s")]) == 16
     assert not any(color in (tmp_path / "clip.svg").read_text() for color in ("#1b7f4d", "#b3261e"))
@@ -80,7 +83,9 @@ def test_any_text_is_drawn_or_boxed_and_never_read_as_formulas(tmp_path):
     result = scenes.explanation(scenes.pictures(3, 32), labels, video="caf\udce9\x1b.mp4")
     explanation_figure(tmp_path / "clip.png", result, top=10)
     timeline_figure(
-        tmp_path / "long.png", scenes.timeline(scenes.pictures(3, 32), labels, windows=20), title="$x 綱引き"
+        tmp_path / "long.png",
+        scenes.timeline(scenes.pictures(3, 32), labels, windows=20),
+        title="$x 綱引き",
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.png", "long.png"]
 
@@ -97,7 +102,9 @@ def test_timeline_figure_shows_the_labels_with_most_time(tmp_path):
     assert [label for label in order if label in texts] == order[:4]
     assert [text for text in texts if ":" in text] == [f"{minute}:00" for minute in range(10)]
     assert (tmp_path / "long.svg").read_text().count("<image") == 12
-    timeline_figure(tmp_path / "none.png", dataclasses.replace(long, segments=(), video="caf\udce9.mp4"))
+    timeline_figure(
+        tmp_path / "none.png", dataclasses.replace(long, segments=(), video="caf\udce9.mp4")
+    )
 
 
 def test_columns_are_evenly_chosen():

@@ -1,4 +1,6 @@
-"""Pages of the report: whole, self-contained, with every text in its place, and legible in both themes."""
+"""Pages of the report: whole, self-contained, with every text in its place, and legible in both
+themes.
+"""
 
 import dataclasses
 import html
@@ -18,7 +20,9 @@ from vtd_jax.report.timeline_page import described
 
 EXPLAINED = scenes.explanation(scenes.pictures(8))
 LONG = scenes.timeline(scenes.pictures(6), windows=60)
-HOSTILE = scenes.explanation(scenes.pictures(3), scenes.HOSTILE, video="it's </title>\n\x1b綱引き\udcff.mp4")
+HOSTILE = scenes.explanation(
+    scenes.pictures(3), scenes.HOSTILE, video="it's </title>\n\x1b綱引き\udcff.mp4"
+)
 
 
 def _page(tmp_path, result, name="page"):
@@ -33,11 +37,16 @@ def test_pages_need_nothing_else(tmp_path, result):
     for path in (tmp_path / entry.page, tmp_path / "index.html"):
         text = path.read_text(encoding="utf-8")
         for _, attrs in Page(text).elements:
-            assert attrs.get("src", "data:").startswith("data:image/jpeg;base64,") or "src" not in attrs
+            assert (
+                attrs.get("src", "data:").startswith("data:image/jpeg;base64,")
+                or "src" not in attrs
+            )
             assert attrs.get("href", "") in ("", "data:,", "index.html", entry.page)
         assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttp|innerHTML|eval\(", text)
     policy = next(attrs["content"] for attrs in page.of("meta") if "http-equiv" in attrs)
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert policy.startswith(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"
+    )
 
 
 def test_clip_page_says_what_is_known(tmp_path):
@@ -64,7 +73,14 @@ def test_clip_page_says_what_is_known(tmp_path):
     # frames 4 to 6 have the same word, which is said once
     named = [words[0] for words in EXPLAINED.words]
     assert len({*named[3:6]}) == 1
-    assert [int(attrs["colspan"]) for attrs in page.of("td") if "colspan" in attrs] == [1, 1, 1, 3, 1, 1]
+    assert [int(attrs["colspan"]) for attrs in page.of("td") if "colspan" in attrs] == [
+        1,
+        1,
+        1,
+        3,
+        1,
+        1,
+    ]
 
 
 def test_data_of_the_page_are_the_results(tmp_path):
@@ -74,7 +90,9 @@ def test_data_of_the_page_are_the_results(tmp_path):
     assert data["keys"] == [clip_page.keyframes(EXPLAINED, int(k)) for k in shown]
     np.testing.assert_allclose(data["confidence"], EXPLAINED.confidence[:, shown], atol=5.1e-5)
     np.testing.assert_allclose(data["contribution"], EXPLAINED.contribution[:, shown], atol=5.1e-5)
-    np.testing.assert_allclose(data["lead"], np.stack([EXPLAINED.lead(int(k)) for k in shown], 1), atol=5.1e-5)
+    np.testing.assert_allclose(
+        data["lead"], np.stack([EXPLAINED.lead(int(k)) for k in shown], 1), atol=5.1e-5
+    )
     assert data["rivals"] == [EXPLAINED.labels[shown[1]], *[EXPLAINED.label] * (len(shown) - 1)]
     assert data["unit"] == "logit"
     mean = dataclasses.replace(EXPLAINED, contribution=EXPLAINED.confidence * EXPLAINED.scores)
@@ -86,7 +104,9 @@ def test_long_page_says_what_is_shown_when(tmp_path):
     best = int(LONG.mean_scores.argmax())
     assert (entry.label, entry.score) == (LONG.labels[best], float(LONG.mean_scores[best]))
     bars = {int(a["data-segment"]): a for a in page.of("button") if "data-segment" in a}
-    assert [bars[i]["aria-label"] for i in range(len(LONG.segments))] == [described(LONG, s) for s in LONG.segments]
+    assert [bars[i]["aria-label"] for i in range(len(LONG.segments))] == [
+        described(LONG, s) for s in LONG.segments
+    ]
     segment = LONG.segments[1]
     assert f"from 0:{segment.start:02.0f}" in described(LONG, segment)
     left = 100 * segment.start / LONG.duration
@@ -112,7 +132,12 @@ def test_texts_cannot_leave_their_place(tmp_path):
         assert " ".join(label.split()) in page.text
     assert json.loads(page.blocks[0])["labels"] == [HOSTILE.labels[k] for k in HOSTILE.order()]
     assert "it's </title>\ufffd\ufffd綱引き\\xff.mp4" in page.text
-    write_index(tmp_path, [entry], [(HOSTILE.video, scenes.HOSTILE[0])], {scenes.HOSTILE[1]: scenes.HOSTILE[0]})
+    write_index(
+        tmp_path,
+        [entry],
+        [(HOSTILE.video, scenes.HOSTILE[0])],
+        {scenes.HOSTILE[1]: scenes.HOSTILE[0]},
+    )
     index = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [name for name, _ in index.elements].count("script") == 1
     assert scenes.HOSTILE[0] in index.text
@@ -126,14 +151,20 @@ def test_keyframes_that_add_nothing_are_not_shown(tmp_path):
     result = dataclasses.replace(EXPLAINED, contribution=contribution)
     assert clip_page.keyframes(result, best) == [1, 5]
     page, _ = _page(tmp_path, result)
-    cards = [page.elements[i - 1] for i, (tag, attrs) in enumerate(page.elements) if attrs.get("class") == "card"]
+    cards = [
+        page.elements[i - 1]
+        for i, (tag, attrs) in enumerate(page.elements)
+        if attrs.get("class") == "card"
+    ]
     assert ["hidden" in attrs for _, attrs in cards] == [False, False, True]
     contribution[:, best] = 6
     assert clip_page.keyframes(result, best) == [0]
 
 
 def test_frames_without_times(tmp_path):
-    result = dataclasses.replace(EXPLAINED, video="frames", seconds=None, duration=None, attention=None, change=None)
+    result = dataclasses.replace(
+        EXPLAINED, video="frames", seconds=None, duration=None, attention=None, change=None
+    )
     page, entry = _page(tmp_path, result)
     assert entry.duration is None
     assert f"frame 1 of 8, named {result.words[0][0]}" in [attrs["alt"] for attrs in page.of("img")]
@@ -153,7 +184,9 @@ def test_sizes_stay_reasonable(tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (64, 336, 336, 3), dtype=np.uint8)
     entry = write_page(tmp_path, scenes.explanation(noise), "noise", {})
-    assert (tmp_path / "noise.html").stat().st_size < 64 * 60_000  # the worst there is: noise does not compress
+    assert (
+        tmp_path / "noise.html"
+    ).stat().st_size < 64 * 60_000  # the worst there is: noise does not compress
     assert len(entry.thumbnail) <= report_html.THUMBNAIL_BYTES
     hours = scenes.timeline(scenes.pictures(200), windows=5000, stride=1.44)
     write_page(tmp_path, hours, "hours", {})
@@ -222,7 +255,8 @@ def _contrast(a, b):
 
 def _mixed(a, b, share):
     return "#" + "".join(
-        f"{round(share * int(a[i : i + 2], 16) + (1 - share) * int(b[i : i + 2], 16)):02x}" for i in (1, 3, 5)
+        f"{round(share * int(a[i : i + 2], 16) + (1 - share) * int(b[i : i + 2], 16)):02x}"
+        for i in (1, 3, 5)
     )
 
 
@@ -232,9 +266,24 @@ def test_everything_can_be_read_in_both_themes(theme):
     found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
     colors = {name: pair[theme] for name, *pair in found}
     assert len(colors) == 10
-    assert not re.search(r"#[0-9a-f]{3,6}\b", re.sub(r"light-dark\(.*\)", "", css)), "a colour outside of the themes"
-    texts = [("ink", "page"), ("ink", "raised"), ("ink", "tint"), ("soft", "page"), ("soft", "raised"), ("ink", "line")]
-    texts += [("accent", "page"), ("accent", "raised"), ("accent", "tint"), ("on-accent", "accent"), ("soft", "tint")]
+    assert not re.search(r"#[0-9a-f]{3,6}\b", re.sub(r"light-dark\(.*\)", "", css)), (
+        "a colour outside of the themes"
+    )
+    texts = [
+        ("ink", "page"),
+        ("ink", "raised"),
+        ("ink", "tint"),
+        ("soft", "page"),
+        ("soft", "raised"),
+        ("ink", "line"),
+    ]
+    texts += [
+        ("accent", "page"),
+        ("accent", "raised"),
+        ("accent", "tint"),
+        ("on-accent", "accent"),
+        ("soft", "tint"),
+    ]
     for text, ground in texts:
         assert _contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
     for share in np.linspace(0, 1, 11):

@@ -1,4 +1,6 @@
-"""What pages say beside their result: truth, neighbours, how they were made; and the index over several runs."""
+"""What pages say beside their result: truth, neighbours, how they were made; and the index over
+several runs.
+"""
 
 import dataclasses
 import html
@@ -16,7 +18,9 @@ from vtd_jax.report.pages import earlier_pages, read_entry, relink, write_index,
 
 EXPLAINED = scenes.explanation(scenes.pictures(8))
 LONG = scenes.timeline(scenes.pictures(6), windows=60)
-HOSTILE = scenes.explanation(scenes.pictures(3), scenes.HOSTILE, video="it's </title>\n\x1b綱引き\udcff.mp4")
+HOSTILE = scenes.explanation(
+    scenes.pictures(3), scenes.HOSTILE, video="it's </title>\n\x1b綱引き\udcff.mp4"
+)
 
 
 def _page(tmp_path, result):
@@ -34,7 +38,9 @@ def test_a_page_says_what_it_is_to_an_index(tmp_path, result):
 
 
 def test_an_index_keeps_the_pages_of_earlier_runs(tmp_path):
-    old = write_page(tmp_path, dataclasses.replace(EXPLAINED, video="old.mp4"), "old", {"date": "2026-01-02"})
+    old = write_page(
+        tmp_path, dataclasses.replace(EXPLAINED, video="old.mp4"), "old", {"date": "2026-01-02"}
+    )
     write_index(tmp_path, [old], [], {})
     again = write_page(tmp_path, dataclasses.replace(EXPLAINED, video="again.mp4"), "again", {})
     new = write_page(tmp_path, LONG, "new", {})
@@ -111,7 +117,13 @@ def test_truth_notice_and_path(tmp_path, result):
     other = next(label for label in result.labels if label != best)
 
     def text(**beside):
-        write_page(tmp_path, dataclasses.replace(result, video="/home/me/a.mp4"), "page", {"a": "b"}, Beside(**beside))
+        write_page(
+            tmp_path,
+            dataclasses.replace(result, video="/home/me/a.mp4"),
+            "page",
+            {"a": "b"},
+            Beside(**beside),
+        )
         return Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
 
     assert "Right: this is the video's label." in text(truth=best)
@@ -135,8 +147,15 @@ def test_leads_are_over_the_runner_up_and_sum_to_the_difference():
         difference = EXPLAINED.logits[k] - EXPLAINED.logits[EXPLAINED.rival(int(k))]
         np.testing.assert_allclose(EXPLAINED.lead(int(k)).sum(), difference, atol=1e-4)
         assert EXPLAINED.keyframes(int(k))[0] == EXPLAINED.lead(int(k)).argmax()
-    fields = {name: getattr(EXPLAINED, name)[:, :1] for name in ("confidence", "frame_weight", "contribution")}
-    alone = {"labels": EXPLAINED.labels[:1], "scores": np.float32([1]), "logits": EXPLAINED.logits[:1]}
+    fields = {
+        name: getattr(EXPLAINED, name)[:, :1]
+        for name in ("confidence", "frame_weight", "contribution")
+    }
+    alone = {
+        "labels": EXPLAINED.labels[:1],
+        "scores": np.float32([1]),
+        "logits": EXPLAINED.logits[:1],
+    }
     single = dataclasses.replace(EXPLAINED, **fields, **alone)
     assert single.rival(0) is None
     np.testing.assert_array_equal(single.lead(0), single.contribution[:, 0])
@@ -147,7 +166,10 @@ def test_a_word_that_is_not_the_answer_is_explained(tmp_path):
     assert "no contradiction" not in _page(tmp_path, EXPLAINED)[0].text
     other = dataclasses.replace(EXPLAINED, video_token=("hugging", "arm wrestling"))
     found = _page(tmp_path, other)[0].text
-    assert "hugging , is not the answer, arm wrestling , is no contradiction: votes are of the nearest label" in found
+    assert (
+        "hugging , is not the answer, arm wrestling , is no contradiction: votes are of the "
+        "nearest label" in found
+    )
     words = dataclasses.replace(other, vocabulary_size=10_000, vocabulary_is_labels=False)
     assert "votes are of another list of words than the labels" in _page(tmp_path, words)[0].text
 
@@ -155,14 +177,23 @@ def test_a_word_that_is_not_the_answer_is_explained(tmp_path):
 def test_a_word_of_most_windows_that_is_not_the_answer_is_explained(tmp_path):
     best = _page(tmp_path, LONG)[1].label
     other = next(label for label in LONG.labels if label != best)
-    same, differs = (dataclasses.replace(LONG, words=(word,) * len(LONG.words)) for word in (best, other))
+    same, differs = (
+        dataclasses.replace(LONG, words=(word,) * len(LONG.words)) for word in (best, other)
+    )
     assert "no contradiction" not in _page(tmp_path, same)[0].text
-    assert f"That {other} has the most time and {best} is the answer is no" in _page(tmp_path, differs)[0].text
+    assert (
+        f"That {other} has the most time and {best} is the answer is no"
+        in _page(tmp_path, differs)[0].text
+    )
 
 
 @pytest.mark.parametrize("result", [EXPLAINED, LONG], ids=["clip", "long"])
 def test_pages_say_when_how_and_with_what_weights(tmp_path, result):
-    about = {"date": "2026-11-28 14:05 UTC", "command": "python -m experiments.predict --video=a.mp4", "weights": "0f"}
+    about = {
+        "date": "2026-11-28 14:05 UTC",
+        "command": "python -m experiments.predict --video=a.mp4",
+        "weights": "0f",
+    }
     write_page(tmp_path, result, "page", about)
     text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "How this was made · 2026-11-28 14:05 UTC" in text

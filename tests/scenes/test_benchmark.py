@@ -1,4 +1,6 @@
-"""The rendered benchmark: lists of every protocol, shots that are nested or drawn, classes that are apart."""
+"""The rendered benchmark: lists of every protocol, shots that are nested or drawn, classes that are
+apart.
+"""
 
 import numpy as np
 import pytest

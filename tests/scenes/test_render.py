@@ -22,7 +22,9 @@ def test_every_combination_has_one_name():
 
 
 def test_a_still_depends_on_its_seed_alone():
-    first, again, other = (scenes.render_still("red striped star", np.random.default_rng(s)) for s in (3, 3, 4))
+    first, again, other = (
+        scenes.render_still("red striped star", np.random.default_rng(s)) for s in (3, 3, 4)
+    )
     assert first.shape == (64, 64, 3)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
@@ -31,12 +33,14 @@ def test_a_still_depends_on_its_seed_alone():
 
 def test_another_process_renders_the_same_pixels():
     code = (
-        "import zlib, numpy as np; from vtd_jax.video import scenes;"
-        "clip, seen = scenes.render_clip('blue dotted moon', np.random.default_rng([7, 1]), frames=6, shift=0.5);"
-        "print(zlib.crc32(clip.tobytes()), seen.astype(int).tolist())"
+        "import zlib, numpy as np; from vtd_jax.video import scenes;clip, seen = "
+        "scenes.render_clip('blue dotted moon', np.random.default_rng([7, 1]), frames=6, "
+        "shift=0.5);print(zlib.crc32(clip.tobytes()), seen.astype(int).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    clip, seen = scenes.render_clip("blue dotted moon", np.random.default_rng([7, 1]), frames=6, shift=0.5)
+    clip, seen = scenes.render_clip(
+        "blue dotted moon", np.random.default_rng([7, 1]), frames=6, shift=0.5
+    )
     assert done.stdout.strip() == f"{zlib.crc32(clip.tobytes())} {seen.astype(int).tolist()}"
 
 
@@ -77,7 +81,9 @@ def test_an_object_stays_inside_and_moves():
 
 @pytest.mark.parametrize("kind", scenes.KINDS)
 def test_a_share_of_the_frames_is_irrelevant(kind):
-    clip, relevant = scenes.render_clip("red solid ring", np.random.default_rng(1), frames=8, size=48, kind=kind)
+    clip, relevant = scenes.render_clip(
+        "red solid ring", np.random.default_rng(1), frames=8, size=48, kind=kind
+    )
     assert clip.shape == (8, 48, 48, 3)
     assert clip.dtype == np.uint8
     assert relevant.sum() == 4
@@ -104,15 +110,23 @@ def test_other_objects_come_from_the_given_names():
 
 @pytest.mark.parametrize("irrelevant, expected", [(0.0, 8), (0.25, 6), (0.95, 1)])
 def test_one_frame_stays_relevant(irrelevant, expected):
-    _, relevant = scenes.render_clip("red solid star", np.random.default_rng(0), frames=8, irrelevant=irrelevant)
+    _, relevant = scenes.render_clip(
+        "red solid star", np.random.default_rng(0), frames=8, irrelevant=irrelevant
+    )
     assert relevant.sum() == expected
 
 
 def test_shift_lowers_contrast_and_warms():
-    plain, _ = scenes.render_clip("green solid star", np.random.default_rng(5), frames=3, irrelevant=0)
-    shifted, _ = scenes.render_clip("green solid star", np.random.default_rng(5), frames=3, irrelevant=0, shift=1.0)
+    plain, _ = scenes.render_clip(
+        "green solid star", np.random.default_rng(5), frames=3, irrelevant=0
+    )
+    shifted, _ = scenes.render_clip(
+        "green solid star", np.random.default_rng(5), frames=3, irrelevant=0, shift=1.0
+    )
     assert (shifted.std((0, 1, 2)) < 0.7 * plain.std((0, 1, 2))).all()
-    assert (shifted[..., 0].mean() - shifted[..., 2].mean()) > (plain[..., 0].mean() - plain[..., 2].mean()) + 20
+    assert (shifted[..., 0].mean() - shifted[..., 2].mean()) > (
+        plain[..., 0].mean() - plain[..., 2].mean()
+    ) + 20
 
 
 def test_empty_scenes_and_noise_have_the_asked_size():
@@ -124,11 +138,15 @@ def test_empty_scenes_and_noise_have_the_asked_size():
 
 
 def test_mp4_holds_the_frames(tmp_path):
-    clip, _ = scenes.render_clip("yellow solid cross", np.random.default_rng(0), frames=9, size=80, irrelevant=0)
+    clip, _ = scenes.render_clip(
+        "yellow solid cross", np.random.default_rng(0), frames=9, size=80, irrelevant=0
+    )
     scenes.write_mp4(tmp_path / "a.mp4", clip, 8)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].average_rate == 8
-        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        decoded = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        )
     assert decoded.shape == clip.shape
     assert np.abs(decoded.astype(int) - clip).mean() < 12
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
@@ -155,7 +173,8 @@ class _Breaks(np.ndarray):
 
 
 @pytest.mark.parametrize(
-    "name", ["red star", "red striped", "mauve solid star", "solid red star", "red solid star two", ""]
+    "name",
+    ["red star", "red striped", "mauve solid star", "solid red star", "red solid star two", ""],
 )
 def test_a_wrong_name_is_told(name):
     with pytest.raises(UserError, match="expected 'colour texture shape'"):

@@ -13,7 +13,9 @@ SMALL = SceneSet(seed=3, classes=4, train=2, val=1, length=6, size=32)
 
 def test_written_sets_are_lists_labels_and_real_videos(tmp_path):
     calls = []
-    write_scene_sets([(SMALL, tmp_path)], workers=2, told=lambda done, total: calls.append((done, total)))
+    write_scene_sets(
+        [(SMALL, tmp_path)], workers=2, told=lambda done, total: calls.append((done, total))
+    )
     assert calls[-1] == (8, 8)
     listed = []
     for name, half in LISTS.items():
@@ -28,7 +30,10 @@ def test_written_sets_are_lists_labels_and_real_videos(tmp_path):
 
 
 def test_a_seed_fixes_everything_and_seeds_differ():
-    again, other = SceneSet(seed=3, classes=4, train=2, val=1, length=6, size=32), SceneSet(seed=4, classes=4)
+    again, other = (
+        SceneSet(seed=3, classes=4, train=2, val=1, length=6, size=32),
+        SceneSet(seed=4, classes=4),
+    )
     for clip in SMALL.clips():
         np.testing.assert_array_equal(SMALL.render(clip)[0], again.render(clip)[0])
     assert SMALL.names() != other.names()
@@ -38,7 +43,9 @@ def test_the_same_seed_gives_the_same_files_bit_for_bit(tmp_path):
     """With its default settings x264 does not give the same bits twice."""
     scene_set = SceneSet(seed=3, classes=4, train=20, val=1)
     write_scene_sets([(scene_set, tmp_path / "a"), (scene_set, tmp_path / "b")], workers=2)
-    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()
+    )
     assert len(files) == 44 + 5
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
@@ -59,7 +66,11 @@ def test_share_of_irrelevant_frames():
         assert shows.sum() == kept
 
 
-@pytest.mark.parametrize("change", [{"classes": 5}, {"classes": 2}, {"classes": 300}, {"train": 0}, {"kind": "fog"}])
+@pytest.mark.parametrize(
+    "change", [{"classes": 5}, {"classes": 2}, {"classes": 300}, {"train": 0}, {"kind": "fog"}]
+)
 def test_nonsense_is_refused(change):
-    with pytest.raises(UserError, match=f"scene set: {next(iter(change))}|scene set: train|expected"):
+    with pytest.raises(
+        UserError, match=f"scene set: {next(iter(change))}|scene set: train|expected"
+    ):
         SceneSet(**{"seed": 0} | change)

@@ -1,4 +1,6 @@
-"""The method in float64, for telling which of two float32 results is nearer; and features shaped like CLIP's."""
+"""The method in float64, for telling which of two float32 results is nearer; and features shaped
+like CLIP's.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,9 @@ import numpy as np
 
 
 def clip_like(videos, frames, classes, width=512, seed=0):
-    """Raw features and codes: norms about 10, cosines about 0.2 between them, frames of a video and codes alike."""
+    """Raw features and codes: norms about 10, cosines about 0.2 between them, frames of a video and
+    codes alike.
+    """
     rng = np.random.default_rng(seed)
 
     def unit(*shape):
@@ -29,15 +33,28 @@ def clip_like(videos, frames, classes, width=512, seed=0):
 ROUNDING = 2.0**-24
 
 
-def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=False, kept=None, off=(0.0, 0.0, 0.0)):
+def logits(
+    parameters,
+    features,
+    codebook,
+    tokens,
+    *,
+    temperature=0.01,
+    uniform=False,
+    kept=None,
+    off=(0.0, 0.0, 0.0),
+):
     """Logits of pooling "confidence" for given classes of the video tokens `[B]`.
 
     Args:
-      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`; or no fusion.
+      parameters: `{"fusion": {layer: {"kernel", "bias"}}, "logit_scale"}` of `nnx.to_pure_dict`; or
+        no fusion.
       features, codebook: raw.
       tokens: `[B]` classes of the video tokens.
-      kept: `[B, T, H]`, what dropout makes of every head's attention weight, which is 1 before; None without dropout.
-      off: three errors: `[B, T, K]` each, of the cosines of frames and of fused frames; and the scale's, as a share.
+      kept: `[B, T, H]`, what dropout makes of every head's attention weight, which is 1 before;
+        None without dropout.
+      off: three errors: `[B, T, K]` each, of the cosines of frames and of fused frames; and the
+        scale's, as a share.
     """
 
     def cosine(x):
@@ -53,7 +70,9 @@ def logits(parameters, features, codebook, tokens, *, temperature=0.01, uniform=
             heads = value.reshape(len(value), 1, kept.shape[-1], -1)
             value = (kept[..., None] * heads).reshape(*kept.shape[:2], -1)
         fused = features + dense(jax.nn.relu(dense(dense(value, "out"), "fc1")), "fc2")
-    weights = jax.nn.softmax((0 if uniform else 1) * (cosine(features) + off[0]) / temperature, axis=1)
+    weights = jax.nn.softmax(
+        (0 if uniform else 1) * (cosine(features) + off[0]) / temperature, axis=1
+    )
     scale = jnp.exp(parameters["logit_scale"]) * (1 + off[2])
     return scale * (weights * (cosine(fused) + off[1])).sum(axis=1)
 
@@ -65,21 +84,26 @@ def apart(x, y):
 
 
 def with_rounding(function, shape, draws=4):
-    """What a function of float64 gives, and by how much rounding moves it: a yardstick that no machine sets.
+    """What a function of float64 gives, and by how much rounding moves it: a yardstick that no
+    machine sets.
 
     Args:
       function: of `off` (see `logits`) to a dict of arrays.
       shape: `[B, T, K]` of the cosines.
-      draws: how often every cosine and the scale are moved by one rounding of 1, up or down; the worst counts.
+      draws: how often every cosine and the scale are moved by one rounding of 1, up or down; the
+        worst counts.
 
     Returns:
-      `(exact, moved)`: the dicts of arrays and of numbers, `apart` plus the rounding of the result itself.
+      `(exact, moved)`: the dicts of arrays and of numbers, `apart` plus the rounding of the result
+      itself.
     """
     rng = np.random.default_rng(0)
     exact = function((np.zeros(shape), np.zeros(shape), 0.0))
     moved = dict.fromkeys(exact, 0.0)
     for _ in range(draws):
-        found = function(tuple(rng.choice([-ROUNDING, ROUNDING], size) for size in (shape, shape, ())))
+        found = function(
+            tuple(rng.choice([-ROUNDING, ROUNDING], size) for size in (shape, shape, ()))
+        )
         moved = {name: max(moved[name], apart(found[name], exact[name])) for name in exact}
     return exact, {name: value + ROUNDING for name, value in moved.items()}
 

@@ -43,7 +43,10 @@ def hugging_face(state: dict) -> dict[str, np.ndarray]:
         out[f"text_model.final_layer_norm.{end}"] = state[f"ln_final.{end}"]
         for tower, prefix in (("vision", "visual."), ("text", "")):
             for i in range(2):
-                ours, theirs = f"{prefix}transformer.resblocks.{i}", f"{tower}_model.encoder.layers.{i}"
+                ours, theirs = (
+                    f"{prefix}transformer.resblocks.{i}",
+                    f"{tower}_model.encoder.layers.{i}",
+                )
                 qkv = np.split(state[f"{ours}.attn.in_proj_{end}"], 3)
                 out |= {f"{theirs}.self_attn.{part}_proj.{end}": x for part, x in zip("qkv", qkv)}
                 out[f"{theirs}.self_attn.out_proj.{end}"] = state[f"{ours}.attn.out_proj.{end}"]
@@ -51,7 +54,9 @@ def hugging_face(state: dict) -> dict[str, np.ndarray]:
                     out[f"{theirs}.{a}.{end}"] = state[f"{ours}.{b}.{end}"]
                 for n in (1, 2):
                     out[f"{theirs}.layer_norm{n}.{end}"] = state[f"{ours}.ln_{n}.{end}"]
-    return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in out.items()}
+    return {
+        name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in out.items()
+    }
 
 
 def write_json(path: Path, value) -> Path:

@@ -12,17 +12,23 @@ SMALL = CLIPConfig(32, 32, 2, 64, 16, 64, text_layers=2)
 
 
 def random_state(config: CLIPConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded float32 tensors for every OpenAI name of `config`, scaled so that activations stay near 1."""
+    """Seeded float32 tensors for every OpenAI name of `config`, scaled so that activations stay
+    near 1.
+    """
     state = {}
     for name, shape in tensor_shapes(config).items():
-        x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, dtype=np.float32)
+        x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(
+            shape, dtype=np.float32
+        )
         if name == "logit_scale":
             x = np.float32(np.log(100))
         elif "running_var" in name:
             x = 1 + 0.1 * np.abs(x)
         elif name.endswith("weight") and len(shape) == 1:
             x = 1 + 0.1 * x
-        elif name.endswith("bias") or len(shape) < 2 or "embedding" in name or "running_mean" in name:
+        elif (
+            name.endswith("bias") or len(shape) < 2 or "embedding" in name or "running_mean" in name
+        ):
             x = 0.1 * x
         else:
             x = x / np.sqrt(np.prod(shape[1:]) if not name.endswith("proj") else shape[0])
@@ -31,7 +37,9 @@ def random_state(config: CLIPConfig, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def openai_order(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors in the order in which OpenAI's class lists them: of a block attention before its norm."""
+    """The tensors in the order in which OpenAI's class lists them: of a block attention before its
+    norm.
+    """
     parts, first = ("attn", "ln_1", "mlp", "ln_2"), {}
 
     def place(name: str) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""What several processes can do together, checked from inside: run by tests/parallel/test_processes.py in each."""
+"""What several processes can do together, checked from inside: run by
+tests/parallel/test_processes.py in each.
+"""
 
 import warnings
 
@@ -27,34 +29,45 @@ def fail(error):
 
 
 def check_collectives(me, mesh):
-    """A sum over all devices, by jit + shard_map and by pmap; what is the same for all may be NumPy or a key."""
+    """A sum over all devices, by jit + shard_map and by pmap; what is the same for all may be NumPy
+    or a key.
+    """
     parts, same = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
 
     def sums(x, w, key):
         noise = jax.random.uniform(jax.random.fold_in(key, jax.lax.axis_index("data")))
         return x * w.sum(), (jax.lax.psum((x * w.sum()).sum(), "data"), jax.lax.psum(noise, "data"))
 
-    mapped = jax.shard_map(sums, mesh=mesh, in_specs=(P("data"), P(), P()), out_specs=(P("data"), P()), check_vma=False)
+    mapped = jax.shard_map(
+        sums, mesh=mesh, in_specs=(P("data"), P(), P()), out_specs=(P("data"), P()), check_vma=False
+    )
     x = jax.make_array_from_process_local_data(parts, np.arange(8, dtype=np.float32) + 8 * me)
     w = np.ones(3, np.float32)
     assert x.shape == (16,)
     split, (total, noise) = jax.jit(mapped)(x, w, jax.random.key(3))
-    expected = sum(float(jax.random.uniform(jax.random.fold_in(jax.random.key(3), i))) for i in range(8))
+    expected = sum(
+        float(jax.random.uniform(jax.random.fold_in(jax.random.key(3), i))) for i in range(8)
+    )
     assert (float(total), total.is_fully_replicated) == (360, True)
     np.testing.assert_allclose(float(noise), expected, rtol=1e-6)
     # a split result can be read only where it lies
     assert "non-addressable" in str(raised(RuntimeError, np.asarray, split))
     np.testing.assert_array_equal(
-        np.concatenate([shard.data for shard in split.addressable_shards]), 3 * (np.arange(8) + 8 * me)
+        np.concatenate([shard.data for shard in split.addressable_shards]),
+        3 * (np.arange(8) + 8 * me),
     )
     # an array that was put on one device is refused, a NumPy array put on all devices is not
-    raised(ValueError, jax.jit(mapped), x, jax.device_put(w, jax.local_devices()[0]), jax.random.key(3))
+    raised(
+        ValueError, jax.jit(mapped), x, jax.device_put(w, jax.local_devices()[0]), jax.random.key(3)
+    )
     assert float(jax.jit(mapped)(x, jax.device_put(w, same), jax.random.key(3))[1][0]) == 360
     # a key cannot be put on all devices
     raised(ValueError, jax.device_put, jax.random.key(3), same)
 
     pmapped = jax.pmap(sums, "data", in_axes=(0, None, None), out_axes=(0, None))
-    local, (total, again) = pmapped(np.arange(8, dtype=np.float32).reshape(4, 2) + 8 * me, w, jax.random.key(3))
+    local, (total, again) = pmapped(
+        np.arange(8, dtype=np.float32).reshape(4, 2) + 8 * me, w, jax.random.key(3)
+    )
     assert (float(total), float(again)) == (360, float(noise))
     np.testing.assert_array_equal(np.asarray(local).reshape(8), 3 * (np.arange(8) + 8 * me))
 
@@ -73,7 +86,10 @@ def check_donation(mesh):
 def check_failures(me):
     """A result of process 0, and failures of one process, reach all."""
     called = []
-    assert d.on_first(lambda a, b: called.append(me) or {"sum": a + b, "text": "é"}, 1, 2) == {"sum": 3, "text": "é"}
+    assert d.on_first(lambda a, b: called.append(me) or {"sum": a + b, "text": "é"}, 1, 2) == {
+        "sum": 3,
+        "text": "é",
+    }
     assert called == ([0] if me == 0 else [])
     error = raised(UserError, d.on_first, fail, UserError("a.txt: no such file"))
     assert str(error) == "a.txt: no such file"
@@ -92,7 +108,9 @@ def check_failures(me):
 
 
 def check_arrays(me):
-    """Arrays of any dtype reach the others bit for bit; rows are gathered in the order of the processes."""
+    """Arrays of any dtype reach the others bit for bit; rows are gathered in the order of the
+    processes.
+    """
     rng = np.random.default_rng(0)
     tree = {
         "float": rng.standard_normal((300, 7)).astype(np.float32),
@@ -125,8 +143,12 @@ def check_arrays(me):
 def check_sameness(me):
     """What differs between processes is named, on all of them, and told by the first."""
     d.check_same(config="1", weights="2")
-    error = raised(UserError, lambda: d.check_same(config="1", weights=f"of {me}", **{"class names": f"{me}"}))
-    assert str(error).startswith("process 1: its weights and class names differ from those of process 0; ")
+    error = raised(
+        UserError, lambda: d.check_same(config="1", weights=f"of {me}", **{"class names": f"{me}"})
+    )
+    assert str(error).startswith(
+        "process 1: its weights and class names differ from those of process 0; "
+    )
     assert d.raised_everywhere(error)
     assert d.told_elsewhere(error) == (me != 0)
 
@@ -138,7 +160,12 @@ def main():
     joining.initialize()
     joining.quiet_unless_first()
     me = d.process_index()
-    assert (d.process_count(), jax.process_count(), jax.device_count(), jax.local_device_count()) == (2, 2, 8, 4)
+    assert (
+        d.process_count(),
+        jax.process_count(),
+        jax.device_count(),
+        jax.local_device_count(),
+    ) == (2, 2, 8, 4)
     assert d.is_first() == (me == 0)
     mesh = Mesh(np.array(jax.devices()), ("data",))
     joining.meet()

@@ -1,7 +1,9 @@
-"""Miniature official downloads: the folders and annotation files of each data set, with small real videos.
+"""Miniature official downloads: the folders and annotation files of each data set, with small real
+videos.
 
-Class `i` (in the order of the class ids) has `videos_per_class + EXTRA[i]` training videos and 2 validation videos in
-every official split, so 5 classes of 2 have 3, 2, 4, 2, 5: classes 1 and 3 are novel, 0, 2 and 4 base.
+Class `i` (in the order of the class ids) has `videos_per_class + EXTRA[i]` training videos and 2
+validation videos in every official split, so 5 classes of 2 have 3, 2, 4, 2, 5: classes 1 and 3 are
+novel, 0, 2 and 4 base.
 """
 
 import csv
@@ -15,7 +17,14 @@ VAL = 2
 
 # in the order of the class ids: `kick ball` before `kick`, as the site's archives list
 HMDB51 = ("brush_hair", "climb", "climb_stairs", "kick_ball", "kick", "wave")
-UCF101 = ("ApplyEyeMakeup", "BoxingPunchingBag", "HandstandPushups", "HandstandWalking", "Typing", "YoYo")
+UCF101 = (
+    "ApplyEyeMakeup",
+    "BoxingPunchingBag",
+    "HandstandPushups",
+    "HandstandWalking",
+    "Typing",
+    "YoYo",
+)
 SSV2 = (
     "Holding [something] next to [something]",
     "Poking a hole into [some substance]",
@@ -51,7 +60,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def make_hmdb51(folder: Path, classes: int = 5, videos_per_class: int = 2) -> Path:
-    """HMDB-51: `hmdb51_org/CLASS/*.avi` and `testTrainMulti_7030_splits/`; a class has one unused video a split."""
+    """HMDB-51: `hmdb51_org/CLASS/*.avi` and `testTrainMulti_7030_splits/`; a class has one unused
+    video a split.
+    """
     for i, name in enumerate(HMDB51[:classes]):
         roles = [1] * (videos_per_class + EXTRA[i]) + [2] * VAL + [0]
         files = [NASTY[j % len(NASTY)].format(name, j) + ".avi" for j in range(len(roles))]
@@ -59,7 +70,9 @@ def make_hmdb51(folder: Path, classes: int = 5, videos_per_class: int = 2) -> Pa
             _video(folder / "hmdb51_org" / name / file, j)
         for split in (1, 2, 3):
             lines = (f"{file} {roles[(j + split) % len(roles)]} \n" for j, file in enumerate(files))
-            _write(folder / f"testTrainMulti_7030_splits/{name}_test_split{split}.txt", "".join(lines))
+            _write(
+                folder / f"testTrainMulti_7030_splits/{name}_test_split{split}.txt", "".join(lines)
+            )
     return folder
 
 
@@ -67,11 +80,16 @@ def make_ucf101(folder: Path, classes: int = 5, videos_per_class: int = 2) -> Pa
     """UCF-101: `UCF-101/CLASS/*.avi` and `ucfTrainTestlist/` with its Windows line ends."""
     names = UCF101[:classes]
     lists = folder / "ucfTrainTestlist"
-    _write(lists / "classInd.txt", "".join(f"{i} {name}\r\n" for i, name in enumerate(names, start=1)))
+    _write(
+        lists / "classInd.txt", "".join(f"{i} {name}\r\n" for i, name in enumerate(names, start=1))
+    )
     train, test = {s: [] for s in (1, 2, 3)}, {s: [] for s in (1, 2, 3)}
     for i, name in enumerate(names):
         spoken = name.replace("HandstandP", "HandStandP")
-        files = [f"{name}/v_{spoken}_g{j:02d}_c01.avi" for j in range(1, videos_per_class + EXTRA[i] + VAL + 1)]
+        files = [
+            f"{name}/v_{spoken}_g{j:02d}_c01.avi"
+            for j in range(1, videos_per_class + EXTRA[i] + VAL + 1)
+        ]
         for j, file in enumerate(files):
             _video(folder / "UCF-101" / file, j)
             for split in (1, 2, 3):
@@ -83,7 +101,9 @@ def make_ucf101(folder: Path, classes: int = 5, videos_per_class: int = 2) -> Pa
     return folder
 
 
-def make_ssv2(folder: Path, classes: int = 5, videos_per_class: int = 2, naming: str = "labels") -> Path:
+def make_ssv2(
+    folder: Path, classes: int = 5, videos_per_class: int = 2, naming: str = "labels"
+) -> Path:
     """Something-Something v2: `20bn-something-something-v2/ID.webm` and the JSON files.
 
     Args:
@@ -96,16 +116,26 @@ def make_ssv2(folder: Path, classes: int = 5, videos_per_class: int = 2, naming:
         for j in range(videos_per_class + EXTRA[i] + VAL):
             number += 91
             _video(folder / f"20bn-something-something-v2/{number}.webm", j)
-            row = {"id": str(number), "label": template.replace("[", "").replace("]", ""), "template": template}
+            row = {
+                "id": str(number),
+                "label": template.replace("[", "").replace("]", ""),
+                "template": template,
+            }
             lists["validation" if j < VAL else "train"].append(row | {"placeholders": ["a cup"]})
     names = [template.replace("[", "").replace("]", "") for template in SSV2[:classes]]
-    written = {**lists, "test": [{"id": "7"}], "labels": {name: str(i) for i, name in enumerate(names)}}
+    written = {
+        **lists,
+        "test": [{"id": "7"}],
+        "labels": {name: str(i) for i, name in enumerate(names)},
+    }
     for name, value in written.items():
         _write(folder / f"{prefix}{name}.json", json.dumps(value))
     return folder
 
 
-def make_kinetics400(folder: Path, naming: str = "id", classes: int = 5, videos_per_class: int = 2) -> Path:
+def make_kinetics400(
+    folder: Path, naming: str = "id", classes: int = 5, videos_per_class: int = 2
+) -> Path:
     """Kinetics-400 as one downloads it.
 
     Args:
@@ -125,9 +155,13 @@ def make_kinetics400(folder: Path, naming: str = "id", classes: int = 5, videos_
             path = folder / "annotations" / f"{split}.csv"
             path.parent.mkdir(exist_ok=True)
             with path.open("w", newline="") as file:
-                csv.writer(file).writerow(["label", "youtube_id", "time_start", "time_end", "split", "is_cc"])
+                csv.writer(file).writerow(
+                    ["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]
+                )
                 csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows(found)
-        _write(folder / "annotations/test.csv", "youtube_id,time_start,time_end,split\n0,84,94,test\n")
+        _write(
+            folder / "annotations/test.csv", "youtube_id,time_start,time_end,split\n0,84,94,test\n"
+        )
     elif naming != "class_folders":
         raise ValueError(naming)
     return folder

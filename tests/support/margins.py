@@ -1,7 +1,9 @@
-"""Pytest plugin: tolerances that leave little room. `pytest -p margins -o enable_assertion_pass_hook=true tests/model`
+"""Pytest plugin: tolerances that leave little room. `pytest -p margins -o
+enable_assertion_pass_hook=true tests/model`
 
-A test that passes by less than a factor of three passes by one machine's luck. The plugin reads `assert_allclose` and
-asserts of the form `number < number`, and lists the lines whose worst error comes nearer than that to what is allowed.
+A test that passes by less than a factor of three passes by one machine's luck. The plugin reads
+`assert_allclose` and asserts of the form `number < number`, and lists the lines whose worst error
+comes nearer than that to what is allowed.
 """
 
 import itertools
@@ -32,7 +34,9 @@ def _allclose(actual, desired, rtol=1e-7, atol=0, **settings):
         allowed = atol + rtol * np.abs(b)
         apart = np.abs(a - b)
         if apart.size:
-            share = np.divide(apart, allowed, out=np.where(apart > 0, np.inf, 0.0), where=allowed > 0)
+            share = np.divide(
+                apart, allowed, out=np.where(apart > 0, np.inf, 0.0), where=allowed > 0
+            )
             _note((caller.f_code.co_filename, caller.f_lineno), float(np.nanmax(share)))
     except (TypeError, ValueError):
         pass
@@ -60,8 +64,12 @@ def pytest_assertion_pass(item, lineno, orig, expl):
 
 def pytest_terminal_summary(terminalreporter):
     """One line a tolerance with less room than a factor of three."""
-    terminalreporter.write_line(f"{len(_worst)} tolerances seen; these leave less than a factor of {ROOM}:")
+    terminalreporter.write_line(
+        f"{len(_worst)} tolerances seen; these leave less than a factor of {ROOM}:"
+    )
     for (path, line), share in sorted(_worst.items()):
         if share > 1 / ROOM:
             room = 1 / share if share else float("inf")
-            terminalreporter.write_line(f"  {Path(path).name}:{line}  {room:.2f} times the error found")
+            terminalreporter.write_line(
+                f"  {Path(path).name}:{line}  {room:.2f} times the error found"
+            )

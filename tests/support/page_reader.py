@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, texts, and data of a page; every element is closed where it should be."""
+    """Elements with their attributes, texts, and data of a page; every element is closed where it
+    should be.
+    """
 
     VOID = frozenset({"meta", "link", "img", "input", "br"})
 

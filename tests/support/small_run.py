@@ -1,4 +1,6 @@
-"""A run small enough for tests: coloured mp4 clips as records, a CLIP of random weights as a file, a config."""
+"""A run small enough for tests: coloured mp4 clips as records, a CLIP of random weights as a file,
+a config.
+"""
 
 import csv
 import os
@@ -62,7 +64,9 @@ def build(folder: Path) -> Path:
 
 
 def config(folder: Path, **changes) -> ConfigDict:
-    """A locked config of two epochs on what `build` wrote; changes by full name, dots as two underscores."""
+    """A locked config of two epochs on what `build` wrote; changes by full name, dots as two
+    underscores.
+    """
     run = _base.base_config(
         name="small",
         protocol="base_to_novel",
@@ -77,7 +81,9 @@ def config(folder: Path, **changes) -> ConfigDict:
     run.evaluate.update(batch_size=4, every_epochs=1)
     run.checkpoint.keep = 9
     run.update(log_every=1, devices=1)
-    run.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    run.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
     return run
 
 
@@ -86,7 +92,9 @@ def run_config(folder: Path, **changes) -> RunConfig:
     return RunConfig.from_dict(config(folder, **changes).to_dict())
 
 
-def train(run: RunConfig, workdir: Path, *, resume=False, override=False, **others) -> loop.Finished:
+def train(
+    run: RunConfig, workdir: Path, *, resume=False, override=False, **others
+) -> loop.Finished:
     """One call of the loop, as the training command makes it."""
     prepare_workdir(workdir, run, resume, override)
     records, model = parts.open_training(run), parts.build_model(run)
@@ -111,19 +119,30 @@ def _write_clip(path: Path, colour: tuple[int, int, int], seed: int, frames: int
         stream = container.add_stream("mpeg4", rate=Fraction(10))
         stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
         for _ in range(frames):
-            image = np.clip(np.array(colour) + rng.normal(0, 25, (40, 48, 3)), 0, 255).astype(np.uint8)
+            image = np.clip(np.array(colour) + rng.normal(0, 25, (40, 48, 3)), 0, 255).astype(
+                np.uint8
+            )
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
 
 
 def where(folder: Path) -> list[str]:
     """Fields that say where the small records and the small CLIP are."""
-    return [f"data.data_dir={folder / 'records'}", f"clip.path={folder / 'clip.safetensors'}", "data.workers=0"]
+    return [
+        f"data.data_dir={folder / 'records'}",
+        f"clip.path={folder / 'clip.safetensors'}",
+        "data.workers=0",
+    ]
 
 
 def flags(folder: Path) -> list[str]:
     """Command-line flags of a small few-shot run."""
-    fields = [*where(folder), "data.frames=2", "model.text_prompts=2", "model.normalization=imagenet"]
+    fields = [
+        *where(folder),
+        "data.frames=2",
+        "model.text_prompts=2",
+        "model.normalization=imagenet",
+    ]
     source = "experiments/configs/video_folder.py:train=base_train,evaluate=base_val"
     return [f"--config={source}", *(f"--config.{field}" for field in fields)]
 

@@ -11,6 +11,8 @@ class Terminal(io.StringIO):
         return True
 
     def lines(self) -> list[str]:
-        """All that was ever shown, in order, without what moves the cursor; a redrawn line counts every time."""
+        """All that was ever shown, in order, without what moves the cursor; a redrawn line counts
+        every time.
+        """
         shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue().replace("\r", "\n"))
         return [line for line in shown.split("\n") if line.strip()]

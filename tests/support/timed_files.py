@@ -1,4 +1,6 @@
-"""Small videos whose times are of interest: cut by an edit list, joined, held, with sound. Made with PyAV and bytes."""
+"""Small videos whose times are of interest: cut by an edit list, joined, held, with sound. Made
+with PyAV and bytes.
+"""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -26,7 +28,9 @@ RATE = 25
 
 
 def picture(index: int) -> np.ndarray:
-    """Grey whose level says the number, below 60; neighbours differ much, so that no frame is made of them."""
+    """Grey whose level says the number, below 60; neighbours differ much, so that no frame is made
+    of them.
+    """
     return np.full((48, 64, 3), 8 + 4 * (23 * index % 60), np.uint8)
 
 
@@ -112,7 +116,8 @@ def with_edits(data: bytes, edits: Sequence[tuple[float, float | None]]) -> byte
 
     Args:
       data: the file.
-      edits: `(seconds, second of the media from which they are shown)`; None shows nothing for as long.
+      edits: `(seconds, second of the media from which they are shown)`; None shows nothing for as
+        long.
     """
     data = bytearray(data)
     moov, moov_size = boxes(data, 0, len(data), b"moov")[0]
@@ -122,8 +127,12 @@ def with_edits(data: bytes, edits: Sequence[tuple[float, float | None]]) -> byte
     ((at, size),) = boxes(data, track + 8, track + track_size, b"edts")
     # the media's own list starts at the first picture, which B-frames move away from 0
     first = struct.unpack_from(">i", data, data.index(b"elst") + 16)[0]
-    rows = [(round(s * scale), -1 if m is None else first + round(m * media), 1 << 16) for s, m in edits]
-    elst = struct.pack(">4s4xI", b"elst", len(rows)) + b"".join(struct.pack(">iiI", *row) for row in rows)
+    rows = [
+        (round(s * scale), -1 if m is None else first + round(m * media), 1 << 16) for s, m in edits
+    ]
+    elst = struct.pack(">4s4xI", b"elst", len(rows)) + b"".join(
+        struct.pack(">iiI", *row) for row in rows
+    )
     edts = struct.pack(">I4sI", len(elst) + 12, b"edts", len(elst) + 4) + elst
     data[at : at + size] = edts
     for place, old in ((track, track_size), (moov, moov_size)):

@@ -1,4 +1,6 @@
-"""Writes the zip files of `torch.save` and `torch.jit.save` without PyTorch, through Python's own pickler."""
+"""Writes the zip files of `torch.save` and `torch.jit.save` without PyTorch, through Python's own
+pickler.
+"""
 
 import contextlib
 import io
@@ -103,7 +105,9 @@ def script_module(state: dict, kind: str = "f2"):
 @contextlib.contextmanager
 def _torch_names():
     """Modules named like PyTorch's for as long as the pickler looks names up."""
-    classes = {f"torch._utils.{name}": None for name in ("_rebuild_tensor_v2", "_rebuild_parameter")}
+    classes = {
+        f"torch._utils.{name}": None for name in ("_rebuild_tensor_v2", "_rebuild_parameter")
+    }
     classes |= dict.fromkeys(f"torch.{name}" for name in STORAGES.values()) | _SCRIPT_CLASSES
     made: dict[str, types.ModuleType] = {}
     for full, cls in classes.items():
@@ -130,7 +134,13 @@ class _Keys:
             self.storages.append(value)
         key = next(i for i, known in enumerate(self.storages) if known is value)
         numel = value.array.size if value.numel is None else value.numel
-        return "storage", getattr(sys.modules["torch"], STORAGES[value.kind]), str(key), "cpu", numel
+        return (
+            "storage",
+            getattr(sys.modules["torch"], STORAGES[value.kind]),
+            str(key),
+            "cpu",
+            numel,
+        )
 
 
 def dumps(root: Any, protocol: int = 2) -> tuple[bytes, list[FakeStorage]]:
@@ -145,7 +155,9 @@ def dumps(root: Any, protocol: int = 2) -> tuple[bytes, list[FakeStorage]]:
 def save(path: Path, root: Any, *, order: str = "<", protocol: int = 2, **options) -> Path:
     """Writes an archive of `root`; options are those of `save_raw`."""
     data, storages = dumps(root, protocol)
-    return save_raw(path, data, {f"data/{i}": s.record(order) for i, s in enumerate(storages)}, order, **options)
+    return save_raw(
+        path, data, {f"data/{i}": s.record(order) for i, s in enumerate(storages)}, order, **options
+    )
 
 
 def save_raw(
@@ -160,7 +172,11 @@ def save_raw(
 ) -> Path:
     """Writes an archive around a given `data.pkl`; `drop` names records to leave out."""
     byteorder = {"<": b"little", ">": b"big"}.get(order, order.encode())
-    entries = {"data.pkl": data, "constants.pkl": b"\x80\x02).", "code/__torch__.py": b"def forward(): pass\n"}
+    entries = {
+        "data.pkl": data,
+        "constants.pkl": b"\x80\x02).",
+        "code/__torch__.py": b"def forward(): pass\n",
+    }
     entries |= {"byteorder": byteorder, **dict(records), "version": b"3\n"}
     with zipfile.ZipFile(path, "w", compression) as file:
         for entry, content in entries.items():

@@ -42,7 +42,9 @@ def start(
     for place in range(processes):
         told = {"coordinator_address": address, "num_processes": processes, "process_id": place}
         flags = [f"--{name}={value}" for name, value in told.items()] if by_flags else []
-        found = {} if by_flags else {f"JAX_{name.upper()}": str(value) for name, value in told.items()}
+        found = (
+            {} if by_flags else {f"JAX_{name.upper()}": str(value) for name, value in told.items()}
+        )
         call = [
             *(["-c"] if "\n" in what else ["-m"]),
             what,
@@ -78,11 +80,16 @@ def finish(started: list[warm.Started], timeout: float = 120) -> list[subprocess
     with ThreadPoolExecutor(len(started)) as pool:
         done = list(pool.map(wait, started))
     assert not late.is_set(), f"not done within {timeout} s\n" + "\n".join(
-        f"process {place}, status {one.returncode}:\n{one.stdout}\n{one.stderr}" for place, one in enumerate(done)
+        f"process {place}, status {one.returncode}:\n{one.stdout}\n{one.stderr}"
+        for place, one in enumerate(done)
     )
     return done
 
 
-def run_two(what: str, *arguments: str, timeout: float = 120, **how) -> list[subprocess.CompletedProcess]:
-    """Runs `what` to its end in all processes, process 0 first in the list; see `start` and `finish`."""
+def run_two(
+    what: str, *arguments: str, timeout: float = 120, **how
+) -> list[subprocess.CompletedProcess]:
+    """Runs `what` to its end in all processes, process 0 first in the list; see `start` and
+    `finish`.
+    """
     return finish(start(what, *arguments, **how), timeout)

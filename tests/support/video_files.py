@@ -25,7 +25,9 @@ CODECS = {
 
 
 def picture(index: int, height: int, width: int) -> np.ndarray:
-    """Frame `index` of a test video: red on the left fades out, green on the right comes up, blue stays."""
+    """Frame `index` of a test video: red on the left fades out, green on the right comes up, blue
+    stays.
+    """
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2, 0] = 250 - 4 * index
     image[:, width // 2 :, 1] = 4 * index
@@ -38,7 +40,9 @@ def frame_number(image: np.ndarray) -> int:
     return round((250 - float(image[:, : image.shape[1] // 2 - 4, 0].mean())) / 4)
 
 
-def make_video(path: Path, frames: int, *, width: int = 64, height: int = 48, rate: int = 25, **options) -> Path:
+def make_video(
+    path: Path, frames: int, *, width: int = 64, height: int = 48, rate: int = 25, **options
+) -> Path:
     """Writes a video; the codec follows from the ending, options go to the container."""
     codec, settings = CODECS[path.suffix[1:]]
     with av.open(str(path), "w", options=options) as container:
@@ -46,7 +50,9 @@ def make_video(path: Path, frames: int, *, width: int = 64, height: int = 48, ra
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.bit_rate = 2_000_000
         for index in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index, height, width), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture(index, height, width), "rgb24"))
+            )
         container.mux(stream.encode(None))
     return path
 
@@ -74,7 +80,9 @@ def write_catalog(
 
 
 def damage_shard(path: Path) -> None:
-    """Overwrites 20 bytes in the middle of a shard's first records; the rest is padding, index and footer."""
+    """Overwrites 20 bytes in the middle of a shard's first records; the rest is padding, index and
+    footer.
+    """
     data = bytearray(path.read_bytes())
     middle = len(data[: len(data) // 2].rstrip(b"\0")) // 2
     data[middle : middle + 20] = bytes(byte ^ 0xFF for byte in data[middle : middle + 20])

@@ -1,7 +1,9 @@
-"""Python commands in processes of their own that need not import JAX and so on first: seconds for each of them.
+"""Python commands in processes of their own that need not import JAX and so on first: seconds for
+each of them.
 
-What starts from here is a fork of `warm_server`, of which each test process has one. Tests of how a command starts, or
-that kill it without notice, and one test of every command's help use `subprocess`.
+What starts from here is a fork of `warm_server`, of which each test process has one. Tests of how a
+command starts, or that kill it without notice, and one test of every command's help use
+`subprocess`.
 """
 
 import atexit
@@ -23,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @functools.cache
 def _server() -> Path:
-    """The folder of outputs and of the socket at which the server forks; both end with this process."""
+    """The folder of outputs and of the socket at which the server forks; both end with this
+    process.
+    """
     folder = Path(tempfile.mkdtemp(prefix="vtd_jax_warm_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     call = [sys.executable, str(Path(__file__).with_name("warm_server.py")), str(folder / "socket")]
@@ -46,7 +50,8 @@ class Started:
 
     Attributes:
       out: the folder with the files `stdout` and `stderr`.
-      cpu, peak: seconds of CPU time, and bytes of memory beyond what every command has from its start; at its end.
+      cpu, peak: seconds of CPU time, and bytes of memory beyond what every command has from its
+        start; at its end.
     """
 
     def __init__(self, args: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT):
@@ -56,7 +61,11 @@ class Started:
         kind = {"-m": "module", "-c": "code"}.get(args[0], "file")
         what, arguments = (args[0], args[1:]) if kind == "file" else (args[1], args[2:])
         asked = dict(
-            kind=kind, what=what, arguments=arguments, cwd=str(cwd), env=dict(os.environ if env is None else env)
+            kind=kind,
+            what=what,
+            arguments=arguments,
+            cwd=str(cwd),
+            env=dict(os.environ if env is None else env),
         )
         for name in ("stdout", "stderr"):
             asked[name] = str(self.out / name)
@@ -116,8 +125,12 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def run(args: list[str], env: Mapping[str, str] | None = None, timeout: float = 600) -> subprocess.CompletedProcess:
-    """`subprocess.run([sys.executable, *args], capture_output=True, text=True)` from the root of the repository."""
+def run(
+    args: list[str], env: Mapping[str, str] | None = None, timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """`subprocess.run([sys.executable, *args], capture_output=True, text=True)` from the root of
+    the repository.
+    """
     started = Started(args, env)
     try:
         output, errors = started.communicate(timeout)

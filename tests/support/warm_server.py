@@ -1,7 +1,10 @@
-"""Forks a process for every command that `warm` asks for, with third-party libraries imported already.
+"""Forks a process for every command that `warm` asks for, with third-party libraries imported
+already.
 
-A process of its own that holds no JAX backend and nothing of ours: what a command imports from `vtd_jax` and
-`experiments` it imports itself, from the file system, and it reads its own arguments and environment.
+A process of its own that holds no JAX backend and nothing of ours: what a command imports from
+`vtd_jax` and
+`experiments` it imports itself, from the file system, and it reads its own arguments and
+environment.
 """
 
 import gc
@@ -26,7 +29,9 @@ LIBRARIES = (
 
 
 def next_command(listener: socket.socket) -> dict:
-    """Returns in a new process, once for every command; ends when the pipe at the standard input is closed."""
+    """Returns in a new process, once for every command; ends when the pipe at the standard input is
+    closed.
+    """
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
@@ -40,7 +45,8 @@ def next_command(listener: socket.socket) -> dict:
                 connection.close()
                 listener.close()
                 return asked
-            # the keeper of this command tells its number, its end, its CPU time and the memory that it took
+            # the keeper of this command tells its number, its end, its CPU time and the memory that
+            # it took
             connection.sendall(f"{process}\n".encode())
             _, status, usage = os.wait4(process, 0)
             spent = round(1000 * (usage.ru_utime + usage.ru_stime))
@@ -65,7 +71,9 @@ def _check_settings(environment: dict[str, str]) -> None:
 
 
 def become(asked: dict) -> None:
-    """Takes over what a new process would be given: files, folder, environment, search path, arguments."""
+    """Takes over what a new process would be given: files, folder, environment, search path,
+    arguments.
+    """
     for number, (path, flags) in enumerate(
         ((os.devnull, os.O_RDONLY), (asked["stdout"], os.O_WRONLY), (asked["stderr"], os.O_WRONLY))
     ):

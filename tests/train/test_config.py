@@ -41,22 +41,35 @@ def test_a_saved_run_finds_its_files_from_any_folder(tmp_path, monkeypatch):
     save_config(tmp_path, run)
     monkeypatch.chdir("/")
     saved = read_config(tmp_path)
-    assert (saved.clip.path, saved.data.data_dir) == (f"{tmp_path}/clips/ViT-B-16.pt", f"{tmp_path}/records")
+    assert (saved.clip.path, saved.data.data_dir) == (
+        f"{tmp_path}/clips/ViT-B-16.pt",
+        f"{tmp_path}/records",
+    )
     # neither is a setting that a result depends on
     assert not saved.differences(run)
     assert saved.fingerprint == run.fingerprint
-    assert {RunConfig.from_dict(_with(clip__path=path)).anywhere().clip.path for path in ("tiny", "")} == {"tiny", ""}
+    assert {
+        RunConfig.from_dict(_with(clip__path=path)).anywhere().clip.path for path in ("tiny", "")
+    } == {"tiny", ""}
     with pytest.raises(
-        UserError, match=r"^records: there is no such data folder in /; say where it is, or make records"
+        UserError,
+        match=r"^records: there is no such data folder in /; say where it is, or make records",
     ):
         open_records("records", "list")
 
 
 def test_what_hosts_must_have_alike():
     alike = RunConfig.from_dict(FIELDS).everywhere
-    there = RunConfig.from_dict(_with(clip__path="/there/clip.pt", data__data_dir="/there", data__workers=7))
+    there = RunConfig.from_dict(
+        _with(clip__path="/there/clip.pt", data__data_dir="/there", data__workers=7)
+    )
     assert there.everywhere == alike
-    for change in (dict(memory__microbatches=2), dict(optimizer__epochs=7), dict(seed=5), dict(devices=1)):
+    for change in (
+        dict(memory__microbatches=2),
+        dict(optimizer__epochs=7),
+        dict(seed=5),
+        dict(devices=1),
+    ):
         assert RunConfig.from_dict(_with(**change)).everywhere != alike
 
 
@@ -73,10 +86,16 @@ def test_what_hosts_must_have_alike():
         (dict(data__workers=-1), "data.workers: -1"),
         (dict(data__evaluate={}), "data.evaluate: empty"),
         (dict(data__evaluate={"val": ""}), "data.evaluate.val: ''"),
-        (dict(model__pooling="max"), "model.pooling: 'max', expected one of confidence, mean, softmax_mean"),
+        (
+            dict(model__pooling="max"),
+            "model.pooling: 'max', expected one of confidence, mean, softmax_mean",
+        ),
         (dict(model__text_prompts=2.0), "model.text_prompts: 2.0, expected int"),
         (dict(model__fusion=1), "model.fusion: 1, expected bool"),
-        (dict(model__confidence="max"), "model.confidence: 'max', expected one of softmax, uniform"),
+        (
+            dict(model__confidence="max"),
+            "model.confidence: 'max', expected one of softmax, uniform",
+        ),
         (dict(model__templates="a {}"), "model.templates: 'a {}', expected a tuple"),
         (dict(model__templates=("a {}", 3)), "model.templates[1]: 3, expected str"),
         (dict(model__templates=("a {}",)), "with model.text_prompts=4"),
@@ -85,7 +104,8 @@ def test_what_hosts_must_have_alike():
         (dict(data__stored_views=-1), "data.stored_views: -1, expected 0 or more"),
         (
             dict(data__stored_views=2, model__visual_prompts=4, model__visual_depth=1),
-            "data.stored_views=2: frame features change while 4 visual prompts are learnt; set data.stored_views=0",
+            "data.stored_views=2: frame features change while 4 visual prompts are learnt; set "
+            "data.stored_views=0",
         ),
         (dict(optimizer__lr=-1e-3), "optimizer.lr: -0.001"),
         (dict(optimizer__lr=float("nan")), "optimizer.lr: nan, expected a finite number"),
@@ -127,13 +147,24 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     free = [key for key in flat if any(key.startswith(name) for name in FREE_ON_RESUME)]
     scores = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
     kept = {key: value for key, value in old_json(flat).items() if key not in free or key in scores}
-    assert old.fingerprint == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    assert (
+        old.fingerprint
+        == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    )
     bare = dict(model__text_prompts=0, model__text_depth=0)
     changed = (
         {}, dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)),
         dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"), dict(clip__head_width=8),
     )  # fmt: skip
-    assert len({old.fingerprint, *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed)}) == 9
+    assert (
+        len(
+            {
+                old.fingerprint,
+                *(RunConfig.from_dict(_with(**change)).fingerprint for change in changed),
+            }
+        )
+        == 9
+    )
 
 
 def old_json(flat):
@@ -149,13 +180,18 @@ def test_templates_are_texts_not_a_path():
 
 def test_templates_are_not_for_what_a_run_learnt():
     learnt = RunConfig.from_dict(FIELDS)
-    other = RunConfig.from_dict(_with(name="other", model__text_prompts=0, model__templates=("a {}", "{}")))
+    other = RunConfig.from_dict(
+        _with(name="other", model__text_prompts=0, model__templates=("a {}", "{}"))
+    )
     with pytest.raises(UserError, match="config other: its 2 templates are for CLIP as it is"):
         learnt.on_other_videos(other, {})
     with pytest.raises(UserError, match="learnt tokens take the place of templates"):
         learnt.on_other_videos(other, {"model.templates": ("a {}", "{}")})
     visual = RunConfig.from_dict(_with(model__text_prompts=0))
-    assert visual.on_other_videos(other, {"model.templates": ("a {}", "{}")}).model.templates == ("a {}", "{}")
+    assert visual.on_other_videos(other, {"model.templates": ("a {}", "{}")}).model.templates == (
+        "a {}",
+        "{}",
+    )
     assert learnt.on_other_videos(learnt, {}).model == learnt.model
 
 
@@ -188,5 +224,10 @@ def test_the_fingerprint_changes_with_what_changes_results():
     run = RunConfig.from_dict(FIELDS).fingerprint
     assert re.fullmatch("[0-9a-f]{12}", run)
     assert run == RunConfig.from_dict(_with(data__data_dir="elsewhere", log_every=3)).fingerprint
-    for change in (dict(seed=1), dict(evaluate__temporal_views=2), dict(optimizer__epochs=3), dict(model__top_n=2)):
+    for change in (
+        dict(seed=1),
+        dict(evaluate__temporal_views=2),
+        dict(optimizer__epochs=3),
+        dict(model__top_n=2),
+    ):
         assert RunConfig.from_dict(_with(**change)).fingerprint != run

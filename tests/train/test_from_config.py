@@ -29,11 +29,16 @@ def test_model_and_records(folder):
     assert from_config.build_model(config).clip.config == small_run.SMALL
     training, splits = from_config.open_training(config), from_config.open_splits(config)
     from_config.check_splits(config, training, splits)
-    assert (len(training), {name: len(split) for name, split in splits.items()}) == (10, {"base": 5, "novel": 3})
+    assert (len(training), {name: len(split) for name, split in splits.items()}) == (
+        10,
+        {"base": 5, "novel": 3},
+    )
 
 
 def test_no_checkpoint_given(folder):
-    with pytest.raises(UserError, match=r"clip\.path: empty; give a CLIP checkpoint with --config\.clip\.path"):
+    with pytest.raises(
+        UserError, match=r"clip\.path: empty; give a CLIP checkpoint with --config\.clip\.path"
+    ):
         from_config.build_model(_config(folder, clip__path=""))
 
 
@@ -48,14 +53,17 @@ def test_nothing_to_train(folder):
 
 
 def test_records_that_are_not_there(folder):
-    with pytest.raises(UserError, match="no list named 'other'; it holds base_train, base_val, novel_val"):
+    with pytest.raises(
+        UserError, match="no list named 'other'; it holds base_train, base_val, novel_val"
+    ):
         from_config.open_training(_config(folder, data__train="other"))
 
 
 def test_novel_classes_must_be_new(folder):
     config = _config(folder, data__evaluate__novel="base_val")
     with pytest.raises(
-        UserError, match=r"data\.evaluate\.novel=base_val: 3 of its classes are base classes too \(blue"
+        UserError,
+        match=r"data\.evaluate\.novel=base_val: 3 of its classes are base classes too \(blue",
     ):
         from_config.check_splits(config, None, from_config.open_splits(config))
 
@@ -63,24 +71,38 @@ def test_novel_classes_must_be_new(folder):
 def test_base_classes_must_be_those_learnt(folder):
     config = _config(folder, data__evaluate__base="novel_val", data__evaluate__novel="base_val")
     with pytest.raises(
-        UserError, match=r"data\.evaluate\.base=novel_val: its class names are not those of data\.train"
+        UserError,
+        match=r"data\.evaluate\.base=novel_val: its class names are not those of data\.train",
     ):
-        from_config.check_splits(config, from_config.open_training(config), from_config.open_splits(config))
+        from_config.check_splits(
+            config, from_config.open_training(config), from_config.open_splits(config)
+        )
 
 
 def test_what_names_a_file():
-    assert [from_config.checkpoint_file(which) for which in ("last", "best", "120", "bset")] == [None] * 4
+    assert [from_config.checkpoint_file(which) for which in ("last", "best", "120", "bset")] == [
+        None
+    ] * 4
     assert from_config.checkpoint_file("a/b.pth") == Path("a/b.pth")
     assert from_config.checkpoint_file("c.safetensors") == Path("c.safetensors")
-    with pytest.raises(UserError, match=r"--checkpoint=x\.onnx: expected last, best, a step, or a file: \.safetensors"):
+    with pytest.raises(
+        UserError,
+        match=r"--checkpoint=x\.onnx: expected last, best, a step, or a file: \.safetensors",
+    ):
         from_config.checkpoint_file("x.onnx")
 
 
 def test_parameters_from_files(folder, tmp_path):
     config = _config(folder)
-    source, own, theirs = from_config.build_model(config), tmp_path / "x.safetensors", tmp_path / "x.pth"
+    source, own, theirs = (
+        from_config.build_model(config),
+        tmp_path / "x.safetensors",
+        tmp_path / "x.pth",
+    )
     source.logit_scale.set_value(source.logit_scale[...] + 1)
-    info = describe(source, config, step=4, class_names=small_run.BASE, learnt_on={"told": "a list"})
+    info = describe(
+        source, config, step=4, class_names=small_run.BASE, learnt_on={"told": "a list"}
+    )
     save_tuned(own, source, info)
     save_release(theirs, source)
     for path, expected in (
@@ -111,7 +133,10 @@ def test_class_names_learnt_on(folder, tmp_path):
         checkpoints.save(step, learnable(model), {"count": np.zeros(1)}, progress)
     checkpoints.close()
     assert from_config.learnt_names(config, tmp_path, 1) == small_run.BASE
-    with pytest.raises(UserError, match=r"checkpoints/2: was learnt on other class names than data\.train=base_train"):
+    with pytest.raises(
+        UserError,
+        match=r"checkpoints/2: was learnt on other class names than data\.train=base_train",
+    ):
         from_config.learnt_names(config, tmp_path, 2)
     with pytest.raises(UserError, match="was learnt on another CLIP"):
         from_config.load_learnt(model, tmp_path)

@@ -1,4 +1,6 @@
-"""The gradient over devices, codebook shards, microbatches and chunks is that of the plain loss on one device."""
+"""The gradient over devices, codebook shards, microbatches and chunks is that of the plain loss on
+one device.
+"""
 
 import dataclasses
 import functools
@@ -19,7 +21,9 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import BATCH, DeviceMesh, Mapped, Over, run_devices
 from vtd_jax.train import step
 
-SETTINGS = ModelConfig(text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4, dropout=0.5)
+SETTINGS = ModelConfig(
+    text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4, dropout=0.5
+)
 NAMES = (
     "pour",
     "arm wrestling",
@@ -48,7 +52,9 @@ def _batch(classes, size=16, frames=8):
     # frames of one video are alike, as in a video, so that a vote is no coin toss
     scene = rng.integers(0, 256, (size, 1, 32, 32, 3))
     return {
-        "frames": np.clip(scene + rng.normal(0, 60, (size, frames, 32, 32, 3)), 0, 255).astype(np.uint8),
+        "frames": np.clip(scene + rng.normal(0, 60, (size, frames, 32, 32, 3)), 0, 255).astype(
+            np.uint8
+        ),
         "label": rng.integers(0, classes, size).astype(np.int32),
         "weight": weight,
         "index": rng.permutation(100)[:size].astype(np.int32),
@@ -57,11 +63,15 @@ def _batch(classes, size=16, frames=8):
 
 @functools.cache
 def _plain(classes, **changes):
-    """(gradient, sums) of the plain loss, compiled for one device; once, as many are compared with it."""
+    """(gradient, sums) of the plain loss, compiled for one device; once, as many are compared with
+    it.
+    """
     parts, model = _parts(**changes)
     tokens, key = model.class_tokens(NAMES[:classes]), jax.random.key(3)
     gradient = jax.jit(jax.grad(step.loss_fn, has_aux=True), static_argnums=2)
-    grads, (sums, _) = gradient(parts.learnable, parts.frozen, parts.graphdef, _batch(classes), tokens, key)
+    grads, (sums, _) = gradient(
+        parts.learnable, parts.frozen, parts.graphdef, _batch(classes), tokens, key
+    )
     return grads, sums
 
 
@@ -72,20 +82,33 @@ def _mapped(classes, devices=8, shards=1, microbatches=1, spelling="shard_map", 
 
     def local(learnable, frozen, batch, tokens):
         key = jax.random.key(3)
-        return step.gradients(learnable, frozen, parts.graphdef, batch, tokens, key, mesh.axes(classes), microbatches)
+        return step.gradients(
+            learnable, frozen, parts.graphdef, batch, tokens, key, mesh.axes(classes), microbatches
+        )
 
-    mapped = Mapped(local, mesh, (Over.SAME, Over.SAME, BATCH, Over.CLASSES), (Over.SAME, Over.SAME), spelling)
-    args = (parts.learnable, parts.frozen, _batch(classes), mesh.lay_out(model.class_tokens(NAMES[:classes])))
+    mapped = Mapped(
+        local, mesh, (Over.SAME, Over.SAME, BATCH, Over.CLASSES), (Over.SAME, Over.SAME), spelling
+    )
+    args = (
+        parts.learnable,
+        parts.frozen,
+        _batch(classes),
+        mesh.lay_out(model.class_tokens(NAMES[:classes])),
+    )
     return mapped(*(mapped.place(number, arg) for number, arg in enumerate(args)))
 
 
 def _assert_same(found, expected, rtol=1e-5):
     """Gradients to a share of each array's largest value, sums to rounding."""
-    for (path, x), y in zip(jax.tree.leaves_with_path(found[0]), jax.tree.leaves(expected[0]), strict=True):
+    for (path, x), y in zip(
+        jax.tree.leaves_with_path(found[0]), jax.tree.leaves(expected[0]), strict=True
+    ):
         # the bias of `k` moves all scores of a frame alike: its gradient is 0 but for rounding
         scale = max(float(jnp.abs(y).max()), 1e-2)
         name = jax.tree_util.keystr(path)
-        np.testing.assert_allclose(np.asarray(x) / scale, np.asarray(y) / scale, atol=rtol, err_msg=name)
+        np.testing.assert_allclose(
+            np.asarray(x) / scale, np.asarray(y) / scale, atol=rtol, err_msg=name
+        )
     assert float(found[1]["count"]) == float(expected[1]["count"]) == 11
     assert float(found[1]["correct"]) == float(expected[1]["correct"])
     np.testing.assert_allclose(found[1]["loss"], expected[1]["loss"], rtol=rtol)
@@ -97,7 +120,9 @@ def test_devices_share_the_videos(devices, spelling):
     _assert_same(_mapped(10, devices, spelling=spelling), _plain(10))
 
 
-@pytest.mark.parametrize("devices, shards, classes", [(8, 2, 10), (8, 8, 10), (2, 2, 10), (8, 4, 3), (8, 8, 3)])
+@pytest.mark.parametrize(
+    "devices, shards, classes", [(8, 2, 10), (8, 8, 10), (2, 2, 10), (8, 4, 3), (8, 8, 3)]
+)
 def test_devices_share_the_codebook(devices, shards, classes):
     # 3 classes over 8 devices: most of them hold nothing but padding
     _assert_same(_mapped(classes, devices, shards), _plain(classes))
@@ -122,7 +147,9 @@ def test_microbatches_add_up(devices, shards, microbatches):
     _assert_same(_mapped(10, devices, shards, microbatches), _plain(10))
 
 
-@pytest.mark.parametrize("remat, frame_chunks", [("block", 1), ("dots", 1), ("none", 4), ("block", 2)])
+@pytest.mark.parametrize(
+    "remat, frame_chunks", [("block", 1), ("dots", 1), ("none", 4), ("block", 2)]
+)
 def test_what_is_computed_again_is_the_same(remat, frame_chunks):
     _assert_same(_mapped(10, 8, 2, 2, remat=remat, frame_chunks=frame_chunks), _plain(10))
 
@@ -146,18 +173,25 @@ def test_rematerialisation_keeps_less():
 
         def pull_back(learnable, parts=parts, batch=batch, tokens=tokens):
             return jax.vjp(
-                lambda learnable: step.loss_fn(learnable, parts.frozen, parts.graphdef, batch, tokens)[0], learnable
+                lambda learnable: step.loss_fn(
+                    learnable, parts.frozen, parts.graphdef, batch, tokens
+                )[0],
+                learnable,
             )[1]
 
         residuals = jax.tree.leaves(jax.eval_shape(pull_back, parts.learnable))
-        kept[remat, chunks] = sum(x.size * x.dtype.itemsize for x in residuals if x.ndim and x.shape[0] >= 16)
+        kept[remat, chunks] = sum(
+            x.size * x.dtype.itemsize for x in residuals if x.ndim and x.shape[0] >= 16
+        )
     print(kept)
     assert kept["block", 1] < 0.5 * kept["dots", 1] < 0.4 * kept["none", 1]
     assert kept["none", 8] < 0.35 * kept["none", 1]
 
 
 def test_a_mesh_that_cannot_be():
-    with pytest.raises(UserError, match=r"codebook_shards=3: does not divide the 8 devices of a host"):
+    with pytest.raises(
+        UserError, match=r"codebook_shards=3: does not divide the 8 devices of a host"
+    ):
         DeviceMesh(run_devices(), 3)
     with pytest.raises(UserError, match="codebook_shards: pmap has the data axis only"):
         Mapped(lambda x: x, DeviceMesh(run_devices(), 2), (Over.SAME,), Over.SAME, "pmap")

@@ -1,4 +1,6 @@
-"""CSV without doubled rows, event files that TensorBoard reads, a progress line with rate and time left."""
+"""CSV without doubled rows, event files that TensorBoard reads, a progress line with rate and time
+left.
+"""
 
 import csv
 import io
@@ -78,8 +80,14 @@ def _resumed(path, content, **settings):
 
 
 def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
-    assert _resumed(tmp_path / "m.csv", b"step,loss\n1,0.5\n3,0.3\n", rows=3) == "step,loss\n1,0.5\n3,0.3\n"
-    told = f"warning: {tmp_path}/m.csv: 2 of 3 rows up to step 3 are there, the others are lost; checkpoints do not "
+    assert (
+        _resumed(tmp_path / "m.csv", b"step,loss\n1,0.5\n3,0.3\n", rows=3)
+        == "step,loss\n1,0.5\n3,0.3\n"
+    )
+    told = (
+        f"warning: {tmp_path}/m.csv: 2 of 3 rows up to step 3 are there, the others are lost; "
+        "checkpoints do not "
+    )
     assert capsys.readouterr().err == f"{told}depend on them\n"
     (tmp_path / "m.csv").unlink()
     log = CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3, rows=3)
@@ -95,10 +103,20 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
         # a line that a crash cut off is no damage
         (b"step,loss\n1,0.5\n2,0.4\n3,0.", "1,0.5\n2,0.4\n", False, ""),
         (b"step,loss\r\n1,0.5\r\n", "1,0.5\n", False, ""),
-        ("step,loss\n1,0.5\n²,0.4\n٣,0.4\n3,0.3\n".encode(), "1,0.5\n3,0.3\n", True, "m.csv:3: no row of numbers"),
+        (
+            "step,loss\n1,0.5\n²,0.4\n٣,0.4\n3,0.3\n".encode(),
+            "1,0.5\n3,0.3\n",
+            True,
+            "m.csv:3: no row of numbers",
+        ),
         (b"step,loss\n1,0.5\n02,0.4\n3,0.3\n", "1,0.5\n3,0.3\n", True, "m.csv:3: no row"),
         (b'step,loss\n1,"0.5\n2,0.4\n3,0.3\n', "2,0.4\n3,0.3\n", True, "m.csv:2: no row"),
-        (b"step,loss\n1,0.5,7\n2,=A1\n3,nan\n", "3,nan\n", True, "m.csv:2: no row of numbers, left out as are 1 more"),
+        (
+            b"step,loss\n1,0.5,7\n2,=A1\n3,nan\n",
+            "3,nan\n",
+            True,
+            "m.csv:2: no row of numbers, left out as are 1 more",
+        ),
         (b"step,loss\n" + b"9" * 10_000 + b",1\n3,0.3\n", "3,0.3\n", True, "m.csv:2: no row"),
         ("step,loss\n1,0.5\n".encode("utf-16"), "", True, "m.csv: byte 0 is not UTF-8"),
         (b"step,loss\n1,\x000.5\n", "", True, "m.csv:2: a zero byte"),
@@ -109,7 +127,9 @@ def test_csv_that_is_damaged_is_kept_aside(tmp_path, capsys, content, kept, asid
     assert _resumed(tmp_path / "m.csv", content) == "step,loss\n" + kept
     errors = capsys.readouterr().err
     assert (told in errors, errors.count("\n")) == (True, bool(told))
-    assert [path.name for path in tmp_path.glob("*.damaged*")] == (["m.csv.damaged"] if aside else [])
+    assert [path.name for path in tmp_path.glob("*.damaged*")] == (
+        ["m.csv.damaged"] if aside else []
+    )
     if aside:
         assert (tmp_path / "m.csv.damaged").read_bytes() == content
 
@@ -120,7 +140,8 @@ def test_csv_that_is_no_file_is_moved_away(tmp_path, capsys, make):
     CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3).close()
     assert (tmp_path / "m.csv").read_text() == "step,loss\n"
     assert re.fullmatch(
-        r"warning: .*m\.csv: a (pipe|folder), expected .*damaged, a new one begins\n", capsys.readouterr().err
+        r"warning: .*m\.csv: a (pipe|folder), expected .*damaged, a new one begins\n",
+        capsys.readouterr().err,
     )
 
 
@@ -135,14 +156,21 @@ def test_pace_leaves_the_compiling_window_out():
     assert pace.seconds_left == pytest.approx(70 * 1.5)
 
 
-@pytest.mark.parametrize("seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")])
+@pytest.mark.parametrize(
+    "seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")]
+)
 def test_duration(seconds, told):
     assert duration(seconds) == told
 
 
 def test_run_log_writes_everywhere(tmp_path):
     out = io.StringIO()
-    log = RunLog(tmp_path, total_steps=4, splits=("val",), console=Console(file=out, soft_wrap=True, highlight=False))
+    log = RunLog(
+        tmp_path,
+        total_steps=4,
+        splits=("val",),
+        console=Console(file=out, soft_wrap=True, highlight=False),
+    )
     log.start_timing()
     log.train(2, 1.0, Window(2, 8.0, 1.5, 0.25, 0.125, 1e-3, 0))
     log.evaluation(2, 1.0, {"val_top1": 0.5, "val_top5": None}, (0.5, 2))
@@ -155,7 +183,9 @@ def test_run_log_writes_everywhere(tmp_path):
     assert re.search(r" left  host mem \d+\.\d GiB$", first)
     assert second == "step 2/4  epoch 1.00  evaluated: val top1 50.00"
     assert third.endswith(" GiB  3 skipped")
-    assert fourth == "step 4/4  epoch 2.00  evaluated: val top1 25.00  (best val top1 50.00 at step 2)"
+    assert (
+        fourth == "step 4/4  epoch 2.00  evaluated: val top1 25.00  (best val top1 50.00 at step 2)"
+    )
     trained, evaluated, later, _ = _rows(tmp_path / "metrics.csv")
     assert tuple(trained) == (*BASE_COLUMNS, "val_top1", "val_top5")
     assert (trained["loss"], trained["lr"], trained["val_top1"]) == ("1.5", "0.001", "")
@@ -168,7 +198,12 @@ def test_run_log_writes_everywhere(tmp_path):
 
 def test_the_share_of_time_spent_waiting_for_input(tmp_path):
     out = io.StringIO()
-    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, soft_wrap=True, highlight=False))
+    log = RunLog(
+        tmp_path,
+        total_steps=4,
+        splits=(),
+        console=Console(file=out, soft_wrap=True, highlight=False),
+    )
     window = Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 0)
     # an hour before, and none of it since
     log.start_timing(waited=3600.0)
@@ -185,7 +220,14 @@ def test_the_share_of_time_spent_waiting_for_input(tmp_path):
 def test_a_window_leaves_skipped_updates_out_of_its_means():
     good = {"loss": 6.0, "correct": 1.0, "count": 4.0, "grad_norm": 0.5, "lr": 0.1, "skipped": 0.0}
     fewer = {"loss": 1.0, "correct": 2.0, "count": 1.0, "grad_norm": 1.5, "lr": 0.2, "skipped": 0.0}
-    bad = {"loss": math.nan, "correct": 0.0, "count": 4.0, "grad_norm": math.nan, "lr": 0.3, "skipped": 1.0}
+    bad = {
+        "loss": math.nan,
+        "correct": 0.0,
+        "count": 4.0,
+        "grad_norm": math.nan,
+        "lr": 0.3,
+        "skipped": 1.0,
+    }
     assert Window.of([good, bad, fewer], 7) == Window(3, 9.0, 7 / 5, 3 / 5, 1.0, 0.2, 7)
     alone = Window.of([bad], 1)
     assert (alone.videos, alone.lr) == (4.0, 0.3)
@@ -203,7 +245,11 @@ class Device:
 
 
 def test_memory_is_the_fullest_devices_or_this_processs():
-    devices = [Device({"peak_bytes_in_use": 2**30}), Device({"peak_bytes_in_use": 3 * 2**30}), Device(None)]
+    devices = [
+        Device({"peak_bytes_in_use": 2**30}),
+        Device({"peak_bytes_in_use": 3 * 2**30}),
+        Device(None),
+    ]
     assert memory(devices) == ("mem", 3.0)
     array = np.ones(2**25)
     name, gib = memory([Device(None), Device({"bytes_in_use": 5})])
@@ -224,7 +270,9 @@ def test_run_log_on_a_terminal_redraws_one_line_that_fits(tmp_path, monkeypatch,
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    log = RunLog(tmp_path, total_steps=100, splits=(), console=Console(file=terminal, soft_wrap=True))
+    log = RunLog(
+        tmp_path, total_steps=100, splits=(), console=Console(file=terminal, soft_wrap=True)
+    )
     log.begun(1)
     window = Window(1, 4.0, 1.0, 0.5, 0.5, 0.1, 3)
     log.train(1, 0.5, window)
@@ -273,12 +321,19 @@ def _events(folder):
 
 def test_events_are_standard_files(tmp_path):
     RunLog(tmp_path, total_steps=1, splits=()).close()
-    assert all(path.name.startswith("events.out.tfevents.") for path in (tmp_path / "events").iterdir())
+    assert all(
+        path.name.startswith("events.out.tfevents.") for path in (tmp_path / "events").iterdir()
+    )
 
 
 def test_names_in_lines_are_verbatim(tmp_path):
     out = io.StringIO()
-    log = RunLog(tmp_path, total_steps=4, splits=(), console=Console(file=out, soft_wrap=True, highlight=False))
+    log = RunLog(
+        tmp_path,
+        total_steps=4,
+        splits=(),
+        console=Console(file=out, soft_wrap=True, highlight=False),
+    )
     log.line("and[/or] this, [red]names[/red], :car:, \x1b[31m")
     log.evaluation(4, 1.0, {"[/b]_top1": 0.5})
     log.close()

@@ -21,7 +21,12 @@ from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
 from vtd_jax.video.pipeline import BatchIterator
 
-_config, _train, _learnt, _rows = small_run.run_config, small_run.train, small_run.learnt, small_run.rows
+_config, _train, _learnt, _rows = (
+    small_run.run_config,
+    small_run.train,
+    small_run.learnt,
+    small_run.rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,9 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("at, every_steps, goes_on_from", [(5, 0, 3), (6, 2, 4)])
-def test_resumed_is_bit_for_bit_uninterrupted(folder, whole, tmp_path, monkeypatch, at, every_steps, goes_on_from):
+def test_resumed_is_bit_for_bit_uninterrupted(
+    folder, whole, tmp_path, monkeypatch, at, every_steps, goes_on_from
+):
     config = _config(folder, checkpoint__every_steps=every_steps)
     step, calls = Trainer.step, []
 
@@ -77,7 +84,9 @@ def test_resumed_is_bit_for_bit_uninterrupted(folder, whole, tmp_path, monkeypat
         np.testing.assert_array_equal(value, whole[1][name], err_msg=name)
     before, after = _rows(whole[0]), _rows(tmp_path)
     assert [row["step"] for row in after] == list("123456")
-    assert [(row["loss"], row["lr"]) for row in after] == [(row["loss"], row["lr"]) for row in before]
+    assert [(row["loss"], row["lr"]) for row in after] == [
+        (row["loss"], row["lr"]) for row in before
+    ]
 
 
 def test_dropout_and_data_order_are_part_of_what_is_equal(folder, whole, tmp_path):
@@ -92,33 +101,46 @@ def test_every_step_draws_its_own_dropout(folder):
     config = _config(folder)
     records, model = from_config.open_training(config), from_config.build_model(config)
     batches = loop.open_batches(config, model, records)
-    trainer, batch = Trainer(config, model, records.class_names, 3, jax.local_devices()[:1]), next(batches)
+    trainer, batch = (
+        Trainer(config, model, records.class_names, 3, jax.local_devices()[:1]),
+        next(batches),
+    )
     batches.close()
     losses = [
-        float(trainer.step(trainer.place(trainer.initial)._replace(step=step), batch)[1]["loss"]) for step in (0, 1, 0)
+        float(trainer.step(trainer.place(trainer.initial)._replace(step=step), batch)[1]["loss"])
+        for step in (0, 1, 0)
     ]
     assert losses[0] == losses[2] != losses[1]
 
 
 def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
-    # Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients
+    # Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional
+    # to gradients
     changes = dict(optimizer__eps=1e3, optimizer__lr=1e3)
     one = _train(_config(folder, **changes), tmp_path / "one")
     losses = [float(row["loss"]) for row in _rows(tmp_path / "one")]
     for spelling in ("shard_map", "pmap"):
         done = _train(_config(folder, parallel=spelling, devices=8, **changes), tmp_path / spelling)
-        np.testing.assert_allclose([float(row["loss"]) for row in _rows(tmp_path / spelling)], losses, rtol=1e-4)
+        np.testing.assert_allclose(
+            [float(row["loss"]) for row in _rows(tmp_path / spelling)], losses, rtol=1e-4
+        )
         for name, value in _learnt(done.model).items():
-            np.testing.assert_allclose(value, _learnt(one.model)[name], rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                value, _learnt(one.model)[name], rtol=1e-4, atol=1e-5, err_msg=name
+            )
         assert isinstance(jax.tree.leaves(learnable(done.model))[0].sharding, SingleDeviceSharding)
 
 
 def test_accumulation_updates_every_other_batch(folder, tmp_path):
-    config = _config(folder, optimizer__accumulation=2, checkpoint__every_steps=1, optimizer__warmup_epochs=0.0)
+    config = _config(
+        folder, optimizer__accumulation=2, checkpoint__every_steps=1, optimizer__warmup_epochs=0.0
+    )
     _train(config, tmp_path)
     template = learnable(from_config.build_model(config))
     checkpoints = Checkpoints(tmp_path)
-    at = [flatten_arrays(checkpoints.learnable(step, template))["logit_scale"] for step in range(1, 7)]
+    at = [
+        flatten_arrays(checkpoints.learnable(step, template))["logit_scale"] for step in range(1, 7)
+    ]
     checkpoints.close()
     # update 0 (after batch 2) runs at rate 0, updates 1 and 2 come after batches 4 and 6
     assert at[0] == at[1] == at[2] != at[3]
@@ -130,13 +152,21 @@ def test_evaluations_are_told_and_choose_the_best(folder, tmp_path):
 
     def evaluate(model, last, check):
         told.append(last)
-        return {"base_top1": 0.9 / len(told), "base_top5": None, "novel_top1": 0.5, "novel_top5": None}
+        return {
+            "base_top1": 0.9 / len(told),
+            "base_top5": None,
+            "novel_top1": 0.5,
+            "novel_top5": None,
+        }
 
     _train(_config(folder, checkpoint__keep=1), tmp_path, evaluate=evaluate)
     assert told == [False, True]
     assert (Checkpoints(tmp_path).choose("best"), Checkpoints(tmp_path).choose("last")) == (3, 6)
     rows = [row for row in _rows(tmp_path) if row["base_top1"]]
-    assert [(row["step"], row["base_top1"], row["base_top5"]) for row in rows] == [("3", "0.9", ""), ("6", "0.45", "")]
+    assert [(row["step"], row["base_top1"], row["base_top5"]) for row in rows] == [
+        ("3", "0.9", ""),
+        ("6", "0.45", ""),
+    ]
 
 
 def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
@@ -148,7 +178,9 @@ def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
 
 def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
     before = (whole[0] / "metrics.csv").read_text()
-    with pytest.raises(UserError, match=r"holds checkpoints of a run, the last of step 6; leave --noresume out"):
+    with pytest.raises(
+        UserError, match=r"holds checkpoints of a run, the last of step 6; leave --noresume out"
+    ):
         _train(_config(folder), whole[0])
     assert (whole[0] / "metrics.csv").read_text() == before
 
@@ -186,14 +218,20 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     save_clip(tmp_path / "half.safetensors", half, random_state(small_run.SMALL))
     told = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
     with pytest.raises(UserError, match=told):
-        _train(_config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True)
+        _train(
+            _config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True
+        )
     model = from_config.build_model(_config(folder, clip__path=str(tmp_path / "half.safetensors")))
-    with pytest.raises(UserError, match=r"was learnt on a CLIP with .* 0\.4815 .*; here it has .* mean 0\.5"):
+    with pytest.raises(
+        UserError, match=r"was learnt on a CLIP with .* 0\.4815 .*; here it has .* mean 0\.5"
+    ):
         from_config.load_learnt(model, whole[0])
 
 
 def test_too_few_videos(folder, tmp_path):
-    with pytest.raises(UserError, match="batch_size=16 with drop_remainder leaves no batch of 10 videos"):
+    with pytest.raises(
+        UserError, match="batch_size=16 with drop_remainder leaves no batch of 10 videos"
+    ):
         _train(_config(folder, data__batch_size=16, data__drop_remainder=True), tmp_path)
 
 
@@ -240,7 +278,9 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
 
 def test_shapes_that_do_not_fit_are_refused_whatever_is_asked_for(folder, whole):
     config = _config(folder, model__text_prompts=3)
-    with pytest.raises(UserError, match=r"these arrays differ: text_prompts \(1, 2, 64\) instead of \(1, 3, 64\)"):
+    with pytest.raises(
+        UserError, match=r"these arrays differ: text_prompts \(1, 2, 64\) instead of \(1, 3, 64\)"
+    ):
         _train(config, whole[0], resume=True, override=True)
     # what the folder says of its checkpoints is still true
     assert read_config(whole[0]) == _config(folder)
@@ -248,18 +288,29 @@ def test_shapes_that_do_not_fit_are_refused_whatever_is_asked_for(folder, whole)
 
 def test_the_key_of_dropout_comes_back(folder, whole):
     progress = Checkpoints(whole[0]).progress(6)
-    key = jax.random.wrap_key_data(np.asarray(progress["key"]["data"], np.uint32), impl=progress["key"]["impl"])
+    key = jax.random.wrap_key_data(
+        np.asarray(progress["key"]["data"], np.uint32), impl=progress["key"]["impl"]
+    )
     assert key == jax.random.key(0)
 
 
 def test_random_numbers_of_another_kind_are_refused(folder, whole):
-    with jax.default_prng_impl("rbg"), pytest.raises(UserError, match="drew its random numbers with threefry2x32"):
+    with (
+        jax.default_prng_impl("rbg"),
+        pytest.raises(UserError, match="drew its random numbers with threefry2x32"),
+    ):
         _train(_config(folder), whole[0], resume=True)
 
 
-@pytest.mark.parametrize("broken, told", [(4, ["1", "2", "3", "4"]), (6, ["1", "2", "3", "4", "5", "6"])])
-def test_an_error_of_the_input_comes_when_its_batch_is_due(folder, tmp_path, monkeypatch, broken, told):
-    """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is wrong with a 7th."""
+@pytest.mark.parametrize(
+    "broken, told", [(4, ["1", "2", "3", "4"]), (6, ["1", "2", "3", "4", "5", "6"])]
+)
+def test_an_error_of_the_input_comes_when_its_batch_is_due(
+    folder, tmp_path, monkeypatch, broken, told
+):
+    """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is
+    wrong with a 7th.
+    """
     read = BatchIterator.__next__
 
     def reading(self):

@@ -57,7 +57,8 @@ def _lines(workdir):
 
 
 @pytest.mark.parametrize(
-    "values, told", [({"loss": np.nan}, "loss is nan"), ({"grad_norm": np.inf}, "norm of the gradient is inf")]
+    "values, told",
+    [({"loss": np.nan}, "loss is nan"), ({"grad_norm": np.inf}, "norm of the gradient is inf")],
 )
 def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, told):
     spoil([5], False, **values)
@@ -70,7 +71,13 @@ def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, told):
     assert "the last checkpoint is of step 3; " in str(error.value)
     assert Checkpoints(tmp_path).steps == [3]
     (line,) = _lines(tmp_path)
-    assert (line["step"], line["epoch"], line["what"], line["seed"], line["skipped"]) == (5, 1, told, 3, False)
+    assert (line["step"], line["epoch"], line["what"], line["seed"], line["skipped"]) == (
+        5,
+        1,
+        told,
+        3,
+        False,
+    )
     assert line["list"] == "base_train"
     assert (line["index"], line["files"]) == _batch(config, 5)
     # the window of six steps was told up to there
@@ -117,7 +124,8 @@ def test_a_run_that_skips_all_the_time_stops(folder, tmp_path, spoil):
     spoil(range(2, 99), True, loss=np.inf)
     config = small_run.run_config(folder, on_nonfinite="skip", optimizer__epochs=9)
     with pytest.raises(
-        UserError, match=r"step 11: the loss is inf, and 10 updates in a row were skipped: nothing moves"
+        UserError,
+        match=r"step 11: the loss is inf, and 10 updates in a row were skipped: nothing moves",
     ):
         small_run.train(config, tmp_path)
     assert len(_lines(tmp_path)) == 10
@@ -128,12 +136,18 @@ def test_ten_in_a_row_are_ten_over_a_continuation(folder, tmp_path, spoil):
     changes = dict(on_nonfinite="skip", checkpoint__every_steps=1)
     small_run.train(small_run.run_config(folder, optimizer__epochs=2, **changes), tmp_path)
     with pytest.raises(UserError, match=r"step 11: .* 10 updates in a row"):
-        small_run.train(small_run.run_config(folder, optimizer__epochs=9, **changes), tmp_path, resume=True)
+        small_run.train(
+            small_run.run_config(folder, optimizer__epochs=9, **changes), tmp_path, resume=True
+        )
 
 
 def test_real_rates_that_leave_float32(folder, tmp_path):
-    config = small_run.run_config(folder, optimizer__lr=1e30, optimizer__warmup_epochs=0.0, checkpoint__every_steps=1)
-    with pytest.raises(UserError, match=r"step \d: the .* training stops, .*the last checkpoint is of step"):
+    config = small_run.run_config(
+        folder, optimizer__lr=1e30, optimizer__warmup_epochs=0.0, checkpoint__every_steps=1
+    )
+    with pytest.raises(
+        UserError, match=r"step \d: the .* training stops, .*the last checkpoint is of step"
+    ):
         small_run.train(config, tmp_path)
     assert Checkpoints(tmp_path).steps
     for folder in (tmp_path / "checkpoints").iterdir():
@@ -152,13 +166,20 @@ def test_parameters_that_are_not_finite_are_not_saved(folder, tmp_path, monkeypa
 
     monkeypatch.setattr(Trainer, "step", broken)
     config = small_run.run_config(folder, checkpoint__every_steps=1)
-    with pytest.raises(UserError, match=r"step 2: the update left logit_scale not finite; training stops"):
+    with pytest.raises(
+        UserError, match=r"step 2: the update left logit_scale not finite; training stops"
+    ):
         small_run.train(config, tmp_path)
     assert Checkpoints(tmp_path).steps == [1]
 
 
 def test_not_finite_names_arrays():
-    arrays = {"a": np.ones(2), "b": np.array([1, np.nan], np.float32), "c": np.array(3), "d": np.array(-np.inf)}
+    arrays = {
+        "a": np.ones(2),
+        "b": np.array([1, np.nan], np.float32),
+        "c": np.array(3),
+        "d": np.array(-np.inf),
+    }
     assert not_finite(arrays) == ["b", "d"]
 
 

@@ -30,7 +30,8 @@ def test_golden_rates(shared_dir):
 
 def test_hand_made_values():
     rule = learning_rate(2e-4, **HAND, step_interval_epochs=1, step_factor=0.5)
-    # update 0 at 0; f(0) = 0, f(1) = lr/2 (warm-up over 2); cosine of 6 steps from step 2; then 2e-5, halved every 2
+    # update 0 at 0; f(0) = 0, f(1) = lr/2 (warm-up over 2); cosine of 6 steps from step 2; then
+    # 2e-5, halved every 2
     low, half = 2e-5, 0.5 * (2e-4 - 2e-5)
     expected = [
         0,
@@ -49,8 +50,11 @@ def test_hand_made_values():
 def test_accumulation_counts_micro_batches():
     plain = learning_rate(1.0, **HAND, step_interval_epochs=1, step_factor=0.5)
     windows = learning_rate(1.0, **HAND, step_interval_epochs=1, step_factor=0.5, accumulation=3)
-    # update u >= 1 runs at the rule of micro-batch 3u - 1, which a run without accumulation applies at update 3u
-    np.testing.assert_allclose([float(windows(u)) for u in range(1, 5)], [float(plain(3 * u)) for u in range(1, 5)])
+    # update u >= 1 runs at the rule of micro-batch 3u - 1, which a run without accumulation applies
+    # at update 3u
+    np.testing.assert_allclose(
+        [float(windows(u)) for u in range(1, 5)], [float(plain(3 * u)) for u in range(1, 5)]
+    )
     assert float(windows(0)) == 0
 
 

@@ -1,4 +1,6 @@
-"""Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is written."""
+"""Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is
+written.
+"""
 
 import shutil
 import threading
@@ -46,8 +48,8 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, whole, t
     done = small_run.train(_config(folder), tmp_path, resume=True)
     out, errors = capsys.readouterr()
     assert errors.splitlines() == [
-        f"warning: {tmp_path}/checkpoints/{step}: damaged, optimizer is missing; moved to {tmp_path}/damaged/{step}; "
-        "going on from the checkpoint of step 4"
+        f"warning: {tmp_path}/checkpoints/{step}: damaged, optimizer is missing; moved to "
+        f"{tmp_path}/damaged/{step}; going on from the checkpoint of step 4"
         for step in (2, 5, 6)
     ]
     assert "going on from the checkpoint of step 4 of 6" in out
@@ -57,7 +59,9 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, whole, t
     assert Checkpoints(tmp_path).steps == [1, 3, 4, 5, 6]
     assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "5", "6"]
     assert [row["step"] for row in small_run.rows(tmp_path)] == list("123456")
-    assert [row["loss"] for row in small_run.rows(tmp_path)] == [row["loss"] for row in small_run.rows(whole[0])]
+    assert [row["loss"] for row in small_run.rows(tmp_path)] == [
+        row["loss"] for row in small_run.rows(whole[0])
+    ]
 
 
 def test_nothing_whole_is_refused_every_time(folder, whole, tmp_path):
@@ -65,9 +69,14 @@ def test_nothing_whole_is_refused_every_time(folder, whole, tmp_path):
     for step in range(1, 7):
         _damage(tmp_path, step)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; "):
+        with pytest.raises(
+            UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; "
+        ):
             small_run.train(_config(folder), tmp_path, resume=True)
-    assert (Checkpoints(tmp_path).steps, (tmp_path / "damaged").exists()) == ([1, 2, 3, 4, 5, 6], False)
+    assert (Checkpoints(tmp_path).steps, (tmp_path / "damaged").exists()) == (
+        [1, 2, 3, 4, 5, 6],
+        False,
+    )
 
 
 def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
@@ -75,7 +84,9 @@ def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
     _damage(tmp_path / "run", 6)
     save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
     config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
-    with pytest.raises(UserError, match=r"checkpoints/5: another run's checkpoint, the CLIP weights differ"):
+    with pytest.raises(
+        UserError, match=r"checkpoints/5: another run's checkpoint, the CLIP weights differ"
+    ):
         small_run.train(config, tmp_path / "run", resume=True, override=True)
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
     assert not (tmp_path / "run" / "damaged").exists()
@@ -86,7 +97,8 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
     _damage(tmp_path, 6)
     model = from_config.build_model(_config(folder))
     with pytest.raises(
-        UserError, match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$"
+        UserError,
+        match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$",
     ):
         from_config.load_learnt(model, tmp_path)
     assert from_config.load_learnt(model, tmp_path, "5") == 5
@@ -99,7 +111,11 @@ def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path
     told = f"warning: {file} is not what the checkpoint of step 6 was trained with\n"
     # what a continuation may change is no edit
     more = _config(folder, optimizer__epochs=9, evaluate__temporal_views=4)
-    for config, line in ((_config(folder), ""), (more, ""), (_config(folder, data__frames=3), told)):
+    for config, line in (
+        (_config(folder), ""),
+        (more, ""),
+        (_config(folder, data__frames=3), told),
+    ):
         save_config(tmp_path, config)
         assert from_config.load_learnt(model, tmp_path) == 6
         assert capsys.readouterr().err == line
@@ -113,8 +129,13 @@ def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path
 
 def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, capsys):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
-    file, noted = tmp_path / "training_list.json", {"origin": "given", "told": "base_train (given list; 10 videos)"}
-    told = "the checkpoint of step 6 learnt on: base_train (given list; 10 videos); tables say that\n"
+    file, noted = (
+        tmp_path / "training_list.json",
+        {"origin": "given", "told": "base_train (given list; 10 videos)"},
+    )
+    told = (
+        "the checkpoint of step 6 learnt on: base_train (given list; 10 videos); tables say that\n"
+    )
     for there, line in (
         (noted, ""),
         ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
@@ -133,10 +154,14 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
 def test_settings_that_are_gone_can_be_put_back(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text("")
-    with pytest.raises(UserError, match=r"config\.json: empty, expected JSON; put it back, or give another folder$"):
+    with pytest.raises(
+        UserError, match=r"config\.json: empty, expected JSON; put it back, or give another folder$"
+    ):
         small_run.train(_config(folder), tmp_path, resume=True)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match=r"no such file, expected .*; put it back, or give another folder$"):
+    with pytest.raises(
+        UserError, match=r"no such file, expected .*; put it back, or give another folder$"
+    ):
         small_run.train(_config(folder), tmp_path, resume=True)
 
 
@@ -145,12 +170,19 @@ def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
     config = _config(folder, data__frames=3)
     # as after a change that was allowed once, and before the next checkpoint
     save_config(tmp_path, config)
-    with pytest.raises(UserError, match=r"settings differ: frames \(was 2, is 3\); --override_config goes on with"):
+    with pytest.raises(
+        UserError, match=r"settings differ: frames \(was 2, is 3\); --override_config goes on with"
+    ):
         small_run.train(config, tmp_path, resume=True)
 
 
 def test_steps_go_on_while_a_checkpoint_is_written(folder, whole, tmp_path, monkeypatch):
-    commit, step, released, meanwhile = atomicity.on_commit_callback, Trainer.step, threading.Event(), []
+    commit, step, released, meanwhile = (
+        atomicity.on_commit_callback,
+        Trainer.step,
+        threading.Event(),
+        [],
+    )
 
     def slow(*args, **kwargs):
         assert released.wait(60)
@@ -166,7 +198,9 @@ def test_steps_go_on_while_a_checkpoint_is_written(folder, whole, tmp_path, monk
 
     monkeypatch.setattr(atomicity, "on_commit_callback", slow)
     monkeypatch.setattr(Trainer, "step", watched)
-    small_run.train(_config(folder, checkpoint__every_steps=0, checkpoint__every_epochs=1), tmp_path)
+    small_run.train(
+        _config(folder, checkpoint__every_steps=0, checkpoint__every_epochs=1), tmp_path
+    )
     # the one of step 3 was under way until step 6 was made
     assert meanwhile == [(step, []) for step in range(1, 7)]
     assert Checkpoints(tmp_path).steps == [3, 6]
@@ -184,13 +218,16 @@ def test_a_write_that_fails_ends_the_run(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(atomicity, "on_commit_callback", full)
     with pytest.raises(
-        UserError, match=r"checkpoints/1: this checkpoint could not be written .*; there is none before"
+        UserError,
+        match=r"checkpoints/1: this checkpoint could not be written .*; there is none before",
     ):
         small_run.train(_config(folder), tmp_path)
     assert [row["step"] for row in small_run.rows(tmp_path)] == ["1", "2"]
 
 
-def test_an_error_of_the_run_is_told_before_one_of_its_last_checkpoint(folder, tmp_path, monkeypatch, capsys):
+def test_an_error_of_the_run_is_told_before_one_of_its_last_checkpoint(
+    folder, tmp_path, monkeypatch, capsys
+):
     step = Trainer.step
 
     def full(*args, **kwargs):

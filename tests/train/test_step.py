@@ -17,7 +17,9 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
 
-SETTINGS = ModelConfig(text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4)
+SETTINGS = ModelConfig(
+    text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4
+)
 OPTIMIZER = step.OptimizerConfig(lr=1e-3, warmup_epochs=0, cosine_epochs=10, epochs=1)
 
 
@@ -52,7 +54,9 @@ def test_padding_changes_nothing():
     parts, tokens = _parts()
     batch = _batch(5)
     padded = {k: np.concatenate([v, np.zeros_like(v[:3])]) for k, v in batch.items()}
-    (grads, (sums, _)), (again, (padded_sums, _)) = (_grads(parts, tokens, b) for b in (batch, padded))
+    (grads, (sums, _)), (again, (padded_sums, _)) = (
+        _grads(parts, tokens, b) for b in (batch, padded)
+    )
     _close(again, grads)
     assert float(sums["count"]) == float(padded_sums["count"]) == 5
     np.testing.assert_allclose(sums["loss"], padded_sums["loss"], rtol=1e-5)
@@ -65,7 +69,9 @@ def test_first_update_is_adamw_by_hand():
     state, opt_state = parts.learnable, optimizer.init(parts.learnable)
     grads = []
     for n in range(2):
-        grads.append(_grads(step.Split(parts.graphdef, state, parts.frozen), tokens, _batch(8, n))[0])
+        grads.append(
+            _grads(step.Split(parts.graphdef, state, parts.frozen), tokens, _batch(8, n))[0]
+        )
         before = state
         args = (state, opt_state, parts.frozen, _batch(8, n), tokens, None)
         state, opt_state, _ = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)
@@ -90,12 +96,22 @@ def test_what_is_not_finite_changes_nothing_where_it_is_skipped():
     for broken in (False, True):
         frames = _batch()["frames"].astype(np.float32)
         frames[3, 0, 0, 0, 0] = np.inf if broken else 0
-        args = (parts.learnable, opt_state, parts.frozen, _batch() | {"frames": frames}, tokens, None)
+        args = (
+            parts.learnable,
+            opt_state,
+            parts.frozen,
+            _batch() | {"frames": frames},
+            tokens,
+            None,
+        )
         run = jax.jit(partial(step.train_step, parts.graphdef, optimizer, skip_nonfinite=True))
         learnt, after, sums = run(*args)
         assert bool(sums["skipped"]) is broken
         assert np.isfinite(float(sums["grad_norm"])) is not broken
-        same = [np.array_equal(x, y) for x, y in zip(jax.tree.leaves((learnt, after)), jax.tree.leaves(args[:2]))]
+        same = [
+            np.array_equal(x, y)
+            for x, y in zip(jax.tree.leaves((learnt, after)), jax.tree.leaves(args[:2]))
+        ]
         assert all(same) if broken else not all(same)
         assert int(step.update_count(after)) == 1 - broken
         unguarded = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)
@@ -109,7 +125,9 @@ def test_the_norm_is_that_of_the_gradient():
     args = (parts.learnable, optimizer.init(parts.learnable), parts.frozen, _batch(), tokens, None)
     sums = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)[2]
     grads = _grads(parts, tokens, _batch())[0]
-    expected = np.sqrt(sum(np.square(np.asarray(x, np.float64)).sum() for x in jax.tree.leaves(grads)))
+    expected = np.sqrt(
+        sum(np.square(np.asarray(x, np.float64)).sum() for x in jax.tree.leaves(grads))
+    )
     np.testing.assert_allclose(sums["grad_norm"], expected, rtol=1e-5)
 
 
@@ -130,7 +148,8 @@ def test_accumulated_micro_batches_are_one_large_batch():
             _grads(parts._replace(learnable=expected), tokens, batch)[0], plain_state, expected
         )
         expected = optax.apply_updates(expected, updates)
-    # update 1 runs at f(1) with accumulation 2 and at f(0) without: both 1e-3 to the cosine's first steps
+    # update 1 runs at f(1) with accumulation 2 and at f(0) without: both 1e-3 to the cosine's first
+    # steps
     _close(state, expected, 1e-4)
 
 
@@ -143,7 +162,14 @@ def test_frozen_arrays_are_not_in_the_optimizer():
 
 @pytest.mark.parametrize(
     "field, value",
-    [("lr", -1.0), ("epochs", 0), ("accumulation", 0), ("b1", 1.0), ("weight_decay", -0.1), ("eps", 0.0)],
+    [
+        ("lr", -1.0),
+        ("epochs", 0),
+        ("accumulation", 0),
+        ("b1", 1.0),
+        ("weight_decay", -0.1),
+        ("eps", 0.0),
+    ],
 )
 def test_bad_settings_name_the_field(field, value):
     with pytest.raises(UserError, match=f"optimizer.{field}"):

@@ -1,4 +1,6 @@
-"""Training on frame features that are kept on disk: the same run, without decoding or encoding anything twice."""
+"""Training on frame features that are kept on disk: the same run, without decoding or encoding
+anything twice.
+"""
 
 import jax
 import numpy as np
@@ -16,8 +18,8 @@ from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.trainer import Trainer
 from vtd_jax.video import batches as clips
 
-# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients, and
-# cosines that are not multiplied by 100 twice keep losses proportional to features
+# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to
+# gradients, and cosines that are not multiplied by 100 twice keep losses proportional to features
 GENTLE = dict(optimizer__eps=1e3, optimizer__lr=1e2, model__temperature=1.0)
 FROZEN = dict(model__visual_prompts=0, model__visual_depth=0, data__frames=4)
 
@@ -65,7 +67,9 @@ def _assert_same(found, expected):
     """At float32 rounding: other videos are encoded together than in a step."""
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
     for name, value in expected[0].items():
-        np.testing.assert_allclose(found[0][name], value, rtol=1e-6, atol=1e-6 * np.abs(value).max(), err_msg=name)
+        np.testing.assert_allclose(
+            found[0][name], value, rtol=1e-6, atol=1e-6 * np.abs(value).max(), err_msg=name
+        )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,9 @@ def plain(folder, tmp_path_factory):
         dict(devices=4, codebook_shards=2, memory__microbatches=2),
         dict(data__workers=1),
     ],
-    ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()) or "one device",
+    ids=lambda changes: (
+        ",".join(f"{key}={value}" for key, value in changes.items()) or "one device"
+    ),
 )
 def test_as_many_views_as_epochs_change_nothing(folder, tmp_path, changes):
     plain = _run(_config(folder, **changes), tmp_path / "plain")
@@ -94,10 +100,14 @@ def test_shuffling_and_a_last_partial_batch_stay_as_they_are(folder, tmp_path):
     order = dict(data__shuffle=False, data__drop_remainder=True)
     expected = _run(_config(folder, **order), tmp_path / "plain")
     assert len(expected[1]) == 4
-    _assert_same(_run(_config(folder, data__stored_views=3, **order), tmp_path / "stored"), expected)
+    _assert_same(
+        _run(_config(folder, data__stored_views=3, **order), tmp_path / "stored"), expected
+    )
 
 
-def test_nothing_is_decoded_or_encoded_twice(folder, plain, tmp_path, decoded, monkeypatch, capsys, cache):
+def test_nothing_is_decoded_or_encoded_twice(
+    folder, plain, tmp_path, decoded, monkeypatch, capsys, cache
+):
     config = _config(folder, data__stored_views=2)
     _run(config, tmp_path / "one")
     everything = [(epoch, index) for epoch in (0, 1) for index in range(10)]
@@ -118,7 +128,9 @@ def test_nothing_is_decoded_or_encoded_twice(folder, plain, tmp_path, decoded, m
     assert decoded == []
     assert "frame features" not in capsys.readouterr().out
     for name, value in plain[0].items():
-        np.testing.assert_allclose(again[0][name], value, rtol=1e-6, atol=1e-6 * np.abs(value).max())
+        np.testing.assert_allclose(
+            again[0][name], value, rtol=1e-6, atol=1e-6 * np.abs(value).max()
+        )
 
 
 def test_fewer_views_come_again(folder, tmp_path, decoded):
@@ -155,7 +167,9 @@ def test_only_epochs_that_are_left_are_computed(folder, tmp_path, decoded, cache
     _run(_config(folder, data__stored_views=3, optimizer__epochs=1), tmp_path / "run")
     assert {epoch for epoch, _ in decoded} == {0}
     decoded.clear()
-    assert _run(_config(folder, data__stored_views=3, optimizer__epochs=2), tmp_path / "run", resume=True)
+    assert _run(
+        _config(folder, data__stored_views=3, optimizer__epochs=2), tmp_path / "run", resume=True
+    )
     assert {epoch for epoch, _ in decoded} == {1}
     assert len(list(cache.iterdir())) == 2
 
@@ -190,14 +204,21 @@ def test_it_is_for_one_process(folder, monkeypatch):
     config = _config(folder, data__stored_views=1)
     records, model = from_config.open_training(config), from_config.build_model(config)
     monkeypatch.setattr(batches, "process_count", lambda: 2)
-    with pytest.raises(UserError, match=r"data\.stored_views=1: frame features are kept by runs of one process"):
+    with pytest.raises(
+        UserError, match=r"data\.stored_views=1: frame features are kept by runs of one process"
+    ):
         batches.open_batches(config, model, records)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, monkeypatch, decoded):
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    folder, tmp_path, monkeypatch, decoded
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"frame features cannot be kept there \(Not a directory\); set VTD_JAX_CACHE"):
+    with pytest.raises(
+        UserError,
+        match=r"frame features cannot be kept there \(Not a directory\); set VTD_JAX_CACHE",
+    ):
         _run(_config(folder, data__stored_views=1), tmp_path / "run")
     assert decoded == []
 
@@ -205,7 +226,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(folder, tmp_pat
 def test_padding_is_ordinary_numbers(folder):
     config = _config(folder, data__stored_views=1)
     records, model = from_config.open_training(config), from_config.build_model(config)
-    stored, plain = batches.open_batches(config, model, records), batches.open_batches(_config(folder), model, records)
+    stored, plain = (
+        batches.open_batches(config, model, records),
+        batches.open_batches(_config(folder), model, records),
+    )
     stored.fill(range(1), print)
     rows = [(next(stored), next(plain)) for _ in range(3)]
     plain.close()
@@ -219,4 +243,6 @@ def test_padding_is_ordinary_numbers(folder):
         np.testing.assert_allclose(mine["features"][real], expected[real], **close)
     last = rows[-1][0]
     assert last["weight"].tolist() == [1, 1, 0, 0]
-    np.testing.assert_array_equal(last["features"][2:], np.stack([stored._stored[0].batch([0], 1)["features"][0]] * 2))
+    np.testing.assert_array_equal(
+        last["features"][2:], np.stack([stored._stored[0].batch([0], 1)["features"][0]] * 2)
+    )

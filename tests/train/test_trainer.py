@@ -1,4 +1,6 @@
-"""The trainer over devices: the same numbers however it is split, one compilation, memory that is taken over."""
+"""The trainer over devices: the same numbers however it is split, one compilation, memory that is
+taken over.
+"""
 
 import jax
 import numpy as np
@@ -17,7 +19,8 @@ def folder(tmp_path_factory):
     return small_run.build(tmp_path_factory.mktemp("small"))
 
 
-# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients
+# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to
+# gradients
 GENTLE = dict(optimizer__eps=1e3, optimizer__lr=10.0, optimizer__warmup_epochs=0.0)
 
 
@@ -34,7 +37,12 @@ def _run(folder, steps=4, **changes):
     for batch in batches:
         state, sums = trainer.step(state, batch)
         told.append(sums)
-    return trainer, state, batches, [{key: float(value) for key, value in sums.items()} for sums in told]
+    return (
+        trainer,
+        state,
+        batches,
+        [{key: float(value) for key, value in sums.items()} for sums in told],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,9 @@ def one(folder):
         dict(codebook_shards=2),
         dict(codebook_shards=4, devices=4),
         dict(memory__microbatches=2, memory__remat="block", memory__frame_chunks=2),
-        dict(codebook_shards=2, memory__microbatches=2, memory__remat="dots", memory__frame_chunks=2),
+        dict(
+            codebook_shards=2, memory__microbatches=2, memory__remat="dots", memory__frame_chunks=2
+        ),
         dict(parallel="pmap", memory__microbatches=4, devices=2),
     ],
     ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()) or "8 devices",
@@ -78,9 +88,13 @@ def test_microbatches_hold_for_batches_that_they_do_not_divide(folder, one):
 
 
 def test_rates_are_those_of_the_updates(folder):
-    told = _run(folder, steps=6, devices=1, optimizer__accumulation=2, optimizer__warmup_epochs=1.0)[3]
+    told = _run(
+        folder, steps=6, devices=1, optimizer__accumulation=2, optimizer__warmup_epochs=1.0
+    )[3]
     # 3 batches an epoch, warm-up of one: the updates' rates are the rule's at micro-batches 1 and 3
-    np.testing.assert_allclose([sums["lr"] for sums in told], np.repeat([0.0, 1 / 3, 0.55], 2) * 10, rtol=1e-5)
+    np.testing.assert_allclose(
+        [sums["lr"] for sums in told], np.repeat([0.0, 1 / 3, 0.55], 2) * 10, rtol=1e-5
+    )
 
 
 def test_nothing_is_compiled_after_the_second_step(folder):

@@ -64,7 +64,9 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
 @pytest.mark.parametrize("content", ['{"model_type": "clip"}', "[1]", "{"])
 def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json: .*give another --workdir, or move that file away"):
+    with pytest.raises(
+        UserError, match=r"config\.json: .*give another --workdir, or move that file away"
+    ):
         prepare_workdir(tmp_path, small_run.run_config(folder), resume=True)
     assert (tmp_path / "config.json").read_text() == content
 
@@ -87,10 +89,14 @@ def test_a_folder_that_goes_is_noticed(tmp_path):
     with pytest.raises(UserError, match="run/file: was removed while the run was writing"):
         place.check(["file"])
     (tmp_path / "run").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"run: was removed or moved while the run was writing into it"):
+    with pytest.raises(
+        UserError, match=r"run: was removed or moved while the run was writing into it"
+    ):
         place.check()
     (tmp_path / "run").mkdir()
-    with pytest.raises(UserError, match=r"run: was removed or moved, and another folder is in its place"):
+    with pytest.raises(
+        UserError, match=r"run: was removed or moved, and another folder is in its place"
+    ):
         place.check()
 
 
@@ -174,13 +180,18 @@ def test_other_names_among_checkpoints_are_left_alone(tmp_path, name):
 def test_what_is_no_folder_makes_way_for_a_checkpoint(tmp_path, make, capsys):
     (tmp_path / "checkpoints").mkdir()
     place, arrays = tmp_path / "checkpoints" / "7", {"a": np.zeros(1)}
-    os.mkfifo(place) if make == "mkfifo" else getattr(place, make)(*(["nowhere"] if make == "symlink_to" else []))
+    os.mkfifo(place) if make == "mkfifo" else getattr(place, make)(
+        *(["nowhere"] if make == "symlink_to" else [])
+    )
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps == []
     checkpoints.save(7, arrays, arrays, {})
     checkpoints.close()
     assert Checkpoints(tmp_path).last_whole() == (7, {})
-    told = f"warning: {place}: no folder, in the place of a checkpoint; moved to {tmp_path}/damaged/7\n"
+    told = (
+        f"warning: {place}: no folder, in the place of a checkpoint; moved to "
+        f"{tmp_path}/damaged/7\n"
+    )
     assert (capsys.readouterr().err, os.path.lexists(tmp_path / "damaged" / "7")) == (told, True)
 
 
@@ -196,6 +207,8 @@ def test_links_in_the_place_of_our_folders_are_not_followed(tmp_path):
         checkpoints.save(step, arrays, arrays, {})
     checkpoints.close()
     shutil.rmtree(run / "checkpoints" / "3" / "learnable")
-    with pytest.raises(UserError, match="damaged: a link in the place of the folder for damaged checkpoints"):
+    with pytest.raises(
+        UserError, match="damaged: a link in the place of the folder for damaged checkpoints"
+    ):
         Checkpoints(run).set_aside({3: "damaged"}, 2)
     assert list(mine.iterdir()) == []

@@ -1,4 +1,6 @@
-"""Other people's files have one reader each: JSON, CSV, arrays, videos, records; nobody opens them beside it."""
+"""Other people's files have one reader each: JSON, CSV, arrays, videos, records; nobody opens them
+beside it.
+"""
 
 import ast
 from pathlib import Path
@@ -35,8 +37,14 @@ ALLOWED = {
     "vtd_jax/predict/inline_words.py": ({"csv.reader"}, "of what a user types"),
     "vtd_jax/video/opening.py": ({"av.open"}, "the door"),
     "vtd_jax/scenes/render.py": ({"av.open"}, "writes"),
-    "experiments/benchmark/readers.py": ({"av.open", "cv2.VideoCapture"}, "of a video that it wrote itself"),
-    "vtd_jax/predict/serve_example.py": ({"av.open", "json.loads", "np.load"}, "runs without this package"),
+    "experiments/benchmark/readers.py": (
+        {"av.open", "cv2.VideoCapture"},
+        "of a video that it wrote itself",
+    ),
+    "vtd_jax/predict/serve_example.py": (
+        {"av.open", "json.loads", "np.load"},
+        "runs without this package",
+    ),
     "vtd_jax/predict/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/train/config.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/parallel/processes.py": ({"pickle.loads"}, "between the processes of one run"),
@@ -69,4 +77,6 @@ def test_files_are_read_by_their_readers_only(folder):
 def test_what_is_allowed_is_there():
     for name, (calls, _) in ALLOWED.items():
         lacking = calls - {call for call, _ in _calls(ROOT / name)}
-        assert not lacking, f"{name}: no {', '.join(sorted(lacking))} any more: take it off the list"
+        assert not lacking, (
+            f"{name}: no {', '.join(sorted(lacking))} any more: take it off the list"
+        )

@@ -90,21 +90,38 @@ def test_json_of_a_type_is_read():
     assert json_text.parse_json('{"a": [1, 2.5]}', "w", dict[str, list[float]]) == {"a": [1.0, 2.5]}
     assert json_text.parse_json("[" * 64 + "]" * 64, "w")
     assert json_text.convert((1, 2), "w", tuple[int, int]) == (1, 2)
-    _refused(lambda: json_text.convert({"a": "1"}, "progress", dict[str, int]), "progress: [...]: expected int")
+    _refused(
+        lambda: json_text.convert({"a": "1"}, "progress", dict[str, int]),
+        "progress: [...]: expected int",
+    )
 
 
 def test_json_says_what_to_do(tmp_path):
     (tmp_path / "x.json").write_text("[")
-    _refused(lambda: json_text.read_json(tmp_path / "x.json", remedy="build again"), "x.json", "; build again")
-    _refused(lambda: json_text.read_json(tmp_path / "none.json", remedy="build again"), "No such file", "; build again")
+    _refused(
+        lambda: json_text.read_json(tmp_path / "x.json", remedy="build again"),
+        "x.json",
+        "; build again",
+    )
+    _refused(
+        lambda: json_text.read_json(tmp_path / "none.json", remedy="build again"),
+        "No such file",
+        "; build again",
+    )
 
 
 def test_csv_rows():
     text = '1,"a, b"\r\n\n2,"say ""hi"""\r3, c\n'
-    assert list(csv_text.csv_rows(text, "f")) == [(1, ["1", "a, b"]), (3, ["2", 'say "hi"']), (4, ["3", "c"])]
+    assert list(csv_text.csv_rows(text, "f")) == [
+        (1, ["1", "a, b"]),
+        (3, ["2", 'say "hi"']),
+        (4, ["3", "c"]),
+    ]
 
 
-@pytest.mark.parametrize("text", ['1,a\n2,"b\n3,c\n4,d"\n', '1,a\n2,"b" c\n', "1,a\n2," + "x" * 200_000])
+@pytest.mark.parametrize(
+    "text", ['1,a\n2,"b\n3,c\n4,d"\n', '1,a\n2,"b" c\n', "1,a\n2," + "x" * 200_000]
+)
 def test_one_stray_quote_takes_one_line(text):
     _refused(lambda: list(csv_text.csv_rows(text, "labels.csv")), "labels.csv:2:")
 
@@ -198,7 +215,11 @@ def _signed(content):
         _signed(_npy(np.asfortranarray(np.zeros((4, 3), np.float32)))),
         _signed(_npy(np.full((4, 3), None))),
         _signed(_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)}", bytes(40))),
-        _signed(_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3)}", bytes(48))),
+        _signed(
+            _header(
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3)}", bytes(48)
+            )
+        ),
         _signed(_header("[" * 100)),
         _signed(_header("__import__('os')")),
         _signed(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f"),
@@ -225,7 +246,9 @@ def test_text_that_is_no_unicode_is_refused():
 
 def test_archives_come_back_and_lies_are_refused(tmp_path):
     path = tmp_path / "x.npz"
-    np.savez_compressed(path, **{"a/scores": np.ones((2, 3), np.float32), "names": np.array(["x", "y"])})
+    np.savez_compressed(
+        path, **{"a/scores": np.ones((2, 3), np.float32), "names": np.array(["x", "y"])}
+    )
     found = arrays.read_npz(path, "scores")
     assert list(found) == ["a/scores", "names"]
     assert found["names"].tolist() == ["x", "y"]

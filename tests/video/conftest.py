@@ -45,5 +45,7 @@ def built(clips, good_lines, tmp_path_factory) -> Path:
     for storage in ("jpeg", "video"):
         pair = write_catalog(tmp_path_factory.mktemp("lists"), good_lines, stem=storage)
         lists = (tuple(map(str, pair)),)
-        build_records(BuildConfig(name=storage, lists=lists, video_dir=str(clips), storage=storage), data_dir)
+        build_records(
+            BuildConfig(name=storage, lists=lists, video_dir=str(clips), storage=storage), data_dir
+        )
     return data_dir

@@ -40,7 +40,9 @@ def slow_resize(image, height, width):
             for dy in (0, 1):
                 for dx in (0, 1):
                     share = (1 - abs(sy - y0 - dy)) * (1 - abs(sx - x0 - dx))
-                    out[y, x] += share * image[min(max(y0 + dy, 0), h - 1), min(max(x0 + dx, 0), w - 1)]
+                    out[y, x] += (
+                        share * image[min(max(y0 + dy, 0), h - 1), min(max(x0 + dx, 0), w - 1)]
+                    )
     return out
 
 
@@ -80,7 +82,12 @@ def test_boxes_of_the_release_by_hand():
 
 
 def test_scale_gap_and_other_scales():
-    assert {b[2:] for b in crop_boxes(100, 200, SCALES, 0)} == {(100, 100), (87, 87), (75, 75), (66, 66)}
+    assert {b[2:] for b in crop_boxes(100, 200, SCALES, 0)} == {
+        (100, 100),
+        (87, 87),
+        (75, 75),
+        (66, 66),
+    }
     assert len({b[2:] for b in crop_boxes(100, 200, SCALES, 3)}) == 16
     assert crop_boxes(64, 64, (0.5,), 0) == [
         (0, 0, 32, 32),
@@ -93,7 +100,12 @@ def test_scale_gap_and_other_scales():
 
 @pytest.mark.parametrize(
     ("size", "short", "expected"),
-    [((240, 320), 256, (256, 341)), ((480, 454), 256, (271, 256)), ((256, 340), 256, (256, 340)), ((3, 1), 2, (6, 2))],
+    [
+        ((240, 320), 256, (256, 341)),
+        ((480, 454), 256, (271, 256)),
+        ((256, 340), 256, (256, 340)),
+        ((3, 1), 2, (6, 2)),
+    ],
 )
 def test_short_side_size(size, short, expected):
     assert short_side_size(*size, short) == expected
@@ -146,7 +158,8 @@ def test_single_jitters_match_the_reference(jitter):
 def test_hue_matches_the_reference(hue):
     image = noise(13, 17)
     difference = np.abs(
-        apply_jitter(image, Jitter(1, 1, 1, hue, (3,))) - slow_jitter(image, Jitter(1, 1, 1, hue, (3,)))
+        apply_jitter(image, Jitter(1, 1, 1, hue, (3,)))
+        - slow_jitter(image, Jitter(1, 1, 1, hue, (3,)))
     )
     assert difference.max() <= 12  # 256 steps of hue and saturation
     assert difference.mean() < 1.5
@@ -154,8 +167,12 @@ def test_hue_matches_the_reference(hue):
 
 def test_red_turned_by_a_third_is_green():
     red = np.full((2, 2, 3), (255, 0, 0), np.uint8)
-    assert apply_jitter(red, Jitter(1, 1, 1, 1 / 3, (3,)))[0, 0].tolist() == pytest.approx([0, 255, 0], abs=6)
-    assert apply_jitter(red, Jitter(1, 1, 1, -1 / 3, (3,)))[0, 0].tolist() == pytest.approx([0, 0, 255], abs=6)
+    assert apply_jitter(red, Jitter(1, 1, 1, 1 / 3, (3,)))[0, 0].tolist() == pytest.approx(
+        [0, 255, 0], abs=6
+    )
+    assert apply_jitter(red, Jitter(1, 1, 1, -1 / 3, (3,)))[0, 0].tolist() == pytest.approx(
+        [0, 0, 255], abs=6
+    )
 
 
 def plain_jitter(image, jitter):
@@ -165,10 +182,16 @@ def plain_jitter(image, jitter):
         if step in (0, 1):
             factor = (jitter.brightness, jitter.contrast)[step]
             constant = int(grey.mean() + 0.5) if step else 0
-            table = np.rint(np.arange(256) * factor + constant * (1 - factor)).clip(0, 255).astype(np.uint8)
+            table = (
+                np.rint(np.arange(256) * factor + constant * (1 - factor))
+                .clip(0, 255)
+                .astype(np.uint8)
+            )
             image = table[image]
         elif step == 2:
-            image = cv2.addWeighted(image, jitter.saturation, np.dstack([grey] * 3), 1 - jitter.saturation, 0)
+            image = cv2.addWeighted(
+                image, jitter.saturation, np.dstack([grey] * 3), 1 - jitter.saturation, 0
+            )
         else:
             hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
             hsv[..., 0] = (hsv[..., 0].astype(int) + round(jitter.hue * 256)) % 256
@@ -239,15 +262,23 @@ def test_draws_are_fixed_by_the_generator_and_options_work():
     plain = Augment(flip=0, jitter=0, grey=0, scales=(1.0,))
     draw = draw_augment(plain, 32, 32, 2, np.random.default_rng(0))
     assert draw == Draw((0, 0, 32, 32))
-    one = draw_augment(Augment(jitter=1, per_frame_jitter=False), 32, 40, 8, np.random.default_rng(0))
+    one = draw_augment(
+        Augment(jitter=1, per_frame_jitter=False), 32, 40, 8, np.random.default_rng(0)
+    )
     assert len(one.jitters) == 1
-    assert one == draw_augment(Augment(jitter=1, per_frame_jitter=False), 32, 40, 8, np.random.default_rng(0))
+    assert one == draw_augment(
+        Augment(jitter=1, per_frame_jitter=False), 32, 40, 8, np.random.default_rng(0)
+    )
 
 
 def test_views_by_hand():
     wide, tall = noise(2, 8, 20), noise(2, 20, 8)
-    assert np.array_equal(spatial_views(wide, 8, 3), np.stack([wide[:, :, :8], wide[:, :, 12:], wide[:, :, 6:14]]))
-    assert np.array_equal(spatial_views(tall, 8, 3), np.stack([tall[:, :8], tall[:, 12:], tall[:, 6:14]]))
+    assert np.array_equal(
+        spatial_views(wide, 8, 3), np.stack([wide[:, :, :8], wide[:, :, 12:], wide[:, :, 6:14]])
+    )
+    assert np.array_equal(
+        spatial_views(tall, 8, 3), np.stack([tall[:, :8], tall[:, 12:], tall[:, 6:14]])
+    )
     assert crop_short_side(224) == 256
     assert crop_short_side(64) == 73
     big = noise(1, 256, 341)

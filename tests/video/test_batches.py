@@ -7,8 +7,21 @@ import pytest
 
 from support.video_files import frame_number
 from vtd_jax.errors import UserError
-from vtd_jax.video.augment import Augment, apply_augment, draw_augment, resize_short_side, spatial_views
-from vtd_jax.video.batches import BatchSource, BatchSpec, draw_train_clip, eval_views, train_clip, video_number
+from vtd_jax.video.augment import (
+    Augment,
+    apply_augment,
+    draw_augment,
+    resize_short_side,
+    spatial_views,
+)
+from vtd_jax.video.batches import (
+    BatchSource,
+    BatchSpec,
+    draw_train_clip,
+    eval_views,
+    train_clip,
+    video_number,
+)
 from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices, train_indices, view_indices
 
@@ -21,7 +34,9 @@ def records(built):
 
 
 def spec(**fields) -> BatchSpec:
-    return dataclasses.replace(BatchSpec("train", 4, 16, 2, shuffle=True, sample="segments", epochs=3), **fields)
+    return dataclasses.replace(
+        BatchSpec("train", 4, 16, 2, shuffle=True, sample="segments", epochs=3), **fields
+    )
 
 
 def test_a_training_clip_is_sampling_decoding_and_augmentation(records):
@@ -52,7 +67,8 @@ def test_views_of_one_video(records):
     assert ((indices[1:] // 5) == [0, 1, 2, 3]).all()  # other clips draw one frame a segment
     assert len({tuple(clip) for clip in indices.tolist()}) == 4
     for t in range(4):
-        # 96 x 32 becomes 48 x 16: left, right and middle of the long side, for each temporal view in turn
+        # 96 x 32 becomes 48 x 16: left, right and middle of the long side, for each temporal view
+        # in turn
         clip = resize_short_side(example.frames(indices[t]), 16)
         assert clip.shape == (4, 16, 48, 3)
         for s, left in enumerate((0, 32, 16)):
@@ -115,7 +131,10 @@ def test_draws_depend_on_seed_epoch_and_video_only(records):
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_share_every_batch(records, hosts):
     whole = BatchSource(records, spec(batch_size=4))
-    parts = [BatchSource(records, spec(batch_size=4, host_index=h, host_count=hosts)) for h in range(hosts)]
+    parts = [
+        BatchSource(records, spec(batch_size=4, host_index=h, host_count=hosts))
+        for h in range(hosts)
+    ]
     assert {part.per_epoch for part in parts} == {whole.per_epoch}
     for position in range(len(whole)):
         batches = [part[position] for part in parts]
@@ -137,7 +156,9 @@ class Many(Records):
 @pytest.mark.parametrize("kind", ["train", "eval"])
 @pytest.mark.parametrize("count", [24, 23, 13, 5])
 def test_hosts_see_disjoint_parts_that_make_up_every_epoch(hosts, kind, count):
-    fields = {"train": {"shuffle": True, "epochs": 3}, "eval": {"shuffle": False, "epochs": 1}}[kind]
+    fields = {"train": {"shuffle": True, "epochs": 3}, "eval": {"shuffle": False, "epochs": 1}}[
+        kind
+    ]
     whole = spec(kind=kind, batch_size=6, **fields)
     parts = [dataclasses.replace(whole, host_index=host, host_count=hosts) for host in range(hosts)]
     whole, *parts = [BatchSource(Many(count), one) for one in (whole, *parts)]
@@ -149,7 +170,8 @@ def test_hosts_see_disjoint_parts_that_make_up_every_epoch(hosts, kind, count):
         assert sum(map(len, seen)) == count  # so that a union of all means disjoint
         assert set.union(*seen) == set(range(count))
         for batch in batches:
-            # hosts in their order make the batch of one host: how many hosts there are changes no training step
+            # hosts in their order make the batch of one host: how many hosts there are changes no
+            # training step
             assert [i for part in parts for i in part.indices(batch)] == whole.indices(batch)
         orders.append([i for batch in batches for i in whole.indices(batch)])
     if kind == "train":
@@ -162,7 +184,9 @@ def test_hosts_of_even_batches_see_halves_of_equal_size():
     parts = [spec(batch_size=6, epochs=2, host_index=host, host_count=2) for host in range(2)]
     parts = [BatchSource(Many(24), part) for part in parts]
     for epoch in range(2):
-        seen = [[i for batch in range(4) for i in part.indices(4 * epoch + batch)] for part in parts]
+        seen = [
+            [i for batch in range(4) for i in part.indices(4 * epoch + batch)] for part in parts
+        ]
         assert [len(one) for one in seen] == [12, 12]
 
 

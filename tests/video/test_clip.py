@@ -73,7 +73,9 @@ def test_a_gif_with_frames_of_different_lengths(tmp_path):
         stream = container.add_stream("gif", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
         for index in range(6):
-            frame = av.VideoFrame.from_ndarray(picture(10 * index, 48, 64), "rgb24").reformat(format="rgb8")
+            frame = av.VideoFrame.from_ndarray(picture(10 * index, 48, 64), "rgb24").reformat(
+                format="rgb8"
+            )
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     clip = read_clip(path, 3, 32)
@@ -89,7 +91,9 @@ def test_a_rotated_phone_video_is_seen_upright(tmp_path):
     at = data.index(b"tkhd") + 4 + 40
     identity = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
     assert data[at : at + 36] == identity
-    data[at : at + 36] = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30], ">i4").tobytes()
+    data[at : at + 36] = np.array(
+        [0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30], ">i4"
+    ).tobytes()
     turned.write_bytes(data)
     assert decode.probe(turned).width == 48
     upright, lying = read_clip(turned, 2, 32).frames, read_clip(plain, 2, 32).frames
@@ -128,7 +132,9 @@ def test_moments_of_a_video_that_breaks_off(tmp_path):
 def test_frames_in_memory():
     video = np.random.default_rng(0).integers(0, 256, (10, 40, 60, 3), np.uint8)
     clip = read_clip(video, 4, 32)
-    np.testing.assert_array_equal(clip.frames, spatial_views(video[sampling.test_indices(10, 4)], 32, 1)[0])
+    np.testing.assert_array_equal(
+        clip.frames, spatial_views(video[sampling.test_indices(10, 4)], 32, 1)[0]
+    )
     assert (clip.name, clip.seconds, clip.duration, clip.total) == ("frames", None, None, 10)
     clip = read_clip(video, 4, 32, fps=5)
     assert clip.duration == 2
@@ -137,7 +143,11 @@ def test_frames_in_memory():
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((2, 8, 8, 3), np.float32), np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)],
+    [
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((2, 8, 8, 4), np.uint8),
+    ],
     ids=["float", "none", "alpha"],
 )
 def test_other_arrays_are_refused(array):

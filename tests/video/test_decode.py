@@ -1,4 +1,6 @@
-"""Decoding: the right frames in the right order and orientation, and one line for every kind of bad file."""
+"""Decoding: the right frames in the right order and orientation, and one line for every kind of bad
+file.
+"""
 
 import struct
 
@@ -13,7 +15,8 @@ from vtd_jax.video.decode import VideoError, decode_frames, header, probe, scan
 
 
 @pytest.mark.parametrize(
-    ("file", "frames", "codec"), [("one.mp4", 40, "h264"), ("two.avi", 50, "mpeg4"), ("three.webm", 45, "vp9")]
+    ("file", "frames", "codec"),
+    [("one.mp4", 40, "h264"), ("two.avi", 50, "mpeg4"), ("three.webm", 45, "vp9")],
 )
 def test_probe_counts_what_decodes(clips, file, frames, codec):
     info = probe(clips / file)
@@ -37,7 +40,9 @@ def test_frames_come_as_asked(clips, file):
 def test_scan_and_decode_agree_and_bytes_equal_files(clips):
     images = dict(scan(clips / "one.mp4", [2, 5]))
     assert list(images) == [2, 5]
-    assert np.array_equal(decode_frames((clips / "one.mp4").read_bytes(), [2, 5]), np.stack(list(images.values())))
+    assert np.array_equal(
+        decode_frames((clips / "one.mp4").read_bytes(), [2, 5]), np.stack(list(images.values()))
+    )
     assert len(dict(scan(clips / "one.mp4"))) == 40
 
 
@@ -60,19 +65,24 @@ def with_rotation(data: bytes, a: int, b: int, c: int, d: int) -> bytes:
     """Puts a display matrix into an mp4's track header, as phones do."""
     data, place = bytearray(data), data.index(b"tkhd") + 44
     one = 1 << 16
-    data[place : place + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    data[place : place + 36] = struct.pack(
+        ">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30
+    )
     return bytes(data)
 
 
 @pytest.mark.parametrize(
-    ("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1), ((1, 0, 0, 1), 0)]
+    ("matrix", "turns"),
+    [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1), ((1, 0, 0, 1), 0)],
 )
 def test_rotation_is_honoured(clips, matrix, turns):
     data = (clips / "one.mp4").read_bytes()
     plain = decode_frames(data, [0])[0]
     turned = decode_frames(with_rotation(data, *matrix), [0])[0]
     assert np.array_equal(turned, np.rot90(plain, turns))
-    assert np.array_equal(decode_frames(with_rotation(data, *matrix), [0], known_frames=40)[0], turned)
+    assert np.array_equal(
+        decode_frames(with_rotation(data, *matrix), [0], known_frames=40)[0], turned
+    )
     info = probe(with_rotation(data, *matrix))
     assert (info.height, info.width) == turned.shape[:2]
 
@@ -83,7 +93,9 @@ def test_first_video_stream_is_taken_and_sound_ignored(tmp_path):
         sound = container.add_stream("aac", rate=16000)
         video = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 32000), np.float32), format="fltp", layout="mono")
+        block = av.AudioFrame.from_ndarray(
+            np.zeros((1, 32000), np.float32), format="fltp", layout="mono"
+        )
         block.sample_rate = 16000
         container.mux(sound.encode(block))
         for i in range(10):
@@ -145,7 +157,11 @@ def test_what_a_file_that_lacks_little_keeps(clips):
     [
         ("empty.mp4", b"", r"the file is empty \(0 bytes\)"),
         ("text.mp4", b"this is not a video\n" * 50, "not a video file"),
-        ("noise.avi", bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8)), "not a video file"),
+        (
+            "noise.avi",
+            bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8)),
+            "not a video file",
+        ),
     ],
 )
 def test_files_that_are_no_videos(tmp_path, name, data, words):

@@ -1,4 +1,6 @@
-"""A thousand damaged files: every one is decoded or told in one line; none crashes or hangs the decoder."""
+"""A thousand damaged files: every one is decoded or told in one line; none crashes or hangs the
+decoder.
+"""
 
 import faulthandler
 import json
@@ -17,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def damaged(data: bytes, seed: int) -> bytes:
-    """Flips bytes anywhere, in a run, or near the front where the headers are; every third file is also cut short."""
+    """Flips bytes anywhere, in a run, or near the front where the headers are; every third file is
+    also cut short.
+    """
     rng = np.random.default_rng(seed)
     out = np.frombuffer(data, np.uint8).copy()
     reach = len(out) if seed % 4 else min(len(out), 600)
@@ -41,24 +45,33 @@ def check(data: bytes, seed: int) -> str:
         assert info.frames > 0
         plain = decode_frames(data, wanted, name=name)
         if not info.damaged:
-            assert np.array_equal(plain, decode_frames(data, wanted, name=name, known_frames=info.frames))
+            assert np.array_equal(
+                plain, decode_frames(data, wanted, name=name, known_frames=info.frames)
+            )
     except VideoError as error:
         return str(error)
     return "read"
 
 
 def work(folder: Path, first: int, last: int) -> None:
-    """The subprocess: says which file it starts, then what came of it; a file that takes too long ends it."""
+    """The subprocess: says which file it starts, then what came of it; a file that takes too long
+    ends it.
+    """
     sources = [path.read_bytes() for path in sorted(folder.iterdir())]
     for seed in range(first, last):
         print(json.dumps(["start", seed]), flush=True)
         faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
-        print(json.dumps(["done", check(damaged(sources[seed % len(sources)], seed), seed)]), flush=True)
+        print(
+            json.dumps(["done", check(damaged(sources[seed % len(sources)], seed), seed)]),
+            flush=True,
+        )
     faulthandler.cancel_dump_traceback_later()
 
 
 def run(folder: Path, first: int, last: int, before: str = "") -> list[str]:
-    """Runs `work` in a process of its own, and fails with the file's number if that dies or stands still."""
+    """Runs `work` in a process of its own, and fails with the file's number if that dies or stands
+    still.
+    """
     lines = [
         "import os, sys, time",
         "sys.path[:0] = ['.', 'tests']",
@@ -72,7 +85,10 @@ def run(folder: Path, first: int, last: int, before: str = "") -> list[str]:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     told = [text for word, text in lines if word == "done"]
     if len(told) < last - first:
-        pytest.fail(f"file {lines[-1][1] if lines else first}: exit status {done.returncode}, {done.stderr[-600:]}")
+        pytest.fail(
+            f"file {lines[-1][1] if lines else first}: exit status {done.returncode}, "
+            f"{done.stderr[-600:]}"
+        )
     return told
 
 
@@ -101,7 +117,10 @@ def test_a_thousand_damaged_files(folder):
 @pytest.mark.parametrize(
     "before, words",
     [
-        ("here.check = lambda data, seed: seed != 4 or os.kill(os.getpid(), 11)", "file 4: exit status -11"),
+        (
+            "here.check = lambda data, seed: seed != 4 or os.kill(os.getpid(), 11)",
+            "file 4: exit status -11",
+        ),
         (
             "here.LIMIT_SECONDS = 1\nhere.check = lambda data, seed: seed != 4 or time.sleep(60)",
             "file 4: exit status 1, Timeout",

@@ -1,4 +1,6 @@
-"""Record folders of strangers: what lies beside the shards, and what is in the records, is refused in one line."""
+"""Record folders of strangers: what lies beside the shards, and what is in the records, is refused
+in one line.
+"""
 
 import json
 import os
@@ -29,7 +31,9 @@ TENSOR = "tensorflow_datasets.core.features.tensor_feature.Tensor"
 @pytest.fixture
 def folder(built, tmp_path):
     """A copy of good records of JPEGs."""
-    return shutil.copytree(built / "video_folder/jpeg/1.0.0", tmp_path / "records/video_folder/jpeg/1.0.0")
+    return shutil.copytree(
+        built / "video_folder/jpeg/1.0.0", tmp_path / "records/video_folder/jpeg/1.0.0"
+    )
 
 
 @pytest.fixture
@@ -77,7 +81,10 @@ FEATURE = ("featuresDict", "features", "codec")
         ((*FEATURE, "jsonFeature"), {"json": "{}"}),
         ((*FEATURE, "pythonClassName"), TENSOR),
         (("featuresDict", "features", "fps", "tensor", "dtype"), "string"),
-        (("featuresDict", "features", "frames", "sequence", "feature", "pythonClassName"), "evil.X"),
+        (
+            ("featuresDict", "features", "frames", "sequence", "feature", "pythonClassName"),
+            "evil.X",
+        ),
         (("featuresDict", "features"), {}),
         (("featuresDict",), [1]),
     ],
@@ -86,7 +93,11 @@ def test_features_other_than_ours_run_nothing(folder, monkeypatch, keys, value):
     (folder / "evil.py").write_text("raise SystemExit('ran')\n")
     monkeypatch.syspath_prepend(folder)
     change(folder / "features.json", *keys, to=value)
-    refused(folder, "features.json", "these are not the features of our records; build these records again")
+    refused(
+        folder,
+        "features.json",
+        "these are not the features of our records; build these records again",
+    )
     assert "evil" not in sys.modules
 
 
@@ -104,11 +115,23 @@ def test_records_of_the_first_version_still_open(folder):
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [
-        (("splits", 0, "filepathTemplate"), "../other/{SPLIT}", "splits[0].filepathTemplate: '../other/{SPLIT}'"),
+        (
+            ("splits", 0, "filepathTemplate"),
+            "../other/{SPLIT}",
+            "splits[0].filepathTemplate: '../other/{SPLIT}'",
+        ),
         (("splits", 0, "filepathTemplate"), "{SPLIT.__class__}", "splits[0].filepathTemplate"),
         (("splits", 0, "name"), "train", "splits[0].name: 'train', expected 'videos'"),
-        (("splits", 0, "shardLengths"), ["1"] * 10**6, "splits[0].shardLengths: 1,000,000 shards, 1 are there"),
-        (("splits", 0, "shardLengths"), ["9" * 400], "splits[0].shardLengths[0]: expected str matching"),
+        (
+            ("splits", 0, "shardLengths"),
+            ["1"] * 10**6,
+            "splits[0].shardLengths: 1,000,000 shards, 1 are there",
+        ),
+        (
+            ("splits", 0, "shardLengths"),
+            ["9" * 400],
+            "splits[0].shardLengths[0]: expected str matching",
+        ),
         (("splits", 0, "shardLengths"), ["-5"], "splits[0].shardLengths[0]"),
         (("splits", 0, "shardLengths"), [], "splits[0].shardLengths"),
         (("splits", 0, "shardLengths"), ["3"], "videos: 5, but dataset_info.json counts 3"),
@@ -189,7 +212,11 @@ def record(tmp_path, storage="jpeg"):
 def test_a_good_record_is_read(tmp_path):
     for storage, payload in (("jpeg", "frames"), ("video", "video")):
         fields = parse_record(record(tmp_path, storage).SerializeToString(), storage, "x")
-        assert (fields["num_frames"], fields["file"], len(fields[payload]) > 3) == (4, b"a.mp4", True)
+        assert (fields["num_frames"], fields["file"], len(fields[payload]) > 3) == (
+            4,
+            b"a.mp4",
+            True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +230,13 @@ def test_a_good_record_is_read(tmp_path):
             "num_frames is 1,000,000,000,000,000,000, expected 4, the frames",
         ),
         ("jpeg", "num_frames", "int64_list", [0], "num_frames is 0, expected 4"),
-        ("video", "num_frames", "int64_list", [10**18], "num_frames is 1,000,000,000,000,000,000, expected 1 to"),
+        (
+            "video",
+            "num_frames",
+            "int64_list",
+            [10**18],
+            "num_frames is 1,000,000,000,000,000,000, expected 1 to",
+        ),
         ("video", "num_frames", "int64_list", [-1], "num_frames is -1, expected 1 to"),
         ("video", "source_frames", "int64_list", [10**18], "source_frames is 1,000"),
         ("jpeg", "num_frames", "float_list", [4.0], "num_frames is not a whole number"),
@@ -238,12 +271,15 @@ def test_what_is_no_record(folder, content):
     for _ in range(5):
         writer.write(content)
     writer.close()
-    with pytest.raises(UserError, match=r"record 0: (it has no bytes|is no record).*; the record is damaged"):
+    with pytest.raises(
+        UserError, match=r"record 0: (it has no bytes|is no record).*; the record is damaged"
+    ):
         open_records(folder, "jpeg")[0]
 
 
 @pytest.mark.parametrize(
-    "options", ["group_size:1,zstd", "group_size:1,brotli", "group_size:1,uncompressed,transpose:true"]
+    "options",
+    ["group_size:1,zstd", "group_size:1,brotli", "group_size:1,uncompressed,transpose:true"],
 )
 def test_a_small_shard_with_a_large_record(folder, options):
     shard = next(folder.glob("*array_record*"))
@@ -252,7 +288,9 @@ def test_a_small_shard_with_a_large_record(folder, options):
     for _ in range(5):
         writer.write(bytes(2**20))
     writer.close()
-    with pytest.raises(UserError, match=r"record 0 cannot be read \(.* is compressed or damaged; ours are neither"):
+    with pytest.raises(
+        UserError, match=r"record 0 cannot be read \(.* is compressed or damaged; ours are neither"
+    ):
         open_records(folder, "jpeg")[0]
 
 
@@ -263,13 +301,28 @@ def test_several_records_in_a_chunk(folder):
     for _ in range(5):
         writer.write(b"x")
     writer.close()
-    with pytest.raises(UserError, match=r"record 0 cannot be read .*several records in a chunk, where ours have one"):
+    with pytest.raises(
+        UserError,
+        match=r"record 0 cannot be read .*several records in a chunk, where ours have one",
+    ):
         open_records(folder, "jpeg")[0]
 
 
 def test_records_of_any_size_are_found(tmp_path):
     """Around the ends of blocks of 64 KiB, which have headers of their own."""
-    sizes = [1, 65_380, 65_430, 65_471, 65_472, 65_473, 65_496, 65_512, 65_536, 200_000, *range(65_440, 65_470)]
+    sizes = [
+        1,
+        65_380,
+        65_430,
+        65_471,
+        65_472,
+        65_473,
+        65_496,
+        65_512,
+        65_536,
+        200_000,
+        *range(65_440, 65_470),
+    ]
     writer = ArrayRecordWriter(str(tmp_path / "shard"), "group_size:1,uncompressed")
     for number, size in enumerate(sizes):
         writer.write(bytes([number]) * size)

@@ -24,7 +24,11 @@ from vtd_jax.video.records import Example
 def gif(width: int, height: int, frames: int) -> bytes:
     """Frames of one pixel on a canvas."""
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
-    frame = b"\x21\xf9\x04\x00\x0a\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    frame = (
+        b"\x21\xf9\x04\x00\x0a\x00\x00\x00\x2c"
+        + struct.pack("<HHHHB", 0, 0, 1, 1, 0)
+        + b"\x02\x02\x44\x01\x00"
+    )
     return head + frame * frames + b";"
 
 
@@ -32,9 +36,14 @@ def png(side: int) -> bytes:
     """A header, and nothing that would fit."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
-    parts = (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(16)))
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(16))),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in (*parts, (b"IEND", b"")))
 
 
@@ -47,7 +56,11 @@ def jpeg(width: int, height: int) -> bytes:
 
 
 def y4m(width: int, height: int) -> bytes:
-    return f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode() + b"FRAME\n" + bytes(width * height * 3 // 2)
+    return (
+        f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode()
+        + b"FRAME\n"
+        + bytes(width * height * 3 // 2)
+    )
 
 
 CLAIMS = {
@@ -64,7 +77,9 @@ def test_frames_that_are_too_large(kind, tmp_path):
     path = tmp_path / "x.mp4"
     path.write_bytes(CLAIMS[kind])
     for read in READERS.values():
-        with pytest.raises(VideoError, match=r"x\.mp4: a frame of \d+ × \d+, more than 67,108,864 pixels.*--max_f"):
+        with pytest.raises(
+            VideoError, match=r"x\.mp4: a frame of \d+ × \d+, more than 67,108,864 pixels.*--max_f"
+        ):
             read(path)
     with pytest.raises((ValueError, av.error.FFmpegError)):
         serve_example.read_clip(path, 2, 32)
@@ -92,7 +107,9 @@ def test_frames_that_grow_in_mid_stream(tmp_path, monkeypatch):
     assert probe(path).frames == 4
     monkeypatch.setenv(MAX_FRAME_PIXELS.variable, "1000000")
     for read in (probe, READERS["clip"], READERS["timeline"]):
-        with pytest.raises(VideoError, match=r"of 1280 × 960, more than 1,000,000 pixels; --max_frame_pixels=N"):
+        with pytest.raises(
+            VideoError, match=r"of 1280 × 960, more than 1,000,000 pixels; --max_frame_pixels=N"
+        ):
             read(path)
     path.write_bytes(raw_video((640, 480)))
     assert probe(path).frames == 2
@@ -117,7 +134,10 @@ def test_all_frames_together(tmp_path, monkeypatch):
     monkeypatch.setenv(MAX_VIDEO_PIXELS.variable, "1000")
     monkeypatch.setattr(constants, "PICTURE_PIXELS_A_BYTE", 1000)
     for read in (probe, READERS["clip"], READERS["timeline"]):
-        with pytest.raises(VideoError, match=r"more than [\d,]+ pixels in all its frames, of 500 × 500.*--max_video"):
+        with pytest.raises(
+            VideoError,
+            match=r"more than [\d,]+ pixels in all its frames, of 500 × 500.*--max_video",
+        ):
             read(path)
     monkeypatch.setattr(serve_example, "LIMITS", serve_example.LIMITS | {"max_video_pixels": 1000})
     monkeypatch.setattr(serve_example, "PIXELS_A_BYTE", 1000)
@@ -139,7 +159,9 @@ def test_limits_of_the_environment(value, monkeypatch):
     if not value:
         assert MAX_FRAME_PIXELS.value == constants.FRAME_PIXELS
         return
-    with pytest.raises(UserError, match=r"^VTD_JAX_MAX_FRAME_PIXELS='.*': expected a whole number above 0$"):
+    with pytest.raises(
+        UserError, match=r"^VTD_JAX_MAX_FRAME_PIXELS='.*': expected a whole number above 0$"
+    ):
         limits.check_frame(1, 1, "x")
 
 
@@ -148,7 +170,9 @@ def flash(path):
         stream = container.add_stream("flv", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index, 48, 64), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture(index, 48, 64), "rgb24"))
+            )
         container.mux(stream.encode(None))
     return path
 
@@ -169,11 +193,15 @@ def late(path, times: list[float], length: float | None = None):
 
 
 @pytest.mark.parametrize(
-    "times, length", [([0, 20 * 3600], None), ([0, 1, 2], 1e6), ([0, 1, 25 * 3600, 50 * 3600], None)], ids=str
+    "times, length",
+    [([0, 20 * 3600], None), ([0, 1, 2], 1e6), ([0, 1, 25 * 3600, 50 * 3600], None)],
+    ids=str,
 )
 def test_a_timeline_is_no_longer_than_its_frames(times, length, tmp_path, monkeypatch):
     path = late(tmp_path / "x.mkv", times, length)
-    with pytest.raises(VideoError, match=r"x\.mkv: \d frames that last [\d,]+ s by their time.* --max_moments=N"):
+    with pytest.raises(
+        VideoError, match=r"x\.mkv: \d frames that last [\d,]+ s by their time.* --max_moments=N"
+    ):
         list(frames_at(path, 0.5, 32))
     # nor does a build reserve room for it
     assert header(path)[0] <= path.stat().st_size
@@ -205,7 +233,13 @@ def test_lengths_that_are_no_numbers(kind, value, tmp_path):
 
 
 def stored(data: bytes, width: int = 64, height: int = 48, **more) -> Example:
-    return Example("x", 0, 1, {"frames": [data], "width": width, "height": height} | more, "records: record 0 (x)")
+    return Example(
+        "x",
+        0,
+        1,
+        {"frames": [data], "width": width, "height": height} | more,
+        "records: record 0 (x)",
+    )
 
 
 def test_stored_frames_are_of_their_video():
@@ -213,9 +247,15 @@ def test_stored_frames_are_of_their_video():
     assert stored(good).frames([0, 0]).shape == (2, 48, 64, 3)
     # scaled down, as a build does
     assert stored(good, 640, 480).frames([0]).shape == (1, 48, 64, 3)
-    for example in (stored(good, 48, 64), stored(good, 32, 24), stored(good, 64, 64), stored(good, 0, 0)):
+    for example in (
+        stored(good, 48, 64),
+        stored(good, 32, 24),
+        stored(good, 64, 64),
+        stored(good, 0, 0),
+    ):
         with pytest.raises(
-            UserError, match=r"record 0 \(x\): a stored frame of 64 × 48, of a video that the record says"
+            UserError,
+            match=r"record 0 \(x\): a stored frame of 64 × 48, of a video that the record says",
         ):
             example.frames([0])
     with pytest.raises(UserError, match=r"a frame of 65500 × 65500, more than 67,108,864 pixels"):
@@ -232,7 +272,10 @@ def test_clips_that_do_not_fit(tmp_path, monkeypatch):
     path = make_video(tmp_path / "x.mp4", 6)
     decode_frames(path, [0, 1])
     for wanted in (range(6), [0] * 6):
-        with pytest.raises(VideoError, match=r"a clip of 6 frames of 64 × 48, more than 1,000,000 pixels; --max_frame"):
+        with pytest.raises(
+            VideoError,
+            match=r"a clip of 6 frames of 64 × 48, more than 1,000,000 pixels; --max_frame",
+        ):
             decode_frames(path, wanted)
         with pytest.raises(VideoError, match=r"a clip of 6 frames"):
             stored(b"", frames=[simplejpeg.encode_jpeg(picture(0, 48, 64))] * 6).frames(wanted)

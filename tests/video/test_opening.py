@@ -1,4 +1,6 @@
-"""The door to FFmpeg: a file is its own whatever its name, only real containers, and the stream that a player shows."""
+"""The door to FFmpeg: a file is its own whatever its name, only real containers, and the stream
+that a player shows.
+"""
 
 import io
 import os
@@ -25,9 +27,32 @@ from vtd_jax.video.lists.catalog import Entry
 
 # what FFmpeg takes for a protocol, an option or a pattern of names
 NAMES = (
-    *("file:x.mp4", "12:30.mp4", "pipe:0.mp4", "fd:.mp4", "-i.mp4", "concat:x.mp4|x.mp4", "data:video,x.mp4"),
-    *("subfile,,start,0,end,99,,:x.mp4", "cache:x.mp4", "async:x.mp4", "http:/127.0.0.1:9/x.mp4", "crypto+file:x.mp4"),
-    *("a%20b?c#d.mp4", "img%03d.mp4", "*.mp4", "nl\nname.mp4", "ohne_endung", "film.txt", "film.m3u8", "größe.mp4"),
+    *(
+        "file:x.mp4",
+        "12:30.mp4",
+        "pipe:0.mp4",
+        "fd:.mp4",
+        "-i.mp4",
+        "concat:x.mp4|x.mp4",
+        "data:video,x.mp4",
+    ),
+    *(
+        "subfile,,start,0,end,99,,:x.mp4",
+        "cache:x.mp4",
+        "async:x.mp4",
+        "http:/127.0.0.1:9/x.mp4",
+        "crypto+file:x.mp4",
+    ),
+    *(
+        "a%20b?c#d.mp4",
+        "img%03d.mp4",
+        "*.mp4",
+        "nl\nname.mp4",
+        "ohne_endung",
+        "film.txt",
+        "film.m3u8",
+        "größe.mp4",
+    ),
     os.fsdecode(b"latin-\xe9.mp4"),
 )
 
@@ -54,10 +79,14 @@ def test_a_file_is_its_own_whatever_its_name(two, name, tmp_path, monkeypatch):
     for source in (name, path):
         np.testing.assert_array_equal(read_clip(source, 2, 32).frames, clip)
         np.testing.assert_array_equal(serve_example.read_clip(source, 2, 32), clip)
-        np.testing.assert_array_equal(np.stack([moment.image for moment in frames_at(source, 0.1, 32)]), clip)
+        np.testing.assert_array_equal(
+            np.stack([moment.image for moment in frames_at(source, 0.1, 32)]), clip
+        )
 
 
-@pytest.mark.parametrize("name", ["img%03d.png", "img%03d.gif", "a*b.gif", "what?.gif", "{a,b}.gif"])
+@pytest.mark.parametrize(
+    "name", ["img%03d.png", "img%03d.gif", "a*b.gif", "what?.gif", "{a,b}.gif"]
+)
 def test_a_picture_whose_name_is_a_pattern(name, tmp_path):
     codec, pixels = ("png", "rgb24") if name.endswith("png") else ("gif", "rgb8")
     for path, index in ((tmp_path / name, 9), (tmp_path / name.replace("%03d", "001"), 50)):
@@ -85,13 +114,18 @@ FOLLOWED = {
     "ffconcat": "ffconcat version 1.0\nfile 'mine.mp4'\n",
     "concat": "file mine.mp4\nfile mine.mp4\n",
     "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.2,\nmine.mp4\n#EXT-X-ENDLIST\n",
-    "session": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
-    "a=rtpmap:96 H264/90000\n",
+    "session": (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP "
+        "96\na=rtpmap:96 H264/90000\n"
+    ),
     "manifest": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
     '<AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1"><BaseURL>mine.mp4</BaseURL>'
     "</Representation></AdaptationSet></Period></MPD>\n",
     "subtitles": "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n",
-    "picture": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="mine.png"/></svg>',
+    "picture": (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image '
+        'href="mine.png"/></svg>'
+    ),
     "metadata": ";FFMETADATA1\ntitle=x\n",
     "mail": "this is not a video\n",
 }
@@ -105,9 +139,14 @@ def test_text_is_no_video_and_is_not_followed(two, kind, name, tmp_path):
     path.write_text(FOLLOWED[kind])
     for source in (path, path.read_bytes(), ("\ufeff" + FOLLOWED[kind]).encode("utf-16-le")):
         for read in (probe, header, lambda source: decode_frames(source, [0])):
-            with pytest.raises(VideoError, match=r"it is text, not a video file\); .* give the videos that they name$"):
+            with pytest.raises(
+                VideoError,
+                match=r"it is text, not a video file\); .* give the videos that they name$",
+            ):
                 read(source)
-    with pytest.raises(ValueError, match=r"not a video file, or of a kind that is not read|Invalid data"):
+    with pytest.raises(
+        ValueError, match=r"not a video file, or of a kind that is not read|Invalid data"
+    ):
         serve_example.read_clip(path, 1, 32)
 
 
@@ -116,9 +155,13 @@ def test_text_is_not_built(two, tmp_path):
     (tmp_path / "x.mp4").write_text(FOLLOWED["ffconcat"])
     lists = (tuple(map(str, write_catalog(tmp_path, ["mine.mp4 0", "x.mp4 1"]))),)
     config = BuildConfig("x", lists=lists, video_dir=str(tmp_path), storage="video")
-    with pytest.raises(UserError, match=r"list\.txt:2: .*x\.mp4: cannot be read as a video \(it is text"):
+    with pytest.raises(
+        UserError, match=r"list\.txt:2: .*x\.mp4: cannot be read as a video \(it is text"
+    ):
         build_records(config, tmp_path / "out")
-    assert [(problem.kind, problem.file) for problem in check_videos(config).errors] == [("unreadable", "x.mp4")]
+    assert [(problem.kind, problem.file) for problem in check_videos(config).errors] == [
+        ("unreadable", "x.mp4")
+    ]
     for most in (None, 2):
         with pytest.raises(VideoError, match="it is text, not a video file"):
             encode_video(Entry("x.mp4", 1, 2), tmp_path / "x.mp4", "jpeg", max_frames=most)
@@ -127,8 +170,12 @@ def test_text_is_not_built(two, tmp_path):
 def test_containers_that_cannot_be_read_name_those_that_can(tmp_path):
     path = tmp_path / "x.mp4"
     # a real container that is on no list: subtitles as a Blu-ray has them
-    path.write_bytes(b"PG" + bytes(8) + b"\x16\x00\x0b" + bytes(11) + (b"PG" + bytes(8) + b"\x80\x00\x00") * 9)
-    with pytest.raises(VideoError, match=r"expected a file that holds its own frames: MP4/MOV, Matroska/WebM, AVI"):
+    path.write_bytes(
+        b"PG" + bytes(8) + b"\x16\x00\x0b" + bytes(11) + (b"PG" + bytes(8) + b"\x80\x00\x00") * 9
+    )
+    with pytest.raises(
+        VideoError, match=r"expected a file that holds its own frames: MP4/MOV, Matroska/WebM, AVI"
+    ):
         probe(path)
     with pytest.raises(ValueError, match="not a video file, or of a kind that is not read"):
         serve_example.read_clip(path, 1, 32)
@@ -185,7 +232,9 @@ def test_what_was_read_is_read(kind, tmp_path):
     found = decode_frames(path, range(frames))
     np.testing.assert_array_equal(found, decode_frames(file.getvalue(), range(frames)))
     assert np.abs(found[-1].astype(int) - picture(frames - 1, 48, 64)).mean() < 25
-    np.testing.assert_array_equal(serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames
+    )
 
 
 def test_one_list_of_containers():
@@ -214,7 +263,11 @@ def write_two(path: Path, preview: tuple[str, int], flags: tuple, form: str | No
     """A preview of 32 × 32 first, and a film of 10 frames of 64 × 48 second."""
     with av.open(str(path), "w", format=form) as container:
         first, second = (container.add_stream(codec, rate=25) for codec in (preview[0], "libx264"))
-        first.width, first.height, first.pix_fmt = 32, 32, "yuvj420p" if preview[0] == "mjpeg" else "yuv420p"
+        first.width, first.height, first.pix_fmt = (
+            32,
+            32,
+            "yuvj420p" if preview[0] == "mjpeg" else "yuv420p",
+        )
         second.width, second.height, second.pix_fmt = 64, 48, "yuv420p"
         for stream, flag in zip((first, second), flags):
             if flag is not None:
@@ -236,8 +289,12 @@ def test_of_two_videos_the_default_is_shown(preview, ending, tmp_path):
         assert np.abs(frames[9].astype(int) - picture(9, 48, 64)).mean() < 15
         np.testing.assert_array_equal(decode_frames(source, range(10), known_frames=10), frames)
         assert header(source)[1:] == (48, 64)
-    np.testing.assert_array_equal(serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames)
-    np.testing.assert_array_equal(read_clip(path, 10, 32).frames[9], list(frames_at(path, 0.04, 32))[9].image)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames
+    )
+    np.testing.assert_array_equal(
+        read_clip(path, 10, 32).frames[9], list(frames_at(path, 0.04, 32))[9].image
+    )
     # and the other way round
     path = write_two(tmp_path / f"other{ending}", preview, (Disposition.default, None))
     assert (probe(path).width, probe(path).frames) == (32, preview[1])
@@ -248,11 +305,14 @@ def test_a_cover_is_not_the_video(tmp_path):
     with av.open(str(path)) as container:
         assert len(container.streams.video) == 2
     assert (probe(path).frames, probe(path).width) == (10, 64)
-    np.testing.assert_array_equal(serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames
+    )
 
 
 @pytest.mark.skipif(
-    not hasattr(av.container.OutputContainer, "add_attachment"), reason="needs a newer PyAV to write it"
+    not hasattr(av.container.OutputContainer, "add_attachment"),
+    reason="needs a newer PyAV to write it",
 )
 @pytest.mark.parametrize("films", [1, 2])
 def test_what_ffmpeg_thinks_best_may_be_a_cover(films, tmp_path):
@@ -275,7 +335,9 @@ def test_what_ffmpeg_thinks_best_may_be_a_cover(films, tmp_path):
     with av.open(str(path)) as container:
         assert container.streams.best("video").disposition & Disposition.attached_pic
     assert (probe(path).frames, probe(path).width) == (4, 64 * films)
-    np.testing.assert_array_equal(serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 3, 32), read_clip(path, 3, 32).frames
+    )
 
 
 def test_sound_with_a_cover_says_so(tmp_path):
@@ -285,7 +347,9 @@ def test_sound_with_a_cover_says_so(tmp_path):
         cover = container.add_stream("mjpeg", rate=25)
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
         cover.disposition = Disposition.attached_pic.value
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        block = av.AudioFrame.from_ndarray(
+            np.zeros((1, 16000), np.float32), format="fltp", layout="mono"
+        )
         block.sample_rate = 16000
         container.start_encoding()
         container.mux(sound.encode(block))
@@ -293,7 +357,8 @@ def test_sound_with_a_cover_says_so(tmp_path):
         container.mux(sound.encode(None))
     for source in (path, path.read_bytes()):
         with pytest.raises(
-            VideoError, match=r"no video stream \(it holds a cover picture, audio\); a cover is no video$"
+            VideoError,
+            match=r"no video stream \(it holds a cover picture, audio\); a cover is no video$",
         ):
             probe(source)
     with pytest.raises(VideoError, match=r"no video stream \(it holds audio\); is it whole\?$"):
@@ -314,11 +379,16 @@ def test_tags_in_other_encodings_are_of_no_interest(place, tmp_path):
     assert data.count(place) == 1
     path.write_bytes(data.replace(place, b"\xe9\xff\xc3\x28A" + place[5:]))
     assert probe(path).frames == probe(path.read_bytes()).frames == 3
-    np.testing.assert_array_equal(serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames
+    )
 
 
 def test_names_that_cannot_be_opened(tmp_path):
-    for name, words in (("x" * 300 + ".mp4", "File name too long"), ("nul\0.mp4", "no such video file")):
+    for name, words in (
+        ("x" * 300 + ".mp4", "File name too long"),
+        ("nul\0.mp4", "no such video file"),
+    ):
         with pytest.raises(VideoError, match=words):
             probe(tmp_path / name)
     os.mkfifo(tmp_path / "pipe.mp4")

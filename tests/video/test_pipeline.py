@@ -62,7 +62,10 @@ def test_training_ends_after_its_epochs(records):
 
 
 def test_endless_training_goes_on_like_a_longer_one(jpeg):
-    assert_same(collect(train_batches(jpeg, **SETTINGS), 7), collect(train_batches(jpeg, **SETTINGS, num_epochs=9), 7))
+    assert_same(
+        collect(train_batches(jpeg, **SETTINGS), 7),
+        collect(train_batches(jpeg, **SETTINGS, num_epochs=9), 7),
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -92,20 +95,30 @@ def test_resume_in_the_middle_of_an_epoch_and_back(records):
 
 
 @pytest.mark.parametrize(("saved", "restored"), [(0, 2), (1, 0), (2, 1)])
-def test_orbax_saves_and_restores_beside_other_items_with_any_workers(jpeg, tmp_path, saved, restored):
+def test_orbax_saves_and_restores_beside_other_items_with_any_workers(
+    jpeg, tmp_path, saved, restored
+):
     expected = collect(train_batches(jpeg, **SETTINGS, num_epochs=2))
     batches = train_batches(jpeg, **SETTINGS, num_epochs=2, workers=saved)
     weights = {"prompts": np.arange(6, dtype=np.float32).reshape(2, 3)}
     with ocp.CheckpointManager(tmp_path) as manager:
-        for step in range(1, 5):  # three batches an epoch: the last save is in the middle of the second
+        for step in range(
+            1, 5
+        ):  # three batches an epoch: the last save is in the middle of the second
             next(batches)
-            items = {"weights": ocp.args.StandardSave(weights), "data": grain.checkpoint.CheckpointSave(batches)}
+            items = {
+                "weights": ocp.args.StandardSave(weights),
+                "data": grain.checkpoint.CheckpointSave(batches),
+            }
             manager.save(step, args=ocp.args.Composite(**items))
         manager.wait_until_finished()
         assert_same(collect(batches), expected[4:])  # saving disturbs nothing
         for step in (4, 2):
             fresh = train_batches(jpeg, **SETTINGS, num_epochs=2, workers=restored)
-            data, numbers = grain.checkpoint.CheckpointRestore(fresh), ocp.args.StandardRestore(weights)
+            data, numbers = (
+                grain.checkpoint.CheckpointRestore(fresh),
+                ocp.args.StandardRestore(weights),
+            )
             found = manager.restore(step, args=ocp.args.Composite(data=data, weights=numbers))
             assert np.array_equal(found["weights"]["prompts"], weights["prompts"])
             assert_same(collect(found["data"]), expected[step:])
@@ -136,7 +149,10 @@ def test_more_epochs_or_hosts_go_on_from_a_state(jpeg):
         ({"seed": 4}, r"seed \(was 3, is 4\)"),
         ({"batch_size": 1}, r"batch_size \(was 2, is 1\)"),
         ({"augment": Augment(flip=0.0)}, "augment"),
-        ({"frames": 8, "shuffle": False}, r"frames \(was 4, is 8\); shuffle \(was True, is False\)"),
+        (
+            {"frames": 8, "shuffle": False},
+            r"frames \(was 4, is 8\); shuffle \(was True, is False\)",
+        ),
     ],
 )
 def test_a_state_of_other_settings_is_refused(jpeg, fields, words):
@@ -181,7 +197,9 @@ def test_a_state_of_another_kind_of_iterator_is_refused(jpeg):
 def test_any_number_of_frames_of_a_clip_of_five(jpeg, frames):
     index = next(i for i, example in enumerate(jpeg) if example.num_frames == 5)
     for sample in ("segments", "centre"):
-        found = collect(train_batches(jpeg, **{**SETTINGS, "frames": frames}, num_epochs=1, sample=sample))
+        found = collect(
+            train_batches(jpeg, **{**SETTINGS, "frames": frames}, num_epochs=1, sample=sample)
+        )
         assert {batch["frames"].shape for batch in found} == {(2, frames, 16, 16, 3)}
     (batch,) = collect(eval_batches(jpeg, frames=frames, size=16, batch_size=5, temporal_views=2))
     seen = [frame_number(frame) for frame in batch["frames"][index, 0]]
@@ -191,7 +209,9 @@ def test_any_number_of_frames_of_a_clip_of_five(jpeg, frames):
 
 def test_threads_run_ahead_but_not_far(jpeg, monkeypatch):
     reads, read = [], Records.__getitem__
-    monkeypatch.setattr(Records, "__getitem__", lambda self, index: reads.append(index) or read(self, index))
+    monkeypatch.setattr(
+        Records, "__getitem__", lambda self, index: reads.append(index) or read(self, index)
+    )
     most = min(4, os.cpu_count()) + 1
     assert most <= 5  # what `train_batches` promises
     with contextlib.closing(train_batches(jpeg, **{**SETTINGS, "batch_size": 1})) as batches:
@@ -215,7 +235,9 @@ def test_bad_settings_are_told_before_the_first_batch(jpeg):
 def test_a_damaged_record_is_one_line_from_any_worker(built, tmp_path, workers):
     shutil.copytree(built, tmp_path / "copy")
     damage_shard(next((tmp_path / "copy").rglob("jpeg/1.0.0/*array_record*")))
-    batches = eval_batches(open_records(tmp_path / "copy", "jpeg"), frames=2, size=16, batch_size=5, workers=workers)
+    batches = eval_batches(
+        open_records(tmp_path / "copy", "jpeg"), frames=2, size=16, batch_size=5, workers=workers
+    )
     with pytest.raises(UserError, match="cannot be read"):
         collect(batches)
 
@@ -239,6 +261,8 @@ print("done")
 
 def test_reading_touches_no_device_and_no_model_code(built):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", NO_DEVICE, str(built)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_DEVICE, str(built)], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "done"

@@ -1,4 +1,6 @@
-"""Processes: killed workers are replaced, a killed reader leaves nothing behind, and workers touch no device."""
+"""Processes: killed workers are replaced, a killed reader leaves nothing behind, and workers touch
+no device.
+"""
 
 import contextlib
 import hashlib
@@ -34,7 +36,9 @@ def jpeg(built):
 
 def digest(batch) -> str:
     """One word for all that is in a batch."""
-    return hashlib.sha256(b"".join(np.ascontiguousarray(batch[key]).tobytes() for key in sorted(batch))).hexdigest()
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(batch[key]).tobytes() for key in sorted(batch))
+    ).hexdigest()
 
 
 def digests(jpeg, count: int) -> list[str]:
@@ -64,13 +68,18 @@ def test_a_killed_worker_is_replaced_and_no_batch_changes(jpeg, capfd):
     assert found == digests(jpeg, 20)
     told = capfd.readouterr().err
     assert "warning: a data worker died (SIGKILL) at batch" in told
-    assert "1 of at most 3 times; the machine was probably out of memory: lower data.workers" in told
+    assert (
+        "1 of at most 3 times; the machine was probably out of memory: lower data.workers" in told
+    )
 
 
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGKILL, r"died \(SIGKILL\) at batch .*out of memory: lower data.workers or the batch size"),
+        (
+            signal.SIGKILL,
+            r"died \(SIGKILL\) at batch .*out of memory: lower data.workers or the batch size",
+        ),
         (signal.SIGBUS, r"died \(SIGBUS\) at batch .*/dev/shm is probably full"),
         (signal.SIGSEGV, r"died \(SIGSEGV\) at batch .*may crash the decoder"),
     ],
@@ -156,7 +165,8 @@ if __name__ == "__main__":
     done = script(tmp_path, built, "plain", ending)
     ahead = [int(line) for line in done.stdout.split()]
     assert len(ahead) == 3, done.stderr
-    # `train_batches` promises 4 a worker; one that stops reading ahead would give less than one a worker
+    # `train_batches` promises 4 a worker; one that stops reading ahead would give less than one a
+    # worker
     assert all(2 <= count <= 8 for count in ahead), ahead
 
 
@@ -174,7 +184,9 @@ def test_a_record_that_crashes_its_worker_ends_the_run_and_is_named(built, tmp_p
 
 def test_a_script_that_cannot_be_imported_is_told_what_to_write(built, tmp_path):
     done = script(tmp_path, built, "plain", ending="main()\n")
-    assert done.stdout.splitlines()[-1].startswith("error: a data worker died (exit code 1) at batch 0")
+    assert done.stdout.splitlines()[-1].startswith(
+        "error: a data worker died (exit code 1) at batch 0"
+    )
     assert 'must do its work below if __name__ == "__main__":' in done.stdout
 
 
@@ -253,6 +265,8 @@ def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, 
         step = manager.latest_step()
         assert 4 <= step < 50
         fresh = train_batches(jpeg, **SETTINGS, workers=1)
-        manager.restore(step, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(fresh)))
+        manager.restore(
+            step, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(fresh))
+        )
     with contextlib.closing(fresh):
         assert [digest(batch) for batch in itertools.islice(fresh, 5)] == expected[step : step + 5]

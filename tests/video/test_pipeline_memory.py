@@ -1,4 +1,6 @@
-"""Shared memory of worker processes: none is left behind, and Python has nothing to warn of, however a reader ends."""
+"""Shared memory of worker processes: none is left behind, and Python has nothing to warn of,
+however a reader ends.
+"""
 
 import gc
 import os
@@ -101,7 +103,11 @@ def exhausted(records):
 if __name__ == "__main__":
     globals()[sys.argv[2]](open_records(sys.argv[1], "jpeg"))
 """
-WAYS = [line.split()[1].removesuffix("(records):") for line in SCRIPT.splitlines() if line.endswith("(records):")]
+WAYS = [
+    line.split()[1].removesuffix("(records):")
+    for line in SCRIPT.splitlines()
+    if line.endswith("(records):")
+]
 
 
 @pytest.mark.skipif(not SHM.is_dir(), reason="looks at Linux's /dev/shm")
@@ -112,7 +118,11 @@ def test_nothing_is_left_and_nothing_is_said(built, tmp_path, way):
     env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
     command = [sys.executable, str(path), str(built), way]
     with subprocess.Popen(
-        command, env=env | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=env | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as reader:
         # its end is that of Python's resource tracker, which tells what it found
         told, _ = reader.communicate(timeout=120)

@@ -24,7 +24,11 @@ def clip(path: Path) -> None:
 def gif(width: int, height: int, frames: int) -> bytes:
     """Frames of one pixel on a canvas."""
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
-    frame = b"\x21\xf9\x04\x00\x0a\x00\x00\x00\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    frame = (
+        b"\x21\xf9\x04\x00\x0a\x00\x00\x00\x2c"
+        + struct.pack("<HHHHB", 0, 0, 1, 1, 0)
+        + b"\x02\x02\x44\x01\x00"
+    )
     return head + frame * frames + b";"
 
 
@@ -32,7 +36,10 @@ def test_small_files_of_huge_frames(tmp_path):
     path = tmp_path / "x.gif"
     path.write_bytes(gif(8190, 8190, 120))
     for read in (probe, clip):
-        with pytest.raises(VideoError, match=r"of 8190 × 8190, where large ones count more, from a file of 2,780 byte"):
+        with pytest.raises(
+            VideoError,
+            match=r"of 8190 × 8190, where large ones count more, from a file of 2,780 byte",
+        ):
             read(path)
     with pytest.raises(ValueError, match="--max_video_pixels"):
         serve_example.read_clip(path, 2, 32)
@@ -85,7 +92,9 @@ def test_jpegs_of_many_scans(suffix, tmp_path, monkeypatch):
         probe(path)
     write(101)
     for read in (probe, header, clip):
-        with pytest.raises(VideoError, match=r"a JPEG of 101 scans, expected at most 100; save it again$"):
+        with pytest.raises(
+            VideoError, match=r"a JPEG of 101 scans, expected at most 100; save it again$"
+        ):
             read(path)
     with pytest.raises(ValueError, match="a JPEG of 101 scans"):
         serve_example.read_clip(path, 2, 32)

@@ -20,7 +20,13 @@ from vtd_jax.video.ingest.encode import encode_video
 from vtd_jax.video.lists.catalog import Entry
 from vtd_jax.video.records import open_records, record_names
 
-FILES = {"one.mp4": (0, 40), "two.avi": (1, 50), "three.webm": (0, 45), "a b.mp4": (1, 5), "wide.mp4": (1, 20)}
+FILES = {
+    "one.mp4": (0, 40),
+    "two.avi": (1, 50),
+    "three.webm": (0, 45),
+    "a b.mp4": (1, 5),
+    "wide.mp4": (1, 20),
+}
 
 
 @pytest.mark.parametrize("storage", ["jpeg", "video"])
@@ -34,14 +40,17 @@ def test_records_hold_every_video_once(built, storage):
 
 
 def test_of_several_records_the_shortest_folders_are_told(tmp_path):
-    """After building two benchmarks, one of them in two ways, all of which have a list `base_train`."""
+    """After building two benchmarks, one of them in two ways, all of which have a list
+    `base_train`.
+    """
     for name in ("hmdb51/video", "ucf101/jpeg", "ucf101/video"):
         (tmp_path / name / "1.0.0" / "lists").mkdir(parents=True)
         (tmp_path / name / "1.0.0" / "dataset_info.json").touch()
         (tmp_path / name / "1.0.0" / "lists" / "base_train.json").write_text("{}")
     told = f"{tmp_path}/hmdb51, {tmp_path}/ucf101/jpeg, {tmp_path}/ucf101/video"
     with pytest.raises(
-        UserError, match=f"several records have a list 'base_train'; give one of these instead: {told}$"
+        UserError,
+        match=f"several records have a list 'base_train'; give one of these instead: {told}$",
     ):
         open_records(tmp_path, "base_train")
 
@@ -117,7 +126,9 @@ def test_videos_that_do_not_fit_into_a_record_are_told(tmp_path, monkeypatch):
     path = make_video(tmp_path / "long.mp4", 30)
     monkeypatch.setattr(encode, "MAX_RECORD_BYTES", 2000)
     for storage in ("jpeg", "video"):
-        with pytest.raises(VideoError, match="the most that a record may hold; cut the video into parts"):
+        with pytest.raises(
+            VideoError, match="the most that a record may hold; cut the video into parts"
+        ):
             encode_video(Entry("long.mp4", 0, 1), path, storage)
 
 
@@ -187,7 +198,9 @@ def test_a_truncated_shard_or_lost_metadata_is_told(built, tmp_path):
         list(open_records(data_dir, "jpeg"))
     shard.write_bytes(data)
     (shard.parent / "metadata.json").unlink()
-    with pytest.raises(UserError, match=r"metadata\.json: cannot be read .*; build these records again"):
+    with pytest.raises(
+        UserError, match=r"metadata\.json: cannot be read .*; build these records again"
+    ):
         open_records(data_dir, "jpeg")
 
 

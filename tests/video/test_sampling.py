@@ -36,13 +36,19 @@ def test_train_indices_add_the_draw_to_the_segment():
     n, t = 11, 4  # step 2: starts 0 2 4 6; frames 8, 9, 10 are never drawn
     draws = np.random.default_rng(0).integers(2, size=t)
     assert train_indices(n, t, rng).tolist() == (np.array([0, 2, 4, 6]) + draws).tolist()
-    assert set(np.concatenate([train_indices(n, t, rng) for _ in range(200)]).tolist()) == set(range(8))
+    assert set(np.concatenate([train_indices(n, t, rng) for _ in range(200)]).tolist()) == set(
+        range(8)
+    )
 
 
 def test_train_indices_use_every_offset_of_a_segment():
     rng = np.random.default_rng(1)
     seen = np.stack([train_indices(12, 3, rng) for _ in range(300)])
-    assert [sorted(set(column.tolist())) for column in seen.T] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert [sorted(set(column.tolist())) for column in seen.T] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +78,14 @@ def run(*ranges) -> list[int]:
 @pytest.mark.parametrize(
     ("n", "t", "centres", "draws"),
     [
-        # one frame fewer than wanted: i n / t + n / 2t, and round(i n / t); where both tie, halves to even
-        (6, 7, [0, 1, 2, 3, 3, 4, 5], [0, 1, 2, 3, 3, 4, 5]),  # centre 3 is 21 / 7, a quotient that floats may miss
+        # one frame fewer than wanted: i n / t + n / 2t, and round(i n / t); where both tie, halves
+        # to even
+        (
+            6,
+            7,
+            [0, 1, 2, 3, 3, 4, 5],
+            [0, 1, 2, 3, 3, 4, 5],
+        ),  # centre 3 is 21 / 7, a quotient that floats may miss
         (7, 8, [0, 1, 2, 3, 3, 4, 5, 6], [0, 1, 2, 3, 4, 4, 5, 6]),  # draws: 3.5 -> 4
         (15, 16, run((0, 8), (7, 15)), run((0, 9), (8, 15))),  # draws: 7.5 -> 8
         (31, 32, run((0, 16), (15, 31)), run((0, 17), (16, 31))),  # draws: 15.5 -> 16
@@ -88,8 +100,18 @@ def run(*ranges) -> list[int]:
         (1, 1, [0], [0]),
         (1, 7, [0] * 7, [0] * 7),
         (1, 64, [0] * 64, [0] * 64),
-        (2, 8, [0] * 4 + [1] * 4, [0, 0, 0, 1, 1, 1, 0, 0]),  # draws: 0 .25 .5 .75 1 1.25 1.5 1.75; 2 wraps to 0
-        (2, 32, [0] * 16 + [1] * 16, [0] * 9 + [1] * 15 + [0] * 8),  # draws: i / 16, 8 -> 0, 24 -> 2 wraps to 0
+        (
+            2,
+            8,
+            [0] * 4 + [1] * 4,
+            [0, 0, 0, 1, 1, 1, 0, 0],
+        ),  # draws: 0 .25 .5 .75 1 1.25 1.5 1.75; 2 wraps to 0
+        (
+            2,
+            32,
+            [0] * 16 + [1] * 16,
+            [0] * 9 + [1] * 15 + [0] * 8,
+        ),  # draws: i / 16, 8 -> 0, 24 -> 2 wraps to 0
     ],
 )
 def test_lengths_around_the_clips(n, t, centres, draws):
@@ -104,7 +126,9 @@ def test_lengths_that_divide(t):
     assert train_indices(t, t, np.random.default_rng(0)).tolist() == run((0, t))
     # segments 0-2, 3-5, ...: centre 3 i + 1, draws 3 i + 0, 1 or 2
     assert test_indices(3 * t, t).tolist() == [3 * i + 1 for i in range(t)]
-    drawn = np.stack([train_indices(3 * t, t, np.random.default_rng(seed)) for seed in range(40)]) - 3 * np.arange(t)
+    drawn = np.stack(
+        [train_indices(3 * t, t, np.random.default_rng(seed)) for seed in range(40)]
+    ) - 3 * np.arange(t)
     assert [set(column) for column in drawn.T.tolist()] == [{0, 1, 2}] * t
 
 

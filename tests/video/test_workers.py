@@ -32,7 +32,9 @@ def test_ordered_map_keeps_order_bounds_what_is_ahead_and_catches_user_errors_on
     for outcome in ordered_map(work, list(range(20)), threads=2, ahead=2):
         with lock:
             running[0] -= 1
-        results.append((outcome.item, outcome.result if outcome.error is None else str(outcome.error)))
+        results.append(
+            (outcome.item, outcome.result if outcome.error is None else str(outcome.error))
+        )
     assert results == [(i, "three" if i == 3 else 2 * i) for i in range(20)]
     assert most[0] <= 5  # four handed out, one being looked at
 

@@ -1,4 +1,6 @@
-"""Files of rows that are there whole or not at all, are mapped into memory, and are not believed when damaged."""
+"""Files of rows that are there whole or not at all, are mapped into memory, and are not believed
+when damaged.
+"""
 
 import io
 import os
@@ -18,8 +20,8 @@ class NotKept(UserError):
 
     def __init__(self, folder: Path, error: OSError):
         super().__init__(
-            f"{folder}: frame features cannot be kept there ({error.strerror or error}); set {VARIABLE} to a folder "
-            "that can be written and has space"
+            f"{folder}: frame features cannot be kept there ({error.strerror or error}); set "
+            f"{VARIABLE} to a folder that can be written and has space"
         )
 
 
@@ -55,8 +57,11 @@ def write_rows(file: Path, rows: np.ndarray) -> None:
         raise NotKept(file.parent, error) from None
 
 
-def read_rows(file: Path, shape: tuple[int, ...], what: str = "frame features") -> np.ndarray | None:
-    """The rows of a file, float32 of this shape, mapped into memory; None where there is no such file.
+def read_rows(
+    file: Path, shape: tuple[int, ...], what: str = "frame features"
+) -> np.ndarray | None:
+    """The rows of a file, float32 of this shape, mapped into memory; None where there is no such
+    file.
 
     One that is damaged, or a pipe in its place, is a warning and None.
 

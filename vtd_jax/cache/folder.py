@@ -1,4 +1,6 @@
-"""Where things are kept that can be computed again: text features, frame features, compiled programs."""
+"""Where things are kept that can be computed again: text features, frame features, compiled
+programs.
+"""
 
 import errno
 import os
@@ -11,12 +13,15 @@ NOT_WRITABLE, PRIVATE = 0o755, 0o700
 
 
 def cache_folder(given: str | os.PathLike | None = None) -> Path:
-    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it need not be there, and may be deleted."""
+    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it need not be there, and
+    may be deleted.
+    """
     return Path(given or os.environ.get(VARIABLE) or Path("~", ".cache", "vtd_jax")).expanduser()
 
 
 def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
-    """Makes a folder and those above it that are missing, all with this mode; one that is there stays as it is.
+    """Makes a folder and those above it that are missing, all with this mode; one that is there
+    stays as it is.
 
     Raises:
       OSError: one cannot be made, or is no folder.
@@ -32,11 +37,13 @@ def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
 
 
 def why_not_ours(folder: Path) -> str:
-    """Why code must not be loaded from a folder: others could have put it there. "" where only its owner could.
+    """Why code must not be loaded from a folder: others could have put it there. "" where only its
+      owner could.
 
-    It and the two above it, down from the cache folder, must be this user's, writable by nobody else, and the lower two
-    no links. Of folders further up, none may be writable by everybody, but for one in which everybody can move only
-    what is his (`/tmp`). Systems without owners have nothing to check.
+    It and the two above it, down from the cache folder, must be this user's, writable by nobody
+    else, and the lower two no links. Of folders further up, none may be writable by everybody, but
+    for one in which everybody can move only what is his (`/tmp`). Systems without owners have
+    nothing to check.
 
     Args:
       folder: of the programs of one kind of machine, `CACHE/programs/KIND`; it is there.

@@ -1,4 +1,6 @@
-"""Frame features kept on disk: where no visual prompt is learnt, a clip's never change (method.md, section 7)."""
+"""Frame features kept on disk: where no visual prompt is learnt, a clip's never change (method.md,
+section 7).
+"""
 
 import functools
 import hashlib
@@ -44,11 +46,14 @@ _FORMAT = 1
 
 
 def tower_fingerprint(model: VTDCLIP) -> str:
-    """SHA-256 of all that raw frame features depend on beside the frames: the image tower, its dtype, normalization.
+    """SHA-256 of all that raw frame features depend on beside the frames: the image tower, its
+    dtype, normalization.
 
     Independent of how the model lays its layers out: weights are taken under OpenAI's names.
     """
-    visual = {name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")}
+    visual = {
+        name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")
+    }
     about = [repr(model.clip.config), str(model.clip.visual.dtype), model.config.normalization]
     about += [[name, x.shape, str(x.dtype)] for name, x in visual.items()]
     digest = hashlib.sha256(json.dumps(about).encode())
@@ -58,7 +63,8 @@ def tower_fingerprint(model: VTDCLIP) -> str:
 
 
 class Stored:
-    """Features of every video of a list in one view (a training epoch's draws, or all views of an evaluation).
+    """Features of every video of a list in one view (a training epoch's draws, or all views of an
+    evaluation).
 
     Attributes:
       shape: of one video's: (T, D), or (V, T, D) with V views.
@@ -68,9 +74,11 @@ class Stored:
         self.shape, self._shards, self._labels = shards[0].shape[1:], shards, labels
 
     def batch(self, chosen: Sequence[int], rows: int) -> Batch:
-        """`features` float32 [rows, …], `label`, `weight` and `index` as of clips, of the videos at these places.
+        """`features` float32 [rows, …], `label`, `weight` and `index` as of clips, of the videos at
+        these places.
 
-        Fewer than `rows` are filled up with weight 0 and the features of the first video: ordinary numbers.
+        Fewer than `rows` are filled up with weight 0 and the features of the first video: ordinary
+          numbers.
         """
         places = np.zeros(rows, np.int64)
         places[: len(chosen)] = chosen
@@ -104,7 +112,9 @@ class FeatureStore:
       width: D, numbers of a frame's features.
     """
 
-    def __init__(self, model: VTDCLIP, devices: Sequence[jax.Device], *, parallel: str = "shard_map"):
+    def __init__(
+        self, model: VTDCLIP, devices: Sequence[jax.Device], *, parallel: str = "shard_map"
+    ):
         """
         Args:
           model: of which the image tower is used; without visual prompts.
@@ -129,7 +139,8 @@ class FeatureStore:
         tell: Callable[[str], None] | None = None,
         check: Callable[[], None] | None = None,
     ) -> list[Stored]:
-        """Features of all videos of `records`, one `Stored` a view; what is not kept yet, or damaged, is computed.
+        """Features of all videos of `records`, one `Stored` a view; what is not kept yet, or
+        damaged, is computed.
 
         Args:
           records: the videos.
@@ -137,11 +148,14 @@ class FeatureStore:
           views: in training the epochs whose draws are taken; in evaluation (0,).
           together: videos to encode at once, about.
           workers: decoding processes, 0 for none.
-          tell: called with lines of progress, and one at the end of what was computed; None prints them.
-          check: called before every batch that is encoded; may raise to break off: whole files are kept.
+          tell: called with lines of progress, and one at the end of what was computed; None prints
+            them.
+          check: called before every batch that is encoded; may raise to break off: whole files are
+            kept.
 
         Raises:
-          UserError: files cannot be written (it names the variable that says where), or videos cannot be read.
+          UserError: files cannot be written (it names the variable that says where), or videos
+            cannot be read.
         """
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
@@ -150,7 +164,9 @@ class FeatureStore:
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
-            found.append([read_rows(_file(folder, number), (n, *shape)) for number, n in enumerate(sizes)])
+            found.append(
+                [read_rows(_file(folder, number), (n, *shape)) for number, n in enumerate(sizes)]
+            )
         missing = [
             _Part(place, number, _file(folders[place], number))
             for place, shards in enumerate(found)
@@ -166,15 +182,15 @@ class FeatureStore:
                 kept = read_rows(part.file, (rows, *shape))
                 if kept is None:
                     raise UserError(
-                        f"{part.file}: changed while it was written; does something else write there? Set {VARIABLE} "
-                        "to a folder of your own"
+                        f"{part.file}: changed while it was written; does something else write "
+                        f"there? Set {VARIABLE} to a folder of your own"
                     )
                 found[part.view][part.number] = kept
             size = sum(rows.nbytes for shards in found for rows in shards)
             drawn = f" in {counted(len(views), 'epoch')}" if len(views) > 1 else ""
             tell(
-                f"frame features of {counted(len(records), 'video')} of {records.name}{drawn}, {size / 2**20:.1f} MiB, "
-                f"are kept in {self.folder}"
+                f"frame features of {counted(len(records), 'video')} of {records.name}{drawn}, "
+                f"{size / 2**20:.1f} MiB, are kept in {self.folder}"
             )
         return [Stored(shards, records.stored.labels) for shards in found]
 
@@ -183,15 +199,29 @@ class FeatureStore:
         drawn = [spec.temporal_views, spec.spatial_views]
         if spec.kind == "train":
             drawn = [spec.seed, view, spec.sample, asdict(spec.augment)]
-        videos = [records.info["fingerprint"], hashlib.sha256(records.stored.records.tobytes()).hexdigest()]
-        about = [_FORMAT, vtd_jax.__version__, self._tower, *videos, spec.kind, spec.frames, spec.size, *drawn]
+        videos = [
+            records.info["fingerprint"],
+            hashlib.sha256(records.stored.records.tobytes()).hexdigest(),
+        ]
+        about = [
+            _FORMAT,
+            vtd_jax.__version__,
+            self._tower,
+            *videos,
+            spec.kind,
+            spec.frames,
+            spec.size,
+            *drawn,
+        ]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
 
     def _compute(self, missing, records, spec, views, together, workers, tell, check) -> None:
         """Encodes the videos of missing files, one file after another, and writes them."""
         # a power of two divides a file
         size = min(SHARD, 1 << (max(together, 1).bit_length() - 1))
-        spec = replace(spec, batch_size=size, epochs=max(views) + 1, shuffle=False, drop_remainder=False)
+        spec = replace(
+            spec, batch_size=size, epochs=max(views) + 1, shuffle=False, drop_remainder=False
+        )
         clips, encoder = BatchIterator(records, spec, workers), compiled_features(*self._program())
         padded = round_up(size, len(self._mesh.devices))
         state = encoder.place(STATE, self._state)
@@ -238,9 +268,13 @@ class FeatureStore:
 
 
 class _Progress:
-    """Tells how many videos are done: at any time in the terminal's line, and now and then in a line that stays."""
+    """Tells how many videos are done: at any time in the terminal's line, and now and then in a
+    line that stays.
+    """
 
-    def __init__(self, missing: Sequence[_Part], videos: int, name: str, tell: Callable[[str], None]):
+    def __init__(
+        self, missing: Sequence[_Part], videos: int, name: str, tell: Callable[[str], None]
+    ):
         self._total = sum(min(SHARD, videos - part.number * SHARD) for part in missing)
         self._name, self._tell, self._done = name, tell, 0
         self._start = self._told = time.perf_counter()
@@ -254,7 +288,9 @@ class _Progress:
         if now - self._told >= PAUSE:
             self._told = now
             left = duration((now - self._start) / self._done * (self._total - self._done))
-            self._tell(f"frame features: {self._done} of {self._total} clips of {self._name}, {left} left")
+            self._tell(
+                f"frame features: {self._done} of {self._total} clips of {self._name}, {left} left"
+            )
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -262,11 +298,15 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def encode_views(frames: Array, state: nnx.State, *, graphdef: Any) -> Float[Array, "..."]:
-    """Raw frame features of `[B,T,H,W,3]` or, one view after another, of `[B,V,T,H,W,3]`, for one device."""
+    """Raw frame features of `[B,T,H,W,3]` or, one view after another, of `[B,V,T,H,W,3]`, for one
+    device.
+    """
     model = nnx.merge(graphdef, state)
     if frames.ndim == 5:
         return model.encode_frames(frames).astype(jnp.float32)
-    return jnp.moveaxis(jax.lax.map(model.encode_frames, jnp.moveaxis(frames, 1, 0)), 0, 1).astype(jnp.float32)
+    return jnp.moveaxis(jax.lax.map(model.encode_frames, jnp.moveaxis(frames, 1, 0)), 0, 1).astype(
+        jnp.float32
+    )
 
 
 # arguments of the compiled function

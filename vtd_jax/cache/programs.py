@@ -1,7 +1,9 @@
-"""Compiled programs kept on disk, so that a command's second start does not compile again; for commands, not on import.
+"""Compiled programs kept on disk, so that a command's second start does not compile again; for
+commands, not on import.
 
-JAX does it (its persistent compilation cache); here it is told where, and what is worth a file. Whatever its own
-variables (`JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION_CACHE`, …) or its config say comes first.
+JAX does it (its persistent compilation cache); here it is told where, and what is worth a file.
+Whatever its own variables (`JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION_CACHE`, …) or its
+config say comes first.
 """
 
 import hashlib
@@ -23,24 +25,37 @@ MAX_SIZE = 4 * 2**30
 # seconds: what compiles faster is not worth reading a file
 MIN_SECONDS = 0.2
 # the lines of /proc/cpuinfo that say for what XLA's programs are made, on x86 and on ARM
-_CPU = ("vendor_id", "cpu family", "model", "model name", "flags", "CPU implementer", "CPU part", "Features")
+_CPU = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "Features",
+)
 
 
 def programs_folder() -> Path:
-    """Where this machine's programs are kept: XLA's for CPUs run on no other kind of CPU, and with one jaxlib only."""
+    """Where this machine's programs are kept: XLA's for CPUs run on no other kind of CPU, and with
+    one jaxlib only.
+    """
     made_for = "\n".join([platform.system(), platform.machine(), *_cpu(), version("jaxlib")])
     return cache_folder() / FOLDER / hashlib.sha256(made_for.encode()).hexdigest()[:16]
 
 
 def keep_programs() -> Path | None:
-    """Has this process, and those that it starts, read and keep compiled programs; call it before anything compiles.
+    """Has this process, and those that it starts, read and keep compiled programs; call it before
+    anything compiles.
 
-    With several processes JAX reads in all and writes in the first. Compiled programs are native code: folders are made
+    With several processes JAX reads in all and writes in the first. Compiled programs are native
+      code: folders are made
     for this user alone, and nothing is read from one into which others can write.
 
     Returns:
-      The folder; None where JAX was told itself what to do, or where the folder cannot be written or is not this user's
-      alone, which is one warning and stops nothing.
+      The folder; None where JAX was told itself what to do, or where the folder cannot be written
+      or is not this user's alone, which is one warning and stops nothing.
     """
     if _decided():
         return None
@@ -49,8 +64,9 @@ def keep_programs() -> Path | None:
         make_folders(folder, PRIVATE)
         if why := why_not_ours(folder):
             warn(
-                f"{folder}: compiled programs are code, and none is read from there ({why}), so every start compiles "
-                f"again; remove it, make it yours alone (chmod go-w), or set {VARIABLE} to another folder"
+                f"{folder}: compiled programs are code, and none is read from there ({why}), so "
+                "every start compiles again; remove it, make it yours alone (chmod go-w), or set "
+                f"{VARIABLE} to another folder"
             )
             return None
         with tempfile.TemporaryFile(dir=folder):
@@ -59,8 +75,9 @@ def keep_programs() -> Path | None:
         # RuntimeError: there is no home
         why = getattr(error, "strerror", None) or error
         warn(
-            f"{cache_folder_told()}: compiled programs cannot be kept there ({why}), so every start compiles "
-            f"again; set {VARIABLE} to a folder that can be written, or JAX_ENABLE_COMPILATION_CACHE=false"
+            f"{cache_folder_told()}: compiled programs cannot be kept there ({why}), so every "
+            f"start compiles again; set {VARIABLE} to a folder that can be written, or "
+            "JAX_ENABLE_COMPILATION_CACHE=false"
         )
         return None
     settings = {
@@ -87,13 +104,24 @@ def _decided() -> bool:
     """Whether JAX was told already where to keep programs, or not to."""
     if "jax" in sys.modules:
         config = sys.modules["jax"].config
-        return config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache
+        return (
+            config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache
+        )
     told = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower()
-    return "JAX_COMPILATION_CACHE_DIR" in os.environ or told not in ("y", "yes", "t", "true", "on", "1")
+    return "JAX_COMPILATION_CACHE_DIR" in os.environ or told not in (
+        "y",
+        "yes",
+        "t",
+        "true",
+        "on",
+        "1",
+    )
 
 
 def _set(name: str, value: str | float) -> None:
-    """One setting of JAX, which its variable overrules; JAX reads its variables when it is first imported."""
+    """One setting of JAX, which its variable overrules; JAX reads its variables when it is first
+    imported.
+    """
     if name.upper() in os.environ:
         return
     if "jax" in sys.modules:
@@ -105,7 +133,9 @@ def _set(name: str, value: str | float) -> None:
 def _cpu() -> list[str]:
     """What tells kinds of CPUs apart."""
     try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+        first = (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+        )
     except OSError:
         return [platform.processor()]
     return [line for line in first.splitlines() if line.split(":")[0].strip() in _CPU]

@@ -1,4 +1,6 @@
-"""Text features of word lists, encoded once: what a vocabulary of a million words costs an hour, once."""
+"""Text features of word lists, encoded once: what a vocabulary of a million words costs an hour,
+once.
+"""
 
 import functools
 import hashlib
@@ -29,18 +31,21 @@ LEAST = 256
 
 # part of every file's name: counts up when files change their meaning
 _FORMAT = 1
-# words a compiled call (of short lists the next power of two), and what number of positions is a multiple of
+# words a compiled call (of short lists the next power of two), and what number of positions is a
+# multiple of
 _BATCH, _POSITIONS = 256, 8
 
 
 class TextCache:
     """Codebooks of word lists, kept on disk by the hash of everything that they depend on.
 
-    A list is kept in files of 8192 words: words added at the end leave the files before as they are, and an encoding
+    A list is kept in files of 8192 words: words added at the end leave the files before as they
+      are, and an encoding
     that was broken off goes on where it was. Lists of fewer than 256 words are never written.
 
     Attributes:
-      folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when first needed.
+      folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when
+        first needed.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
@@ -50,18 +55,20 @@ class TextCache:
     def encode(
         self, model: VTDCLIP, words: Sequence[str], told: Callable[[int, int], None] | None = None
     ) -> Float[np.ndarray, "k d"]:
-        """The codebook of `words`: raw float32 text features, as of `model.encode_classes(model.class_tokens(words))`.
+        """The codebook of `words`: raw float32 text features, as of
+          `model.encode_classes(model.class_tokens(words))`.
 
         Equal to rounding (1e-6 of a feature's length): texts are padded to other lengths here.
 
         Args:
           model: read only; its text tower, text prompts and templates decide.
           words: K words or phrases.
-          told: called with the words done and K, after every batch that was encoded and every file that was read.
+          told: called with the words done and K, after every batch that was encoded and every file
+            that was read.
 
         Returns:
-          `[K, D]`; K·D·4 bytes and little more are needed. It starts at a multiple of 64 bytes, so that
-          `vocabulary.nearest` reads it in place.
+          `[K, D]`; K·D·4 bytes and little more are needed. It starts at a multiple of 64 bytes, so
+          that `vocabulary.nearest` reads it in place.
 
         Raises:
           UserError: no words, one that is too long, or a folder that cannot be written.
@@ -99,8 +106,8 @@ class TextCache:
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(
-            f"{self.folder}: text features cannot be kept there ({error.strerror}); set {VARIABLE} to a folder that "
-            "can be written and has space"
+            f"{self.folder}: text features cannot be kept there ({error.strerror}); set "
+            f"{VARIABLE} to a folder that can be written and has space"
         )
 
     def _write(self, file: Path, rows: np.ndarray) -> None:
@@ -121,7 +128,9 @@ class TextCache:
         return self.folder / f"text-{name}.npy"
 
     def _weights(self, model: VTDCLIP) -> str:
-        """The hash of the text tower, its prompts and settings; once a model, whose arrays never change in place."""
+        """The hash of the text tower, its prompts and settings; once a model, whose arrays never
+        change in place.
+        """
         prompts = [] if model.text_prompts is None else [model.text_prompts[...]]
         leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model.clip.text))
         arrays = [leaf for _, leaf in leaves] + prompts
@@ -129,8 +138,16 @@ class TextCache:
         if len(before) == len(arrays) and all(a is b for a, b in zip(before, arrays, strict=True)):
             return name
         settings, tower = model.config, model.clip.config
-        about = [_FORMAT, settings.text_prompts, settings.templates, repr(tower), str(model.clip.text.dtype)]
-        about += [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in leaves]
+        about = [
+            _FORMAT,
+            settings.text_prompts,
+            settings.templates,
+            repr(tower),
+            str(model.clip.text.dtype),
+        ]
+        about += [
+            [jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in leaves
+        ]
         digest = hashlib.sha256(json.dumps(about).encode())
         for array in arrays:
             digest.update(np.ascontiguousarray(jax.device_get(array)).view(np.uint8))
@@ -138,7 +155,9 @@ class TextCache:
         return self._known[1]
 
 
-def _report(told: Callable[[int, int], None] | None, first: int, count: int) -> Callable[[int], None]:
+def _report(
+    told: Callable[[int, int], None] | None, first: int, count: int
+) -> Callable[[int], None]:
     """Adds what was done before to a part's progress."""
     return lambda done: told(first + done, count) if told is not None else None
 
@@ -150,7 +169,8 @@ def encode_texts(
     report: Callable[[int], None] = lambda done: None,
     first: int = 0,
 ) -> None:
-    """Fills `rows` with the codebook of `words`, in batches of one size and of few lengths: few programs are compiled.
+    """Fills `rows` with the codebook of `words`, in batches of one size and of few lengths: few
+    programs are compiled.
 
     Args:
       model: read only.
@@ -183,5 +203,7 @@ def encode_texts(
 
 @functools.lru_cache(maxsize=16)
 def _encoder(graphdef: Any) -> Callable[..., Any]:
-    """One compiled function a kind of model, however many lists it encodes; takes `(tokens, state)`."""
+    """One compiled function a kind of model, however many lists it encodes; takes `(tokens,
+    state)`.
+    """
     return jax.jit(lambda tokens, state: nnx.merge(graphdef, state).encode_classes(tokens))

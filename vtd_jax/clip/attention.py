@@ -1,4 +1,6 @@
-"""Softmax attention of many heads; its backward pass keeps little and multiplies in the dtype of the forward pass."""
+"""Softmax attention of many heads; its backward pass keeps little and multiplies in the dtype of
+the forward pass.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +17,21 @@ def attend(
 ) -> Float[Array, "b h n c"]:
     """`softmax(q kᵀ + mask) v`, in the dtype of `q`; scores, powers and their sum are float32.
 
-    The powers are rounded to the dtype of `q` before they are summed and multiplied, so that weights add up to one.
+    The powers are rounded to the dtype of `q` before they are summed and multiplied, so that
+    weights add up to one.
 
     Args:
       q: queries, scaled already.
       k, v: keys and values, of the dtype of `q`.
-      mask: added to the scores `[B, H, N, M]`, which its shape must broadcast to; no gradient reaches it.
+      mask: added to the scores `[B, H, N, M]`, which its shape must broadcast to; no gradient
+        reaches it.
     """
     if mask is not None and mask.ndim > 2:
         mask = jnp.broadcast_to(mask, (*q.shape[:2], *mask.shape[-2:]))
     # XLA's fast CPU kernel takes one batch axis, not two
-    q3, k3, v3, mask = (x if x is None or x.ndim == 2 else x.reshape(-1, *x.shape[2:]) for x in (q, k, v, mask))
+    q3, k3, v3, mask = (
+        x if x is None or x.ndim == 2 else x.reshape(-1, *x.shape[2:]) for x in (q, k, v, mask)
+    )
     return _attend(q3, k3, v3, mask).reshape(q.shape)
 
 
@@ -34,7 +40,9 @@ def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     return _forward(q, k, v, mask)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, tuple[Array | None, ...]]:
+def _forward(
+    q: Array, k: Array, v: Array, mask: Array | None
+) -> tuple[Array, tuple[Array | None, ...]]:
     scores = product("bnc,bmc->bnm", q, k)
     scores = scores if mask is None else scores + mask
     # their sum divides the few numbers that come out, not every weight
@@ -49,7 +57,8 @@ def _backward(kept: tuple[Array | None, ...], cotangent: Array) -> tuple[Array |
     # else XLA would keep the float32 copy that the sum of the forward pass read
     powers = jax.lax.optimization_barrier(powers)
     of_weights = product("bnc,bmc->bnm", cotangent, v)
-    # what softmax subtracts is the mean of `of_weights` by weight: cotangent · mixed, one number a query
+    # what softmax subtracts is the mean of `of_weights` by weight: cotangent · mixed, one number a
+    # query
     cotangent32 = cotangent.astype(jnp.float32)
     mean = (cotangent32 * mixed.astype(jnp.float32)).sum(-1, keepdims=True)
     of_scores = (powers * ((of_weights - mean) / total)).astype(q.dtype)

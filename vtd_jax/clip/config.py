@@ -11,7 +11,8 @@ from vtd_jax.printable import brief
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 # pixels
 MOST_RESOLUTION = 4096
-# the most that a file may say of a size, far beyond any published tower, and of the patches of an image
+# the most that a file may say of a size, far beyond any published tower, and of the patches of an
+# image
 _MOST = {
     "embed_dim": 65_536,
     "image_resolution": MOST_RESOLUTION,
@@ -77,14 +78,21 @@ class CLIPConfig:
             if getattr(self, f"{tower}_mlp_width") == 4 * width:
                 object.__setattr__(self, f"{tower}_mlp_width", None)
             if width % head and not (tower == "vision" and self.is_resnet):
-                raise UserError(f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width {head}")
-        if not self.is_resnet and (self.vision_patch_size is None or self.image_resolution % self.vision_patch_size):
+                raise UserError(
+                    f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width "
+                    f"{head}"
+                )
+        if not self.is_resnet and (
+            self.vision_patch_size is None or self.image_resolution % self.vision_patch_size
+        ):
             raise UserError(
                 f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
                 f"vision_patch_size {self.vision_patch_size}"
             )
         if self.grid**2 > _MOST_PATCHES:
-            raise UserError(f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
+            raise UserError(
+                f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}"
+            )
 
     @property
     def is_resnet(self) -> bool:
@@ -110,16 +118,28 @@ class CLIPConfig:
         """OpenAI's name where the sizes are those of a released model, else a description."""
         for name, make in _NAMED.items():
             if self._sizes == make():
-                return name + {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}[self.activation]
+                return (
+                    name
+                    + {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}[
+                        self.activation
+                    ]
+                )
         kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
-        return f"{kind} {self.vision_layers} layers width {self.vision_width} at {self.image_resolution}"
+        return (
+            f"{kind} {self.vision_layers} layers width {self.vision_width} at "
+            f"{self.image_resolution}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields; `from_dict` reads them back."""
         fields = dataclasses.asdict(self)
         # what came later is left out where it says nothing, so that earlier versions read the rest
-        fields = {k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
-        return fields | {"vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers}
+        fields = {
+            k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]
+        }
+        return fields | {
+            "vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "CLIPConfig":
@@ -142,7 +162,9 @@ class CLIPConfig:
     def named(cls, name: str) -> "CLIPConfig":
         """`named("ViT-B/16")`: one of OpenAI's nine, by its published name, or "tiny"."""
         if name not in _NAMED:
-            raise UserError(f"unknown CLIP architecture {name!r}, expected one of {', '.join(_NAMED)}")
+            raise UserError(
+                f"unknown CLIP architecture {name!r}, expected one of {', '.join(_NAMED)}"
+            )
         return _NAMED[name]()
 
     @classmethod
@@ -197,21 +219,32 @@ class CLIPConfig:
 
 
 def _check_sizes(fields: Mapping[str, Any]) -> None:
-    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by name."""
+    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by
+    name.
+    """
     sizes = {name: fields[name] for name in _MOST if name in fields}
     layers = fields.get("vision_layers", 1)
     if isinstance(layers, tuple):
         if len(layers) != 4:
-            raise UserError(f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a ResNet")
+            raise UserError(
+                f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a "
+                "ResNet"
+            )
         sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
     else:
         sizes["vision_layers"] = layers
     for name, size in sizes.items():
         most = _MOST.get(name, _MOST_LAYERS)
-        if not (size is None and name in _MAY_BE_NONE) and (type(size) is not int or not 1 <= size <= most):
-            raise UserError(f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}")
+        if not (size is None and name in _MAY_BE_NONE) and (
+            type(size) is not int or not 1 <= size <= most
+        ):
+            raise UserError(
+                f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}"
+            )
     if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise UserError(f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}")
+        raise UserError(
+            f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}"
+        )
 
 
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}

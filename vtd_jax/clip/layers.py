@@ -26,8 +26,8 @@ def zeros(*shape: int) -> Frozen:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
 def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
-    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`), the exact `gelu` (most open_clip models) or its approximation
-    `gelu_tanh` of a float32 `x`.
+    """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`), the exact `gelu` (most open_clip models) or
+    its approximation `gelu_tanh` of a float32 `x`.
 
     Returns `dtype`, and keeps no more than `x` in that dtype for the backward pass.
     """
@@ -35,7 +35,11 @@ def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Arr
 
 
 def _gelu(name: str, x: Array) -> Array:
-    return x * jax.nn.sigmoid(1.702 * x) if name == "quick_gelu" else jax.nn.gelu(x, approximate=name == "gelu_tanh")
+    return (
+        x * jax.nn.sigmoid(1.702 * x)
+        if name == "quick_gelu"
+        else jax.nn.gelu(x, approximate=name == "gelu_tanh")
+    )
 
 
 def _activation_forward(name: str, x: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
@@ -57,8 +61,12 @@ class Linear(nnx.Module):
         self.kernel = zeros(n_in, n_out)
         self.bias = zeros(n_out)
 
-    def __call__(self, x: Float[Array, "... i"], columns: slice = slice(None)) -> Float[Array, "... o"]:
-        """float32: the product is of the dtype of `x`, its sums and the bias are not rounded; `columns` of it only."""
+    def __call__(
+        self, x: Float[Array, "... i"], columns: slice = slice(None)
+    ) -> Float[Array, "... o"]:
+        """float32: the product is of the dtype of `x`, its sums and the bias are not rounded;
+        `columns` of it only.
+        """
         kernel = self.kernel[...][:, columns].astype(x.dtype)
         flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
         return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
@@ -77,11 +85,15 @@ class LayerNorm(nnx.Module):
         x32 = x.astype(jnp.float32)
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return (
+            centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+        ).astype(x.dtype)
 
 
 class Attention(nnx.Module):
-    """Multi-head attention of tokens to themselves and to a context that all rows of the batch share."""
+    """Multi-head attention of tokens to themselves and to a context that all rows of the batch
+    share.
+    """
 
     def __init__(self, width: int, head_width: int):
         self.qkv = Linear(width, 3 * width)
@@ -95,7 +107,8 @@ class Attention(nnx.Module):
         context: Float[Array, "p w"] | None = None,
         rows: Rows | None = None,
     ) -> Float[Array, "b q w"]:
-        """What every wanted position takes from the context and from all positions; float32, softmax over keys too.
+        """What every wanted position takes from the context and from all positions; float32,
+        softmax over keys too.
 
         Args:
           x: tokens.
@@ -110,7 +123,8 @@ class Attention(nnx.Module):
             q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
             k, v = jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
         if context is not None:
-            # its queries are few and not wanted; to cut them out of the weights costs more than to compute them
+            # its queries are few and not wanted; to cut them out of the weights costs more than to
+            # compute them
             seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
             shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
@@ -122,9 +136,13 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-LN transformer block: attention, then an MLP (4× the width, or `mlp_width`), each added to its input."""
+    """Pre-LN transformer block: attention, then an MLP (4× the width, or `mlp_width`), each added
+    to its input.
+    """
 
-    def __init__(self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None):
+    def __init__(
+        self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None
+    ):
         self.ln_1 = LayerNorm(width)
         self.attn = Attention(width, head_width)
         self.ln_2 = LayerNorm(width)
@@ -139,7 +157,9 @@ class Block(nnx.Module):
         context: Float[Array, "p w"] | None = None,
         rows: Rows | None = None,
     ) -> Float[Array, "b q w"]:
-        """The wanted positions after the block, in the dtype of `x`; arguments as those of `Attention`."""
+        """The wanted positions after the block, in the dtype of `x`; arguments as those of
+        `Attention`.
+        """
         seen = None if context is None else self.ln_1(context)
         attended = self.attn(self.ln_1(x), mask, seen, rows)
         x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)

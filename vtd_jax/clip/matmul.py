@@ -1,4 +1,6 @@
-"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums, forward and backward on every backend."""
+"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums, forward and backward
+on every backend.
+"""
 
 import functools
 from typing import Any
@@ -9,15 +11,20 @@ from jaxtyping import Array, Float
 
 
 def precision(x: Array) -> jax.lax.Precision:
-    """float32 means float32 on every backend: TPUs and GPUs round inputs of products unless told not to."""
+    """float32 means float32 on every backend: TPUs and GPUs round inputs of products unless told
+    not to.
+    """
     return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
 def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`einsum(spec, a, b)` of two arrays of one dtype; float32, whatever they are: the caller rounds.
+    """`einsum(spec, a, b)` of two arrays of one dtype; float32, whatever they are: the caller
+    rounds.
 
-    bfloat16 is summed in float32. Backwards the cotangent is rounded to bfloat16 first: products of two dtypes run at a
-    fraction of the speed of either, on a CPU even below that of float32. Gradients have the dtype of `a` and `b`.
+    bfloat16 is summed in float32. Backwards the cotangent is rounded to bfloat16 first: products of
+      two dtypes run at a
+    fraction of the speed of either, on a CPU even below that of float32. Gradients have the dtype
+    of `a` and `b`.
 
     Args:
       spec: with "->", without "...", every letter in at least two of its three parts.
@@ -38,7 +45,9 @@ def _forward(spec: str, a: Any, b: Any) -> tuple[Array, tuple[Array | None, Arra
     return _mixed(spec, a.value, b.value), kept
 
 
-def _backward(spec: str, kept: tuple[Array | None, Array | None], cotangent: Any) -> tuple[Array | None, Array | None]:
+def _backward(
+    spec: str, kept: tuple[Array | None, Array | None], cotangent: Any
+) -> tuple[Array | None, Array | None]:
     a, b = kept
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None

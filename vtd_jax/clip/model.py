@@ -16,7 +16,8 @@ from vtd_jax.clip.vit import VisionTransformer
 class CLIP(nnx.Module):
     """A frozen CLIP. Parameters are float32; towers compute in `dtype` ("float32" or "bfloat16").
 
-    `layers` lays the blocks of transformers out, see `stack.layout`; a ResNet takes no notice of it.
+    `layers` lays the blocks of transformers out, see `stack.layout`; a ResNet takes no notice of
+    it.
 
     Built with zeros: `load_clip` or `clip_from_state` of `vtd_jax.clip.weights` fill it.
     """
@@ -31,28 +32,36 @@ class CLIP(nnx.Module):
         self.config = config
 
     def rounded(self) -> "CLIP":
-        """The same CLIP, for programs: kernels of transformers are kept in the dtype that they are used in.
+        """The same CLIP, for programs: kernels of transformers are kept in the dtype that they are
+        used in.
 
-        In bfloat16 that is half the memory and nothing to round at every call; the features are the same, bit for bit.
+        In bfloat16 that is half the memory and nothing to round at every call; the features are the
+        same, bit for bit.
         """
         dtype = self.text.dtype
         if dtype == jnp.float32:
             return self
         graphdef, state = nnx.split(self)
         flat = {
-            path: variable.replace(variable[...].astype(dtype)) if self._is_kernel(path) else variable
+            path: variable.replace(variable[...].astype(dtype))
+            if self._is_kernel(path)
+            else variable
             for path, variable in nnx.to_flat_state(state)
         }
         return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
     def _is_kernel(self, path: tuple[Any, ...]) -> bool:
         # of a ResNet convolutions are scaled in float32 before they are used
-        return path[-1] in ("kernel", "patch_kernel") and not (path[0] == "visual" and self.config.is_resnet)
+        return path[-1] in ("kernel", "patch_kernel") and not (
+            path[0] == "visual" and self.config.is_resnet
+        )
 
     def encode_images(
         self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
     ) -> Float[Array, "n d"]:
-        """Image features `[N, D]`, unnormalised float32, of normalised images; see `VisionTransformer`."""
+        """Image features `[N, D]`, unnormalised float32, of normalised images; see
+        `VisionTransformer`.
+        """
         return self.visual(images, prompts)
 
     def encode_text(

@@ -42,11 +42,15 @@ class ConvNorm(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1×1, 3×3 and 1×1 convolutions added to the input; a stride is an average pool before the last of them."""
+    """1×1, 3×3 and 1×1 convolutions added to the input; a stride is an average pool before the last
+    of them.
+    """
 
     def __init__(self, n_in: int, planes: int, stride: int):
         n_out = planes * EXPANSION
-        self.convs = nnx.List([ConvNorm(n_in, planes, 1), ConvNorm(planes, planes, 3), ConvNorm(planes, n_out, 1)])
+        self.convs = nnx.List(
+            [ConvNorm(n_in, planes, 1), ConvNorm(planes, planes, 3), ConvNorm(planes, n_out, 1)]
+        )
         self.downsample = ConvNorm(n_in, n_out, 1) if stride > 1 or n_in != n_out else None
         self.stride = stride
 
@@ -72,10 +76,17 @@ class AttentionPool(nnx.Module):
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         mean = x.astype(jnp.float32).mean(1, keepdims=True).astype(x.dtype)
         x = jnp.concatenate([mean, x], axis=1) + self.positional_embedding[...].astype(x.dtype)
-        q, k, v = (self._heads(y.astype(x.dtype)) for y in (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)))
-        scores = jnp.einsum("bnhc,bmhc->bhnm", q, k, precision=precision(q), preferred_element_type=jnp.float32)
+        q, k, v = (
+            self._heads(y.astype(x.dtype))
+            for y in (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x))
+        )
+        scores = jnp.einsum(
+            "bnhc,bmhc->bhnm", q, k, precision=precision(q), preferred_element_type=jnp.float32
+        )
         weights = jax.nn.softmax(scores * k.shape[-1] ** -0.5, axis=-1)
-        mixed = jnp.einsum("bhnm,bmhc->bnhc", weights, v.astype(jnp.float32), precision=precision(weights))
+        mixed = jnp.einsum(
+            "bhnm,bmhc->bnhc", weights, v.astype(jnp.float32), precision=precision(weights)
+        )
         return self.c_proj(mixed.reshape(x.shape[0], -1))
 
     def _heads(self, x: Float[Array, "n m c"]) -> Float[Array, "n m heads width"]:
@@ -83,7 +94,8 @@ class AttentionPool(nnx.Module):
 
 
 class ModifiedResNet(nnx.Module):
-    """Image tower of the RN50, RN101, RN50x4, RN50x16 and RN50x64 checkpoints (Radford et al. 2021, section 2.4).
+    """Image tower of the RN50, RN101, RN50x4, RN50x16 and RN50x64 checkpoints (Radford et al. 2021,
+    section 2.4).
 
     Attributes:
       stem: three 3×3 convolutions, the first of stride 2; an average pool of 2 follows them.
@@ -95,8 +107,12 @@ class ModifiedResNet(nnx.Module):
         width = config.vision_width
         sizes = [(3, width // 2, 2), (width // 2, width // 2, 1), (width // 2, width, 1)]
         self.stem = nnx.List([ConvNorm(n_in, n_out, 3, stride) for n_in, n_out, stride in sizes])
-        self.layers = nnx.List([nnx.List([Bottleneck(*size) for size in stage]) for stage in _stages(config)])
-        self.attnpool = AttentionPool(config.grid, width * 32, config.vision_head_width, config.embed_dim)
+        self.layers = nnx.List(
+            [nnx.List([Bottleneck(*size) for size in stage]) for stage in _stages(config)]
+        )
+        self.attnpool = AttentionPool(
+            config.grid, width * 32, config.vision_head_width, config.embed_dim
+        )
         self.size, self.dtype = config.image_resolution, jnp.dtype(dtype)
 
     def __call__(
@@ -112,10 +128,13 @@ class ModifiedResNet(nnx.Module):
           UserError: prompts are given, or images are of another size.
         """
         if prompts is not None:
-            raise UserError("a ResNet takes no visual prompts: set visual_prompts=0, or choose a ViT checkpoint")
+            raise UserError(
+                "a ResNet takes no visual prompts: set visual_prompts=0, or choose a ViT checkpoint"
+            )
         if images.shape[1:3] != (self.size, self.size):
             raise UserError(
-                f"images are {images.shape[1]}×{images.shape[2]}, this ResNet takes {self.size}×{self.size}"
+                f"images are {images.shape[1]}×{images.shape[2]}, this ResNet takes "
+                f"{self.size}×{self.size}"
             )
         x = images.astype(self.dtype)
         for conv in self.stem:
@@ -128,7 +147,9 @@ class ModifiedResNet(nnx.Module):
 
 
 def resnet_names(config: CLIPConfig) -> list[tuple[str, tuple[str | int, ...], str]]:
-    """OpenAI's tensor name, path in `ModifiedResNet` and kind ("same", "linear" or "conv") of every array."""
+    """OpenAI's tensor name, path in `ModifiedResNet` and kind ("same", "linear" or "conv") of every
+    array.
+    """
     return [(name, path, kind) for name, path, kind, _ in _tensors(config)]
 
 
@@ -147,7 +168,9 @@ def _stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
     for stage, blocks in enumerate(config.vision_layers):
         planes = config.vision_width * 2**stage
         n_out = planes * EXPANSION
-        stages.append([(n_in, planes, 1 if stage == 0 else 2)] + [(n_out, planes, 1)] * (blocks - 1))
+        stages.append(
+            [(n_in, planes, 1 if stage == 0 else 2)] + [(n_out, planes, 1)] * (blocks - 1)
+        )
         n_in = n_out
     return stages
 
@@ -155,27 +178,42 @@ def _stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
 def _tensors(config: CLIPConfig) -> list[tuple[str, tuple[str | int, ...], str, tuple[int, ...]]]:
     """Name, path, kind and PyTorch shape of every tensor."""
     width, out = config.vision_width, []
-    for i, (n_in, n_out) in enumerate([(3, width // 2), (width // 2, width // 2), (width // 2, width)]):
-        out += _conv_norm(f"visual.conv{i + 1}", f"visual.bn{i + 1}", ("stem", i), (n_out, n_in, 3, 3))
+    for i, (n_in, n_out) in enumerate(
+        [(3, width // 2), (width // 2, width // 2), (width // 2, width)]
+    ):
+        out += _conv_norm(
+            f"visual.conv{i + 1}", f"visual.bn{i + 1}", ("stem", i), (n_out, n_in, 3, 3)
+        )
     for s, stage in enumerate(_stages(config)):
         for b, (n_in, planes, stride) in enumerate(stage):
             name, path = f"visual.layer{s + 1}.{b}", ("layers", s, b)
             n_out = planes * EXPANSION
-            for i, shape in enumerate([(planes, n_in, 1, 1), (planes, planes, 3, 3), (n_out, planes, 1, 1)]):
-                out += _conv_norm(f"{name}.conv{i + 1}", f"{name}.bn{i + 1}", (*path, "convs", i), shape)
+            for i, shape in enumerate(
+                [(planes, n_in, 1, 1), (planes, planes, 3, 3), (n_out, planes, 1, 1)]
+            ):
+                out += _conv_norm(
+                    f"{name}.conv{i + 1}", f"{name}.bn{i + 1}", (*path, "convs", i), shape
+                )
             if stride > 1 or n_in != n_out:
                 names = f"{name}.downsample.0", f"{name}.downsample.1"
                 out += _conv_norm(*names, (*path, "downsample"), (n_out, n_in, 1, 1))
     name, path, width = "visual.attnpool", ("attnpool",), width * 32
     embedding = "positional_embedding"
     out.append((f"{name}.{embedding}", (*path, embedding), "same", (1 + config.grid**2, width)))
-    for part, n_out in (("q_proj", width), ("k_proj", width), ("v_proj", width), ("c_proj", config.embed_dim)):
+    for part, n_out in (
+        ("q_proj", width),
+        ("k_proj", width),
+        ("v_proj", width),
+        ("c_proj", config.embed_dim),
+    ):
         out.append((f"{name}.{part}.weight", (*path, part, "kernel"), "linear", (n_out, width)))
         out.append((f"{name}.{part}.bias", (*path, part, "bias"), "same", (n_out,)))
     return out
 
 
-def _conv_norm(conv: str, norm: str, path: tuple[str | int, ...], shape: tuple[int, ...]) -> list[tuple]:
+def _conv_norm(
+    conv: str, norm: str, path: tuple[str | int, ...], shape: tuple[int, ...]
+) -> list[tuple]:
     parts = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
     return [
         (f"{conv}.weight", (*path, "kernel"), "conv", shape),

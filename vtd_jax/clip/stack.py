@@ -19,7 +19,8 @@ Step = Callable[[Block, Any, Any], Any]
 
 
 def layout(asked: str = "auto", platform: str | None = None) -> str:
-    """ "list" (a program as long as the tower: faster on a CPU) or "scan" (one body: a TPU or GPU compiles it sooner).
+    """ "list" (a program as long as the tower: faster on a CPU) or "scan" (one body: a TPU or GPU
+     compiles it sooner).
 
     Args:
       asked: "auto" chooses by `platform`.
@@ -31,11 +32,15 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
 
 
 def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
-    """`layers` blocks of a tower ("vision" or "text"): a list of them, or for "scan" one whose arrays have a first axis
-    of `layers`."""
-    width, head_width, mlp_width = (getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width"))
+    """`layers` blocks of a tower ("vision" or "text"): a list of them, or for "scan" one whose
+    arrays have a first axis of `layers`."""
+    width, head_width, mlp_width = (
+        getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width")
+    )
     if kind == "list":
-        return nnx.List([Block(width, head_width, config.activation, mlp_width) for _ in range(layers)])
+        return nnx.List(
+            [Block(width, head_width, config.activation, mlp_width) for _ in range(layers)]
+        )
     block = Block(width, head_width, config.activation, mlp_width)
     for _, variable in nnx.to_flat_state(nnx.state(block)):
         variable.set_value(jnp.broadcast_to(variable[...], (layers, *variable.shape)))
@@ -52,7 +57,10 @@ def block_at(stack: nnx.List | Block, layer: int | Int[Array, ""]) -> Block:
     if isinstance(stack, nnx.List):
         return stack[layer]
     graphdef, state = nnx.split(stack)
-    return nnx.merge(graphdef, jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), state))
+    return nnx.merge(
+        graphdef,
+        jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), state),
+    )
 
 
 def run_blocks(
@@ -71,12 +79,15 @@ def run_blocks(
       layers: which.
       step: one layer.
       each: a part for each of `layers`; None for none.
-      remat: what the backward pass computes again: "none", "block" (all of it) or "dots" (all but matrix products).
+      remat: what the backward pass computes again: "none", "block" (all of it) or "dots" (all but
+        matrix products).
     """
     if isinstance(stack, nnx.List):
         for place, layer in enumerate(layers):
             part = None if each is None else each[place]
-            carry = again(lambda carry, part, block=stack[layer]: step(block, carry, part), remat)(carry, part)
+            carry = again(lambda carry, part, block=stack[layer]: step(block, carry, part), remat)(
+                carry, part
+            )
         return carry
     if not len(layers):
         return carry

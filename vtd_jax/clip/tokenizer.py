@@ -1,4 +1,6 @@
-"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's `simple_tokenizer`."""
+"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's
+`simple_tokenizer`.
+"""
 
 import functools
 import gzip
@@ -31,20 +33,26 @@ def tokenize(
       truncate: cut a longer text so that its last position is the end token, as OpenAI does.
 
     Returns:
-      int32 `[K, L]`, ids in `[0, 49408)`. The end token has the highest id, so `argmax` finds the first one.
+      int32 `[K, L]`, ids in `[0, 49408)`. The end token has the highest id, so `argmax` finds the
+      first one.
 
     Raises:
-      UserError: a text does not fit and `truncate` is off, or is not a string; `context_length` is below 2.
+      UserError: a text does not fit and `truncate` is off, or is not a string; `context_length` is
+        below 2.
     """
     if context_length < 2:
-        raise UserError(f"context_length={context_length}: start and end tokens alone take 2 positions; give 2 or more")
+        raise UserError(
+            f"context_length={context_length}: start and end tokens alone take 2 positions; give "
+            "2 or more"
+        )
     texts = [texts] if isinstance(texts, str) else texts
     out = np.zeros((len(texts), context_length), np.int32)
     for text, row, ids in zip(texts, out, encode(texts), strict=True):
         if len(ids) + 2 > context_length and not truncate:
             raise UserError(
-                f"text too long for CLIP: {_shorten(text)!r} has {len(ids) + 2} tokens with start and end, "
-                f"the limit is {context_length}; shorten it, or pass truncate=True to cut it"
+                f"text too long for CLIP: {_shorten(text)!r} has {len(ids) + 2} tokens with start "
+                f"and end, the limit is {context_length}; shorten it, or pass truncate=True to "
+                "cut it"
             )
         ids = [SOT, *ids[: context_length - 2], EOT]
         row[: len(ids)] = ids
@@ -52,20 +60,30 @@ def tokenize(
 
 
 def count_tokens(texts: str | Sequence[str]) -> Int32[np.ndarray, "k"]:
-    """Tokens of each text without start and end; a text fits where this is at most `context_length - 2`."""
-    return np.array([len(ids) for ids in encode([texts] if isinstance(texts, str) else texts)], np.int32)
+    """Tokens of each text without start and end; a text fits where this is at most `context_length
+    - 2`.
+    """
+    return np.array(
+        [len(ids) for ids in encode([texts] if isinstance(texts, str) else texts)], np.int32
+    )
 
 
 def encode(texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, any length, without start, end or padding.
 
-    As in OpenAI's code a text may spell out `<|startoftext|>` or `<|endoftext|>`: those become the special ids.
+    As in OpenAI's code a text may spell out `<|startoftext|>` or `<|endoftext|>`: those become the
+    special ids.
     """
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise UserError(f"text {i} of {len(texts)} is {text!r} ({type(text).__name__}), expected a string")
+            raise UserError(
+                f"text {i} of {len(texts)} is {text!r} ({type(text).__name__}), expected a string"
+            )
     batch = [words(clean(text)) for text in texts]
-    return [encoding.ids for encoding in _bpe().encode_batch(batch, is_pretokenized=True, add_special_tokens=False)]
+    return [
+        encoding.ids
+        for encoding in _bpe().encode_batch(batch, is_pretokenized=True, add_special_tokens=False)
+    ]
 
 
 def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
@@ -82,19 +100,24 @@ def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
     if None in pieces:
         wrong = next(i for i in ids if not 0 <= i <= EOT)
         raise UserError(f"token id {wrong} is not CLIP's, expected 0 to {EOT}")
-    # the four characters of the suffix stand for themselves as bytes, so it survives the way back to text
+    # the four characters of the suffix stand for themselves as bytes, so it survives the way back
+    # to text
     return decoders.ByteLevel().decode(["".join(pieces)]).replace(_END_OF_WORD, " ").strip()
 
 
 @functools.cache
 def merges() -> list[tuple[str, str]]:
     """CLIP's 48 894 merges, the earliest learnt first."""
-    return [tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()]
+    return [
+        tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()
+    ]
 
 
 @functools.cache
 def vocabulary() -> dict[str, int]:
-    """CLIP's 49 408 tokens and their ids: 256 bytes, the same at the end of a word, a symbol a merge, two specials."""
+    """CLIP's 49 408 tokens and their ids: 256 bytes, the same at the end of a word, a symbol a
+    merge, two specials.
+    """
     # OpenAI's byte order is the order of code points of the characters that stand for bytes
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols += [symbol + _END_OF_WORD for symbol in symbols]
@@ -104,7 +127,9 @@ def vocabulary() -> dict[str, int]:
 
 @functools.cache
 def _bpe() -> tokenizers.Tokenizer:
-    bpe = tokenizers.Tokenizer(models.BPE(vocab=vocabulary(), merges=merges(), end_of_word_suffix=_END_OF_WORD))
+    bpe = tokenizers.Tokenizer(
+        models.BPE(vocab=vocabulary(), merges=merges(), end_of_word_suffix=_END_OF_WORD)
+    )
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.add_special_tokens(list(_SPECIAL))
     return bpe

@@ -12,7 +12,8 @@ from vtd_jax.errors import UserError
 
 
 class VisionTransformer(nnx.Module):
-    """Image tower of the ViT checkpoints: patches, class token, pre-LN blocks, projection of the class token.
+    """Image tower of the ViT checkpoints: patches, class token, pre-LN blocks, projection of the
+      class token.
 
     Attributes:
       patch_kernel: `[patch·patch·3, W]`, the patch convolution as one matrix product.
@@ -37,15 +38,23 @@ class VisionTransformer(nnx.Module):
         self.remat, self.plain = "none", False
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
-        """Class token and patch tokens with positions, before `ln_pre`; images of another size are a `UserError`."""
+        """Class token and patch tokens with positions, before `ln_pre`; images of another size are
+        a `UserError`.
+        """
         side = self.grid * self.patch
         if images.shape[1:3] != (side, side):
-            raise UserError(f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}")
-        patches = images.astype(self.dtype).reshape(-1, self.grid, self.patch, self.grid, self.patch, 3)
+            raise UserError(
+                f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}"
+            )
+        patches = images.astype(self.dtype).reshape(
+            -1, self.grid, self.patch, self.grid, self.patch, 3
+        )
         patches = jnp.moveaxis(patches, 3, 2).reshape(images.shape[0], self.grid**2, -1)
         x = product("npi,iw->npw", patches, self.patch_kernel[...].astype(self.dtype))
         first = jnp.broadcast_to(self.class_embedding[...], (x.shape[0], 1, x.shape[2]))
-        return (jnp.concatenate([first, x], axis=1) + self.positional_embedding[...]).astype(self.dtype)
+        return (jnp.concatenate([first, x], axis=1) + self.positional_embedding[...]).astype(
+            self.dtype
+        )
 
     def __call__(
         self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
@@ -54,8 +63,9 @@ class VisionTransformer(nnx.Module):
 
         Args:
           images: normalised RGB at the tower's resolution.
-          prompts: learnable tokens a layer. Row 0 is appended after the patch tokens, before `ln_pre`; row i takes
-            the place of the last P activations before block i (VTD-CLIP's deep visual prompts).
+          prompts: learnable tokens a layer. Row 0 is appended after the patch tokens, before
+            `ln_pre`; row i takes the place of the last P activations before block i (VTD-CLIP's
+            deep visual prompts).
         """
         x = self.ln_pre(self.embed(images))
         if prompts is not None:
@@ -70,20 +80,31 @@ class VisionTransformer(nnx.Module):
     ) -> Float[Array, "n 1 w"]:
         """The class token after the last block.
 
-        What a block makes of prompts is thrown away where the next block replaces them or none follows: there they are
-        keys and values only, the same for all images. Of the last block only the class token is wanted.
+        What a block makes of prompts is thrown away where the next block replaces them or none
+          follows: there they are
+        keys and values only, the same for all images. Of the last block only the class token is
+        wanted.
         """
         last = count(self.blocks) - 1
         depth = 0 if prompts is None else prompts.shape[0]
         replaced = max(depth - 1, 0)
         seen = None if prompts is None else prompts[:replaced]
-        x = run_blocks(self.blocks, x, range(replaced), lambda block, x, seen: block(x, context=seen), seen, self.remat)
+        x = run_blocks(
+            self.blocks,
+            x,
+            range(replaced),
+            lambda block, x, seen: block(x, context=seen),
+            seen,
+            self.remat,
+        )
         context = None
         if depth > last:
             context = prompts[last]
         elif depth:
             x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
-        x = run_blocks(self.blocks, x, range(replaced, last), lambda block, x, _: block(x), remat=self.remat)
+        x = run_blocks(
+            self.blocks, x, range(replaced, last), lambda block, x, _: block(x), remat=self.remat
+        )
         final = again(
             lambda x, seen: block_at(self.blocks, last)(x, context=seen, rows=lambda x: x[:, :1]),
             self.remat,
@@ -96,7 +117,9 @@ class VisionTransformer(nnx.Module):
         """All tokens after the last block: the reference."""
         depth, layers = 0 if prompts is None else prompts.shape[0], count(self.blocks)
         if not depth:
-            return run_blocks(self.blocks, x, range(layers), lambda block, x, _: block(x), remat=self.remat)
+            return run_blocks(
+                self.blocks, x, range(layers), lambda block, x, _: block(x), remat=self.remat
+            )
         x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
         length = prompts.shape[1]
 
@@ -104,9 +127,13 @@ class VisionTransformer(nnx.Module):
             return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
 
         x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], self.remat)
-        return run_blocks(self.blocks, x, range(depth - 1, layers), lambda block, x, _: block(x), remat=self.remat)
+        return run_blocks(
+            self.blocks, x, range(depth - 1, layers), lambda block, x, _: block(x), remat=self.remat
+        )
 
 
-def _for_all(prompt: Float[Array, "p width"], x: Float[Array, "n tokens width"]) -> Float[Array, "n p width"]:
+def _for_all(
+    prompt: Float[Array, "p width"], x: Float[Array, "n tokens width"]
+) -> Float[Array, "n p width"]:
     """One prompt for every image of the batch."""
     return jnp.broadcast_to(prompt, (x.shape[0], *prompt.shape))

@@ -1,4 +1,6 @@
-"""What a run costs before it starts: steps and FLOPs exactly, hours on a device by what is assumed of it."""
+"""What a run costs before it starts: steps and FLOPs exactly, hours on a device by what is assumed
+of it.
+"""
 
 import dataclasses
 import functools
@@ -19,14 +21,22 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.terminal import timespan
-from vtd_jax.train.config import CheckpointConfig, ClipSource, DataConfig, EvaluateConfig, MemoryConfig, RunConfig
+from vtd_jax.train.config import (
+    CheckpointConfig,
+    ClipSource,
+    DataConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    RunConfig,
+)
 from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 
 HERE = "here"
 _ON = "learns on (videos)"
-# side of the matrices that this machine multiplies, how often it is timed, and seconds of one timing
+# side of the matrices that this machine multiplies, how often it is timed, and seconds of one
+# timing
 _SIDE, _ROUNDS, _SECONDS = 1024, 5, 0.2
 
 
@@ -37,7 +47,8 @@ class RunCost(NamedTuple):
       steps: micro-batches.
       updates: of the parameters.
       training_flops: of matrix products in all steps, recomputation included.
-      evaluation_flops: of all evaluations: those while training with one view, the last with all, codebooks included.
+      evaluation_flops: of all evaluations: those while training with one view, the last with all,
+        codebooks included.
     """
 
     steps: int
@@ -53,7 +64,9 @@ class RunCost(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """A row of a plan: the run's name, the videos that it learns on (0: none), its epochs, cost and hours."""
+    """A row of a plan: the run's name, the videos that it learns on (0: none), its epochs, cost and
+    hours.
+    """
 
     name: str
     videos: int
@@ -63,11 +76,16 @@ class PlannedRun:
 
 
 def run_cost(
-    config: RunConfig, *, learnt: tuple[int, Names] | None, evaluated: Mapping[str, tuple[int, Names]]
+    config: RunConfig,
+    *,
+    learnt: tuple[int, Names] | None,
+    evaluated: Mapping[str, tuple[int, Names]],
 ) -> RunCost:
-    """Counts a run's work as one device would do it; traces programs, and compiles and reads nothing.
+    """Counts a run's work as one device would do it; traces programs, and compiles and reads
+    nothing.
 
-    Several devices share the work; what they do twice (a codebook on each, padding to equal parts) is not counted.
+    Several devices share the work; what they do twice (a codebook on each, padding to equal parts)
+    is not counted.
 
     Args:
       config: of the run.
@@ -75,20 +93,31 @@ def run_cost(
       evaluated: split -> its videos and class names.
 
     Raises:
-      UserError: a batch that is larger than the list with `drop_remainder`, or a config without an architecture.
+      UserError: a batch that is larger than the list with `drop_remainder`, or a config without an
+        architecture.
     """
-    clip = dataclasses.replace(config.clip, path="" if config.clip.architecture else config.clip.path)
+    clip = dataclasses.replace(
+        config.clip, path="" if config.clip.architecture else config.clip.path
+    )
     parts = (clip, config.model, config.memory, config.data.frames)
     views = config.evaluate.temporal_views * config.evaluate.spatial_views
     score = codebook = 0
     for videos, names in evaluated.values():
         batch, encoding = _evaluation_flops(*parts, names, config.evaluate.batch_size)
-        score += batch * BatchSpec("eval", config.data.frames, 1, config.evaluate.batch_size).per_epoch(videos)
+        score += batch * BatchSpec(
+            "eval", config.data.frames, 1, config.evaluate.batch_size
+        ).per_epoch(videos)
         codebook += encoding
     if learnt is None:
         return RunCost(0, 0, 0, views * score + codebook)
     videos, names = learnt
-    spec = BatchSpec("train", config.data.frames, 1, config.data.batch_size, drop_remainder=config.data.drop_remainder)
+    spec = BatchSpec(
+        "train",
+        config.data.frames,
+        1,
+        config.data.batch_size,
+        drop_remainder=config.data.drop_remainder,
+    )
     spec.check(videos)
     steps = spec.per_epoch(videos) * config.optimizer.epochs
     every = config.evaluate.every_epochs
@@ -104,13 +133,16 @@ def run_cost(
 
 
 def hours(cost: RunCost, device: str, count: int, utilization: float, dtype: str) -> float:
-    """Hours that a run takes if devices reach this share of their peak all the time; reading videos is not part of it.
+    """Hours that a run takes if devices reach this share of their peak all the time; reading videos
+    is not part of it.
 
     Args:
       cost: of the run.
       device: a key of `DEVICES`, or "here" for this machine, whose peak is measured.
-      count: devices. Of "here", devices that are there: simulated ones share a processor, so they count as 1.
-      utilization: share of the peak that is reached, above 0 and up to 1; an assumption, to be told with the hours.
+      count: devices. Of "here", devices that are there: simulated ones share a processor, so they
+        count as 1.
+      utilization: share of the peak that is reached, above 0 and up to 1; an assumption, to be told
+        with the hours.
       dtype: "float32" or "bfloat16", the config's `clip.dtype`.
 
     Raises:
@@ -123,11 +155,16 @@ def assumptions(device: str, count: int, utilization: float, dtype: str) -> str:
     """What `hours` assumes, in one line; the same arguments."""
     _rate(device, count, utilization, dtype)
     source = "measured on this machine" if device == HERE else "the vendor's peak"
-    if device in DEVICES and dtype == "float32" and DEVICES[device].float32 < DEVICES[device].bfloat16:
+    if (
+        device in DEVICES
+        and dtype == "float32"
+        and DEVICES[device].float32 < DEVICES[device].bfloat16
+    ):
         source += " outside the tensor cores; in TF32 it would be faster"
     return (
-        f"an estimate for {count} × {device}: {peak(device, dtype) / 1e12:.3g} TFLOP/s each in {dtype} ({source}), "
-        f"{100 * utilization:g} % of it reached (assumed); reading videos and compiling are not part of it"
+        f"an estimate for {count} × {device}: {peak(device, dtype) / 1e12:.3g} TFLOP/s each in "
+        f"{dtype} ({source}), {100 * utilization:g} % of it reached (assumed); reading videos and "
+        "compiling are not part of it"
     )
 
 
@@ -142,7 +179,10 @@ def peak(device: str, dtype: str) -> float:
     if device == HERE:
         return _measured(dtype)
     if device not in DEVICES:
-        raise UserError(f"device {device!r}: its peak is not known, expected one of {', '.join((*DEVICES, HERE))}")
+        raise UserError(
+            f"device {device!r}: its peak is not known, expected one of "
+            f"{', '.join((*DEVICES, HERE))}"
+        )
     return getattr(DEVICES[device], dtype)
 
 
@@ -158,18 +198,26 @@ def plan_table(rows: Sequence[PlannedRun], assumed: str = "") -> Table:
     """
     if not rows:
         raise UserError("plan: no runs in it, expected at least one")
-    cells = [_cells(row.name, row.cost, row.hours) | {_ON: row.videos or None, "epochs": _epochs(row)} for row in rows]
+    cells = [
+        _cells(row.name, row.cost, row.hours) | {_ON: row.videos or None, "epochs": _epochs(row)}
+        for row in rows
+    ]
     total = RunCost(*(sum(column) for column in zip(*(row.cost for row in rows), strict=True)))
     cells.append(_cells("total", total, sum(row.hours for row in rows)))
     about = {
-        "FLOPs": "of the matrix products of all steps and evaluations, traced on one device, recomputation included"
+        "FLOPs": (
+            "of the matrix products of all steps and evaluations, traced on one device, "
+            "recomputation included"
+        )
     }
     if assumed:
         about["time"] = assumed
     columns = ("run", _ON, "epochs", "steps", "training TFLOP", "evaluation TFLOP", "time")
     # --only takes the names of runs, so they are never wrapped
     less = ("epochs", _ON, "steps", "evaluation TFLOP", "training TFLOP")
-    return Table("Plan: what the runs cost", columns, tuple(cells), about, whole=("run",), less=less)
+    return Table(
+        "Plan: what the runs cost", columns, tuple(cells), about, whole=("run",), less=less
+    )
 
 
 def _epochs(row: PlannedRun) -> int | None:
@@ -196,13 +244,17 @@ def _rate(device: str, count: int, utilization: float, dtype: str) -> float:
     if count < 1:
         raise UserError(f"devices {count}: expected 1 or more")
     if not 0 < utilization <= 1:
-        raise UserError(f"utilization {utilization:g}: expected a share of the peak, above 0 and up to 1")
+        raise UserError(
+            f"utilization {utilization:g}: expected a share of the peak, above 0 and up to 1"
+        )
     return peak(device, dtype) * count * utilization
 
 
 @functools.lru_cache(maxsize=2)
 def _measured(dtype: str) -> float:
-    """FLOP/s of this process's first device, the median of some rounds of matrix products; takes about a second."""
+    """FLOP/s of this process's first device, the median of some rounds of matrix products; takes
+    about a second.
+    """
     matrix = jax.device_put(jnp.full((_SIDE, _SIDE), 1 / _SIDE, dtype), jax.local_devices()[0])
     multiply = jax.jit(jnp.matmul)
     multiply(matrix, matrix).block_until_ready()
@@ -219,17 +271,32 @@ def _measured(dtype: str) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _training_flops(
-    clip: ClipSource, model: ModelConfig, memory: MemoryConfig, frames: int, names: Names, videos: int, nonfinite: str
+    clip: ClipSource,
+    model: ModelConfig,
+    memory: MemoryConfig,
+    frames: int,
+    names: Names,
+    videos: int,
+    nonfinite: str,
 ) -> int:
-    """Of one step; its arguments are all that they depend on, so runs that differ in rates share one tracing."""
-    config = _config(clip, model, memory, DataConfig(evaluate={"val": "val"}, frames=frames, batch_size=videos))
+    """Of one step; its arguments are all that they depend on, so runs that differ in rates share
+    one tracing.
+    """
+    config = _config(
+        clip, model, memory, DataConfig(evaluate={"val": "val"}, frames=frames, batch_size=videos)
+    )
     config = dataclasses.replace(config, on_nonfinite=nonfinite)
     return _flops(training_step(config, _one_device(), names))
 
 
 @functools.lru_cache(maxsize=256)
 def _evaluation_flops(
-    clip: ClipSource, model: ModelConfig, memory: MemoryConfig, frames: int, names: Names, videos: int
+    clip: ClipSource,
+    model: ModelConfig,
+    memory: MemoryConfig,
+    frames: int,
+    names: Names,
+    videos: int,
 ) -> tuple[int, int]:
     """Of scoring one view of a batch (views go one after another), and of a codebook."""
     config = _config(clip, model, memory, DataConfig(evaluate={"val": "val"}, frames=frames))
@@ -238,7 +305,9 @@ def _evaluation_flops(
     return _flops(score), _flops(codebook)
 
 
-def _config(clip: ClipSource, model: ModelConfig, memory: MemoryConfig, data: DataConfig) -> RunConfig:
+def _config(
+    clip: ClipSource, model: ModelConfig, memory: MemoryConfig, data: DataConfig
+) -> RunConfig:
     """A run of one device; what is set here changes no FLOPs."""
     return RunConfig(
         name="estimate",

@@ -1,4 +1,6 @@
-"""What a program does, read off its text: FLOPs, memory traffic of loops, and what devices send each other."""
+"""What a program does, read off its text: FLOPs, memory traffic of loops, and what devices send
+each other.
+"""
 
 import functools
 import math
@@ -24,8 +26,20 @@ _PRIMITIVES = {
 }
 _BITS = {"pred": 8, "token": 0, "c64": 64, "c128": 128, "bf16": 16}
 # instructions that move nothing
-_FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call", "conditional")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w\-]*)\((?P<rest>.*)$")
+_FREE = (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "while",
+    "call",
+    "conditional",
+)
+_INSTRUCTION = re.compile(
+    r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w\-]*)\((?P<rest>.*)$"
+)
 # groups of one device each: nothing is sent
 _ALONE = re.compile(r"\breplica_groups=(?:\{\{\d+\}(?:,\{\d+\})*\}|\[\d+,1\])")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
@@ -51,7 +65,9 @@ class Work(NamedTuple):
 
 
 def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
-    """Counts a traced program; the body of a loop as often as it runs (once where that is not known)."""
+    """Counts a traced program; the body of a loop as often as it runs (once where that is not
+    known).
+    """
     flops, found = 0, []
     for equation, times, sizes in _equations(jaxpr.jaxpr, 1, {}):
         name = equation.primitive.name
@@ -65,7 +81,9 @@ def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
     return Work(flops, _sum_up(found))
 
 
-def _equations(jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]) -> Iterator[tuple[Any, int, Mapping[str, int]]]:
+def _equations(
+    jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]
+) -> Iterator[tuple[Any, int, Mapping[str, int]]]:
     """Equations however deep, how often each runs, and the sizes of the named axes around it."""
     for equation in jaxpr.eqns:
         yield equation, times, sizes
@@ -74,7 +92,9 @@ def _equations(jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]) -> Itera
             # one branch runs: the one with the most products stands for it
             inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
         rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
-        around = dict(equation.params["mesh"].shape) if equation.primitive.name == "shard_map" else sizes
+        around = (
+            dict(equation.params["mesh"].shape) if equation.primitive.name == "shard_map" else sizes
+        )
         for sub in inner:
             yield from _equations(sub, times * rounds, around)
 
@@ -91,7 +111,9 @@ def _jaxprs(value: Any) -> list[core.Jaxpr]:
         return [value.jaxpr]
     if isinstance(value, core.Jaxpr):
         return [value]
-    return [sub for item in value for sub in _jaxprs(item)] if isinstance(value, (tuple, list)) else []
+    return (
+        [sub for item in value for sub in _jaxprs(item)] if isinstance(value, (tuple, list)) else []
+    )
 
 
 def _product(equation: Any) -> int:
@@ -102,7 +124,8 @@ def _product(equation: Any) -> int:
 
 def _convolution(equation: Any) -> int:
     kernel, spec = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
-    # every output takes the whole kernel of its channel: its input channels (of one group) times its area
+    # every output takes the whole kernel of its channel: its input channels (of one group) times
+    # its area
     return 2 * equation.outvars[0].aval.size * math.prod(kernel) // kernel[spec[0]]
 
 
@@ -126,19 +149,31 @@ class Program:
         self._computations, self._entry = _parse(text)
 
     def collectives(self) -> dict[str, Sent]:
-        """What one device sends in one call; an asynchronous collective counts once, into however many it was cut."""
+        """What one device sends in one call; an asynchronous collective counts once, into however
+        many it was cut.
+        """
         found, chains = [], set()
         for instruction, times, _ in self._running(self._entry, 1):
             start = instruction.kind.endswith("-start")
-            kind, chain = instruction.kind.removesuffix("-start"), (instruction.kind, instruction.chain)
-            # XLA for TPUs writes a collective that runs beside other work into every fusion that it runs beside
-            if kind in COLLECTIVES and not instruction.alone and not (instruction.chain and chain in chains):
+            kind, chain = (
+                instruction.kind.removesuffix("-start"),
+                (instruction.kind, instruction.chain),
+            )
+            # XLA for TPUs writes a collective that runs beside other work into every fusion that it
+            # runs beside
+            if (
+                kind in COLLECTIVES
+                and not instruction.alone
+                and not (instruction.chain and chain in chains)
+            ):
                 chains.add(chain)
                 found.append((kind, times, _result_bytes(instruction.shape, kind, start)))
         return _sum_up(found)
 
     def bytes_of_repeats(self) -> int:
-        """Bytes read and written by rounds of loops after the first, which XLA's own analysis leaves out."""
+        """Bytes read and written by rounds of loops after the first, which XLA's own analysis
+        leaves out.
+        """
         total = 0
         for instruction, times, fused in self._running(self._entry, 1):
             if times > 1 and not fused and instruction.kind not in _FREE:
@@ -146,15 +181,25 @@ class Program:
         return total
 
     def _moved(self, instruction: _Instruction) -> int:
-        return array_bytes(instruction.shape) + sum(self._sizes.get(name, 0) for name in instruction.operands)
+        return array_bytes(instruction.shape) + sum(
+            self._sizes.get(name, 0) for name in instruction.operands
+        )
 
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
-        every = (instruction for instructions in self._computations.values() for instruction in instructions)
+        every = (
+            instruction
+            for instructions in self._computations.values()
+            for instruction in instructions
+        )
         return {instruction.name: array_bytes(instruction.shape) for instruction in every}
 
-    def _running(self, computation: str, times: int, fused: bool = False) -> Iterator[tuple[_Instruction, int, bool]]:
-        """Every instruction reached from a computation, how often it runs, and whether it is inside a fusion."""
+    def _running(
+        self, computation: str, times: int, fused: bool = False
+    ) -> Iterator[tuple[_Instruction, int, bool]]:
+        """Every instruction reached from a computation, how often it runs, and whether it is inside
+        a fusion.
+        """
         for instruction in self._computations.get(computation, ()):
             yield instruction, times, fused
             inside = fused or instruction.kind not in ("while", "call", "conditional")
@@ -162,10 +207,16 @@ class Program:
                 yield from self._running(called, times * self._rounds(instruction), inside)
 
     def _rounds(self, instruction: _Instruction) -> int:
-        """How often a loop's body runs: as XLA wrote it down, else the one number that its condition compares with."""
+        """How often a loop's body runs: as XLA wrote it down, else the one number that its
+        condition compares with.
+        """
         if instruction.kind != "while" or instruction.rounds is not None:
             return instruction.rounds or 1
-        limits = {found.literal for found, _, _ in self._running(instruction.condition, 1) if found.literal is not None}
+        limits = {
+            found.literal
+            for found, _, _ in self._running(instruction.condition, 1)
+            if found.literal is not None
+        }
         return limits.pop() if len(limits) == 1 else 1
 
 
@@ -190,7 +241,9 @@ def _bits(kind: str) -> int:
 
 
 def _result_bytes(shape: str, kind: str, start: bool) -> int:
-    """Bytes that a collective results in; the start of some has what goes in and counters in its shape as well."""
+    """Bytes that a collective results in; the start of some has what goes in and counters in its
+    shape as well.
+    """
     sizes = _sizes_of(shape)
     if start and kind == "all-gather":
         return sum(sizes[len(sizes) // 2 :])

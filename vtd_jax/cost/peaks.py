@@ -12,9 +12,10 @@ class Peak(NamedTuple):
     float32: float
 
 
-# Google's pages of the TPU versions, one chip. JAX multiplies float32 there in one bfloat16 pass by default, so the
-# bfloat16 peak stands for both. NVIDIA's data sheets, SXM where there is a choice, without sparsity; float32 outside
-# the tensor cores (XLA may use TF32, which is faster). The V100's tensor cores take float16, and no bfloat16.
+# Google's pages of the TPU versions, one chip. JAX multiplies float32 there in one bfloat16 pass by
+# default, so the bfloat16 peak stands for both. NVIDIA's data sheets, SXM where there is a choice,
+# without sparsity; float32 outside the tensor cores (XLA may use TF32, which is faster). The V100's
+# tensor cores take float16, and no bfloat16.
 DEVICES: Mapping[str, Peak] = {
     "v4": Peak(275e12, 275e12),
     "v5e": Peak(197e12, 197e12),
@@ -37,7 +38,9 @@ _TPUS = {
 
 
 def known_device(kind: str) -> str | None:
-    """The key of `DEVICES` for JAX's `device_kind`; None where its peak is not known (as of PCIe and NVL cards)."""
+    """The key of `DEVICES` for JAX's `device_kind`; None where its peak is not known (as of PCIe
+    and NVL cards).
+    """
     if kind in _TPUS:
         return _TPUS[kind]
     if "PCIe" in kind or "NVL" in kind:

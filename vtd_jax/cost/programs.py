@@ -1,4 +1,6 @@
-"""The programs of a run, compiled for devices that need not be there: from a config to a report, without a weight."""
+"""The programs of a run, compiled for devices that need not be there: from a config to a report,
+without a weight.
+"""
 
 import dataclasses
 import math
@@ -30,7 +32,8 @@ _STEPS_PER_EPOCH = 100
 
 
 class Names(NamedTuple):
-    """All that a program depends on of class names: how many, positions of the longest prompt, texts a class.
+    """All that a program depends on of class names: how many, positions of the longest prompt,
+      texts a class.
 
     `templates` is 0 where a class has one text, as it is without templates.
     """
@@ -47,7 +50,11 @@ class Names(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the class tokens."""
-        return (self.classes, self.templates, self.tokens) if self.templates else (self.classes, self.tokens)
+        return (
+            (self.classes, self.templates, self.tokens)
+            if self.templates
+            else (self.classes, self.tokens)
+        )
 
 
 class Step(NamedTuple):
@@ -83,12 +90,15 @@ class Report:
       fits: whether it can run; None where nothing was compiled.
       memory: bytes needed; None where nothing was compiled.
       available: bytes a device has; None where that is not known.
-      parts: of `memory`: arguments, outputs, outputs that take the place of arguments, temporaries, code. Where nothing
-        was compiled, arguments and outputs alone.
+      parts: of `memory`: arguments, outputs, outputs that take the place of arguments, temporaries,
+        code. Where nothing was compiled, arguments and outputs alone.
       flops: of matrix products as traced, recomputation included, loops as often as they run.
-      traffic: bytes read and written by XLA's analysis, loops as often as they run; None without a compiled program.
-      collectives: kind -> what the device sends; of the compiled program, or as traced where there is none.
-      xla_flops: by XLA's analysis, which counts the body of a loop once; None without a compiled program.
+      traffic: bytes read and written by XLA's analysis, loops as often as they run; None without a
+        compiled program.
+      collectives: kind -> what the device sends; of the compiled program, or as traced where there
+        is none.
+      xla_flops: by XLA's analysis, which counts the body of a loop once; None without a compiled
+        program.
       text: bytes of the portable program (StableHLO) where it was exported; else None.
       seconds: that tracing, lowering and compiling took.
     """
@@ -122,7 +132,8 @@ class Report:
 
 
 def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
-    """The model of `build.build_model` as its programs take it, as shapes, with layers laid out for a platform.
+    """The model of `build.build_model` as its programs take it, as shapes, with layers laid out for
+    a platform.
 
     A checkpoint is read only where no architecture is named.
 
@@ -134,10 +145,14 @@ def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
     elif config.clip.path:
         clip = read_checkpoint(config.clip.path, **config.clip.asked)[0]
     else:
-        raise UserError("clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16")
+        raise UserError(
+            "clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16"
+        )
     layers = layout(config.memory.layers, platform)
     model = nnx.eval_shape(
-        lambda: VTDCLIP(CLIP(clip, dtype=config.clip.dtype, layers=layers), config.model, rngs=nnx.Rngs(0)).rounded()
+        lambda: VTDCLIP(
+            CLIP(clip, dtype=config.clip.dtype, layers=layers), config.model, rngs=nnx.Rngs(0)
+        ).rounded()
     )
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
     return model
@@ -150,7 +165,10 @@ def mesh_of(config: RunConfig, target: Target) -> DeviceMesh:
       UserError: the codebook cannot be split so over these devices, or the config asks for `pmap`.
     """
     if config.parallel != "shard_map":
-        raise UserError(f"parallel={config.parallel}: is compiled as it first runs; set --config.parallel=shard_map")
+        raise UserError(
+            f"parallel={config.parallel}: is compiled as it first runs; set "
+            "--config.parallel=shard_map"
+        )
     return DeviceMesh(target.devices, config.codebook_shards)
 
 
@@ -205,7 +223,14 @@ def examine(step: Step, target: Target, run: str) -> Report:
     start = time.perf_counter()
     traced = step.mapped.jitted.trace(*step.arguments)
     work = traced_work(traced.jaxpr)
-    found = {"fits": None, "memory": None, "traffic": None, "xla_flops": None, "text": None, "parts": {}}
+    found = {
+        "fits": None,
+        "memory": None,
+        "traffic": None,
+        "xla_flops": None,
+        "text": None,
+        "parts": {},
+    }
     found |= {"collectives": work.collectives}
     found |= _compiled(traced, target) if target.platform == "tpu" else _exported(step)
     return Report(
@@ -235,7 +260,11 @@ def _compiled(traced: Any, target: Target) -> dict[str, Any]:
         if needs is None:
             raise
         return {"fits": False, "memory": needs[0]}
-    sizes, analysis, program = compiled.memory_analysis(), compiled.cost_analysis(), Program(compiled.as_text())
+    sizes, analysis, program = (
+        compiled.memory_analysis(),
+        compiled.cost_analysis(),
+        Program(compiled.as_text()),
+    )
     parts = {
         "arguments": sizes.argument_size_in_bytes,
         "outputs": sizes.output_size_in_bytes,
@@ -258,7 +287,9 @@ def _exported(step: Step) -> dict[str, Any]:
     """Fields of a report that lowering for GPUs tells."""
     exported = jax.export.export(step.mapped.jitted, platforms=["cuda"])(*step.arguments)
     outputs, mesh = jax.eval_shape(step.mapped.jitted, *step.arguments), step.mapped.mesh.mesh
-    placed = jax.tree.map(lambda over, part: _placed(part, NamedSharding(mesh, over.value)), step.mapped.outs, outputs)
+    placed = jax.tree.map(
+        lambda over, part: _placed(part, NamedSharding(mesh, over.value)), step.mapped.outs, outputs
+    )
     parts = {"arguments": _local_bytes(step.arguments), "outputs": _local_bytes(placed)}
     return {"text": len(exported.mlir_module_serialized), "parts": parts}
 
@@ -277,8 +308,8 @@ def complaint(report: Report, config: RunConfig) -> str:
     """One line for a program that does not fit: what it needs, what there is, and what to change."""
     needs, there = f"{report.memory / GIB:.1f} GiB", f"{report.available / GIB:.2f}"
     return (
-        f"{report.run} on {report.target}: {report.kind} needs {needs} a device, a chip has {there}; "
-        f"{_remedy(report, config)}"
+        f"{report.run} on {report.target}: {report.kind} needs {needs} a device, a chip has "
+        f"{there}; {_remedy(report, config)}"
     )
 
 
@@ -288,11 +319,17 @@ def _remedy(report: Report, config: RunConfig) -> str:
     changes = []
     if report.kind == "training":
         changes += ["set --config.memory.remat=block"] * (memory.remat != "block")
-        changes += [f"raise --config.memory.microbatches={memory.microbatches}"] * (memory.microbatches < videos)
+        changes += [f"raise --config.memory.microbatches={memory.microbatches}"] * (
+            memory.microbatches < videos
+        )
     elif report.kind == "evaluation":
-        changes += [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (videos > 1)
+        changes += [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (
+            videos > 1
+        )
     # frames in parts is what is left where videos go one by one
-    one_by_one = report.kind == "evaluation" or (report.kind == "training" and memory.microbatches >= videos)
+    one_by_one = report.kind == "evaluation" or (
+        report.kind == "training" and memory.microbatches >= videos
+    )
     if one_by_one and memory.frame_chunks * shards < report.frames:
         changes.append(f"raise --config.memory.frame_chunks={memory.frame_chunks}")
     more = "use larger chips" if videos == 1 else "use more chips"

@@ -39,8 +39,11 @@ _SHORT = {
 }
 
 
-def run_steps(config: RunConfig, target: Target, learnt: Names | None, evaluated: Names) -> list[Step]:
-    """The programs of a run: the training step if it learns, scoring a batch, and encoding the codebook.
+def run_steps(
+    config: RunConfig, target: Target, learnt: Names | None, evaluated: Names
+) -> list[Step]:
+    """The programs of a run: the training step if it learns, scoring a batch, and encoding the
+      codebook.
 
     Args:
       config: of the run.
@@ -53,12 +56,17 @@ def run_steps(config: RunConfig, target: Target, learnt: Names | None, evaluated
 
 
 def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
-    """Scoring a batch, padded to equal parts, with all views of the config; and encoding the codebook."""
+    """Scoring a batch, padded to equal parts, with all views of the config; and encoding the
+    codebook.
+    """
     mesh_of(config, target)
     mesh, model = DeviceMesh(target.devices), abstract_model(config, target.platform)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
-    shown, frames = config.evaluate.temporal_views * config.evaluate.spatial_views, config.data.frames
+    shown, frames = (
+        config.evaluate.temporal_views * config.evaluate.spatial_views,
+        config.data.frames,
+    )
     axes = (videos, shown, frames) if shown > 1 else (videos, frames)
     codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
     scorer = views.compiled_scorer(graphdef, mesh, config.parallel)
@@ -72,7 +80,8 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
 
 
 def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Table:
-    """One row a program, with its numbers on every target beside each other; runs of the same numbers share a row.
+    """One row a program, with its numbers on every target beside each other; runs of the same
+    numbers share a row.
 
     Args:
       reports: at least one, target by target.
@@ -92,7 +101,12 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
     rows = tuple(dict(zip(columns, (braces(names), *told))) for told, names in runs.items())
     about = {"on": " / ".join(dict.fromkeys(report.target for report in reports)), **settings}
     kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
-    return Table(f"Programs {kind}: cost of one call on one device", columns, rows, about | versions(compiled))
+    return Table(
+        f"Programs {kind}: cost of one call on one device",
+        columns,
+        rows,
+        about | versions(compiled),
+    )
 
 
 def _beside(cells: Sequence[str]) -> str:
@@ -109,9 +123,13 @@ def _cells(report: Report) -> dict[str, str]:
         "videos": f"{report.videos}" if report.videos else "–",
         "a device": f"{report.videos / report.devices:g}" if report.videos else "–",
         "frames": frames if report.frames else "–",
-        "classes": f"{report.classes} × {report.templates} texts" if report.templates else f"{report.classes}",
+        "classes": f"{report.classes} × {report.templates} texts"
+        if report.templates
+        else f"{report.classes}",
         "GiB a device": memory,
-        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}" if "arguments" in report.parts else "–",
+        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}"
+        if "arguments" in report.parts
+        else "–",
         "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
         "TFLOP": f"{report.flops / 1e12:.3g}",
         "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
@@ -123,13 +141,18 @@ def braces(names: Sequence[str]) -> str:
     """Names as one: `few_shot_hmdb51_{2,4}`."""
     if len(names) == 1:
         return names[0]
-    start = "".join(same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names)))
+    start = "".join(
+        same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names))
+    )
     return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"
 
 
 def sent(collectives: Mapping[str, Sent]) -> str:
     """Collectives in a few words, megabytes of their results: "2 reduce 13.3, 1 gather 0.1"."""
-    told = [f"{found.count} {_SHORT[kind]} {found.bytes / 1e6:.1f}" for kind, found in collectives.items()]
+    told = [
+        f"{found.count} {_SHORT[kind]} {found.bytes / 1e6:.1f}"
+        for kind, found in collectives.items()
+    ]
     return ", ".join(told) or "nothing"
 
 
@@ -143,10 +166,15 @@ def versions(compiled: bool) -> dict[str, str]:
 
 
 def save(out: Path | None, reports: Sequence[Report], settings: Mapping[str, Any]) -> None:
-    """Writes the table (.md) or all numbers (.json), whole or not at all; nothing where `out` is None."""
+    """Writes the table (.md) or all numbers (.json), whole or not at all; nothing where `out` is
+    None.
+    """
     if out is not None:
         table = out.suffix == ".md"
-        write_text(out, report_table(reports, settings).to_markdown() if table else to_json(reports, settings))
+        write_text(
+            out,
+            report_table(reports, settings).to_markdown() if table else to_json(reports, settings),
+        )
 
 
 def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:

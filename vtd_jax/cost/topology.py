@@ -1,4 +1,6 @@
-"""Devices that need not be there: TPU topologies that libtpu describes, and stand-ins to lower for GPUs with."""
+"""Devices that need not be there: TPU topologies that libtpu describes, and stand-ins to lower for
+GPUs with.
+"""
 
 import contextlib
 import functools
@@ -15,7 +17,8 @@ from jax.sharding import SingleDeviceSharding
 from vtd_jax.errors import UserError
 
 GIB = 2**30
-# libtpu reads these when it is loaded: ask no metadata server, write no logs, let other processes compile as well
+# libtpu reads these when it is loaded: ask no metadata server, write no logs, let other processes
+# compile as well
 _LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -51,8 +54,8 @@ def tpu_target(topology: str) -> Target:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            f"--topology={topology}: libtpu is not installed; `make aot` makes an environment that has it, or run "
-            "pip install -e '.[aot]' in one of its own"
+            f"--topology={topology}: libtpu is not installed; `make aot` makes an environment "
+            "that has it, or run pip install -e '.[aot]' in one of its own"
         )
     os.environ.update(_LIBTPU)
     on_cpu()
@@ -60,14 +63,16 @@ def tpu_target(topology: str) -> Target:
         devices = topologies.get_topology_desc(topology, "tpu").devices
     except Exception as error:
         raise UserError(
-            f"--topology={topology}: {first_line(error)}; expected GENERATION:SHAPE, as v5e:2x4, v6e:4x4 or v5p:2x2x2"
+            f"--topology={topology}: {first_line(error)}; expected GENERATION:SHAPE, as v5e:2x4, "
+            "v6e:4x4 or v5p:2x2x2"
         ) from None
     devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
     return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
 
 
 def cuda_target(count: int) -> Target:
-    """`count` simulated devices, to lower for as many GPUs; the largest count must come first in a process.
+    """`count` simulated devices, to lower for as many GPUs; the largest count must come first in a
+    process.
 
     Raises:
       UserError: this process has started with fewer.
@@ -78,18 +83,25 @@ def cuda_target(count: int) -> Target:
         jax.config.update("jax_num_cpu_devices", count)
     devices = tuple(jax.devices("cpu"))
     if len(devices) < count:
-        raise UserError(f"--devices={count}: this process simulates {len(devices)} only; start it again with {count}")
+        raise UserError(
+            f"--devices={count}: this process simulates {len(devices)} only; start it again with "
+            f"{count}"
+        )
     return Target(f"{count} × cuda", "cuda", devices[:count], None)
 
 
 def on_cpu() -> None:
-    """Keeps JAX from looking for accelerators, and from storing programs that it could not load again."""
+    """Keeps JAX from looking for accelerators, and from storing programs that it could not load
+    again.
+    """
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
 
 
 def refused(error: Exception) -> tuple[int, int] | None:
-    """(bytes a program needs, bytes there are), read off XLA's refusal to compile it; None for any other error."""
+    """(bytes a program needs, bytes there are), read off XLA's refusal to compile it; None for any
+    other error.
+    """
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         return None
@@ -110,7 +122,9 @@ def _bytes(text: str) -> int:
 @functools.lru_cache(maxsize=16)
 def _usable_memory(kind: str, device: jax.Device) -> int:
     """What XLA says a chip has, when it is asked for a program that is too large for any."""
-    matrix = jax.ShapeDtypeStruct((_TOO_LARGE, _TOO_LARGE), jnp.bfloat16, sharding=SingleDeviceSharding(device))
+    matrix = jax.ShapeDtypeStruct(
+        (_TOO_LARGE, _TOO_LARGE), jnp.bfloat16, sharding=SingleDeviceSharding(device)
+    )
     try:
         jax.jit(lambda x: jnp.sin(x @ x) @ x).lower(matrix).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -118,4 +132,6 @@ def _usable_memory(kind: str, device: jax.Device) -> int:
         if found is not None:
             return found[1]
         raise UserError(f"{kind}: libtpu does not tell its memory: {first_line(error)}") from None
-    raise UserError(f"{kind}: libtpu does not tell its memory: a program of {_TOO_LARGE}² numbers was accepted")
+    raise UserError(
+        f"{kind}: libtpu does not tell its memory: a program of {_TOO_LARGE}² numbers was accepted"
+    )

@@ -35,8 +35,9 @@ def comparison_table(
     """Two runs, or the seeds of two, on the same videos: one row a split, then HM or mean.
 
     Args:
-      a, b: results of each run of a side, as `scores.match` returns them: the same splits, videos and order in all.
-        Several runs of a side are seeds: their mean is compared, and no videos are counted as right in one only.
+      a, b: results of each run of a side, as `scores.match` returns them: the same splits, videos
+        and order in all. Several runs of a side are seeds: their mean is compared, and no videos
+        are counted as right in one only.
       about: told first below the table.
       top: how many classes that gained, and that lost most are told.
     """
@@ -54,7 +55,11 @@ def comparison_table(
     exact = "McNemar's exact test for a split, " if len(a) == len(b) == 1 else ""
     if (whole := overall(a[0])) is not None:
         rows.append({"split": whole[0]} | _row(paired_difference(*hits, whole[1])))
-    chance = f"paired randomisation test ({SWAPS} exchanges)" if not exact or len(rows) > len(a[0]) else ""
+    chance = (
+        f"paired randomisation test ({SWAPS} exchanges)"
+        if not exact or len(rows) > len(a[0])
+        else ""
+    )
     told = {
         INTERVAL: f"of B − A, percentile bootstrap over videos ({DRAWS} draws)",
         "p": f"two-sided: {exact}{chance}".removesuffix(", ")
@@ -67,9 +72,13 @@ def comparison_table(
 
 
 def own_table(
-    title: str, results: Mapping[str, SplitResult], saved: Mapping[str, Any] | None = None, top: int = 5
+    title: str,
+    results: Mapping[str, SplitResult],
+    saved: Mapping[str, Any] | None = None,
+    top: int = 5,
 ) -> Table:
-    """A run's table again, from its scores, with its best and worst classes and most confused pairs told below it.
+    """A run's table again, from its scores, with its best and worst classes and most confused pairs
+    told below it.
 
     Args:
       title: one line.
@@ -82,13 +91,20 @@ def own_table(
     protocol = "base_to_novel" if {"base", "novel"} <= set(results) else "splits"
     about = dict(saved.get("about", {}))
     for split, result in results.items():
-        there = [(value, name) for name, value in zip(result.class_names, result.per_class) if not np.isnan(value)]
+        there = [
+            (value, name)
+            for name, value in zip(result.class_names, result.per_class)
+            if not np.isnan(value)
+        ]
         ranked = sorted(there, key=lambda pair: -pair[0])
         for kind, classes in (("best", ranked[:top]), ("worst", ranked[::-1][:top])):
-            about[f"{split}, {kind} classes"] = [f"{name} {100 * value:.1f}" for value, name in classes]
+            about[f"{split}, {kind} classes"] = [
+                f"{name} {100 * value:.1f}" for value, name in classes
+            ]
         pairs = confusion_pairs(result, top)
         about[f"{split}, most confused"] = [
-            f"{pair.true} as {pair.predicted} {pair.count} ({100 * pair.share:.1f} %)" for pair in pairs
+            f"{pair.true} as {pair.predicted} {pair.count} ({100 * pair.share:.1f} %)"
+            for pair in pairs
         ] or "none"
     origins = {split: row["list"] for split, row in rows.items() if row.get("list")}
     left_out = {split: row["left out"] for split, row in rows.items() if row.get("left out")}
@@ -96,22 +112,31 @@ def own_table(
 
 
 def runs_told(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Which runs a comparison is of, how each was made, and in which settings the first of each side differ.
+    """Which runs a comparison is of, how each was made, and in which settings the first of each
+    side differ.
 
     Args:
-      sides: of A and B: what messages call a run -> the `about` of its table, empty where it is not known.
+      sides: of A and B: what messages call a run -> the `about` of its table, empty where it is not
+        known.
     """
     told: dict[str, Any] = {}
     for side, runs in zip(SIDE, sides):
         made = {
-            name: ", ".join(f"{key} {about[key]}" for key in MADE if key in about) or "how it was made is not known"
+            name: ", ".join(f"{key} {about[key]}" for key in MADE if key in about)
+            or "how it was made is not known"
             for name, about in runs.items()
         }
         told[side] = [f"{name} ({text})" for name, text in made.items()]
     one, two = (next(iter(runs.values())) for runs in sides)
     if one and two:
-        keys = [key for key in dict.fromkeys((*one, *two)) if key not in _PLACES and one.get(key) != two.get(key)]
-        told["settings that differ"] = [f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys] or "none"
+        keys = [
+            key
+            for key in dict.fromkeys((*one, *two))
+            if key not in _PLACES and one.get(key) != two.get(key)
+        ]
+        told["settings that differ"] = [
+            f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys
+        ] or "none"
     return told
 
 
@@ -125,7 +150,9 @@ def _row(found: Difference) -> dict[str, Any]:
     return row if found.p is None else row | {"p": Plain(found.p)}
 
 
-def _moved(a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]], top: int) -> dict[str, Any]:
+def _moved(
+    a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]], top: int
+) -> dict[str, Any]:
     """Of every split, the classes whose top-1 rose and fell most from A to B, with their videos."""
     told = {}
     for split, result in a[0].items():
@@ -136,9 +163,14 @@ def _moved(a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, Spli
             ("gained", np.argsort(-change, kind="stable")),
             ("lost", np.argsort(change, kind="stable")),
         ):
-            moved = [place for place in order[:top] if (change[place] > 0 if kind == "gained" else change[place] < 0)]
+            moved = [
+                place
+                for place in order[:top]
+                if (change[place] > 0 if kind == "gained" else change[place] < 0)
+            ]
             told[f"{split}, {kind} most"] = [
-                f"{result.class_names[place]} {100 * change[place]:+.1f} ({counted(counts[place], 'video')})"
+                f"{result.class_names[place]} {100 * change[place]:+.1f} "
+                f"({counted(counts[place], 'video')})"
                 for place in moved
             ] or "none"
     return told

@@ -16,9 +16,11 @@ class SplitResult:
       class_names: the K names whose codebook was used.
       scores: float32 `[N, K]`, higher is likelier; one row a video, in the records' order.
       labels: int32 `[N]`, in 0..K-1.
-      videos: N file names, below the folder that the records were built from; empty where they are not known.
-      tied: whether several classes had the most votes to rounding, in any view (`vtd_jax.model.ties`); None where no
-        video token took part, or in scores of before this was noted.
+      videos: N file names, below the folder that the records were built from; empty where they are
+        not known.
+      tied: whether several classes had the most votes to rounding, in any view
+        (`vtd_jax.model.ties`); None where no video token took part, or in scores of before this was
+        noted.
     """
 
     class_names: tuple[str, ...]
@@ -54,7 +56,9 @@ class SplitResult:
 
     @property
     def top5(self) -> float | None:
-        """Share of videos, 0..1, whose class is among the five highest; None where there are five classes or fewer."""
+        """Share of videos, 0..1, whose class is among the five highest; None where there are five
+        classes or fewer.
+        """
         return top_k(self.scores, self.labels, 5) if len(self.class_names) > 5 else None
 
     @property
@@ -66,7 +70,8 @@ class SplitResult:
 
 
 def top_k(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], k: int) -> float:
-    """Share of rows, 0..1, whose label is among the `k` highest scores; of equal scores the lower class id wins.
+    """Share of rows, 0..1, whose label is among the `k` highest scores; of equal scores the lower
+    class id wins.
 
     A row with a score that is not a number counts as wrong.
     """

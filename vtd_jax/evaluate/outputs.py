@@ -37,7 +37,10 @@ _SCORES = "scores"
 _REMOVE = "remove the file: tables will then not say what the run learnt on"
 # what decides where several classes have the most votes
 _TIES = {
-    "frames": "frames: of the classes within 1e-5 of the most votes the one of more frames, then the lower one",
+    "frames": (
+        "frames: of the classes within 1e-5 of the most votes the one of more frames, then the "
+        "lower one"
+    ),
     "release": "release: the last bit of the votes, another one on another machine",
 }
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -57,9 +60,10 @@ def results_table(
       config, clip: the run and its CLIP.
       results: split -> what its videos scored.
       learnt: which checkpoint was used.
-      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a published one),
-        with the number of videos that it lacks.
-      training: `origin` of the training list, and what it says of itself as `told`; own splits are marked here too.
+      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a
+        published one), with the number of videos that it lacks.
+      training: `origin` of the training list, and what it says of itself as `told`; own splits are
+        marked here too.
 
     Raises:
       UserError: a score is NaN or infinite.
@@ -67,10 +71,17 @@ def results_table(
     check_finite(results)
     lists, training = lists or {}, training or {}
     told = about(
-        config, clip, learnt, {split: stored.told for split, stored in lists.items()}, training.get("told", "")
+        config,
+        clip,
+        learnt,
+        {split: stored.told for split, stored in lists.items()},
+        training.get("told", ""),
     )
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
-    origins = {split: stored.origin + (own if stored.origin != "own split" else "") for split, stored in lists.items()}
+    origins = {
+        split: stored.origin + (own if stored.origin != "own split" else "")
+        for split, stored in lists.items()
+    }
     lacking = {split: len(stored.left_out) for split, stored in lists.items()}
     where = f"{config.name} {config.data.data_dir}"
     otherwise = learnt_otherwise(config.protocol, where, config.shots) if config.data.train else ""
@@ -98,9 +109,15 @@ def read_training_list(workdir: Path) -> dict[str, str]:
 
 
 def about(
-    config: RunConfig, clip: CLIPConfig, learnt: str, lists: Mapping[str, str] | None = None, training: str = ""
+    config: RunConfig,
+    clip: CLIPConfig,
+    learnt: str,
+    lists: Mapping[str, str] | None = None,
+    training: str = "",
 ) -> dict[str, Any]:
-    """Everything needed to repeat or to doubt a number; `lists` and `training` are what lists say of themselves."""
+    """Everything needed to repeat or to doubt a number; `lists` and `training` are what lists say
+    of themselves.
+    """
     evaluate, model = config.evaluate, config.model
     told = {
         "protocol": config.protocol,
@@ -113,7 +130,11 @@ def about(
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
         "normalisation": normalization_told(model.normalization, clip.preprocessing),
         "class names": _names_told(model),
-        **({"confidence": "uniform, every frame weighs 1/T"} if model.confidence == "uniform" else {}),
+        **(
+            {"confidence": "uniform, every frame weighs 1/T"}
+            if model.confidence == "uniform"
+            else {}
+        ),
         "assignment": model.assignment,
         **({"ties": _TIES[model.ties]} if model.fusion else {}),
         "pooling": model.pooling,
@@ -136,9 +157,12 @@ def _names_told(model: ModelConfig) -> str:
     return f"behind {counted(model.text_prompts, 'learnt token')}" if model.text_prompts else "bare"
 
 
-def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]) -> list[Path]:
-    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, as the last of them,
-    `stem_scores.npz` (see `scores`), each whole or not at all. The `.json` says which scores it is of.
+def save_report(
+    folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]
+) -> list[Path]:
+    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, as the
+    last of them, `stem_scores.npz` (see `scores`), each whole or not at all. The `.json` says which
+    scores it is of.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +174,12 @@ def save_report(folder: Path, stem: str, table: Table, results: Mapping[str, Spl
 
 # what is read again of a row; other tables have other columns
 _Row = TypedDict(
-    "_Row", {"split": NotRequired[str | None], "list": NotRequired[str | None], "left out": NotRequired[int | None]}
+    "_Row",
+    {
+        "split": NotRequired[str | None],
+        "list": NotRequired[str | None],
+        "left out": NotRequired[int | None],
+    },
 )
 
 
@@ -176,32 +205,44 @@ def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> 
     saved = read_json(path, Saved, what="table", remedy="evaluate again with experiments.evaluate")
     if results is not None and saved.get(_SCORES, digest(results)) != digest(results):
         raise UserError(
-            f"{path}: is of another evaluation than the scores beside it; evaluate again with experiments.evaluate"
+            f"{path}: is of another evaluation than the scores beside it; evaluate again with "
+            "experiments.evaluate"
         )
     return saved
 
 
 def is_table_of(path: Path, scores: Path) -> str | None:
-    """What a table was learnt with, if it is whole: a table that says it is of just these scores; else None."""
+    """What a table was learnt with, if it is whole: a table that says it is of just these scores;
+    else None.
+    """
     try:
         saved = read_table(path)
-        return str(saved["about"]["learnt"]) if saved[_SCORES] == digest(read_scores(scores)) else None
+        return (
+            str(saved["about"]["learnt"]) if saved[_SCORES] == digest(read_scores(scores)) else None
+        )
     except (UserError, KeyError):
         return None
 
 
 def commit() -> str | None:
-    """The git commit of the code, with `+` where files were changed; None where it is not a checkout."""
+    """The git commit of the code, with `+` where files were changed; None where it is not a
+    checkout.
+    """
     root = Path(vtd_jax.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
-    found = [_git(root, "rev-parse", "--short=12", "HEAD"), _git(root, "status", "--porcelain", "-uno")]
+    found = [
+        _git(root, "rev-parse", "--short=12", "HEAD"),
+        _git(root, "status", "--porcelain", "-uno"),
+    ]
     return None if None in found else found[0] + ("+" if found[1] else "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -15,7 +15,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_bytes
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
-# Okabe and Ito's colours, told apart with every kind of colour blindness; markers and dashes tell lines apart in grey
+# Okabe and Ito's colours, told apart with every kind of colour blindness; markers and dashes tell
+# lines apart in grey
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
@@ -31,17 +32,20 @@ def lines(
     y_label: str = "top-1, %",
     log2_x: bool = False,
 ) -> None:
-    """Draws a line a name as a PNG (or PDF by the path's ending); the file appears when it is whole.
+    """Draws a line a name as a PNG (or PDF by the path's ending); the file appears when it is
+    whole.
 
     Args:
       path: where to.
-      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan draws no error bar.
+      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan draws no
+        error bar.
       title: one line above.
       x_label, y_label: of the axes.
       log2_x: whether x doubles in equal steps, as shots do.
 
     Raises:
-      UserError: nothing to draw, a mean or x that is not finite, or x that is not positive where it is to double.
+      UserError: nothing to draw, a mean or x that is not finite, or x that is not positive where it
+        is to double.
     """
     _save(line_figure(series, title=title, x_label=x_label, y_label=y_label, log2_x=log2_x), path)
 
@@ -55,18 +59,21 @@ def bars(
     reference: float | None = None,
     groups: Sequence[str] | None = None,
 ) -> None:
-    """Draws a horizontal bar a row, the first on top, as a PNG (or PDF); the file appears when it is whole.
+    """Draws a horizontal bar a row, the first on top, as a PNG (or PDF); the file appears when it
+    is whole.
 
     Args:
       path: where to.
       rows: (name, mean, deviation); a deviation of 0 or nan draws no error bar.
       title: one line above.
       x_label: of the values.
-      reference: where a vertical line goes, the full method's value; bars beyond it have another colour.
+      reference: where a vertical line goes, the full method's value; bars beyond it have another
+        colour.
       groups: of each row; rows of a group follow one another, its name stands above the first.
 
     Raises:
-      UserError: nothing to draw, a mean or reference that is not finite, or another number of groups than of rows.
+      UserError: nothing to draw, a mean or reference that is not finite, or another number of
+        groups than of rows.
     """
     _save(bar_figure(rows, title=title, x_label=x_label, reference=reference, groups=groups), path)
 
@@ -114,7 +121,13 @@ def bar_figure(
     deviations = np.where(np.isfinite(deviations) & (deviations > 0), deviations, 0.0)
     figure, axes = _figure(7.0, 1.2 + 0.27 * (heights[-1] + 1), title)
     better = np.full(len(means), False) if reference is None else means > reference
-    axes.barh(heights, means, height=0.68, color=[_BETTER if found else _BAR for found in better], zorder=2)
+    axes.barh(
+        heights,
+        means,
+        height=0.68,
+        color=[_BETTER if found else _BAR for found in better],
+        zorder=2,
+    )
     for place, mean, deviation in zip(heights, means, deviations, strict=True):
         _value(axes, place, mean, deviation)
     axes.set_yticks(heights, names)
@@ -127,7 +140,12 @@ def bar_figure(
     if reference is not None:
         axes.axvline(reference, color=_INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4)
     axes.set_ylim(heights[-1] + 0.6, min(0.0, *heights) - 0.7)
-    ends = [0.0, *(means + deviations), *(means - deviations), *([] if reference is None else [reference])]
+    ends = [
+        0.0,
+        *(means + deviations),
+        *(means - deviations),
+        *([] if reference is None else [reference]),
+    ]
     # room for the values beyond the ends
     room = 0.2 * (max(ends) - min(ends) or 1.0)
     axes.set_xlim(min(ends) - room if min(ends) < 0 else 0.0, max(ends) + room)
@@ -148,7 +166,14 @@ def _line(axes: Axes, place: int, name: str, points: np.ndarray) -> None:
     known = np.isfinite(deviation) & (deviation > 0)
     if known.any():
         axes.errorbar(
-            x[known], mean[known], deviation[known], fmt="none", ecolor=color, elinewidth=1.4, capsize=4, zorder=2
+            x[known],
+            mean[known],
+            deviation[known],
+            fmt="none",
+            ecolor=color,
+            elinewidth=1.4,
+            capsize=4,
+            zorder=2,
         )
 
 
@@ -157,7 +182,16 @@ def _value(axes: Axes, place: float, mean: float, deviation: float) -> None:
     sign = -1 if mean < 0 else 1
     told = f"{mean:.1f}"
     if deviation:
-        axes.errorbar(mean, place, xerr=deviation, fmt="none", ecolor=_INK, elinewidth=1.2, capsize=3, zorder=3)
+        axes.errorbar(
+            mean,
+            place,
+            xerr=deviation,
+            fmt="none",
+            ecolor=_INK,
+            elinewidth=1.2,
+            capsize=3,
+            zorder=3,
+        )
         told += f" ± {deviation:.1f}"
     axes.annotate(
         told, (mean + sign * deviation, place), (5 * sign, 0), textcoords="offset points",
@@ -212,22 +246,32 @@ def _check_lines(points: Mapping[str, np.ndarray], title: str, log2_x: bool) -> 
         if not len(found):
             raise UserError(f"plot {title!r}, line {name!r}: no points, expected at least one")
         if not np.isfinite(found[:, :2]).all():
-            raise UserError(f"plot {title!r}, line {name!r}: a point is not finite; leave out what is not known")
+            raise UserError(
+                f"plot {title!r}, line {name!r}: a point is not finite; leave out what is not known"
+            )
         if log2_x and found[0, 0] <= 0:
             raise UserError(
-                f"plot {title!r}, line {name!r}: x={found[0, 0]:g} on an axis that doubles; set log2_x=False"
+                f"plot {title!r}, line {name!r}: x={found[0, 0]:g} on an axis that doubles; set "
+                "log2_x=False"
             )
 
 
 def _check_bars(
-    rows: Sequence[tuple[str, float, float]], title: str, reference: float | None, groups: Sequence[str] | None
+    rows: Sequence[tuple[str, float, float]],
+    title: str,
+    reference: float | None,
+    groups: Sequence[str] | None,
 ) -> None:
     if not rows:
         raise UserError(f"plot {title!r}: no bars, expected at least one")
     for name, mean, _ in rows:
         if not math.isfinite(mean):
-            raise UserError(f"plot {title!r}, bar {name!r}: {mean} is not finite; leave out what is not known")
+            raise UserError(
+                f"plot {title!r}, bar {name!r}: {mean} is not finite; leave out what is not known"
+            )
     if reference is not None and not math.isfinite(reference):
         raise UserError(f"plot {title!r}: reference {reference} is not finite; leave it out")
     if groups is not None and len(groups) != len(rows):
-        raise UserError(f"plot {title!r}: {len(groups)} groups of {len(rows)} bars, expected one a bar")
+        raise UserError(
+            f"plot {title!r}: {len(groups)} groups of {len(rows)} bars, expected one a bar"
+        )

@@ -1,4 +1,6 @@
-"""What papers report for CLIP with ViT-B/16 at 224 px: the numbers that ours stand beside, with their sources."""
+"""What papers report for CLIP with ViT-B/16 at 224 px: the numbers that ours stand beside, with
+their sources.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -167,7 +169,8 @@ class Published:
 
     Attributes:
       method: as its paper names it.
-      values: the columns of the protocol (`COLUMNS`), in percent; None where the number is not known.
+      values: the columns of the protocol (`COLUMNS`), in percent; None where the number is not
+        known.
       learnt_on: the videos that it learnt on.
       source: the method's paper, with arXiv number and venue.
       note: what else a reader must know; "" for nothing.
@@ -185,18 +188,24 @@ def published(table: str, dataset: str) -> tuple[Published, ...]:
 
     Args:
       table: one of `COLUMNS`.
-      dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600"; none are known of any other.
+      dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600"; none are known of any
+        other.
 
     Raises:
       UserError: an unknown protocol.
     """
     if table not in _TABLES:
-        raise UserError(f"table {table!r}: nothing is published of it, expected one of {', '.join(_TABLES)}")
-    return tuple(_row(table, method, numbers) for method, numbers in _TABLES[table].get(dataset, {}).items())
+        raise UserError(
+            f"table {table!r}: nothing is published of it, expected one of {', '.join(_TABLES)}"
+        )
+    return tuple(
+        _row(table, method, numbers) for method, numbers in _TABLES[table].get(dataset, {}).items()
+    )
 
 
 def learnt_otherwise(table: str, dataset: str, shots: int) -> str:
-    """What sets one run's number apart from those that papers print; "" for nothing, or a table that has none.
+    """What sets one run's number apart from those that papers print; "" for nothing, or a table
+    that has none.
 
     Args:
       table: the protocol.

@@ -1,4 +1,6 @@
-"""Accuracies after drawing videos anew, or exchanging two runs' answers, without touching a single video."""
+"""Accuracies after drawing videos anew, or exchanging two runs' answers, without touching a single
+video.
+"""
 
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +23,9 @@ def _generator(seed: int, split: str, run: int = 0) -> np.random.Generator:
 
 
 def _patterns(hits: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct columns of `[runs, N]` hits: float64 `[P, runs]`, and how many videos have each, `[P]`."""
+    """The distinct columns of `[runs, N]` hits: float64 `[P, runs]`, and how many videos have each,
+    `[P]`.
+    """
     found, counts = np.unique(np.stack(hits, -1), axis=0, return_counts=True)
     return found.astype(np.float64), counts
 
@@ -32,11 +36,13 @@ def _parts(table: np.ndarray, patterns: int) -> Iterator[np.ndarray]:
     return (table[start : start + step] for start in range(0, len(table), step))
 
 
-def resample(runs: Sequence[Hits], joint: Collection[str] | None, draws: int, seed: int) -> list[dict[str, Any]]:
+def resample(
+    runs: Sequence[Hits], joint: Collection[str] | None, draws: int, seed: int
+) -> list[dict[str, Any]]:
     """Accuracies of resampled videos: of each run, split -> float64 `[draws]`.
 
-    Videos with the same hits in all runs are exchangeable, so how often each kind is drawn is multinomial: that is the
-    bootstrap itself, without drawing a single video.
+    Videos with the same hits in all runs are exchangeable, so how often each kind is drawn is
+    multinomial: that is the bootstrap itself, without drawing a single video.
     """
     out: list[dict[str, Any]] = [{} for _ in runs]
     for split in runs[0]:
@@ -54,12 +60,15 @@ def resample(runs: Sequence[Hits], joint: Collection[str] | None, draws: int, se
 
 
 def exchange(a: Sequence[Hits], b: Sequence[Hits], swaps: int, seed: int) -> list[dict[str, Any]]:
-    """Accuracies after exchanging A's and B's hits on each video or not, at random: runs of A, then those of B."""
+    """Accuracies after exchanging A's and B's hits on each video or not, at random: runs of A, then
+    those of B.
+    """
     out: list[dict[str, Any]] = [{} for _ in (*a, *b)]
     for split in a[0]:
         patterns, counts = _patterns([run[split] for run in (*a, *b)])
         one, two = patterns[:, : len(a)], patterns[:, len(a) :]
-        # of the videos of one pattern a binomial number is exchanged; it matters where A and B differ
+        # of the videos of one pattern a binomial number is exchanged; it matters where A and B
+        # differ
         matter = (one != two).any(1)
         change, generator = (two - one)[matter], _generator(seed, split)
         moved = np.empty((swaps, len(a)))

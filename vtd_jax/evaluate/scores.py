@@ -20,8 +20,9 @@ _PARTS = ("scores", "labels", "class_names", "videos", "tied")
 def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
     """Writes a `.npz` whole or not at all; plain arrays, nothing pickled.
 
-    It has `SPLIT/scores` (float32 `[N, K]`), `SPLIT/labels` (int32 `[N]`), `SPLIT/class_names` (`[K]`) and, where they
-    are known, `SPLIT/videos` (`[N]`, file names) and `SPLIT/tied` (bool `[N]`), videos in the records' order.
+    It has `SPLIT/scores` (float32 `[N, K]`), `SPLIT/labels` (int32 `[N]`), `SPLIT/class_names`
+    (`[K]`) and, where they are known, `SPLIT/videos` (`[N]`, file names) and `SPLIT/tied` (bool
+    `[N]`), videos in the records' order.
     """
     arrays = {}
     for split, result in results.items():
@@ -37,14 +38,17 @@ def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
 
 
 def read_scores(path: str | Path) -> dict[str, SplitResult]:
-    """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack `videos` or `tied`.
+    """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack
+      `videos` or `tied`.
 
     Raises:
       UserError: no such file, damaged, another kind of file, or scores that are NaN or infinite.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected the scores that an evaluation leaves, NAME{SUFFIX}")
+        raise UserError(
+            f"{path}: no such file, expected the scores that an evaluation leaves, NAME{SUFFIX}"
+        )
     try:
         arrays = read_npz(path, "file of scores")
         splits = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
@@ -68,36 +72,61 @@ def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
     for split, result in results.items():
         if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
             raise UserError(
-                f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or infinite, so there is no "
-                "table; evaluate with --config.clip.dtype=float32, or another checkpoint, as --checkpoint=best"
+                f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or "
+                "infinite, so there is no table; evaluate with --config.clip.dtype=float32, or "
+                "another checkpoint, as --checkpoint=best"
             )
 
 
 def digest(results: Mapping[str, SplitResult]) -> str:
-    """What scores are, in 32 characters: of all that `save_scores` writes, whatever its file looks like."""
+    """What scores are, in 32 characters: of all that `save_scores` writes, whatever its file looks
+    like.
+    """
     found = hashlib.sha256()
     for split, result in results.items():
         for text in (split, *result.class_names, "", *result.videos):
             found.update(text.encode(errors="surrogatepass") + b"\0")
         found.update(np.ascontiguousarray(result.scores, np.float32).tobytes())
         found.update(np.ascontiguousarray(result.labels, np.int32).tobytes())
-        found.update(b"" if result.tied is None else np.ascontiguousarray(result.tied, bool).tobytes())
+        found.update(
+            b"" if result.tied is None else np.ascontiguousarray(result.tied, bool).tobytes()
+        )
     return found.hexdigest()[:32]
 
 
 def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
     """One split of a file; refuses arrays that do not belong together."""
-    parts = {key.rpartition("/")[2]: array for key, array in arrays.items() if key.rpartition("/")[0] == split}
-    lacking, surplus = [key for key in _PARTS[:3] if key not in parts], sorted(parts.keys() - set(_PARTS))
+    parts = {
+        key.rpartition("/")[2]: array
+        for key, array in arrays.items()
+        if key.rpartition("/")[0] == split
+    }
+    lacking, surplus = (
+        [key for key in _PARTS[:3] if key not in parts],
+        sorted(parts.keys() - set(_PARTS)),
+    )
     if lacking or surplus:
-        raise UserError(f"{where}: " + (f"no {', '.join(lacking)}" if lacking else f"unknown {', '.join(surplus)}"))
+        raise UserError(
+            f"{where}: "
+            + (f"no {', '.join(lacking)}" if lacking else f"unknown {', '.join(surplus)}")
+        )
     scores, labels, names = (parts[key] for key in _PARTS[:3])
     videos, tied = parts.get("videos"), parts.get("tied")
-    if scores.dtype.kind != "f" or scores.ndim != 2 or labels.dtype.kind not in "iu" or names.dtype.kind != "U":
-        raise UserError(f"{where}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names {names.dtype}")
+    if (
+        scores.dtype.kind != "f"
+        or scores.ndim != 2
+        or labels.dtype.kind not in "iu"
+        or names.dtype.kind != "U"
+    ):
+        raise UserError(
+            f"{where}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names "
+            f"{names.dtype}"
+        )
     count, classes = scores.shape
     if not count or not classes or labels.shape != (count,) or names.shape != (classes,):
-        raise UserError(f"{where}: scores {scores.shape}, labels {labels.shape}, class names {names.shape}")
+        raise UserError(
+            f"{where}: scores {scores.shape}, labels {labels.shape}, class names {names.shape}"
+        )
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{where}: labels {labels.min()} to {labels.max()} for {classes} classes")
     if videos is not None and (videos.shape != (count,) or videos.dtype.kind != "U"):
@@ -112,11 +141,17 @@ def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitR
     if lost := int((~np.isfinite(scores).all(-1)).sum()):
         raise UserError(f"{where}: scores of {lost} of {count} videos are NaN or infinite")
     return SplitResult(
-        tuple(names.tolist()), scores, labels.astype(np.int32), () if videos is None else tuple(videos.tolist()), tied
+        tuple(names.tolist()),
+        scores,
+        labels.astype(np.int32),
+        () if videos is None else tuple(videos.tolist()),
+        tied,
     )
 
 
-def match(runs: Mapping[str, Mapping[str, SplitResult]], common: bool = False) -> list[dict[str, SplitResult]]:
+def match(
+    runs: Mapping[str, Mapping[str, SplitResult]], common: bool = False
+) -> list[dict[str, SplitResult]]:
     """The runs' results on the same videos, in the first run's order.
 
     Args:
@@ -132,14 +167,25 @@ def match(runs: Mapping[str, Mapping[str, SplitResult]], common: bool = False) -
     (first, reference), *others = runs.items()
     splits = list(reference)
     for name, results in others:
-        lacking = [split for split in (*splits, *results) if (split in results) != (split in splits)]
+        lacking = [
+            split for split in (*splits, *results) if (split in results) != (split in splits)
+        ]
         if lacking and not common:
             holder, without = (first, name) if lacking[0] in splits else (name, first)
-            raise UserError(f"split {lacking[0]}: in {holder}, not in {without}; compare what both have with --common")
+            raise UserError(
+                f"split {lacking[0]}: in {holder}, not in {without}; compare what both have with "
+                "--common"
+            )
         splits = [split for split in splits if split in results]
     if not splits:
-        raise UserError(f"{first} and {others[0][0]}: no split in common; they have {', '.join(reference)} and others")
-    matched = {split: _match_split(split, {name: runs[name][split] for name in runs}, common) for split in splits}
+        raise UserError(
+            f"{first} and {others[0][0]}: no split in common; they have {', '.join(reference)} "
+            "and others"
+        )
+    matched = {
+        split: _match_split(split, {name: runs[name][split] for name in runs}, common)
+        for split in splits
+    }
     return [{split: matched[split][place] for split in splits} for place in range(len(runs))]
 
 
@@ -148,8 +194,13 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
     kept = list(reference.videos)
     for name, result in others:
         if len(result.class_names) != len(reference.class_names):
-            counts = f"{len(reference.class_names)} classes in {first}, {len(result.class_names)} in {name}"
-            raise UserError(f"split {split}: {counts}; only accuracies among the same classes can be compared")
+            counts = (
+                f"{len(reference.class_names)} classes in {first}, {len(result.class_names)} in "
+                f"{name}"
+            )
+            raise UserError(
+                f"split {split}: {counts}; only accuracies among the same classes can be compared"
+            )
         if not (result.videos and reference.videos):
             _check_nameless(split, first, name, reference, result, common)
             continue
@@ -158,7 +209,10 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
             video = next((each for each in reference.videos if each not in held), None)
             holder, without = (first, name) if video else (name, first)
             video = video or next(each for each in result.videos if each not in known)
-            raise UserError(f"split {split}: {video} is in {holder}, not in {without}; --common compares the others")
+            raise UserError(
+                f"split {split}: {video} is in {holder}, not in {without}; --common compares the "
+                "others"
+            )
         kept = [video for video in kept if video in held]
     if reference.videos and not kept:
         raise UserError(f"split {split}: no video in common")
@@ -169,7 +223,9 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
             video, one, two = wrong[0], rows[0], result
             labels = [each.class_names[each.labels[video]] for each in (one, two)]
             what = one.videos[video] if one.videos else f"video {video}"
-            raise UserError(f"split {split}: {what} is {labels[0]!r} in {first} and {labels[1]!r} in {name}")
+            raise UserError(
+                f"split {split}: {what} is {labels[0]!r} in {first} and {labels[1]!r} in {name}"
+            )
     return rows
 
 
@@ -180,7 +236,9 @@ def _check_nameless(
     nameless = name if reference.videos else first
     if common or result.count != reference.count:
         counts = f"{reference.count} videos in {first}, {result.count} in {name}"
-        raise UserError(f"split {split}: {counts}, and {nameless} does not name them; evaluate it again")
+        raise UserError(
+            f"split {split}: {counts}, and {nameless} does not name them; evaluate it again"
+        )
 
 
 def _rows(result: SplitResult, videos: Sequence[str]) -> SplitResult:
@@ -190,4 +248,10 @@ def _rows(result: SplitResult, videos: Sequence[str]) -> SplitResult:
     places = {video: place for place, video in enumerate(result.videos)}
     order = np.asarray([places[video] for video in videos], np.int64)
     tied = None if result.tied is None else result.tied[order]
-    return replace(result, scores=result.scores[order], labels=result.labels[order], videos=tuple(videos), tied=tied)
+    return replace(
+        result,
+        scores=result.scores[order],
+        labels=result.labels[order],
+        videos=tuple(videos),
+        tied=tied,
+    )

@@ -1,8 +1,10 @@
-"""How sure an accuracy is: calibration, confusions, bootstrap intervals, paired tests; NumPy and SciPy only.
+"""How sure an accuracy is: calibration, confusions, bootstrap intervals, paired tests; NumPy and
+SciPy only.
 
-Intervals and tests are about the videos: what would come out with other videos of the same kind, for these very models.
-What another training seed would change, they do not know; the spread over seeds tells that. A video that is in several
-splits counts as a different one in each.
+Intervals and tests are about the videos: what would come out with other videos of the same kind,
+for these very models.
+What another training seed would change, they do not know; the spread over seeds tells that. A video
+that is in several splits counts as a different one in each.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,12 +18,15 @@ from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
 
 LEVEL, DRAWS, SWAPS, BINS = 0.95, 2000, 10_000, 15
-# split -> accuracies (numbers, or arrays with one entry a draw) -> the number of interest, or one a draw
+# split -> accuracies (numbers, or arrays with one entry a draw) -> the number of interest, or one a
+# draw
 Statistic = Callable[[Mapping[str, Any]], Any]
 
 
 class Calibration(NamedTuple):
-    """`error` in 0..1, and of every bin: videos, their mean confidence and accuracy (nan where there are none)."""
+    """`error` in 0..1, and of every bin: videos, their mean confidence and accuracy (nan where
+    there are none).
+    """
 
     error: float
     counts: Int[np.ndarray, " bins"]
@@ -30,7 +35,9 @@ class Calibration(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """`count` videos of class `true` were taken for `predicted`, a `share` (0..1) of all videos of `true`."""
+    """`count` videos of class `true` were taken for `predicted`, a `share` (0..1) of all videos of
+    `true`.
+    """
 
     true: str
     predicted: str
@@ -42,7 +49,8 @@ class Paired(NamedTuple):
     """Two runs, A and B, on the same videos of one split.
 
     Attributes:
-      videos, both, only_a, only_b: how many videos there are, are right in both, in A only, in B only.
+      videos, both, only_a, only_b: how many videos there are, are right in both, in A only, in B
+        only.
       difference: accuracy of B less that of A, -1..1; its bootstrap interval is `low` to `high`.
       p: two-sided, of McNemar's exact test.
     """
@@ -58,7 +66,9 @@ class Paired(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A statistic of A, of B, B less A with its bootstrap interval `low` to `high`, and p of the randomisation test."""
+    """A statistic of A, of B, B less A with its bootstrap interval `low` to `high`, and p of the
+    randomisation test.
+    """
 
     a: float
     b: float
@@ -69,7 +79,8 @@ class Difference(NamedTuple):
 
 
 def probabilities(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Scores as float64 probabilities: each row, a sum over views of softmax(logits), divided by its sum.
+    """Scores as float64 probabilities: each row, a sum over views of softmax(logits), divided by
+      its sum.
 
     A row that is no such sum (a score below 0 or not a number, nothing but zeros) becomes nan.
     """
@@ -79,10 +90,13 @@ def probabilities(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
     return np.divide(wide, total, out=np.full(wide.shape, np.nan), where=good)
 
 
-def calibration_error(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], bins: int = BINS) -> Calibration:
+def calibration_error(
+    scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], bins: int = BINS
+) -> Calibration:
     """Expected calibration error (ECE): how far confidence is from accuracy, averaged over videos.
 
-    The confidence is the highest probability. Bins are of equal width and hold their upper edge: (0, 1/bins], ….
+    The confidence is the highest probability. Bins are of equal width and hold their upper edge:
+      (0, 1/bins], ….
 
     Args:
       scores: as in `probabilities`.
@@ -109,7 +123,8 @@ def calibration_error(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, 
 
 
 def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusion]:
-    """Which classes were taken for which, most frequent first; of equal counts the lower class ids come first.
+    """Which classes were taken for which, most frequent first; of equal counts the lower class ids
+    come first.
 
     Videos with a score that is not a number are left out: they were taken for nothing.
 
@@ -146,10 +161,16 @@ def same_videos(runs: Sequence[Mapping[str, SplitResult]]) -> frozenset[str]:
 
 
 def overall(splits: Collection[str]) -> tuple[str, Statistic] | None:
-    """What a protocol reports over its splits: "HM" of base and novel, or the "mean"; None for a single split."""
+    """What a protocol reports over its splits: "HM" of base and novel, or the "mean"; None for a
+    single split.
+    """
     if {"base", "novel"} <= set(splits):
         return "HM", lambda accuracy: harmonic_mean([accuracy["base"], accuracy["novel"]])
-    return ("mean", lambda accuracy: sum(accuracy.values()) / len(accuracy)) if len(splits) > 1 else None
+    return (
+        ("mean", lambda accuracy: sum(accuracy.values()) / len(accuracy))
+        if len(splits) > 1
+        else None
+    )
 
 
 def interval(
@@ -161,15 +182,17 @@ def interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic's mean over runs (training seeds; or a single run).
+    """Percentile bootstrap interval of a statistic's mean over runs (training seeds; or a single
+    run).
 
-    Videos are drawn with replacement, each split on its own. Where all videos are right, or none, it has no width.
+    Videos are drawn with replacement, each split on its own. Where all videos are right, or none,
+    it has no width.
 
     Args:
       runs: of each, split -> bool `[N]`, with the same splits.
       statistic: of one run: split -> float64 `[draws]` accuracies -> float64 `[draws]`.
-      joint: splits whose videos are the same in all runs (`same_videos`), which are drawn for all runs together; None
-        for the splits that have as many videos in all runs.
+      joint: splits whose videos are the same in all runs (`same_videos`), which are drawn for all
+        runs together; None for the splits that have as many videos in all runs.
       draws: how many times the videos are drawn.
       seed: of the draws; a split's draws depend on nothing but it and the split's name and hits.
       level: share of the draws inside.
@@ -191,14 +214,18 @@ def paired_test(
 ) -> Paired:
     """Compares hits of two runs on the same videos, in the same order.
 
-    p is McNemar's exact one: were A and B equally good, each video that only one of them has right would be as likely
-    A's as B's.
+    p is McNemar's exact one: were A and B equally good, each video that only one of them has right
+    would be as likely A's as B's.
 
     References:
       McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
     """
     both, only_a, only_b = (int(np.sum(these)) for these in (a & b, a & ~b, ~a & b))
-    p = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a != only_b else 1.0
+    p = (
+        min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+        if only_a != only_b
+        else 1.0
+    )
     one, two = resample([{"": a}, {"": b}], None, draws, seed)
     low, high = percentiles(two[""] - one[""], level)
     return Paired(len(a), both, only_a, only_b, (only_b - only_a) / len(a), low, high, p)
@@ -214,11 +241,14 @@ def paired_difference(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Difference:
-    """Compares a statistic's mean over the runs of A and of B, all on the same videos in the same order.
+    """Compares a statistic's mean over the runs of A and of B, all on the same videos in the same
+    order.
 
-    p is that of a paired randomisation test: were A and B equally good, exchanging their hits on a video would change
-    nothing, so the difference is compared with those after exchanging at random. The runs of a side (its seeds) are
-    exchanged together, video by video, so both sides need as many: with other numbers p is None.
+    p is that of a paired randomisation test: were A and B equally good, exchanging their hits on a
+      video would change
+    nothing, so the difference is compared with those after exchanging at random. The runs of a side
+    (its seeds) are exchanged together, video by video, so both sides need as many: with other
+    numbers p is None.
 
     Args:
       a, b: of each run, split -> bool `[N]`; the same splits and N everywhere.
@@ -244,5 +274,8 @@ def paired_difference(
         chance = np.abs(difference(exchange(a, b, swaps, seed)))
         # equal differences may differ in their last bits
         p = float(1 + np.sum(chance >= abs(found) - 1e-12)) / (1 + swaps)
-    means = [float(np.mean([statistic(run) for run in side])) for side in (plain[: len(a)], plain[len(a) :])]
+    means = [
+        float(np.mean([statistic(run) for run in side]))
+        for side in (plain[: len(a)], plain[len(a) :])
+    ]
     return Difference(*means, found, low, high, p)

@@ -1,4 +1,6 @@
-"""What a protocol reports of several runs: means, deviations and intervals; from scores, without a device."""
+"""What a protocol reports of several runs: means, deviations and intervals; from scores, without a
+device.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,8 @@ class Summary:
       values: metric -> mean over the runs, 0..1; a `Spread` where there are several.
       headline: the metric that the protocol is judged by: HM, mean, or top-1.
       interval: bootstrap interval of the headline over videos, all runs together.
-      calibration: mean over runs and splits of the expected calibration error; None where scores are no probabilities.
+      calibration: mean over runs and splits of the expected calibration error; None where scores
+        are no probabilities.
       runs: how many.
     """
 
@@ -43,7 +46,9 @@ class Summary:
 
 
 def accuracies(results: Results) -> dict[str, float]:
-    """What a protocol reports of one run: base, novel and HM; each split and their mean; or top-1 and top-5."""
+    """What a protocol reports of one run: base, novel and HM; each split and their mean; or top-1
+    and top-5.
+    """
     if {"base", "novel"} <= set(results):
         base, novel = results["base"].top1, results["novel"].top1
         return {"base": base, "novel": novel, "HM": harmonic_mean([base, novel])}
@@ -63,7 +68,11 @@ def summarize(runs: Sequence[Results]) -> Summary:
     """Means over runs, which are seeds of one setting; at least one run, all with the same splits."""
     each = [accuracies(results) for results in runs]
     name, statistic = _statistic(runs[0])
-    errors = [calibration_error(one.scores, one.labels).error for results in runs for one in results.values()]
+    errors = [
+        calibration_error(one.scores, one.labels).error
+        for results in runs
+        for one in results.values()
+    ]
     return Summary(
         {metric: spread([one[metric] for one in each]) for metric in each[0]},
         name,
@@ -80,10 +89,14 @@ def spread(values: Sequence[float]) -> float:
 
 
 def compare(a: Sequence[Results], b: Sequence[Results]) -> Difference | None:
-    """B against A by the headline of their protocol; None where they were not scored on the same videos."""
+    """B against A by the headline of their protocol; None where they were not scored on the same
+    videos.
+    """
     if any(set(one) != set(a[0]) for one in (*a, *b)) or same_videos([*a, *b]) != frozenset(a[0]):
         return None
-    return paired_difference([run_hits(one) for one in a], [run_hits(one) for one in b], _statistic(a[0])[1])
+    return paired_difference(
+        [run_hits(one) for one in a], [run_hits(one) for one in b], _statistic(a[0])[1]
+    )
 
 
 def alike(told: Sequence[Mapping[str, Any]], *keys: str) -> str:

@@ -19,17 +19,23 @@ from vtd_jax.printable import printable
 from vtd_jax.terminal import show_table
 
 # a cell of text that reads as a number: with a deviation, a range, a sign or a unit
-_NUMBER = re.compile(r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*( ?(%|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?")
+_NUMBER = re.compile(
+    r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*( ?(%|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?"
+)
 # the column of bootstrap intervals
 INTERVAL = f"{100 * LEVEL:.0f} % CI"
 
 
 class Plain(float):
-    """A number in a table that is no fraction, such as a p-value: shown with three digits, not as percent."""
+    """A number in a table that is no fraction, such as a p-value: shown with three digits, not as
+    percent.
+    """
 
 
 class Spread(float):
-    """The mean of a fraction over several runs, with the standard deviation between them: shown as `62.10 ± 0.40`."""
+    """The mean of a fraction over several runs, with the standard deviation between them: shown as
+    `62.10 ± 0.40`.
+    """
 
     deviation: float
 
@@ -47,11 +53,12 @@ class Table:
     Attributes:
       title: one line.
       columns: names; a row is a mapping from them, a missing or None value is shown as "–".
-      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with two decimals, pairs
-        of fractions (intervals) as percent with one decimal, `58.1–63.9`, a `Spread` as mean ± deviation, and `Plain`
-        numbers with three digits.
+      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with
+        two decimals, pairs of fractions (intervals) as percent with one decimal, `58.1–63.9`, a
+        `Spread` as mean ± deviation, and `Plain` numbers with three digits.
       about: settings and versions, in the order they are told.
-      whole: columns of names that are to be copied, which a narrow terminal neither wraps nor leaves out.
+      whole: columns of names that are to be copied, which a narrow terminal neither wraps nor
+        leaves out.
       less: columns that a narrow terminal leaves out before others, the least important first.
     """
 
@@ -72,7 +79,11 @@ class Table:
 
     def numbers(self) -> set[str]:
         """The columns that hold numbers, which stand right; the first one names the rows."""
-        return {column for column in self.columns[1:] if _are_numbers([row.get(column) for row in self.rows])}
+        return {
+            column
+            for column in self.columns[1:]
+            if _are_numbers([row.get(column) for row in self.rows])
+        }
 
     def to_markdown(self) -> str:
         """A Markdown table with its title above and `about` as a list below."""
@@ -84,8 +95,8 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """A header line, then the rows; fractions unrounded; two columns for an interval, `… low` and `… high`, and for
-        means of several runs, whose second is `… std`."""
+        """A header line, then the rows; fractions unrounded; two columns for an interval, `… low`
+        and `… high`, and for means of several runs, whose second is `… std`."""
         out = io.StringIO()
         writer = CsvWriter(out)
         ends = {name: _ends(name, [row.get(name) for row in self.rows]) for name in self.columns}
@@ -96,8 +107,8 @@ class Table:
         return out.getvalue()
 
     def to_json(self, more: Mapping[str, Any] | None = None) -> str:
-        """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded, 0..1, an interval as
-        `[low, high]`, a mean over runs as `{"mean", "std"}`."""
+        """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded,
+        0..1, an interval as `[low, high]`, a mean over runs as `{"mean", "std"}`."""
         rows = [{column: _plain(row.get(column)) for column in self.columns} for row in self.rows]
         table = {"title": self.title, "rows": rows, "about": dict(self.about), **(more or {})}
         return json.dumps(table, indent=2) + "\n"
@@ -109,8 +120,12 @@ class Table:
             numbers=self.numbers(), whole=self.whole, less=self.less, console=console,
         )  # fmt: skip
 
-    def save(self, folder: Path, stem: str = "results", more: Mapping[str, Any] | None = None) -> list[Path]:
-        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all; `more` goes into the last."""
+    def save(
+        self, folder: Path, stem: str = "results", more: Mapping[str, Any] | None = None
+    ) -> list[Path]:
+        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all; `more` goes into
+        the last.
+        """
         texts = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json(more)}
         return [write_text(Path(folder) / f"{stem}.{kind}", text) for kind, text in texts.items()]
 
@@ -125,17 +140,19 @@ def split_table(
 ) -> Table:
     """One row a split, then what the protocol reports.
 
-    "95 % CI" is the bootstrap interval of top-1 over videos, "ECE" the expected calibration error of the split's
-    scores (`statistics`), "–" where scores are no probabilities, "ties" the share of videos in which several classes
-    have the most votes to rounding (`vtd_jax.model.ties`).
+    "95 % CI" is the bootstrap interval of top-1 over videos, "ECE" the expected calibration error
+    of the split's scores (`statistics`), "–" where scores are no probabilities, "ties" the share of
+    videos in which several classes have the most votes to rounding (`vtd_jax.model.ties`).
 
     Args:
       title: one line.
-      protocol: "base_to_novel" ends with the harmonic mean of base and novel; any other protocol with several splits
-        ends with their mean and, from three splits on, the deviation between them.
+      protocol: "base_to_novel" ends with the harmonic mean of base and novel; any other protocol
+        with several splits ends with their mean and, from three splits on, the deviation between
+        them.
       splits: name -> result, in the table's order.
       about: told below the table.
-      origins: split -> where its list comes from ("official", "given", "own split"), told beside its name.
+      origins: split -> where its list comes from ("official", "given", "own split"), told beside
+        its name.
       left_out: split -> videos of its list that have no record, missing or bad.
     """
     rows = [
@@ -157,15 +174,30 @@ def split_table(
     hits = run_hits(splits)
     if protocol == "base_to_novel":
         top = harmonic_mean([splits["base"].top1, splits["novel"].top1])
-        rows.append({"split": "HM", "top-1": top, INTERVAL: interval([hits], overall(("base", "novel"))[1])})
+        rows.append(
+            {"split": "HM", "top-1": top, INTERVAL: interval([hits], overall(("base", "novel"))[1])}
+        )
     elif len(rows) > 1:
         top5 = [row["top-5"] for row in rows]
         mean5 = None if None in top5 else float(np.mean(top5))
         spread = interval([hits], lambda accuracy: sum(accuracy.values()) / len(accuracy))
-        rows.append({"split": "mean", "top-1": float(np.mean(top1)), INTERVAL: spread, "top-5": mean5})
+        rows.append(
+            {"split": "mean", "top-1": float(np.mean(top1)), INTERVAL: spread, "top-5": mean5}
+        )
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = ("split", "list", "classes", "videos", "left out", "top-1", INTERVAL, "top-5", "ECE", "ties")
+    columns = (
+        "split",
+        "list",
+        "classes",
+        "videos",
+        "left out",
+        "top-1",
+        INTERVAL,
+        "top-5",
+        "ECE",
+        "ties",
+    )
     optional = ("list", "left out", "top-5", "ECE", "ties")
     unused = {name for name in optional if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
@@ -194,7 +226,8 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     """Whether a column's values, those that are there, are numbers or read as such."""
     there = [value for value in values if value not in (None, "", "–")]
     return bool(there) and all(
-        isinstance(value, int | float | tuple) or _NUMBER.fullmatch(str(value)) is not None for value in there
+        isinstance(value, int | float | tuple) or _NUMBER.fullmatch(str(value)) is not None
+        for value in there
     )
 
 
@@ -211,7 +244,10 @@ def _parts(value: Any, count: int) -> tuple[Any, ...]:
         return (_known(value),)
     if isinstance(value, tuple):
         return tuple(map(_known, value))
-    return (None if value is None else _known(float(value)), _known(getattr(value, "deviation", None)))
+    return (
+        None if value is None else _known(float(value)),
+        _known(getattr(value, "deviation", None)),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -59,8 +59,9 @@ def evaluate(
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
       check: called before every batch; may raise to break the evaluation off.
-      store: of this model's image tower: frame features that it has are not computed again, and those that it lacks are
-        kept, up to `MOST_KEPT` bytes a split. Where that cannot be, a line on stderr tells, and nothing is kept.
+      store: of this model's image tower: frame features that it has are not computed again, and
+        those that it lacks are kept, up to `MOST_KEPT` bytes a split. Where that cannot be, a line
+        on stderr tells, and nothing is kept.
 
     Returns:
       Split -> what its videos scored, the same on every host.
@@ -93,9 +94,14 @@ def evaluate(
         finally:
             clips.close()
         if result.count != len(records):
-            raise RuntimeError(f"split {name}: {result.count} videos were scored, the records hold {len(records)}")
+            raise RuntimeError(
+                f"split {name}: {result.count} videos were scored, the records hold {len(records)}"
+            )
         if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
-            warn(f"split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; they count as wrong")
+            warn(
+                f"split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; "
+                "they count as wrong"
+            )
         results[name] = replace(result, videos=files)
     return results
 
@@ -113,9 +119,10 @@ def evaluate_split(
 
     Args:
       model: read only.
-      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views) or their raw frame `features`
-        (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 marks padding, which is left out) and `index [B]` (a
-        video's place in its records; rows are put in this order).
+      batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views) or their raw
+        frame `features` (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 marks padding,
+        which is left out) and `index [B]` (a video's place in its records; rows are put in this
+        order).
       class_names: K names of the codebook.
       devices: that share each batch, of all hosts; None for all.
       parallel: "shard_map" or "pmap".
@@ -149,7 +156,9 @@ def _stored(
     workers: int,
     check: Callable[[], None] | None,
 ) -> Iterable[Mapping[str, np.ndarray]]:
-    """The batches of a split with frame features from disk, computed first if need be; `clips` where that cannot be."""
+    """The batches of a split with frame features from disk, computed first if need be; `clips`
+    where that cannot be.
+    """
     spec = clips.spec
     size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
     if size > MOST_KEPT:
@@ -165,9 +174,15 @@ def _stored(
 
 
 def _score_all(
-    scorer: Mapped, batches: Iterable[Mapping[str, np.ndarray]], state: Any, codebook: Any, classes: int
+    scorer: Mapped,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    state: Any,
+    codebook: Any,
+    classes: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """This host's real videos: scores `[N, K]`, ties, labels and indices `[N]`, in the order in which they came."""
+    """This host's real videos: scores `[N, K]`, ties, labels and indices `[N]`, in the order in
+    which they came.
+    """
     mesh, given = scorer.mesh, deque()
     scores, ties = [np.zeros((0, classes), np.float32)], [np.zeros(0, bool)]
     labels, index = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
@@ -202,10 +217,12 @@ def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterat
 def view_scores(
     videos: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
 ) -> tuple[Float[Array, "b k"], Bool[Array, " b"]]:
-    """Scores, and whether votes tie in any view, for one device; views go one after another: memory is that of one.
+    """Scores, and whether votes tie in any view, for one device; views go one after another: memory
+    is that of one.
 
-    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them, `[B,V,…]`. Scores are
-    the sum over views of softmax(logits). Nothing ties where no video token is fused.
+    `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them,
+    `[B,V,…]`. Scores are the sum over views of softmax(logits). Nothing ties where no video token
+    is fused.
     """
     model = nnx.merge(graphdef, state)
 
@@ -222,7 +239,9 @@ def view_scores(
     return scores.sum(0), tied.any(0)
 
 
-def encode_codebook(tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes) -> Float[Array, "k d"]:
+def encode_codebook(
+    tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes
+) -> Float[Array, "k d"]:
     """The codebook, the same on every device, of which each encodes its share of the classes."""
     return axes.gather_classes(nnx.merge(graphdef, state).encode_classes(tokens))
 
@@ -233,7 +252,9 @@ FRAMES, STATE = 0, 1
 
 @functools.lru_cache(maxsize=16)
 def compiled_scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
-    """One compiled program a kind of model, however often it is evaluated; takes `(frames, state, codebook)`."""
+    """One compiled program a kind of model, however often it is evaluated; takes `(frames, state,
+    codebook)`.
+    """
     score = functools.partial(view_scores, graphdef=graphdef)
     return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 

@@ -16,8 +16,8 @@ class Attribution(NamedTuple):
 
     Attributes:
       weight: `[B, T, K]`, share of a fused frame in a class; sums to 1 over frames.
-      contribution: `[B, T, K]`; sums over frames to the logits, with pooling "softmax_mean" to the class
-        probabilities, whose logarithm the logits are.
+      contribution: `[B, T, K]`; sums over frames to the logits, with pooling "softmax_mean" to the
+        class probabilities, whose logarithm the logits are.
     """
 
     weight: Float[Array, "b t k"]
@@ -46,7 +46,8 @@ def attribute(
     even = jnp.full(weights.shape, 1 / fused.shape[1], jnp.float32)
     if pooling == "softmax_mean":
         return Attribution(even, even * jax.nn.softmax(scale * cosine(fused, codebook), axis=-1))
-    # cos(mean of frames, code) is a sum over frames of their products with the code, over the length of the mean
+    # cos(mean of frames, code) is a sum over frames of their products with the code, over the
+    # length of the mean
     unit = codebook / jnp.linalg.norm(codebook, axis=-1, keepdims=True)
     length = jnp.linalg.norm(fused.mean(axis=1, keepdims=True), axis=-1, keepdims=True)
     products = jnp.einsum("btd,kd->btk", fused, unit, precision=_EXACT)

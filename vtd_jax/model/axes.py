@@ -1,6 +1,8 @@
-"""Named axes that a batch and a codebook are split over, and what the method needs to know across devices.
+"""Named axes that a batch and a codebook are split over, and what the method needs to know across
+devices.
 
-Without an axis every function is the plain one, which is the reference; with one, each device calls it on its share.
+Without an axis every function is the plain one, which is the reference; with one, each device calls
+it on its share.
 """
 
 import dataclasses
@@ -17,8 +19,9 @@ _NEVER = -1e30
 class Axes:
     """How a step is split over devices.
 
-    Videos are split over `data`. Over `codebook` the classes are split, and with them everything that has a class axis,
-    and the frames of every video while they are encoded. Classes are split further over `data` while they are encoded.
+    Videos are split over `data`. Over `codebook` the classes are split, and with them everything
+    that has a class axis, and the frames of every video while they are encoded. Classes are split
+    further over `data` while they are encoded.
 
     Attributes:
       data: axis of the videos; None where one device has them all.
@@ -41,7 +44,9 @@ class Axes:
         return 1 if self.codebook is None else jax.lax.axis_size(self.codebook)
 
     def ids(self, rows: int) -> Int[Array, " r"]:
-        """The classes of this device's `rows` codes: shards are contiguous, `K` and above are padding."""
+        """The classes of this device's `rows` codes: shards are contiguous, `K` and above are
+        padding.
+        """
         first = 0 if self.codebook is None else jax.lax.axis_index(self.codebook) * rows
         return first + jnp.arange(rows)
 
@@ -58,7 +63,11 @@ class Axes:
 
     def gather_frames(self, features: Float[Array, "b s d"]) -> Float[Array, "b t d"]:
         """Features of all frames, from those that this device encoded."""
-        return features if self.codebook is None else jax.lax.all_gather(features, self.codebook, axis=1, tiled=True)
+        return (
+            features
+            if self.codebook is None
+            else jax.lax.all_gather(features, self.codebook, axis=1, tiled=True)
+        )
 
     def argmin(self, x: Float[Array, "... r"]) -> Int[Array, "..."]:
         """The class with the least value; the lowest class wins a tie."""
@@ -72,7 +81,9 @@ class Axes:
         return x.argmax(axis=-1) if self.codebook is None else self.argmin(-x)
 
     def first(self, least: Float[Array, "*n"], classes: Int[Array, "*n"]) -> Int[Array, "*n"]:
-        """The class with the least value, given every device's least value and its class; the lowest of equals."""
+        """The class with the least value, given every device's least value and its class; the
+        lowest of equals.
+        """
         if self.codebook is None:
             return classes
         # shards ascend, so the first least one has the lowest class
@@ -80,7 +91,9 @@ class Axes:
         return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
 
     def places(self, classes: Int[Array, "*n"], rows: int) -> Int[Array, "*n"]:
-        """Where these classes are among this device's `rows` codes; `rows` for those of other devices."""
+        """Where these classes are among this device's `rows` codes; `rows` for those of other
+        devices.
+        """
         if self.codebook is None:
             return classes
         places = classes - self.ids(rows)[0]
@@ -111,20 +124,28 @@ class Axes:
         x = jax.lax.stop_gradient(x).max(axis=-1)
         return x if self.codebook is None else jax.lax.pmax(x, self.codebook)
 
-    def rows(self, codebook: Float[Array, "r d"], classes: Int[Array, "*n"]) -> Float[Array, "*n d"]:
+    def rows(
+        self, codebook: Float[Array, "r d"], classes: Int[Array, "*n"]
+    ) -> Float[Array, "*n d"]:
         """The codes of these classes, on whichever device they are; gradients reach the codebook."""
         if self.codebook is None:
             return codebook[classes]
         places = self.places(classes, codebook.shape[0])
         return self.total(codebook.at[places].get(mode="fill", fill_value=0))
 
-    def columns(self, x: Float[Array, "b t r"], classes: Int[Array, "b n"]) -> Float[Array, "b t n"]:
+    def columns(
+        self, x: Float[Array, "b t r"], classes: Int[Array, "b n"]
+    ) -> Float[Array, "b t n"]:
         """The values of all frames of a video for N classes, on whichever device they are."""
         places = self.places(classes, x.shape[-1])[:, None]
         return self.total(jnp.take_along_axis(x, places, axis=2, mode="fill", fill_value=0))
 
-    def best_rows(self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int) -> Float[Array, "b n d"]:
-        """The rows of the `count` classes with the most votes, best first, the lowest class first among equals."""
+    def best_rows(
+        self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int
+    ) -> Float[Array, "b n d"]:
+        """The rows of the `count` classes with the most votes, best first, the lowest class first
+        among equals.
+        """
         rows = votes.shape[-1]
         found, best = jax.lax.top_k(votes, min(count, rows))
         if self.codebook is None:
@@ -139,6 +160,10 @@ class Axes:
 WHOLE = Axes()
 
 
-def cross_entropy(logits: Float[Array, "b r"], labels: Int[Array, " b"], axes: Axes = WHOLE) -> Float[Array, " b"]:
-    """Minus the log-softmax of every video's label (paper section 3.5); no logits leave their device."""
+def cross_entropy(
+    logits: Float[Array, "b r"], labels: Int[Array, " b"], axes: Axes = WHOLE
+) -> Float[Array, " b"]:
+    """Minus the log-softmax of every video's label (paper section 3.5); no logits leave their
+    device.
+    """
     return -axes.pick(axes.log_softmax(logits), labels)

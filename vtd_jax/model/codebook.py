@@ -1,4 +1,6 @@
-"""Class names in templates -> codebook: what vanilla CLIP baselines do in the place of learnt prompts."""
+"""Class names in templates -> codebook: what vanilla CLIP baselines do in the place of learnt
+prompts.
+"""
 
 from collections.abc import Sequence
 
@@ -29,9 +31,10 @@ def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.
 def ensemble(features: Float[Array, "m k d"]) -> Float[Array, "k d"]:
     """One raw code a class from the raw text features of its M templates, float32.
 
-    Their directions are averaged, each template counting the same (the mean of unit vectors, as OpenAI's ensembles).
-    The mean then takes the mean length of the raw features: the Euclidean assignment compares raw frames with raw
-    codes, so codes must have the length that raw codes have. One template gives its own features.
+    Their directions are averaged, each template counting the same (the mean of unit vectors, as
+    OpenAI's ensembles). The mean then takes the mean length of the raw features: the Euclidean
+    assignment compares raw frames with raw codes, so codes must have the length that raw codes
+    have. One template gives its own features.
     """
     lengths = jnp.linalg.norm(features.astype(jnp.float32), axis=-1, keepdims=True).mean(axis=0)
     return normalize(normalize(features).mean(axis=0)) * lengths

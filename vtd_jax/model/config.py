@@ -17,7 +17,8 @@ CHOICES = {
 }
 # of fields whose default is another than what was saved before there were such fields ran with
 _BEFORE = {"ties": "release"}
-# field -> the least and the most that a file may ask for; the most is far beyond what anybody has trained
+# field -> the least and the most that a file may ask for; the most is far beyond what anybody has
+# trained
 _RANGES = {
     "text_prompts": (0, 1000),
     "text_depth": (0, 1000),
@@ -35,29 +36,33 @@ class ModelConfig:
     """How a CLIP becomes a VTD-CLIP.
 
     Attributes:
-      text_prompts: learnable context tokens P_t before a class name; 0 encodes bare class names, or `templates`.
+      text_prompts: learnable context tokens P_t before a class name; 0 encodes bare class names, or
+        `templates`.
       text_depth: text layers with prompts of their own, the input counted as the first.
       visual_prompts: learnable tokens P_v after the patch tokens.
       visual_depth: image layers with prompts of their own; 0 for none.
-      assignment: nearest code by "euclidean" distance of raw features (the release) or by "cosine" (the paper).
+      assignment: nearest code by "euclidean" distance of raw features (the release) or by "cosine"
+        (the paper).
       temperature: of the softmax over frames that makes the confidence.
-      confidence: "softmax" over frames (the method), or "uniform": every frame weighs 1/T for every class (the
-        ablation), in the votes, the video token and the logits.
+      confidence: "softmax" over frames (the method), or "uniform": every frame weighs 1/T for every
+        class (the ablation), in the votes, the video token and the logits.
       top_n: codes with the most votes that become video tokens.
-      pooling: how frames become logits: "confidence" (the method), "mean" of frame features, or "softmax_mean", the
-        log of the mean over frames of the class probabilities.
-      fusion: whether video tokens are fused into the frames (method, section "confidence-aware fusion").
-      fusion_init: "release" (PyTorch's default for every linear layer) or "zero" (the last layer starts at zero, so
-        training starts from unfused frames).
+      pooling: how frames become logits: "confidence" (the method), "mean" of frame features, or
+        "softmax_mean", the log of the mean over frames of the class probabilities.
+      fusion: whether video tokens are fused into the frames (method, section "confidence-aware
+        fusion").
+      fusion_init: "release" (PyTorch's default for every linear layer) or "zero" (the last layer
+        starts at zero, so training starts from unfused frames).
       fusion_heads: attention heads of the fusion block.
       dropout: on the fusion block's attention weights, in training only.
-      normalization: mean and deviation of RGB: "imagenet" (the release) or "clip" (what CLIP was trained with).
-      templates: texts around a class name, each with `{}` in its place; a code is the mean over them (see
-        `codebook.ensemble`). () for bare class names. With text_prompts=0 only.
-      ties: which class becomes the video token where several have the most votes to rounding. "frames": of the classes
-        whose votes are within 1e-5 of the greatest the one that named more frames, then the lower one (see
-        `ties.winner`). "release": the greatest number, so that the last bit of a sum decides, another one on another
-        machine.
+      normalization: mean and deviation of RGB: "imagenet" (the release) or "clip" (what CLIP was
+        trained with).
+      templates: texts around a class name, each with `{}` in its place; a code is the mean over
+        them (see `codebook.ensemble`). () for bare class names. With text_prompts=0 only.
+      ties: which class becomes the video token where several have the most votes to rounding.
+        "frames": of the classes whose votes are within 1e-5 of the greatest the one that named more
+        frames, then the lower one (see `ties.winner`). "release": the greatest number, so that the
+        last bit of a sum decides, another one on another machine.
     """
 
     text_prompts: int = 16
@@ -73,7 +78,8 @@ class ModelConfig:
     fusion_heads: int = 8
     dropout: float = 0.1
     normalization: str = "imagenet"
-    # fields that came later: what was saved before them ran with these defaults, but for those in `_BEFORE`
+    # fields that came later: what was saved before them ran with these defaults, but for those in
+    # `_BEFORE`
     confidence: str = "softmax"
     templates: tuple[str, ...] = ()
     ties: str = "frames"
@@ -81,50 +87,68 @@ class ModelConfig:
     def __post_init__(self):
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise UserError(f"model.{field}: {brief(getattr(self, field))}, expected one of {', '.join(allowed)}")
+                raise UserError(
+                    f"model.{field}: {brief(getattr(self, field))}, expected one of "
+                    f"{', '.join(allowed)}"
+                )
         for field, (least, most) in _RANGES.items():
             if type(value := getattr(self, field)) is not int or not least <= value <= most:
-                raise UserError(f"model.{field}: {brief(value)}, expected a whole number from {least} to {most:,}")
+                raise UserError(
+                    f"model.{field}: {brief(value)}, expected a whole number from {least} to "
+                    f"{most:,}"
+                )
         for tower in ("text", "visual"):
             length, depth = getattr(self, f"{tower}_prompts"), getattr(self, f"{tower}_depth")
             if length * depth > _MOST_TOKENS:
                 raise UserError(
-                    f"model.{tower}_prompts={length} with model.{tower}_depth={depth}: {length * depth:,} tokens, "
-                    f"expected at most {_MOST_TOKENS:,}"
+                    f"model.{tower}_prompts={length} with model.{tower}_depth={depth}: "
+                    f"{length * depth:,} tokens, expected at most {_MOST_TOKENS:,}"
                 )
         if type(self.fusion) is not bool:
             raise UserError(f"model.fusion: {brief(self.fusion)}, expected true or false")
         if not _is_number(self.temperature) or not 0 < self.temperature <= 1e6:
-            raise UserError(f"model.temperature: {brief(self.temperature)}, expected more than 0, at most 1e6")
+            raise UserError(
+                f"model.temperature: {brief(self.temperature)}, expected more than 0, at most 1e6"
+            )
         if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout: {brief(self.dropout)}, expected 0 or more and less than 1")
+            raise UserError(
+                f"model.dropout: {brief(self.dropout)}, expected 0 or more and less than 1"
+            )
         if bool(self.visual_prompts) != bool(self.visual_depth):
             raise UserError(
-                f"model.visual_prompts={self.visual_prompts} with model.visual_depth={self.visual_depth}: "
-                "set both, or both to 0 for no visual prompts"
+                f"model.visual_prompts={self.visual_prompts} with "
+                f"model.visual_depth={self.visual_depth}: set both, or both to 0 for no visual "
+                "prompts"
             )
         self._check_templates()
 
     def _check_templates(self) -> None:
         if isinstance(self.templates, str) or not isinstance(self.templates, Iterable):
-            raise UserError(f"model.templates: {brief(self.templates)}, expected a tuple, as ('a', 'b')")
+            raise UserError(
+                f"model.templates: {brief(self.templates)}, expected a tuple, as ('a', 'b')"
+            )
         object.__setattr__(self, "templates", tuple(self.templates))
         if len(self.templates) > _MOST_TEMPLATES:
-            raise UserError(f"model.templates: {len(self.templates):,} texts, expected at most {_MOST_TEMPLATES:,}")
+            raise UserError(
+                f"model.templates: {len(self.templates):,} texts, expected at most "
+                f"{_MOST_TEMPLATES:,}"
+            )
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
                 raise UserError(
-                    f"model.templates: {brief(template)}, expected a text with {{}} once, where the name goes"
+                    f"model.templates: {brief(template)}, expected a text with {{}} once, where "
+                    "the name goes"
                 )
             if len(template) > _MOST_CHARACTERS:
                 raise UserError(
-                    f"model.templates: {template[:40]!r}… has {len(template):,} characters, expected at most "
-                    f"{_MOST_CHARACTERS:,}"
+                    f"model.templates: {template[:40]!r}… has {len(template):,} characters, "
+                    f"expected at most {_MOST_CHARACTERS:,}"
                 )
         if self.templates and self.text_prompts:
             raise UserError(
-                f"model.templates={brief(self.templates)} with model.text_prompts={self.text_prompts}: learnt tokens "
-                "take the place of templates; set model.text_prompts=0, or no templates"
+                f"model.templates={brief(self.templates)} with "
+                f"model.text_prompts={self.text_prompts}: learnt tokens take the place of "
+                "templates; set model.text_prompts=0, or no templates"
             )
 
 
@@ -133,5 +157,7 @@ def _is_number(value: Any) -> bool:
 
 
 def saved_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's fields as a file has them, with what older files do not say: they were learnt with `ties="release"`."""
+    """A model's fields as a file has them, with what older files do not say: they were learnt with
+    `ties="release"`.
+    """
     return _BEFORE | dict(fields)

@@ -1,9 +1,13 @@
-"""Video-to-text discretization (paper section 3.2): pure functions of frame features and a codebook.
+"""Video-to-text discretization (paper section 3.2): pure functions of frame features and a
+codebook.
 
-The plain reference, one function an idea; `fast_discretize.py` gives the same with less work and memory.
+The plain reference, one function an idea; `fast_discretize.py` gives the same with less work and
+memory.
 
-All compute in float32 with exact products on every backend: an argmin over close codes must not depend on the machine.
-Where the codebook is split over devices, `k` is this device's share of the classes, and `axes` says so.
+All compute in float32 with exact products on every backend: an argmin over close codes must not
+depend on the machine.
+Where the codebook is split over devices, `k` is this device's share of the classes, and `axes` says
+so.
 """
 
 import jax
@@ -27,14 +31,16 @@ def cosine(features: Float[Array, "b t d"], codebook: Float[Array, "k d"]) -> Fl
     return jnp.einsum("btd,kd->btk", normalize(features), normalize(codebook), precision=_EXACT)
 
 
-def confidence(similarity: Float[Array, "b t k"], temperature: float, kind: str = "softmax") -> Float[Array, "b t k"]:
+def confidence(
+    similarity: Float[Array, "b t k"], temperature: float, kind: str = "softmax"
+) -> Float[Array, "b t k"]:
     """How much a frame counts for a class; sums to 1 over frames.
 
     Args:
       similarity: cosines of frames with codes.
       temperature: the paper's equation for the frame weights has one; the release divides by 0.01.
-      kind: "softmax" over t of `similarity / temperature` (the method), or "uniform": 1/T for every frame and class,
-        through which no gradient passes (the ablation).
+      kind: "softmax" over t of `similarity / temperature` (the method), or "uniform": 1/T for every
+        frame and class, through which no gradient passes (the ablation).
     """
     if kind == "uniform":
         return jnp.full(similarity.shape, 1 / similarity.shape[1], jnp.float32)
@@ -54,8 +60,8 @@ def assign(
       features: raw frame features.
       codebook: raw class embeddings.
       similarity: their cosines, used by "cosine".
-      metric: "euclidean" takes the least `||x - c||²` of raw features, as released; "cosine" the largest cosine, as in
-        the paper. The lowest index wins a tie.
+      metric: "euclidean" takes the least `||x - c||²` of raw features, as released; "cosine" the
+        largest cosine, as in the paper. The lowest index wins a tie.
       axes: how classes are split over devices.
     """
     if metric == "cosine":
@@ -73,7 +79,9 @@ def count_votes(
     return jax.lax.stop_gradient(jnp.where(chosen, weights, 0.0).sum(axis=1))
 
 
-def tally(assignment: Int[Array, "b t"], weights: Float[Array, "b t k"], axes: Axes = WHOLE) -> ties.Tally:
+def tally(
+    assignment: Int[Array, "b t"], weights: Float[Array, "b t k"], axes: Axes = WHOLE
+) -> ties.Tally:
     """What decides between classes of as many votes, beside `count_votes`."""
     return ties.tally(assignment[..., None] == axes.ids(weights.shape[-1]), weights)
 
@@ -85,15 +93,16 @@ def video_tokens(
     axes: Axes = WHOLE,
     tally: ties.Tally | None = None,
 ) -> Float[Array, "b n d"]:
-    """The raw codes with the most votes, best first; gradients reach the codebook through the gather.
+    """The raw codes with the most votes, best first; gradients reach the codebook through the
+    gather.
 
     Args:
       votes: of `count_votes`.
       codebook: raw codes.
       top_n: n; of fewer classes all.
       axes: how classes are split.
-      tally: of all classes: ties go to the class of more frames (`ties.rank`). None: the last bit of the votes
-        decides, as released.
+      tally: of all classes: ties go to the class of more frames (`ties.rank`). None: the last bit
+        of the votes decides, as released.
     """
     if tally is None:
         return axes.best_rows(votes, codebook, top_n)

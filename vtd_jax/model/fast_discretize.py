@@ -1,11 +1,14 @@
-"""Discretization with what is not needed left out (method, section 7); the plain reference is `discretize.py`.
+"""Discretization with what is not needed left out (method, section 7); the plain reference is
+`discretize.py`.
 
-For one video token a video. Frames and codes are multiplied once, for the confidence and the assignment (and in
-`fast_fusion.py` for the logits); at most T codes take part in a video's vote; many classes pass in chunks, so that
-`[B, T, K]` never exists. Results are the plain ones to float32 rounding, gradients too.
+For one video token a video. Frames and codes are multiplied once, for the confidence and the
+assignment (and in `fast_fusion.py` for the logits); at most T codes take part in a video's vote;
+many classes pass in chunks, so that `[B, T, K]` never exists. Results are the plain ones to float32
+rounding, gradients too.
 
-The one product is of unit vectors, not of raw ones that are divided afterwards: a cosine's rounding is divided by the
-temperature before the exponential, so that it has to be the very rounding of the plain path.
+The one product is of unit vectors, not of raw ones that are divided afterwards: a cosine's rounding
+is divided by the temperature before the exponential, so that it has to be the very rounding of the
+plain path.
 """
 
 import math
@@ -20,10 +23,12 @@ from vtd_jax.model.axes import Axes
 from vtd_jax.model.config import ModelConfig
 
 _EXACT = jax.lax.Precision.HIGHEST
-# bytes of unit codes and products up to which all classes go at once: the backward pass of chunks multiplies once more,
-# which no class list of a benchmark should pay for (700 classes and 64 × 32 frames have 7 MB)
+# bytes of unit codes and products up to which all classes go at once: the backward pass of chunks
+# multiplies once more, which no class list of a benchmark should pay for (700 classes and 64 × 32
+# frames have 7 MB)
 _WHOLE = 64 << 20
-# the same of a chunk: on a CPU it stays in a cache, on other devices small products would not fill the device
+# the same of a chunk: on a CPU it stays in a cache, on other devices small products would not fill
+# the device
 _CHUNKS = {"cpu": 2 << 20}
 _CHUNK = 32 << 20
 
@@ -36,7 +41,8 @@ class Named(NamedTuple):
       votes: `[B, T]`, how many votes that class has in the video.
       token: `[B, 1, D]`, the raw code with the most votes.
       tied: `[B]`, whether several classes have the most to rounding (`ties.tied`).
-      codebook: `[R, D]`, to be used from here on: gradients of the token are added to its gradient in place.
+      codebook: `[R, D]`, to be used from here on: gradients of the token are added to its gradient
+        in place.
       weights: `[B, T, R]`, the confidence; None where classes go in chunks.
       similarity: `[B, T, R]`, cosines of frames and codes; None where classes go in chunks.
       codes: `[R, D]`, codes of unit length; None where classes go in chunks.
@@ -56,7 +62,8 @@ def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
     """How many of K classes go at once; K where all do.
 
     Args:
-      features: raw or unit frame features. A number of videos that only a call will tell counts as one.
+      features: raw or unit frame features. A number of videos that only a call will tell counts as
+        one.
       classes: K, of this device.
     """
     frames = math.prod(size for size in features.shape[:2] if isinstance(size, int))
@@ -66,8 +73,12 @@ def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
     return max(_CHUNKS.get(jax.default_backend(), _CHUNK) // a_class, 1)
 
 
-def chunk_of(codebook: Float[Array, "r d"], i: Int[Array, ""], size: int) -> tuple[Int[Array, ""], Float[Array, "c d"]]:
-    """Where chunk `i` of the codes starts, and the chunk; the last one reaches back to be as long as the others."""
+def chunk_of(
+    codebook: Float[Array, "r d"], i: Int[Array, ""], size: int
+) -> tuple[Int[Array, ""], Float[Array, "c d"]]:
+    """Where chunk `i` of the codes starts, and the chunk; the last one reaches back to be as long
+    as the others.
+    """
     start = jnp.minimum(i * size, codebook.shape[0] - size)
     return start, jax.lax.dynamic_slice_in_dim(codebook, start, size)
 
@@ -102,7 +113,9 @@ def name_frames(
         unit = discretize.normalize(codebook)
         similarity = products(discretize.normalize(features), unit)
         weights = discretize.confidence(similarity, config.temperature, config.confidence)
-        assignment = _assign(jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes)
+        assignment = _assign(
+            jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes
+        )
         shares = axes.columns(jax.lax.stop_gradient(weights), assignment)
     votes, winner = vote(assignment, jnp.diagonal(shares, axis1=1, axis2=2))
     same = assignment[:, :, None] == assignment[:, None, :]
@@ -121,11 +134,17 @@ def _assign(similarity: Array, features: Array, codebook: Array, metric: str, ax
     if metric == "cosine":
         return axes.argmax(similarity)
     lengths = jnp.linalg.norm(codebook.astype(jnp.float32), axis=-1)
-    return axes.argmin(lengths * (lengths - 2 * jnp.linalg.norm(features, axis=-1, keepdims=True) * similarity))
+    return axes.argmin(
+        lengths * (lengths - 2 * jnp.linalg.norm(features, axis=-1, keepdims=True) * similarity)
+    )
 
 
-def _nearest(features: Array, codebook: Array, metric: str, axes: Axes, chunk: int) -> tuple[Array, Array]:
-    """The least distance of every frame to this device's codes, and that code's class; the lowest class of equals."""
+def _nearest(
+    features: Array, codebook: Array, metric: str, axes: Axes, chunk: int
+) -> tuple[Array, Array]:
+    """The least distance of every frame to this device's codes, and that code's class; the lowest
+    class of equals.
+    """
     rows = len(codebook)
     ids = axes.ids(rows)
     real = jnp.ones(rows, bool) if axes.codebook is None else axes.real(rows)
@@ -147,8 +166,11 @@ def _nearest(features: Array, codebook: Array, metric: str, axes: Axes, chunk: i
     return jax.lax.fori_loop(0, -(-rows // chunk), step, nothing)
 
 
-def vote(assignment: Int[Array, "b t"], own: Float[Array, "b t"]) -> tuple[Float[Array, "b t"], Int[Array, " b"]]:
-    """Every frame votes for its own class; the votes of every frame's class, and the class with the most, as released.
+def vote(
+    assignment: Int[Array, "b t"], own: Float[Array, "b t"]
+) -> tuple[Float[Array, "b t"], Int[Array, " b"]]:
+    """Every frame votes for its own class; the votes of every frame's class, and the class with the
+    most, as released.
 
     Args:
       assignment: the class of every frame.
@@ -175,7 +197,8 @@ def votes_of_classes(named: Named, axes: Axes) -> Float[Array, "b r"]:
 def _take(codebook: Array, places: Array) -> tuple[Array, Array]:
     """(codebook, its rows at `places`), zeros for places behind the last row.
 
-    Gradients of the rows are added into that of the codebook that comes back: one array of its size less.
+    Gradients of the rows are added into that of the codebook that comes back: one array of its size
+      less.
     """
     return codebook, codebook.at[places].get(mode="fill", fill_value=0)
 

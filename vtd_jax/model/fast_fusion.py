@@ -1,7 +1,8 @@
-"""Confidence logits with what is not needed left out (method, section 7); the plain reference is `fusion.py`.
+"""Confidence logits with what is not needed left out (method, section 7); the plain reference is
+`fusion.py`.
 
-Where every frame of a video gets the same vector added, products of fused frames and codes follow from those of the
-frames. Many classes pass in chunks, forwards and backwards.
+Where every frame of a video gets the same vector added, products of fused frames and codes follow
+from those of the frames. Many classes pass in chunks, forwards and backwards.
 """
 
 import functools
@@ -16,7 +17,8 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.fast_discretize import Named, chunk_of, chunk_size, products
 
 _EXACT = jax.lax.Precision.HIGHEST
-# so many times longer than its fused frame a frame may be: what cancels leaves the rounding of the products
+# so many times longer than its fused frame a frame may be: what cancels leaves the rounding of the
+# products
 _LONGER = 2.0
 
 
@@ -49,7 +51,9 @@ def shifted(features: Float[Array, "b t d"], added: Float[Array, "b d"]) -> Fuse
     features = features.astype(jnp.float32)
     fused = features + added[:, None]
     # the very factors of `normalize`, so that their rounding cancels
-    share, of_frames = (jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1), 1e-24)) for x in (fused, features))
+    share, of_frames = (
+        jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1), 1e-24)) for x in (fused, features)
+    )
     return given(features, fused)._replace(added=added, kept=share / of_frames, share=share)
 
 
@@ -67,7 +71,11 @@ def mean_cosines(fused: Fused, named: Named, config: ModelConfig) -> Float[Array
       config: `temperature` and `confidence` are used.
     """
     if named.codes is None:
-        settings = config.temperature, config.confidence, chunk_size(fused.unit, named.codebook.shape[0])
+        settings = (
+            config.temperature,
+            config.confidence,
+            chunk_size(fused.unit, named.codebook.shape[0]),
+        )
         return _in_chunks(settings, fused, named.codebook)
     return _average(named.weights, named.similarity, named.codes, fused)
 
@@ -90,7 +98,9 @@ def _of_given(weights: Array, similarity: Array, codes: Array, fused: Fused) -> 
 
 def _of_sums(weights: Array, similarity: Array, codes: Array, fused: Fused) -> Array:
     of_added = jnp.einsum("bd,kd->bk", fused.added, codes, precision=_EXACT)
-    return _weighted(weights, fused.kept[..., None] * similarity + fused.share[..., None] * of_added[:, None])
+    return _weighted(
+        weights, fused.kept[..., None] * similarity + fused.share[..., None] * of_added[:, None]
+    )
 
 
 @jax.custom_vjp
@@ -136,7 +146,9 @@ def _in_chunks(settings: tuple[float, str, int], fused: Fused, codebook: Array) 
 
     def step(i: Array, found: Array) -> Array:
         start, codes = chunk_of(codebook, i, chunk)
-        return jax.lax.dynamic_update_slice_in_dim(found, _chunk(settings, fused, codes), start, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(
+            found, _chunk(settings, fused, codes), start, axis=1
+        )
 
     return jax.lax.fori_loop(0, -(-rows // chunk), step, jnp.zeros((fused.unit.shape[0], rows)))
 
@@ -145,7 +157,9 @@ def _forward(settings: tuple[float, str, int], fused: Fused, codebook: Array) ->
     return _in_chunks(settings, fused, codebook), (fused, codebook)
 
 
-def _backward(settings: tuple[float, str, int], kept: tuple[Fused, Array], gradient: Array) -> tuple[Fused, Array]:
+def _backward(
+    settings: tuple[float, str, int], kept: tuple[Fused, Array], gradient: Array
+) -> tuple[Fused, Array]:
     fused, codebook = kept
     rows, chunk = len(codebook), settings[2]
 

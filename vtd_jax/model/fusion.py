@@ -1,4 +1,6 @@
-"""Confidence-aware fusion (paper section 3.3): the video token enters every frame, confident frames make the logits."""
+"""Confidence-aware fusion (paper section 3.3): the video token enters every frame, confident frames
+make the logits.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,18 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 
 class Dense(nnx.Module):
-    """A learnable float32 linear layer, initialised as PyTorch does: U(-1/sqrt(in), 1/sqrt(in)), bias too."""
+    """A learnable float32 linear layer, initialised as PyTorch does: U(-1/sqrt(in), 1/sqrt(in)),
+    bias too.
+    """
 
     def __init__(self, n_in: int, n_out: int, *, zero: bool = False, rngs: nnx.Rngs):
         bound = 0.0 if zero else n_in**-0.5
-        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), (n_in, n_out), minval=-bound, maxval=bound))
-        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (n_out,), minval=-bound, maxval=bound))
+        self.kernel = nnx.Param(
+            jax.random.uniform(rngs.params(), (n_in, n_out), minval=-bound, maxval=bound)
+        )
+        self.bias = nnx.Param(
+            jax.random.uniform(rngs.params(), (n_out,), minval=-bound, maxval=bound)
+        )
 
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         """`x @ kernel + bias` in float32."""
@@ -27,7 +35,8 @@ class Dense(nnx.Module):
 class Fusion(nnx.Module):
     """`h = x + fc2(relu(fc1(attention(query = x, key = value = video tokens))))`.
 
-    With one video token the attention weight is exactly 1: outside training every frame of a video gets the same vector
+    With one video token the attention weight is exactly 1: outside training every frame of a video
+      gets the same vector
     added, and `q` and `k` get zero gradient.
     """
 
@@ -51,19 +60,23 @@ class Fusion(nnx.Module):
         Args:
           features: raw frame features.
           tokens: raw video tokens.
-          dropout_keys: one key a video (so that the draw does not depend on how a batch is split); None outside
-            training.
+          dropout_keys: one key a video (so that the draw does not depend on how a batch is split);
+            None outside training.
         """
         features = features.astype(jnp.float32)
         attended = self._attend(features, tokens.astype(jnp.float32), dropout_keys)
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
     def shift(self, token: Float[Array, "b 1 d"]) -> Float[Array, "b d"]:
-        """What every frame of a video gets added with one video token and without dropout (method, section 7)."""
+        """What every frame of a video gets added with one video token and without dropout (method,
+        section 7).
+        """
         attended = self.out(self.v(token.astype(jnp.float32)))
         return self.fc2(jax.nn.relu(self.fc1(attended)))[:, 0]
 
-    def attention(self, features: Float[Array, "b t d"], tokens: Float[Array, "b n d"]) -> Float[Array, "b h t n"]:
+    def attention(
+        self, features: Float[Array, "b t d"], tokens: Float[Array, "b n d"]
+    ) -> Float[Array, "b h t n"]:
         """How much every head of every frame takes of every video token; sums to 1 over the tokens."""
         q, k = self._split(self.q(features)), self._split(self.k(tokens))
         scores = jnp.einsum("bthc,bnhc->bhtn", q, k, precision=_EXACT) * q.shape[-1] ** -0.5
@@ -75,9 +88,13 @@ class Fusion(nnx.Module):
     def _attend(self, features: Array, tokens: Array, keys: Array | None) -> Array:
         weights = self.attention(features, tokens)
         if keys is not None and self.dropout > 0:
-            kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.dropout, weights.shape[1:]))(keys)
+            kept = jax.vmap(
+                lambda key: jax.random.bernoulli(key, 1 - self.dropout, weights.shape[1:])
+            )(keys)
             weights = jnp.where(kept, weights / (1 - self.dropout), 0.0)
-        mixed = jnp.einsum("bhtn,bnhc->bthc", weights, self._split(self.v(tokens)), precision=_EXACT)
+        mixed = jnp.einsum(
+            "bhtn,bnhc->bthc", weights, self._split(self.v(tokens)), precision=_EXACT
+        )
         return self.out(mixed.reshape(features.shape))
 
 
@@ -99,8 +116,13 @@ def mean_logits(
 
 
 def softmax_mean_logits(
-    fused: Float[Array, "b t d"], codebook: Float[Array, "k d"], scale: Float[Array, ""], axes: Axes = WHOLE
+    fused: Float[Array, "b t d"],
+    codebook: Float[Array, "k d"],
+    scale: Float[Array, ""],
+    axes: Axes = WHOLE,
 ) -> Float[Array, "b k"]:
-    """Log of the mean over frames of `softmax(scale · cos)`; its softmax is the mean of the frames' scores."""
+    """Log of the mean over frames of `softmax(scale · cos)`; its softmax is the mean of the frames'
+    scores.
+    """
     scores = axes.log_softmax(scale * cosine(fused, codebook))
     return jax.nn.logsumexp(scores, axis=1) - jnp.log(fused.shape[1])

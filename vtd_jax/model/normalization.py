@@ -12,16 +12,24 @@ STATISTICS = {
 }
 
 
-def statistics(normalization: str, preprocessing: Preprocessing) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of RGB in units of 0..255; with "clip" those that this CLIP was trained with."""
+def statistics(
+    normalization: str, preprocessing: Preprocessing
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of RGB in units of 0..255; with "clip" those that this CLIP was trained
+    with.
+    """
     if normalization != "clip" or preprocessing.is_openai:
         return STATISTICS[normalization]
-    mean, std = (tuple(255 * x for x in values) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (
+        tuple(255 * x for x in values) for values in (preprocessing.mean, preprocessing.std)
+    )
     return mean, std
 
 
 def squashes(normalization: str, preprocessing: Preprocessing) -> bool:
-    """Whether frames are scaled to a square as a whole: with "clip" where this CLIP's images were, else never."""
+    """Whether frames are scaled to a square as a whole: with "clip" where this CLIP's images were,
+    else never.
+    """
     return normalization == "clip" and preprocessing.squash
 
 
@@ -31,7 +39,9 @@ def told(normalization: str, preprocessing: Preprocessing) -> str:
     return normalization if usual else f"{normalization}, {preprocessing}"
 
 
-def as_images(frames: Array, normalization: str, preprocessing: Preprocessing = OPENAI) -> Float[Array, "n h w 3"]:
+def as_images(
+    frames: Array, normalization: str, preprocessing: Preprocessing = OPENAI
+) -> Float[Array, "n h w 3"]:
     """`(x - mean) / deviation` of uint8 RGB; floating frames are taken as already normalised.
 
     Args:
@@ -41,5 +51,7 @@ def as_images(frames: Array, normalization: str, preprocessing: Preprocessing = 
     """
     if jnp.issubdtype(frames.dtype, jnp.floating):
         return frames
-    mean, deviation = (jnp.asarray(x, jnp.float32) for x in statistics(normalization, preprocessing))
+    mean, deviation = (
+        jnp.asarray(x, jnp.float32) for x in statistics(normalization, preprocessing)
+    )
     return (frames.astype(jnp.float32) - mean) / deviation

@@ -18,8 +18,12 @@ class Prompt(nnx.Param):
     """Learnable prompt tokens `[depth, P, width]`: row 0 enters at the input, row i before layer i."""
 
 
-def text_prompts(clip: CLIP, length: int, depth: int, key: Key[Array, ""]) -> Float[Array, "depth p width"]:
-    """Initial text prompts: N(0, 0.02²); a context of up to 4 tokens starts as the words "a photo of a"."""
+def text_prompts(
+    clip: CLIP, length: int, depth: int, key: Key[Array, ""]
+) -> Float[Array, "depth p width"]:
+    """Initial text prompts: N(0, 0.02²); a context of up to 4 tokens starts as the words "a photo
+    of a".
+    """
     check_depth("text", depth, clip.config.text_layers)
     shape = (max(depth, 1), length, clip.config.text_width)
     prompts = _DEVIATION * jax.random.normal(key, shape)
@@ -32,7 +36,9 @@ def text_prompts(clip: CLIP, length: int, depth: int, key: Key[Array, ""]) -> Fl
     return prompts
 
 
-def visual_prompts(clip: CLIP, length: int, depth: int, key: Key[Array, ""]) -> Float[Array, "depth p width"]:
+def visual_prompts(
+    clip: CLIP, length: int, depth: int, key: Key[Array, ""]
+) -> Float[Array, "depth p width"]:
     """Initial visual prompts: N(0, 0.02²)."""
     if clip.config.is_resnet:
         raise UserError(
@@ -46,7 +52,10 @@ def visual_prompts(clip: CLIP, length: int, depth: int, key: Key[Array, ""]) -> 
 def check_depth(tower: str, depth: int, layers: int) -> None:
     """Refuses prompts for layers that the tower does not have."""
     if depth > layers:
-        raise UserError(f"model.{tower}_depth={depth}: this CLIP has {layers} {tower} layers; set {layers} or less")
+        raise UserError(
+            f"model.{tower}_depth={depth}: this CLIP has {layers} {tower} layers; set {layers} or "
+            "less"
+        )
 
 
 def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, "k 77"]:
@@ -54,9 +63,10 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
 
     Args:
       names: class names, as the codebook's entries.
-      prompt_length: P_t. 0: bare names, underscores kept (zero-shot mode). Otherwise underscores become spaces and the
-        name follows P_t stand-in words, whose embeddings the prompts replace, and is followed by a full stop. As in the
-        release the stand-ins are "a photo of a" up to 4 tokens, of which the first P_t are replaced, else "X X … X".
+      prompt_length: P_t. 0: bare names, underscores kept (zero-shot mode). Otherwise underscores
+        become spaces and the name follows P_t stand-in words, whose embeddings the prompts replace,
+        and is followed by a full stop. As in the release the stand-ins are "a photo of a" up to 4
+        tokens, of which the first P_t are replaced, else "X X … X".
     """
     from vtd_jax.clip.tokenizer import tokenize
 

@@ -1,12 +1,13 @@
 """Which class becomes the video token where several have as many votes to rounding.
 
-The confidence of a class sums to 1 over the frames of a video, so a class whose frames hold all of its confidence has
-one vote, be it named by one frame or by six. Several such classes tie at 1 but for the last bit of a sum, which differs
-between machines; it must not decide. So votes within `TIE` of the greatest tie, and the class that named more frames
-wins, then the lower one.
+The confidence of a class sums to 1 over the frames of a video, so a class whose frames hold all of
+its confidence has one vote, be it named by one frame or by six. Several such classes tie at 1 but
+for the last bit of a sum, which differs between machines; it must not decide. So votes within `TIE`
+of the greatest tie, and the class that named more frames wins, then the lower one.
 
-Votes are compared by what lacks to 1, the confidence of a class in frames that it did not name: next to 1 a vote has
-absolute rounding of 1e-7, a hundredth of `TIE`, and what lacks relative rounding.
+Votes are compared by what lacks to 1, the confidence of a class in frames that it did not name:
+next to 1 a vote has absolute rounding of 1e-7, a hundredth of `TIE`, and what lacks relative
+rounding.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,8 @@ class Tally(NamedTuple):
     """What decides between N candidates.
 
     Attributes:
-      lacking: `[B, N]`, 1 minus the votes, 0..1: the confidence in frames of other classes; inf takes no part.
+      lacking: `[B, N]`, 1 minus the votes, 0..1: the confidence in frames of other classes; inf
+        takes no part.
       frames: `[B, N]`, how many frames each one named, whole numbers.
     """
 
@@ -34,13 +36,16 @@ class Tally(NamedTuple):
 
 
 def tally(named: Bool[Array, "b t n"], weights: Float[Array, "b t n"]) -> Tally:
-    """What decides, from the frames that each candidate named and the confidence of all frames in it. No gradient."""
+    """What decides, from the frames that each candidate named and the confidence of all frames in
+    it. No gradient.
+    """
     weights = jax.lax.stop_gradient(weights)
     return Tally(jnp.where(named, 0.0, weights).sum(axis=1), named.sum(axis=1).astype(jnp.float32))
 
 
 def winner(found: Tally, classes: Int[Array, "b n"], axes: Axes = WHOLE) -> Int[Array, " b"]:
-    """Of the classes whose votes are within `TIE` of the greatest the one that named more frames, then the lower one.
+    """Of the classes whose votes are within `TIE` of the greatest the one that named more frames,
+    then the lower one.
 
     Args:
       found: of N candidates.
@@ -53,10 +58,14 @@ def winner(found: Tally, classes: Int[Array, "b n"], axes: Axes = WHOLE) -> Int[
     return -axes.most(-first)
 
 
-def rank(found: Tally, classes: Int[Array, "b n"], count: int, axes: Axes = WHOLE) -> Int[Array, "b {count}"]:
-    """The winner, then the winner among the others, and so on: `count` different classes, of which there are as many.
+def rank(
+    found: Tally, classes: Int[Array, "b n"], count: int, axes: Axes = WHOLE
+) -> Int[Array, "b {count}"]:
+    """The winner, then the winner among the others, and so on: `count` different classes, of which
+    there are as many.
 
-    Votes of neighbours may ascend by up to `TIE`. A class that named a frame comes before all that named none.
+    Votes of neighbours may ascend by up to `TIE`. A class that named a frame comes before all that
+    named none.
     """
     if count == 1:
         return winner(found, classes, axes)[:, None]
@@ -69,7 +78,9 @@ def rank(found: Tally, classes: Int[Array, "b n"], count: int, axes: Axes = WHOL
 
 
 def tied(found: Tally, axes: Axes = WHOLE) -> Bool[Array, " b"]:
-    """Whether several of N different classes that named a frame have votes within `TIE` of the greatest."""
+    """Whether several of N different classes that named a frame have votes within `TIE` of the
+    greatest.
+    """
     near = _near(found, axes) & (found.frames > 0)
     return axes.total(near.sum(axis=-1)) > 1
 

@@ -1,7 +1,9 @@
-"""Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to millions of words.
+"""Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to
+millions of words.
 
-The results of `discretize` on the whole vocabulary (paper section 3.2; method, sections 3, 7) without `[B, T, V]`:
-words pass in chunks, and only the at most T words that some frame was assigned to take part in a video's vote.
+The results of `discretize` on the whole vocabulary (paper section 3.2; method, sections 3, 7)
+without `[B, T, V]`: words pass in chunks, and only the at most T words that some frame was assigned
+to take part in a video's vote.
 """
 
 import functools
@@ -21,7 +23,8 @@ Rows = Float[Array, "v d"] | Float[np.ndarray, "v d"]
 _EXACT = jax.lax.Precision.HIGHEST
 # words whose scores are compared by their maximum first
 _BLOCK = 64
-# words at once inside a program: on a CPU a chunk and its products stay in a cache, other devices want larger products
+# words at once inside a program: on a CPU a chunk and its products stay in a cache, other devices
+# want larger products
 _CHUNKS = {"cpu": 2048}
 _CHUNK = 65536
 # words of a host array that are on the device at once, and of one that must be copied on a CPU
@@ -37,7 +40,8 @@ class Nearest(NamedTuple):
 
     Attributes:
       ids: `[N, top]` int32, places in the vocabulary.
-      similarity: `[N, top]` float32, the cosine of frame and word, -1..1, whichever metric chose them.
+      similarity: `[N, top]` float32, the cosine of frame and word, -1..1, whichever metric chose
+        them.
     """
 
     ids: Int32[Array, "n top"]
@@ -45,7 +49,8 @@ class Nearest(NamedTuple):
 
 
 class WordVotes(NamedTuple):
-    """The words that frames of a video were assigned to, most votes first; see `word_votes` for ties.
+    """The words that frames of a video were assigned to, most votes first; see `word_votes` for
+    ties.
 
     Attributes:
       ids: `[B, T]` int32, each word once; -1 after the last one.
@@ -59,7 +64,10 @@ class WordVotes(NamedTuple):
 def squared_norms(vocabulary: Rows) -> Float[Array, " v"]:
     """`||c||²` of every word, float32: what `nearest` needs of a vocabulary that does not change."""
     if isinstance(vocabulary, np.ndarray):
-        parts = [_squared_norms(vocabulary[i : i + _STREAMED]) for i in range(0, len(vocabulary), _STREAMED)]
+        parts = [
+            _squared_norms(vocabulary[i : i + _STREAMED])
+            for i in range(0, len(vocabulary), _STREAMED)
+        ]
         return jnp.concatenate(parts)
     return _squared_norms(vocabulary)
 
@@ -82,15 +90,18 @@ def nearest(
 
     Args:
       features: raw frame features.
-      vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A NumPy array (it may be
-        an `np.memmap` larger than memory; not inside `jit`) streams through the device, in parts of at most 65536 words
-        of which it holds two.
-        On a CPU parts are read in place if the array starts at a multiple of 64 bytes, as that of
-        `vtd_jax.untrusted.arrays.map_array`; else they are copied, which takes longer than the search.
+      vocabulary: raw text features of V words, V below 2³¹. A JAX array is read where it is. A
+        NumPy array (it may be an `np.memmap` larger than memory; not inside `jit`) streams through
+        the device, in parts of at most 65536 words of which it holds two. On a CPU parts are read
+        in place if the array starts at a multiple of 64 bytes, as that of
+        `vtd_jax.untrusted.arrays.map_array`; else they are copied, which takes longer than the
+        search.
       top: words a frame; of a smaller vocabulary all.
-      metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the largest cosine.
+      metric: "euclidean": least `||x - c||²` of raw features, as `||c||² - 2 x·c`; or "cosine": the
+        largest cosine.
       squares: `squared_norms(vocabulary)`, for callers that come again; both metrics use them.
-      chunk: words whose products exist at once, `[chunk, N]` float32; None for what is fastest, at most 65536.
+      chunk: words whose products exist at once, `[chunk, N]` float32; None for what is fastest, at
+        most 65536.
 
     Raises:
       UserError: an empty vocabulary, another metric, `top` or `chunk` below 1.
@@ -112,15 +123,23 @@ def nearest(
 
 
 def _on_this_cpu(*arrays: Array) -> bool:
-    """Whether the host sees the arrays' memory, and can take parts of it where programs would copy them."""
+    """Whether the host sees the arrays' memory, and can take parts of it where programs would copy
+    them.
+    """
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
         return False
-    return all(len(array.devices()) == 1 and next(iter(array.devices())).platform == "cpu" for array in arrays)
+    return all(
+        len(array.devices()) == 1 and next(iter(array.devices())).platform == "cpu"
+        for array in arrays
+    )
 
 
 def _part(vocabulary: np.ndarray, frames: int) -> int:
     """Words of a part: parts are of one length, nearly without overlap, and whole blocks."""
-    words, in_place = len(vocabulary), jax.default_backend() != "cpu" or vocabulary.ctypes.data % 64 == 0
+    words, in_place = (
+        len(vocabulary),
+        jax.default_backend() != "cpu" or vocabulary.ctypes.data % 64 == 0,
+    )
     most = min(_STREAMED if in_place else _COPIED, max(_PRODUCTS // max(frames, 1), _BLOCK))
     even = -(-words // -(-words // most))
     return min(even + -even % _BLOCK, words)
@@ -131,15 +150,24 @@ def _check(words: int, top: int, metric: str, chunk: int | None) -> None:
     if metric not in CHOICES["assignment"]:
         raise UserError(f"metric {metric!r}: expected one of {', '.join(CHOICES['assignment'])}")
     if words < 1:
-        raise UserError("the vocabulary is empty: no word can name a frame; give it one word or more")
+        raise UserError(
+            "the vocabulary is empty: no word can name a frame; give it one word or more"
+        )
     if top < 1 or (chunk is not None and chunk < 1):
         raise UserError(f"top={top}, chunk={chunk}: expected 1 or more of both")
 
 
 def _streamed(
-    features: Array, vocabulary: np.ndarray, top: int, metric: str, squares: Array | None, chunk: int | None
+    features: Array,
+    vocabulary: np.ndarray,
+    top: int,
+    metric: str,
+    squares: Array | None,
+    chunk: int | None,
 ) -> Array:
-    """`nearest` of a host array: one program for every part; the last part reaches back to be as long as the others."""
+    """`nearest` of a host array: one program for every part; the last part reaches back to be as
+    long as the others.
+    """
     words, part = len(vocabulary), _part(vocabulary, len(features))
     chunk = part if chunk is None else chunk
     best = before = _nothing(len(features), top)
@@ -149,7 +177,10 @@ def _streamed(
         first = min(seen, words - part)
         rows = jax.device_put(vocabulary[first : first + part], may_alias=True)
         norms = _squared_norms(rows) if squares is None else squares[first : first + part]
-        before, best = best, _search(best, features, rows, norms, first, seen - first, metric=metric, chunk=chunk)
+        before, best = (
+            best,
+            _search(best, features, rows, norms, first, seen - first, metric=metric, chunk=chunk),
+        )
     return best[1]
 
 
@@ -160,7 +191,9 @@ def _nothing(frames: int, top: int) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, static_argnames=("metric", "chunk"))
 def _search(best, features, rows, squares, first, seen, *, metric, chunk):
-    """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones among them."""
+    """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones
+    among them.
+    """
     euclidean = metric == "euclidean"
     features = (features.astype(jnp.float32) if euclidean else discretize.normalize(features)).T
     words, width = rows.shape
@@ -171,20 +204,26 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
         start = jnp.minimum(i * chunk, words - chunk)
         codes = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
         norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
-        # products are scaled, not codes: unit rows would have to be written before they are multiplied
+        # products are scaled, not codes: unit rows would have to be written before they are
+        # multiplied
         times, less = jnp.full(chunk, 2.0), norms
         if not euclidean:
             times, less = jax.lax.rsqrt(jnp.maximum(norms, 1e-24)), jnp.zeros(chunk)
         less = jnp.where(start + jnp.arange(chunk) < jnp.maximum(i * chunk, seen), jnp.inf, less)
-        # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words vectorise
+        # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words
+        # vectorise
         products = jnp.matmul(codes, features, precision=_EXACT)
         return _merge(best, products, times, less, first + start)
 
     return jax.lax.fori_loop(0, -(-words // chunk), step, best)
 
 
-def _merge(best: tuple[Array, Array], products: Array, times: Array, less: Array, first: Array) -> tuple[Array, Array]:
-    """The best of what there was and of the words from id `first` on, whose scores are `times * products - less`."""
+def _merge(
+    best: tuple[Array, Array], products: Array, times: Array, less: Array, first: Array
+) -> tuple[Array, Array]:
+    """The best of what there was and of the words from id `first` on, whose scores are `times *
+    products - less`.
+    """
     frames, top = best[0].shape
     rest = -len(less) % _BLOCK
     products = jnp.pad(products, ((0, rest), (0, 0))).reshape(-1, _BLOCK, frames)
@@ -194,7 +233,8 @@ def _merge(best: tuple[Array, Array], products: Array, times: Array, less: Array
     maxima = (times[..., None] * products - less[..., None]).max(axis=1)
 
     def look(best):
-        # r blocks that come before another by (maximum, place) hold r words that come before all of its words
+        # r blocks that come before another by (maximum, place) hold r words that come before all of
+        # its words
         _, blocks = jax.lax.top_k(maxima.T, min(top, len(maxima)))
         # in ascending order, so that of equal words the lowest comes first
         blocks = jnp.sort(blocks, axis=1)[..., None]
@@ -214,7 +254,9 @@ def _merge(best: tuple[Array, Array], products: Array, times: Array, less: Array
 @jax.jit
 def _cosines(features: Array, codes: Array) -> Array:
     """Cosine of every frame with each of its own codes `[N, top, D]`."""
-    return jnp.einsum("nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
+    return jnp.einsum(
+        "nd,nkd->nk", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("temperature", "kind", "rule"))
@@ -233,10 +275,16 @@ def word_votes(
       ids: the nearest word of every frame.
       codes: `vocabulary[ids]`, raw.
       temperature, kind: as for `discretize.confidence`.
-      rule: `ModelConfig.ties`. "frames": words are in the order of `ties.rank`, in which those of more frames come
-        first among those of as many votes to rounding. "release": in that of their votes as they are, then of ids.
+      rule: `ModelConfig.ties`. "frames": words are in the order of `ties.rank`, in which those of
+        more frames come first among those of as many votes to rounding. "release": in that of their
+        votes as they are, then of ids.
     """
-    cosines = jnp.einsum("btd,bjd->btj", discretize.normalize(features), discretize.normalize(codes), precision=_EXACT)
+    cosines = jnp.einsum(
+        "btd,bjd->btj",
+        discretize.normalize(features),
+        discretize.normalize(codes),
+        precision=_EXACT,
+    )
     weights = discretize.confidence(cosines, temperature, kind)
     same = ids[:, :, None] == ids[:, None, :]
     votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
@@ -254,7 +302,9 @@ def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array) -> Wor
     """The words of T frames in the order of `ties.rank`; those that are there already take no part."""
     tally = tally._replace(lacking=jnp.where(repeated, jnp.inf, tally.lacking))
     found = ties.rank(tally, ids, ids.shape[1])
-    theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(axis=2)
+    theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(
+        axis=2
+    )
     # after as many turns as there are words nothing is left to rank
     there = jnp.arange(ids.shape[1]) < (~repeated).sum(axis=1, keepdims=True)
     return WordVotes(jnp.where(there, found, -1), jnp.where(there, theirs, 0.0))
@@ -271,8 +321,8 @@ def video_words(votes: WordVotes, words: int, top_n: int, rule: str = "frames") 
       rule: as given to `word_votes`.
 
     Returns:
-      `[B, n]` ids and votes. Words without votes follow in the order of their ids, behind all that named a frame; with
-      "release" among those whose votes are 0.
+      `[B, n]` ids and votes. Words without votes follow in the order of their ids, behind all that
+      named a frame; with "release" among those whose votes are 0.
     """
     frames = votes.ids.shape[1]
     # of the first T + n words at most T were assigned
@@ -283,7 +333,11 @@ def video_words(votes: WordVotes, words: int, top_n: int, rule: str = "frames") 
     count = min(top_n, words)
     if rule == "frames":
         # the order stays, without the gaps
-        _, ids, found = jax.lax.sort(((ids < 0).astype(jnp.int32), ids, found), num_keys=1, is_stable=True)
+        _, ids, found = jax.lax.sort(
+            ((ids < 0).astype(jnp.int32), ids, found), num_keys=1, is_stable=True
+        )
         return WordVotes(ids[:, :count], found[:, :count])
-    losses, ids = jax.lax.sort((jnp.where(ids < 0, 1.0, -found), jnp.where(ids < 0, _NO_WORD, ids)), num_keys=2)
+    losses, ids = jax.lax.sort(
+        (jnp.where(ids < 0, 1.0, -found), jnp.where(ids < 0, _NO_WORD, ids)), num_keys=2
+    )
     return WordVotes(ids[:, :count], -losses[:, :count])

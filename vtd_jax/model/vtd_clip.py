@@ -24,7 +24,9 @@ Frames = (
     | Float[Array, "b t h w 3"]
     | Float[np.ndarray, "b t h w 3"]
 )
-ClassTokens = Int[Array, "k l"] | Int[np.ndarray, "k l"] | Int[Array, "k m l"] | Int[np.ndarray, "k m l"]
+ClassTokens = (
+    Int[Array, "k l"] | Int[np.ndarray, "k l"] | Int[Array, "k m l"] | Int[np.ndarray, "k m l"]
+)
 
 
 class Output(NamedTuple):
@@ -50,11 +52,13 @@ class Output(NamedTuple):
 
 
 class VTDCLIP(nnx.Module):
-    """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv 2503.18407).
+    """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv
+    2503.18407).
 
-    The codebook is an argument, not state: base, novel and anyone's own classes differ only in the names encoded.
-    Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones `vtd_jax.clip.layers.Frozen`.
-    With `plain` true nothing is left out of what the method says: see `take_plain_path`.
+    The codebook is an argument, not state: base, novel and anyone's own classes differ only in the
+    names encoded. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
+    `vtd_jax.clip.layers.Frozen`. With `plain` true nothing is left out of what the method says: see
+    `take_plain_path`.
     """
 
     def __init__(self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -66,7 +70,9 @@ class VTDCLIP(nnx.Module):
         self.frame_chunks, self.plain = 1, False
 
     def take_plain_path(self) -> None:
-        """Computes everything as the method writes it: the reference that tests and benchmarks compare with."""
+        """Computes everything as the method writes it: the reference that tests and benchmarks
+        compare with.
+        """
         self.plain = self.clip.text.plain = True
         if not self.clip.config.is_resnet:
             self.clip.visual.plain = True
@@ -75,8 +81,10 @@ class VTDCLIP(nnx.Module):
         """Chooses what the backward pass computes again; results stay the same to rounding.
 
         Args:
-          remat: "none", "block" (everything inside a transformer block) or "dots" (all but matrix products).
-          frame_chunks: equal parts of a video's frames that are encoded one after another, all of it again backwards.
+          remat: "none", "block" (everything inside a transformer block) or "dots" (all but matrix
+            products).
+          frame_chunks: equal parts of a video's frames that are encoded one after another, all of
+            it again backwards.
         """
         self.clip.text.remat = remat
         # no gradient passes through a ResNet: it takes no prompts, so nothing of it is kept
@@ -86,14 +94,21 @@ class VTDCLIP(nnx.Module):
 
     @property
     def clip_settings(self) -> str:
-        """What frames and texts go through that no weight tells, as text: a run goes on with the same only."""
+        """What frames and texts go through that no weight tells, as text: a run goes on with the
+        same only.
+        """
         clip = self.clip.config
         heads = f"{clip.vision_head_width} and {clip.text_head_width}"
-        return f"activation {clip.activation}, attention heads of {heads}, images of {clip.preprocessing}"
+        return (
+            f"activation {clip.activation}, attention heads of {heads}, images of "
+            f"{clip.preprocessing}"
+        )
 
     @property
     def squash(self) -> bool:
-        """Whether frames are scaled to a square as a whole, as this CLIP's images were (`normalization.squashes`)."""
+        """Whether frames are scaled to a square as a whole, as this CLIP's images were
+        (`normalization.squashes`).
+        """
         return squashes(self.config.normalization, self.clip.config.preprocessing)
 
     def rounded(self) -> "VTDCLIP":
@@ -116,19 +131,26 @@ class VTDCLIP(nnx.Module):
             return None
         if width % config.fusion_heads:
             raise UserError(
-                f"model.fusion_heads={config.fusion_heads}: expected a divisor of the embedding width {width}"
+                f"model.fusion_heads={config.fusion_heads}: expected a divisor of the embedding "
+                f"width {width}"
             )
-        return fusion.Fusion(width, config.fusion_heads, dropout=config.dropout, init=config.fusion_init, rngs=rngs)
+        return fusion.Fusion(
+            width, config.fusion_heads, dropout=config.dropout, init=config.fusion_init, rngs=rngs
+        )
 
-    def class_tokens(self, names: Sequence[str]) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
-        """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates `[K, M, L]`."""
+    def class_tokens(
+        self, names: Sequence[str]
+    ) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
+        """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates
+        `[K, M, L]`.
+        """
         # where classes are tokenized there is a tokenizer; a benchmark of devices has none
         from vtd_jax.clip.tokenizer import EOT
 
         if self.clip.config.vocab_size <= EOT:
             raise UserError(
-                f"this CLIP has {self.clip.config.vocab_size} tokens, CLIP's tokenizer has {EOT + 1}: it was trained "
-                "with another one, which is not supported"
+                f"this CLIP has {self.clip.config.vocab_size} tokens, CLIP's tokenizer has "
+                f"{EOT + 1}: it was trained with another one, which is not supported"
             )
         if self.config.templates:
             return trim(template_tokens(names, self.config.templates))
@@ -138,38 +160,53 @@ class VTDCLIP(nnx.Module):
         """The codebook: raw text features of `class_tokens(names)` behind the learned context.
 
         Args:
-          tokens: `[K, L]`; or `[K, M, L]`, of which the M texts of a class become one code. These are encoded one text
-            a class at a time, so memory is that of K texts.
+          tokens: `[K, L]`; or `[K, M, L]`, of which the M texts of a class become one code. These
+            are encoded one text a class at a time, so memory is that of K texts.
         """
-        tokens, prompts = jnp.asarray(tokens), None if self.text_prompts is None else self.text_prompts[...]
+        tokens, prompts = (
+            jnp.asarray(tokens),
+            None if self.text_prompts is None else self.text_prompts[...],
+        )
         if tokens.ndim == 2:
             return self.clip.encode_text(tokens, prompts)
-        return ensemble(jax.lax.map(lambda texts: self.clip.encode_text(texts, prompts), jnp.moveaxis(tokens, 1, 0)))
+        return ensemble(
+            jax.lax.map(
+                lambda texts: self.clip.encode_text(texts, prompts), jnp.moveaxis(tokens, 1, 0)
+            )
+        )
 
     def encode_frames(self, frames: Frames) -> Float[Array, "b t d"]:
         """Raw frame features.
 
         Args:
-          frames: `[B, T, H, W, 3]` RGB at the tower's resolution: uint8 (normalised here, on the device), or floating
-            and already normalised.
+          frames: `[B, T, H, W, 3]` RGB at the tower's resolution: uint8 (normalised here, on the
+            device), or floating and already normalised.
         """
         frames = jnp.asarray(frames)
         if self.frame_chunks == 1:
             return self._encode(frames)
         batch, count, *image = frames.shape
         chunks = jnp.moveaxis(frames.reshape(batch, self.frame_chunks, -1, *image), 1, 0)
-        return jnp.moveaxis(jax.lax.map(jax.checkpoint(self._encode), chunks), 0, 1).reshape(batch, count, -1)
+        return jnp.moveaxis(jax.lax.map(jax.checkpoint(self._encode), chunks), 0, 1).reshape(
+            batch, count, -1
+        )
 
     def _encode(self, frames: Array) -> Array:
         """All of `[B, T, H, W, 3]` at once."""
         prompts = None if self.visual_prompts is None else self.visual_prompts[...]
         images = as_images(
-            frames.reshape(-1, *frames.shape[2:]), self.config.normalization, self.clip.config.preprocessing
+            frames.reshape(-1, *frames.shape[2:]),
+            self.config.normalization,
+            self.clip.config.preprocessing,
         )
         return self.clip.encode_images(images, prompts).reshape(*frames.shape[:2], -1)
 
     def __call__(
-        self, frames: Frames, codebook: Float[Array, "k d"], *, dropout_keys: Key[Array, " b"] | None = None
+        self,
+        frames: Frames,
+        codebook: Float[Array, "k d"],
+        *,
+        dropout_keys: Key[Array, " b"] | None = None,
     ) -> Output:
         """Frames and codebook to logits; `dropout_keys` (one a video) in training only."""
         return self.classify(self.encode_frames(frames), codebook, dropout_keys=dropout_keys)
@@ -198,16 +235,22 @@ class VTDCLIP(nnx.Module):
         codes, weights = named.codebook, named.weights
         if weights is None:
             # its own computation, which a program that does not return it leaves out
-            weights = discretize.confidence(discretize.cosine(features, codes), config.temperature, config.confidence)
+            weights = discretize.confidence(
+                discretize.cosine(features, codes), config.temperature, config.confidence
+            )
         if config.pooling == "confidence":
             fused = self._fuse(features, named.token, dropout_keys)
             logits = jnp.exp(self.logit_scale[...]) * fast_fusion.mean_cosines(fused, named, config)
         else:
-            logits, _ = self.score(features, codes, weights, named.token, dropout_keys=dropout_keys, axes=axes)
+            logits, _ = self.score(
+                features, codes, weights, named.token, dropout_keys=dropout_keys, axes=axes
+            )
         votes = fast_discretize.votes_of_classes(named, axes)
         return Output(logits, weights, named.assignment, votes, named.token, features, named.tied)
 
-    def _classify_plainly(self, features: Array, codebook: Array, dropout_keys: Array | None, axes: Axes) -> Output:
+    def _classify_plainly(
+        self, features: Array, codebook: Array, dropout_keys: Array | None, axes: Axes
+    ) -> Output:
         """The plain reference of `classify`."""
         config = self.config
         similarity = discretize.cosine(features, codebook)
@@ -217,7 +260,9 @@ class VTDCLIP(nnx.Module):
         tally = discretize.tally(assignment, weights, axes)
         deciding = tally if config.ties == "frames" else None
         tokens = discretize.video_tokens(votes, codebook, config.top_n, axes, deciding)
-        logits, _ = self.score(features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes)
+        logits, _ = self.score(
+            features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes
+        )
         return Output(logits, weights, assignment, votes, tokens, features, ties.tied(tally, axes))
 
     def _fuse(self, features: Array, token: Array, dropout_keys: Array | None) -> fast_fusion.Fused:

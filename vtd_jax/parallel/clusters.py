@@ -12,9 +12,11 @@ SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", 
 
 
 class Hosts(NamedTuple):
-    """The arguments of `jax.distributed.initialize`; what is None is found out by JAX from the cluster.
+    """The arguments of `jax.distributed.initialize`; what is None is found out by JAX from the
+    cluster.
 
-    `cluster` names what was recognised: "" (told by hand), "Slurm", "Open MPI", "TPU" or "Kubernetes".
+    `cluster` names what was recognised: "" (told by hand), "Slurm", "Open MPI", "TPU" or
+      "Kubernetes".
     """
 
     cluster: str
@@ -32,8 +34,9 @@ def plan(
 ) -> Hosts | None:
     """How this process joins the others; None for a process that runs alone.
 
-    Arguments come first, then `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, then what the
-    cluster tells. A shell inside a Slurm allocation, one task, one TPU host of GKE: all of these run alone.
+    Arguments come first, then `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
+    then what the cluster tells. A shell inside a Slurm allocation, one task, one TPU host of GKE:
+    all of these run alone.
 
     Raises:
       UserError: an argument is missing and no cluster tells it, or is no valid address or number.
@@ -52,7 +55,8 @@ def plan(
 
 
 def resolved(planned: Hosts, timeout: float) -> Hosts | None:
-    """A plan with all that JAX finds out from the cluster; None where it cannot, and connects in its own way.
+    """A plan with all that JAX finds out from the cluster; None where it cannot, and connects in
+    its own way.
 
     Args:
       planned: by `plan`.
@@ -64,7 +68,9 @@ def resolved(planned: Hosts, timeout: float) -> Hosts | None:
     try:
         from jax._src.clusters import ClusterEnv
 
-        found = ClusterEnv.auto_detect_unset_distributed_params(*told, planned.local_device_ids, None, round(timeout))
+        found = ClusterEnv.auto_detect_unset_distributed_params(
+            *told, planned.local_device_ids, None, round(timeout)
+        )
         address, count, place, devices = found
         devices = None if devices is None else tuple(devices)
         return Hosts("", address, int(count), int(place), devices) if address else None
@@ -80,9 +86,9 @@ def _filled(found: Hosts, address: str | None, count: int | None, place: int | N
     if not found.cluster and len(told) < len(FLAGS):
         missing = ", ".join(f"--{name}" for name in FLAGS if name not in told)
         raise UserError(
-            f"--{', --'.join(told)} given, {missing} missing: outside Slurm, Open MPI, TPU slices and Kubernetes jobs "
-            "each process needs all three (or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a "
-            "single process"
+            f"--{', --'.join(told)} given, {missing} missing: outside Slurm, Open MPI, TPU slices "
+            "and Kubernetes jobs each process needs all three (or JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a single process"
         )
     if len(told) == len(FLAGS):
         # nothing is left to the cluster but which devices a task takes
@@ -95,11 +101,14 @@ def _check(hosts: Hosts) -> None:
     if count is not None and count < 1:
         raise UserError(f"--num_processes={count}: expected 1 or more")
     if place is not None and (place < 0 or (count is not None and place >= count)):
-        raise UserError(f"--process_id={place}: expected 0 to {count - 1 if count else 'the number of processes - 1'}")
+        raise UserError(
+            f"--process_id={place}: expected 0 to "
+            f"{count - 1 if count else 'the number of processes - 1'}"
+        )
     if address is not None and not is_address(address):
         raise UserError(
-            f"--coordinator_address={address}: expected host:port of process 0, the same for all processes, "
-            "e.g. 10.0.0.1:1234"
+            f"--coordinator_address={address}: expected host:port of process 0, the same for all "
+            "processes, e.g. 10.0.0.1:1234"
         )
 
 
@@ -125,7 +134,9 @@ def _integer(environ: Mapping[str, str], variable: str) -> int:
 
 
 def _cluster(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
-    """The cluster of which this process is one of several, in the order in which JAX looks for them."""
+    """The cluster of which this process is one of several, in the order in which JAX looks for
+    them.
+    """
     if "OMPI_COMM_WORLD_SIZE" in environ:
         return _open_mpi(environ, addressed)
     if all(variable in environ for variable in SLURM):
@@ -157,12 +168,16 @@ def _open_mpi(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
 
 def _slurm(environ: Mapping[str, str]) -> Hosts | None:
     """None in the shell that salloc opens: the allocation has several tasks, but its step has one."""
-    tasks = _integer(environ, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS")
+    tasks = _integer(
+        environ, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"
+    )
     return Hosts("Slurm", local_device_ids=_slurm_devices(environ, tasks)) if tasks > 1 else None
 
 
 def _slurm_devices(environ: Mapping[str, str], tasks: int) -> tuple[int, ...] | None:
-    """GPUs of this task, where JAX would choose badly; None: JAX takes one a task, the one of its SLURM_LOCALID."""
+    """GPUs of this task, where JAX would choose badly; None: JAX takes one a task, the one of its
+    SLURM_LOCALID.
+    """
     visible = len([name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
     alone_on_node = environ.get("SLURM_STEP_NUM_NODES") == str(tasks)
     return tuple(range(visible)) if visible and (alone_on_node or visible == 1) else None
@@ -174,7 +189,9 @@ def _wants_tpu(environ: Mapping[str, str]) -> bool:
 
 
 def _tpu(environ: Mapping[str, str]) -> Hosts | None:
-    """On GKE the environment tells the hosts; on a TPU VM the metadata server does, and JAX asks it."""
+    """On GKE the environment tells the hosts; on a TPU VM the metadata server does, and JAX asks
+    it.
+    """
     names = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
     slices = environ.get("MEGASCALE_NUM_SLICES") or "1"
     if names is not None:
@@ -185,8 +202,8 @@ def _tpu(environ: Mapping[str, str]) -> Hosts | None:
 def _kubernetes(addressed: bool) -> Hosts:
     if find_spec("kubernetes") is None and not addressed:
         raise UserError(
-            "this is a pod of an indexed Kubernetes job, and JAX needs the package kubernetes to find the others: "
-            "pip install 'jax[k8s]'; or give --coordinator_address, --num_processes and --process_id; "
-            "--num_processes=1 for a pod that runs alone"
+            "this is a pod of an indexed Kubernetes job, and JAX needs the package kubernetes to "
+            "find the others: pip install 'jax[k8s]'; or give --coordinator_address, "
+            "--num_processes and --process_id; --num_processes=1 for a pod that runs alone"
         )
     return Hosts("Kubernetes" if find_spec("kubernetes") else "")

@@ -1,4 +1,5 @@
-"""How processes become one run: finding each other, connecting, and leaving the printing to the first.
+"""How processes become one run: finding each other, connecting, and leaving the printing to the
+first.
 
 With a single process everything here does nothing.
 """
@@ -30,7 +31,8 @@ from vtd_jax.terminal import counted, say
 
 # seconds to wait for the others at the start; and after which one that is silent is taken for gone
 TIMEOUT, HEARTBEAT = 300, 30
-# seconds more until JAX's own patience is over, which ends a process with a stack trace and status 134
+# seconds more until JAX's own patience is over, which ends a process with a stack trace and status
+# 134
 _LATER = 70
 
 _joined: Watch | None = None
@@ -48,13 +50,16 @@ def initialize(
     told: Mapping[str, str] | None = None,
     catch_sigterm: bool = True,
 ) -> None:
-    """Joins the other processes of the run, if there are any; call it before anything touches a device.
+    """Joins the other processes of the run, if there are any; call it before anything touches a
+    device.
 
-    Who the others are is told by the arguments, by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`, or by the cluster (`vtd_jax.parallel.clusters.plan`). A second call does nothing.
+    Who the others are is told by the arguments, by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`
+    and `JAX_PROCESS_ID`, or by the cluster (`vtd_jax.parallel.clusters.plan`). A second call does
+    nothing.
 
-    From here on a process that hears of another one's end prints one line and ends with `watch.LOST_STATUS`: at once
-    where that one died, after `heartbeat` seconds where nothing is heard of it.
+    From here on a process that hears of another one's end prints one line and ends with
+    `watch.LOST_STATUS`: at once where that one died, after `heartbeat` seconds where nothing is
+    heard of it.
 
     Args:
       coordinator_address: `host:port` of process 0, on which it will listen.
@@ -62,14 +67,16 @@ def initialize(
       process_id: which one this is, from 0.
       environ: where to look for variables.
       timeout: seconds to wait for the others.
-      heartbeat: seconds after which a silent process is taken for gone; 0 leaves all of this to JAX, which waits for
-        100 s and ends with a stack trace.
+      heartbeat: seconds after which a silent process is taken for gone; 0 leaves all of this to
+        JAX, which waits for 100 s and ends with a stack trace.
       told: flags and settings by name that must be the same on all processes.
-      catch_sigterm: whether, with several processes, SIGTERM only makes `multihost_utils.reached_preemption_sync_point`
-        true, at the same step on all; otherwise it ends a process as ever.
+      catch_sigterm: whether, with several processes, SIGTERM only makes
+        `multihost_utils.reached_preemption_sync_point` true, at the same step on all; otherwise it
+        ends a process as ever.
 
     Raises:
-      UserError: an argument is missing or wrong, the others did not come in time, or do not fit this one.
+      UserError: an argument is missing or wrong, the others did not come in time, or do not fit
+        this one.
       Lost: another process came and went.
     """
     global _joined
@@ -87,7 +94,9 @@ def initialize(
     own = _hello(found, told or {})
     wires, names = _call_roll(found, own, timeout, heartbeat)
     address = found.coordinator_address
-    _joined = Watch(wires, names, found.process_id, address=address, heartbeat=heartbeat, patience=timeout)
+    _joined = Watch(
+        wires, names, found.process_id, address=address, heartbeat=heartbeat, patience=timeout
+    )
     atexit.register(_joined.bye)
     _connect(
         found._replace(coordinator_address=_joined.address),
@@ -125,14 +134,18 @@ def announce(address: str, place: int, count: int, why: str, patience: float) ->
 
 
 def _hello(found: Hosts, told: Mapping[str, str]) -> Hello:
-    return Hello(_versions(), found.process_id, found.num_processes, myself(), dict(told), new_mark())
+    return Hello(
+        _versions(), found.process_id, found.num_processes, myself(), dict(told), new_mark()
+    )
 
 
 def _versions() -> str:
     return f"vtd_jax {vtd_jax.__version__} and JAX {jax.__version__}"
 
 
-def _call_roll(found: Hosts, own: Hello, timeout: float, patience: float) -> tuple[dict[int, Wire], dict[int, str]]:
+def _call_roll(
+    found: Hosts, own: Hello, timeout: float, patience: float
+) -> tuple[dict[int, Wire], dict[int, str]]:
     """Waits until all are here; gives the connections, and who the others are."""
     global _called
     address, deadline = found.coordinator_address, time.monotonic() + timeout
@@ -141,8 +154,9 @@ def _call_roll(found: Hosts, own: Hello, timeout: float, patience: float) -> tup
         _called = True
         if (wires := call.all_here(deadline, patience, address)) is None:
             raise UserError(
-                f"--coordinator_address={address}: not all {own.count} processes came ({call.missing_told()} missing); "
-                f"does each run this command, with its own --process_id? Waited {timeout:g} s"
+                f"--coordinator_address={address}: not all {own.count} processes came "
+                f"({call.missing_told()} missing); does each run this command, with its own "
+                f"--process_id? Waited {timeout:g} s"
             )
         return wires, call.names
     _called = True
@@ -150,18 +164,19 @@ def _call_roll(found: Hosts, own: Hello, timeout: float, patience: float) -> tup
         wire, who = answer(address, own, deadline, patience, lambda line: say(line, sys.stderr))
     except TimeoutError as why:
         raise UserError(
-            f"--coordinator_address={address}: {why}; is process 0 running there, is the port open? "
-            f"Waited {timeout:g} s"
+            f"--coordinator_address={address}: {why}; is process 0 running there, is the port "
+            f"open? Waited {timeout:g} s"
         ) from None
     return {0: wire}, {0: who, own.place: own.who}
 
 
 def meet(mesh: Mesh | None = None) -> None:
-    """A sum over all devices, and over each axis of a mesh: connections are made now, while all processes are here.
+    """A sum over all devices, and over each axis of a mesh: connections are made now, while all
+    processes are here.
 
-    Call it soon after `initialize`, and for every mesh of other axes.
-    Gloo gives up where a process comes 30 s late to the first collective over some set of devices; to later ones it may
-    come as late as it likes.
+    Call it soon after `initialize`, and for every mesh of other axes. Gloo gives up where a process
+    comes 30 s late to the first collective over some set of devices; to later ones it may come as
+    late as it likes.
 
     Raises:
       UserError: the processes have different numbers of devices.
@@ -192,14 +207,16 @@ def check_devices() -> None:
         if counts[place] != counts[0]:
             raise alike(
                 UserError(
-                    f"process {place} has {counted(counts[place], 'device')}, process 0 has {counts[0]}; give all "
-                    "processes the same number"
+                    f"process {place} has {counted(counts[place], 'device')}, process 0 has "
+                    f"{counts[0]}; give all processes the same number"
                 )
             )
 
 
 def _connect(planned: Hosts, timeout: float, heartbeat: float) -> None:
-    """Waits in a thread: XLA would abort the whole process at its own deadline, and not hear Ctrl-C until then."""
+    """Waits in a thread: XLA would abort the whole process at its own deadline, and not hear Ctrl-C
+    until then.
+    """
     failures: list[Exception] = []
 
     def connect() -> None:
@@ -223,21 +240,26 @@ def _connect(planned: Hosts, timeout: float, heartbeat: float) -> None:
     thread.join(timeout)
     where = planned.cluster or planned.coordinator_address
     if thread.is_alive():
-        raise UserError(f"{where}: the processes could not be joined within {timeout:g} s; do all run this command?")
+        raise UserError(
+            f"{where}: the processes could not be joined within {timeout:g} s; do all run this "
+            "command?"
+        )
     if not failures:
         return
     if planned.cluster == "TPU" and not jax.distributed.is_initialized():
         # no metadata server (a notebook with a TPU): libtpu knows its hosts by itself
         return
     raise UserError(
-        f"{where}: the processes could not be joined: {failures[0]}; --num_processes=1 for a process that runs alone"
+        f"{where}: the processes could not be joined: {failures[0]}; --num_processes=1 for a "
+        "process that runs alone"
     ) from failures[0]
 
 
 def quiet_unless_first() -> None:
     """From here on only process 0 writes to stdout; errors go to stderr on every process.
 
-    What libraries written in C++ print to stdout (Gloo: a line for each device) is dropped on process 0 as well.
+    What libraries written in C++ print to stdout (Gloo: a line for each device) is dropped on
+    process 0 as well.
     """
     if process_count() == 1:
         return

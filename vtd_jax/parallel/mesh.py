@@ -1,4 +1,6 @@
-"""One program for one device, mapped over many: `jit` + `shard_map` over a mesh, or `pmap`; on one host or several."""
+"""One program for one device, mapped over many: `jit` + `shard_map` over a mesh, or `pmap`; on one
+host or several.
+"""
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +20,10 @@ DATA, CODEBOOK = "data", "codebook"
 class Over(enum.Enum):
     """What an array is split over.
 
-    VIDEOS: its first axis over the data axis. FRAMES: that, and its second axis over the codebook axis. CLASSES: its
-    first axis over all devices, in the order that `DeviceMesh.lay_out` makes. SAME: not split, every device has all.
+    VIDEOS: its first axis over the data axis. FRAMES: that, and its second axis over the codebook
+      axis. CLASSES: its
+    first axis over all devices, in the order that `DeviceMesh.lay_out` makes. SAME: not split,
+    every device has all.
     """
 
     VIDEOS = PartitionSpec(DATA)
@@ -41,7 +45,10 @@ def run_devices(count: int = 0) -> list[jax.Device]:
     """
     here = jax.local_devices()
     if count > len(here):
-        raise UserError(f"devices: {count}, but this machine has {counted(len(here), f'{here[0].platform} device')}")
+        raise UserError(
+            f"devices: {count}, but this machine has "
+            f"{counted(len(here), f'{here[0].platform} device')}"
+        )
     hosts: dict[int, list[jax.Device]] = {}
     for device in sorted(jax.devices(), key=lambda device: (device.process_index, device.id)):
         hosts.setdefault(device.process_index, []).append(device)
@@ -65,9 +72,13 @@ class DeviceMesh:
         on_a_host = len(self.devices) // self.hosts
         if on_a_host % codebook_shards:
             has = counted(on_a_host, "device")
-            raise UserError(f"codebook_shards={codebook_shards}: does not divide the {has} of a host")
+            raise UserError(
+                f"codebook_shards={codebook_shards}: does not divide the {has} of a host"
+            )
         self.data_shards = len(self.devices) // codebook_shards
-        self.mesh = Mesh(np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK))
+        self.mesh = Mesh(
+            np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK)
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DeviceMesh) and self.mesh == other.mesh
@@ -78,21 +89,27 @@ class DeviceMesh:
     @property
     def local_devices(self) -> tuple[jax.Device, ...]:
         """Those of this host."""
-        return tuple(device for device in self.devices if device.process_index == jax.process_index())
+        return tuple(
+            device for device in self.devices if device.process_index == jax.process_index()
+        )
 
     def axes(self, classes: int) -> Axes:
         """What a per-device function is told about the mesh, for a codebook of K classes."""
         return Axes(DATA, CODEBOOK if self.codebook_shards > 1 else None, classes)
 
     def lay_out(self, tokens: np.ndarray) -> np.ndarray:
-        """Class tokens `[K, …]` in the order of the devices, `[rows, …]`; the last class is repeated as padding.
+        """Class tokens `[K, …]` in the order of the devices, `[rows, …]`; the last class is
+        repeated as padding.
 
-        A shard has `ceil(K / S)` classes, and these are shared out again over the data axis, which encodes them.
+        A shard has `ceil(K / S)` classes, and these are shared out again over the data axis, which
+        encodes them.
         """
         classes = len(tokens)
         shard = -(-classes // self.codebook_shards)
         share = round_up(shard, self.data_shards)
-        place = np.arange(self.codebook_shards)[:, None] * shard + np.minimum(np.arange(share), shard - 1)
+        place = np.arange(self.codebook_shards)[:, None] * shard + np.minimum(
+            np.arange(share), shard - 1
+        )
         return tokens[np.minimum(place, classes - 1)].reshape(-1, *tokens.shape[1:])
 
     def place(self, tree: Any, over: Any) -> Any:
@@ -110,7 +127,9 @@ class DeviceMesh:
             return jax.device_put(x, sharding)
         x = np.asarray(x)
         if kind in (Over.VIDEOS, Over.FRAMES):
-            return jax.make_array_from_process_local_data(sharding, x, (x.shape[0] * self.hosts, *x.shape[1:]))
+            return jax.make_array_from_process_local_data(
+                sharding, x, (x.shape[0] * self.hosts, *x.shape[1:])
+            )
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     def local_rows(self, array: jax.Array) -> np.ndarray:
@@ -124,14 +143,16 @@ class DeviceMesh:
 
 def _each(function: Callable[[Any, Over], Any], over: Any, tree: Any) -> Any:
     """Calls `function(leaf, Over)` on every leaf of a tree of which `over` is a prefix."""
-    return jax.tree.map(lambda kind, part: jax.tree.map(lambda x: function(x, kind), part), over, tree)
+    return jax.tree.map(
+        lambda kind, part: jax.tree.map(lambda x: function(x, kind), part), over, tree
+    )
 
 
 class Mapped:
     """A per-device function, compiled for a mesh.
 
-    The function sees its device's share of every argument and may use collectives over the axes of the mesh. Both
-    spellings compute the same numbers; `pmap` has the data axis only.
+    The function sees its device's share of every argument and may use collectives over the axes of
+    the mesh. Both spellings compute the same numbers; `pmap` has the data axis only.
 
     Attributes:
       jitted: the compiled function of `shard_map`, for looking into it before it runs.
@@ -153,7 +174,8 @@ class Mapped:
           ins: for each argument an `Over`, or a prefix of its tree.
           outs: the same for what it returns; `Over.SAME` for values that are equal on every device.
           spelling: "shard_map" or "pmap".
-          donate: numbers of the arguments whose memory the results may take; these must not be used again.
+          donate: numbers of the arguments whose memory the results may take; these must not be used
+            again.
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
@@ -161,7 +183,9 @@ class Mapped:
             return
         specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
         # check_vma=False: gradients are summed by the function itself, exactly as under pmap
-        mapped = jax.shard_map(function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
+        mapped = jax.shard_map(
+            function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
+        )
         self._call = self.jitted = jax.jit(mapped, donate_argnums=tuple(donate))
 
     def __call__(self, *args: Any) -> Any:
@@ -169,25 +193,38 @@ class Mapped:
         return self._call(*args)
 
     def place(self, number: int, argument: Any) -> Any:
-        """Argument `number` as a call takes it; axes that are split must be multiples of their parts (`pad_batch`)."""
+        """Argument `number` as a call takes it; axes that are split must be multiples of their
+        parts (`pad_batch`).
+        """
         if self.spelling == "shard_map":
             return self.mesh.place(argument, self.ins[number])
         return _each(self._unfold, self.ins[number], argument)
 
     def abstract(self, *args: Any) -> tuple[Any, ...]:
-        """Global arguments as shapes with shardings, which `jitted.lower` takes; leaves need `shape` and `dtype`."""
+        """Global arguments as shapes with shardings, which `jitted.lower` takes; leaves need
+        `shape` and `dtype`.
+        """
 
         def shape(x: Any, kind: Over) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh.mesh, kind.value))
+            return jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=NamedSharding(self.mesh.mesh, kind.value)
+            )
 
         return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
 
     def _pmap(self, function: Callable[..., Any], donate: Sequence[int]) -> Callable[..., Any]:
         if self.mesh.codebook_shards > 1:
             raise UserError("codebook_shards: pmap has the data axis only; use parallel=shard_map")
-        ins, outs = jax.tree.map(lambda over: None if over is Over.SAME else 0, (self.ins, self.outs))
+        ins, outs = jax.tree.map(
+            lambda over: None if over is Over.SAME else 0, (self.ins, self.outs)
+        )
         mapped = jax.pmap(
-            function, DATA, in_axes=ins, out_axes=outs, devices=self.mesh.devices, donate_argnums=tuple(donate)
+            function,
+            DATA,
+            in_axes=ins,
+            out_axes=outs,
+            devices=self.mesh.devices,
+            donate_argnums=tuple(donate),
         )
 
         def fold(x: jax.Array, kind: Over) -> jax.Array:
@@ -213,8 +250,13 @@ def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarra
     missing = size - len(batch["weight"])
     if missing < 0:
         raise ValueError(f"a batch of {len(batch['weight'])} videos cannot be padded to {size}")
-    padded = {key: np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x for key, x in batch.items()}
-    padded["weight"] = np.where(np.arange(size) < size - missing, padded["weight"], 0).astype(np.float32)
+    padded = {
+        key: np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x
+        for key, x in batch.items()
+    }
+    padded["weight"] = np.where(np.arange(size) < size - missing, padded["weight"], 0).astype(
+        np.float32
+    )
     return padded
 
 

@@ -1,9 +1,12 @@
-"""A machine that is taken away gives notice: a signal. The run saves at the next step and ends with its own status.
+"""A machine that is taken away gives notice: a signal. The run saves at the next step and ends with
+its own status.
 
-Ctrl-C is such a notice too, once there is something to save: before the first step it ends a run as any other command.
+Ctrl-C is such a notice too, once there is something to save: before the first step it ends a run as
+any other command.
 
-One process listens itself. Where several train together they have to stop at the same step, which JAX's preemption
-service agrees on; it hears SIGTERM through a handler of its own, which must stay in place.
+One process listens itself. Where several train together they have to stop at the same step, which
+JAX's preemption service agrees on; it hears SIGTERM through a handler of its own, which must stay
+in place.
 """
 
 import os
@@ -18,14 +21,16 @@ from vtd_jax import status
 EXIT_STATUS = 75
 # what shells tell of a command that Ctrl-C ended
 INTERRUPTED = 130
-# seconds within which two Ctrl-C are one: a terminal and a wrapper, as `make` or `uv run`, may both pass one on
+# seconds within which two Ctrl-C are one: a terminal and a wrapper, as `make` or `uv run`, may both
+# pass one on
 TWICE = 0.3
 # what clusters send, and what `sbatch --signal=USR1@60` sends before that
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preempted(Exception):
-    """The run was asked to stop and did; the message, one line, says at which step and what resumes from there.
+    """The run was asked to stop and did; the message, one line, says at which step and what resumes
+    from there.
 
     Attributes:
       word: what the message begins with.
@@ -46,10 +51,11 @@ class BrokenOff(Exception):
 
 
 class Preemption:
-    """Listens for a notice while its `with` block runs; the handlers of before come back at its end.
+    """Listens for a notice while its `with` block runs; the handlers of before come back at its
+    end.
 
-    Outside the main thread, where Python allows no handlers, it hears nothing. A second signal changes nothing, but for
-    Ctrl-C, which then raises KeyboardInterrupt as ever.
+    Outside the main thread, where Python allows no handlers, it hears nothing. A second signal
+    changes nothing, but for Ctrl-C, which then raises KeyboardInterrupt as ever.
     """
 
     def __init__(self):
@@ -76,7 +82,10 @@ class Preemption:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             # None: a handler that was not set from Python, and cannot be from here
@@ -90,8 +99,8 @@ class Preemption:
         return self._heard.is_set()
 
     def asked(self, step: int) -> bool:
-        """Whether to save and stop after `step` steps; to be called before the first step and after every one, by all
-        processes alike. Once a step was made Ctrl-C is a notice."""
+        """Whether to save and stop after `step` steps; to be called before the first step and after
+        every one, by all processes alike. Once a step was made Ctrl-C is a notice."""
         self._saves = self._saves or self._begun not in (None, step)
         self._begun = step
         if not self._together:
@@ -102,15 +111,21 @@ class Preemption:
 
     @property
     def breaks_off(self) -> bool:
-        """Whether work that no step counts, as an evaluation, is to be broken off: never where all must agree."""
+        """Whether work that no step counts, as an evaluation, is to be broken off: never where all
+        must agree.
+        """
         return self.heard and not self._together
 
     def saves(self) -> None:
-        """From here on Ctrl-C is a notice, whatever was done: there is something that its message should tell."""
+        """From here on Ctrl-C is a notice, whatever was done: there is something that its message
+        should tell.
+        """
         self._saves = True
 
     def stopped(self, told: str) -> Preempted:
-        """What to raise when all is saved: `Interrupted` where it was Ctrl-C that this process heard."""
+        """What to raise when all is saved: `Interrupted` where it was Ctrl-C that this process
+        heard.
+        """
         return (Interrupted if self._interrupted else Preempted)(told)
 
     def _hear(self, number: int, frame: object) -> None:

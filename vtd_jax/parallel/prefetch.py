@@ -14,13 +14,15 @@ _LOOK = 0.005
 class Ahead:
     """Iterates over `(batch, placed)`: each batch, and what `place` made of it.
 
-    As an iterator alone it fetches when it is asked: whoever gives work to the devices and does not wait for it gets
-    the next batch meanwhile. `prepare` fetches one before it is asked for, so that waiting for results later on (for
-    metrics, a checkpoint) costs nothing. Nobody notices but the clock: order, state and errors are those of `batches`.
+    As an iterator alone it fetches when it is asked: whoever gives work to the devices and does not
+      wait for it gets
+    the next batch meanwhile. `prepare` fetches one before it is asked for, so that waiting for
+    results later on (for metrics, a checkpoint) costs nothing. Nobody notices but the clock: order,
+    state and errors are those of `batches`.
 
     Attributes:
-      waited: seconds, so far, that were spent waiting for `batches`; where `prepare` was told what the devices were
-        doing, only those after they were done with it.
+      waited: seconds, so far, that were spent waiting for `batches`; where `prepare` was told what
+        the devices were doing, only those after they were done with it.
     """
 
     def __init__(self, batches: Iterable[Any], place: Callable[[Any], Any]):
@@ -30,7 +32,8 @@ class Ahead:
           place: puts a batch onto the devices without waiting for them.
         """
         self._source, self._batches, self._place = batches, iter(batches), place
-        # of the batch that is ahead, if one is: (batch, placed) or what was raised instead, and the state before it
+        # of the batch that is ahead, if one is: (batch, placed) or what was raised instead, and the
+        # state before it
         self._found: tuple[Any, Any] | Exception | None = None
         self._state: Any = None
         self._watch: _Watch | None = None
@@ -48,7 +51,8 @@ class Ahead:
         return found
 
     def prepare(self, running: Any = None) -> None:
-        """Fetches the next batch and places it; what that raises is raised when the batch is asked for.
+        """Fetches the next batch and places it; what that raises is raised when the batch is asked
+        for.
 
         Args:
           running: results that the devices are working on; None where they have nothing to do.
@@ -95,7 +99,8 @@ class Ahead:
 class _Watch:
     """Notes when results of the devices are there.
 
-    Its thread looks now and then and never waits inside JAX: when Python ends, a thread in there would take the whole
+    Its thread looks now and then and never waits inside JAX: when Python ends, a thread in there
+      would take the whole
     process with it (abort, status 134).
 
     Attributes:

@@ -1,7 +1,8 @@
-"""Several processes as one run: what they tell each other, and how they fail together (how they start: `joining`).
+"""Several processes as one run: what they tell each other, and how they fail together (how they
+start: `joining`).
 
-Everything here works in a single process too, where it does nothing but call what it was given. What is said with
-several processes must be called by all of them, in the same order.
+Everything here works in a single process too, where it does nothing but call what it was given.
+What is said with several processes must be called by all of them, in the same order.
 """
 
 import contextlib
@@ -62,8 +63,8 @@ def on_first(function: Callable[..., Any], *args: Any) -> Any:
 def together(function: Callable[..., Any], *args: Any) -> Any:
     """Calls `function` on every process and returns when all are done; if one raises, all raise.
 
-    The processes that failed raise their own exception, the others one with the message of the first that failed:
-    UserError for a UserError, else RuntimeError.
+    The processes that failed raise their own exception, the others one with the message of the
+    first that failed: UserError for a UserError, else RuntimeError.
     """
     if process_count() == 1:
         return function(*args)
@@ -81,13 +82,16 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def alike(error: Exception) -> Exception:
-    """Marks an error that all processes raise by themselves, from what all of them know; process 0 tells it."""
+    """Marks an error that all processes raise by themselves, from what all of them know; process 0
+    tells it.
+    """
     error._raised_by = 0
     return error
 
 
 def check_same(**values: str) -> None:
-    """Refuses to go on where a value is not the same on all processes; all must give the same names.
+    """Refuses to go on where a value is not the same on all processes; all must give the same
+    names.
 
     Raises:
       UserError: naming what differs and the first process where it does.
@@ -111,7 +115,8 @@ _before_end: Callable[[], object] | None = None
 
 
 def before_end(function: Callable[[], object]) -> None:
-    """Has a function called where this process ends because of another one: to wait for what it is writing.
+    """Has a function called where this process ends because of another one: to wait for what it is
+      writing.
 
     It is called by another thread. The next one takes its place.
     """
@@ -147,7 +152,9 @@ def raised_everywhere(error: BaseException) -> bool:
 
 
 def alone(error: BaseException) -> bool:
-    """Whether only this one of several processes raises this: the others are elsewhere, and none can go on."""
+    """Whether only this one of several processes raises this: the others are elsewhere, and none
+    can go on.
+    """
     return process_count() > 1 and not raised_everywhere(error)
 
 
@@ -157,7 +164,8 @@ def told_elsewhere(error: BaseException) -> bool:
 
 
 def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all ..."]:
-    """The rows of all processes, one process after the other; each may have another number of them, or none.
+    """The rows of all processes, one process after the other; each may have another number of them,
+    or none.
 
     Raises:
       ValueError: the processes' rows differ in dtype or shape.
@@ -168,13 +176,17 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
     kind = zlib.crc32(f"{dtype} {shape}".encode())
     counts, kinds = multihost_utils.process_allgather(np.array([len(rows), kind], np.uint32)).T
     if len(set(kinds.tolist())) > 1:
-        raise ValueError(f"rows of {dtype} {shape} here, of another dtype or shape on another process")
+        raise ValueError(
+            f"rows of {dtype} {shape} here, of another dtype or shape on another process"
+        )
     width = int(np.prod(shape)) * dtype.itemsize
     # as bytes: JAX would make 32 bits of 64, and has no dtype for some
     padded = np.zeros((int(counts.max()), width), np.uint8)
     padded[: len(rows)] = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), width)
     gathered = (
-        multihost_utils.process_allgather(padded) if padded.size else np.zeros((len(counts), *padded.shape), "u1")
+        multihost_utils.process_allgather(padded)
+        if padded.size
+        else np.zeros((len(counts), *padded.shape), "u1")
     )
     data = b"".join(part[:count].tobytes() for part, count in zip(gathered, counts))
     return np.frombuffer(data, dtype).reshape(int(counts.sum()), *shape).copy()
@@ -198,7 +210,9 @@ def _everywhere(failure: Exception | None, description: tuple[bool, str], first:
 def _broadcast(data: bytes | None, source: int) -> bytes:
     """Bytes of process `source`, given to all; the others pass None."""
     here = process_index() == source
-    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(data) if here else 0), is_source=here))
+    size = int(
+        multihost_utils.broadcast_one_to_all(np.uint32(len(data) if here else 0), is_source=here)
+    )
     # lengths of powers of two: few programs to compile
     padded = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
     if here:

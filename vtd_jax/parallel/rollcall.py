@@ -1,8 +1,10 @@
-"""The roll call, before JAX connects the processes of a run: all come, once each, with the same command.
+"""The roll call, before JAX connects the processes of a run: all come, once each, with the same
+command.
 
-Process 0 listens on the coordinator's port until all have said who they are, and gives the port to JAX's service then.
-The connections stay: by them processes hear of each other's end (`vtd_jax.parallel.watch`). Who is here twice, has
-other flags or another version, or cannot start at all, is one line on every process instead of minutes of waiting.
+Process 0 listens on the coordinator's port until all have said who they are, and gives the port to
+JAX's service then. The connections stay: by them processes hear of each other's end
+(`vtd_jax.parallel.watch`). Who is here twice, has other flags or another version, or cannot start
+at all, is one line on every process instead of minutes of waiting.
 """
 
 import contextlib
@@ -49,7 +51,8 @@ class RollCall:
     """
 
     def __init__(self, address: str, own: Hello):
-        """Listens from here on: at the address's port, or at that of `JAX_COORDINATOR_BIND_ADDRESS`, as JAX does later.
+        """Listens from here on: at the address's port, or at that of
+          `JAX_COORDINATOR_BIND_ADDRESS`, as JAX does later.
 
         Raises:
           UserError: the port is taken.
@@ -83,24 +86,31 @@ class RollCall:
         """The places that have not come."""
         return [place for place in range(1, self._own.count) if place not in self.wires]
 
-    def all_here(self, deadline: float, patience: float = 0, address: str = "") -> dict[int, Wire] | None:
+    def all_here(
+        self, deadline: float, patience: float = 0, address: str = ""
+    ) -> dict[int, Wire] | None:
         """Waits for all; gives their wires, or None where not all came in time.
 
         Args:
           deadline: by `time.monotonic`.
           patience: seconds in which those that come late are told of an error, by a thread.
-          address: at which others look for process 0; it looks there too: the one that answers may be another.
+          address: at which others look for process 0; it looks there too: the one that answers may
+            be another.
 
         Raises:
-          UserError: the processes do not fit each other, or one could not start; all that have come are told.
+          UserError: the processes do not fit each other, or one could not start; all that have come
+            are told.
           Lost: one that had come is gone.
         """
         if address:
-            threading.Thread(target=self._look_into_mirror, args=(address, deadline), daemon=True).start()
+            threading.Thread(
+                target=self._look_into_mirror, args=(address, deadline), daemon=True
+            ).start()
         while self._verdict is None and self.missing():
             if time.monotonic() > deadline:
                 self._own = replace(
-                    self._own, failed=f"not all {self._own.count} processes came ({self.missing_told()} missing)"
+                    self._own,
+                    failed=f"not all {self._own.count} processes came ({self.missing_told()} missing)",
                 )
                 self._tell_all("failed", f"process 0 ({self._own.who}): {self._own.failed}")
                 self.close(self.wires.values())
@@ -109,7 +119,9 @@ class RollCall:
         if self._verdict is not None:
             kind, text = self._verdict
             # keeps this process for a while, but not its user
-            threading.Thread(target=self.linger, args=(patience, kind, text), name="vtd-roll-call").start()
+            threading.Thread(
+                target=self.linger, args=(patience, kind, text), name="vtd-roll-call"
+            ).start()
             raise (Lost if kind == "lost" else UserError)(text)
         for wire in self.wires.values():
             wire.say(Word("go"))
@@ -117,7 +129,9 @@ class RollCall:
         return self.wires
 
     def linger(self, seconds: float, kind: str, text: str) -> None:
-        """Tells those that come late why there is nothing to come to, until all know or this time is over."""
+        """Tells those that come late why there is nothing to come to, until all know or this time
+        is over.
+        """
         self._verdict = (kind, text)
         self._tell_all(kind, text)
         end = time.monotonic() + seconds
@@ -136,7 +150,9 @@ class RollCall:
     def missing_told(self) -> str:
         """The same for people."""
         missing = self.missing()
-        return ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        return ", ".join(map(str, missing[:8])) + (
+            f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+        )
 
     def _turn(self) -> None:
         """Looks once at what has come."""
@@ -168,7 +184,10 @@ class RollCall:
             self._drop(wire)
             if place is not None and self._verdict is None:
                 del self.wires[place]
-                self._judge("lost", f"process {place} ({self.names[place]}) ended before all processes had come")
+                self._judge(
+                    "lost",
+                    f"process {place} ({self.names[place]}) ended before all processes had come",
+                )
 
     def _drop(self, wire: Wire) -> None:
         self._pending.pop(wire, None)
@@ -210,7 +229,9 @@ class RollCall:
                 self._told.add(self._marks[place])
 
     def _look_into_mirror(self, address: str, deadline: float) -> None:
-        """Says hello to whoever answers at process 0's address: another one there, and there are two with this id."""
+        """Says hello to whoever answers at process 0's address: another one there, and there are
+        two with this id.
+        """
         while self._verdict is None and self.missing() and time.monotonic() < deadline:
             with contextlib.suppress(OSError, UserError, TimeoutError):
                 wire = Wire(socket.create_connection(split(address), timeout=_MIRROR))
@@ -229,15 +250,21 @@ def differs(first: Hello, hello: Hello, names: dict[int, str]) -> str:
     here = f"process {hello.place} ({hello.who})"
     if hello.place in names:
         return (
-            f"--process_id={hello.place} was given to two processes ({names[hello.place]}; {hello.who}); "
-            "give each process an id of its own"
+            f"--process_id={hello.place} was given to two processes ({names[hello.place]}; "
+            f"{hello.who}); give each process an id of its own"
         )
     if hello.count != first.count:
-        return f"{here}: --num_processes={hello.count}, but process 0 has {first.count}; give all the same number"
+        return (
+            f"{here}: --num_processes={hello.count}, but process 0 has {first.count}; give all "
+            "the same number"
+        )
     if not 0 < hello.place < first.count:
         return f"{here}: --process_id={hello.place}, expected 0 to {first.count - 1}"
     if hello.versions != first.versions:
-        return f"{here}: has {hello.versions}, but process 0 has {first.versions}; install the same on all hosts"
+        return (
+            f"{here}: has {hello.versions}, but process 0 has {first.versions}; install the same "
+            "on all hosts"
+        )
     for name in sorted({*first.told, *hello.told}):
         one, other = first.told.get(name), hello.told.get(name)
         if one != other:
@@ -251,7 +278,11 @@ def _flag(name: str, value: str | None) -> str:
 
 
 def answer(
-    address: str, own: Hello, deadline: float, patience: float, told: Callable[[str], object] = lambda line: None
+    address: str,
+    own: Hello,
+    deadline: float,
+    patience: float,
+    told: Callable[[str], object] = lambda line: None,
 ) -> tuple[Wire, str]:
     """Says hello to process 0 and waits until all have come.
 
@@ -259,14 +290,16 @@ def answer(
       address: of process 0.
       own: this process's.
       deadline: by `time.monotonic`.
-      patience: seconds to go on asking one that answers, but not as process 0 does: the service of a run that ended.
+      patience: seconds to go on asking one that answers, but not as process 0 does: the service of
+        a run that ended.
       told: gets one line where process 0 does not come for 10 s.
 
     Returns:
       The connection, which stays, and who process 0 is.
 
     Raises:
-      UserError: the processes do not fit each other, or one of them could not start; or another program answers.
+      UserError: the processes do not fit each other, or one of them could not start; or another
+        program answers.
       Lost: process 0 is gone.
       TimeoutError: it could not be reached, or not all came in time; the message is for users.
     """
@@ -275,10 +308,16 @@ def answer(
     while time.monotonic() < deadline:
         if silent and time.monotonic() - begun > _PATIENT:
             left = max(deadline - time.monotonic(), 0)
-            told(f"waiting for process 0 at {address}, for {left:.0f} s more: {why}; is it started?")
+            told(
+                f"waiting for process 0 at {address}, for {left:.0f} s more: {why}; is it started?"
+            )
             silent = False
         try:
-            wire = Wire(socket.create_connection(split(address), timeout=min(5, deadline - time.monotonic() + 0.1)))
+            wire = Wire(
+                socket.create_connection(
+                    split(address), timeout=min(5, deadline - time.monotonic() + 0.1)
+                )
+            )
         except OSError as error:
             why = f"cannot be reached ({error.strerror or error})"
         else:
@@ -294,8 +333,9 @@ def answer(
             strange = strange or time.monotonic()
             if time.monotonic() - strange > patience:
                 raise UserError(
-                    f"--coordinator_address={address}: something answers there, but not process 0 of this command; "
-                    "is the port another program's, or did the run begin without this process?"
+                    f"--coordinator_address={address}: something answers there, but not process 0 "
+                    "of this command; is the port another program's, or did the run begin "
+                    "without this process?"
                 )
         time.sleep(_RETRY)
     raise TimeoutError(why)

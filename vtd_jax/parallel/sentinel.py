@@ -1,13 +1,14 @@
-"""A small process beside each process of a run: hears of the others' ends, and is JAX's way to process 0.
+"""A small process beside each process of a run: hears of the others' ends, and is JAX's way to
+process 0.
 
-It is a process of its own because JAX may hold Python's lock for minutes (as at a preemption, where all wait for the
-slowest), and no thread of that process could say meanwhile that it is alive. Run by its path, with nothing imported
-that is not Python's own.
+It is a process of its own because JAX may hold Python's lock for minutes (as at a preemption, where
+all wait for the slowest), and no thread of that process could say meanwhile that it is alive. Run
+by its path, with nothing imported that is not Python's own.
 
-Lines on stdin, from the process beside which it runs: first `PLACE FD NAME` of every connection, then an empty one;
-later `bye`, which says that it ends in order, `busy` and `fail WHY`. At the end of stdin it is gone. Lines on stdout:
-the address of the relay (or `-`) when it is ready, and `lost WHY` once the run is over. Lines between sentinels:
-`beat`, `bye`, `lost WHY`.
+Lines on stdin, from the process beside which it runs: first `PLACE FD NAME` of every connection,
+then an empty one; later `bye`, which says that it ends in order, `busy` and `fail WHY`. At the end
+of stdin it is gone. Lines on stdout: the address of the relay (or `-`) when it is ready, and `lost
+WHY` once the run is over. Lines between sentinels: `beat`, `bye`, `lost WHY`.
 """
 
 import contextlib
@@ -30,7 +31,9 @@ _BUSY = 120.0
 
 
 class Sentinel:
-    """Beside one process; it knows the connections to all others (process 0) or to process 0 (any other)."""
+    """Beside one process; it knows the connections to all others (process 0) or to process 0 (any
+    other).
+    """
 
     def __init__(self, place: int, heartbeat: float, parent: int):
         self.place, self.heartbeat, self.parent = place, heartbeat, parent
@@ -66,7 +69,9 @@ class Sentinel:
                     self._say_to_all("beat")
                 for place, heard in list(self._heard.items()):
                     if now - heard > self.heartbeat:
-                        self._lose(f"{self._name(place)} has not been heard of for {self.heartbeat:g} s")
+                        self._lose(
+                            f"{self._name(place)} has not been heard of for {self.heartbeat:g} s"
+                        )
                 if self._kill_at is not None and now > self._kill_at:
                     self._kill()
 
@@ -89,7 +94,10 @@ class Sentinel:
                 selector.unregister(self.wires[place])
                 del self._heard[place]
                 if not self._all_end(place):
-                    self._lose(f"{self._name(place)} ended without a word: killed, crashed, or out of memory")
+                    self._lose(
+                        f"{self._name(place)} ended without a word: killed, crashed, or out of "
+                        "memory"
+                    )
 
     def _obey(self, place: int, line: str) -> None:
         word, _, text = line.partition(" ")
@@ -128,7 +136,9 @@ class Sentinel:
     def _kill(self) -> None:
         """For a process that stands still with Python's lock held, and cannot end in order."""
         if os.getppid() == self.parent:
-            told = "".join(c if c.isprintable() else "?" for c in self._why).encode("ascii", "backslashreplace")
+            told = "".join(c if c.isprintable() else "?" for c in self._why).encode(
+                "ascii", "backslashreplace"
+            )
             with contextlib.suppress(OSError):
                 os.write(2, b"error: " + told + b"; start all processes again\n")
             os.kill(self.parent, signal.SIGKILL)
@@ -152,10 +162,11 @@ class Sentinel:
 
 
 def relay(host: str, port: int, patience: float) -> str:
-    """Listens on this machine alone and passes on what comes, for as long as this process runs; gives the address.
+    """Listens on this machine alone and passes on what comes, for as long as this process runs;
+    gives the address.
 
-    JAX's client ends its process with a stack trace and status 134 once the connection to its service closes; this end
-    of the relay stays open when the other is gone.
+    JAX's client ends its process with a stack trace and status 134 once the connection to its
+    service closes; this end of the relay stays open when the other is gone.
     """
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -163,7 +174,9 @@ def relay(host: str, port: int, patience: float) -> str:
         while True:
             with contextlib.suppress(OSError):
                 near = server.accept()[0]
-                threading.Thread(target=_join, args=(near, host, port, patience), daemon=True).start()
+                threading.Thread(
+                    target=_join, args=(near, host, port, patience), daemon=True
+                ).start()
 
     threading.Thread(target=serve, daemon=True).start()
     return f"127.0.0.1:{server.getsockname()[1]}"
@@ -213,7 +226,9 @@ def main(arguments: list[str]) -> None:
         if number != "-":
             wire = sentinel.wires[int(place)] = socket.socket(fileno=int(number))
             wire.settimeout(_SENT)
-    address = relay(arguments[3], int(arguments[4]), float(arguments[5])) if len(arguments) > 3 else "-"
+    address = (
+        relay(arguments[3], int(arguments[4]), float(arguments[5])) if len(arguments) > 3 else "-"
+    )
     os.write(1, f"{address}\n".encode())
     sentinel.run()
 

@@ -1,8 +1,9 @@
-"""Each process of a run hears when another one is gone, and ends in order: one line, and a status of its own.
+"""Each process of a run hears when another one is gone, and ends in order: one line, and a status
+of its own.
 
-The connections of the roll call stay open, held by a small process beside this one (`vtd_jax.parallel.sentinel`), which
-ends with it, however it dies; where a machine or a network is gone, or a process is stopped, beats stay away. Process 0
-hears all others, and they hear it.
+The connections of the roll call stay open, held by a small process beside this one
+(`vtd_jax.parallel.sentinel`), which ends with it, however it dies; where a machine or a network is
+gone, or a process is stopped, beats stay away. Process 0 hears all others, and they hear it.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ from vtd_jax.terminal import say
 
 # EX_UNAVAILABLE: another process of the run failed or is gone
 LOST_STATUS = 69
-# seconds in which what failed here says so itself, and in which a signal to all reaches this process too
+# seconds in which what failed here says so itself, and in which a signal to all reaches this
+# process too
 GRACE = 1.0
 # and in which a checkpoint that is being written is to be whole
 FINISHED = 60.0
@@ -67,7 +69,11 @@ class Watch:
             call += [*map(str, split(address)), str(patience)]
         numbers = {other: wire.fileno() for other, wire in wires.items()}
         self._sentinel = subprocess.Popen(
-            call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=list(numbers.values()), start_new_session=True
+            call,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=list(numbers.values()),
+            start_new_session=True,
         )
         for other, name in names.items():
             self._say(f"{other} {numbers.get(other, '-')} {name}")
@@ -87,12 +93,15 @@ class Watch:
         self._say("bye")
 
     def fail(self, text: str) -> None:
-        """Says that this process fails alone; the others end with this line. Then this one may tell the user."""
+        """Says that this process fails alone; the others end with this line. Then this one may tell
+        the user.
+        """
         self._take_last_word()
         self._say(f"fail {' '.join(text.split())[:_LONGEST]}")
 
     def lost(self, seconds: float) -> str:
-        """Which process is gone, or failed, and why: known by now or within so many seconds; "" if none.
+        """Which process is gone, or failed, and why: known by now or within so many seconds; "" if
+        none.
 
         Returns when this process may tell the user.
         """

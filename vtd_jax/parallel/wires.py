@@ -1,4 +1,6 @@
-"""Lines of JSON between processes at the roll call of a run; what strangers write there is refused, and no more."""
+"""Lines of JSON between processes at the roll call of a run; what strangers write there is refused,
+and no more.
+"""
 
 import contextlib
 import json
@@ -45,8 +47,8 @@ class Word:
     """Every other line.
 
     Attributes:
-      kind: "here" (process 0 has read the hello), "go" (all have come), "failed" and "lost" (nothing comes of it, by a
-        mistake in a command or because a process is gone).
+      kind: "here" (process 0 has read the hello), "go" (all have come), "failed" and "lost"
+        (nothing comes of it, by a mistake in a command or because a process is gone).
       text: for "failed" and "lost" the line that every process prints; for "here" who process 0 is.
     """
 
@@ -92,7 +94,8 @@ class Wire:
         return [parse_json(line, "another process", kind) for line in lines]
 
     def wait(self, seconds: float, kind: Any = Word) -> Any:
-        """The next line; None if the other end is gone. For the beginning, when one line is expected.
+        """The next line; None if the other end is gone. For the beginning, when one line is
+        expected.
 
         Raises:
           TimeoutError: nothing came.

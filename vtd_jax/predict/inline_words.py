@@ -11,7 +11,20 @@ from vtd_jax.video.suffixes import SUFFIXES
 
 # endings of files of words, and of files that people take for such
 _TEXTS = (".txt", ".csv")
-_OTHERS = (".tsv", ".json", ".text", ".names", ".list", ".lst", ".md", ".yaml", ".yml", ".xls", ".xlsx", ".ods")
+_OTHERS = (
+    ".tsv",
+    ".json",
+    ".text",
+    ".names",
+    ".list",
+    ".lst",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".xls",
+    ".xlsx",
+    ".ods",
+)
 # what parts words in other programs and on other keyboards
 _MARKS = ";|\t，、；،"
 _QUOTES = ("''", "‘’", "“”", "„“", "«»", "``")
@@ -26,13 +39,15 @@ def label_path(value: str, flag: str) -> Path | None:
     # unlike Path.is_file, these take names that no file system would
     if os.path.isdir(value):
         raise UserError(
-            f"{flag}={value}: is a folder, which cannot be read as words; give a file of words, or words parted by "
-            "commas"
+            f"{flag}={value}: is a folder, which cannot be read as words; give a file of words, "
+            "or words parted by commas"
         )
     given, several = value.strip(), "," in value or "\n" in value.strip()
     ending = os.path.splitext(given)[1].lower()
     if ending in SUFFIXES and not several:
-        raise UserError(f"{flag}={value}: is a video; give words parted by commas, or a file of them")
+        raise UserError(
+            f"{flag}={value}: is a video; give words parted by commas, or a file of them"
+        )
     if os.path.isfile(value):
         return Path(value)
     if "\n" in given or "\0" in given:
@@ -46,45 +61,68 @@ def inline_words(value: str, flag: str) -> list[str]:
     """Words parted by commas, with double quotes around those that have a comma in them.
 
     Raises:
-      UserError: with the entry, for an empty one, quotes that do not match, or words that are parted or quoted in
-        another way.
+      UserError: with the entry, for an empty one, quotes that do not match, or words that are
+        parted or quoted in another way.
     """
     if not value.strip():
-        raise UserError(f"{flag}={value}: nothing there; give words such as 'arm wrestling,hugging', or a file")
+        raise UserError(
+            f"{flag}={value}: nothing there; give words such as 'arm wrestling,hugging', or a file"
+        )
     told = f"{flag}={value!r:.60}"
     if re.fullmatch(r"\s*[\[({].*[\])}]\s*", value) and re.search("[\"'].*,", value):
-        raise UserError(f"{told}: is a list of some programming language; give the words alone, parted by commas")
+        raise UserError(
+            f"{told}: is a list of some programming language; give the words alone, parted by "
+            "commas"
+        )
     # blanks behind a closing quote are no mistake
     line = re.sub(r'"\s+,', '",', value.strip())
     try:
-        words = [word.strip() for word in next(csv.reader([line], strict=True, skipinitialspace=True))]
+        words = [
+            word.strip() for word in next(csv.reader([line], strict=True, skipinitialspace=True))
+        ]
     except csv.Error as error:
         raise UserError(
-            f"{told}: cannot be parted at its commas ({error}); put double quotes around a whole word or phrase, or "
-            "give a file with one a line"
+            f"{told}: cannot be parted at its commas ({error}); put double quotes around a whole "
+            "word or phrase, or give a file with one a line"
         ) from None
     if "" in words:
         raise UserError(
-            f"{flag}: entry {words.index('') + 1} of {value!r:.60} is empty; take out the comma that is too many"
+            f"{flag}: entry {words.index('') + 1} of {value!r:.60} is empty; take out the comma "
+            "that is too many"
         )
     mark = next((sign for sign in _MARKS if sign in words[0]), None)
     if len(words) == 1 and mark is not None:
         raise UserError(
-            f"{told}: is one entry with {mark!r} in it; part words by commas, or give a file with one a line"
+            f"{told}: is one entry with {mark!r} in it; part words by commas, or give a file with "
+            "one a line"
         )
     for place, word in enumerate(words, start=1):
         if len(words) > 1 and word.lower().endswith(_TEXTS + _OTHERS) and os.path.isfile(word):
-            raise UserError(f"{flag}: entry {place}, {word!r:.60}, is a file; give a single file, or words alone")
+            raise UserError(
+                f"{flag}: entry {place}, {word!r:.60}, is a file; give a single file, or words "
+                "alone"
+            )
         if len(word) > 2 and (word[0] + word[-1]) in _QUOTES:
             raise UserError(f"{flag}: entry {place}, {word!r:.60}, is in quotes; leave them out")
     if len(words) > 1 and words[0][0] == words[-1][-1] == "'" and value.count("'") == 2:
-        raise UserError(f"{told}: the quotes are part of the words here; leave them out, or use double quotes")
+        raise UserError(
+            f"{told}: the quotes are part of the words here; leave them out, or use double quotes"
+        )
     return words
 
 
 def doubt(words: Sequence[str], flag: str) -> str | None:
-    """What is probably a mistake, though it can be done: a single label, or a single word to name frames."""
+    """What is probably a mistake, though it can be done: a single label, or a single word to name
+    frames.
+    """
     if len(words) != 1:
         return None
-    what = "a single label, so that it scores 100 % in every video" if flag == "--labels" else "a single word"
-    return f"{flag}: {words[0]!r:.80} is {what}; several are parted by commas, or stand one a line in a file"
+    what = (
+        "a single label, so that it scores 100 % in every video"
+        if flag == "--labels"
+        else "a single word"
+    )
+    return (
+        f"{flag}: {words[0]!r:.80} is {what}; several are parted by commas, or stand one a line "
+        "in a file"
+    )

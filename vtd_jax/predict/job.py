@@ -23,7 +23,10 @@ class Failure(NamedTuple):
 def check_on_error(on_error: str) -> None:
     """Refuses what is neither of the two."""
     if on_error not in ("raise", "return"):
-        raise UserError(f'on_error={on_error!r}: expected "raise", or "return" for a Failure in the place of a result')
+        raise UserError(
+            f'on_error={on_error!r}: expected "raise", or "return" for a Failure in the place of '
+            "a result"
+        )
 
 
 class Job(NamedTuple):

@@ -1,4 +1,6 @@
-"""What a long job has finished: one line a video, so that the same command goes on after any interruption."""
+"""What a long job has finished: one line a video, so that the same command goes on after any
+interruption.
+"""
 
 import contextlib
 import hashlib
@@ -31,27 +33,32 @@ _DAMAGED = f"damaged, its checksum does not fit; {_RESTART}"
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
-    A line counts when it ends; half a line, of a process that was killed, is cut off. Every line carries a checksum
-    over itself and the lines before it: one that was changed, lost or moved is refused, not taken over. A file of an
-    older version, without checksums, is taken over with a warning, and gets them. The file is UTF-8 whatever the videos
-    are called: a name that is not is written as it is shown, and its bytes beside it.
+    A line counts when it ends; half a line, of a process that was killed, is cut off. Every line
+    carries a checksum over itself and the lines before it: one that was changed, lost or moved is
+    refused, not taken over. A file of an older version, without checksums, is taken over with a
+    warning, and gets them. The file is UTF-8 whatever the videos are called: a name that is not is
+    written as it is shown, and its bytes beside it.
 
     Attributes:
       path: of the file.
       done: videos that have a line.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any], restart: bool = False, kind: Any = dict[str, Any]):
+    def __init__(
+        self, path: Path, job: Mapping[str, Any], restart: bool = False, kind: Any = dict[str, Any]
+    ):
         """Opens or begins a journal.
 
         Args:
           path: of the file.
           job: all that results depend on; JSON-able.
           restart: whether what is there is thrown away.
-          kind: type of a video's line, as `untrusted.json_text.convert` takes it; what it does not name may be there.
+          kind: type of a video's line, as `untrusted.json_text.convert` takes it; what it does not
+            name may be there.
 
         Raises:
-          UserError: what is there is of another job, is no journal, or has a damaged line; or a link or pipe is there.
+          UserError: what is there is of another job, is no journal, or has a damaged line; or a
+            link or pipe is there.
           OSError: with the file's name, also where the disk is full.
         """
         self.path, self.done, self._kind = path, set(), kind
@@ -87,7 +94,8 @@ class Journal:
             raise
 
     def _unbegun(self) -> bool:
-        """Whether no video was finished for sure: half a first line, or one without a checksum and none behind it.
+        """Whether no video was finished for sure: half a first line, or one without a checksum and
+          none behind it.
 
         Raises:
           UserError: it is no journal.
@@ -99,14 +107,18 @@ class Journal:
             head = file.read(len(_FIRST))
         if head != _FIRST[: len(head)] and not any(map(_END.search, self._lines())):
             raise UserError(
-                f"{self.path}: not what an interrupted run left, so --restart would not remove it either; move it "
-                "away, or give another output"
+                f"{self.path}: not what an interrupted run left, so --restart would not remove it "
+                "either; move it away, or give another output"
             )
         first = list(itertools.islice(self._lines(), 2))
-        return not first or (len(first) == 1 and len(first[0]) <= JSON_BYTES and not _END.search(first[0]))
+        return not first or (
+            len(first) == 1 and len(first[0]) <= JSON_BYTES and not _END.search(first[0])
+        )
 
     def _check(self, job: Mapping[str, Any]) -> None:
-        """Refuses a journal of another job, and a damaged first line; what has no checksums gets them."""
+        """Refuses a journal of another job, and a damaged first line; what has no checksums gets
+        them.
+        """
         line, where = next(self._lines()), f"{self.path}:1"
         if (end := _END.search(line)) is None:
             self._renew(job)
@@ -121,8 +133,8 @@ class Journal:
         differ = sorted(key for key in {*there, *job} if there.get(key) != job.get(key))
         if differ:
             raise UserError(
-                f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; give that again to "
-                "resume, or --restart to throw away what it finished"
+                f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; "
+                "give that again to resume, or --restart to throw away what it finished"
             )
 
     def _renew(self, job: Mapping[str, Any]) -> None:
@@ -146,12 +158,19 @@ class Journal:
                     convert(entry, where, self._kind, remedy=_RESTART)
                     _video(dict(entry), where)
                 self._line(entry)
-        warn(f"{self.path}: an older version left it; its lines carry no checksums and cannot be checked")
+        warn(
+            f"{self.path}: an older version left it; its lines carry no checksums and cannot be "
+            "checked"
+        )
 
     def add(self, video: str, **fields: Any) -> None:
         """A video is finished; on disk when this returns."""
         shown = utf8(video)
-        self._line({"video": shown} | ({} if shown == video else {"bytes": os.fsencode(video).hex()}) | fields)
+        self._line(
+            {"video": shown}
+            | ({} if shown == video else {"bytes": os.fsencode(video).hex()})
+            | fields
+        )
         self.done.add(video)
 
     def entries(self) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,15 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.train.workdir import CONFIG_FILE, read_config
 
-# nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method, sections 1 and 2)
+# nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method,
+# sections 1 and 2)
 ZERO_SHOT = ModelConfig(
-    text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, normalization="clip"
+    text_prompts=0,
+    text_depth=0,
+    visual_prompts=0,
+    visual_depth=0,
+    fusion=False,
+    normalization="clip",
 )
 ZERO_SHOT_FRAMES = 16
 
@@ -50,33 +56,42 @@ def load(
         model = vtd_jax.load("tiny")                                    # ships with the package, knows coloured shapes
 
     Args:
-      source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for zero-shot, a tuned
-        `.safetensors`, the workdir of a run, or "tiny".
+      source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for
+        zero-shot, a tuned `.safetensors`, the workdir of a run, or "tiny".
       clip: the CLIP of a tuned file or run; None is where it was in training.
       checkpoint: of a workdir: "last", "best" or a step.
-      dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32 for zero-shot.
+      dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32
+        for zero-shot.
       activation, head_width: of the CLIP, for weights that do not say them themselves, see
         `vtd_jax.clip.weights.checkpoints.read_checkpoint`; None is what they say, or the run did.
-      templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a person {}."; the
-        label's code is the mean over them. () takes labels as they are.
-      pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None is that of training,
-        "confidence" for zero-shot.
-      cache: folder for text features of long lists of words; None is `$VTD_JAX_CACHE`, or `~/.cache/vtd_jax`.
+      templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a
+        person {}."; the label's code is the mean over them. () takes labels as they are.
+      pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None
+        is that of training, "confidence" for zero-shot.
+      cache: folder for text features of long lists of words; None is `$VTD_JAX_CACHE`, or
+        `~/.cache/vtd_jax`.
       devices: that frames are encoded on; None for all of this process.
 
     Raises:
-      UserError: nothing there, a damaged file, another CLIP than was learnt on, an option that does not go with it, or
-        devices that `JAX_PLATFORMS` names and that are not there.
+      UserError: nothing there, a damaged file, another CLIP than was learnt on, an option that does
+        not go with it, or devices that `JAX_PLATFORMS` names and that are not there.
     """
     path = Path(source)
     if not is_possible(path):
-        raise UserError(f"{str(path)!r:.80}: is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'")
+        raise UserError(
+            f"{str(path)!r:.80}: is no name of a file; expected a CLIP, a tuned model, a workdir "
+            "or 'tiny'"
+        )
     kind = _kind(path)
     check_backend()
     if kind != "zero-shot" and templates:
-        raise UserError(f"{path}: templates are for zero-shot; this model has learnt prompts in their place")
+        raise UserError(
+            f"{path}: templates are for zero-shot; this model has learnt prompts in their place"
+        )
     if kind == "zero-shot" and clip is not None:
-        raise UserError(f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out")
+        raise UserError(
+            f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out"
+        )
     if dtype not in (None, "float32", "bfloat16"):
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     asked = {"activation": activation, "head_width": head_width}
@@ -87,14 +102,22 @@ def load(
         frames, names, told = info.frames, info.class_names, f"{path} ({info.told})"
     else:
         config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
-        model = VTDCLIP(load_clip(path, dtype=dtype or "float32", **asked), config, rngs=nnx.Rngs(0))
+        model = VTDCLIP(
+            load_clip(path, dtype=dtype or "float32", **asked), config, rngs=nnx.Rngs(0)
+        )
         told = f"{path}, {model.clip.config.architecture}, zero-shot"
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
         model.config = dataclasses.replace(model.config, pooling=pooling)
     weights = weights_fingerprint(nnx.state(model))
     return Predictor(
-        model, frames=frames, class_names=names, told=told, weights=weights, cache=TextCache(cache), devices=devices
+        model,
+        frames=frames,
+        class_names=names,
+        told=told,
+        weights=weights,
+        cache=TextCache(cache),
+        devices=devices,
     )
 
 
@@ -104,15 +127,22 @@ def _kind(path: Path) -> str:
         return "run"
     if path.suffix == ".pth" and not holds_clip(path):
         raise UserError(
-            f"{path}: the authors' format does not say its settings; make a file that does: python -m "
-            f"experiments.export --checkpoint={path} --out={path.stem}.safetensors --config=… --config.clip.path=…"
+            f"{path}: the authors' format does not say its settings; make a file that does: "
+            f"python -m experiments.export --checkpoint={path} --out={path.stem}.safetensors "
+            "--config=… --config.clip.path=…"
         )
     if path.suffix == ".safetensors" and path.is_file():
         return "tuned" if METADATA_KEY in safetensors_metadata(path) else "zero-shot"
     return "zero-shot"
 
 
-def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str | None, asked: dict[str, Any]):
+def _run(
+    path: Path,
+    clip: str | os.PathLike | None,
+    checkpoint: str,
+    dtype: str | None,
+    asked: dict[str, Any],
+):
     """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
     # imported here: it brings data libraries, which only a run's records need
     from vtd_jax.train import from_config
@@ -128,4 +158,9 @@ def _run(path: Path, clip: str | os.PathLike | None, checkpoint: str, dtype: str
         names = from_config.learnt_names(config, path, step)
     except UserError:
         names = ()
-    return model, config.data.frames, names, f"{path} (step {step} of {config.name}, config {config.fingerprint})"
+    return (
+        model,
+        config.data.frames,
+        names,
+        f"{path} (step {step} of {config.name}, config {config.fingerprint})",
+    )

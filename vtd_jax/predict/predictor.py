@@ -30,7 +30,8 @@ _KEPT = 4
 
 
 class Predictor:
-    """Names videos with any labels; nothing is learnt here. Not changed by any call but for what it remembers.
+    """Names videos with any labels; nothing is learnt here. Not changed by any call but for what it
+    remembers.
 
     Attributes:
       model: the VTD-CLIP; its `config` says how frames become scores.
@@ -71,10 +72,13 @@ class Predictor:
 
     @property
     def label_room(self) -> int:
-        """Tokens that a label may have: CLIP's positions less start, end, learnt prompts or the longest template."""
+        """Tokens that a label may have: CLIP's positions less start, end, learnt prompts or the
+        longest template.
+        """
         config, room = self.model.config, self.model.clip.config.context_length - 2
         if config.text_prompts:
-            # "a photo of a" has four tokens, of which fewer prompts take the first; and a full stop ends the text
+            # "a photo of a" has four tokens, of which fewer prompts take the first; and a full stop
+            # ends the text
             return room - max(4, config.text_prompts) - 1
         around = [template.replace("{}", "") for template in config.templates]
         return room - max(map(int, count_tokens(around)), default=0)
@@ -92,21 +96,22 @@ class Predictor:
         """Scores of labels for one video or several.
 
         Args:
-          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length and size.
+          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length
+            and size.
           labels: K texts, any number of them; None takes the class names that were learnt.
           frames: T, frames looked at; None is `self.frames`.
-          vocabulary: words that name frames in the labels' place, as for `explain`; the scores depend on them only
-            where the model has a fusion block, into which the video token goes.
+          vocabulary: words that name frames in the labels' place, as for `explain`; the scores
+            depend on them only where the model has a fusion block, into which the video token goes.
           fps: frames a second of arrays.
-          on_error: "raise" stops at the first video that cannot be read; "return" gives a `Failure` in its place, and
-            the results of all others.
+          on_error: "raise" stops at the first video that cannot be read; "return" gives a `Failure`
+            in its place, and the results of all others.
 
         Returns:
           A `Prediction`; a list of them for a list.
 
         Raises:
-          UserError: no labels, or labels that are empty, twice there or too long; an option out of its range; with
-            `on_error="raise"` also a file that is no whole video.
+          UserError: no labels, or labels that are empty, twice there or too long; an option out of
+            its range; with `on_error="raise"` also a file that is no whole video.
         """
         return self._all(video, labels, frames, vocabulary, fps, None, on_error)
 
@@ -121,11 +126,13 @@ class Predictor:
         runner_ups: int = 4,
         on_error: str = "raise",
     ) -> Explanation | Failure | list[Explanation | Failure]:
-        """As `predict`, with the words of the frames, confidences, video token and what every frame adds.
+        """As `predict`, with the words of the frames, confidences, video token and what every frame
+        adds.
 
         Args:
           video, labels, frames, fps, on_error: as for `predict`; the scores are the same.
-          vocabulary: words that frames are named with, 1 to millions; None takes the labels, as the method does.
+          vocabulary: words that frames are named with, 1 to millions; None takes the labels, as the
+            method does.
           runner_ups: further words a frame, nearest first.
         """
         return self._all(video, labels, frames, vocabulary, fps, runner_ups, on_error)
@@ -143,16 +150,18 @@ class Predictor:
         told: Told | None = None,
         on_error: str = "raise",
     ) -> Timeline | Failure:
-        """What a long video shows when, in memory that does not grow with its length but for the result.
+        """What a long video shows when, in memory that does not grow with its length but for the
+        result.
 
-        Frames are taken every `window / T` seconds, once, and every T of them in a row are a window.
+        Frames are taken every `window / T` seconds, once, and every T of them in a row are a
+        window.
 
         Args:
           video: path of a file.
           labels, frames, vocabulary: as for `predict`; `frames` is T, those of one window.
           window: seconds.
-          stride: seconds from window to window; None is half a window. Rounded to a whole number of steps of
-            `window / T` seconds, from one to T; `Timeline.stride` is what it became.
+          stride: seconds from window to window; None is half a window. Rounded to a whole number of
+            steps of `window / T` seconds, from one to T; `Timeline.stride` is what it became.
           threshold: score from which a window shows a label that is not its best, 0..1.
           told: called with the seconds done and, where the file says, the seconds there are.
           on_error: as for `predict`.
@@ -192,10 +201,12 @@ class Predictor:
           labels, frames, vocabulary, fps: as for `predict`.
           runner_ups: None predicts; a number explains.
           workers: threads that decode ahead.
-          on_error: as for `predict`, but "return" where none is given: a `Failure` in the place of what cannot be read.
+          on_error: as for `predict`, but "return" where none is given: a `Failure` in the place of
+            what cannot be read.
 
         Raises:
-          UserError: as for `predict`; options and labels are checked at once, before the first result is asked for.
+          UserError: as for `predict`; options and labels are checked at once, before the first
+            result is asked for.
         """
         frames = self.frames if frames is None else frames
         check_on_error(on_error)
@@ -229,13 +240,19 @@ class Predictor:
             found.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
         return np.concatenate(found)
 
-    def encode_words(self, labels: tuple[str, ...], told: Told | None = None) -> Float32[Array, "k d"]:
-        """The codebook of these texts, raw; the last few are remembered, long lists on disk too (`TextCache`)."""
+    def encode_words(
+        self, labels: tuple[str, ...], told: Told | None = None
+    ) -> Float32[Array, "k d"]:
+        """The codebook of these texts, raw; the last few are remembered, long lists on disk too
+        (`TextCache`).
+        """
         if labels not in self._codebooks:
             codes = self._cache.encode(self.model, labels, told)
             while len(self._codebooks) >= _KEPT:
                 self._codebooks.pop(next(iter(self._codebooks)))
-            self._codebooks[labels] = jax.device_put(codes, NamedSharding(self._mesh, PartitionSpec()))
+            self._codebooks[labels] = jax.device_put(
+                codes, NamedSharding(self._mesh, PartitionSpec())
+            )
         return self._codebooks[labels]
 
     def encode_vocabulary(self, words: Sequence[str], told: Told | None = None) -> Vocabulary:
@@ -245,7 +262,11 @@ class Predictor:
           words: V texts.
           told: called with words done and words there are, while they are encoded.
         """
-        if self._vocabulary is not None and isinstance(words, list | tuple) and self._vocabulary.words == tuple(words):
+        if (
+            self._vocabulary is not None
+            and isinstance(words, list | tuple)
+            and self._vocabulary.words == tuple(words)
+        ):
             return self._vocabulary
         words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
         self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
@@ -255,13 +276,13 @@ class Predictor:
         """The labels to use; the learnt ones for None.
 
         Raises:
-          UserError: none, or texts that are empty or twice there, or that CLIP reads alike (Unicode form, case, blanks,
-            HTML entities; underscores where prompts are learnt).
+          UserError: none, or texts that are empty or twice there, or that CLIP reads alike (Unicode
+            form, case, blanks, HTML entities; underscores where prompts are learnt).
         """
         if labels is None and not self.class_names:
             raise UserError(
-                "labels: none given, and this model has learnt none, or the records of its run are not there to tell "
-                "them; give the texts to choose from"
+                "labels: none given, and this model has learnt none, or the records of its run "
+                "are not there to tell them; give the texts to choose from"
             )
         labels = self.class_names if labels is None else labels
         return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
@@ -277,7 +298,9 @@ class Predictor:
         words: Vocabulary | None,
         ids: Int32[np.ndarray, "b t"] | None = None,
     ) -> Float32[np.ndarray, "b k"]:
-        """Logits of B encoded videos; `words` name the frames, None for the labels; `ids` is how, where it is known."""
+        """Logits of B encoded videos; `words` name the frames, None for the labels; `ids` is how,
+        where it is known.
+        """
         if words is None or self.model.fusion is None:
             return np.asarray(self._programs.classify(self._state, features, codebook))
         config = self.model.config
@@ -289,7 +312,13 @@ class Predictor:
     def _all(self, video, labels, frames, vocabulary, fps, runner_ups, on_error):
         videos, single = as_videos(video)
         results = self.stream(
-            videos, labels, frames=frames, vocabulary=vocabulary, fps=fps, runner_ups=runner_ups, on_error=on_error
+            videos,
+            labels,
+            frames=frames,
+            vocabulary=vocabulary,
+            fps=fps,
+            runner_ups=runner_ups,
+            on_error=on_error,
         )
         return next(results) if single else list(results)
 
@@ -311,7 +340,9 @@ class Predictor:
         features = self.encode_frames(clip.frames)
         if job.runner_ups is not None:
             return self._explain(clip, features, job)
-        return Prediction(**facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0]))
+        return Prediction(
+            **facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0])
+        )
 
     def _explain(self, clip: Clip, features: np.ndarray, job: Job) -> Explanation:
         words = job.naming

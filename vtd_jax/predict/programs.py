@@ -13,7 +13,14 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 from vtd_jax.model import discretize
 from vtd_jax.model.attribution import attribute
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.vocabulary import Nearest, WordVotes, nearest, squared_norms, video_words, word_votes
+from vtd_jax.model.vocabulary import (
+    Nearest,
+    WordVotes,
+    nearest,
+    squared_norms,
+    video_words,
+    word_votes,
+)
 
 # called with what is done and how much there is
 Told = Callable[[float, float], None]
@@ -23,7 +30,8 @@ _ON_DEVICE = 2**30
 
 
 class Parts(NamedTuple):
-    """What a video's logits are made of; shapes as in `Explanation`, with a batch of one video in front.
+    """What a video's logits are made of; shapes as in `Explanation`, with a batch of one video in
+    front.
 
     Attributes:
       logits: `[B, K]`.
@@ -45,7 +53,8 @@ class Programs(NamedTuple):
 
     Attributes:
       encode: `(state, frames [N, R, R, 3] uint8) -> features [N, D]`, raw.
-      classify: `(state, features [B, T, D], codebook [K, D]) -> logits [B, K]`: the words are the classes.
+      classify: `(state, features [B, T, D], codebook [K, D]) -> logits [B, K]`: the words are the
+        classes.
       score: `(state, features, codebook, video tokens [B, n, D]) -> logits`: the words are others.
       explain: `(state, features, codebook, video tokens) -> Parts`.
     """
@@ -77,14 +86,20 @@ def compiled(graphdef: Any) -> Programs:
 
 
 def explained(
-    model: Any, features: Float[Array, "b t d"], codebook: Float[Array, "k d"], tokens: Float[Array, "b n d"]
+    model: Any,
+    features: Float[Array, "b t d"],
+    codebook: Float[Array, "k d"],
+    tokens: Float[Array, "b n d"],
 ) -> Parts:
     """Logits and their parts, given the video tokens."""
     confidence = _confidence(model, features, codebook)
     logits, fused = model.score(features, codebook, confidence, tokens)
     scale = jnp.exp(model.logit_scale[...])
     weight, contribution = attribute(fused, codebook, confidence, scale, model.config.pooling)
-    attention, change = jnp.zeros((*features.shape[:2], tokens.shape[1])), jnp.zeros(features.shape[:2])
+    attention, change = (
+        jnp.zeros((*features.shape[:2], tokens.shape[1])),
+        jnp.zeros(features.shape[:2]),
+    )
     if model.fusion is not None:
         attention = model.fusion.attention(features, tokens).mean(axis=1)
         change = jnp.linalg.norm(fused - features, axis=-1) / jnp.linalg.norm(features, axis=-1)
@@ -115,8 +130,12 @@ _nearest = jax.jit(nearest, static_argnames=("top", "metric"))
 
 
 @functools.partial(jax.jit, static_argnames=("words", "temperature", "kind", "top_n", "rule"))
-def _vote(features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int, rule: str) -> WordVotes:
-    return video_words(word_votes(features, ids, codes, temperature, kind, rule), words, top_n, rule)
+def _vote(
+    features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int, rule: str
+) -> WordVotes:
+    return video_words(
+        word_votes(features, ids, codes, temperature, kind, rule), words, top_n, rule
+    )
 
 
 class Vocabulary:
@@ -127,7 +146,9 @@ class Vocabulary:
       codes: `[V, D]` float32, raw text features.
     """
 
-    def __init__(self, words: Sequence[str], codes: Float32[np.ndarray, "v d"] | Float32[Array, "v d"]):
+    def __init__(
+        self, words: Sequence[str], codes: Float32[np.ndarray, "v d"] | Float32[Array, "v d"]
+    ):
         self.words, self.codes = words, np.asarray(codes)
         self._rows = jnp.asarray(codes) if codes.nbytes < _ON_DEVICE else self.codes
         self._squares = squared_norms(self._rows)
@@ -135,16 +156,26 @@ class Vocabulary:
     def nearest(self, features: Float32[np.ndarray, "n d"], top: int, metric: str) -> Nearest:
         """The nearest words of N frames."""
         search = nearest if isinstance(self._rows, np.ndarray) else _nearest
-        found = search(jnp.asarray(features), self._rows, top=top, metric=metric, squares=self._squares)
+        found = search(
+            jnp.asarray(features), self._rows, top=top, metric=metric, squares=self._squares
+        )
         return Nearest(*map(np.asarray, found))
 
     def video_tokens(
-        self, features: Float32[np.ndarray, "b t d"], ids: Int32[np.ndarray, "b t"], config: ModelConfig
+        self,
+        features: Float32[np.ndarray, "b t d"],
+        ids: Int32[np.ndarray, "b t"],
+        config: ModelConfig,
     ) -> VideoWords:
         """The words with the most votes of the frames named `ids`."""
         # further words cannot be among the best: at most T have votes, and the first ones follow
         words = min(len(self.words), ids.shape[1] + config.top_n)
-        settings = dict(temperature=config.temperature, kind=config.confidence, top_n=config.top_n, rule=config.ties)
+        settings = dict(
+            temperature=config.temperature,
+            kind=config.confidence,
+            top_n=config.top_n,
+            rule=config.ties,
+        )
         best = _vote(features, ids, self.codes[ids], words=words, **settings)
         ids = np.asarray(best.ids)
         return VideoWords(ids, np.asarray(best.votes), self.codes[ids])

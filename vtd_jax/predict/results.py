@@ -1,4 +1,6 @@
-"""What is known of a video after the model has seen it: plain data, which goes to tables, JSON, pages and figures."""
+"""What is known of a video after the model has seen it: plain data, which goes to tables, JSON,
+pages and figures.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +51,9 @@ class Prediction:
         return float(self.scores.max())
 
     def order(self, count: int | None = None) -> Int64[np.ndarray, " n"]:
-        """Places of the best labels, best first, the first given first among equals; all of them for None."""
+        """Places of the best labels, best first, the first given first among equals; all of them
+        for None.
+        """
         return np.argsort(-self.scores, kind="stable")[:count]
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
@@ -62,7 +66,10 @@ class Prediction:
             "video": utf8(self.video),
             "label": self.label,
             "score": self.score,
-            "top": [{"label": label, "score": score} for label, score in self.top(top or len(self.labels))],
+            "top": [
+                {"label": label, "score": score}
+                for label, score in self.top(top or len(self.labels))
+            ],
             "frames": self.indices.tolist(),
             "seconds": rounded(self.seconds),
             "total_frames": self.total,
@@ -78,17 +85,18 @@ class Explanation(Prediction):
     Attributes:
       pictures: the T frames as the model saw them, uint8 RGB.
       words: for every frame the nearest words, nearest first: its code, then the runner-ups.
-      similarity: cosines of the frames with these words, -1..1. The order is that of the model's `assignment`, which
-        for "euclidean" need not be the order of the cosines.
+      similarity: cosines of the frames with these words, -1..1. The order is that of the model's
+        `assignment`, which for "euclidean" need not be the order of the cosines.
       video_token: the words with the most votes, most first; their codes are fused into the frames.
       votes: theirs; a frame gives its word the confidence that it has there.
       confidence: of every frame for every label; sums to 1 over the frames.
-      frame_weight: share with which every fused frame enters the score of every label; sums to 1 over the frames. It is
-        the confidence where `pooling` is "confidence" (the method), 1/T otherwise.
-      contribution: what every frame adds to every label's logit; sums to the logits over the frames (with pooling
-        "softmax_mean", which averages probabilities, to the scores).
-      attention: weight of every video token in every frame's fusion, mean over heads, sums to 1 over the tokens; None
-        for a model without fusion.
+      frame_weight: share with which every fused frame enters the score of every label; sums to 1
+        over the frames. It is the confidence where `pooling` is "confidence" (the method), 1/T
+        otherwise.
+      contribution: what every frame adds to every label's logit; sums to the logits over the frames
+        (with pooling "softmax_mean", which averages probabilities, to the scores).
+      attention: weight of every video token in every frame's fusion, mean over heads, sums to 1
+        over the tokens; None for a model without fusion.
       change: how far fusion moves every frame, |h - x| / |x|; None for a model without fusion.
       vocabulary_size: words that frames could be named with.
       vocabulary_is_labels: whether these words are the labels.
@@ -108,32 +116,43 @@ class Explanation(Prediction):
     vocabulary_is_labels: bool
 
     def rival(self, label: int) -> int | None:
-        """The best of the other labels: the runner-up of the best label, the best label of all others; None of one."""
+        """The best of the other labels: the runner-up of the best label, the best label of all
+        others; None of one.
+        """
         return next((int(k) for k in self.order(2) if k != label), None)
 
     def lead(self, label: int) -> Float32[np.ndarray, " t"]:
-        """What every frame adds to a label's logit beyond what it adds to its `rival`'s; of a single label, all of it.
+        """What every frame adds to a label's logit beyond what it adds to its `rival`'s; of a
+        single label, all of it.
 
-        Sums over the frames to the difference of the logits (with pooling "softmax_mean", of the scores). What all
-        labels get alike, which is most of a contribution, is not in it.
+        Sums over the frames to the difference of the logits (with pooling "softmax_mean", of the
+        scores). What all labels get alike, which is most of a contribution, is not in it.
         """
         rival = self.rival(label)
         return self.contribution[:, label] - (0 if rival is None else self.contribution[:, rival])
 
     def keyframes(self, label: int, count: int = 3) -> list[int]:
-        """The frames that decided for a label, most first: those with the largest `lead` over the label's rival."""
+        """The frames that decided for a label, most first: those with the largest `lead` over the
+        label's rival.
+        """
         return np.argsort(-self.lead(label), kind="stable")[:count].tolist()
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
-        """JSON-able; labels, and columns of labels, are the best `top` only, all for None. Pictures are left out."""
+        """JSON-able; labels, and columns of labels, are the best `top` only, all for None. Pictures
+        are left out.
+        """
         best = self.order(top)
         return super().to_dict(top) | {
             "words": [
-                [{"word": word, "similarity": round(float(s), 6)} for word, s in zip(words, similarity)]
+                [
+                    {"word": word, "similarity": round(float(s), 6)}
+                    for word, s in zip(words, similarity)
+                ]
                 for words, similarity in zip(self.words, self.similarity)
             ],
             "video_token": [
-                {"word": word, "votes": round(float(votes), 6)} for word, votes in zip(self.video_token, self.votes)
+                {"word": word, "votes": round(float(votes), 6)}
+                for word, votes in zip(self.video_token, self.votes)
             ],
             "labels": [self.labels[k] for k in best],
             "confidence": rounded(self.confidence[:, best]),
@@ -168,7 +187,10 @@ class Segment:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        fields = {name: round(getattr(self, name), 6) for name in ("start", "end", "score", "peak", "peak_at")}
+        fields = {
+            name: round(getattr(self, name), 6)
+            for name in ("start", "end", "score", "peak", "peak_at")
+        }
         return {"label": self.label} | fields | {"best": self.best}
 
 
@@ -181,8 +203,8 @@ class Timeline:
       labels: K texts.
       duration: seconds.
       window: seconds of a window, each classified by T frames.
-      stride: seconds from one window to the next. A window stands for the `stride` seconds round its middle; the first
-        and the last also for the video's beginning and end.
+      stride: seconds from one window to the next. A window stands for the `stride` seconds round
+        its middle; the first and the last also for the video's beginning and end.
       frames: T.
       threshold: score from which a window shows a label that is not its best.
       segments: by start, then label.
@@ -234,19 +256,26 @@ class Timeline:
                     "start": round(float(start), 3),
                     "end": round(float(end), 3),
                     "word": word,
-                    "top": [{"label": self.labels[k], "score": round(float(s), 6)} for k, s in zip(top, scores)],
+                    "top": [
+                        {"label": self.labels[k], "score": round(float(s), 6)}
+                        for k, s in zip(top, scores)
+                    ],
                 }
-                for start, end, word, top, scores in zip(self.starts, self.ends, self.words, self.top, self.top_scores)
+                for start, end, word, top, scores in zip(
+                    self.starts, self.ends, self.words, self.top, self.top_scores
+                )
             ],
         }
 
 
 def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndarray, "*any k"]:
-    """The logits; a `UserError` where one is NaN or infinite, so that no score, file or page ever is."""
+    """The logits; a `UserError` where one is NaN or infinite, so that no score, file or page ever
+    is.
+    """
     if not np.isfinite(logits).all():
         raise UserError(
-            f"{video}: scores are NaN or infinite: numbers of this model leave the range of its dtype; try "
-            "dtype=float32, or other weights"
+            f"{video}: scores are NaN or infinite: numbers of this model leave the range of its "
+            "dtype; try dtype=float32, or other weights"
         )
     return logits
 

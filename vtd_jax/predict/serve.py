@@ -1,12 +1,15 @@
-"""A model with its labels as a folder that runs without this package: a program, its weights, an example.
+"""A model with its labels as a folder that runs without this package: a program, its weights, an
+example.
 
 model = ...                                                       # any VTDCLIP
 write_served("clips.served", model, ["arm wrestling", "hugging"], frames=16)
 
 python clips.served/predict.py clip.mp4                           # on a machine without vtd_jax
 
-Such a folder is code: whoever runs its `predict.py`, or calls its program, runs what its maker wrote. One of a stranger
-is for a machine with nothing to lose; this package runs none, and reads `about.json` only to know a folder of its own.
+Such a folder is code: whoever runs its `predict.py`, or calls its program, runs what its maker
+wrote. One of a stranger
+is for a machine with nothing to lose; this package runs none, and reads `about.json` only to know a
+folder of its own.
 """
 
 import contextlib
@@ -64,34 +67,44 @@ def write_served(
 ) -> dict[str, Any]:
     """Writes the folder: `program.jaxexport`, `weights.npz`, `about.json` and `predict.py`.
 
-    The program maps weights and uint8 frames `[b, T, R, R, 3]`, any b, to `scores [b, K]` (softmax), `logits [b, K]`,
-    `assignment` int32 `[b, T]` and `confidence [b, T, K]`. The text tower is not in it: labels are fixed.
+    The program maps weights and uint8 frames `[b, T, R, R, 3]`, any b, to `scores [b, K]`
+    (softmax), `logits [b, K]`, `assignment` int32 `[b, T]` and `confidence [b, T, K]`. The text
+    tower is not in it: labels are fixed.
 
     Args:
-      path: ends in `.served`. Written whole or not at all; an earlier such folder is replaced, nothing else is.
+      path: ends in `.served`. Written whole or not at all; an earlier such folder is replaced,
+        nothing else is.
       model: read only.
       labels: K different texts.
       frames: T, frames a video.
       about: what `about.json` shall say of the model's `origin`, JSON-able.
-      platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be at hand.
+      platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be
+        at hand.
       codebook: raw codes of the labels where they are known; None encodes the labels.
 
     Returns:
       What `about.json` says.
 
     Raises:
-      UserError: a path, labels, frames or platforms that will not do; weights that are not finite; a failed write.
+      UserError: a path, labels, frames or platforms that will not do; weights that are not finite;
+        a failed write.
     """
     path = Path(path)
     check_served(path, frames, platforms)
     labels = check_texts(labels, "labels", underscores=model.config.text_prompts > 0)
-    codebook = encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
+    codebook = (
+        encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
+    )
     program, weights = served_program(model)
     weights |= {CODEBOOK: codebook}
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth serving")
-    exported = export_program(program, weights, frames, model.clip.config.image_resolution, platforms)
+            raise UserError(
+                f"{path}: {name} has values that are NaN or infinite: nothing worth serving"
+            )
+    exported = export_program(
+        program, weights, frames, model.clip.config.image_resolution, platforms
+    )
     told = _describe(model, labels, frames, weights, exported) | {"origin": dict(about or {})}
     try:
         with _replacing_folder(path) as folder:
@@ -120,7 +133,10 @@ def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
     known = (*PLATFORMS, "rocm")
     wrong = [platform for platform in platforms if platform not in known]
     if wrong or not platforms or len(set(platforms)) < len(platforms):
-        raise UserError(f"platforms={','.join(platforms)}: expected one or more of {', '.join(known)}, each once")
+        raise UserError(
+            f"platforms={','.join(platforms)}: expected one or more of {', '.join(known)}, each "
+            "once"
+        )
 
 
 def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, "k d"]:
@@ -138,7 +154,8 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
     """What a folder's program computes, and its weights by name, to which the codebook comes.
 
     Returns:
-      `program(weights, frames)`, see `write_served`, and float32 arrays of all that it takes but the text tower.
+      `program(weights, frames)`, see `write_served`, and float32 arrays of all that it takes but
+      the text tower.
     """
     bare = nnx.merge(*nnx.split(model))
     # nothing is learnt here: no part of the frames need be computed again
@@ -148,7 +165,10 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
     graphdef, state = nnx.split(bare)
     found, tree = jax.tree_util.tree_flatten_with_path(state)
     # nnx wraps every array in a variable, whose attribute is no part of the name
-    names = [jax.tree_util.keystr(place, simple=True, separator=".").removesuffix(".value") for place, _ in found]
+    names = [
+        jax.tree_util.keystr(place, simple=True, separator=".").removesuffix(".value")
+        for place, _ in found
+    ]
 
     def program(weights: dict[str, Array], frames: Array) -> dict[str, Array]:
         state = jax.tree.unflatten(tree, [weights[name] for name in names])
@@ -160,7 +180,9 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
             "confidence": out.confidence,
         }
 
-    return program, {name: np.asarray(jax.device_get(leaf), np.float32) for name, (_, leaf) in zip(names, found)}
+    return program, {
+        name: np.asarray(jax.device_get(leaf), np.float32) for name, (_, leaf) in zip(names, found)
+    }
 
 
 def export_program(
@@ -170,9 +192,13 @@ def export_program(
     size: int,
     platforms: Sequence[str],
 ) -> export.Exported:
-    """The program, lowered for every platform, for any number of videos of T frames of R × R pixels."""
+    """The program, lowered for every platform, for any number of videos of T frames of R × R
+    pixels.
+    """
     (batch,) = export.symbolic_shape("b")
-    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()
+    }
     images = jax.ShapeDtypeStruct((batch, frames, size, size, 3), jnp.uint8)
     return export.export(jax.jit(program), platforms=tuple(platforms))(shapes, images)
 
@@ -201,8 +227,11 @@ def _describe(
         "size": size,
         "short_side": short_side,
         "preprocessing": {
-            "frames": f"the centre of each of {frames} uniform segments of the n frames that decode: place "
-            f"(2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a video has fewer",
+            "frames": (
+                f"the centre of each of {frames} uniform segments of the n frames that decode: "
+                f"place (2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a "
+                "video has fewer"
+            ),
             "scale": "turned as the file asks, "
             + (
                 f"to {size} × {size} pixels whatever its proportions, "
@@ -220,7 +249,9 @@ def _describe(
             "weights": f"{WEIGHTS}: name -> float32 array, {len(weights)} of them",
             "frames": _told(images),
         },
-        "outputs": {name: {**_told(outputs[name]), "what": what} for name, what in _OUTPUTS.items()},
+        "outputs": {
+            name: {**_told(outputs[name]), "what": what} for name, what in _OUTPUTS.items()
+        },
         "architecture": clip.architecture,
         "dtype": str(getattr(model.clip.visual, "dtype", "float32")),
         "temperature": config.temperature,
@@ -235,7 +266,10 @@ def _describe(
 
 def _told(array: jax.core.ShapedArray) -> dict[str, Any]:
     """Shape and dtype; b is the number of videos."""
-    return {"shape": [side if isinstance(side, int) else str(side) for side in array.shape], "dtype": array.dtype.name}
+    return {
+        "shape": [side if isinstance(side, int) else str(side) for side in array.shape],
+        "dtype": array.dtype.name,
+    }
 
 
 def _check_place(path: Path) -> None:
@@ -249,20 +283,31 @@ def _check_place(path: Path) -> None:
     except UserError:
         ours = False
     if not ours or path.is_symlink():
-        raise UserError(f"{path}: is there already and is no served model; give another name, or move it away")
+        raise UserError(
+            f"{path}: is there already and is no served model; give another name, or move it away"
+        )
     # Python's, where the example was imported
     known = {PROGRAM, WEIGHTS, ABOUT, EXAMPLE, "__pycache__"}
     others = sorted(file.name for file in path.iterdir() if file.name not in known)
     if others:
-        raise UserError(f"{path}: holds other files too ({', '.join(others[:3])}), which would be lost: move them away")
+        raise UserError(
+            f"{path}: holds other files too ({', '.join(others[:3])}), which would be lost: move "
+            "them away"
+        )
 
 
 @contextlib.contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `path` when the block ends without an error, else is removed."""
+    """A temporary sibling that takes the place of `path` when the block ends without an error, else
+    is removed.
+    """
     # names that cannot be guessed, as of `files.replacing`
-    stem = shortened(path.stem, STEM_BYTES) if len(os.fsencode(path.stem)) > STEM_BYTES else path.stem
-    temporary, before = (path.with_name(f".{stem}.{secrets.token_hex(6)}.{part}") for part in ("part", "before"))
+    stem = (
+        shortened(path.stem, STEM_BYTES) if len(os.fsencode(path.stem)) > STEM_BYTES else path.stem
+    )
+    temporary, before = (
+        path.with_name(f".{stem}.{secrets.token_hex(6)}.{part}") for part in ("part", "before")
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()

@@ -1,4 +1,5 @@
-"""Labels videos with the model in this folder; needs jax, flatbuffers, numpy, av and opencv-python-headless only.
+"""Labels videos with the model in this folder; needs jax, flatbuffers, numpy, av and
+opencv-python-headless only.
 
     python predict.py clip.mp4 another.avi      # the five best labels of every video; --json for one JSON object each
 
@@ -8,7 +9,8 @@ From Python:
     model = Served("labels.served")
     out = model(model.read_clip("clip.mp4")[None])    # {"scores" [1, K], …}, see about.json
 
-A stranger's folder is code, as this file and program.jaxexport are; about.json, weights.npz and videos are data.
+A stranger's folder is code, as this file and program.jaxexport are; about.json, weights.npz and
+videos are data.
 """
 
 import argparse
@@ -37,24 +39,25 @@ from av.stream import Disposition
 from jax import export
 
 # files that FFmpeg reads without opening others
-FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,"
-    "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
-    "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
-    "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
-)
-# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which its bytes add
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which
+# its bytes add
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**31}
-# tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed sound has not
+# tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed
+# sound has not
 TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
 NESTED = b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd"
 ENTERED = {*NESTED.split(), *b"stsz stz2 stts ctts trun elst cmov".split()}
-ODD = re.compile(rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)|ctts|stts(?!.{4}\0{3}\x01.{4}\0{3}\x01)", re.DOTALL)
+ODD = re.compile(
+    rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)|ctts|stts(?!.{4}\0{3}\x01.{4}\0{3}\x01)", re.DOTALL
+)
 PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
 
 
 class Served:
-    """The program and the weights of a folder; `labels` are its K labels, `frames` is T, `size` is R."""
+    """The program and the weights of a folder; `labels` are its K labels, `frames` is T, `size` is
+    R.
+    """
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
@@ -68,24 +71,43 @@ class Served:
             exported = export.deserialize(bytearray(program))
             (expected, _), _ = exported.in_tree.unflatten(exported.in_avals)
             scores = exported.out_tree.unflatten(exported.out_avals)["scores"]
-        except Exception as error:  # JAX raises whatever the damage or another version happens to cause
-            raise ValueError(f"program.jaxexport cannot be read by JAX {jax.__version__} ({error})") from None
+        except (
+            Exception
+        ) as error:  # JAX raises whatever the damage or another version happens to cause
+            raise ValueError(
+                f"program.jaxexport cannot be read by JAX {jax.__version__} ({error})"
+            ) from None
         if scores.shape[1] != len(self.labels):
             raise ValueError("about.json is of another program, copy the folder again")
         weights = read_weights(folder / "weights.npz")
-        if len({str({k: (v.shape, v.dtype) for k, v in sorted(one.items())}) for one in (weights, expected)}) > 1:
+        if (
+            len(
+                {
+                    str({k: (v.shape, v.dtype) for k, v in sorted(one.items())})
+                    for one in (weights, expected)
+                }
+            )
+            > 1
+        ):
             raise ValueError("weights.npz is damaged or of another program, copy the folder again")
         self._call, self._weights = jax.jit(exported.call), jax.device_put(weights)
 
     def read_clip(self, path: str | Path) -> np.ndarray:
         """Frames of a video as this model sees them, uint8 RGB `[T, R, R, 3]`."""
-        return read_clip(path, self.frames, self.size, squash=self.about["preprocessing"].get("squash", False))
+        return read_clip(
+            path, self.frames, self.size, squash=self.about["preprocessing"].get("squash", False)
+        )
 
     def __call__(self, frames: np.ndarray) -> dict[str, np.ndarray]:
-        """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and more; compiles once for every b."""
+        """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and more; compiles
+        once for every b.
+        """
         expected = (self.frames, self.size, self.size, 3)
         if frames.dtype != np.uint8 or frames.shape[1:] != expected or not len(frames):
-            raise ValueError(f"frames {frames.shape} of {frames.dtype}, expected uint8 (videos, {str(expected)[1:]}")
+            raise ValueError(
+                f"frames {frames.shape} of {frames.dtype}, expected uint8 (videos, "
+                f"{str(expected)[1:]}"
+            )
         return jax.device_get(self._call(self._weights, frames))
 
 
@@ -104,8 +126,14 @@ def read_about(path: Path) -> dict:
         with opened(path) as file:
             about = json.loads(file.read(ABOUT_BYTES))
         "".join([*about["labels"], about["program_sha256"]]).encode()
-        good = about["preprocessing"].get("squash", False) in (False, True) and isinstance(about["labels"], list)
-        if good and about["labels"] and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES):
+        good = about["preprocessing"].get("squash", False) in (False, True) and isinstance(
+            about["labels"], list
+        )
+        if (
+            good
+            and about["labels"]
+            and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES)
+        ):
             return about
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         pass
@@ -113,21 +141,34 @@ def read_about(path: Path) -> dict:
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed `.npz`, so that none is larger than the file; none may hold Python objects."""
+    """The arrays of an uncompressed `.npz`, so that none is larger than the file; none may hold
+    Python objects.
+    """
     try:
         with opened(path) as file, np.load(file, allow_pickle=False) as weights:
             if not any(part.compress_type for part in weights.zip.infolist()):
                 return dict(weights)
-    except (zipfile.BadZipFile, EOFError, ValueError, MemoryError, NotImplementedError, AttributeError, TypeError):
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        ValueError,
+        MemoryError,
+        NotImplementedError,
+        AttributeError,
+        TypeError,
+    ):
         pass
     raise ValueError("weights.npz is damaged, copy it again")
 
 
-def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False) -> np.ndarray:
-    """The centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as the model saw videos in evaluation.
+def read_clip(
+    path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False
+) -> np.ndarray:
+    """The centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as the model saw videos
+    in evaluation.
 
-    `count` is how many frames decode; 0 believes the container, and reads the file again where that was wrong. `squash`
-    scales frames to R × R as a whole, for a model whose `about.json` says so.
+    `count` is how many frames decode; 0 believes the container, and reads the file again where that
+    was wrong. `squash` scales frames to R × R as a whole, for a model whose `about.json` says so.
     """
     images, shape, seen, pixels, read = {}, None, 0, 0, 0
     with opened(path) as file, open_video(file) as container:
@@ -139,7 +180,9 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
                 continue  # AVI's "show the last frame again"; it would end the decoder
             if (read := read + packet.size) > 16 * whole + 2**20:
                 raise ValueError("its index names the same bytes again and again")
-            scans = bytes(packet).count(b"\xff\xda\0") if stream.codec_context.name == "mjpeg" else 1
+            scans = (
+                bytes(packet).count(b"\xff\xda\0") if stream.codec_context.name == "mjpeg" else 1
+            )
             if scans > 100:
                 raise ValueError(f"a JPEG of {scans} scans, expected at most 100")
             try:
@@ -149,24 +192,44 @@ def read_clip(path: str | Path, frames: int, size: int, count: int = 0, squash: 
                 continue
             for frame in pictures:
                 check_frame(frame)
-                area = frame.width * frame.height  # one behind the first that is n times 4K counts n² times
-                pixels += (area * max(area, 2**23) ** 2 // 2**46 if pixels else area) * max(1, scans)
+                area = (
+                    frame.width * frame.height
+                )  # one behind the first that is n times 4K counts n² times
+                pixels += (area * max(area, 2**23) ** 2 // 2**46 if pixels else area) * max(
+                    1, scans
+                )
                 if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:
-                    shape = (frame.width, frame.height) if orientation(frame)[0] else (frame.height, frame.width)
+                    shape = (
+                        (frame.width, frame.height)
+                        if orientation(frame)[0]
+                        else (frame.height, frame.width)
+                    )
                 if seen in indices:
                     images[seen] = crop(shown(frame), shape, size, squash).copy()
                 seen += 1
     if not seen:
-        raise ValueError("no frame of it decodes, or all have more pixels than --max_frame_pixels allows")
-    return np.stack([images[i] for i in indices]) if seen == count else read_clip(path, frames, size, seen, squash)
+        raise ValueError(
+            "no frame of it decodes, or all have more pixels than --max_frame_pixels allows"
+        )
+    return (
+        np.stack([images[i] for i in indices])
+        if seen == count
+        else read_clip(path, frames, size, seen, squash)
+    )
 
 
 def open_video(file: io.FileIO) -> av.container.InputContainer:
-    """Opens a file by its number: its name is no address or pattern, and no other file is opened for it."""
+    """Opens a file by its number: its name is no address or pattern, and no other file is opened
+    for it.
+    """
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "fd", "fd": str(file.fileno())}
-    tags = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+    tags = (
+        {"metadata_errors": "replace"}
+        if hasattr(av.container.InputContainer, "metadata_errors")
+        else {}
+    )
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         check_samples(data)
     decoders = {"max_pixels": str(LIMITS["max_frame_pixels"])}
@@ -182,29 +245,52 @@ def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
     """Refuses a frame that is too large, as it is or once its short side is scaled up."""
     short, long = sorted((frame.width, frame.height))
     if short and max(short, 512) ** 2 * long // short > LIMITS["max_frame_pixels"]:
-        raise ValueError(f"a frame of {frame.width} × {frame.height}, more pixels than --max_frame_pixels allows")
+        raise ValueError(
+            f"a frame of {frame.width} × {frame.height}, more pixels than --max_frame_pixels allows"
+        )
 
 
 def check_samples(data: bytes | mmap.mmap) -> None:
-    """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory for each."""
+    """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory
+    for each.
+    """
     found = dict.fromkeys([b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst", b"runs"], 0)
     most = dict.fromkeys(found, len(data) // 4 + 1000) | {b"elst": 1000}
     for kind, begin, end in boxes(data, 0, len(data)):
         if kind not in ENTERED and data[begin + 4 : begin + 8] not in (b"mvhd", b"cmov"):
             continue
-        traks = [one[1:] for one in boxes(data, begin, end) if one[0] == b"trak"] if kind == b"moov" else []
-        heard = [trak for trak in traks[:100] if b"soun" in handlers(data, *trak) and not ODD.search(data, *trak)]
+        traks = (
+            [one[1:] for one in boxes(data, begin, end) if one[0] == b"trak"]
+            if kind == b"moov"
+            else []
+        )
+        heard = [
+            trak
+            for trak in traks[:100]
+            if b"soun" in handlers(data, *trak) and not ODD.search(data, *trak)
+        ]
         # at any place and depth: no walk is FFmpeg's own to the last detail
         for match in TABLES.finditer(data, begin - 4, end):
-            name, place = match[0], match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1")
-            place += 8 if name in (b"stsz", b"stz2") else 4  # version, flags and, in sizes, the size of all
+            name, place = (
+                match[0],
+                match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1"),
+            )
+            place += (
+                8 if name in (b"stsz", b"stz2") else 4
+            )  # version, flags and, in sizes, the size of all
             count = int.from_bytes(data[place : place + 4], "big")
             if min(data[place : place + 4], default=32) >= 32 and name != b"elst":
                 continue  # letters of a comment, as of "trunk": FFmpeg takes no such count
             if name in (b"stts", b"ctts"):
                 found[b"runs"] += count
-                content = data[place + 4 : place + 4 + 8 * count] if found[b"runs"] <= most[b"runs"] else b""
-                count = int(np.frombuffer(content, ">u4", len(content) // 8 * 2)[::2].sum(dtype=np.uint64))
+                content = (
+                    data[place + 4 : place + 4 + 8 * count]
+                    if found[b"runs"] <= most[b"runs"]
+                    else b""
+                )
+                count = int(
+                    np.frombuffer(content, ">u4", len(content) // 8 * 2)[::2].sum(dtype=np.uint64)
+                )
             if not any(first <= place < last for first, last in heard):
                 found[name] = found.get(name, 0) + count
             if name not in most or any(found[one] > most[one] for one in most):
@@ -224,7 +310,9 @@ def boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, i
 
 def handlers(data: bytes | mmap.mmap, *trak: int) -> list[bytes]:
     """Of the media of a track."""
-    inner = [one for kind, *media in boxes(data, *trak) if kind == b"mdia" for one in boxes(data, *media)]
+    inner = [
+        one for kind, *media in boxes(data, *trak) if kind == b"mdia" for one in boxes(data, *media)
+    ]
     return [data[at + 8 : at + 12] for kind, at, _ in inner if kind == b"hdlr"]
 
 
@@ -243,13 +331,17 @@ def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStrea
 
 
 def merit(stream: av.VideoStream) -> tuple[bool, int]:
-    """By what a stream is chosen where FFmpeg thinks a cover best: the default one, the one with more pixels."""
+    """By what a stream is chosen where FFmpeg thinks a cover best: the default one, the one with
+    more pixels.
+    """
     pixels = stream.codec_context.width * stream.codec_context.height if stream.codec_context else 0
     return bool(stream.disposition & Disposition.default), pixels
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
-    """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or an odd angle."""
+    """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or
+    an odd angle.
+    """
     try:
         data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:  # PyAV lists nothing where it does not know the name of one
@@ -282,7 +374,9 @@ def shown(frame: av.VideoFrame) -> np.ndarray:
 def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFrame:
     """The frame after some of FFmpeg's filters."""
     graph, clock = av.filter.Graph(), frame.time_base or Fraction(1, av.time_base)
-    source = last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
+    source = last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=clock
+    )
     for name, args in [*filters, ("buffersink", "")]:
         following = graph.add(name, args)
         last.link_to(following)
@@ -293,7 +387,9 @@ def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFr
 
 
 def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> np.ndarray:
-    """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's first frame."""
+    """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's
+    first frame.
+    """
     height, width = (int(side * round(size * (256 / 224)) / min(shape) + 0.5) for side in shape)
     height, width = (size, size) if squash else (height, width)
     for h, w in (shape, (height, width)):
@@ -310,12 +406,16 @@ def utf8(text: str) -> str:
 
 def shown_text(text: str) -> str:
     """Text in one line that does nothing to a terminal but to be shown."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in utf8(text))
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in utf8(text)
+    )
 
 
 def shown_json(found: dict) -> str:
     """JSON in one line, likewise."""
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(found, ensure_ascii=False))
+    return "".join(
+        c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(found, ensure_ascii=False)
+    )
 
 
 def main() -> int:
@@ -335,13 +435,26 @@ def main() -> int:
         try:
             out = model(model.read_clip(path)[None])
         except (OSError, ValueError, MemoryError, OverflowError, av.error.FFmpegError) as error:
-            print(shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"), file=sys.stderr)
+            print(
+                shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"),
+                file=sys.stderr,
+            )
             status = 2
             continue
         scores = out["scores"][0]
-        best = [{"label": model.labels[k], "score": float(scores[k])} for k in np.argsort(-scores, kind="stable")[:5]]
-        found = {"video": utf8(path), **best[0], "top": best, "words": [model.labels[k] for k in out["assignment"][0]]}
-        lines = map(shown_text, [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)])
+        best = [
+            {"label": model.labels[k], "score": float(scores[k])}
+            for k in np.argsort(-scores, kind="stable")[:5]
+        ]
+        found = {
+            "video": utf8(path),
+            **best[0],
+            "top": best,
+            "words": [model.labels[k] for k in out["assignment"][0]],
+        }
+        lines = map(
+            shown_text, [path, *(f"  {100 * one['score']:5.1f} %  {one['label']}" for one in best)]
+        )
         print(shown_json(found) if args.json else "\n".join(lines), flush=True)
     return status
 

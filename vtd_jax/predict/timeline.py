@@ -46,7 +46,9 @@ class Windows:
         if not 0 < self.window < float("inf"):
             raise UserError(f"window={self.window}: expected seconds, above 0")
         if self.stride is not None and not 0 < self.stride <= self.window:
-            raise UserError(f"stride={self.stride}: expected seconds, above 0, at most a window ({self.window})")
+            raise UserError(
+                f"stride={self.stride}: expected seconds, above 0, at most a window ({self.window})"
+            )
         if not 0 < self.threshold <= 1:
             raise UserError(f"threshold={self.threshold}: expected a score above 0, at most 1")
 
@@ -70,8 +72,12 @@ class Segments:
         self._open: dict[int, list[Any]] = {}
         self._done: list[Segment] = []
 
-    def add(self, start: float, end: float, middle: float, scores: Float32[np.ndarray, " k"]) -> None:
-        """The next window, which stands for start..end: it shows its best label and all from the threshold on."""
+    def add(
+        self, start: float, end: float, middle: float, scores: Float32[np.ndarray, " k"]
+    ) -> None:
+        """The next window, which stands for start..end: it shows its best label and all from the
+        threshold on.
+        """
         best = int(scores.argmax())
         shown = {best, *np.flatnonzero(scores >= self._threshold).tolist()}
         for label in [label for label in self._open if label not in shown]:
@@ -98,7 +104,9 @@ class Segments:
 
 
 class _Pictures:
-    """Frames evenly spaced in time, never more than `PICTURES`: when there are, every second one goes."""
+    """Frames evenly spaced in time, never more than `PICTURES`: when there are, every second one
+    goes.
+    """
 
     def __init__(self):
         self.images: list[np.ndarray] = []
@@ -111,7 +119,11 @@ class _Pictures:
             self.images.append(cv2.resize(frame.image, (side, side), interpolation=cv2.INTER_AREA))
             self.seconds.append(frame.seconds)
             if len(self.images) > PICTURES:
-                self.images, self.seconds, self._every = self.images[::2], self.seconds[::2], 2 * self._every
+                self.images, self.seconds, self._every = (
+                    self.images[::2],
+                    self.seconds[::2],
+                    2 * self._every,
+                )
         self._seen += 1
 
 
@@ -122,8 +134,12 @@ class _Cut:
         self.plan, self.count, self.next = plan, 0, 0
         self._features, self._ids, self._first = [], [], 0
 
-    def add(self, features: np.ndarray, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """More frames and their words; gives `(first frame, features [T, D], ids [T])` of what became whole."""
+    def add(
+        self, features: np.ndarray, ids: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """More frames and their words; gives `(first frame, features [T, D], ids [T])` of what
+        became whole.
+        """
         self._features.extend(features)
         self._ids.extend(ids)
         self.count += len(features)
@@ -136,11 +152,17 @@ class _Cut:
         self._first += drop
 
     def last(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """The window at the end, where the others do not reach it; of a short video its only one, frames repeating."""
+        """The window at the end, where the others do not reach it; of a short video its only one,
+        frames repeating.
+        """
         frames = self.plan.frames
         if self.count < frames:
             places = test_indices(self.count, frames)
-            yield 0, np.stack([self._features[i] for i in places]), np.array([self._ids[i] for i in places])
+            yield (
+                0,
+                np.stack([self._features[i] for i in places]),
+                np.array([self._ids[i] for i in places]),
+            )
         elif self.next - self.plan.steps + frames < self.count:
             yield self._window(self.count - frames)
 
@@ -150,7 +172,12 @@ class _Cut:
 
 
 def make_timeline(
-    predictor: Any, video: str, labels: tuple[str, ...], words: Any, plan: Windows, told: Told | None = None
+    predictor: Any,
+    video: str,
+    labels: tuple[str, ...],
+    words: Any,
+    plan: Windows,
+    told: Told | None = None,
 ) -> Timeline:
     """A timeline; see `Predictor.timeline`.
 
@@ -163,7 +190,11 @@ def make_timeline(
       told: called with the seconds done and those there are.
     """
     reader = _Scores(predictor, labels, words, plan)
-    pictures, chunk, frames = _Pictures(), [], frames_at(video, plan.step, predictor.size, predictor.model.squash)
+    pictures, chunk, frames = (
+        _Pictures(),
+        [],
+        frames_at(video, plan.step, predictor.size, predictor.model.squash),
+    )
     length = decode.length(video) if told else 0.0
     while True:
         try:
@@ -184,7 +215,9 @@ def make_timeline(
 
 
 class _Scores:
-    """Classifies windows as they become whole, a few together, and keeps what a timeline shows of them."""
+    """Classifies windows as they become whole, a few together, and keeps what a timeline shows of
+    them.
+    """
 
     def __init__(self, predictor: Any, labels: tuple[str, ...], words: Any, plan: Windows):
         self.predictor, self.labels, self.plan = predictor, labels, plan

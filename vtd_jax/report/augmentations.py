@@ -1,4 +1,6 @@
-"""One video as training and evaluation see it: sampled frames, training draws, and spatial views, as a picture."""
+"""One video as training and evaluation see it: sampled frames, training draws, and spatial views,
+as a picture.
+"""
 
 import io
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ from vtd_jax.video.records import Example
 from vtd_jax.video.sampling import test_indices
 
 _INK, _FAINT, _BOX = "#1f2933", "#6b7785", "#ffdd33"
-# inches: width of the text on the left; height of the title, of the number below a frame, of a row's text
+# inches: width of the text on the left; height of the title, of the number below a frame, of a
+# row's text
 _TEXT, _HEAD, _NUMBER, _LINES = 1.95, 0.62, 0.26, 0.92
 _NARROW = 6.0  # leaves room for the heading over a clip of one frame
 
@@ -45,7 +48,9 @@ class ClipRow:
     box: tuple[int, int, int, int] | None = None
 
 
-def clip_rows(example: Example, spec: BatchSpec, index: int, epochs: Sequence[int]) -> list[ClipRow]:
+def clip_rows(
+    example: Example, spec: BatchSpec, index: int, epochs: Sequence[int]
+) -> list[ClipRow]:
     """What is made of one video: the clip of evaluation, training clips, and three spatial views.
 
     Args:
@@ -61,7 +66,9 @@ def clip_rows(example: Example, spec: BatchSpec, index: int, epochs: Sequence[in
     height, width = whole.shape[:2]
     size = f"{spec.size} × {spec.size}"
     told = ("centres of the segments", f"centre crop {size}", f"of a video of {width} × {height}")
-    rows = [ClipRow("evaluation, one view", told, eval_views(example, evaluation)[0], indices, whole)]
+    rows = [
+        ClipRow("evaluation, one view", told, eval_views(example, evaluation)[0], indices, whole)
+    ]
     rows += [_training_row(example, spec, index, epoch) for epoch in epochs]
     sides = ("left", "right", "middle") if width >= height else ("top", "bottom", "middle")
     views = eval_views(example, replace(evaluation, spatial_views=3))
@@ -98,8 +105,11 @@ def _told(draw: Draw, resized: tuple[int, int]) -> tuple[str, ...]:
     )
 
 
-def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str, levels: int = 256) -> None:
-    """Draws the rows as a PNG (or PDF, SVG by the path's ending); the file appears when it is whole.
+def augmentations_picture(
+    path: Path, rows: Sequence[ClipRow], title: str, levels: int = 256
+) -> None:
+    """Draws the rows as a PNG (or PDF, SVG by the path's ending); the file appears when it is
+    whole.
 
     Args:
       path: where to.
@@ -108,10 +118,13 @@ def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str, level
       levels: of each colour in a PNG; 24 make a file less than half as large, and are hardly seen.
 
     Raises:
-      UserError: fewer than 2 or more than 256 levels, or other levels than 256 for a file that is no PNG.
+      UserError: fewer than 2 or more than 256 levels, or other levels than 256 for a file that is
+        no PNG.
     """
     if not 2 <= levels <= 256 or (levels < 256 and path.suffix != ".png"):
-        raise UserError(f"{path}: levels={levels}, expected 2 to 256, and below 256 a name that ends in .png")
+        raise UserError(
+            f"{path}: levels={levels}, expected 2 to 256, and below 256 a name that ends in .png"
+        )
     figure = _draw(rows, title)
     content = io.BytesIO()
     if levels == 256:
@@ -119,7 +132,12 @@ def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str, level
     else:
         figure.canvas.draw()
         pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
-        imsave(content, np.rint(pixels * (levels - 1)) / (levels - 1), format="png", pil_kwargs={"optimize": True})
+        imsave(
+            content,
+            np.rint(pixels * (levels - 1)) / (levels - 1),
+            format="png",
+            pil_kwargs={"optimize": True},
+        )
     write_bytes(path, content.getbuffer())
 
 
@@ -133,7 +151,10 @@ def _draw(rows: Sequence[ClipRow], title: str) -> Figure:
     FigureCanvasAgg(figure)
     figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, color=_INK, va="center")
     seen = _column(0, cell)
-    for text, left in (("first frame, whole", _TEXT), ("what the model sees, and the frame's number", seen)):
+    for text, left in (
+        ("first frame, whole", _TEXT),
+        ("what the model sees, and the frame's number", seen),
+    ):
         figure.text(left / width, 1 - 0.5 / height, text, fontsize=7.5, color=_FAINT, va="center")
     for number, row in enumerate(rows):
         _draw_row(figure, row, height - _HEAD - number * step, cell)
@@ -143,13 +164,25 @@ def _draw(rows: Sequence[ClipRow], title: str) -> Figure:
 def _draw_row(figure: Figure, row: ClipRow, top: float, cell: float) -> None:
     """Text, the uncropped frame with its box, and the clip; `top` in inches from below."""
     width, height = figure.get_size_inches()
-    figure.text(0.12 / width, top / height, row.heading, fontsize=8, color=_INK, weight="bold", va="top")
+    figure.text(
+        0.12 / width, top / height, row.heading, fontsize=8, color=_INK, weight="bold", va="top"
+    )
     told = "\n".join(row.details)
-    figure.text(0.12 / width, (top - 0.19) / height, told, fontsize=7.5, color=_INK, va="top", linespacing=1.35)
+    figure.text(
+        0.12 / width,
+        (top - 0.19) / height,
+        told,
+        fontsize=7.5,
+        color=_INK,
+        va="top",
+        linespacing=1.35,
+    )
     shown = _image(figure, row.whole, (_TEXT, top - cell, 1.33 * cell, cell))
     if row.box is not None:
         x, y, w, h = row.box
-        shown.add_patch(Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=_BOX, linewidth=1.6))
+        shown.add_patch(
+            Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=_BOX, linewidth=1.6)
+        )
     for column, (frame, index) in enumerate(zip(row.clip, row.indices, strict=True)):
         axes = _image(figure, frame, (_column(column, cell), top - cell, cell, cell))
         axes.set_xlabel(str(index), fontsize=7, color=_FAINT, labelpad=2)

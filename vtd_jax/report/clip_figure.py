@@ -1,4 +1,6 @@
-"""One clip as a figure: its frames, the code that names each of them, and how much each counts for each class."""
+"""One clip as a figure: its frames, the code that names each of them, and how much each counts for
+each class.
+"""
 
 import contextlib
 import functools
@@ -25,8 +27,13 @@ from vtd_jax.untrusted.regular_files import open_regular
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
-# what a figure of ours says, in which field of its metadata, and bytes of the file's ends that are searched for it
-MADE_BY, _MAKER, _ENDS = "vtd_jax figure", {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}, 4096
+# what a figure of ours says, in which field of its metadata, and bytes of the file's ends that are
+# searched for it
+MADE_BY, _MAKER, _ENDS = (
+    "vtd_jax figure",
+    {".png": "Software", ".pdf": "Creator", ".svg": "Creator"},
+    4096,
+)
 
 
 def clip_picture(
@@ -44,7 +51,8 @@ def clip_picture(
     note: str = "a row sums to 1",
     brightest: float = 1.0,
 ) -> None:
-    """Draws a clip's discretization as a PNG (or PDF, SVG by the path's ending); the file appears when it is whole.
+    """Draws a clip's discretization as a PNG (or PDF, SVG by the path's ending); the file appears
+    when it is whole.
 
     Text in a PDF is text. A letter that no installed font has is drawn as a box.
 
@@ -55,7 +63,8 @@ def clip_picture(
       confidence: `[T, K]`, sums to 1 over frames.
       scores: class probabilities, 0..1.
       names: the K class names.
-      label: the clip's class; words are coloured by whether they are it. None where it is not known: no colours.
+      label: the clip's class; words are coloured by whether they are it. None where it is not
+        known: no colours.
       title: one line above.
       top: classes shown, best first; the clip's own is always among them.
       times: T texts under the heat map; frames are counted from 1 without.
@@ -66,9 +75,16 @@ def clip_picture(
     if label is not None and label not in shown:
         shown[-1] = label
     truth = None if label is None else names[label]
-    with drawing(path, 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown), [title, *words, *names]) as figure:
+    with drawing(
+        path, 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown), [title, *words, *names]
+    ) as figure:
         grid = figure.add_gridspec(
-            2, 2, width_ratios=[len(frames), 2.2], height_ratios=[1.5, 0.45 * len(shown)], hspace=0.42, wspace=0.04
+            2,
+            2,
+            width_ratios=[len(frames), 2.2],
+            height_ratios=[1.5, 0.45 * len(shown)],
+            hspace=0.42,
+            wspace=0.04,
         )
         figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99, parse_math=False)
         _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, truth)
@@ -80,11 +96,15 @@ def clip_picture(
         _bars(bars, scores[shown])
 
 
-def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, title: str = "") -> None:
-    """An explained clip as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not at all.
+def explanation_figure(
+    path: Path, explanation: Explanation, *, top: int = 5, title: str = ""
+) -> None:
+    """An explained clip as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not
+      at all.
 
-    Of more than 16 frames, 16 that are evenly spaced are shown. Text in a PDF is text (TrueType, no outlines); letters
-    that matplotlib's own font lacks come from an installed font that has them, and are boxes where there is none.
+    Of more than 16 frames, 16 that are evenly spaced are shown. Text in a PDF is text (TrueType, no
+    outlines); letters that matplotlib's own font lacks come from an installed font that has them,
+    and are boxes where there is none.
 
     Args:
       path: where to.
@@ -117,7 +137,9 @@ def explanation_figure(path: Path, explanation: Explanation, *, top: int = 5, ti
 
 @contextlib.contextmanager
 def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> Iterator[Figure]:
-    """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends without an error."""
+    """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends
+    without an error.
+    """
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     style = {"font.family": fonts, "pdf.fonttype": 42}
     with matplotlib.rc_context(style), warnings.catch_warnings():
@@ -129,7 +151,9 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
         # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
         content = io.BytesIO()
-        figure.savefig(content, format=path.suffix[1:] or None, bbox_inches="tight", metadata=metadata)
+        figure.savefig(
+            content, format=path.suffix[1:] or None, bbox_inches="tight", metadata=metadata
+        )
     write_bytes(path, content.getbuffer())
 
 
@@ -146,19 +170,27 @@ def is_figure(path: Path) -> bool:
 
 def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
     """Places of at most `most` of `count` things, evenly spaced, the first and the last among them."""
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
+    return (
+        np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
+    )
 
 
 @functools.cache
 def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
-    """Installed families that have the letters which matplotlib's own font lacks, as few as are needed."""
-    missing = {ord(c) for c in letters if c.isprintable()} - _covered(font_manager.findfont("DejaVu Sans"))
+    """Installed families that have the letters which matplotlib's own font lacks, as few as are
+    needed.
+    """
+    missing = {ord(c) for c in letters if c.isprintable()} - _covered(
+        font_manager.findfont("DejaVu Sans")
+    )
     found, families = [], {}
     if missing:
         for font in font_manager.fontManager.ttflist:
             families.setdefault(font.name, font.fname)
     # families made for many scripts first: a search through hundreds of Latin fonts takes seconds
-    for name in sorted(families, key=lambda name: (not any(s in name for s in ("CJK", "Noto", "WenQuanYi")), name)):
+    for name in sorted(
+        families, key=lambda name: (not any(s in name for s in ("CJK", "Noto", "WenQuanYi")), name)
+    ):
         covered = missing & _covered(families[name]) if missing else set()
         if covered:
             found.append(name)
@@ -185,11 +217,15 @@ def short(text: str, most: int = 40) -> str:
 
 
 def _lines(word: str) -> str:
-    """At most three lines, a word a line where that is enough: compositional names are long, and frames are narrow."""
+    """At most three lines, a word a line where that is enough: compositional names are long, and
+    frames are narrow.
+    """
     lines = word.split(" ")
     if len(lines) > 3 or max(map(len, lines)) > 14:
         lines = textwrap.wrap(word, 14) or [""]
-    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], short(lines[2], 13).rstrip("…") + "…"])
+    return "\n".join(
+        lines if len(lines) <= 3 else [*lines[:2], short(lines[2], 13).rstrip("…") + "…"]
+    )
 
 
 def _frames(figure, grid, frames, words, truth):
@@ -209,8 +245,18 @@ def _heat(axes, values, names, truth, columns, brightest):
     axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=brightest)
     for (row, column), value in np.ndenumerate(values):
         ink = "white" if value < 0.6 * brightest else "black"
-        axes.text(column, row, f"{value:.2f}".lstrip("0") or "0", ha="center", va="center", fontsize=7, color=ink)
-    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8, parse_math=False)
+        axes.text(
+            column,
+            row,
+            f"{value:.2f}".lstrip("0") or "0",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color=ink,
+        )
+    axes.set_yticks(
+        range(len(names)), [short(name) for name in names], fontsize=8, parse_math=False
+    )
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(_GOOD if name == truth else INK)
     axes.set_xticks(range(values.shape[1]), columns, fontsize=7, color=FAINT)

@@ -1,4 +1,6 @@
-"""The page of an explained clip. It is whole without scripts, for the best label; scripts switch label and frame."""
+"""The page of an explained clip. It is whole without scripts, for the best label; scripts switch
+label and frame.
+"""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -34,7 +36,9 @@ def verdict(result: Explanation) -> tuple[str, float, np.ndarray]:
 
 
 def keyframes(result: Explanation, label: int) -> list[int]:
-    """The frames that decided for a label, most first: 1 to 3, without those whose lead is below 1 % of the first's."""
+    """The frames that decided for a label, most first: 1 to 3, without those whose lead is below 1
+    % of the first's.
+    """
     first, *others = result.keyframes(label, _KEYFRAMES)
     lead = result.lead(label)
     least = 0.01 * abs(float(lead[first]))
@@ -59,7 +63,11 @@ def body(result: Explanation, beside: Beside) -> Iterator[str]:
 
 
 def _times(result: Explanation) -> list[str]:
-    return [""] * len(result.words) if result.seconds is None else [clock(s, tenths=True) for s in result.seconds]
+    return (
+        [""] * len(result.words)
+        if result.seconds is None
+        else [clock(s, tenths=True) for s in result.seconds]
+    )
 
 
 def _unit(result: Explanation) -> str:
@@ -71,7 +79,10 @@ def _unit(result: Explanation) -> str:
 
 def _described(result: Explanation, i: int) -> str:
     time = _times(result)[i]
-    return f"frame {i + 1} of {len(result.words)}{f' at {time}' if time else ''}, named {result.words[i][0]}"
+    return (
+        f"frame {i + 1} of {len(result.words)}{f' at {time}' if time else ''}, named "
+        f"{result.words[i][0]}"
+    )
 
 
 def _against(result: Explanation, label: int) -> str:
@@ -85,14 +96,18 @@ def _answer(result: Explanation, beside: Beside) -> str:
     if result.duration is not None:
         facts.append(clock(result.duration, tenths=True))
     facts.append(f"best of {counted(len(result.labels), 'label')}")
-    own = None if beside.truth not in result.labels else float(result.scores[result.labels.index(beside.truth)])
+    own = (
+        None
+        if beside.truth not in result.labels
+        else float(result.scores[result.labels.index(beside.truth)])
+    )
     return (
-        f"<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
-        f"<p class=verdict><strong>{bdi(result.label)}</strong> <span>{percent(result.score)}</span></p>"
-        f"{truth(result.label, own, beside)}"
-        f"<p class=note>{' · '.join(facts)}{place(result, beside)}{odd(result.note)}</p>"
-        "<noscript><p class=note>Scripts are off: the page shows its best label, and its frame that says most for it."
-        "</p></noscript></section>\n"
+        "<section class=answer aria-labelledby=h-answer><h2 id=h-answer "
+        f"class=hidden>Answer</h2><p class=verdict><strong>{bdi(result.label)}</strong> "
+        f"<span>{percent(result.score)}</span></p>{truth(result.label, own, beside)}<p "
+        f"class=note>{' · '.join(facts)}{place(result, beside)}{odd(result.note)}</p><noscript><p "
+        "class=note>Scripts are off: the page shows its best label, and its frame that says most "
+        "for it.</p></noscript></section>\n"
     )
 
 
@@ -105,7 +120,9 @@ def _stage(result: Explanation, uris: list[str], i: int, label: int) -> str:
         for n, (word, cosine) in enumerate(zip(result.words[i], result.similarity[i]))
     )
     named = (
-        "the labels" if result.vocabulary_is_labels else f"a vocabulary of {counted(result.vocabulary_size, 'word')}"
+        "the labels"
+        if result.vocabulary_is_labels
+        else f"a vocabulary of {counted(result.vocabulary_size, 'word')}"
     )
     time = f" <span data-slot=time>{f'at {times[i]}' if times[i] else ''}</span>"
     return (
@@ -130,17 +147,17 @@ def _stage(result: Explanation, uris: list[str], i: int, label: int) -> str:
 def _labels(result: Explanation, shown: np.ndarray) -> str:
     """Score bars, which are the switch between labels."""
     rows = "".join(
-        f"<label class=choice><input type=radio name=label value={n}{' checked' if n == 0 else ''}>"
-        f"{bdi(result.labels[k])}{bar(float(result.scores[k]))}<span class=number>{percent(float(result.scores[k]))}"
-        "</span></label>"
+        "<label class=choice><input type=radio name=label "
+        f"value={n}{' checked' if n == 0 else ''}>{bdi(result.labels[k])}{bar(float(result.scores[k]))}<span "
+        f"class=number>{percent(float(result.scores[k]))}</span></label>"
         for n, k in enumerate(shown)
     )
     more = len(result.labels) - len(shown)
     note = f"<p class=note>and {counted(more, 'label')} with less</p>" if more else ""
     return (
-        "<section class=labels aria-labelledby=h-labels><h2 id=h-labels>Scores</h2>"
-        f"<fieldset id=labels><legend class=hidden>Explain this label</legend>{rows}</fieldset>{note}"
-        "<p class='js note'>Choose a label to see what speaks for it.</p></section>\n"
+        "<section class=labels aria-labelledby=h-labels><h2 id=h-labels>Scores</h2><fieldset "
+        f"id=labels><legend class=hidden>Explain this label</legend>{rows}</fieldset>{note}<p "
+        "class='js note'>Choose a label to see what speaks for it.</p></section>\n"
     )
 
 
@@ -155,15 +172,18 @@ def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) 
     # another label may have more of them: their places are there, hidden
     cards = [*keys, *keys[:1] * (min(_KEYFRAMES, len(uris)) - len(keys))]
     items = "".join(
-        f"<li{'' if n < len(keys) else ' hidden'}><button type=button class=card><img data-slot=key{n} "
-        f"src='{jpeg(result.pictures[i], 112)}' alt='{esc(_described(result, i))}'><span><b><span data-slot=added{n}>"
-        f"{signed(float(lead[i]))}</span></b> {bdi(result.words[i][0], f'named{n}')}"
-        f"<span class=note data-slot=when{n}>{times[i]}</span></span></button></li>"
+        f"<li{'' if n < len(keys) else ' hidden'}><button type=button class=card><img "
+        f"data-slot=key{n} src='{jpeg(result.pictures[i], 112)}' "
+        f"alt='{esc(_described(result, i))}'><span><b><span "
+        f"data-slot=added{n}>{signed(float(lead[i]))}</span></b> "
+        f"{bdi(result.words[i][0], f'named{n}')}<span class=note "
+        f"data-slot=when{n}>{times[i]}</span></span></button></li>"
         for n, i in enumerate(cards)
     )
     return (
-        "<section class=decided aria-labelledby=h-decided><h2 id=h-decided>Frames that decided for "
-        f"{bdi(result.labels[label], 'label')}</h2><ol class=cards>{items}</ol>{_lead_note(result, label)}</section>\n"
+        "<section class=decided aria-labelledby=h-decided><h2 id=h-decided>Frames that decided "
+        f"for {bdi(result.labels[label], 'label')}</h2><ol "
+        f"class=cards>{items}</ol>{_lead_note(result, label)}</section>\n"
     )
 
 
@@ -173,29 +193,40 @@ def _lead_note(result: Explanation, label: int) -> str:
     if not against:
         return f"<p class=note>What each adds to the only label's {unit}.</p>"
     return (
-        f"<p class=note>A frame's lead: what it adds to the {unit} of {bdi(result.labels[label], 'label')}, less what "
-        f"it adds to that of {bdi(against, 'rival')}, <span data-slot=which>the runner-up</span>. Over all frames "
+        f"<p class=note>A frame's lead: what it adds to the {unit} of "
+        f"{bdi(result.labels[label], 'label')}, less what it adds to that of "
+        f"{bdi(against, 'rival')}, <span data-slot=which>the runner-up</span>. Over all frames "
         f"<span data-slot=sum>{signed(float(result.lead(label).sum()))}</span>.</p>"
     )
 
 
-def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[int]) -> Iterator[str]:
-    """One table: a column a frame; rows are pictures, words, what frames add, and the confidences of the labels."""
+def _strip(
+    result: Explanation, uris: list[str], shown: np.ndarray, keys: list[int]
+) -> Iterator[str]:
+    """One table: a column a frame; rows are pictures, words, what frames add, and the confidences
+    of the labels.
+    """
     times, t = _times(result), len(uris)
     yield (
-        "<section aria-labelledby=h-strip><h2 id=h-strip>Frame by frame</h2>"
-        "<p class='js note'>Arrow keys move through the frames, the space bar plays and pauses.</p>"
-        f"<div class=scroll id=scroll><table class=strip id=strip style='--t:{t}'>"
-        "<caption class=hidden>Frames from left to right: picture, word, its lead for the chosen label, and its "
-        "confidence for each label; a label's confidences sum to 1 over the frames.</caption>\n"
+        "<section aria-labelledby=h-strip><h2 id=h-strip>Frame by frame</h2><p class='js "
+        "note'>Arrow keys move through the frames, the space bar plays and pauses.</p><div "
+        f"class=scroll id=scroll><table class=strip id=strip style='--t:{t}'><caption "
+        "class=hidden>Frames from left to right: picture, word, its lead for the chosen label, "
+        "and its confidence for each label; a label's confidences sum to 1 over the "
+        "frames.</caption>\n"
     )
     head = "".join(f"<th scope=col>{times[i] or i + 1}</th>" for i in range(t))
-    yield f"<thead><tr><th scope=row>{'Time' if times[0] else 'Frame'}</th>{head}</tr></thead>\n<tbody>"
+    yield (
+        "<thead><tr><th "
+        f"scope=row>{'Time' if times[0] else 'Frame'}</th>{head}</tr></thead>\n<tbody>"
+    )
     yield "<tr class=frames><th scope=row>Picture</th>"
     for i, uri in enumerate(uris):
         rank = keys.index(i) + 1 if i in keys else 0
         off = "" if rank else " hidden"
-        mark = f"<span class=mark{off}><span class=hidden>, decided, place </span><b>{rank}</b></span>"
+        mark = (
+            f"<span class=mark{off}><span class=hidden>, decided, place </span><b>{rank}</b></span>"
+        )
         here = " aria-current=true" if i == keys[0] else ""
         yield (
             f"<td><button type=button class=frame data-frame={i}{here}>"
@@ -208,9 +239,16 @@ def _strip(result: Explanation, uris: list[str], shown: np.ndarray, keys: list[i
     yield "</tr>\n"
     yield from _numbers(result, shown)
     yield "</table></div>"
-    moved = "" if result.change is None else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
+    moved = (
+        ""
+        if result.change is None
+        else " Moved by fusion: |h − x| / |x|, the video token's effect on the frame."
+    )
     highest = result.confidence[:, shown].max()
-    yield f"<p class=note>The strongest colour is a confidence of {highest:.2f}; a label's row sums to 1.{moved}</p>"
+    yield (
+        f"<p class=note>The strongest colour is a confidence of {highest:.2f}; a label's row sums "
+        f"to 1.{moved}</p>"
+    )
     yield "</section>\n"
 
 
@@ -220,15 +258,27 @@ def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
     column = result.lead(label)
     low = min(0.0, float(column.min()))
     span = max(0.0, float(column.max())) - low or 1.0
-    yield f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th scope=row>{_lead_over(result, label)}</th>"
+    yield (
+        f"<tr class=adds style='--base:{-100 * low / span:.1f}%'><th "
+        f"scope=row>{_lead_over(result, label)}</th>"
+    )
     for value in column:
         yield _added(float(value), span)
-    yield f"</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup colspan={len(column) + 1}><span>Confidence</span>"
+    yield (
+        "</tr></tbody>\n<tbody class=heat><tr><th scope=rowgroup "
+        f"colspan={len(column) + 1}><span>Confidence</span>"
+    )
     yield "</th></tr>\n"
     highest = float(result.confidence[:, shown].max()) or 1.0
     for n, k in enumerate(shown):
-        cells = "".join(f"<td style='--v:{100 * v / highest:.0f}%'>{v:.2f}</td>" for v in result.confidence[:, k])
-        yield f"<tr{' class=chosen' if n == 0 else ''}><th scope=row>{bdi(result.labels[k])}</th>{cells}</tr>\n"
+        cells = "".join(
+            f"<td style='--v:{100 * v / highest:.0f}%'>{v:.2f}</td>"
+            for v in result.confidence[:, k]
+        )
+        yield (
+            f"<tr{' class=chosen' if n == 0 else ''}><th "
+            f"scope=row>{bdi(result.labels[k])}</th>{cells}</tr>\n"
+        )
     yield "</tbody>\n"
     if result.change is not None:
         cells = "".join(f"<td>{value:.2f}</td>" for value in result.change)
@@ -237,7 +287,10 @@ def _numbers(result: Explanation, shown: np.ndarray) -> Iterator[str]:
 
 def _added(value: float, scale: float) -> str:
     kind = " class=less" if value < 0 else ""
-    share = f"<span class=column aria-hidden=true><i{kind} style='--h:{100 * abs(value) / scale:.1f}%'></i></span>"
+    share = (
+        f"<span class=column aria-hidden=true><i{kind} "
+        f"style='--h:{100 * abs(value) / scale:.1f}%'></i></span>"
+    )
     return f"<td>{share}<span>{signed(value)}</span></td>"
 
 
@@ -250,12 +303,14 @@ def _token(result: Explanation) -> str:
     several = len(result.video_token) > 1
     title = "Words of the video" if several else "Word of the video"
     fused = (
-        "" if result.change is None else f"; {'their codes are' if several else 'its code is'} fused into the frames"
+        ""
+        if result.change is None
+        else f"; {'their codes are' if several else 'its code is'} fused into the frames"
     )
     return (
-        f"<section class=token aria-labelledby=h-token><h2 id=h-token>{title}</h2>"
-        f"<ol class=rows>{rows}</ol><p class=note>Every frame votes for its word, with its confidence for it{fused}."
-        f"{_other_word(result)}</p></section>\n"
+        f"<section class=token aria-labelledby=h-token><h2 id=h-token>{title}</h2><ol "
+        f"class=rows>{rows}</ol><p class=note>Every frame votes for its word, with its confidence "
+        f"for it{fused}.{_other_word(result)}</p></section>\n"
     )
 
 
@@ -270,8 +325,9 @@ def _other_word(result: Explanation) -> str:
         else "another list of words than the labels"
     )
     return (
-        f" That the first word, {bdi(word)}, is not the answer, {bdi(result.label)}, is no contradiction: votes are of "
-        f"{words}, while the answer is the label with the highest score over all frames together."
+        f" That the first word, {bdi(word)}, is not the answer, {bdi(result.label)}, is no "
+        f"contradiction: votes are of {words}, while the answer is the label with the highest "
+        "score over all frames together."
     )
 
 

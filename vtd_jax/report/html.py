@@ -1,4 +1,6 @@
-"""Pieces of the report's pages: text that cannot break out of its place, pictures inside the page, the page around."""
+"""Pieces of the report's pages: text that cannot break out of its place, pictures inside the page,
+the page around.
+"""
 
 import base64
 import functools
@@ -51,7 +53,9 @@ ALONE = Beside()
 
 
 def clean(text: str) -> str:
-    r"""Text that UTF-8 can hold and a reader can see: control characters become U+FFFD, bytes of no text `\xff`."""
+    r"""Text that UTF-8 can hold and a reader can see: control characters become U+FFFD, bytes of no
+    text `\xff`.
+    """
     return "".join("\ufffd" if c < " " or "\x7f" <= c <= "\x9f" else c for c in utf8(text))
 
 
@@ -61,7 +65,9 @@ def esc(text: str) -> str:
 
 
 def bdi(text: str, slot: str = "") -> str:
-    """A user's text, of any direction, that does not turn its surroundings round; `slot` is what scripts call it."""
+    """A user's text, of any direction, that does not turn its surroundings round; `slot` is what
+    scripts call it.
+    """
     return f"<bdi{f' data-slot={slot}' if slot else ''}>{esc(text)}</bdi>"
 
 
@@ -85,7 +91,9 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"], side: int = SIDE, quality: int = 82)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="420")
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorsubsampling="420"
+    )
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
@@ -99,7 +107,9 @@ def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
 
 
 def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
-    """`0:07`, `1:02:03`: hours where there are some, or always. With `tenths`, below a minute, `7.3 s`."""
+    """`0:07`, `1:02:03`: hours where there are some, or always. With `tenths`, below a minute, `7.3
+    s`.
+    """
     if tenths and round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -110,7 +120,9 @@ def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
 
 
 def tick_step(duration: float, most: int) -> int:
-    """Seconds, a round number of them, from one tick of a time axis to the next; at most `most` steps, 1 s at least."""
+    """Seconds, a round number of them, from one tick of a time axis to the next; at most `most`
+    steps, 1 s at least.
+    """
     return next((step for step in _STEPS if duration / step <= most), _STEPS[-1])
 
 
@@ -150,7 +162,10 @@ def ways(beside: Beside) -> str:
     found = [f'<a rel={rel} href="{link(page)}">{text}</a>' for rel, page, text in (
         ("prev", beside.before, "‹ Previous"), ("next", beside.after, "Next ›"),
     ) if page]  # fmt: skip
-    return f'<nav class=ways aria-label=Videos><a href="index.html">All videos</a>{"".join(found)}</nav>'
+    return (
+        '<nav class=ways aria-label=Videos><a href="index.html">All '
+        f"videos</a>{''.join(found)}</nav>"
+    )
 
 
 def place(result: Any, beside: Beside) -> str:
@@ -168,7 +183,9 @@ def truth(label: str, score: float | None, beside: Beside) -> str:
     if beside.truth == label:
         return "<p class='truth right'>Right: this is the video's label.</p>"
     told = "" if score is None else f", which scores {percent(score)}"
-    return f"<p class='truth wrong'>Wrong: the video's label is <b>{bdi(beside.truth)}</b>{told}.</p>"
+    return (
+        f"<p class='truth wrong'>Wrong: the video's label is <b>{bdi(beside.truth)}</b>{told}.</p>"
+    )
 
 
 @functools.cache
@@ -217,11 +234,16 @@ def document(
     )
     yield f"<p class=notice role=note>{esc(notice)}</p>\n" if notice else ""
     yield from body
-    lines = "".join(f"<div><dt>{esc(name)}</dt><dd>{bdi(value)}</dd></div>" for name, value in about.items())
+    lines = "".join(
+        f"<div><dt>{esc(name)}</dt><dd>{bdi(value)}</dd></div>" for name, value in about.items()
+    )
     yield "</main>\n"
     if lines:
         date = f" · {esc(about['date'])}" if about.get("date") else ""
-        yield f"<footer><details><summary>How this was made{date}</summary><dl>{lines}</dl></details></footer>\n"
+        yield (
+            "<footer><details><summary>How this was "
+            f"made{date}</summary><dl>{lines}</dl></details></footer>\n"
+        )
     yield f"<script>{code}</script>\n</body>\n</html>\n"
 
 

@@ -1,4 +1,6 @@
-"""A report to look at: one self-contained HTML page a video, and an index of them. Pages fetch nothing."""
+"""A report to look at: one self-contained HTML page a video, and an index of them. Pages fetch
+nothing.
+"""
 
 import dataclasses
 import hashlib
@@ -96,7 +98,13 @@ class PageEntry:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PageEntry":
         """What `to_dict` gave; other fields are left out."""
-        return cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields})
+        return cls(
+            **{
+                field.name: fields[field.name]
+                for field in dataclasses.fields(cls)
+                if field.name in fields
+            }
+        )
 
 
 def video_key(video: str) -> str:
@@ -117,14 +125,17 @@ def write_page(
       folder: of the report; made if it is not there.
       result: what to show.
       name: of the page, without ending: a file name, and not "index".
-      about: lines for the page's foot, such as model, settings and version; "date" is also told in the index.
+      about: lines for the page's foot, such as model, settings and version; "date" is also told in
+        the index.
       beside: what the page says beside the result.
 
     Raises:
       UserError: a name that is no file name.
     """
     if name in ("", "index") or Path(name).name != name:
-        raise UserError(f"page name {name!r}: expected a plain file name without folders, other than 'index'")
+        raise UserError(
+            f"page name {name!r}: expected a plain file name without folders, other than 'index'"
+        )
     view = clip_page if isinstance(result, Explanation) else timeline_page
     label, score, picture = view.verdict(result)
     title = Path(result.video).name or result.video
@@ -142,7 +153,8 @@ def write_page(
 
 
 def relink(path: Path, before: str, after: str) -> None:
-    """Gives a page other neighbours, in place: those that were expected when it was written have no page.
+    """Gives a page other neighbours, in place: those that were expected when it was written have no
+    page.
 
     A file that is no page of a report is left as it is.
     """
@@ -152,7 +164,9 @@ def relink(path: Path, before: str, after: str) -> None:
     # texts of users cannot be it: their < is written as &lt;
     path_from, path_to = text.find("<nav class=ways"), text.find("</nav>") + len("</nav>")
     if 0 <= path_from < path_to:
-        _write(path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:])))
+        _write(
+            path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:]))
+        )
 
 
 def write_index(
@@ -178,12 +192,24 @@ def write_index(
     """
     heading = "<p class=kicker>Video to text</p><h1>Videos</h1>"
     path = folder / "index.html"
-    _write(path, document("Videos", heading, _index(folder, entries, failed, right), about, "index.js", notice=notice))
+    _write(
+        path,
+        document(
+            "Videos",
+            heading,
+            _index(folder, entries, failed, right),
+            about,
+            "index.js",
+            notice=notice,
+        ),
+    )
     return path
 
 
 def read_entry(path: Path) -> PageEntry | None:
-    """What a page says of itself; None for a file that is no page of a report: it may come from anyone."""
+    """What a page says of itself; None for a file that is no page of a report: it may come from
+    anyone.
+    """
     try:
         with open_regular(path, "page") as file:
             head = file.read(_HEAD).decode("utf-8", errors="ignore")
@@ -219,7 +245,10 @@ def check_report(flag: str, folder: Path) -> None:
     """
     path = folder / "index.html"
     if os.path.lexists(path) and not is_index(path):
-        raise UserError(f"{flag}={folder}: has an index.html that is no report's; give another folder, or move it away")
+        raise UserError(
+            f"{flag}={folder}: has an index.html that is no report's; give another folder, or "
+            "move it away"
+        )
 
 
 def earlier_pages(folder: Path) -> Iterator[PageEntry]:
@@ -242,18 +271,25 @@ def _index(
     failed: Sequence[tuple[str, str]],
     right: tuple[int, int] | None,
 ) -> Iterator[str]:
-    wrong = "" if right is None else '<option value="wrong">wrong first</option><option value="truth">truth</option>'
+    wrong = (
+        ""
+        if right is None
+        else '<option value="wrong">wrong first</option><option value="truth">truth</option>'
+    )
     yield (
-        '<form class="js tools" role="search" id="tools">'
-        '<label>Filter <input type="search" id="filter" placeholder="name or label" autocomplete="off"></label>'
-        '<label>Sort by <select id="sort"><option value="">order of the run</option><option value="name">name</option>'
-        '<option value="label">label</option><option value="score">score, highest first</option>'
-        f'<option value="low">score, lowest first</option>{wrong}</select></label>'
-        '<p id="shown" role="status"></p></form>\n'
+        '<form class="js tools" role="search" id="tools"><label>Filter <input type="search" '
+        'id="filter" placeholder="name or label" autocomplete="off"></label><label>Sort by '
+        '<select id="sort"><option value="">order of the run</option><option '
+        'value="name">name</option><option value="label">label</option><option '
+        'value="score">score, highest first</option><option value="low">score, lowest '
+        f'first</option>{wrong}</select></label><p id="shown" role="status"></p></form>\n'
     )
     if right is not None:
         share = f" ({percent(right[0] / right[1])})" if right[1] else ""
-        yield f"<p class=tally>{right[0]} of {counted(right[1], 'video')} with a known label are right{share}.</p>\n"
+        yield (
+            f"<p class=tally>{right[0]} of {counted(right[1], 'video')} with a known label are "
+            f"right{share}.</p>\n"
+        )
     yield '<ul class=videos id="videos">\n'
     pages = set()
     for entry in entries:
@@ -269,8 +305,8 @@ def _index(
         yield "<p class=note>No video could be shown.</p>\n"
     if failed:
         yield (
-            f"<section class=failed aria-labelledby=h-failed><h2 id=h-failed>{counted(len(failed), 'file')} could not "
-            "be read</h2><ul>\n"
+            "<section class=failed aria-labelledby=h-failed><h2 "
+            f"id=h-failed>{counted(len(failed), 'file')} could not be read</h2><ul>\n"
         )
         for name, why in failed:
             yield f"<li><b>{bdi(name)}</b> {bdi(why)}</li>\n"
@@ -279,7 +315,11 @@ def _index(
 
 def _card(entry: PageEntry, earlier: bool = False) -> str:
     name = Path(entry.video).name or entry.video
-    length = "" if entry.duration is None else f"<span class=length>{clock(entry.duration, tenths=True)}</span>"
+    length = (
+        ""
+        if entry.duration is None
+        else f"<span class=length>{clock(entry.duration, tenths=True)}</span>"
+    )
     known = ""
     if entry.truth is not None:
         known = f' data-truth="{esc(entry.truth)}" data-wrong={int(entry.truth != entry.label)}'
@@ -297,8 +337,12 @@ def _below(entry: PageEntry, earlier: bool) -> str:
     if entry.truth is not None:
         right = entry.truth == entry.label
         told.append(
-            "<span class=right>✓ right</span>" if right else f"<span class=wrong>✗ truth: {bdi(entry.truth)}</span>"
+            "<span class=right>✓ right</span>"
+            if right
+            else f"<span class=wrong>✗ truth: {bdi(entry.truth)}</span>"
         )
     if earlier:
-        told.append(f"<span class=earlier>earlier{f', {esc(entry.date)}' if entry.date else ''}</span>")
+        told.append(
+            f"<span class=earlier>earlier{f', {esc(entry.date)}' if entry.date else ''}</span>"
+        )
     return f"<span class=below>{' · '.join(told)}</span>" if told else ""

@@ -13,10 +13,12 @@ _PICTURES = 12
 
 
 def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str = "") -> None:
-    """A timeline as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not at all.
+    """A timeline as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not at
+      all.
 
-    Rows are the labels that have segments, most time first; a segment is darker the higher its score. Text in a PDF is
-    text; for letters that matplotlib's own font lacks, see `explanation_figure`.
+    Rows are the labels that have segments, most time first; a segment is darker the higher its
+    score. Text in a PDF is text; for letters that matplotlib's own font lacks, see
+    `explanation_figure`.
 
     Args:
       path: where to.
@@ -64,7 +66,13 @@ def _lanes(axes, timeline, labels):
         axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=colors, linewidth=0)
     axes.set_xlim(0, timeline.duration)
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    axes.set_yticks(range(len(labels)), [short(label) for label in labels], fontsize=8, color=INK, parse_math=False)
+    axes.set_yticks(
+        range(len(labels)),
+        [short(label) for label in labels],
+        fontsize=8,
+        color=INK,
+        parse_math=False,
+    )
     ticks = np.arange(0, timeline.duration, tick_step(timeline.duration, 10))
     texts = [clock(float(t), hours=timeline.duration >= 3600) for t in ticks]
     axes.set_xticks(ticks, texts, fontsize=7, color=FAINT)

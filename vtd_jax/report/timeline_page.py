@@ -1,4 +1,6 @@
-"""The page of a long video. It is whole without scripts; scripts choose segments and moments, and zoom."""
+"""The page of a long video. It is whole without scripts; scripts choose segments and moments, and
+zoom.
+"""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -38,11 +40,16 @@ def verdict(result: Timeline) -> tuple[str, float, np.ndarray]:
 
 
 def lanes(result: Timeline) -> list[tuple[str, float, list[int]]]:
-    """Labels that have segments, most time first: label, its seconds, places of its segments by start."""
+    """Labels that have segments, most time first: label, its seconds, places of its segments by
+    start.
+    """
     places: dict[str, list[int]] = {}
     for i, segment in enumerate(result.segments):
         places.setdefault(segment.label, []).append(i)
-    times = {k: sum(result.segments[i].end - result.segments[i].start for i in mine) for k, mine in places.items()}
+    times = {
+        k: sum(result.segments[i].end - result.segments[i].start for i in mine)
+        for k, mine in places.items()
+    }
     return sorted(((k, times[k], mine) for k, mine in places.items()), key=lambda lane: -lane[1])
 
 
@@ -60,7 +67,11 @@ def body(result: Timeline, beside: Beside) -> Iterator[str]:
     """What the page's `main` holds, HTML."""
     order = lanes(result)
     kept = _evenly(len(result.pictures), _PICTURES)
-    chosen = max(order[0][2], key=lambda i: result.segments[i].end - result.segments[i].start) if order else None
+    chosen = (
+        max(order[0][2], key=lambda i: result.segments[i].end - result.segments[i].start)
+        if order
+        else None
+    )
     moment = result.duration / 2 if chosen is None else result.segments[chosen].peak_at
     near = int(np.abs(result.pictures_at[kept] - moment).argmin())
     yield _answer(result, beside)
@@ -76,7 +87,9 @@ def body(result: Timeline, beside: Beside) -> Iterator[str]:
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
-    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
+    return (
+        np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
+    )
 
 
 def _time(result: Timeline, seconds: float) -> str:
@@ -94,22 +107,31 @@ def _length(result: Timeline, seconds: float) -> str:
 
 def _window(result: Timeline, seconds: float) -> int:
     """The window that stands for a moment."""
-    return int(np.clip(np.searchsorted(result.starts, seconds, side="right") - 1, 0, len(result.starts) - 1))
+    return int(
+        np.clip(
+            np.searchsorted(result.starts, seconds, side="right") - 1, 0, len(result.starts) - 1
+        )
+    )
 
 
 def _answer(result: Timeline, beside: Beside) -> str:
     label, score, _ = verdict(result)
     facts = (
-        f"{clock(result.duration, tenths=True)} · {counted(len(result.starts), 'window')} of {result.window:g} s with "
-        f"{counted(result.frames, 'frame')} each, one every {result.stride:g} s · "
-        f"{counted(len(result.segments), 'segment')} · {counted(len(result.labels), 'label')}"
+        f"{clock(result.duration, tenths=True)} · {counted(len(result.starts), 'window')} of "
+        f"{result.window:g} s with {counted(result.frames, 'frame')} each, one every "
+        f"{result.stride:g} s · {counted(len(result.segments), 'segment')} · "
+        f"{counted(len(result.labels), 'label')}"
     )
-    own = None if beside.truth not in result.labels else float(result.mean_scores[result.labels.index(beside.truth)])
+    own = (
+        None
+        if beside.truth not in result.labels
+        else float(result.mean_scores[result.labels.index(beside.truth)])
+    )
     return (
-        "<section class=answer aria-labelledby=h-answer><h2 id=h-answer class=hidden>Answer</h2>"
-        f"<p class=verdict><strong>{bdi(label)}</strong> <span>{percent(score)}</span></p>"
-        f"{truth(label, own, beside)}"
-        f"<p class=note>mean over the whole video · {facts}{place(result, beside)}{odd(result.note)}</p></section>\n"
+        "<section class=answer aria-labelledby=h-answer><h2 id=h-answer "
+        f"class=hidden>Answer</h2><p class=verdict><strong>{bdi(label)}</strong> "
+        f"<span>{percent(score)}</span></p>{truth(label, own, beside)}<p class=note>mean over the "
+        f"whole video · {facts}{place(result, beside)}{odd(result.note)}</p></section>\n"
     )
 
 
@@ -128,7 +150,10 @@ def _stage(result: Timeline, chosen: int | None, moment: float, picture: np.ndar
         for n, (k, score) in enumerate(zip(result.top[w, :_LIKELY], result.top_scores[w, :_LIKELY]))
     )
     facts = _facts(result, None if chosen is None else result.segments[chosen])
-    rows = "".join(f"<div><dt>{name}</dt><dd data-slot={slot}>{value}</dd></div>" for name, slot, value in facts)
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd data-slot={slot}>{value}</dd></div>"
+        for name, slot, value in facts
+    )
     title = "" if chosen is None else bdi(result.segments[chosen].label)
     hidden = " hidden" if chosen is None else ""
     return (
@@ -145,7 +170,9 @@ def _stage(result: Timeline, chosen: int | None, moment: float, picture: np.ndar
 
 def _facts(result: Timeline, segment: Segment | None) -> list[tuple[str, str, str]]:
     values = [""] * 4 if segment is None else _texts(result, segment)
-    return list(zip(("Time", "Lasts", "Mean score", "Peak"), ("when", "lasts", "mean", "peak"), values))
+    return list(
+        zip(("Time", "Lasts", "Mean score", "Peak"), ("when", "lasts", "mean", "peak"), values)
+    )
 
 
 def _texts(result: Timeline, segment: Segment) -> list[str]:
@@ -171,9 +198,9 @@ def _words(result: Timeline) -> str:
     more = len(order) - _WORDS
     note = f"<p class=note>and {counted(more, 'word')} with less</p>" if more > 0 else ""
     return (
-        "<section aria-labelledby=h-words><h2 id=h-words>Words of the video</h2>"
-        f"<ol class=rows>{rows}</ol>{note}<p class=note>Every window is named by the word with the most votes of its "
-        f"frames.{_other_word(result, order[0])}</p></section>\n"
+        "<section aria-labelledby=h-words><h2 id=h-words>Words of the video</h2><ol "
+        f"class=rows>{rows}</ol>{note}<p class=note>Every window is named by the word with the "
+        f"most votes of its frames.{_other_word(result, order[0])}</p></section>\n"
     )
 
 
@@ -183,8 +210,9 @@ def _other_word(result: Timeline, word: str) -> str:
     if word == label:
         return ""
     return (
-        f" That {bdi(word)} has the most time and {bdi(label)} is the answer is no contradiction: words are of frames "
-        "alone, while the answer is the label with the highest mean score over all windows."
+        f" That {bdi(word)} has the most time and {bdi(label)} is the answer is no contradiction: "
+        "words are of frames alone, while the answer is the label with the highest mean score "
+        "over all windows."
     )
 
 
@@ -204,24 +232,45 @@ def _chart(result: Timeline, order: list, chosen: int | None, moment: float) -> 
         f"</div></div>\n<ul>"
     )
     for label, seconds, places in order[:_LANES]:
-        yield f"<li class=lane><span>{bdi(label)}<small>{_length(result, seconds)}</small></span><div class=track>"
+        yield (
+            "<li "
+            f"class=lane><span>{bdi(label)}<small>{_length(result, seconds)}</small></span><div "
+            "class=track>"
+        )
         for i in places:
             yield _bar(result, i, total, i == chosen)
         yield "</div></li>\n"
     track = runs(result)
-    told = f"{counted(len(track), 'stretch').replace('stretchs', 'stretches')} of windows with the same word"
-    yield f"</ul>\n<div class=lane><span>Words</span><div class=track id=words role=img aria-label='{told}'>"
+    told = (
+        f"{counted(len(track), 'stretch').replace('stretchs', 'stretches')} of windows with the "
+        "same word"
+    )
+    yield (
+        "</ul>\n<div class=lane><span>Words</span><div class=track id=words role=img "
+        f"aria-label='{told}'>"
+    )
     for word, start, end in track:
         share = 100 * (end - start) / total
         thin = "" if share > 4 else " thin"
         yield (
-            f"<span class='run{thin}' title='{esc(word)}' style='left:{100 * start / total:.3f}%;width:{share:.3f}%'>"
-            f"{esc(word)}</span>"
+            f"<span class='run{thin}' title='{esc(word)}' "
+            f"style='left:{100 * start / total:.3f}%;width:{share:.3f}%'>{esc(word)}</span>"
         )
-    yield f"<i class=now id=now style='left:{100 * moment / total:.3f}%'></i></div></div>\n</div></div>"
+    yield (
+        "<i class=now id=now "
+        f"style='left:{100 * moment / total:.3f}%'></i></div></div>\n</div></div>"
+    )
     more = len(order) - _LANES
-    yield f"<p class=note>and {counted(more, 'label')} with less time, in the table below</p>" if more > 0 else ""
-    yield "" if order else "<p class=note>No label reaches the threshold, and no window has a best label.</p>"
+    yield (
+        f"<p class=note>and {counted(more, 'label')} with less time, in the table below</p>"
+        if more > 0
+        else ""
+    )
+    yield (
+        ""
+        if order
+        else "<p class=note>No label reaches the threshold, and no window has a best label.</p>"
+    )
     yield "</section>\n"
 
 
@@ -230,13 +279,16 @@ def _bar(result: Timeline, i: int, total: float, chosen: bool) -> str:
     text, here = esc(described(result, segment)), " aria-current=true" if chosen else ""
     left, width = 100 * segment.start / total, 100 * (segment.end - segment.start) / total
     return (
-        f"<button type=button class=segment data-segment={i}{here} aria-label='{text}' title='{text}' "
-        f"style='left:min({left:.3f}%,100% - 5px);width:{width:.3f}%;--v:{100 * segment.score:.0f}%'></button>"
+        f"<button type=button class=segment data-segment={i}{here} aria-label='{text}' "
+        f"title='{text}' style='left:min({left:.3f}%,100% - "
+        f"5px);width:{width:.3f}%;--v:{100 * segment.score:.0f}%'></button>"
     )
 
 
 def _ticks(result: Timeline) -> str:
-    """Times for every level of zoom, at most 11 at the first and twice as many at each that follows."""
+    """Times for every level of zoom, at most 11 at the first and twice as many at each that
+    follows.
+    """
     levels = []
     for level in range(_LEVELS):
         step = tick_step(result.duration, 11 * 2**level)
@@ -259,26 +311,26 @@ def _pictures(result: Timeline, kept: np.ndarray, near: int) -> Iterator[str]:
         time, here = _time(result, at), " aria-current=true" if n == near else ""
         word = esc(result.words[_window(result, at)])
         yield (
-            f"<li><button type=button class=picture{here}><img src='{jpeg(result.pictures[i], 160, 72)}' "
-            f"alt='picture, named {word},'>{time}</button></li>"
+            f"<li><button type=button class=picture{here}><img "
+            f"src='{jpeg(result.pictures[i], 160, 72)}' alt='picture, named "
+            f"{word},'>{time}</button></li>"
         )
     yield "</ol></div></section>\n"
 
 
 def _table(result: Timeline, chosen: int | None) -> Iterator[str]:
     yield (
-        "<section aria-labelledby=h-table><h2 id=h-table>Segments</h2>"
-        "<div class=table role=region aria-labelledby=h-table tabindex=0><table class=list id=table>"
-        "<caption class=hidden>Segments by their start</caption><thead><tr>"
-        "<th scope=col>Label</th><th scope=col>From</th><th scope=col>To</th><th scope=col>Lasts</th>"
-        "<th scope=col>Mean score</th><th scope=col>Peak</th></tr></thead>\n<tbody>"
+        "<section aria-labelledby=h-table><h2 id=h-table>Segments</h2><div class=table "
+        "role=region aria-labelledby=h-table tabindex=0><table class=list id=table><caption "
+        "class=hidden>Segments by their start</caption><thead><tr><th scope=col>Label</th><th "
+        "scope=col>From</th><th scope=col>To</th><th scope=col>Lasts</th><th scope=col>Mean "
+        "score</th><th scope=col>Peak</th></tr></thead>\n<tbody>"
     )
     for i, segment in enumerate(result.segments):
         _, lasts, mean, peak = _texts(result, segment)
         yield (
-            f"<tr{' class=chosen' if i == chosen else ''}><th scope=row>{bdi(segment.label)}</th>"
-            f"<td>{_time(result, segment.start)}</td><td>{_time(result, segment.end)}</td><td>{lasts}</td>"
-            f"<td>{mean}</td><td>{peak}</td></tr>\n"
+            f"<tr{' class=chosen' if i == chosen else ''}><th "
+            f"scope=row>{bdi(segment.label)}</th><td>{_time(result, segment.start)}</td><td>{_time(result, segment.end)}</td><td>{lasts}</td><td>{mean}</td><td>{peak}</td></tr>\n"
         )
     yield "</tbody></table></div></section>\n"
 
@@ -288,12 +340,18 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
     place, spot = {k: n for n, k in enumerate(used)}, {word: n for n, word in enumerate(words)}
     return {
         "duration": _total(result),
-        "segments": [[s.label, *_texts(result, s), round(s.peak_at, 3), described(result, s)] for s in result.segments],
+        "segments": [
+            [s.label, *_texts(result, s), round(s.peak_at, 3), described(result, s)]
+            for s in result.segments
+        ],
         "labels": [result.labels[k] for k in used],
         "words": words,
         "starts": np.round(result.starts, 2).tolist(),
         "top": [[place[k] for k in row] for row in result.top[:, :_LIKELY].tolist()],
-        "scores": [[float(f"{score:.3g}") for score in row] for row in result.top_scores[:, :_LIKELY].tolist()],
+        "scores": [
+            [float(f"{score:.3g}") for score in row]
+            for row in result.top_scores[:, :_LIKELY].tolist()
+        ],
         "word": [spot[word] for word in result.words],
         "at": np.round(result.pictures_at[kept], 2).tolist(),
         "times": [_time(result, float(at)) for at in result.pictures_at[kept]],

@@ -1,4 +1,6 @@
-"""Rendered scenes as a benchmark: clips with the lists of every protocol, and others with any share of noise."""
+"""Rendered scenes as a benchmark: clips with the lists of every protocol, and others with any share
+of noise.
+"""
 
 import dataclasses
 
@@ -16,10 +18,13 @@ _GROUPS = ("pool", "val", "unseen", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class SceneBenchmark:
-    """A data set in the shape of the field's: base and novel halves, shots, three splits of classes never learnt.
+    """A data set in the shape of the field's: base and novel halves, shots, three splits of classes
+    never learnt.
 
-    Lists: `base_train`, `fs_base_s{1,2,3}_train` (16 clips a class, drawn from it), `base_val`, `novel_val`; `train`,
-    `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, each of classes that no other list has.
+    Lists: `base_train`, `fs_base_s{1,2,3}_train` (16 clips a class, drawn from it), `base_val`,
+      `novel_val`; `train`,
+    `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, each of classes that no other
+    list has.
 
     Attributes:
       seed: of the choice of classes, of every clip and of the draws of shots.
@@ -46,32 +51,48 @@ class SceneBenchmark:
     shift: float = 0.6
 
     def __post_init__(self):
-        if self.classes < 4 or self.classes % 2 or self.classes + 3 * self.unseen > len(class_names()):
+        if (
+            self.classes < 4
+            or self.classes % 2
+            or self.classes + 3 * self.unseen > len(class_names())
+        ):
             raise UserError(
-                f"scene benchmark: {self.classes} classes and 3 x {self.unseen} unseen ones, expected an even number "
-                f"from 4 on, and at most {len(class_names())} in all"
+                f"scene benchmark: {self.classes} classes and 3 x {self.unseen} unseen ones, "
+                f"expected an even number from 4 on, and at most {len(class_names())} in all"
             )
         if self.pool < max(SHOTS):
-            raise UserError(f"scene benchmark: {self.pool} training clips a class, expected {max(SHOTS)} or more")
+            raise UserError(
+                f"scene benchmark: {self.pool} training clips a class, expected {max(SHOTS)} or "
+                "more"
+            )
 
     def names(self) -> dict[str, list[str]]:
         """Class names of "all" (base classes first), "base", "novel", "unseen1" to "unseen3"."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))
         drawn, half = [class_names()[i] for i in order], self.classes // 2
-        found = {"all": drawn[: self.classes], "base": drawn[:half], "novel": drawn[half : self.classes]}
+        found = {
+            "all": drawn[: self.classes],
+            "base": drawn[:half],
+            "novel": drawn[half : self.classes],
+        }
         for split in SEEDS:
             start = self.classes + (split - 1) * self.unseen
             found[f"unseen{split}"] = drawn[start : start + self.unseen]
         return found
 
     def clips(self) -> list[Clip]:
-        """(group, class, number) of every clip; the classes of "unseen" count through the three splits."""
+        """(group, class, number) of every clip; the classes of "unseen" count through the three
+        splits.
+        """
         counts = {
             "pool": (self.classes, self.pool), "val": (self.classes, self.val),
             "unseen": (3 * self.unseen, self.unseen_val),
         }  # fmt: skip
         return [
-            (group, c, i) for group, (classes, count) in counts.items() for c in range(classes) for i in range(count)
+            (group, c, i)
+            for group, (classes, count) in counts.items()
+            for c in range(classes)
+            for i in range(count)
         ]
 
     def lists(self) -> dict[str, SceneList]:
@@ -79,12 +100,24 @@ class SceneBenchmark:
         every, base = range(self.classes), range(self.classes // 2)
         order = self._draws(0)
         found = {
-            "base_train": self._list("base", "pool", base, np.tile(np.arange(self.pool), (self.classes, 1))),
-            **{f"fs_base_s{s}_train": self._list("base", "pool", base, self._draws(s)[:, :16]) for s in SEEDS},
+            "base_train": self._list(
+                "base", "pool", base, np.tile(np.arange(self.pool), (self.classes, 1))
+            ),
+            **{
+                f"fs_base_s{s}_train": self._list("base", "pool", base, self._draws(s)[:, :16])
+                for s in SEEDS
+            },
             "base_val": self._list("base", "val", base),
-            "novel_val": self._list("novel", "val", range(self.classes // 2, self.classes), first=self.classes // 2),
-            "train": self._list("all", "pool", every, np.tile(np.arange(self.pool), (self.classes, 1))),
-            **{f"train1_few_shot_{k}": self._list("all", "pool", every, order[:, :k]) for k in SHOTS},
+            "novel_val": self._list(
+                "novel", "val", range(self.classes // 2, self.classes), first=self.classes // 2
+            ),
+            "train": self._list(
+                "all", "pool", every, np.tile(np.arange(self.pool), (self.classes, 1))
+            ),
+            **{
+                f"train1_few_shot_{k}": self._list("all", "pool", every, order[:, :k])
+                for k in SHOTS
+            },
             "val": self._list("all", "val", every),
         }
         for split in SEEDS:
@@ -102,7 +135,9 @@ class SceneBenchmark:
     def _list(self, labels, group, classes, numbers=None, first=0) -> SceneList:
         count = self.val if group == "val" else self.unseen_val
         clips = (
-            ((group, c, int(i)), c - first) for c in classes for i in (range(count) if numbers is None else numbers[c])
+            ((group, c, int(i)), c - first)
+            for c in classes
+            for i in (range(count) if numbers is None else numbers[c])
         )
         return SceneList(labels, tuple(clips))
 
@@ -112,21 +147,32 @@ class SceneBenchmark:
         names = class_names_of(self, group)
         rng = np.random.default_rng([self.seed, 3, _GROUPS.index(group), label, number])
         return render_clip(
-            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant, shift=self.shift
+            names[label],
+            rng,
+            frames=self.length,
+            size=self.size,
+            irrelevant=self.irrelevant,
+            shift=self.shift,
         )
 
 
 def class_names_of(benchmark: SceneBenchmark, group: str) -> list[str]:
     """The names that the classes of a group of clips are numbered by."""
     names = benchmark.names()
-    return names["unseen1"] + names["unseen2"] + names["unseen3"] if group == "unseen" else names["all"]
+    return (
+        names["unseen1"] + names["unseen2"] + names["unseen3"]
+        if group == "unseen"
+        else names["all"]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class NoisyScenes:
-    """Validation clips of a benchmark's base and novel classes at another share of irrelevant frames.
+    """Validation clips of a benchmark's base and novel classes at another share of irrelevant
+    frames.
 
-    Ten frames a clip, so that every tenth from 0 to 0.9 is a whole number of frames. Lists: `base_val`, `novel_val`.
+    Ten frames a clip, so that every tenth from 0 to 0.9 is a whole number of frames. Lists:
+    `base_val`, `novel_val`.
 
     Attributes:
       benchmark: whose classes, seed and look these clips have.
@@ -153,8 +199,12 @@ class NoisyScenes:
         """`base_val` and `novel_val`."""
         half, clips = self.benchmark.classes // 2, self.clips()
         return {
-            "base_val": SceneList("base", tuple((clip, clip[1]) for clip in clips if clip[1] < half)),
-            "novel_val": SceneList("novel", tuple((clip, clip[1] - half) for clip in clips if clip[1] >= half)),
+            "base_val": SceneList(
+                "base", tuple((clip, clip[1]) for clip in clips if clip[1] < half)
+            ),
+            "novel_val": SceneList(
+                "novel", tuple((clip, clip[1] - half) for clip in clips if clip[1] >= half)
+            ),
         }
 
     def render(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -163,4 +213,11 @@ class NoisyScenes:
         made = self.benchmark
         rng = np.random.default_rng([made.seed, 3, _GROUPS.index("noise"), label, number])
         name = made.names()["all"][label]
-        return render_clip(name, rng, frames=self.length, size=made.size, irrelevant=self.irrelevant, shift=made.shift)
+        return render_clip(
+            name,
+            rng,
+            frames=self.length,
+            size=made.size,
+            irrelevant=self.irrelevant,
+            shift=made.shift,
+        )

@@ -57,7 +57,9 @@ class Pose:
         )
 
     def at(self, t: int) -> tuple[float, float, float]:
-        """Position and angle at frame t: the object bounces off the image's edges, its angle swings."""
+        """Position and angle at frame t: the object bounces off the image's edges, its angle
+        swings.
+        """
         span = 1 - 2 * self.radius
         x, y = (
             self.radius + span * (1 - abs((start + t * step) / span % 2 - 1))
@@ -78,7 +80,9 @@ def draw_object(
     size = image.shape[0]
     x, y, angle = pose.at(t)
     radius, cos, sin = pose.radius * size, np.cos(angle), np.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])  # row vectors: the outline turns clockwise as y points down
+    turn = np.array(
+        [[cos, sin], [-sin, cos]]
+    )  # row vectors: the outline turns clockwise as y points down
     outlines = [outline @ turn * radius + (x * size, y * size) for outline in _outline(shape)]
     mask = np.zeros((size, size), np.uint8)
     points = [np.round(outline * 2**SUBPIXEL).astype(np.int32) for outline in outlines]
@@ -105,7 +109,9 @@ def _parse(name: str) -> list[str]:
     parts = name.split()
     for part, known in itertools.zip_longest(parts, (COLOURS, TEXTURES, SHAPES)):
         if known is None or part not in known:
-            raise UserError(f"scene {name!r}: expected 'colour texture shape', for example 'red striped circle'")
+            raise UserError(
+                f"scene {name!r}: expected 'colour texture shape', for example 'red striped circle'"
+            )
     return parts
 
 
@@ -128,7 +134,10 @@ def _outline(shape: str) -> tuple[np.ndarray, ...]:
         return (np.concatenate([arc(1, outer, 2 * np.pi - outer), hollow]) + (0.25, 0),)
     if shape == "star":
         turns = np.arange(10) * np.pi / 5 - np.pi / 2
-        return (np.stack([np.cos(turns), np.sin(turns)], 1) * np.where(np.arange(10) % 2, 0.42, 1.08)[:, None],)
+        return (
+            np.stack([np.cos(turns), np.sin(turns)], 1)
+            * np.where(np.arange(10) % 2, 0.42, 1.08)[:, None],
+        )
     a = 0.34  # half the width of an arm
     points = {
         "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
@@ -147,7 +156,15 @@ def _outline(shape: str) -> tuple[np.ndarray, ...]:
             (-1, -a),
             (-a, -a),
         ],
-        "arrow": [(1.05, 0), (0.1, 0.9), (0.1, 0.36), (-1, 0.36), (-1, -0.36), (0.1, -0.36), (0.1, -0.9)],
+        "arrow": [
+            (1.05, 0),
+            (0.1, 0.9),
+            (0.1, 0.36),
+            (-1, 0.36),
+            (-1, -0.36),
+            (0.1, -0.36),
+            (0.1, -0.9),
+        ],
     }
     return (np.array(points[shape], float),)
 

@@ -1,9 +1,10 @@
-"""Rendered scenes with compositional names: the demo's videos, and the stills its small CLIP learned from.
+"""Rendered scenes with compositional names: the demo's videos, and the stills its small CLIP
+learned from.
 
-A class is colour + texture + shape, "red striped circle": 8 × 4 × 8 = 256 of them. One object moves before a
-muted, cluttered background. Part of a clip's frames can be irrelevant: they do not show the object that the clip
-is named after, which is what VTD-CLIP's frame confidence is for. NumPy and OpenCV only; the same seed gives the
-same pixels in every process.
+A class is colour + texture + shape, "red striped circle": 8 × 4 × 8 = 256 of them. One object moves
+before a muted, cluttered background. Part of a clip's frames can be irrelevant: they do not show
+the object that the clip is named after, which is what VTD-CLIP's frame confidence is for. NumPy and
+OpenCV only; the same seed gives the same pixels in every process.
 """
 
 import itertools
@@ -18,8 +19,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.scenes.objects import COLOURS, SHAPES, SUBPIXEL, TEXTURES, Pose, draw_object
 
-# What an irrelevant frame shows. "one": the same other object in all of them; "others": another one in each;
-# "corrupt": the right frame, scrambled; "mixture": each frame draws one of `_MIXTURE`.
+# What an irrelevant frame shows. "one": the same other object in all of them; "others": another one
+# in each; "corrupt": the right frame, scrambled; "mixture": each frame draws one of `_MIXTURE`.
 KINDS = ("empty", "noise", "one", "others", "corrupt", "mixture")
 _MIXTURE = ("empty", "noise", "others", "corrupt")
 
@@ -29,8 +30,11 @@ def class_names() -> tuple[str, ...]:
     return tuple(" ".join(parts) for parts in itertools.product(COLOURS, TEXTURES, SHAPES))
 
 
-def render_still(name: str, rng: np.random.Generator, size: int = 64) -> UInt8[np.ndarray, "size size 3"]:
-    """One RGB image of the named object at a random place, size and angle before a random background.
+def render_still(
+    name: str, rng: np.random.Generator, size: int = 64
+) -> UInt8[np.ndarray, "size size 3"]:
+    """One RGB image of the named object at a random place, size and angle before a random
+    background.
 
     Raises:
       UserError: a name that is not "colour texture shape".
@@ -75,7 +79,8 @@ def render_clip(
       irrelevant: share of irrelevant frames in [0, 1), rounded to whole frames; one stays relevant.
       kind: what the irrelevant frames show, one of `KINDS`.
       shift: strength in [0, 1] of one change of all frames: blur, low contrast, warm tint.
-      others: names that other objects are drawn from; all 256 by default. The clip's own name is never drawn.
+      others: names that other objects are drawn from; all 256 by default. The clip's own name is
+        never drawn.
 
     Returns:
       RGB frames, and True for each frame that shows the named object whole.
@@ -83,7 +88,10 @@ def render_clip(
     if kind not in KINDS:
         raise UserError(f"scene clip: kind {kind!r}, expected one of {', '.join(KINDS)}")
     if not 0 <= irrelevant < 1 or frames < 1:
-        raise UserError(f"scene clip: irrelevant {irrelevant}, frames {frames}; expected 0 <= irrelevant < 1 <= frames")
+        raise UserError(
+            f"scene clip: irrelevant {irrelevant}, frames {frames}; expected 0 <= irrelevant < 1 "
+            "<= frames"
+        )
     pool = [other for other in (others or class_names()) if other != name]
     if not pool:
         raise UserError(f"scene clip: no other object than {name!r} to draw irrelevant frames from")
@@ -108,7 +116,8 @@ def render_clip(
 
 
 def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int = 8) -> None:
-    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p); the file appears once it is complete.
+    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p); the file appears once it is
+    complete.
 
     Raises:
       UserError: no frames, or a side that is not even, which yuv420p needs.
@@ -119,7 +128,9 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
 
     path = Path(path)
     if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
-        raise UserError(f"{path}: frames of shape {frames.shape}; H.264 needs at least one frame and even sides")
+        raise UserError(
+            f"{path}: frames of shape {frames.shape}; H.264 needs at least one frame and even sides"
+        )
     # x264's macroblock tree gives other bits from run to run on frames this small
     options = {"preset": "veryfast", "crf": "18", "x264-params": "mbtree=0"}
     with replacing(path) as part, av.open(target(part), "w", format="mp4") as container:
@@ -133,45 +144,67 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
 
 
 class _Background:
-    """A soft muted gradient, drifting blobs, a travelling wave, and pixel noise (added by `_finish`)."""
+    """A soft muted gradient, drifting blobs, a travelling wave, and pixel noise (added by
+    `_finish`).
+    """
 
     def __init__(self, rng: np.random.Generator, blobs: int = 5):
         grey = rng.uniform(60, 175, (4, 4, 1)) * 0.5 + 0.5 * rng.uniform(60, 175)
         self.gradient = np.clip(grey + rng.normal(0, 12, (4, 4, 3)), 0, 255).astype(np.float32)
         self.blobs = rng.random((blobs, 7))
-        self.blob_colours = np.clip(rng.uniform(50, 190, (blobs, 1)) + rng.normal(0, 16, (blobs, 3)), 0, 255)
+        self.blob_colours = np.clip(
+            rng.uniform(50, 190, (blobs, 1)) + rng.normal(0, 16, (blobs, 3)), 0, 255
+        )
         self.wave = rng.random(5)
         self.noise = rng.uniform(2, 12)
 
     def frame(self, t: int, size: int) -> Float[np.ndarray, "size size 3"]:
         """Frame t without pixel noise, float32 in about 0..255."""
-        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR).astype(
+            np.uint8
+        )
         for (x, y, dx, dy, a, b, angle), colour in zip(self.blobs, self.blob_colours.tolist()):
-            centre = ((x + (dx - 0.5) * 0.04 * t) % 1 * size, (y + (dy - 0.5) * 0.04 * t) % 1 * size)
+            centre = (
+                (x + (dx - 0.5) * 0.04 * t) % 1 * size,
+                (y + (dy - 0.5) * 0.04 * t) % 1 * size,
+            )
             axes = ((0.04 + 0.10 * a) * size, (0.04 + 0.10 * b) * size)
             centre, axes = (tuple(round(v * 2**SUBPIXEL) for v in pair) for pair in (centre, axes))
-            cv2.ellipse(canvas, centre, axes, angle * 180, 0, 360, colour, -1, cv2.LINE_AA, SUBPIXEL)
+            cv2.ellipse(
+                canvas, centre, axes, angle * 180, 0, 360, colour, -1, cv2.LINE_AA, SUBPIXEL
+            )
         heading, frequency, height, phase, speed = self.wave
         steps = np.arange(size, dtype=np.float32) * (2 * np.pi * (1 + 5 * frequency) / size)
         along = steps[None] * np.cos(np.pi * heading) + steps[:, None] * np.sin(np.pi * heading)
-        wave = (4 + 12 * height) * np.sin(along + (2 * np.pi * phase + 0.6 * speed * t)).astype(np.float32)
+        wave = (4 + 12 * height) * np.sin(along + (2 * np.pi * phase + 0.6 * speed * t)).astype(
+            np.float32
+        )
         return canvas + wave[..., None]
 
 
 def _finish(image: np.ndarray, background: _Background, rng: np.random.Generator) -> np.ndarray:
     """Adds pixel noise and rounds to uint8."""
     noise = rng.integers(0, 256, image.shape, dtype=np.uint8)
-    return np.clip(image + (noise - np.float32(127.5)) * np.float32(background.noise / 64), 0, 255).astype(np.uint8)
+    return np.clip(
+        image + (noise - np.float32(127.5)) * np.float32(background.noise / 64), 0, 255
+    ).astype(np.uint8)
 
 
 def _scramble(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A frame as a broken stream shows it: 4 × 4 tiles in a wrong order, a third of them grey."""
     side = image.shape[0] // 4
-    tiles = image[: 4 * side, : 4 * side].reshape(4, side, 4, side, 3).swapaxes(1, 2).reshape(16, side, side, 3)
+    tiles = (
+        image[: 4 * side, : 4 * side]
+        .reshape(4, side, 4, side, 3)
+        .swapaxes(1, 2)
+        .reshape(16, side, side, 3)
+    )
     tiles = tiles[rng.permutation(16)]
     tiles[rng.random(16) < 1 / 3] = 128
     broken = image.copy()
-    broken[: 4 * side, : 4 * side] = tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2).reshape(4 * side, 4 * side, 3)
+    broken[: 4 * side, : 4 * side] = (
+        tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2).reshape(4 * side, 4 * side, 3)
+    )
     return broken
 
 

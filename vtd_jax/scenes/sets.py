@@ -1,4 +1,6 @@
-"""Data sets of rendered scenes, as real mp4 files, lists and label CSVs in the field's formats: base-to-novel."""
+"""Data sets of rendered scenes, as real mp4 files, lists and label CSVs in the field's formats:
+base-to-novel.
+"""
 
 import dataclasses
 import os
@@ -23,7 +25,9 @@ Clip = tuple[str, int, int]
 
 
 class SceneList(NamedTuple):
-    """A list of a data set: the names that its class ids are of, and its clips with their class ids."""
+    """A list of a data set: the names that its class ids are of, and its clips with their class
+    ids.
+    """
 
     labels: str
     clips: tuple[tuple[Clip, int], ...]
@@ -75,23 +79,34 @@ class SceneSet:
     def __post_init__(self):
         if not 4 <= self.classes <= len(class_names()) or self.classes % 2:
             raise UserError(
-                f"scene set: classes {self.classes}, expected an even number from 4 to {len(class_names())}"
+                f"scene set: classes {self.classes}, expected an even number from 4 to "
+                f"{len(class_names())}"
             )
         if min(self.train, self.val, self.length) < 1:
-            raise UserError(f"scene set: train {self.train}, val {self.val}, length {self.length}, expected 1 or more")
+            raise UserError(
+                f"scene set: train {self.train}, val {self.val}, length {self.length}, expected 1 "
+                "or more"
+            )
         if self.kind not in KINDS:
             raise UserError(f"scene set: kind {self.kind!r}, expected one of {', '.join(KINDS)}")
 
     def names(self) -> dict[str, list[str]]:
         """Class names of "base" and "novel"."""
-        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))[: self.classes]
+        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))[
+            : self.classes
+        ]
         chosen, half = [class_names()[i] for i in order], self.classes // 2
         return {"base": chosen[:half], "novel": chosen[half:]}
 
     def clips(self) -> list[Clip]:
         """(list, class id, number) of every clip."""
         counts = {name: self.train if name.endswith("train") else self.val for name in LISTS}
-        return [(name, c, i) for name in LISTS for c in range(self.classes // 2) for i in range(counts[name])]
+        return [
+            (name, c, i)
+            for name in LISTS
+            for c in range(self.classes // 2)
+            for i in range(counts[name])
+        ]
 
     def lists(self) -> dict[str, SceneList]:
         """A list of training clips, two of validation clips."""
@@ -119,12 +134,16 @@ def file_name(clip: Clip) -> str:
 
 
 def write_scene_sets(
-    sets: Sequence[tuple[Scenes, Path]], *, workers: int = 0, told: Callable[[int, int], None] | None = None
+    sets: Sequence[tuple[Scenes, Path]],
+    *,
+    workers: int = 0,
+    told: Callable[[int, int], None] | None = None,
 ) -> None:
     """Renders data sets into folders: `videos/*.mp4`, a `.txt` a list, `NAMES_labels.csv`.
 
     Args:
-      sets: what, and where to; folders are made. A video that is there already is of the same data set and stays.
+      sets: what, and where to; folders are made. A video that is there already is of the same data
+        set and stays.
       workers: rendering processes; 0 means one a core.
       told: called with clips done and clips in all.
     """
@@ -132,11 +151,16 @@ def write_scene_sets(
     for scene_set, folder in sets:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
         for name, listed in scene_set.lists().items():
-            write_text(folder / f"{name}.txt", "".join(f"{file_name(clip)} {label}\n" for clip, label in listed.clips))
+            write_text(
+                folder / f"{name}.txt",
+                "".join(f"{file_name(clip)} {label}\n" for clip, label in listed.clips),
+            )
         for labels, names in scene_set.names().items():
             rows = [f"{i},{name}\n" for i, name in enumerate(names)]
             write_text(folder / f"{labels}_labels.csv", "id,name\n" + "".join(rows))
-        clips = [clip for clip in scene_set.clips() if not (folder / "videos" / file_name(clip)).exists()]
+        clips = [
+            clip for clip in scene_set.clips() if not (folder / "videos" / file_name(clip)).exists()
+        ]
         jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
     total, done = sum(len(job[2]) for job in jobs), 0
     with _pool(workers) as pool:

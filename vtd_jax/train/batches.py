@@ -1,4 +1,6 @@
-"""Where a run's batches come from: clips, decoded and augmented anew, or frame features that are kept on disk."""
+"""Where a run's batches come from: clips, decoded and augmented anew, or frame features that are
+kept on disk.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -13,8 +15,11 @@ from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
 
 
-def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> "BatchIterator | StoredBatches":
-    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the same data.
+def open_batches(
+    config: RunConfig, model: VTDCLIP, records: Records
+) -> "BatchIterator | StoredBatches":
+    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the
+    same data.
 
     Raises:
       UserError: settings out of range, or `data.stored_views` with several processes.
@@ -39,19 +44,22 @@ def open_batches(config: RunConfig, model: VTDCLIP, records: Records) -> "BatchI
         return clips
     if process_count() > 1:
         raise UserError(
-            f"data.stored_views={data.stored_views}: frame features are kept by runs of one process, this one has "
-            f"{process_count()}; set data.stored_views=0"
+            f"data.stored_views={data.stored_views}: frame features are kept by runs of one "
+            f"process, this one has {process_count()}; set data.stored_views=0"
         )
     store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
     # no more at once than a step or an evaluation has
     together = max(data.batch_size, config.evaluate.batch_size)
-    return StoredBatches(clips, records, store, views=data.stored_views, workers=data.workers, together=together)
+    return StoredBatches(
+        clips, records, store, views=data.stored_views, workers=data.workers, together=together
+    )
 
 
 class StoredBatches:
     """The batches of a `BatchIterator` of one process, with frame features in the place of frames.
 
-    Epoch e has those of the clips that epoch `e mod views` draws, in its own order. State and order are the iterator's.
+    Epoch e has those of the clips that epoch `e mod views` draws, in its own order. State and order
+    are the iterator's.
 
     Attributes:
       batches_per_epoch: how many batches an epoch has.
@@ -81,20 +89,32 @@ class StoredBatches:
         self._source, self._position = BatchSource(records, clips.spec), 0
         self._stored: dict[int, Stored] = {}
 
-    def fill(self, epochs: Sequence[int], tell: Callable[[str], None], check: Callable[[], None] | None = None) -> None:
+    def fill(
+        self,
+        epochs: Sequence[int],
+        tell: Callable[[str], None],
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Computes what these epochs need and is not kept yet; must come before the first batch.
 
         Args:
           epochs: their numbers, from 0.
           tell: called with lines of progress.
-          check: called before every batch that is encoded; may raise to break off, what was done is kept.
+          check: called before every batch that is encoded; may raise to break off, what was done is
+            kept.
 
         Raises:
           UserError: features cannot be kept where they should.
         """
         views = sorted({epoch % self._views for epoch in epochs})
         stored = self._store.open(
-            self._records, self._spec, views, together=self._together, workers=self._workers, tell=tell, check=check
+            self._records,
+            self._spec,
+            views,
+            together=self._together,
+            workers=self._workers,
+            tell=tell,
+            check=check,
         )
         self._stored = dict(zip(views, stored))
 
@@ -102,7 +122,9 @@ class StoredBatches:
         return self
 
     def __next__(self) -> Batch:
-        """`features` float32 [B, T, D], and `label`, `weight` and `index` as of clips; see `Stored.batch`."""
+        """`features` float32 [B, T, D], and `label`, `weight` and `index` as of clips; see
+        `Stored.batch`.
+        """
         chosen, rows = self._source.indices(self._position), self._spec.batch_size
         view = self._stored[self._position // self.batches_per_epoch % self._views]
         batch = view.batch(chosen, rows)

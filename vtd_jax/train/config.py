@@ -1,4 +1,6 @@
-"""A run's settings as typed, checked, frozen dataclasses: what a config file becomes before anything is computed."""
+"""A run's settings as typed, checked, frozen dataclasses: what a config file becomes before
+anything is computed.
+"""
 
 import dataclasses
 import hashlib
@@ -21,7 +23,8 @@ PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 PARALLEL = ("shard_map", "pmap")
 REMAT = ("none", "block", "dots")
 ON_NONFINITE = ("stop", "skip")
-# fields that may differ between a run and its continuation: where things lie, how fast, how much is shown and kept
+# fields that may differ between a run and its continuation: where things lie, how fast, how much is
+# shown and kept
 FREE_ON_RESUME = (
     "name",
     "parallel",
@@ -94,9 +97,11 @@ class DataConfig:
       batch_size: videos of one micro-batch, over all devices.
       workers: decoding processes; 0 decodes in this one.
       shuffle: whether every epoch has an order of its own.
-      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with weight 0).
-      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and epoch e learns on
-        those of epoch e mod N; 0 computes them in every step. Not while visual prompts are learnt.
+      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with
+        weight 0).
+      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and
+        epoch e learns on those of epoch e mod N; 0 computes them in every step. Not while visual
+        prompts are learnt.
     """
 
     data_dir: str = "records"
@@ -116,7 +121,10 @@ class DataConfig:
         for split, name in self.evaluate.items():
             check_run_name("data.evaluate", split)
             if not name or not isinstance(name, str):
-                raise UserError(f"data.evaluate.{split}: {brief(name)}, expected the name of a list in data.data_dir")
+                raise UserError(
+                    f"data.evaluate.{split}: {brief(name)}, expected the name of a list in "
+                    "data.data_dir"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +132,15 @@ class MemoryConfig:
     """What a training step keeps in memory; the numbers stay the same to float32 rounding.
 
     Attributes:
-      remat: what the towers compute again in the backward pass: "none" of it, everything inside a "block", or all but
-        the results of matrix products ("dots").
-      microbatches: equal parts of a device's videos that go through one after another, their gradients added up.
-      frame_chunks: equal parts of a device's frames that go through the image tower one after another.
-      layers: how transformers are laid out: "list" (one program as long as the tower), "scan" (stacked weights, one
-        body) or "auto": a list on a CPU, where it is faster, else a scan, which compiles in a fraction of the time.
+      remat: what the towers compute again in the backward pass: "none" of it, everything inside a
+        "block", or all but the results of matrix products ("dots").
+      microbatches: equal parts of a device's videos that go through one after another, their
+        gradients added up.
+      frame_chunks: equal parts of a device's frames that go through the image tower one after
+        another.
+      layers: how transformers are laid out: "list" (one program as long as the tower), "scan"
+        (stacked weights, one body) or "auto": a list on a CPU, where it is faster, else a scan,
+        which compiles in a fraction of the time.
     """
 
     remat: str = "none"
@@ -148,12 +159,13 @@ class EvaluateConfig:
     """How splits are scored.
 
     Attributes:
-      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in training.
+      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in
+        training.
       spatial_views: crops of every frame, 1 (centre) or 3.
       batch_size: videos of one batch, over all devices.
       every_epochs: epochs between two evaluations while training; 0: only at the end.
-      store_features: whether frame features are kept on disk for the next evaluation, where no visual prompt changes
-        them.
+      store_features: whether frame features are kept on disk for the next evaluation, where no
+        visual prompt changes them.
     """
 
     temporal_views: int = 1
@@ -196,9 +208,11 @@ class RunConfig:
       seed: of parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", two spellings of one program.
       devices: devices used on each host, 0 for all.
-      codebook_shards: devices that share the classes of one copy of the codebook, and the frames of each video.
+      codebook_shards: devices that share the classes of one copy of the codebook, and the frames of
+        each video.
       log_every: micro-batches between two rows of metrics.
-      on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" the update and count it.
+      on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" the update and count
+        it.
       clip, model, data, augment, optimizer, memory, evaluate, checkpoint: see their classes.
     """
 
@@ -228,21 +242,27 @@ class RunConfig:
         check_ranges("", self)
         check_sizes(self)
         if self.codebook_shards > 1 and self.parallel == "pmap":
-            raise UserError("codebook_shards: pmap has the data axis only; set parallel=shard_map or codebook_shards=1")
+            raise UserError(
+                "codebook_shards: pmap has the data axis only; set parallel=shard_map or "
+                "codebook_shards=1"
+            )
         parts = self.codebook_shards * self.memory.frame_chunks
         if self.data.frames % parts:
             raise UserError(
-                f"data.frames={self.data.frames}: cannot be split into {parts} equal parts (codebook_shards="
-                f"{self.codebook_shards} × memory.frame_chunks={self.memory.frame_chunks})"
+                f"data.frames={self.data.frames}: cannot be split into {parts} equal parts "
+                f"(codebook_shards={self.codebook_shards} × "
+                f"memory.frame_chunks={self.memory.frame_chunks})"
             )
         if self.data.stored_views and self.model.visual_prompts:
             raise UserError(
-                f"data.stored_views={self.data.stored_views}: frame features change while {self.model.visual_prompts} "
-                "visual prompts are learnt; set data.stored_views=0, or model.visual_prompts=0 and model.visual_depth=0"
+                f"data.stored_views={self.data.stored_views}: frame features change while "
+                f"{self.model.visual_prompts} visual prompts are learnt; set data.stored_views=0, "
+                "or model.visual_prompts=0 and model.visual_depth=0"
             )
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
             raise UserError(
-                f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for base_to_novel"
+                f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for "
+                "base_to_novel"
             )
 
     @classmethod
@@ -250,8 +270,9 @@ class RunConfig:
         """Reads nested fields (a ConfigDict's `to_dict()`, or JSON).
 
         Raises:
-          UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing field that has a
-            default takes it: it came later, and older runs ran with that; for `model.ties` that is "release".
+          UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing
+            field that has a default takes it: it came later, and older runs ran with that; for
+            `model.ties` that is "release".
         """
         if isinstance(model := fields.get("model"), Mapping):
             fields = {**fields, "model": saved_fields(model)}
@@ -264,8 +285,8 @@ class RunConfig:
     def on_other_videos(self, other: "RunConfig", changes: Mapping[str, Any]) -> "RunConfig":
         """What this run learnt, on the videos and names of another config.
 
-        CLIP, model, seed and what was learnt on are this run's, the rest is the other's; `changes`, by full name as on
-        the command line, come last.
+        CLIP, model, seed and what was learnt on are this run's, the rest is the other's; `changes`,
+        by full name as on the command line, come last.
 
         Raises:
           UserError: the other config has templates that this run did not learn with.
@@ -273,10 +294,12 @@ class RunConfig:
         asked = other.model.templates if "model.templates" not in changes else ()
         if asked and asked != self.model.templates:
             raise UserError(
-                f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for what "
-                f"{self.name} learnt with; leave templates=… out, or take another --workdir"
+                f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for "
+                f"what {self.name} learnt with; leave templates=… out, or take another --workdir"
             )
-        mine = dataclasses.replace(other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots)
+        mine = dataclasses.replace(
+            other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots
+        )
         return mine.with_changes({"data.train": self.data.train} | dict(changes))
 
     def with_changes(self, changes: Mapping[str, Any]) -> "RunConfig":
@@ -299,7 +322,9 @@ class RunConfig:
         return RunConfig.from_dict(fields)
 
     def anywhere(self) -> "RunConfig":
-        """The same run with the paths of its CLIP and records absolute: relative ones are of the folder it is in."""
+        """The same run with the paths of its CLIP and records absolute: relative ones are of the
+        folder it is in.
+        """
         clip, data = self.clip, self.data
         if clip.path not in ("", "tiny"):
             clip = dataclasses.replace(clip, path=str(Path(clip.path).absolute()))
@@ -310,7 +335,11 @@ class RunConfig:
     def fingerprint(self) -> str:
         """Twelve hex digits that change with any setting that can change a result."""
         flat = flatten(self.to_dict())
-        fields = {k: v for k, v in flat.items() if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v}
+        fields = {
+            k: v
+            for k, v in flat.items()
+            if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -327,7 +356,9 @@ class RunConfig:
 
 
 def _free(key: str) -> bool:
-    return any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE_ON_RESUME)
+    return any(
+        key == free or (free.endswith(".") and key.startswith(free)) for free in FREE_ON_RESUME
+    )
 
 
 def _choice(field: str, value: Any, allowed: tuple) -> None:

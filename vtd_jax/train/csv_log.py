@@ -1,4 +1,6 @@
-"""`metrics.csv` of a run: rows that are there at once, and what becomes of them when the run resumes."""
+"""`metrics.csv` of a run: rows that are there at once, and what becomes of them when the run
+resumes.
+"""
 
 import csv
 import io
@@ -23,15 +25,23 @@ _CELL = re.compile(r"|-?(inf|nan|[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)")
 class CsvLog:
     """`metrics.csv`: one row a step that was logged, flushed at once.
 
-    Resuming from a step drops the rows after it, which the run will write again: no step is there twice. `evaluated`
-    says whether an evaluation of that very step counts: without, its row (the one without a loss) is dropped too.
-    `rows` is how many there should be then; what is missing or damaged is said in one line, and costs no training.
+    Resuming from a step drops the rows after it, which the run will write again: no step is there
+    twice. `evaluated` says whether an evaluation of that very step counts: without, its row (the
+    one without a loss) is dropped too. `rows` is how many there should be then; what is missing or
+    damaged is said in one line, and costs no training.
 
     Attributes:
       rows: that the file has now.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], step: int = 0, evaluated: bool = True, rows: int = 0):
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        step: int = 0,
+        evaluated: bool = True,
+        rows: int = 0,
+    ):
         self.path, self.columns = Path(path), tuple(columns)
         kept = self._rows_until(step) if step and os.path.lexists(self.path) else []
         if not evaluated:
@@ -39,8 +49,8 @@ class CsvLog:
             kept = [row for row in kept if int(row[0]) < step or row[loss]]
         if len(kept) < rows:
             warn(
-                f"{self.path}: {len(kept)} of {counted(rows, 'row')} up to step {step} are there, the others are lost; "
-                "checkpoints do not depend on them"
+                f"{self.path}: {len(kept)} of {counted(rows, 'row')} up to step {step} are there, "
+                "the others are lost; checkpoints do not depend on them"
             )
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *kept])
@@ -51,7 +61,9 @@ class CsvLog:
     def write(self, row: Mapping[str, object]) -> None:
         """Appends a row; a column without a value stays empty."""
         with naming(self.path):
-            csv.writer(self._file, lineterminator="\n").writerow([row.get(column, "") for column in self.columns])
+            csv.writer(self._file, lineterminator="\n").writerow(
+                [row.get(column, "") for column in self.columns]
+            )
             self._file.flush()
         self.rows += 1
 
@@ -68,7 +80,9 @@ class CsvLog:
             return []
         lines = text.replace("\r\n", "\n").split("\n")
         header = _fields(lines[0]) or []
-        if [*header] != [column for column in self.columns if column in header or column not in LATER_COLUMNS]:
+        if [*header] != [
+            column for column in self.columns if column in header or column not in LATER_COLUMNS
+        ]:
             raise UserError(
                 f"{self.path}: line 1: columns {str(header)[:500]}, expected {list(self.columns)}; "
                 "move the file away to start a new one"
@@ -78,8 +92,8 @@ class CsvLog:
         damaged = [number for number, row in read if row is None]
         if damaged:
             warn(
-                f"{self.path}:{damaged[0]}: no row of numbers, left out as are {len(damaged) - 1} more; the file as it "
-                f"was is {self._move_aside()}"
+                f"{self.path}:{damaged[0]}: no row of numbers, left out as are {len(damaged) - 1} "
+                f"more; the file as it was is {self._move_aside()}"
             )
         rows = [row for _, row in read if row is not None and int(row["step"]) <= step]
         return [[row.get(column, "") for column in self.columns] for row in rows]

@@ -1,4 +1,6 @@
-"""Nested fields of a config: flat and back, from plain values to typed dataclasses, and names that nearly fit."""
+"""Nested fields of a config: flat and back, from plain values to typed dataclasses, and names that
+nearly fit.
+"""
 
 import dataclasses
 import difflib
@@ -36,7 +38,9 @@ def unknown_field(name: str, known: typing.Iterable[str]) -> str:
     group = name.rpartition(".")[0]
     in_group = [field for field in known if group and field.startswith(f"{group}.")]
     # where not even the group exists, the groups themselves, as `optimizer.…`
-    expected = in_group or [f"{field.split('.')[0]}.…" if "." in field else field for field in known]
+    expected = in_group or [
+        f"{field.split('.')[0]}.…" if "." in field else field for field in known
+    ]
     return f"unknown config field {name}: expected one of {', '.join(sorted(set(expected)))}"
 
 
@@ -49,7 +53,9 @@ def close_fields(name: str, known: typing.Iterable[str]) -> list[str]:
     last = name.rpartition(".")[2]
     in_groups = {field.rpartition(".")[2] for field in known}
     nearly = difflib.get_close_matches(last, in_groups, 1, 0.8)
-    return close + [field for field in known if field.rpartition(".")[2] in nearly and field not in close]
+    return close + [
+        field for field in known if field.rpartition(".")[2] in nearly and field not in close
+    ]
 
 
 class Field(typing.NamedTuple):
@@ -60,7 +66,9 @@ class Field(typing.NamedTuple):
 
 
 def described(cls: type, prefix: str = "") -> dict[str, Field]:
-    """Every field of a dataclass and of those in it, by full name, from the "Attributes" of their docstrings."""
+    """Every field of a dataclass and of those in it, by full name, from the "Attributes" of their
+    docstrings.
+    """
     texts, found = _attributes(cls), {}
     for name, hint in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(hint):
@@ -87,11 +95,16 @@ def _attributes(cls: type) -> dict[str, str]:
 def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return f"tuple of {typing.get_args(hint)[0].__name__}"
-    return hint.__name__ if isinstance(hint, type) and typing.get_origin(hint) is None else "group of str"
+    return (
+        hint.__name__
+        if isinstance(hint, type) and typing.get_origin(hint) is None
+        else "group of str"
+    )
 
 
 def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:
-    """A dataclass, and those in it, from nested fields; `where` is the name of the group that they are in, with a dot.
+    """A dataclass, and those in it, from nested fields; `where` is the name of the group that they
+    are in, with a dot.
 
     Raises:
       UserError: unknown, missing or mistyped fields, by their full name.
@@ -118,8 +131,13 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _convert(typing.get_args(kind)[0], value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"config field {where}: {brief(value)}, expected a tuple, as ('a', 'b')")
-        return tuple(_convert(typing.get_args(kind)[0], item, f"{where}[{place}]") for place, item in enumerate(value))
+            raise UserError(
+                f"config field {where}: {brief(value)}, expected a tuple, as ('a', 'b')"
+            )
+        return tuple(
+            _convert(typing.get_args(kind)[0], item, f"{where}[{place}]")
+            for place, item in enumerate(value)
+        )
     if typing.get_origin(kind) is not None:
         return _group(typing.get_args(kind)[1], value, where)
     if kind is float and type(value) is int and abs(value) < 2**1000:
@@ -134,20 +152,29 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def _group(kind: Any, value: Any, where: str) -> dict[str, Any]:
-    """A mapping whose keys its owner chose; values of `Any` are read later, by whoever knows what they are."""
+    """A mapping whose keys its owner chose; values of `Any` are read later, by whoever knows what
+    they are.
+    """
     if not isinstance(value, Mapping):
         raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
     if len(value) > _MOST_KEYS:
-        raise UserError(f"config field {where}: {len(value):,} fields, expected at most {_MOST_KEYS:,}")
+        raise UserError(
+            f"config field {where}: {len(value):,} fields, expected at most {_MOST_KEYS:,}"
+        )
     for key in value:
         if not isinstance(key, str):
             raise UserError(f"config field {where}: {brief(key)}, expected text for names")
         _check_text(key, where)
-    return {key: item if kind is Any else _convert(kind, item, f"{where}.{key}") for key, item in value.items()}
+    return {
+        key: item if kind is Any else _convert(kind, item, f"{where}.{key}")
+        for key, item in value.items()
+    }
 
 
 def _check_text(value: str, where: str) -> None:
-    """Refuses what is no name and no path of a file: the system would refuse it later, and elsewhere."""
+    """Refuses what is no name and no path of a file: the system would refuse it later, and
+    elsewhere.
+    """
     if len(value) > _MOST_CHARACTERS:
         told = f"{value[:40]!r}…, {len(value):,} characters, expected at most {_MOST_CHARACTERS:,}"
         raise UserError(f"config field {where}: {told}")
@@ -156,4 +183,6 @@ def _check_text(value: str, where: str) -> None:
 
 
 def _has_default(field: dataclasses.Field) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    return (
+        field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    )

@@ -30,16 +30,22 @@ def build_model(config: RunConfig) -> VTDCLIP:
     """The model at its start: CLIP from its checkpoint, what is learnable from the seed.
 
     Raises:
-      UserError: no checkpoint given, an unreadable one, or one of another architecture than the config's.
+      UserError: no checkpoint given, an unreadable one, or one of another architecture than the
+        config's.
     """
     if not config.clip.path:
         raise UserError(
-            "clip.path: empty; give a CLIP checkpoint with --config.clip.path=FILE (OpenAI's .pt, a Hugging Face or "
-            "open_clip file or folder, or what experiments.convert wrote), or 'tiny' for the small one that ships"
+            "clip.path: empty; give a CLIP checkpoint with --config.clip.path=FILE (OpenAI's "
+            ".pt, a Hugging Face or open_clip file or folder, or what experiments.convert "
+            "wrote), or 'tiny' for the small one that ships"
         )
     source = config.clip
     clip = load_clip(
-        source.path, dtype=source.dtype, expected=source.architecture, layers=config.memory.layers, **source.asked
+        source.path,
+        dtype=source.dtype,
+        expected=source.architecture,
+        layers=config.memory.layers,
+        **source.asked,
     )
     model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
     model.save_memory(config.memory.remat, config.memory.frame_chunks)
@@ -53,13 +59,19 @@ def open_training(config: RunConfig) -> Records:
       UserError: the config learns nothing, or there are no such records.
     """
     if not config.data.train:
-        raise UserError(f"data.train: empty, {config.name} learns nothing; use experiments.evaluate, or set data.train")
+        raise UserError(
+            f"data.train: empty, {config.name} learns nothing; use experiments.evaluate, or set "
+            "data.train"
+        )
     return open_records(config.data.data_dir, config.data.train)
 
 
 def open_splits(config: RunConfig) -> dict[str, Records]:
     """The records to evaluate, split by split."""
-    return {split: open_records(config.data.data_dir, name) for split, name in config.data.evaluate.items()}
+    return {
+        split: open_records(config.data.data_dir, name)
+        for split, name in config.data.evaluate.items()
+    }
 
 
 def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
@@ -74,7 +86,8 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
       The checkpoint's step.
 
     Raises:
-      UserError: there is no such checkpoint, or it was learnt on other CLIP weights or with other settings.
+      UserError: there is no such checkpoint, or it was learnt on other CLIP weights or with other
+        settings.
     """
     checkpoints = Checkpoints(workdir)
     step = checkpoints.choose(which)
@@ -83,10 +96,14 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     settings = noted.get("clip_settings", model.clip_settings)
     if there == here and settings != model.clip_settings:
         raise UserError(
-            f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has {model.clip_settings}"
+            f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has "
+            f"{model.clip_settings}"
         )
     if there != here:
-        raise UserError(f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here {here})")
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here "
+            f"{here})"
+        )
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     _check_settings(checkpoints, step)
     checkpoints.close()
@@ -94,7 +111,9 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
 
 
 def _check_settings(checkpoints: Checkpoints, step: int) -> None:
-    """Warns where the config.json beside a checkpoint is of other settings; old checkpoints do not tell theirs."""
+    """Warns where the config.json beside a checkpoint is of other settings; old checkpoints do not
+    tell theirs.
+    """
     file, noted = checkpoints.workdir / CONFIG_FILE, checkpoints.progress(step).get("settings")
     if noted is None or not is_first():
         return
@@ -105,9 +124,11 @@ def _check_settings(checkpoints: Checkpoints, step: int) -> None:
 
 
 def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str, str]:
-    """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word, where it has it sealed.
+    """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word,
+    where it has it sealed.
 
-    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all that is known.
+    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all
+      that is known.
 
     Raises:
       UserError: the checkpoint is damaged.
@@ -118,7 +139,10 @@ def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str
     sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
     if sealed != noted and is_first():
         told = f"the checkpoint of step {step} learnt on: {sealed.get('told')}; tables say that"
-        warn(f"{Path(workdir) / 'training_list.json'} {'does not say what' if noted else 'is missing;'} {told}")
+        warn(
+            f"{Path(workdir) / 'training_list.json'} "
+            f"{'does not say what' if noted else 'is missing;'} {told}"
+        )
     return sealed
 
 
@@ -149,14 +173,15 @@ def checkpoint_file(which: str) -> Path | None:
         return None
     if path.suffix not in (".safetensors", ".pth"):
         raise UserError(
-            f"--checkpoint={which}: expected last, best, a step, or a file: .safetensors (experiments.export wrote it) "
-            "or .pth (of the authors' code)"
+            f"--checkpoint={which}: expected last, best, a step, or a file: .safetensors "
+            "(experiments.export wrote it) or .pth (of the authors' code)"
         )
     return path
 
 
 def load_file(model: VTDCLIP, path: Path) -> Learnt:
-    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same CLIP and settings.
+    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same
+    CLIP and settings.
 
     Raises:
       UserError: no such file, a damaged one, another CLIP or other settings.
@@ -165,7 +190,10 @@ def load_file(model: VTDCLIP, path: Path) -> Learnt:
         compared = load_release(model, path)
         clip = "its CLIP is the one used" if compared else "without a CLIP to compare"
         return Learnt(
-            f"{path} (the authors' format, {clip})", None, (), {"told": f"not known, {path.name} does not say"}
+            f"{path} (the authors' format, {clip})",
+            None,
+            (),
+            {"told": f"not known, {path.name} does not say"},
         )
     info = read_tuned(path)
     fill_tuned(model, path, info)
@@ -184,8 +212,8 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
     checkpoints.close()
     if noted != names_fingerprint(names):
         raise UserError(
-            f"{checkpoints.folder / str(step)}: was learnt on other class names than data.train={config.data.train} of "
-            f"{config.data.data_dir} has now"
+            f"{checkpoints.folder / str(step)}: was learnt on other class names than "
+            f"data.train={config.data.train} of {config.data.data_dir} has now"
         )
     return names
 
@@ -198,28 +226,34 @@ def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]
         if training.path == records.path and same:
             verb = "is" if same == 1 else "are"
             of = counted(len(records), "video")
-            lines.append(f"{same} of the {of} of split {split} ({records.name}) {verb} learnt from as well")
+            lines.append(
+                f"{same} of the {of} of split {split} ({records.name}) {verb} learnt from as well"
+            )
     return lines
 
 
-def check_splits(config: RunConfig, training: Records | None, splits: Mapping[str, Records]) -> None:
+def check_splits(
+    config: RunConfig, training: Records | None, splits: Mapping[str, Records]
+) -> None:
     """Refuses class names that make the protocol's numbers meaningless.
 
     Raises:
-      UserError: a novel class is a base class too, or a split that is evaluated on the classes learnt has others.
+      UserError: a novel class is a base class too, or a split that is evaluated on the classes
+        learnt has others.
     """
     if config.protocol == "base_to_novel":
         both = sorted(set(splits["base"].class_names) & set(splits["novel"].class_names))
         if both:
             raise UserError(
-                f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes are base classes too "
-                f"({', '.join(both[:3])}); novel names must be names that were not learnt"
+                f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes "
+                f"are base classes too ({', '.join(both[:3])}); novel names must be names that "
+                "were not learnt"
             )
     if training is None or config.protocol == "zero_shot":
         return
     for split, records in splits.items():
         if split != "novel" and tuple(records.class_names) != tuple(training.class_names):
             raise UserError(
-                f"data.evaluate.{split}={config.data.evaluate[split]}: its class names are not those of "
-                f"data.train={config.data.train}; build both lists with the same --labels"
+                f"data.evaluate.{split}={config.data.evaluate[split]}: its class names are not "
+                f"those of data.train={config.data.train}; build both lists with the same --labels"
             )

@@ -53,7 +53,9 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, steps: Sequence[Mapping[str, float]], skipped: int) -> "Window":
-        """From what `Trainer.step` returned for each of them, on the host, and the count of skipped updates so far."""
+        """From what `Trainer.step` returned for each of them, on the host, and the count of skipped
+        updates so far.
+        """
         used = [sums for sums in steps if not sums["skipped"]]
         count = sum(sums["count"] for sums in used)
         return cls(
@@ -68,7 +70,9 @@ class Window(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The most memory used so far: of a device ("mem"), or of this process where devices do not tell ("host mem")."""
+    """The most memory used so far: of a device ("mem"), or of this process where devices do not
+    tell ("host mem").
+    """
 
     name: str
     gib: float
@@ -76,7 +80,10 @@ class Memory(NamedTuple):
 
 def memory(devices: Sequence[Any] | None = None) -> Memory:
     """What is used on the fullest of the devices (None: all local ones), or by this process."""
-    told = [device.memory_stats() or {} for device in (jax.local_devices() if devices is None else devices)]
+    told = [
+        device.memory_stats() or {}
+        for device in (jax.local_devices() if devices is None else devices)
+    ]
     peaks = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
     if peaks:
         return Memory("mem", max(peaks) / 2**30)
@@ -86,7 +93,8 @@ def memory(devices: Sequence[Any] | None = None) -> Memory:
 
 
 class Events:
-    """A TensorBoard event file; what was written is in it at once (`SummaryWriter` leaves it to a thread of its own).
+    """A TensorBoard event file; what was written is in it at once (`SummaryWriter` leaves it to a
+    thread of its own).
 
     Going on from a step hides the events of later ones, which the run will write again.
     """
@@ -96,7 +104,9 @@ class Events:
         self._folder = folder
         self._writer = EventsWriter(str(folder / "events"), f".{step}")
         if step:
-            self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self._writer.write_event(
+                Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            )
         self.close = self._writer.close
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -104,19 +114,31 @@ class Events:
         now = time.time()
         with naming(self._folder):
             for name, value in values.items():
-                self._writer.write_event(Event(wall_time=now, step=step, summary=scalar(name, value)))
+                self._writer.write_event(
+                    Event(wall_time=now, step=step, summary=scalar(name, value))
+                )
             self._writer.flush()
 
 
 class Pace:
-    """Videos a second and time left, from the time that training steps took (evaluation and saving left out)."""
+    """Videos a second and time left, from the time that training steps took (evaluation and saving
+    left out).
+    """
 
     def __init__(self, total_steps: int):
-        self._total, self._step, self._seconds, self._steps, self._windows = total_steps, 0, 0.0, 0, 0
+        self._total, self._step, self._seconds, self._steps, self._windows = (
+            total_steps,
+            0,
+            0.0,
+            0,
+            0,
+        )
         self.videos_per_second = 0.0
 
     def window(self, step: int, steps: int, videos: float, seconds: float) -> None:
-        """Counts `steps` steps that took `seconds`; the first window compiles, so the next one replaces it."""
+        """Counts `steps` steps that took `seconds`; the first window compiles, so the next one
+        replaces it.
+        """
         if self._windows == 1:
             self._seconds, self._steps = 0.0, 0
         self._windows += 1
@@ -130,7 +152,9 @@ class Pace:
 
 
 class RunLog:
-    """Progress (the terminal's line, and plain lines where stdout is no terminal), CSV and TensorBoard events."""
+    """Progress (the terminal's line, and plain lines where stdout is no terminal), CSV and
+    TensorBoard events.
+    """
 
     def __init__(
         self,
@@ -143,7 +167,9 @@ class RunLog:
         rows: int = 0,
         console: rich.console.Console | None = None,
     ):
-        columns = BASE_COLUMNS + tuple(f"{split}_{metric}" for split in splits for metric in ("top1", "top5"))
+        columns = BASE_COLUMNS + tuple(
+            f"{split}_{metric}" for split in splits for metric in ("top1", "top5")
+        )
         self._csv = CsvLog(Path(workdir) / "metrics.csv", columns, step, evaluated, rows)
         self._events = Events(Path(workdir) / "events", step)
         self._own = console is not None
@@ -160,11 +186,15 @@ class RunLog:
         return self._csv.rows
 
     def start_timing(self, waited: float = 0.0) -> None:
-        """Training goes on from here: what happened since the last row was not training; `waited` as for `train`."""
+        """Training goes on from here: what happened since the last row was not training; `waited`
+        as for `train`.
+        """
         self._mark, self._waited = time.perf_counter(), waited
 
     def train(self, step: int, epoch: float, window: Window, waited: float = 0.0) -> None:
-        """One row for the micro-batches that end with `step`; `waited`: seconds that steps waited for input, so far."""
+        """One row for the micro-batches that end with `step`; `waited`: seconds that steps waited
+        for input, so far.
+        """
         now = time.perf_counter()
         seconds, idle = now - self._mark, waited - self._waited
         self._pace.window(step, window.steps, window.videos, seconds)
@@ -211,16 +241,23 @@ class RunLog:
         self._line.show(f"step {step}/{self._total}", *(part for part in self._told if part.text))
 
     def evaluation(
-        self, step: int, epoch: float, values: Mapping[str, float | None], best: tuple[float, int] | None = None
+        self,
+        step: int,
+        epoch: float,
+        values: Mapping[str, float | None],
+        best: tuple[float, int] | None = None,
     ) -> None:
         """One row of accuracies (0..1) by `split_top1` and `split_top5`.
 
-        `best` is the highest of the first one so far and its step; it is told where it is another step's.
+        `best` is the highest of the first one so far and its step; it is told where it is another
+        step's.
         """
         first = next(iter(values), "").replace("_", " ")
         values = {key: value for key, value in values.items() if value is not None}
         self._write(step, epoch, values)
-        told = "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in values.items())
+        told = "  ".join(
+            f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in values.items()
+        )
         if best is not None and best[1] != step:
             told += f"  (best {first} {100 * best[0]:.2f} at step {best[1]})"
         self.line(f"step {step}/{self._total}  epoch {epoch:.2f}  evaluated: {told}")
@@ -241,7 +278,9 @@ class RunLog:
         self._events.close()
 
     def _write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        self._csv.write({"step": step, "epoch": f"{epoch:.4f}", **{k: f"{v:.8g}" for k, v in values.items()}})
+        self._csv.write(
+            {"step": step, "epoch": f"{epoch:.4f}", **{k: f"{v:.8g}" for k, v in values.items()}}
+        )
         self._events.write(step, values)
 
 

@@ -1,4 +1,6 @@
-"""The training run: batches through the step, metrics, evaluations, checkpoints; from the start or a checkpoint."""
+"""The training run: batches through the step, metrics, evaluations, checkpoints; from the start or
+a checkpoint.
+"""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -15,7 +17,16 @@ from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
 from vtd_jax.parallel.prefetch import Ahead
-from vtd_jax.parallel.processes import Nobody, alike, before_end, check_same, gather_rows, is_first, on_first, together
+from vtd_jax.parallel.processes import (
+    Nobody,
+    alike,
+    before_end,
+    check_same,
+    gather_rows,
+    is_first,
+    on_first,
+    together,
+)
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import resume as resuming
@@ -31,8 +42,9 @@ from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import Place, save_config
 from vtd_jax.video.records import Records
 
-# (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by `split_top1`, `split_top5`;
-# the check raises where the evaluation is to be broken off, it is made again when the run goes on
+# (model, whether it is the last one, a check to call now and then) -> accuracies 0..1 by
+# `split_top1`, `split_top5`; the check raises where the evaluation is to be broken off, it is made
+# again when the run goes on
 Evaluate = Callable[[VTDCLIP, bool, Callable[[], None]], Mapping[str, float | None]]
 
 
@@ -63,43 +75,80 @@ def train(
       config: the run; `prepare_workdir` must have accepted it.
       model: at its start; left as it is.
       records: the training videos.
-      workdir: gets `checkpoints/`, `metrics.csv` and `events/`, and `nonfinite.jsonl` where it comes to that.
-      evaluate: called every `config.evaluate.every_epochs` epochs and at the end; the first of its values is what the
-        best checkpoint goes by.
+      workdir: gets `checkpoints/`, `metrics.csv` and `events/`, and `nonfinite.jsonl` where it
+        comes to that.
+      evaluate: called every `config.evaluate.every_epochs` epochs and at the end; the first of its
+        values is what the best checkpoint goes by.
       splits: the records that `evaluate` looks at; when the run goes on they must be the same.
-      resume: goes on from the last whole checkpoint, if there is one, bit for bit as if the run had not stopped; an
-        evaluation that was due there and not made comes first.
+      resume: goes on from the last whole checkpoint, if there is one, bit for bit as if the run had
+        not stopped; an evaluation that was due there and not made comes first.
       override: the checkpoint may be of other settings, as `prepare_workdir` was told.
       preemption: listens for notices; None for a run that is never asked to stop.
       profile: first and last step to trace, counted from 1.
 
     Raises:
-      UserError: too few videos for a batch, numbers that are not finite, a checkpoint of another run or one that could
-        not be written, or no whole checkpoint among those that are there.
+      UserError: too few videos for a batch, numbers that are not finite, a checkpoint of another
+        run or one that could not be written, or no whole checkpoint among those that are there.
       Preempted: a notice came; everything is saved.
     """
-    run = _Run(config, model, records, Path(workdir), evaluate, splits or {}, resume, override, preemption, profile)
+    run = _Run(
+        config,
+        model,
+        records,
+        Path(workdir),
+        evaluate,
+        splits or {},
+        resume,
+        override,
+        preemption,
+        profile,
+    )
     return run.run()
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, config, model, records, workdir, evaluate, splits, resume, override, preemption, profile):
+    def __init__(
+        self,
+        config,
+        model,
+        records,
+        workdir,
+        evaluate,
+        splits,
+        resume,
+        override,
+        preemption,
+        profile,
+    ):
         self.config, self.workdir, self.evaluate, self.splits = config, workdir, evaluate, splits
         self.preemption = preemption or Preemption()
         names = tuple(records.class_names)
-        # before anything is compiled: other settings would be other programs, which wait for each other for ever
-        check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names_fingerprint(names))
+        # before anything is compiled: other settings would be other programs, which wait for each
+        # other for ever
+        check_same(
+            settings=config.everywhere,
+            records=records.info["fingerprint"],
+            classes=names_fingerprint(names),
+        )
         check_same(**{"records to evaluate": " ".join(resuming.fingerprints(splits).values())})
         self.batches = together(open_batches, config, model, records)
         self.per_epoch = self.batches.batches_per_epoch
         self.total = self.per_epoch * config.optimizer.epochs
         devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
-        self.identity = {"clip": weights_fingerprint(split(model).frozen), "names": names_fingerprint(names)}
+        self.identity = {
+            "clip": weights_fingerprint(split(model).frozen),
+            "names": names_fingerprint(names),
+        }
         self.identity |= {"clip_settings": model.clip_settings}
-        check_same(**{"CLIP weights": self.identity["clip"], "CLIP settings": self.identity["clip_settings"]})
+        check_same(
+            **{
+                "CLIP weights": self.identity["clip"],
+                "CLIP settings": self.identity["clip_settings"],
+            }
+        )
         # only the first process has files in the workdir
         self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
         before_end(self.checkpoints.wait)
@@ -136,7 +185,9 @@ class _Run:
             raise
         self._close()
         self.place.check(["metrics.csv", f"checkpoints/{self.saved}"])
-        return Finished(self.trainer.model(self.state), self.state.step, self.state.step - self.start)
+        return Finished(
+            self.trainer.model(self.state), self.state.step, self.state.step - self.start
+        )
 
     def _steps(self) -> None:
         self.state = self.trainer.place(self.state)
@@ -161,10 +212,16 @@ class _Run:
 
     def _compiling(self) -> contextlib.AbstractContextManager:
         """Says so where the next step is the first of this call."""
-        return Line("compiling the training step") if self.state.step == self.start else contextlib.nullcontext()
+        return (
+            Line("compiling the training step")
+            if self.state.step == self.start
+            else contextlib.nullcontext()
+        )
 
     def _store_features(self) -> None:
-        """Before the first step, all frame features that steps will ask for, where they are kept on disk."""
+        """Before the first step, all frame features that steps will ask for, where they are kept on
+        disk.
+        """
         if not isinstance(self.batches, StoredBatches) or self.state.step == self.total:
             return
         epochs = range(self.state.step // self.per_epoch, self.config.optimizer.epochs)
@@ -178,7 +235,11 @@ class _Run:
         step, config = self.state.step, self.config
         epoch_end, last = step % self.per_epoch == 0, step == self.total
         evaluate = self._evaluation_due()
-        save = last or evaluate or (epoch_end and _due(step // self.per_epoch, config.checkpoint.every_epochs))
+        save = (
+            last
+            or evaluate
+            or (epoch_end and _due(step // self.per_epoch, config.checkpoint.every_epochs))
+        )
         save = save or _due(step, config.checkpoint.every_steps)
         if save or len(self.window) >= config.log_every:
             self._tell_window()
@@ -196,14 +257,18 @@ class _Run:
 
     def _evaluation_due(self) -> bool:
         step = self.state.step
-        at_end = step % self.per_epoch == 0 and _due(step // self.per_epoch, self.config.evaluate.every_epochs)
+        at_end = step % self.per_epoch == 0 and _due(
+            step // self.per_epoch, self.config.evaluate.every_epochs
+        )
         return self.evaluate is not None and (step == self.total or at_end)
 
     def _evaluate(self) -> float | None:
         """Evaluates the model as it is; returns what "best" goes by."""
         self._check_evaluation()
         step = self.state.step
-        values = self.evaluate(self.trainer.model(self.state), step == self.total, self._check_evaluation)
+        values = self.evaluate(
+            self.trainer.model(self.state), step == self.total, self._check_evaluation
+        )
         metric = next(iter(values.values()), None)
         self._note_best(metric)
         self.log.evaluation(step, step / self.per_epoch, values, self.best)
@@ -228,7 +293,9 @@ class _Run:
             self.checkpoints.add_metric(self.state.step, metric, self.log.rows)
 
     def _tell_window(self) -> None:
-        """One row for the micro-batches since the last one; waits for the device. Stops at numbers not finite."""
+        """One row for the micro-batches since the last one; waits for the device. Stops at numbers
+        not finite.
+        """
         if not self.window:
             return
         window = [
@@ -247,13 +314,17 @@ class _Run:
         self._row(window)
 
     def _look_at(self, one: StepSums, left: str | None = None) -> None:
-        """Has the guard see a micro-batch, or stop for what it `left`; all processes come to the same."""
+        """Has the guard see a micro-batch, or stop for what it `left`; all processes come to the
+        same.
+        """
         if left is None and not one.unusual:
             self.guard.check(one, self.saved)
             return
         one = one._replace(index=gather_rows(one.index))
         try:
-            self.guard.check(one, self.saved) if left is None else self.guard.stop(one, left, self.saved)
+            self.guard.check(one, self.saved) if left is None else self.guard.stop(
+                one, left, self.saved
+            )
         except UserError as error:
             raise alike(error) from None
 
@@ -274,7 +345,13 @@ class _Run:
         if wrong:
             self._look_at(self.last, f"update left {', '.join(wrong[:3])} not finite")
         skipped = self.guard.skipped, self.guard.in_a_row
-        progress = Progress(self.ahead.get_state(), evaluated, self.best, *skipped, resuming.fingerprints(self.splits))
+        progress = Progress(
+            self.ahead.get_state(),
+            evaluated,
+            self.best,
+            *skipped,
+            resuming.fingerprints(self.splits),
+        )
         told = resuming.to_json(progress, state, self.identity)
         self.place.check()
         self.checkpoints.save(state.step, learnable, opt_state, told, metric, self.log.rows)
@@ -291,17 +368,29 @@ class _Run:
         if step != self.saved:
             self._save()
         self.checkpoints.wait()
-        told = f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts again"
+        told = (
+            f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts "
+            "again"
+        )
         if step:
-            told = f"saved step {step} of {self.total} in {self.workdir}; the same command resumes from there"
+            told = (
+                f"saved step {step} of {self.total} in {self.workdir}; the same command resumes "
+                "from there"
+            )
         raise alike(self.preemption.stopped(told))
 
     def _restore(self, found: Found, override: bool) -> None:
         where = f"{self.workdir}/checkpoints/{found.step}"
         start = self.trainer.initial
-        self.state, progress = together(resuming.restore, found, start, self.batches, self.splits, where, override)
+        self.state, progress = together(
+            resuming.restore, found, start, self.batches, self.splits, where, override
+        )
         on_first(self.checkpoints.set_aside, found.damaged, found.step)
-        self.best, self.guard.skipped, self.guard.in_a_row = progress.best, progress.skipped, progress.in_a_row
+        self.best, self.guard.skipped, self.guard.in_a_row = (
+            progress.best,
+            progress.skipped,
+            progress.in_a_row,
+        )
         if not progress.evaluated:
             # made after the checkpoint was written, if at all
             self._note_best(found.metric)
@@ -328,13 +417,17 @@ class _Run:
         config, told = self.config, device_told(list(self.trainer.mesh.devices))
         hosts = f" of {self.trainer.mesh.hosts} processes" if self.trainer.mesh.hosts > 1 else ""
         self.log.line(
-            f"{config.name}: {learnable_count(model):,} learnable numbers, {counted(len(records), 'video')} of "
-            f"{counted(len(records.class_names), 'class', 'classes')}, {counted(self.per_epoch, 'batch', 'batches')} "
-            f"of {config.data.batch_size} an epoch, {counted(config.optimizer.epochs, 'epoch')} on {told}{hosts}"
+            f"{config.name}: {learnable_count(model):,} learnable numbers, "
+            f"{counted(len(records), 'video')} of "
+            f"{counted(len(records.class_names), 'class', 'classes')}, "
+            f"{counted(self.per_epoch, 'batch', 'batches')} of {config.data.batch_size} an epoch, "
+            f"{counted(config.optimizer.epochs, 'epoch')} on {told}{hosts}"
         )
         if self.start:
             first = ", with the evaluation that is missing there" if self.missed else ""
-            self.log.line(f"going on from the checkpoint of step {self.start} of {self.total}{first}")
+            self.log.line(
+                f"going on from the checkpoint of step {self.start} of {self.total}{first}"
+            )
 
 
 def _due(count: int, every: int) -> bool:

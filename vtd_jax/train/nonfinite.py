@@ -1,4 +1,6 @@
-"""Losses and gradients that are not finite: which batch it was, and when there is no use in going on."""
+"""Losses and gradients that are not finite: which batch it was, and when there is no use in going
+on.
+"""
 
 import json
 import math
@@ -55,9 +57,11 @@ class StepSums(NamedTuple):
 
 
 class Guard:
-    """Stops at numbers that are not finite, or counts what the step skipped, and notes the batches in a file.
+    """Stops at numbers that are not finite, or counts what the step skipped, and notes the batches
+    in a file.
 
-    `skipped` and `in_a_row` count skipped updates of the whole run; they belong into its checkpoints.
+    `skipped` and `in_a_row` count skipped updates of the whole run; they belong into its
+    checkpoints.
     """
 
     def __init__(self, config: RunConfig, records: Records, per_epoch: int, workdir: Path):
@@ -82,9 +86,10 @@ class Guard:
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
             raise UserError(
-                f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: nothing moves any more, so "
-                f"the same would come again; their videos are in {self.file}; the last checkpoint is of step "
-                f"{last_saved}; a lower optimizer.lr (with --override_config) may help"
+                f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
+                "nothing moves any more, so the same would come again; their videos are in "
+                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
+                "(with --override_config) may help"
             )
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> None:
@@ -96,12 +101,15 @@ class Guard:
         self._note(one, wrong)
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
         raise UserError(
-            f"step {one.step}: the {wrong}; training stops, the videos of this batch are in {self.file}; the last "
-            f"checkpoint is of step {last_saved}; a lower optimizer.lr (with --override_config){skip} may help"
+            f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
+            f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
+            f"(with --override_config){skip} may help"
         )
 
     def _note(self, one: StepSums, wrong: str) -> None:
-        """One line for the batch, in the place of an earlier one for this step: a run that goes on may redo steps."""
+        """One line for the batch, in the place of an earlier one for this step: a run that goes on
+        may redo steps.
+        """
         if not is_first():
             return
         index = [int(i) for i in one.index if i >= 0]
@@ -119,10 +127,15 @@ class Guard:
             "files": [self._records[i].file for i in index],
         }
         kept = [text for text in self._noted() if parse_json(text, "", _Line)["step"] != one.step]
-        write_text(self.file, "".join(f"{text}\n" for text in [*kept, json.dumps(line, ensure_ascii=False)]))
+        write_text(
+            self.file,
+            "".join(f"{text}\n" for text in [*kept, json.dumps(line, ensure_ascii=False)]),
+        )
 
     def _noted(self) -> list[str]:
-        """Lines of before; a file that this class did not write is moved away, for what is noted now to be kept."""
+        """Lines of before; a file that this class did not write is moved away, for what is noted
+        now to be kept.
+        """
         if not os.path.lexists(self.file):
             return []
         try:

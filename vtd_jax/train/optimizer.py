@@ -29,15 +29,16 @@ def learning_rate(
       accumulation: micro-batches an update; the rule counts micro-batches.
 
     Returns:
-      A function of the update count u (from 0): 0 at the first update, afterwards the rule at the last micro-batch of
-      the window before, `u · accumulation - 1`.
+      A function of the update count u (from 0): 0 at the first update, afterwards the rule at the
+      last micro-batch of the window before, `u · accumulation - 1`.
     """
     warmup, cosine = warmup_epochs * steps_per_epoch, cosine_epochs * steps_per_epoch
     interval, lowest = step_interval_epochs * steps_per_epoch, lr * min_lr_factor
 
     def rule(step: Array) -> Array:
         rising = step / max(warmup, 1) * lr
-        # (1 + cos x) / 2 = sin((pi - x) / 2)^2, which keeps float32's digits near the end, where x is near pi
+        # (1 + cos x) / 2 = sin((pi - x) / 2)^2, which keeps float32's digits near the end, where x
+        # is near pi
         half = jnp.pi / 2 * (cosine - step) / max(cosine, 1)
         falling = lowest + (lr - lowest) * jnp.square(jnp.sin(half))
         steps = jnp.floor_divide(step - cosine, max(interval, 1))

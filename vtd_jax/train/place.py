@@ -13,7 +13,8 @@ from vtd_jax.errors import UserError
 class Place:
     """A folder that is written into for hours, and whether it is still the one it was.
 
-    The folder is kept open: file systems that number folders as they are asked for keep its number meanwhile.
+    The folder is kept open: file systems that number folders as they are asked for keep its number
+      meanwhile.
     """
 
     def __init__(self, workdir: Path):
@@ -25,7 +26,8 @@ class Place:
         """Asks whether the folder, and what should be in it, is there.
 
         Raises:
-          UserError: it was removed or moved, another one is in its place, or one of the files is missing.
+          UserError: it was removed or moved, another one is in its place, or one of the files is
+            missing.
         """
         mine = os.fstat(self._open)
         try:
@@ -37,27 +39,36 @@ class Place:
         for name in files:
             if not (self.workdir / name).exists():
                 raise UserError(
-                    f"{self.workdir / name}: was removed while the run was writing; the same command resumes from "
-                    "what is left"
+                    f"{self.workdir / name}: was removed while the run was writing; the same "
+                    "command resumes from what is left"
                 )
 
     def lost(self, what: str = "was removed or moved") -> UserError:
         """The error of a folder that went, or lost all that was in it."""
         return UserError(
-            f"--workdir={self.workdir}: {what} while the run was writing into it; what was not saved before is lost; "
-            "the same command resumes from the checkpoints that are there, or starts again"
+            f"--workdir={self.workdir}: {what} while the run was writing into it; what was not "
+            "saved before is lost; the same command resumes from the checkpoints that are there, "
+            "or starts again"
         )
 
 
 def names_in(workdir: Path) -> set[str]:
-    """The files of a run, by name, but for those that come and go; its checkpoints are a folder, and not among them."""
-    return {entry.name for entry in os.scandir(workdir) if entry.is_file() and not entry.name.startswith(".")}
+    """The files of a run, by name, but for those that come and go; its checkpoints are a folder,
+    and not among them.
+    """
+    return {
+        entry.name
+        for entry in os.scandir(workdir)
+        if entry.is_file() and not entry.name.startswith(".")
+    }
 
 
 def remove_remains(folder: Path, mine: set[str]) -> None:
-    """Removes the workdir around a folder of checkpoints, where it holds only that, with only what is being written.
+    """Removes the workdir around a folder of checkpoints, where it holds only that, with only what
+    is being written.
 
-    Such a one was made by the writing itself, after the workdir was removed: one with anything else in it is left.
+    Such a one was made by the writing itself, after the workdir was removed: one with anything else
+    in it is left.
     """
     with contextlib.suppress(OSError):
         there = {path.name.partition(".orbax-checkpoint-tmp")[0] for path in folder.iterdir()}

@@ -12,7 +12,8 @@ FOLDER = "profile"
 
 
 def read_steps(value: str) -> tuple[int, int] | None:
-    """`10:15` as (10, 15): the steps from the 10th to the 15th, both included, the first of a run being 1.
+    """`10:15` as (10, 15): the steps from the 10th to the 15th, both included, the first of a run
+    being 1.
 
     Returns:
       None for an empty string.
@@ -24,7 +25,9 @@ def read_steps(value: str) -> tuple[int, int] | None:
         return None
     first, colon, last = value.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise UserError(f"--profile_steps={value}: expected FIRST:LAST, steps counted from 1, e.g. 10:15")
+        raise UserError(
+            f"--profile_steps={value}: expected FIRST:LAST, steps counted from 1, e.g. 10:15"
+        )
     return int(first), int(last)
 
 
@@ -57,7 +60,8 @@ class Profile:
             return
         if self._begun is None:
             self._tell(
-                f"--profile_steps={self._steps[0]}:{self._steps[1]}: this run made none of these steps, nothing traced"
+                f"--profile_steps={self._steps[0]}:{self._steps[1]}: this run made none of these "
+                "steps, nothing traced"
             )
         else:
             jax.block_until_ready(self._pending)

@@ -1,4 +1,6 @@
-"""What a run's settings may ask for: files of strangers hold some, and nobody's machine holds 10⁹ frames."""
+"""What a run's settings may ask for: files of strangers hold some, and nobody's machine holds 10⁹
+frames.
+"""
 
 from typing import Any
 
@@ -26,7 +28,11 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "stored_views": (0, 10_000),
     },
     "memory": {"microbatches": (1, MOST_FRAMES), "frame_chunks": (1, MOST_FRAMES_OF_A_VIDEO)},
-    "evaluate": {"temporal_views": (1, 1000), "batch_size": (1, MOST_FRAMES), "every_epochs": (0, 10**9)},
+    "evaluate": {
+        "temporal_views": (1, 1000),
+        "batch_size": (1, MOST_FRAMES),
+        "every_epochs": (0, 10**9),
+    },
     "checkpoint": {"every_epochs": (1, 10**9), "keep": (1, 10**6), "every_steps": (0, 10**12)},
     "optimizer": {
         "lr": (0, 1e38),
@@ -40,7 +46,12 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "weight_decay": (0, 1e9),
         "eps": (0, 1e9),
     },
-    "augment": {"scale_gap": (0, 1000), "brightness": (0, 1000), "contrast": (0, 1000), "saturation": (0, 1000)},
+    "augment": {
+        "scale_gap": (0, 1000),
+        "brightness": (0, 1000),
+        "contrast": (0, 1000),
+        "saturation": (0, 1000),
+    },
 }
 _MOST_SCALES = 100
 
@@ -49,9 +60,13 @@ def check_ranges(group: str, config: Any) -> None:
     """Raises a `UserError` that names a field of the group, its value and what was expected."""
     for field, (least, most) in _RANGES[group].items():
         value = getattr(config, field)
-        expected = f"{least} or more" if value < least else f"at most {most:,}" if value > most else ""
+        expected = (
+            f"{least} or more" if value < least else f"at most {most:,}" if value > most else ""
+        )
         if expected:
-            raise UserError(f"{f'{group}.{field}' if group else field}: {brief(value)}, expected {expected}")
+            raise UserError(
+                f"{f'{group}.{field}' if group else field}: {brief(value)}, expected {expected}"
+            )
 
 
 def check_sizes(config: Any) -> None:
@@ -64,12 +79,14 @@ def check_sizes(config: Any) -> None:
         videos, frames = getattr(config, group).batch_size, config.data.frames
         if videos * frames > MOST_FRAMES:
             raise UserError(
-                f"{group}.batch_size={videos} with data.frames={frames}: {videos * frames:,} frames a batch, expected "
-                f"at most {MOST_FRAMES:,}"
+                f"{group}.batch_size={videos} with data.frames={frames}: {videos * frames:,} "
+                f"frames a batch, expected at most {MOST_FRAMES:,}"
             )
 
 
 def check_run_name(field: str, name: str) -> None:
     """Refuses a name that files cannot be called by: `results_NAME.json` would be elsewhere."""
     if not name or "/" in name or len(name.encode(errors="replace")) > 200:
-        raise UserError(f"{field}: {brief(name)}, expected a name without slashes, of at most 200 bytes")
+        raise UserError(
+            f"{field}: {brief(name)}, expected a name without slashes, of at most 200 bytes"
+        )

@@ -82,7 +82,8 @@ class Progress(NamedTuple):
 
 
 def to_json(progress: Progress, state: TrainState, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same when it goes on.
+    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same
+    when it goes on.
 
     It may have more beside them, such as what was learnt on.
     """
@@ -125,8 +126,8 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
 
     Args:
       checkpoints: of the run.
-      identity: as given to `to_json`; what is not in it may differ. Of other settings are only checkpoints beside some
-        of these settings.
+      identity: as given to `to_json`; what is not in it may differ. Of other settings are only
+        checkpoints beside some of these settings.
 
     Raises:
       UserError: none is whole, or all are another run's: of another CLIP or of other names.
@@ -138,7 +139,8 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
     except UserError:
         if "settings" not in identity:
             raise
-        # settings that were changed with --override_config, and no checkpoint since: the others decide
+        # settings that were changed with --override_config, and no checkpoint since: the others
+        # decide
         return find(checkpoints, {key: here for key, here in identity.items() if key != "settings"})
     there = checkpoints.stored(step)
     convert(there.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
@@ -159,7 +161,10 @@ def _other(there: Mapping[str, Any], identity: Mapping[str, str]) -> str:
         # some came later: checkpoints of before them do not have them
         if there.get(key, here) != here:
             mark = "" if key == "clip_settings" else "fingerprint "
-            return f"another run's checkpoint, the {_IDENTITY[key]} differ ({mark}{there[key]}; here {here})"
+            return (
+                f"another run's checkpoint, the {_IDENTITY[key]} differ ({mark}{there[key]}; here "
+                f"{here})"
+            )
     return ""
 
 
@@ -179,7 +184,8 @@ def restore(
       batches: set to what follows the last batch that the checkpoint saw.
       splits: what is evaluated.
       where: the checkpoint's folder, for messages.
-      override: settings may have changed: the data go on at the same batch number, the key is this config's.
+      override: settings may have changed: the data go on at the same batch number, the key is this
+        config's.
 
     Raises:
       UserError: it is of other settings or other records.
@@ -197,7 +203,9 @@ def restore(
         _set_batches(batches, there["batches"])
         _check_splits(there.get("splits", {}), splits, where)
     best = Best(**there["best"]) if there["best"] else None
-    return state, Progress(there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"])
+    return state, Progress(
+        there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"]
+    )
 
 
 def fingerprints(splits: Mapping[str, Records]) -> dict[str, str]:
@@ -206,14 +214,16 @@ def fingerprints(splits: Mapping[str, Records]) -> dict[str, str]:
 
 
 def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], where: str) -> None:
-    """Refuses other records than were evaluated so far; checkpoints of earlier versions have no fingerprints."""
+    """Refuses other records than were evaluated so far; checkpoints of earlier versions have no
+    fingerprints.
+    """
     for split, here in fingerprints(splits).items():
         there = stored.get(split, here)
         if there != here:
             raise UserError(
-                f"{where}: data.evaluate.{split}: the records of {splits[split].name} were replaced (fingerprint was "
-                f"{there[:12]}, is {here[:12]}), so accuracies before and after cannot be compared; --override_config "
-                "goes on with the new ones"
+                f"{where}: data.evaluate.{split}: the records of {splits[split].name} were "
+                f"replaced (fingerprint was {there[:12]}, is {here[:12]}), so accuracies before "
+                "and after cannot be compared; --override_config goes on with the new ones"
             )
 
 
@@ -228,9 +238,11 @@ def _key(stored: Mapping[str, Any], start: np.ndarray, where: str) -> np.ndarray
     here = str(jax.config.jax_default_prng_impl)
     if stored["impl"] != here:
         raise UserError(
-            f"jax_default_prng_impl: {here}, but the run drew its random numbers with {stored['impl']}; "
-            f"set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to go on"
+            f"jax_default_prng_impl: {here}, but the run drew its random numbers with "
+            f"{stored['impl']}; set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to go on"
         )
     if len(stored["data"]) != len(start):
-        raise UserError(f"{where}: a random key of {len(stored['data'])} numbers, expected {len(start)}")
+        raise UserError(
+            f"{where}: a random key of {len(stored['data'])} numbers, expected {len(start)}"
+        )
     return np.asarray(stored["data"], np.uint32)

@@ -50,9 +50,16 @@ class OptimizerConfig:
     accumulation: int = 1
 
     def __post_init__(self):
-        for field, lowest in (("lr", 0), ("warmup_epochs", 0), ("cosine_epochs", 0), ("weight_decay", 0)):
+        for field, lowest in (
+            ("lr", 0),
+            ("warmup_epochs", 0),
+            ("cosine_epochs", 0),
+            ("weight_decay", 0),
+        ):
             if getattr(self, field) < lowest:
-                raise UserError(f"optimizer.{field}: {getattr(self, field)}, expected {lowest} or more")
+                raise UserError(
+                    f"optimizer.{field}: {getattr(self, field)}, expected {lowest} or more"
+                )
         for field in (
             "epochs",
             "accumulation",
@@ -65,7 +72,9 @@ class OptimizerConfig:
                 raise UserError(f"optimizer.{field}: {getattr(self, field)}, expected more than 0")
         for field in ("b1", "b2"):
             if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"optimizer.{field}: {getattr(self, field)}, expected 0 or more and less than 1")
+                raise UserError(
+                    f"optimizer.{field}: {getattr(self, field)}, expected 0 or more and less than 1"
+                )
 
 
 class Split(NamedTuple):
@@ -98,11 +107,15 @@ def schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     """AdamW at the release's rate; `steps_per_epoch` counts micro-batches.
 
-    With accumulation an update takes the mean gradient of its micro-batches; windows run on across epochs (the release
-    drops what is left at an epoch's end).
+    With accumulation an update takes the mean gradient of its micro-batches; windows run on across
+    epochs (the release drops what is left at an epoch's end).
     """
     adamw = optax.adamw(
-        schedule(config, steps_per_epoch), config.b1, config.b2, config.eps, weight_decay=config.weight_decay
+        schedule(config, steps_per_epoch),
+        config.b1,
+        config.b2,
+        config.eps,
+        weight_decay=config.weight_decay,
     )
     if config.accumulation == 1:
         return adamw
@@ -115,7 +128,9 @@ def update_count(opt_state: optax.OptState) -> Int[Array, ""]:
 
 
 def dropout_keys(key: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
-    """A key a video, from the step's key and the video's index: the same however a batch is split over devices."""
+    """A key a video, from the step's key and the video's index: the same however a batch is split
+    over devices.
+    """
     return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
 
 
@@ -133,8 +148,8 @@ def loss_fn(
 
     Args:
       learnable, frozen, graphdef: from `split`.
-      batch: `frames [B,T,H,W,3]`, or `features [B,T,D]` that a frozen image tower made of them; `label [B]`, `weight
-        [B]` (0 for padding), `index [B]` where `key` is given.
+      batch: `frames [B,T,H,W,3]`, or `features [B,T,D]` that a frozen image tower made of them;
+        `label [B]`, `weight [B]` (0 for padding), `index [B]` where `key` is given.
       tokens: class prompts, one text a class or several.
       key: the step's dropout key; None switches dropout off.
 
@@ -150,7 +165,9 @@ def loss_fn(
 def _share(
     model: VTDCLIP, codebook: Array, batch: Batch, key: Array | None, count: Array, axes: Axes
 ) -> tuple[Array, dict[str, Array], Output]:
-    """This device's share of the global mean loss (the shares of all devices add up), sums over its videos, output."""
+    """This device's share of the global mean loss (the shares of all devices add up), sums over its
+    videos, output.
+    """
     keys = None if key is None else dropout_keys(key, batch)
     features = batch["features"] if "features" in batch else model.encode_frames(batch["frames"])
     features = axes.gather_frames(features)
@@ -179,11 +196,12 @@ def gradients(
       batch: this device's videos, and of their frames its share along the codebook axis.
       tokens: the classes that this device encodes.
       axes: named axes over which batch and classes are split.
-      microbatches: equal parts of the videos that go one after another, so that activations of one part are alive at
-        a time; the codebook is encoded once.
+      microbatches: equal parts of the videos that go one after another, so that activations of one
+        part are alive at a time; the codebook is encoded once.
 
     Returns:
-      (gradient, sums), both equal on every device; `sums` holds `loss`, `correct` and `count` of the global batch.
+      (gradient, sums), both equal on every device; `sums` holds `loss`, `correct` and `count` of
+      the global batch.
     """
     count = batch["weight"].sum()
     count = count if axes.data is None else jax.lax.psum(count, axes.data)
@@ -191,8 +209,12 @@ def gradients(
     def encode(learnable: nnx.State) -> Array:
         return axes.gather_classes(nnx.merge(graphdef, learnable, frozen).encode_classes(tokens))
 
-    def share(learnable: nnx.State, codebook: Array, videos: Batch) -> tuple[Array, dict[str, Array]]:
-        return _share(nnx.merge(graphdef, learnable, frozen), codebook, videos, key, count, axes)[:2]
+    def share(
+        learnable: nnx.State, codebook: Array, videos: Batch
+    ) -> tuple[Array, dict[str, Array]]:
+        return _share(nnx.merge(graphdef, learnable, frozen), codebook, videos, key, count, axes)[
+            :2
+        ]
 
     codebook, pull_back = jax.vjp(encode, learnable)
     gradient = jax.grad(share, argnums=(0, 1), has_aux=True)
@@ -204,7 +226,9 @@ def gradients(
         def add(total: Any, videos: Batch) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, gradient(learnable, codebook, videos)), None
 
-        zero = jax.tree.map(jnp.zeros_like, ((learnable, codebook), {"loss": count, "correct": count}))
+        zero = jax.tree.map(
+            jnp.zeros_like, ((learnable, codebook), {"loss": count, "correct": count})
+        )
         ((grads, of_codebook), sums), _ = jax.lax.scan(add, zero, parts)
     grads = jax.tree.map(jnp.add, grads, pull_back(of_codebook)[0])
     if axes.names:
@@ -228,11 +252,12 @@ def train_step(
 ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
     """One micro-batch: gradient of the global mean loss, AdamW, new parameters.
 
-    Arguments as those of `gradients`; `optimizer` and `opt_state` as optax's. With `skip_nonfinite` a batch whose loss
-    or gradient is not finite changes nothing.
+    Arguments as those of `gradients`; `optimizer` and `opt_state` as optax's. With `skip_nonfinite`
+    a batch whose loss or gradient is not finite changes nothing.
 
     Returns:
-      `(learnable, opt_state, sums)`; `sums` also has `grad_norm`, the L2 norm of the gradient, and `skipped`, 1 or 0.
+      `(learnable, opt_state, sums)`; `sums` also has `grad_norm`, the L2 norm of the gradient, and
+      `skipped`, 1 or 0.
     """
     grads, sums = gradients(learnable, frozen, graphdef, batch, tokens, key, axes, microbatches)
     norm = optax.tree.norm(grads)
@@ -241,6 +266,8 @@ def train_step(
     skipped = jnp.zeros(())
     if skip_nonfinite:
         finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"])
-        new = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, (learnable, opt_state))
+        new = jax.tree.map(
+            lambda now, before: jnp.where(finite, now, before), new, (learnable, opt_state)
+        )
         skipped = 1.0 - finite
     return *new, sums | {"grad_norm": norm, "skipped": skipped}

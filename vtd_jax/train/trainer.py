@@ -47,7 +47,8 @@ class Placed(NamedTuple):
 class Trainer:
     """A model, its optimizer and the compiled step over all devices.
 
-    The result does not depend on the number of devices beyond float32 rounding: the loss is the mean over the global
+    The result does not depend on the number of devices beyond float32 rounding: the loss is the
+      mean over the global
     batch, padding has weight 0, and every video draws its dropout from a key of its own.
 
     Attributes:
@@ -69,19 +70,30 @@ class Trainer:
         self.mesh = DeviceMesh(devices, config.codebook_shards)
         meet(self.mesh.mesh)
         settings = StepSettings.of(config, steps_per_epoch, len(class_names))
-        optimizer, self._mapped = compiled_step(parts.graphdef, settings, self.mesh, config.parallel)
+        optimizer, self._mapped = compiled_step(
+            parts.graphdef, settings, self.mesh, config.parallel
+        )
         self._arrays = tuple(settings.batch)
         self.frozen = self._mapped.place(FROZEN, parts.frozen)
-        self._tokens = self._mapped.place(TOKENS, self.mesh.lay_out(model.class_tokens(class_names)))
+        self._tokens = self._mapped.place(
+            TOKENS, self.mesh.lay_out(model.class_tokens(class_names))
+        )
         self._rows = global_batch(config, self.mesh) // self.mesh.hosts
         # copies: a step takes the memory of the state that it is given
-        start = jax.tree.map(np.array, jax.device_get((parts.learnable, optimizer.init(parts.learnable))))
-        self.initial = TrainState(0, *start, np.asarray(jax.random.key_data(jax.random.key(config.seed))))
+        start = jax.tree.map(
+            np.array, jax.device_get((parts.learnable, optimizer.init(parts.learnable)))
+        )
+        self.initial = TrainState(
+            0, *start, np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+        )
 
     def place(self, state: TrainState) -> TrainState:
         """A state in host memory on the devices, in memory of its own."""
         step, *arrays = jax.tree.map(np.array, state)
-        placed = (self._mapped.place(number, part) for number, part in zip((LEARNABLE, OPT_STATE, KEY), arrays))
+        placed = (
+            self._mapped.place(number, part)
+            for number, part in zip((LEARNABLE, OPT_STATE, KEY), arrays)
+        )
         return TrainState(int(step), *placed)
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Placed:
@@ -91,17 +103,20 @@ class Trainer:
         batch["index"] = batch["index"].astype(np.int32)
         return Placed(self._mapped.place(VIDEOS, pad_batch(batch, self._rows)))
 
-    def step(self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed) -> tuple[TrainState, dict[str, Array]]:
+    def step(
+        self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed
+    ) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch.
 
         Args:
-          state: from `place` or the step before; its memory is taken over, it must not be used again.
+          state: from `place` or the step before; its memory is taken over, it must not be used
+            again.
           batch: this host's rows, or what `place_batch` made of them.
 
         Returns:
-          The next state, and numbers of the global batch that are still on the device: the sums `loss`, `correct` and
-          `count`, the gradient's `grad_norm`, the rate `lr` of the update, and `skipped`, 1 where nothing was changed
-          because loss or gradient was not finite.
+          The next state, and numbers of the global batch that are still on the device: the sums
+          `loss`, `correct` and `count`, the gradient's `grad_norm`, the rate `lr` of the update,
+          and `skipped`, 1 where nothing was changed because loss or gradient was not finite.
         """
         videos = (batch if isinstance(batch, Placed) else self.place_batch(batch)).videos
         number = self._mapped.place(STEP, np.int32(state.step))
@@ -168,7 +183,8 @@ def compiled_step(
 ) -> tuple[optax.GradientTransformation, Mapped]:
     """One compiled program a kind of run: other seeds, videos and weights run through the same one.
 
-    Its arguments are `(learnable, opt_state, frozen, videos, tokens, key, step)`; the first two are given up.
+    Its arguments are `(learnable, opt_state, frozen, videos, tokens, key, step)`; the first two are
+    given up.
     """
     optimizer = steps.make_optimizer(settings.optimizer, settings.steps_per_epoch)
     step = functools.partial(_step, graphdef, optimizer, settings, mesh)
@@ -191,8 +207,14 @@ def _step(
 ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
     """`steps.train_step` of one device, with the step's key and rate."""
     # 1 sets training apart from what else a seed is used for
-    drawn = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), step) if settings.dropout else None
-    rate = steps.schedule(settings.optimizer, settings.steps_per_epoch)(steps.update_count(opt_state))
+    drawn = (
+        jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), step)
+        if settings.dropout
+        else None
+    )
+    rate = steps.schedule(settings.optimizer, settings.steps_per_epoch)(
+        steps.update_count(opt_state)
+    )
     *state, sums = steps.train_step(
         graphdef,
         optimizer,

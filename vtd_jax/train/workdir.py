@@ -24,13 +24,15 @@ _AWAY = "give another --workdir, or move that file away"
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
-    """Makes the folder ready for this run; a new one gets the config at once, one to go on in when `train` has it.
+    """Makes the folder ready for this run; a new one gets the config at once, one to go on in when
+    `train` has it.
 
-    With `override`, settings that differ from those of the checkpoints are told on stderr instead of refused.
+    With `override`, settings that differ from those of the checkpoints are told on stderr instead
+    of refused.
 
     Raises:
-      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings; or a
-        config.json in it is not that of a run.
+      UserError: it holds checkpoints and `resume` is off, or they are of a run with other settings;
+        or a config.json in it is not that of a run.
     """
     workdir = Path(workdir)
     _check_kind(workdir)
@@ -42,23 +44,28 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         return
     if not resume:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of a run, the last of step {steps[-1]}; leave --noresume out to "
-            "go on from there, or give another folder"
+            f"--workdir={workdir}: holds checkpoints of a run, the last of step {steps[-1]}; "
+            "leave --noresume out to go on from there, or give another folder"
         )
     different = read_config(workdir).differences(config)
     if any(line.startswith("model.ties:") for line in different) and not override:
-        different.append("set --config.model.ties=release to go on as a run of before there was this field began")
+        different.append(
+            "set --config.model.ties=release to go on as a run of before there was this field began"
+        )
     if different and not override:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of another run, these settings differ: {'; '.join(different)}; "
-            "give another folder, or --override_config to go on with the new ones"
+            f"--workdir={workdir}: holds checkpoints of another run, these settings differ: "
+            f"{'; '.join(different)}; give another folder, or --override_config to go on with the "
+            "new ones"
         )
     for line in different:
         warn(f"--override_config: {line}")
 
 
 class Hold:
-    """The folder of a run, for one run at a time; `take` and `check` are for the first process only."""
+    """The folder of a run, for one run at a time; `take` and `check` are for the first process
+    only.
+    """
 
     def __init__(self, workdir: Path):
         self.workdir = Path(workdir)
@@ -69,7 +76,10 @@ class Hold:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._held.close()
 
@@ -98,13 +108,17 @@ def _check_foreign(path: Path) -> None:
     """Refuses a folder whose config.json is somebody else's, such as the one beside CLIP weights."""
     if not os.path.lexists(path):
         return
-    content = read_json(path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_AWAY)
+    content = read_json(
+        path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_AWAY
+    )
     if "optimizer" not in content:
         raise UserError(f"{path}: is not the config of a run, and would be written over; {_AWAY}")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
-    """Writes the config for continuations and evaluations, which may be started from another folder."""
+    """Writes the config for continuations and evaluations, which may be started from another
+    folder.
+    """
     fields = config.anywhere().to_dict()
     write_text(Path(workdir) / CONFIG_FILE, json.dumps(fields, indent=2) + "\n")
 
@@ -127,7 +141,9 @@ def config_file(path: Path) -> RunConfig:
     Raises:
       UserError: it cannot be read, or a field of it; both with the file's name.
     """
-    fields = read_json(path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES, remedy=_BACK)
+    fields = read_json(
+        path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES, remedy=_BACK
+    )
     try:
         return RunConfig.from_dict(fields)
     except UserError as error:

@@ -1,4 +1,6 @@
-"""The one reader of NumPy files: a header's claims are held against the bytes there are before memory is asked for."""
+"""The one reader of NumPy files: a header's claims are held against the bytes there are before
+memory is asked for.
+"""
 
 import math
 import os
@@ -17,7 +19,17 @@ from vtd_jax.untrusted.limits import ARRAY_BYTES, ARRAY_FREE_BYTES, ARRAY_RATIO
 from vtd_jax.untrusted.regular_files import open_regular
 
 # what NumPy and zipfile raise for files that are damaged, cut short or something else
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError, TypeError, OverflowError)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+)
 # of a header, NumPy reads its Python as Python does
 _DAMAGE += (NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _HEADER_BYTES, _DIMENSIONS, _ARRAYS = 10_000, 8, 10_000
@@ -26,7 +38,11 @@ _CRC_BYTES, _BLOCK = 4, 2**22
 
 
 def read_array(
-    file: BufferedIOBase, size: int, where: str, kinds: Collection[str] = "fiub", most: int = ARRAY_BYTES
+    file: BufferedIOBase,
+    size: int,
+    where: str,
+    kinds: Collection[str] = "fiub",
+    most: int = ARRAY_BYTES,
 ) -> np.ndarray:
     """One `.npy`, from where `file` stands.
 
@@ -38,7 +54,8 @@ def read_array(
       most: bytes that the array may have.
 
     Raises:
-      UserError: another dtype, more dimensions than 8, or a header that claims other bytes than there are.
+      UserError: another dtype, more dimensions than 8, or a header that claims other bytes than
+        there are.
     """
     try:
         shape, fortran, dtype, _ = _claims(file, size, where, kinds)
@@ -64,11 +81,13 @@ def map_array(
       path: of the file.
       shape: expected.
       dtype: expected.
-      crc: whether the CRC-32 of all bytes before stands in the file's last four, which NumPy does not read. It is
-        computed once header and size are what they should be, so no file makes this read more than the array's bytes.
+      crc: whether the CRC-32 of all bytes before stands in the file's last four, which NumPy does
+        not read. It is computed once header and size are what they should be, so no file makes this
+        read more than the array's bytes.
 
     Raises:
-      UserError: a pipe, a device or a folder; a header of something else; other bytes than it claims, or another CRC.
+      UserError: a pipe, a device or a folder; a header of something else; other bytes than it
+        claims, or another CRC.
       OSError: it is not there, or cannot be read.
     """
     with open_regular(path, "file of an array") as file:
@@ -76,7 +95,9 @@ def map_array(
         try:
             found, fortran, kind, header = _claims(file, size, str(path), np.dtype(dtype).kind)
             if (found, fortran, kind) != (tuple(shape), False, np.dtype(dtype)):
-                raise UserError(f"{path}: an array of {kind} {found}, expected {np.dtype(dtype)} {tuple(shape)}")
+                raise UserError(
+                    f"{path}: an array of {kind} {found}, expected {np.dtype(dtype)} {tuple(shape)}"
+                )
             if crc and _crc(file, size) != file.read(_CRC_BYTES):
                 raise UserError(f"{path}: other bytes than were written")
             if math.prod(shape) == 0:
@@ -85,7 +106,9 @@ def map_array(
         except UserError:
             raise
         except _DAMAGE as error:
-            raise UserError(f"{path}: not an array of NumPy, or damaged ({_short(error)})") from None
+            raise UserError(
+                f"{path}: not an array of NumPy, or damaged ({_short(error)})"
+            ) from None
 
 
 def crc_bytes(content: Any) -> bytes:
@@ -94,7 +117,10 @@ def crc_bytes(content: Any) -> bytes:
 
 
 def read_npz(
-    path: str | os.PathLike, what: str = "file of arrays", kinds: Collection[str] = "fiubU", most: int = ARRAY_BYTES
+    path: str | os.PathLike,
+    what: str = "file of arrays",
+    kinds: Collection[str] = "fiubU",
+    most: int = ARRAY_BYTES,
 ) -> dict[str, np.ndarray]:
     """All arrays of an `.npz`, by name, in the order of the file; nothing pickled.
 
@@ -105,25 +131,36 @@ def read_npz(
       most: bytes that all arrays together may have.
 
     Raises:
-      UserError: it is missing, damaged, no such archive, or claims more than `most`, or more than 64 MiB and 100 times
-        its own bytes.
+      UserError: it is missing, damaged, no such archive, or claims more than `most`, or more than
+        64 MiB and 100 times its own bytes.
     """
     try:
         with open_regular(path, what) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            total, packed = sum(entry.file_size for entry in entries), os.fstat(file.fileno()).st_size
-            if len(entries) > _ARRAYS or total > most or total > max(ARRAY_FREE_BYTES, ARRAY_RATIO * packed):
+            total, packed = (
+                sum(entry.file_size for entry in entries),
+                os.fstat(file.fileno()).st_size,
+            )
+            if (
+                len(entries) > _ARRAYS
+                or total > most
+                or total > max(ARRAY_FREE_BYTES, ARRAY_RATIO * packed)
+            ):
                 raise UserError(
-                    f"{path}: {len(entries):,} arrays of {total:,} bytes in a file of {packed:,}; expected at most "
-                    f"{_ARRAYS:,}, {most:,} and {ARRAY_RATIO:,} times the file's"
+                    f"{path}: {len(entries):,} arrays of {total:,} bytes in a file of {packed:,}; "
+                    f"expected at most {_ARRAYS:,}, {most:,} and {ARRAY_RATIO:,} times the file's"
                 )
             arrays: dict[str, np.ndarray] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if name in arrays or name == entry.filename:
-                    raise UserError(f"{path}: entry {entry.filename!r} is there twice, or is no .npy")
+                    raise UserError(
+                        f"{path}: entry {entry.filename!r} is there twice, or is no .npy"
+                    )
                 with archive.open(entry) as content:
-                    arrays[name] = read_array(content, entry.file_size, f"{path}: {name}", kinds, most)
+                    arrays[name] = read_array(
+                        content, entry.file_size, f"{path}: {name}", kinds, most
+                    )
                     if content.read(1):
                         raise UserError(f"{path}: {name}: more bytes than its header says")
             return arrays
@@ -149,12 +186,16 @@ def _claims(
         raise UserError(f"{where}: an array of {dtype}, which is not expected there")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != size - header:
-        raise UserError(f"{where}: the header claims {claimed:,} bytes, {size - header:,} are there")
+        raise UserError(
+            f"{where}: the header claims {claimed:,} bytes, {size - header:,} are there"
+        )
     return shape, fortran, dtype, header
 
 
 def _crc(file: BufferedIOBase, size: int) -> bytes:
-    """The CRC-32 of the first `size` bytes, after which `file` stands then; or of fewer where it ends before."""
+    """The CRC-32 of the first `size` bytes, after which `file` stands then; or of fewer where it
+    ends before.
+    """
     file.seek(0)
     checksum = 0
     while size > 0 and (block := file.read(min(_BLOCK, size))):
@@ -176,7 +217,9 @@ def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]
 
 
 class _Counting:
-    """A file whose bytes are counted as they are read; no single read is longer than a header may be."""
+    """A file whose bytes are counted as they are read; no single read is longer than a header may
+    be.
+    """
 
     def __init__(self, file: BufferedIOBase):
         self._file, self.count = file, 0

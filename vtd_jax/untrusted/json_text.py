@@ -1,4 +1,6 @@
-"""The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody sees a value."""
+"""The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody
+sees a value.
+"""
 
 import json
 import os
@@ -24,13 +26,14 @@ _BYTE = re.compile(r" \(byte (\d+)\)$")
 def parse_json(content: bytes | str, where: str, kind: Any = Any, *, remedy: str = "") -> Any:
     """A JSON text as a value of a type.
 
-    NaN and Infinity, which JSON does not have, are refused; so are numbers that no float64 holds, half surrogates, text
-    behind the value, and brackets more than 64 deep.
+    NaN and Infinity, which JSON does not have, are refused; so are numbers that no float64 holds,
+    half surrogates, text behind the value, and brackets more than 64 deep.
 
     Args:
       content: UTF-8.
       where: what messages begin with: the file, or file and line.
-      kind: what msgspec converts to: `dict[str, int]`, a dataclass, a TypedDict, `Annotated[int, msgspec.Meta(ge=0)]`.
+      kind: what msgspec converts to: `dict[str, int]`, a dataclass, a TypedDict, `Annotated[int,
+        msgspec.Meta(ge=0)]`.
       remedy: what to do, put behind the message.
 
     Raises:
@@ -41,21 +44,33 @@ def parse_json(content: bytes | str, where: str, kind: Any = Any, *, remedy: str
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_told(str(error))}{remedy and '; '}{remedy}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {_malformed(str(error), content)}{remedy and '; '}{remedy}") from None
+        raise UserError(
+            f"{where}: {_malformed(str(error), content)}{remedy and '; '}{remedy}"
+        ) from None
     except RecursionError:
-        raise UserError(f"{where}: brackets nested too deep to be read{remedy and '; '}{remedy}") from None
-    _check_depth(value, f"{where}: brackets nested more than {JSON_DEPTH} deep{remedy and '; '}{remedy}")
+        raise UserError(
+            f"{where}: brackets nested too deep to be read{remedy and '; '}{remedy}"
+        ) from None
+    _check_depth(
+        value, f"{where}: brackets nested more than {JSON_DEPTH} deep{remedy and '; '}{remedy}"
+    )
     return value
 
 
 def read_json(
-    path: str | os.PathLike, kind: Any = Any, *, what: str = "JSON file", most: int = JSON_BYTES, remedy: str = ""
+    path: str | os.PathLike,
+    kind: Any = Any,
+    *,
+    what: str = "JSON file",
+    most: int = JSON_BYTES,
+    remedy: str = "",
 ) -> Any:
     """A JSON file as a value of a type; see `parse_json`.
 
     Raises:
-      UserError: it is not there, cannot be read, is no regular file, larger than `most` bytes, not JSON, or of another
-        type. A caller to whom a missing file means something asks for that first.
+      UserError: it is not there, cannot be read, is no regular file, larger than `most` bytes, not
+        JSON, or of another type. A caller to whom a missing file means something asks for that
+        first.
     """
     try:
         content = read_bytes(path, what, most)
@@ -63,12 +78,15 @@ def read_json(
         raise UserError(f"{error}{remedy and '; '}{remedy}") from None
     except OSError as error:
         # the cause tells a file that may be there later from one that is wrong
-        raise UserError(f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}"
+        ) from error
     return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)
 
 
 def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
-    """A JSON text with every object as the list of its `(key, value)` pairs: a key may be there twice.
+    """A JSON text with every object as the list of its `(key, value)` pairs: a key may be there
+    twice.
 
     Raises:
       UserError: as `parse_json` does.
@@ -78,7 +96,9 @@ def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
         return json.loads(content, object_pairs_hook=lambda pairs: pairs)
     except ValueError as error:
         # whole numbers of thousands of digits
-        raise UserError(f"{where}: not JSON that can be read ({error}){remedy and '; '}{remedy}") from None
+        raise UserError(
+            f"{where}: not JSON that can be read ({error}){remedy and '; '}{remedy}"
+        ) from None
 
 
 def convert(value: Any, where: str, kind: Any, *, remedy: str = "") -> Any:
@@ -118,7 +138,12 @@ def _check_depth(value: Any, message: str) -> None:
     """Refuses depth that would end other people's recursion (json.dumps, repr) later."""
     level = [value]
     for _ in range(JSON_DEPTH):
-        level = [child for parent in level if isinstance(parent, (dict, list, tuple)) for child in _children(parent)]
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list, tuple))
+            for child in _children(parent)
+        ]
         if not level:
             return
     raise UserError(message)

@@ -1,6 +1,9 @@
-"""What a file from a stranger may ask for. Every limit is named here; docs/security.md says which flag raises it."""
+"""What a file from a stranger may ask for. Every limit is named here; docs/security.md says which
+flag raises it.
+"""
 
-# bytes: of JSON that we wrote (the largest are lists of a million videos), and of JSON beside other people's weights
+# bytes: of JSON that we wrote (the largest are lists of a million videos), and of JSON beside other
+# people's weights
 JSON_BYTES = 256 * 2**20
 SMALL_JSON_BYTES = 16 * 2**20
 # brackets inside brackets; ours have at most eight
@@ -10,8 +13,8 @@ TEXT_BYTES = 256 * 2**20
 LINE_BYTES = 64 * 2**10
 # bytes: of an array of ours; a million videos of 700 classes are 2.8 GB
 ARRAY_BYTES = 16 * 2**30
-# how many times the bytes of their archive arrays may have together, once they have so many bytes; scores are noise,
-# which packs to nine tenths
+# how many times the bytes of their archive arrays may have together, once they have so many bytes;
+# scores are noise, which packs to nine tenths
 ARRAY_RATIO, ARRAY_FREE_BYTES = 100, 64 * 2**20
 # characters of one label, class name or word; CLIP reads 77 tokens at most
 TEXT_CHARACTERS = 4096
@@ -19,50 +22,59 @@ TEXT_CHARACTERS = 4096
 RECORD_FRAMES = 10**8
 # characters: of the name of a video in a list; no file system of ours takes longer paths
 NAME_CHARACTERS = 4096
-# of a file of weights: tensors in it (the largest mixtures of experts have 90 000), characters of one tensor's name and
-# of all names, modules of a TorchScript archive with all their attributes, and files that a model is cut into
+# of a file of weights: tensors in it (the largest mixtures of experts have 90 000), characters of
+# one tensor's name and of all names, modules of a TorchScript archive with all their attributes,
+# and files that a model is cut into
 TENSORS = 100_000
 TENSOR_NAME = 1000
 TENSOR_NAMES = 16 * 2**20
 SHARDS = 500
 MODULE_ATTRIBUTES = 200_000
-# bytes: of the pickle in a PyTorch archive, of a zip file's table of contents, of a safetensors header
+# bytes: of the pickle in a PyTorch archive, of a zip file's table of contents, of a safetensors
+# header
 PICKLE_BYTES = 16 * 2**20
 ZIP_TABLE_BYTES = 16 * 2**20
 SAFETENSORS_HEADER_BYTES = 64 * 2**20
-# elements that all tensors of an archive may have for each byte of it, as tensors may share their storage; and how many
-# times its own bytes may be read for them
+# elements that all tensors of an archive may have for each byte of it, as tensors may share their
+# storage; and how many times its own bytes may be read for them
 SHARED_ELEMENTS = 16
 READ_AGAIN = 64
-# characters of a message, a line or a cell on a terminal, which is two of the longest paths that Linux has; and of a
-# word in it between blanks and slashes, where a name of a file has at most 255
+# characters of a message, a line or a cell on a terminal, which is two of the longest paths that
+# Linux has; and of a word in it between blanks and slashes, where a name of a file has at most 255
 SHOWN_CHARACTERS = 9000
 SHOWN_WORD = 400
-# pixels: of a frame, two of 8K; its short side counts as scaled up to so many pixels, as models see it
+# pixels: of a frame, two of 8K; its short side counts as scaled up to so many pixels, as models see
+# it
 FRAME_PIXELS = 2**26
 FRAME_SHORT_SIDE = 512
-# pixels: of all frames of a video, 1 000 of 1920 × 1080 whatever the file's size, and so many more for each byte; each
-# takes 0.1 to 0.6 ns to decode and 0.6 to 3.5 with its conversion to a JPEG, the largest frames most
+# pixels: of all frames of a video, 1 000 of 1920 × 1080 whatever the file's size, and so many more
+# for each byte; each takes 0.1 to 0.6 ns to decode and 0.6 to 3.5 with its conversion to a JPEG,
+# the largest frames most
 VIDEO_PIXELS = 2**31
 # a slide that stays has about 30 000 a byte in H.264 at 1920 × 1080, and 140 000 at 3840 × 2160
 PIXELS_A_BYTE = 250_000
-# of GIF and other pictures in a row: a white GIF of 1920 × 1080 has 81 000, one where a pointer moves 15 000
+# of GIF and other pictures in a row: a white GIF of 1920 × 1080 has 81 000, one where a pointer
+# moves 15 000
 PICTURE_PIXELS_A_BYTE = 100_000
-# pixels of 4K; a later frame n times as large counts n² times its pixels: few bytes make huge GIFs, 8K has 2 KB a frame
+# pixels of 4K; a later frame n times as large counts n² times its pixels: few bytes make huge GIFs,
+# 8K has 2 KB a frame
 LARGE_FRAME_PIXELS = 2**23
-# times the bytes of a file that its packets may have: those of Matroska may be compressed, none should be read twice
+# times the bytes of a file that its packets may have: those of Matroska may be compressed, none
+# should be read twice
 PACKET_RATIO = 16
 PACKET_BYTES = 2**20
 # frames as large as FRAME_PIXELS allows that a clip of training or evaluation holds at once
 CLIP_FRAMES = 16
 # scans of a stored JPEG; ours have one
 JPEG_SCANS = 10
-# scans of a JPEG that is a video's frame, each of which counts all its pixels; progressive ones have about 10
+# scans of a JPEG that is a video's frame, each of which counts all its pixels; progressive ones
+# have about 10
 VIDEO_JPEG_SCANS = 100
 # moments of a timeline, and so many more for each frame of the video
 MOMENTS = 10_000
 MOMENTS_A_FRAME = 100
-# frames that a container may state, an hour's at 30 a second is 108 000; more is taken as if it stated none
+# frames that a container may state, an hour's at 30 a second is 108 000; more is taken as if it
+# stated none
 STATED_FRAMES = 2**40
 # bytes of an MP4 for each sample that its tables claim, and samples that every file may claim
 SAMPLE_BYTES = 4
@@ -75,6 +87,7 @@ BOXES = 2 * 2**20
 MOVIE_HEADER_BYTES = 64 * 2**20
 # of a run's checkpoint: bytes of its arrays, and of its files (the largest of ours have 130 MB)
 CHECKPOINT_BYTES = 2 * 2**30
-# files and folders in one item of a checkpoint, and bytes of an index in it, which its writer keeps at 8 MiB
+# files and folders in one item of a checkpoint, and bytes of an index in it, which its writer keeps
+# at 8 MiB
 CHECKPOINT_FILES = 10_000
 CHECKPOINT_INDEX_BYTES = 64 * 2**20

@@ -1,7 +1,7 @@
 """Limits that real files may meet, and what raises them: a flag, or an environment variable.
 
-A flag of a command sets the variable, so that the processes that it starts (the workers of a build, the readers of
-training) have the same limits.
+A flag of a command sets the variable, so that the processes that it starts (the workers of a build,
+the readers of training) have the same limits.
 """
 
 import os
@@ -56,6 +56,10 @@ class Limit:
 
 
 MAX_FRAME_PIXELS = Limit("max_frame_pixels", limits.FRAME_PIXELS, "most pixels of a frame")
-MAX_VIDEO_PIXELS = Limit("max_video_pixels", limits.VIDEO_PIXELS, "most pixels of all frames of a small file")
-MAX_MOMENTS = Limit("max_moments", limits.MOMENTS, "most moments of the timeline of a video of few frames")
+MAX_VIDEO_PIXELS = Limit(
+    "max_video_pixels", limits.VIDEO_PIXELS, "most pixels of all frames of a small file"
+)
+MAX_MOMENTS = Limit(
+    "max_moments", limits.MOMENTS, "most moments of the timeline of a video of few frames"
+)
 RAISED = (MAX_FRAME_PIXELS, MAX_VIDEO_PIXELS, MAX_MOMENTS)

@@ -1,4 +1,6 @@
-"""Opening a file that a stranger may have made: never a pipe or a device, and no more of it than was asked for."""
+"""Opening a file that a stranger may have made: never a pipe or a device, and no more of it than
+was asked for.
+"""
 
 import os
 import stat
@@ -49,17 +51,21 @@ def read_bytes(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYT
     """
     with open_regular(path, what) as file:
         size = os.fstat(file.fileno()).st_size
-        # asking for `most` would take that much memory; a file may grow, or be of /proc, which has no size
+        # asking for `most` would take that much memory; a file may grow, or be of /proc, which has
+        # no size
         content = file.read(size + 1) if size <= most else b""
         if len(content) > size:
             content += file.read(most + 1 - len(content))
     if size > most or len(content) > most:
-        raise UserError(f"{path}: {max(size, len(content)):,} bytes, expected a {what} of at most {most:,}")
+        raise UserError(
+            f"{path}: {max(size, len(content)):,} bytes, expected a {what} of at most {most:,}"
+        )
     return content
 
 
 def read_text(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYTES) -> str:
-    """All of a UTF-8 text file of at most `most` bytes; a byte-order mark is dropped, zero bytes are refused.
+    """All of a UTF-8 text file of at most `most` bytes; a byte-order mark is dropped, zero bytes
+    are refused.
 
     Raises:
       UserError: it is larger, no regular file, or not UTF-8.
@@ -69,7 +75,9 @@ def read_text(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYTE
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text") from None
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text"
+        ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise UserError(f"{path}:{line}: a zero byte, as in UTF-16; save the {what} as UTF-8 text")

@@ -1,4 +1,6 @@
-"""How much a Zstandard frame can become, from the sizes of its blocks: known before anything is decompressed."""
+"""How much a Zstandard frame can become, from the sizes of its blocks: known before anything is
+decompressed.
+"""
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 # what one block can become, by the format
@@ -9,8 +11,8 @@ _RAW, _REPEATED, _COMPRESSED = 0, 1, 2
 def bound(data: bytes, start: int, most: int) -> tuple[int, int]:
     """The most bytes that one frame can become.
 
-    What no decompressor would take (a reserved block, an end in the middle) ends the frame there. A block counts as a
-    KiB at least: millions that become nothing take time.
+    What no decompressor would take (a reserved block, an end in the middle) ends the frame there. A
+    block counts as a KiB at least: millions that become nothing take time.
 
     Args:
       data: that has the frame.
@@ -18,7 +20,8 @@ def bound(data: bytes, start: int, most: int) -> tuple[int, int]:
       most: beyond which the count ends.
 
     Returns:
-      `(bytes, end)`: at least what the frame becomes, above `most` where that is more; and where the frame ends.
+      `(bytes, end)`: at least what the frame becomes, above `most` where that is more; and where
+      the frame ends.
     """
     place, checksum = _blocks(data, start)
     total = 0

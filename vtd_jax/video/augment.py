@@ -1,4 +1,6 @@
-"""Resizing, cropping and colour changes of a clip, uint8 in and uint8 out (method.md, sections 5 and 6)."""
+"""Resizing, cropping and colour changes of a clip, uint8 in and uint8 out (method.md, sections 5
+and 6).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +51,10 @@ class Augment:
             _check_range(name, getattr(self, name), float("inf"))
         _check_range("hue", self.hue, 0.5)
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise UserError(f"augment.scales={self.scales}: expected shares of the short side, above 0, at most 1")
+            raise UserError(
+                f"augment.scales={self.scales}: expected shares of the short side, above 0, at "
+                "most 1"
+            )
         if self.scale_gap < 0:
             raise UserError(f"augment.scale_gap={self.scale_gap}: expected 0 or more")
 
@@ -61,7 +66,8 @@ def _check_range(name: str, value: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Jitter:
-    """One draw of colour jitter: factors (1 = no change), hue shift in turns, and the order of the four steps.
+    """One draw of colour jitter: factors (1 = no change), hue shift in turns, and the order of the
+      four steps.
 
     `order` permutes 0 brightness, 1 contrast, 2 saturation, 3 hue.
     """
@@ -90,7 +96,9 @@ class Draw:
     grey: bool = False
 
 
-def draw_augment(augment: Augment, height: int, width: int, frames: int, rng: np.random.Generator) -> Draw:
+def draw_augment(
+    augment: Augment, height: int, width: int, frames: int, rng: np.random.Generator
+) -> Draw:
     """Draws one augmentation for a clip whose short side has been resized already.
 
     Args:
@@ -116,11 +124,14 @@ def _draw_jitter(augment: Augment, rng: np.random.Generator) -> Jitter:
     return Jitter(*factors, hue, tuple(int(step) for step in rng.permutation(4)))
 
 
-def crop_boxes(height: int, width: int, scales: Sequence[float], gap: int) -> list[tuple[int, int, int, int]]:
+def crop_boxes(
+    height: int, width: int, scales: Sequence[float], gap: int
+) -> list[tuple[int, int, int, int]]:
     """Every box `(x, y, width, height)` of the multi-scale crop; one is drawn with equal chances.
 
-    Sides are `floor(scale * short side)`, width and height at most `gap` scales apart; positions are the four corners
-    and the centre. The release rounds corner offsets down to multiples of four; here corners are exact.
+    Sides are `floor(scale * short side)`, width and height at most `gap` scales apart; positions
+    are the four corners and the centre. The release rounds corner offsets down to multiples of
+    four; here corners are exact.
     """
     sides = [max(1, int(min(height, width) * scale)) for scale in scales]
     boxes = []
@@ -133,7 +144,9 @@ def crop_boxes(height: int, width: int, scales: Sequence[float], gap: int) -> li
     return boxes
 
 
-def apply_augment(frames: UInt8[np.ndarray, "t h w 3"], draw: Draw, size: int) -> UInt8[np.ndarray, "t r r 3"]:
+def apply_augment(
+    frames: UInt8[np.ndarray, "t h w 3"], draw: Draw, size: int
+) -> UInt8[np.ndarray, "t r r 3"]:
     """Crop, resize to `size` x `size` (bilinear), flip, colour jitter, grey: in this order."""
     x, y, w, h = draw.box
     clip = np.empty((len(frames), size, size, 3), np.uint8)
@@ -150,8 +163,8 @@ def apply_augment(frames: UInt8[np.ndarray, "t h w 3"], draw: Draw, size: int) -
 def apply_jitter(image: UInt8[np.ndarray, "h w 3"], jitter: Jitter) -> UInt8[np.ndarray, "h w 3"]:
     """Colour jitter of one image, rounded to uint8 after every step, as on images in torchvision.
 
-    Brightness scales; contrast blends with the mean grey of the image; saturation blends with each pixel's grey
-    (ITU-R 601); hue turns the colour circle in 256 steps.
+    Brightness scales; contrast blends with the mean grey of the image; saturation blends with each
+    pixel's grey (ITU-R 601); hue turns the colour circle in 256 steps.
     """
     for step in jitter.order:
         if step == 0:
@@ -159,9 +172,13 @@ def apply_jitter(image: UInt8[np.ndarray, "h w 3"], jitter: Jitter) -> UInt8[np.
         elif step == 1:
             grey = _grey(image)
             # the sum of whole numbers is exact, and faster than NumPy's mean
-            image = _blend_constant(image, float(int(cv2.sumElems(grey)[0] / grey.size + 0.5)), jitter.contrast)
+            image = _blend_constant(
+                image, float(int(cv2.sumElems(grey)[0] / grey.size + 0.5)), jitter.contrast
+            )
         elif step == 2:
-            image = cv2.addWeighted(image, jitter.saturation, _grey_rgb(image), 1 - jitter.saturation, 0)
+            image = cv2.addWeighted(
+                image, jitter.saturation, _grey_rgb(image), 1 - jitter.saturation, 0
+            )
         else:
             image = _turn_hue(image, round(jitter.hue * 256) % 256)
     return image
@@ -177,7 +194,9 @@ def _turn_hue(image: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _blend_constant(image: np.ndarray, constant: float, factor: float) -> np.ndarray:
-    """`factor * image + (1 - factor) * constant`, rounded and clipped, through a table of 256 values."""
+    """`factor * image + (1 - factor) * constant`, rounded and clipped, through a table of 256
+    values.
+    """
     table = np.rint(np.arange(256) * factor + constant * (1 - factor)).clip(0, 255).astype(np.uint8)
     return cv2.LUT(image, table)
 
@@ -192,19 +211,27 @@ def _grey_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width after scaling the short side to `short_side`, the other rounded to whole pixels."""
+    """Height and width after scaling the short side to `short_side`, the other rounded to whole
+    pixels.
+    """
     short = min(height, width)
     return (int(height * short_side / short + 0.5), int(width * short_side / short + 0.5))
 
 
-def resize(image: UInt8[np.ndarray, "a b 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Bilinear resize without smoothing, as in the release; the image itself if it has that size already."""
+def resize(
+    image: UInt8[np.ndarray, "a b 3"], height: int, width: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Bilinear resize without smoothing, as in the release; the image itself if it has that size
+    already.
+    """
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def resize_short_side(frames: UInt8[np.ndarray, "t a b 3"], short_side: int) -> UInt8[np.ndarray, "t h w 3"]:
+def resize_short_side(
+    frames: UInt8[np.ndarray, "t a b 3"], short_side: int
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Scales a clip so that its short side is `short_side` pixels."""
     height, width = short_side_size(*frames.shape[1:3], short_side)
     if frames.shape[1:3] == (height, width):
@@ -219,7 +246,9 @@ def centre_crop(frames: UInt8[np.ndarray, "t h w 3"], size: int) -> UInt8[np.nda
 
 
 def crop_short_side(size: int) -> int:
-    """Short side before a training crop or the centre crop of evaluation: `round(size * 256 / 224)`."""
+    """Short side before a training crop or the centre crop of evaluation: `round(size * 256 /
+    224)`.
+    """
     return round(size * SHORT_SIDE_RATIO)
 
 
@@ -231,8 +260,8 @@ def spatial_views(
     Args:
       frames: a clip of any size.
       size: side of the crops.
-      views: 1 = short side `round(size * 256 / 224)`, centre crop; 3 = short side `size`, crops at the left (or top),
-        right (or bottom) and middle of the long side, in this order.
+      views: 1 = short side `round(size * 256 / 224)`, centre crop; 3 = short side `size`, crops at
+        the left (or top), right (or bottom) and middle of the long side, in this order.
       squash: one view, of whole frames scaled to `size` × `size`: for a CLIP whose images were.
     """
     check_views(views, squash)
@@ -247,10 +276,13 @@ def spatial_views(
 
 
 def check_views(views: int, squash: bool = False) -> None:
-    """Raises UserError for a number of spatial views that is not defined; of squashed frames there is one."""
+    """Raises UserError for a number of spatial views that is not defined; of squashed frames there
+    is one.
+    """
     if squash and views != 1:
         raise UserError(
-            f"spatial_views={views}: this CLIP sees whole frames, squashed to a square, of which there is 1 view: set 1"
+            f"spatial_views={views}: this CLIP sees whole frames, squashed to a square, of which "
+            "there is 1 view: set 1"
         )
     if views not in (1, 3):
         raise UserError(f"spatial_views={views}: expected 1 (centre) or 3 (left, right, middle)")

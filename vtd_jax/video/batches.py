@@ -1,7 +1,9 @@
 """Any batch of an epoch, made on its own: sampling, decoding, augmentation.
 
-Every batch is a function of its number and the settings alone: the order of an epoch comes from (seed, epoch), the
-random draws of a clip from (seed, epoch, record). Threads, worker processes, hosts and restarts cannot change a batch.
+Every batch is a function of its number and the settings alone: the order of an epoch comes from
+(seed, epoch), the
+random draws of a clip from (seed, epoch, record). Threads, worker processes, hosts and restarts
+cannot change a batch.
 """
 
 import math
@@ -31,11 +33,13 @@ class BatchSpec:
       kind: "train" or "eval".
       frames, size: T and R, frames a clip and side of a frame in pixels.
       batch_size: videos in a batch, over all hosts.
-      host_index, host_count: this host makes rows `host_index * batch_size / host_count` and on of every batch.
+      host_index, host_count: this host makes rows `host_index * batch_size / host_count` and on of
+        every batch.
       seed, epochs, shuffle, drop_remainder, sample: of training.
       augment: of training.
       temporal_views, spatial_views: of evaluation; 1 and 1 in training.
-      squash: whether frames that are not augmented are scaled to a square as a whole, see `augment.spatial_views`.
+      squash: whether frames that are not augmented are scaled to a square as a whole, see
+        `augment.spatial_views`.
     """
 
     kind: str
@@ -65,13 +69,18 @@ class BatchSpec:
         if self.sample not in SAMPLES:
             raise UserError(f"sample={self.sample!r}: expected one of {', '.join(SAMPLES)}")
         if not 0 <= self.host_index < self.host_count:
-            raise UserError(f"host_index={self.host_index}: expected 0 to host_count - 1 = {self.host_count - 1}")
+            raise UserError(
+                f"host_index={self.host_index}: expected 0 to host_count - 1 = "
+                f"{self.host_count - 1}"
+            )
         if self.batch_size % self.host_count:
-            raise UserError(f"batch_size={self.batch_size} cannot be split evenly over {self.host_count} hosts")
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be split evenly over {self.host_count} hosts"
+            )
         if self.drop_remainder and videos < self.batch_size:
             raise UserError(
-                f"batch_size={self.batch_size} with drop_remainder leaves no batch of {videos} videos; "
-                "make batches smaller or keep the remainder"
+                f"batch_size={self.batch_size} with drop_remainder leaves no batch of {videos} "
+                "videos; make batches smaller or keep the remainder"
             )
 
     def per_epoch(self, videos: int) -> int:
@@ -81,7 +90,9 @@ class BatchSpec:
 
 
 class BatchSource:
-    """Random access to the batches of a spec: what grain reads from, in threads or in worker processes."""
+    """Random access to the batches of a spec: what grain reads from, in threads or in worker
+    processes.
+    """
 
     def __init__(self, records: Records, spec: BatchSpec, start: int = 0):
         spec.check(len(records))
@@ -92,14 +103,20 @@ class BatchSource:
         return max(0, self.per_epoch * self.spec.epochs - self.start)
 
     def indices(self, position: int) -> list[int]:
-        """Positions in the records of this host's rows of batch `start + position`; fewer than rows where it is padded.
+        """Positions in the records of this host's rows of batch `start + position`; fewer than rows
+        where it is padded.
 
-        Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every record once, without
+        Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every
+          record once, without
         those of a dropped remainder.
         """
         spec = self.spec
         epoch, batch = divmod(self.start + int(position), self.per_epoch)
-        order = _epoch_order(len(self.records), spec.seed, epoch) if spec.shuffle else np.arange(len(self.records))
+        order = (
+            _epoch_order(len(self.records), spec.seed, epoch)
+            if spec.shuffle
+            else np.arange(len(self.records))
+        )
         rows = spec.batch_size // spec.host_count
         first = batch * spec.batch_size + spec.host_index * rows
         return order[first : first + rows].tolist()
@@ -150,7 +167,9 @@ class TrainClip(NamedTuple):
     draw: aug.Draw | None
 
 
-def train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> UInt8[np.ndarray, "t r r 3"]:
+def train_clip(
+    example: Example, spec: BatchSpec, epoch: int, index: int
+) -> UInt8[np.ndarray, "t r r 3"]:
     """Samples, decodes and augments one training clip; (seed, epoch, index) fix every draw."""
     return draw_train_clip(example, spec, epoch, index).frames
 
@@ -166,7 +185,9 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
     if not spec.augment.enabled:
         short = aug.short_side_size(*frames.shape[1:3], aug.crop_short_side(spec.size))
         short = (spec.size, spec.size) if spec.squash else short
-        return TrainClip(aug.spatial_views(frames, spec.size, 1, spec.squash)[0], wanted, short, None)
+        return TrainClip(
+            aug.spatial_views(frames, spec.size, 1, spec.squash)[0], wanted, short, None
+        )
     frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
     height, width = frames.shape[1:3]
     draw = aug.draw_augment(spec.augment, height, width, len(frames), rng)
@@ -179,8 +200,14 @@ def video_number(file: str) -> int:
 
 
 def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 3"]:
-    """All views of one video, temporal views outermost; decoded in one pass, the same at every evaluation."""
-    wanted = sampling.view_indices(example.num_frames, spec.frames, spec.temporal_views, video_number(example.file))
+    """All views of one video, temporal views outermost; decoded in one pass, the same at every
+    evaluation.
+    """
+    wanted = sampling.view_indices(
+        example.num_frames, spec.frames, spec.temporal_views, video_number(example.file)
+    )
     frames = example.frames(wanted.reshape(-1))
     clips = frames.reshape(*wanted.shape, *frames.shape[1:])
-    return np.concatenate([aug.spatial_views(clip, spec.size, spec.spatial_views, spec.squash) for clip in clips])
+    return np.concatenate(
+        [aug.spatial_views(clip, spec.size, spec.spatial_views, spec.squash) for clip in clips]
+    )

@@ -1,4 +1,6 @@
-"""Anyone's video as clips: a file of any length, or frames in memory, to the T frames that a model sees."""
+"""Anyone's video as clips: a file of any length, or frames in memory, to the T frames that a model
+sees.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -53,11 +55,13 @@ class TimedFrame(NamedTuple):
     image: np.ndarray
 
 
-def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None, squash: bool = False) -> Clip:
+def read_clip(
+    video: Video, frames: int, size: int, *, fps: float | None = None, squash: bool = False
+) -> Clip:
     """The centre of each of T uniform segments of a video (method, section 6).
 
-    A file is decoded to its end, in one pass and with one frame in memory beside those that are kept; a file whose
-    container states another number of frames than decode is read a second time.
+    A file is decoded to its end, in one pass and with one frame in memory beside those that are
+    kept; a file whose container states another number of frames than decode is read a second time.
 
     Args:
       video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
@@ -73,16 +77,23 @@ def read_clip(video: Video, frames: int, size: int, *, fps: float | None = None,
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, squash)
     name, path = os.fspath(video), Path(video)
-    kept, info = _pass(path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name, squash)
+    kept, info = _pass(
+        path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name, squash
+    )
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name, squash)
     images, seconds = zip(*(kept[int(i)] for i in indices))
-    return Clip(name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note)
+    return Clip(
+        name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note
+    )
 
 
-def frames_at(video: str | os.PathLike, step: float, size: int, squash: bool = False) -> Iterator[TimedFrame]:
-    """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in bounded memory.
+def frames_at(
+    video: str | os.PathLike, step: float, size: int, squash: bool = False
+) -> Iterator[TimedFrame]:
+    """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in
+    bounded memory.
 
     A video without a whole step has one such moment, its middle.
 
@@ -96,8 +107,8 @@ def frames_at(video: str | os.PathLike, step: float, size: int, squash: bool = F
       VideoInfo (the generator's return value).
 
     Raises:
-      VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times make more moments
-        than its frames may have.
+      VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times
+        make more moments than its frames may have.
     """
     name = os.fspath(video)
     with decode.reading(video, name) as reader:
@@ -148,25 +159,38 @@ def _fit(image: np.ndarray, size: int, squash: bool) -> np.ndarray:
 def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, squash: bool) -> Clip:
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
-            f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames [N, height, width, 3] "
-            "with values 0..255, N at least 1"
+            f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames "
+            "[N, height, width, 3] with values 0..255, N at least 1"
         )
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
     images = np.stack([_fit(video[i], size, squash) for i in indices])
     seconds = None if fps is None else indices / fps
-    return Clip("frames", images, indices, seconds, len(video), None if fps is None else len(video) / fps)
+    return Clip(
+        "frames", images, indices, seconds, len(video), None if fps is None else len(video) / fps
+    )
 
 
 def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
     """The videos of an argument that may be one or several; the flag is True for one."""
-    if isinstance(videos, str | os.PathLike) or (isinstance(videos, np.ndarray) and videos.ndim == 4):
+    if isinstance(videos, str | os.PathLike) or (
+        isinstance(videos, np.ndarray) and videos.ndim == 4
+    ):
         return [videos], True
     if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
-        told = f"an array {list(videos.shape)}" if isinstance(videos, np.ndarray) else f"a {type(videos).__name__}"
-        raise UserError(f"video: {told}, expected a path, uint8 frames [N, height, width, 3], or a list of these")
+        told = (
+            f"an array {list(videos.shape)}"
+            if isinstance(videos, np.ndarray)
+            else f"a {type(videos).__name__}"
+        )
+        raise UserError(
+            f"video: {told}, expected a path, uint8 frames [N, height, width, 3], or a list of "
+            "these"
+        )
     for video in videos:
         if not isinstance(video, str | os.PathLike | np.ndarray):
-            raise UserError(f"video: a {type(video).__name__} in the list, expected paths or arrays of frames")
+            raise UserError(
+                f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
+            )
     return videos, False

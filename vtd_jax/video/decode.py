@@ -1,7 +1,8 @@
 """Reading video files with PyAV: in order, converting only the frames that are wanted.
 
-A file's frames are what really decodes: containers may promise more. Whether a file is whole is judged by two
-promises of the container: its frame count (AVI and others, not MP4, whose edit lists hide frames) and its duration.
+A file's frames are what really decodes: containers may promise more. Whether a file is whole is
+judged by two promises of the container: its frame count (AVI and others, not MP4, whose edit lists
+hide frames) and its duration.
 """
 
 import os
@@ -39,7 +40,9 @@ class _Decoder:
             if packet.stream.index != self.stream.index:
                 continue
             if packet.size == 0 and packet.dts is not None:
-                self.repeats += 1  # AVI's "show the last frame again"; sent on, it would end the decoder
+                self.repeats += (
+                    1  # AVI's "show the last frame again"; sent on, it would end the decoder
+                )
                 self.clock.repeat(packet)
                 continue
             self.tally.packet(packet)
@@ -64,7 +67,8 @@ def _open(source: Source, name: str) -> Iterator[_Decoder]:
 
 
 class Reader:
-    """An open video: iterating gives `(index, seconds since the first frame, raw frame)` of all frames, in order.
+    """An open video: iterating gives `(index, seconds since the first frame, raw frame)` of all
+      frames, in order.
 
     A raw frame costs nothing but its decoding; `image` converts it.
     """
@@ -93,12 +97,18 @@ class Reader:
         note = check_whole(decoder, self.name, self._source)
         clock, (height, width) = decoder.clock, self._shape
         damaged, codec = decoder.failed + decoder.corrupt, decoder.stream.codec_context.name
-        return VideoInfo(decoder.decoded, clock.rate, clock.span, width, height, codec, damaged, note)
+        return VideoInfo(
+            decoder.decoded, clock.rate, clock.span, width, height, codec, damaged, note
+        )
 
     def expected_frames(self) -> int:
-        """Frames that the container states, else its packets, which are read for that; iterate another `Reader`."""
+        """Frames that the container states, else its packets, which are read for that; iterate
+        another `Reader`.
+        """
         container, stream = self._decoder.container, self._decoder.stream
-        return stated_frames(container, stream) or sum(packet.size > 0 for packet in container.demux(stream))
+        return stated_frames(container, stream) or sum(
+            packet.size > 0 for packet in container.demux(stream)
+        )
 
 
 @contextmanager
@@ -118,7 +128,8 @@ def reading(source: Source, name: str = "") -> Iterator[Reader]:
 
 
 def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
-    """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the end.
+    """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the
+    end.
 
     Args:
       source: path, or the file's bytes.
@@ -132,7 +143,8 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
       VideoInfo (the generator's return value).
 
     Raises:
-      VideoError: for a file that cannot be opened, has no video, no frames, or ends before its time.
+      VideoError: for a file that cannot be opened, has no video, no frames, or ends before its
+        time.
     """
     keep = None if wanted is None else {int(i) for i in wanted}
     with reading(source, name) as video:
@@ -143,7 +155,9 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
 
 
 def probe(source: Source, name: str = "") -> VideoInfo:
-    """Decodes a whole video without converting a frame; raises VideoError if something is wrong with it."""
+    """Decodes a whole video without converting a frame; raises VideoError if something is wrong
+    with it.
+    """
     frames = scan(source, (), name)
     while True:
         try:
@@ -166,8 +180,9 @@ def decode_frames(
       indices: frames to return, in any order, repeats allowed; 0 is the first.
       short_side: scale frames so that the short side has this many pixels; None keeps their size.
       name: what messages call the video.
-      known_frames: how many frames `scan` or `probe` found in this very file, none of them damaged. With it, frames
-        that no wanted frame depends on are left out where that changes nothing; the result is the same.
+      known_frames: how many frames `scan` or `probe` found in this very file, none of them damaged.
+        With it, frames that no wanted frame depends on are left out where that changes nothing; the
+        result is the same.
 
     Raises:
       VideoError: as for `scan`, or if the video ends before the last index.
@@ -195,13 +210,19 @@ def decode_frames(
 def _images(
     frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None, name: str
 ) -> dict[int, np.ndarray]:
-    """Converts and scales the wanted frames; all get the size of the first, and the last of them ends it."""
+    """Converts and scales the wanted frames; all get the size of the first, and the last of them
+    ends it.
+    """
     images, shape, last, converter = {}, None, max(keep), VideoReformatter()
     for index, frame in frames:
         if index in keep:
             image = _image(frame, shape, converter)
             if shape is None:
-                shape = image.shape[:2] if short_side is None else short_side_size(*image.shape[:2], short_side)
+                shape = (
+                    image.shape[:2]
+                    if short_side is None
+                    else short_side_size(*image.shape[:2], short_side)
+                )
                 check_clip(shape[1], shape[0], len(keep), name)
             images[index] = resize(image, *shape)
         if index == last:
@@ -216,7 +237,9 @@ class _PlanFailedError(Exception):
 def _planned_images(
     source: Source, keep: set[int], short_side: int | None, name: str, known_frames: int
 ) -> dict[int, np.ndarray] | None:
-    """The wanted frames by way of a plan, in order for other codecs; None if there is no plan or it does not work."""
+    """The wanted frames by way of a plan, in order for other codecs; None if there is no plan or it
+    does not work.
+    """
     with _open(source, name) as decoder:
         stream = decoder.stream
         if stream.codec_context.name not in decode_plan.CODECS:
@@ -240,7 +263,9 @@ def _planned_images(
 
 
 def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
-    """All packets with something in them; None if they have more bytes than the file, as where samples overlap."""
+    """All packets with something in them; None if they have more bytes than the file, as where
+    samples overlap.
+    """
     packets = []
     for packet in decoder.container.demux(decoder.stream):
         most -= packet.size
@@ -250,12 +275,20 @@ def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
     return packets
 
 
-def _follow(stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes the plan's packets; frames must come out in the order of their times, one for each packet."""
+def _follow(
+    stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes the plan's packets; frames must come out in the order of their times, one for each
+    packet.
+    """
     count = 0
     for packet in [*plan.packets, None]:
         for frame in stream.codec_context.decode(packet):
-            if count == len(plan.frames) or frame.is_corrupt or (plan.times and frame.pts != plan.times[count]):
+            if (
+                count == len(plan.frames)
+                or frame.is_corrupt
+                or (plan.times and frame.pts != plan.times[count])
+            ):
                 raise _PlanFailedError
             tally.add(frame.width, frame.height)
             yield plan.frames[count], frame
@@ -265,7 +298,8 @@ def _follow(stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally) -> Ite
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames as the container states them (0 if unknown), height and width as displayed; one frame is decoded.
+    """Frames as the container states them (0 if unknown), height and width as displayed; one frame
+    is decoded.
 
     Of formats whose times may start again, whose length means nothing, the packets are counted.
     """
@@ -289,7 +323,9 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
 
 
 def length(source: Source, name: str = "") -> float:
-    """Seconds from the first frame to the end as the container states them, 0 if it does not; nothing is decoded."""
+    """Seconds from the first frame to the end as the container states them, 0 if it does not;
+    nothing is decoded.
+    """
     with _open(source, name or _name(source)) as decoder:
         return stated_seconds(decoder.container, decoder.stream)
 
@@ -303,7 +339,9 @@ def _size(source: Source) -> int:
     return len(source) if isinstance(source, bytes) else os.path.getsize(source)
 
 
-def _image(frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter) -> np.ndarray:
+def _image(
+    frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter
+) -> np.ndarray:
     """Converts to RGB as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
     image = shown(frame, converter)
     return image if shape is None else resize(image, *shape)

@@ -14,7 +14,8 @@ from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS, MAX_MOMENTS, MAX_VIDEO_PI
 from vtd_jax.video.augment import short_side_size
 from vtd_jax.video.codec.wholeness import VideoError
 
-# FFmpeg's names of codecs whose frames are JPEGs, and of those whose frames are pictures of their own
+# FFmpeg's names of codecs whose frames are JPEGs, and of those whose frames are pictures of their
+# own
 _JPEGS = frozenset(["mjpeg", "amv", "sp5x", "mxpeg", "thp", "smvjpeg", "jpegls"])
 _PICTURES = _JPEGS | frozenset(["gif", "png", "apng", "webp", "webp_anim", "bmp", "tiff"])
 
@@ -35,9 +36,14 @@ def check_frame(width: int, height: int, name: str) -> None:
     most = MAX_FRAME_PIXELS.value
     if counted_pixels(width, height) <= most:
         return
-    scaled = "" if width * height > most else f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
+    scaled = (
+        ""
+        if width * height > most
+        else f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
+    )
     raise VideoError(
-        f"{name}: a frame of {width} × {height}, more than {most:,} pixels{scaled}; {MAX_FRAME_PIXELS.remedy}"
+        f"{name}: a frame of {width} × {height}, more than {most:,} pixels{scaled}; "
+        f"{MAX_FRAME_PIXELS.remedy}"
     )
 
 
@@ -59,21 +65,21 @@ class Tally:
         """One more packet, before it is decoded.
 
         Raises:
-          VideoError: packets are far more than the file, as where an index names the same bytes again and again; or
-            it is a JPEG of too many scans.
+          VideoError: packets are far more than the file, as where an index names the same bytes
+            again and again; or it is a JPEG of too many scans.
         """
         # no decoder takes a scan whose header has 256 bytes or more
         self._scans = max(1, bytes(packet).count(b"\xff\xda\0")) if self._jpeg else 1
         if self._scans > limits.VIDEO_JPEG_SCANS:
             raise VideoError(
-                f"{self.name}: a JPEG of {self._scans:,} scans, expected at most {limits.VIDEO_JPEG_SCANS}; "
-                "save it again"
+                f"{self.name}: a JPEG of {self._scans:,} scans, expected at most "
+                f"{limits.VIDEO_JPEG_SCANS}; save it again"
             )
         self._bytes -= packet.size
         if self._bytes < 0:
             raise VideoError(
-                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} bytes to be decoded; "
-                "its index names the same bytes again and again"
+                f"{self.name}: more than {limits.PACKET_RATIO} times the file's {self._size:,} "
+                "bytes to be decoded; its index names the same bytes again and again"
             )
 
     def add(self, width: int, height: int) -> None:
@@ -87,16 +93,26 @@ class Tally:
             self._shape = width, height
         self._pixels += cost(width * height, not self._pixels) * self._scans
         if self._pixels > self._most:
-            large = ", where large ones count more" if width * height > limits.LARGE_FRAME_PIXELS else ""
+            large = (
+                ", where large ones count more"
+                if width * height > limits.LARGE_FRAME_PIXELS
+                else ""
+            )
             raise VideoError(
-                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × {height}{large}, from a "
-                f"file of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
+                f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × "
+                f"{height}{large}, from a file of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
             )
 
 
 def cost(pixels: int, first: bool) -> int:
-    """What a frame of so many pixels counts; the first, which may be a picture, no more than its pixels."""
-    return pixels if first else pixels * max(pixels, limits.LARGE_FRAME_PIXELS) ** 2 // limits.LARGE_FRAME_PIXELS**2
+    """What a frame of so many pixels counts; the first, which may be a picture, no more than its
+    pixels.
+    """
+    return (
+        pixels
+        if first
+        else pixels * max(pixels, limits.LARGE_FRAME_PIXELS) ** 2 // limits.LARGE_FRAME_PIXELS**2
+    )
 
 
 def claimed_size(head: bytes) -> tuple[int, int] | None:
@@ -115,7 +131,8 @@ def claimed_size(head: bytes) -> tuple[int, int] | None:
 
 
 def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any], name: str) -> None:
-    """Compares the headers of stored frames with what their record says of the video; nothing is decoded.
+    """Compares the headers of stored frames with what their record says of the video; nothing is
+    decoded.
 
     Args:
       jpegs: that are about to be decoded; one that is no JPEG passes.
@@ -124,8 +141,8 @@ def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any],
       name: what messages call it.
 
     Raises:
-      VideoError: a frame is too large, none of this video, or made of more scans than any that is stored; or the clip
-        is too large.
+      VideoError: a frame is too large, none of this video, or made of more scans than any that is
+        stored; or the clip is too large.
     """
     of_video = int(record["height"]), int(record["width"])
     for data in jpegs:
@@ -139,15 +156,20 @@ def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any],
 
 def _check_jpeg(data: bytes, size: tuple[int, int], of_video: tuple[int, int], name: str) -> None:
     check_frame(size[1], size[0], name)
-    if min(of_video) < 1 or min(size) > min(of_video) or short_side_size(*of_video, min(size)) != size:
+    if (
+        min(of_video) < 1
+        or min(size) > min(of_video)
+        or short_side_size(*of_video, min(size)) != size
+    ):
         raise VideoError(
-            f"{name}: a stored frame of {size[1]} × {size[0]}, of a video that the record says is {of_video[1]} × "
-            f"{of_video[0]}; build the records again"
+            f"{name}: a stored frame of {size[1]} × {size[0]}, of a video that the record says is "
+            f"{of_video[1]} × {of_video[0]}; build the records again"
         )
     # every scan of a progressive picture costs all its pixels, in ten bytes
     if data.count(b"\xff\xda") > limits.JPEG_SCANS:
         raise VideoError(
-            f"{name}: a stored frame of more than {limits.JPEG_SCANS} scans, expected 1; build the records again"
+            f"{name}: a stored frame of more than {limits.JPEG_SCANS} scans, expected 1; build "
+            "the records again"
         )
 
 
@@ -180,6 +202,7 @@ def check_moments(moments: float, frames: int, seconds: float, name: str) -> Non
     most = MAX_MOMENTS.value + limits.MOMENTS_A_FRAME * frames
     if not moments <= most:
         raise VideoError(
-            f"{name}: {frames} frames that last {seconds:,.0f} s by their time stamps, a timeline of {moments:,.0f} "
-            f"moments, expected at most {most:,}; the times are damaged, or {MAX_MOMENTS.remedy}"
+            f"{name}: {frames} frames that last {seconds:,.0f} s by their time stamps, a timeline "
+            f"of {moments:,.0f} moments, expected at most {most:,}; the times are damaged, or "
+            f"{MAX_MOMENTS.remedy}"
         )

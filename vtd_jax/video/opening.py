@@ -1,8 +1,10 @@
-"""The one door to FFmpeg: what it may open, under which name, and which stream of a file is the video.
+"""The one door to FFmpeg: what it may open, under which name, and which stream of a file is the
+video.
 
-FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`), and follows text that
-names other files (playlists). Here it is given an open file, and a list of containers that hold their frames. What
-frames may be as large as is known to it before it takes memory for one.
+FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`),
+and follows text that names other files (playlists). Here it is given an open file, and a list of
+containers that hold their frames. What frames may be as large as is known to it before it takes
+memory for one.
 """
 
 import codecs
@@ -26,18 +28,19 @@ from vtd_jax.video.codec.wholeness import VideoError
 Source = str | Path | bytes
 File = io.BytesIO | io.FileIO
 
-# demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are videos of one frame
-FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,"
-    "yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,"
-    "avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,"
-    "mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
-)
+# demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are
+# videos of one frame
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
 KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
 # pictures beside a video, which no player plays
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
-# tags in other encodings than UTF-8 are common in old AVIs and of no interest; PyAV 19 keeps them without being asked
-_TAGS = {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+# tags in other encodings than UTF-8 are common in old AVIs and of no interest; PyAV 19 keeps them
+# without being asked
+_TAGS = (
+    {"metadata_errors": "replace"}
+    if hasattr(av.container.InputContainer, "metadata_errors")
+    else {}
+)
 _HEAD_BYTES = 1024
 
 
@@ -55,7 +58,11 @@ def container(source: Source) -> Iterator[av.container.InputContainer]:
 
 def _file(source: Source) -> File:
     # without a buffer: FFmpeg reads on where the file is
-    return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source, "video file").detach()
+    return (
+        io.BytesIO(source)
+        if isinstance(source, bytes)
+        else open_regular(source, "video file").detach()
+    )
 
 
 def _demuxer(file: File) -> av.container.InputContainer:
@@ -70,7 +77,9 @@ def _demuxer(file: File) -> av.container.InputContainer:
 
 
 def decoder_options() -> dict[str, str]:
-    """For every decoder, the one that looks for a stream's size as well: frames that are too large are damage to it."""
+    """For every decoder, the one that looks for a stream's size as well: frames that are too large
+    are damage to it.
+    """
     return {"max_pixels": str(limits.MAX_FRAME_PIXELS.value)}
 
 
@@ -80,7 +89,9 @@ def target(path: str | Path) -> str:
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream | None:
-    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or thumbnails."""
+    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or
+    thumbnails.
+    """
     films = [stream for stream in streams.video if not stream.disposition & _BESIDE]
     best = streams.best("video")
     if best is None or best.index in {stream.index for stream in films}:
@@ -95,8 +106,11 @@ def _merit(stream: av.VideoStream) -> tuple[bool, int]:
 
 
 @contextmanager
-def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Opens a file or bytes, finds the stream to show, and raises every failure, later ones too, as one line.
+def video(
+    source: Source, name: str
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Opens a file or bytes, finds the stream to show, and raises every failure, later ones too, as
+    one line.
 
     Args:
       source: path, or the file's bytes.
@@ -117,37 +131,48 @@ def video(source: Source, name: str) -> Iterator[tuple[av.container.InputContain
             with _opened(file, head, name) as opened:
                 stream = shown_stream(opened.streams)
                 if stream is None:
-                    raise VideoError(f"{name}: the file has no video stream {_held(opened.streams)}")
+                    raise VideoError(
+                        f"{name}: the file has no video stream {_held(opened.streams)}"
+                    )
                 if stream.codec_context is None:
                     raise VideoError(
-                        f"{name}: no decoder for the video stream; the file is damaged or of an unknown codec"
+                        f"{name}: no decoder for the video stream; the file is damaged or of an "
+                        "unknown codec"
                     )
                 limits.check_frame(stream.codec_context.width, stream.codec_context.height, name)
                 stream.codec_context.options = decoder_options()
-                # one thread a decoder: videos are decoded side by side, and results do not depend on timing
+                # one thread a decoder: videos are decoded side by side, and results do not depend
+                # on timing
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
                 yield opened, stream
     except UserError:
         raise
     except PermissionError:
-        raise VideoError(f"{name}: cannot be read (permission denied); check the file's permissions") from None
+        raise VideoError(
+            f"{name}: cannot be read (permission denied); check the file's permissions"
+        ) from None
     except (av.error.FFmpegError, EOFError, UnicodeDecodeError) as error:
         text = _text(error)
         raise VideoError(
-            f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video file"
+            f"{name}: cannot be read as a video ({text}); it is damaged, truncated or not a video "
+            "file"
         ) from None
     except OSError as error:
         raise VideoError(f"{name}: cannot be opened ({_text(error)})") from None
     except MemoryError:
-        raise VideoError(f"{name}: needs more memory than there is; its frames are large, or it is damaged") from None
+        raise VideoError(
+            f"{name}: needs more memory than there is; its frames are large, or it is damaged"
+        ) from None
     except (ValueError, ArithmeticError) as error:
         # numbers of the file that PyAV or NumPy do not take
         raise VideoError(f"{name}: cannot be read as a video ({error}); it is damaged") from None
 
 
 def _check(file: File, head: bytes, name: str) -> None:
-    """Refuses what claims too much, before FFmpeg sees it; reads where `file` stands, and leaves it there."""
+    """Refuses what claims too much, before FFmpeg sees it; reads where `file` stands, and leaves it
+    there.
+    """
     limits.check_frame(*(limits.claimed_size(head) or (0, 0)), name)
     try:
         if isinstance(file, io.BytesIO):
@@ -172,16 +197,21 @@ def _opened(file: File, head: bytes, name: str) -> av.container.InputContainer:
         if error.errno != errno.EINVAL:
             raise
         raise VideoError(
-            f"{name}: cannot be read as a video ({_text(error)}); expected a file that holds its own frames: {KNOWN_AS}"
+            f"{name}: cannot be read as a video ({_text(error)}); expected a file that holds its "
+            f"own frames: {KNOWN_AS}"
         ) from None
 
 
 def _held(streams: av.container.streams.StreamContainer) -> str:
     """What a file without a video holds, for a message."""
     # not by their `type`: PyAV 15 crashes on a stream that is of none
-    kinds = {kind for kind in ("audio", "subtitles", "data", "attachments") if getattr(streams, kind)}
+    kinds = {
+        kind for kind in ("audio", "subtitles", "data", "attachments") if getattr(streams, kind)
+    }
     beside = {stream.disposition & _BESIDE for stream in streams.video}
-    kinds |= {"a cover picture" if Disposition.attached_pic in one else "thumbnails" for one in beside}
+    kinds |= {
+        "a cover picture" if Disposition.attached_pic in one else "thumbnails" for one in beside
+    }
     found = f"(it holds {', '.join(sorted(kinds)) or 'nothing'})"
     return f"{found}; a cover is no video" if beside else f"{found}; is it whole?"
 

@@ -1,11 +1,13 @@
-"""Records to batches of uint8 frames, with grain: made ahead in threads or processes, resumed at any batch.
+"""Records to batches of uint8 frames, with grain: made ahead in threads or processes, resumed at
+any batch.
 
-What is in a batch is decided in `batches.py` and depends on its number only, so the state of an iterator is the number
-of the next batch, whatever the number of workers.
+What is in a batch is decided in `batches.py` and depends on its number only, so the state of an
+iterator is the number of the next batch, whatever the number of workers.
 
-Worker processes import this package and the calling script, so a script that asks for workers must do its work below
-`if __name__ == "__main__":`. Batches come from them through /dev/shm, see `prefetch.py`. They touch no accelerator, end
-with their reader, and are started again where one dies.
+Worker processes import this package and the calling script, so a script that asks for workers must
+do its work below `if __name__ == "__main__":`. Batches come from them through /dev/shm, see
+`prefetch.py`. They touch no accelerator, end with their reader, and are started again where one
+dies.
 """
 
 import os
@@ -34,7 +36,10 @@ _DIED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
 # what to do about the ways in which workers die
 _REMEDIES = {
     signal.SIGKILL: "the machine was probably out of memory: lower data.workers or the batch size",
-    signal.SIGBUS: "/dev/shm is probably full: make it larger (docker run --shm-size=8g), or lower data.workers",
+    signal.SIGBUS: (
+        "/dev/shm is probably full: make it larger (docker run --shm-size=8g), or lower "
+        "data.workers"
+    ),
 }
 
 
@@ -74,7 +79,8 @@ class BatchIterator(grain.DatasetIterator):
             try:
                 if self._iterator is None:
                     self._iterator = self._start()
-                    # a reader that is collected, or left open at the end of the program, ends them too
+                    # a reader that is collected, or left open at the end of the program, ends them
+                    # too
                     self._end = weakref.finalize(self, self._iterator.close)
                 batch = next(self._iterator)
                 break
@@ -88,20 +94,27 @@ class BatchIterator(grain.DatasetIterator):
         return batch
 
     def _after_death(self, code: int) -> None:
-        """Tells that a worker died; the next batch starts new ones at the same place, unless that is of no use."""
+        """Tells that a worker died; the next batch starts new ones at the same place, unless that
+        is of no use.
+        """
         self._stop()
         self._deaths += 1
         # a negative code is a signal; with another one the worker ended itself, and would again
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         rows = ", ".join(map(str, self._source.indices(self._position))) or "none"
-        # what a worker had just made may be lost with it, so it may have been further than the batch that is missed
-        told = f"a data worker died ({how}) at batch {self._position} (records {rows}) or soon after"
+        # what a worker had just made may be lost with it, so it may have been further than the
+        # batch that is missed
+        told = (
+            f"a data worker died ({how}) at batch {self._position} (records {rows}) or soon after"
+        )
         if code > 0:
             raise UserError(
                 f"{told}: its own message is above; a script with data.workers above 0 must do its work below "
                 'if __name__ == "__main__":, or use data.workers=0'
             )
-        remedy = _REMEDIES.get(-code, "one of these records may crash the decoder: look at them with data.workers=0")
+        remedy = _REMEDIES.get(
+            -code, "one of these records may crash the decoder: look at them with data.workers=0"
+        )
         if self._deaths > RESTARTS:
             raise UserError(f"{told}; that was death {self._deaths} in this run; {remedy}")
         again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"
@@ -117,17 +130,23 @@ class BatchIterator(grain.DatasetIterator):
         return iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
     def get_state(self) -> dict:
-        """The number of the next batch and what must not change before it; JSON-able, the same for any `workers`."""
+        """The number of the next batch and what must not change before it; JSON-able, the same for
+        any `workers`.
+        """
         return {"batch": self._position, "data": _identity(self._records, self._spec)}
 
     def set_state(self, state: dict) -> None:
-        """Goes on from a state, of this iterator or of one with another number of workers, hosts or epochs.
+        """Goes on from a state, of this iterator or of one with another number of workers, hosts or
+        epochs.
 
         Raises:
-          UserError: if the state is of other records or settings, naming them, or none of this reader's.
+          UserError: if the state is of other records or settings, naming them, or none of this
+            reader's.
         """
         if not {"batch", "data"} <= state.keys():
-            raise UserError(f"not a state of these batches: expected batch and data, it has {', '.join(state)}")
+            raise UserError(
+                f"not a state of these batches: expected batch and data, it has {', '.join(state)}"
+            )
         state = convert(state, "the state of the batches", _State)
         mine = _identity(self._records, self._spec)
         changed = [
@@ -136,7 +155,9 @@ class BatchIterator(grain.DatasetIterator):
             if state["data"].get(key) != value
         ]
         if changed:
-            raise UserError(f"the data cannot go on where they stopped, settings differ: {'; '.join(changed)}")
+            raise UserError(
+                f"the data cannot go on where they stopped, settings differ: {'; '.join(changed)}"
+            )
         self._stop()
         self._position = state["batch"]
 
@@ -162,7 +183,11 @@ def _identity(records: Records, spec: BatchSpec) -> dict:
     if not fields["squash"]:
         del fields["squash"]
     fields["augment"]["scales"] = list(fields["augment"]["scales"])
-    return fields | {"records": records.name, "videos": len(records), "fingerprint": records.info["fingerprint"]}
+    return fields | {
+        "records": records.name,
+        "videos": len(records),
+        "fingerprint": records.info["fingerprint"],
+    }
 
 
 def train_batches(
@@ -190,21 +215,22 @@ def train_batches(
       batch_size: videos in a batch over all hosts; a multiple of `host_count`.
       seed: fixes the order of every epoch and every draw.
       augment: strengths; `enabled=False` takes centre crops.
-      workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on it. Beside the
-        batch that was returned, memory holds at most 5 batches with 0 workers (one more than threads, of which there
-        are as many as cores, at most 4), and with n workers 4 n batches, all in /dev/shm.
+      workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on
+        it. Beside the batch that was returned, memory holds at most 5 batches with 0 workers (one
+        more than threads, of which there are as many as cores, at most 4), and with n workers 4 n
+        batches, all in /dev/shm.
       num_epochs: None goes on without end.
       shuffle: a new order each epoch, or the order of the records.
-      drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight 0, so that an epoch
-        has `ceil(videos / batch_size)` batches.
+      drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight
+        0, so that an epoch has `ceil(videos / batch_size)` batches.
       host_index, host_count: which equal part of every batch is made here.
       sample: "segments" draws a frame in each segment, "centre" takes the middle one.
       squash: as in `BatchSpec`.
 
     Returns:
-      Iterator of dicts, B = batch_size / host_count: `frames` uint8 [B, T, R, R, 3] RGB, `label` int32 [B], `weight`
-      float32 [B] (1, or 0 for padding: black frames, label 0), `index` int64 [B] (position in the records, -1 for
-      padding). A batch of a host may be padding only.
+      Iterator of dicts, B = batch_size / host_count: `frames` uint8 [B, T, R, R, 3] RGB, `label`
+      int32 [B], `weight` float32 [B] (1, or 0 for padding: black frames, label 0), `index` int64
+      [B] (position in the records, -1 for padding). A batch of a host may be padding only.
 
     Raises:
       UserError: for settings out of range; while iterating, for records that cannot be read.
@@ -240,18 +266,20 @@ def eval_batches(
     host_count: int = 1,
     squash: bool = False,
 ) -> BatchIterator:
-    """Every video once, in the order of the records; the last batch is filled up with weight 0 (method.md, section 6).
+    """Every video once, in the order of the records; the last batch is filled up with weight 0
+    (method.md, section 6).
 
     Args:
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.
-      temporal_views: clips a video; the first takes segment centres, others are train-style draws, fixed by the name
-        of the video's file.
-      spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle, short side `size`.
+      temporal_views: clips a video; the first takes segment centres, others are train-style draws,
+        fixed by the name of the video's file.
+      spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle,
+        short side `size`.
       squash: as in `BatchSpec`.
 
     Returns:
-      Iterator of dicts as for `train_batches`; with V = temporal_views * spatial_views above 1, `frames` is
-      [B, V, T, R, R, 3].
+      Iterator of dicts as for `train_batches`; with V = temporal_views * spatial_views above 1,
+      `frames` is [B, V, T, R, R, 3].
     """
     spec = BatchSpec(
         "eval",

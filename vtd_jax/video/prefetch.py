@@ -1,9 +1,10 @@
 """Batches made ahead in worker processes, and the shared memory that they come through.
 
-grain starts the workers, keeps the order and passes messages on; the arrays of a batch go beside it, in one segment of
-shared memory a batch whose name is known beforehand. grain's own segments have names that only their messages hold, and
-a name lives until its arrays are collected: what nobody reads, or is still in use when Python ends, is left behind.
-Here a name is gone once its batch is read, and the names of batches that nobody read are removed with the workers.
+grain starts the workers, keeps the order and passes messages on; the arrays of a batch go beside
+it, in one segment of shared memory a batch whose name is known beforehand. grain's own segments
+have names that only their messages hold, and a name lives until its arrays are collected: what
+nobody reads, or is still in use when Python ends, is left behind. Here a name is gone once its
+batch is read, and the names of batches that nobody read are removed with the workers.
 """
 
 import multiprocessing
@@ -25,7 +26,8 @@ from absl import flags
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.workers import begin_deaf, follow_parent
 
-# batches that a worker may have made beyond those that were read: with these settings grain keeps 4; room for more
+# batches that a worker may have made beyond those that were read: with these settings grain keeps
+# 4; room for more
 _AHEAD = 16
 # arrays start at multiples of so many bytes, as JAX on CPU takes them without a copy
 _ALIGNED = 64
@@ -36,13 +38,16 @@ class WorkerBatches:
 
     def __init__(self, source: BatchSource, workers: int):
         if not flags.FLAGS.is_parsed():
-            # grain's worker processes read absl flags, which a library's caller may never have parsed
+            # grain's worker processes read absl flags, which a library's caller may never have
+            # parsed
             flags.FLAGS.mark_as_parsed()
-        # the reader's process is named for people who look into /dev/shm; macOS allows no more than 30 letters
+        # the reader's process is named for people who look into /dev/shm; macOS allows no more than
+        # 30 letters
         self._names = f"vtd_{os.getpid()}_{secrets.token_hex(3)}"
         self._reader, self._workers, self._read = os.getpid(), workers, 0
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        # a worker decodes in its own thread: a further buffer there would only hold more batches in memory
+        # a worker decodes in its own thread: a further buffer there would only hold more batches in
+        # memory
         dataset = grain.MapDataset.source(_SharedSource(source, self._names)).to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
@@ -61,7 +66,9 @@ class WorkerBatches:
         return batch
 
     def close(self) -> None:
-        """Ends the workers and removes what they made and nobody read; may be called again, and in any state."""
+        """Ends the workers and removes what they made and nobody read; may be called again, and in
+        any state.
+        """
         # a fork of the reader has neither workers nor batches
         if self._iterator is None or os.getpid() != self._reader:
             return
@@ -69,13 +76,16 @@ class WorkerBatches:
         with ExitStack() as stack:
             stack.callback(self._remove_unread)
             stack.callback(self._iterator.close)
-            # grain's close leaves workers running that it has not read from yet; a look at the state takes them in
+            # grain's close leaves workers running that it has not read from yet; a look at the
+            # state takes them in
             self._iterator.get_state()
         # grain's iterators complain where they are collected as late as the modules of a program
         self._iterator = None
 
     def _end_start(self) -> None:
-        """Where workers are being started still, as when Ctrl-C comes then: ends them, and waits until that is seen."""
+        """Where workers are being started still, as when Ctrl-C comes then: ends them, and waits
+        until that is seen.
+        """
         if self._first is None or self._first.done():
             return
         for process in multiprocessing.active_children():
@@ -89,7 +99,9 @@ class WorkerBatches:
 
 
 class _SharedSource:
-    """In a worker: puts the batches of a source into shared memory and gives messages that tell where."""
+    """In a worker: puts the batches of a source into shared memory and gives messages that tell
+    where.
+    """
 
     def __init__(self, source: BatchSource, names: str):
         self._source, self._names = source, names
@@ -109,7 +121,9 @@ class _Message:
     arrays: dict[str, tuple[int, tuple[int, ...], str]]
 
     def open(self) -> Batch:
-        """The batch, once: its memory has no name from here on and ends with the frames, whoever holds them."""
+        """The batch, once: its memory has no name from here on and ends with the frames, whoever
+        holds them.
+        """
         segment = SharedMemory(self.name)
         segment.unlink()
         batch = {}
@@ -137,7 +151,9 @@ _UNMAPPING = threading.Lock()
 
 
 def _used_segments() -> queue.SimpleQueue:
-    """Takes segments that are no longer used. A thread unmaps them: for large batches that takes ten milliseconds."""
+    """Takes segments that are no longer used. A thread unmaps them: for large batches that takes
+    ten milliseconds.
+    """
     if _UNMAPPING.acquire(blocking=False):  # never released: one thread in a process
         threading.Thread(target=_unmap, daemon=True, name="vtd-unmap").start()
     return _USED
@@ -176,10 +192,11 @@ def _remove(name: str) -> None:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end with its reader.
+    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end
+      with its reader.
 
-    grain's workers would wait for a killed reader for ever. Python's resource tracker removes the shared memory once
-    reader and workers are gone.
+    grain's workers would wait for a killed reader for ever. Python's resource tracker removes the
+    shared memory once reader and workers are gone.
     """
     del index, count
     cv2.setNumThreads(1)

@@ -32,7 +32,9 @@ def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iter
         waiting: deque[Future[Y]] = deque()
         try:
             while True:
-                waiting.extend(pool.submit(read, item) for item in islice(items, 2 * workers - len(waiting)))
+                waiting.extend(
+                    pool.submit(read, item) for item in islice(items, 2 * workers - len(waiting))
+                )
                 if not waiting:
                     return
                 yield waiting.popleft().result()

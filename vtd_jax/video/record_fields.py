@@ -27,14 +27,17 @@ def parse_record(content: bytes, storage: str, name: str) -> dict[str, Any]:
 
     Args:
       content: a serialized `tf.train.Example`.
-      storage: "jpeg" or "video"; decides whether `frames`, a list of JPEGs, or `video`, the bytes of a file, is there.
+      storage: "jpeg" or "video"; decides whether `frames`, a list of JPEGs, or `video`, the bytes
+        of a file, is there.
       name: what messages call the record.
 
     Returns:
-      Whole numbers, floats and bytes by field, in alphabetical order. `damaged` is left out where the record has none.
+      Whole numbers, floats and bytes by field, in alphabetical order. `damaged` is left out where
+      the record has none.
 
     Raises:
-      UserError: no such record, or a field that is missing, of another kind or out of range; names the field.
+      UserError: no such record, or a field that is missing, of another kind or out of range; names
+        the field.
     """
     try:
         features = tf_example_pb2.Example.FromString(content).features.feature
@@ -65,7 +68,10 @@ def _check(record: dict[str, Any], storage: str, name: str) -> None:
     most = len(record["frames"]) if storage == "jpeg" else RECORD_FRAMES
     ranges = {
         "num_frames": (most if storage == "jpeg" else 1, most),
-        "source_frames": (record["num_frames"], RECORD_FRAMES if storage == "jpeg" else record["num_frames"]),
+        "source_frames": (
+            record["num_frames"],
+            RECORD_FRAMES if storage == "jpeg" else record["num_frames"],
+        ),
         "damaged": (0, RECORD_FRAMES),
         "bytes": (0, 2**53),
         "width": (1, _LARGEST),
@@ -73,12 +79,18 @@ def _check(record: dict[str, Any], storage: str, name: str) -> None:
     }
     for key, (low, high) in ranges.items():
         if not low <= record.get(key, low) <= high:
-            expected = f"{high:,}, the frames that are there" if low == high else f"{low:,} to {high:,}"
+            expected = (
+                f"{high:,}, the frames that are there" if low == high else f"{low:,} to {high:,}"
+            )
             raise UserError(f"{name}: {key} is {record[key]:,}, expected {expected}; {_REMEDY}")
     for key in ("duration", "fps"):
         if not (math.isfinite(record[key]) and record[key] >= 0):
-            raise UserError(f"{name}: {key} is {record[key]}, expected a number of 0 or more; {_REMEDY}")
+            raise UserError(
+                f"{name}: {key} is {record[key]}, expected a number of 0 or more; {_REMEDY}"
+            )
     try:
         record["file"].decode()
     except UnicodeDecodeError:
-        raise UserError(f"{name}: file is {record['file']!r:.100}, which is not UTF-8; {_REMEDY}") from None
+        raise UserError(
+            f"{name}: file is {record['file']!r:.100}, which is not UTF-8; {_REMEDY}"
+        ) from None

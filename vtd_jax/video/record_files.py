@@ -1,7 +1,9 @@
-"""The files beside the shards of a record folder: held against what we write before anybody acts on what they say.
+"""The files beside the shards of a record folder: held against what we write before anybody acts on
+what they say.
 
-TFDS imports what `features.json` names and formats paths with what `dataset_info.json` gives it. Ours are always the
-same but for names and counts, so anything else is refused, and TFDS never reads a folder that may be a stranger's.
+TFDS imports what `features.json` names and formats paths with what `dataset_info.json` gives it.
+Ours are always the same but for names and counts, so anything else is refused, and TFDS never reads
+a folder that may be a stranger's.
 """
 
 import os
@@ -20,8 +22,8 @@ SPLIT, FORMAT = "videos", "array_record"
 INFO, FEATURES, METADATA = "dataset_info.json", "features.json", "metadata.json"
 # path, bytes and SHA-256 of every video, in the order of the records
 FILES = "files.json"
-# when every source file was last modified and changed (mtime and ctime, in ns), as of its last comparison: of the
-# records, then of the bad videos
+# when every source file was last modified and changed (mtime and ctime, in ns), as of its last
+# comparison: of the records, then of the bad videos
 SEEN = "seen.json"
 REMEDY = "build these records again with build_data --overwrite"
 
@@ -60,7 +62,9 @@ class _Metadata(TypedDict):
 
 
 class StoredFile(NamedTuple):
-    """A video that has a record: path below the folder of the videos, bytes, and SHA-256 ("" in older records)."""
+    """A video that has a record: path below the folder of the videos, bytes, and SHA-256 ("" in
+    older records).
+    """
 
     file: str
     bytes: int
@@ -106,10 +110,15 @@ def read_layout(folder: Path) -> Layout:
     """Reads what lies beside the shards of a record folder; no shard is opened.
 
     Raises:
-      UserError: a file is missing, damaged or other than ours are, or a shard is not there. Names the file and the key.
+      UserError: a file is missing, damaged or other than ours are, or a shard is not there. Names
+        the file and the key.
     """
     metadata = read_json(
-        folder / METADATA, dict[str, Any], most=SMALL_JSON_BYTES, what="file of records", remedy=REMEDY
+        folder / METADATA,
+        dict[str, Any],
+        most=SMALL_JSON_BYTES,
+        what="file of records",
+        remedy=REMEDY,
     )
     convert(metadata, str(folder / METADATA), _Metadata, remedy=REMEDY)
     _check_features(folder / FEATURES, metadata["storage"])
@@ -134,18 +143,27 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
     kind = list[Annotated[list[str | Count], msgspec.Meta(min_length=2, max_length=3)]]
     rows = read_json(path, kind, what="list of the videos of the records", remedy=REMEDY)
     if len(rows) != videos:
-        raise UserError(f"{path}: names of {len(rows):,} videos, but there are {videos:,} records; {REMEDY}")
+        raise UserError(
+            f"{path}: names of {len(rows):,} videos, but there are {videos:,} records; {REMEDY}"
+        )
     files = [StoredFile(row[0], row[1], row[2] if len(row) > 2 else "") for row in rows]
     for place, (file, size, digest) in enumerate(files):
         if not (isinstance(file, str) and isinstance(size, int) and isinstance(digest, str)):
-            raise UserError(f"{path}: [{place}]: expected a path, a number of bytes and a SHA-256; {REMEDY}")
+            raise UserError(
+                f"{path}: [{place}]: expected a path, a number of bytes and a SHA-256; {REMEDY}"
+            )
     return files
 
 
 def read_seen(folder: Path, count: int) -> list[tuple[int, int]]:
-    """When each of `count` source files was last modified and changed, in ns; -1 where older records do not tell."""
+    """When each of `count` source files was last modified and changed, in ns; -1 where older
+    records do not tell.
+    """
     try:
-        seen = read_json(folder / SEEN, list[Whole | Annotated[list[Whole], msgspec.Meta(min_length=2, max_length=2)]])
+        seen = read_json(
+            folder / SEEN,
+            list[Whole | Annotated[list[Whole], msgspec.Meta(min_length=2, max_length=2)]],
+        )
     except UserError:
         # it only spares work
         seen = []
@@ -165,19 +183,29 @@ def _shards(folder: Path) -> tuple[Shard, ...]:
     info = _read(path, _Info)
     split = info["splits"][0]
     if split["name"] != SPLIT:
-        raise UserError(f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {REMEDY}")
+        raise UserError(
+            f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {REMEDY}"
+        )
     if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
-        told = f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected {_TEMPLATE!r}"
+        told = (
+            f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected "
+            f"{_TEMPLATE!r}"
+        )
         raise UserError(f"{path}: {told}; {REMEDY}")
     lengths, prefix = split["shardLengths"], f"{info['name']}-{SPLIT}.{FORMAT}-"
     there = sum(name.startswith(prefix) for name in os.listdir(folder))
     if len(lengths) > there:
-        raise UserError(f"{path}: splits[0].shardLengths: {len(lengths):,} shards, {there:,} are there; {REMEDY}")
+        raise UserError(
+            f"{path}: splits[0].shardLengths: {len(lengths):,} shards, {there:,} are there; "
+            f"{REMEDY}"
+        )
     shards = []
     for number, length in enumerate(lengths):
         file = folder / f"{prefix}{number:05d}-of-{len(lengths):05d}"
         if not is_regular(file):
-            raise UserError(f"{file}: this shard of the records is missing, or is no file; {REMEDY}")
+            raise UserError(
+                f"{file}: this shard of the records is missing, or is no file; {REMEDY}"
+            )
         shards.append(Shard(str(file), int(length)))
     return tuple(shards)
 
@@ -187,27 +215,40 @@ def _feature(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def _tensor(dtype: str) -> dict[str, Any]:
-    return _feature("tensor_feature.Tensor", tensor={"dtype": dtype, "encoding": "none", "shape": {}})
+    return _feature(
+        "tensor_feature.Tensor", tensor={"dtype": dtype, "encoding": "none", "shape": {}}
+    )
 
 
 _TEXT = _feature("text_feature.Text", text={})
 _COMMON = (
-    {key: _tensor("int64") for key in ("bytes", "damaged", "height", "num_frames", "source_frames", "width")}
+    {
+        key: _tensor("int64")
+        for key in ("bytes", "damaged", "height", "num_frames", "source_frames", "width")
+    }
     | {key: _tensor("float32") for key in ("duration", "fps")}
     | dict.fromkeys(("codec", "file", "sha256"), _TEXT)
     | {"label": _feature("class_label_feature.ClassLabel", classLabel={})}
 )
-_FRAMES = _feature("sequence_feature.Sequence", sequence={"feature": _tensor("string"), "length": "-1"})
+_FRAMES = _feature(
+    "sequence_feature.Sequence", sequence={"feature": _tensor("string"), "length": "-1"}
+)
 _PAYLOADS = {"jpeg": {"frames": _FRAMES}, "video": {"video": _tensor("string")}}
 
 
 def _check_features(path: Path, storage: str) -> None:
-    """Refuses features other than `encode.features` has: TFDS imports the classes that are named here."""
+    """Refuses features other than `encode.features` has: TFDS imports the classes that are named
+    here.
+    """
     there = _read(path, dict[str, Any])
     features = _COMMON | _PAYLOADS[storage]
     held = there.get("featuresDict")
     # records of the first version have no such count
-    if isinstance(held, dict) and isinstance(held.get("features"), dict) and "damaged" not in held["features"]:
+    if (
+        isinstance(held, dict)
+        and isinstance(held.get("features"), dict)
+        and "damaged" not in held["features"]
+    ):
         features = {key: value for key, value in features.items() if key != "damaged"}
     expected = _feature("features_dict.FeaturesDict", featuresDict={"features": features})
     if told := _difference(there, expected, ""):
@@ -215,9 +256,15 @@ def _check_features(path: Path, storage: str) -> None:
 
 
 def _difference(there: Any, expected: Any, place: str) -> str:
-    """Where and how one JSON value is another than expected, "" where it is not; more flags and counts may be there."""
+    """Where and how one JSON value is another than expected, "" where it is not; more flags and
+    counts may be there.
+    """
     if not isinstance(expected, dict) or not isinstance(there, dict):
-        return "" if there == expected else f"{place.lstrip('.')}: {there!r:.100}, expected {expected!r:.100}"
+        return (
+            ""
+            if there == expected
+            else f"{place.lstrip('.')}: {there!r:.100}, expected {expected!r:.100}"
+        )
     for key, value in there.items():
         counts = isinstance(value, str) and value.isascii() and value.isdigit()
         if key not in expected and not isinstance(value, bool) and not counts:

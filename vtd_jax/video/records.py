@@ -1,9 +1,9 @@
 """Reading records of videos: TFDS folders of ArrayRecord shards, without TensorFlow.
 
-One build makes one record folder, `DATA_DIR/DATASET/CONFIG/1.0.0/`, which holds every video once (split `videos`) and,
-in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS reads the videos too
-(`tfds.builder_from_directory(...).as_data_source("videos")`); here TFDS reads nothing of it, as the folder may be a
-stranger's (see `record_files`).
+One build makes one record folder, `DATA_DIR/DATASET/CONFIG/1.0.0/`, which holds every video once
+(split `videos`) and, in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS
+reads the videos too (`tfds.builder_from_directory(...).as_data_source("videos")`); here TFDS reads
+nothing of it, as the folder may be a stranger's (see `record_files`).
 """
 
 import functools
@@ -45,30 +45,47 @@ class Example:
     name: str
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "t h w 3"]:
-        """Decodes chosen frames only; indices in 0 .. num_frames - 1, repeats allowed, in the order asked for.
+        """Decodes chosen frames only; indices in 0 .. num_frames - 1, repeats allowed, in the order
+        asked for.
 
         Raises:
           UserError: if stored frames do not decode.
         """
         if "video" in self.record:
-            # frames that were patched up depend on all that went before them, so nothing may be left out there
+            # frames that were patched up depend on all that went before them, so nothing may be
+            # left out there
             whole = None if self.record.get("damaged", True) else int(self.record["source_frames"])
-            return decode.decode_frames(self.record["video"], indices, name=self.name, known_frames=whole)
+            return decode.decode_frames(
+                self.record["video"], indices, name=self.name, known_frames=whole
+            )
         jpegs = self.record["frames"]
-        check_stored([jpegs[int(i)] for i in set(np.asarray(indices).tolist())], len(indices), self.record, self.name)
+        check_stored(
+            [jpegs[int(i)] for i in set(np.asarray(indices).tolist())],
+            len(indices),
+            self.record,
+            self.name,
+        )
         try:
-            images = {int(i): simplejpeg.decode_jpeg(jpegs[int(i)]) for i in set(np.asarray(indices).tolist())}
+            images = {
+                int(i): simplejpeg.decode_jpeg(jpegs[int(i)])
+                for i in set(np.asarray(indices).tolist())
+            }
         except ValueError as error:
-            raise UserError(f"{self.name}: a stored frame does not decode ({error}); build the records again") from None
+            raise UserError(
+                f"{self.name}: a stored frame does not decode ({error}); build the records again"
+            ) from None
         if len(sizes := {image.shape for image in images.values()}) > 1:
             told = " and ".join(f"{width}×{height}" for height, width, _ in sorted(sizes)[:2])
-            raise UserError(f"{self.name}: its stored frames are of several sizes, {told}; build the records again")
+            raise UserError(
+                f"{self.name}: its stored frames are of several sizes, {told}; build the records "
+                "again"
+            )
         return np.stack([images[int(i)] for i in indices])
 
 
 class Records:
-    """Random access to the videos of one list, in the order of the records; open it with `open_records`. Can be
-    pickled.
+    """Random access to the videos of one list, in the order of the records; open it with
+    `open_records`. Can be pickled.
 
     Attributes:
       name, path: of the list, and the record folder.
@@ -87,8 +104,8 @@ class Records:
         last = int(self.stored.records[-1])
         if last >= layout.videos:
             raise UserError(
-                f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} records; "
-                f"{stored_lists.REMEDY}"
+                f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} "
+                f"records; {stored_lists.REMEDY}"
             )
         self.videos = layout.videos
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
@@ -96,14 +113,17 @@ class Records:
         try:
             self._source = ShardSource(layout.shards)
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{self.path}: these records cannot be opened ({error}); {REMEDY}") from None
+            raise UserError(
+                f"{self.path}: these records cannot be opened ({error}); {REMEDY}"
+            ) from None
 
     def __len__(self) -> int:
         return len(self.stored.records)
 
     @functools.cached_property
     def files(self) -> tuple[str, ...]:
-        """`Example.file` of every video of the list, from an index beside the records; reads no record.
+        """`Example.file` of every video of the list, from an index beside the records; reads no
+        record.
 
         Raises:
           UserError: the index is missing, damaged, or shorter than the records.
@@ -115,13 +135,18 @@ class Records:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        position, name = int(self.stored.records[index]), f"{self.path}: record {self.stored.records[index]}"
+        position, name = (
+            int(self.stored.records[index]),
+            f"{self.path}: record {self.stored.records[index]}",
+        )
         try:
             content = self._source[position]
         except Exception as error:
             # array_record reports damage as RuntimeError, ValueError or IndexError
             told = f"{type(error).__name__}: {error}"
-            raise UserError(f"{name} cannot be read ({told}); the shard is damaged, build the records again") from None
+            raise UserError(
+                f"{name} cannot be read ({told}); the shard is damaged, build the records again"
+            ) from None
         record = parse_record(content, self.storage, name)
         file = record["file"].decode()
         label = int(self.stored.labels[index])
@@ -138,30 +163,37 @@ def open_records(data_dir: str | Path, name: str) -> Records:
     """Opens the list `name` of the records under `data_dir`.
 
     Args:
-      data_dir: a record folder, or one up to three levels above it: what `build_data --data_dir` was given, or
-        `DATA_DIR/DATASET`.
+      data_dir: a record folder, or one up to three levels above it: what `build_data --data_dir`
+        was given, or `DATA_DIR/DATASET`.
       name: of the list.
 
     Raises:
-      UserError: there is no such folder, no list of that name (those there are named), several of them, or a file of
-        the folder that is damaged or other than ours are.
+      UserError: there is no such folder, no list of that name (those there are named), several of
+        them, or a file of the folder that is damaged or other than ours are.
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         where = "" if data_dir.is_absolute() else f" in {Path.cwd()}"
         raise UserError(
-            f"{data_dir}: there is no such data folder{where}; say where it is, or make records with python -m "
-            "experiments.build_data"
+            f"{data_dir}: there is no such data folder{where}; say where it is, or make records "
+            "with python -m experiments.build_data"
         )
     folders = record_folders(data_dir)
     if not folders:
-        raise UserError(f"{data_dir}: no records in this folder; make some with python -m experiments.build_data")
+        raise UserError(
+            f"{data_dir}: no records in this folder; make some with python -m "
+            "experiments.build_data"
+        )
     having = [folder for folder in folders if name in list_names(folder)]
     if len(having) > 1:
         where = ", ".join(str(_shortest(data_dir, folder, having)) for folder in having)
-        raise UserError(f"{data_dir}: several records have a list {name!r}; give one of these instead: {where}")
+        raise UserError(
+            f"{data_dir}: several records have a list {name!r}; give one of these instead: {where}"
+        )
     if not having:
-        raise UserError(f"{data_dir}: no list named {name!r}; it holds {', '.join(record_names(data_dir))}")
+        raise UserError(
+            f"{data_dir}: no list named {name!r}; it holds {', '.join(record_names(data_dir))}"
+        )
     records = Records(having[0], name)
     # a damaged index ends a run here, and not when its scores are written
     _ = records.files
@@ -170,7 +202,11 @@ def open_records(data_dir: str | Path, name: str) -> Records:
 
 def _shortest(data_dir: Path, folder: Path, others: Sequence[Path]) -> Path:
     """The topmost folder below the data folder that holds only this one of several record folders."""
-    above = [parent for parent in folder.parents if parent.is_relative_to(data_dir) and parent != data_dir]
+    above = [
+        parent
+        for parent in folder.parents
+        if parent.is_relative_to(data_dir) and parent != data_dir
+    ]
     alone = [at for at in reversed(above) if sum(other.is_relative_to(at) for other in others) == 1]
     return next(iter(alone), folder)
 

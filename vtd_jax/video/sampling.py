@@ -1,4 +1,6 @@
-"""Which frames of a video make a clip: one from each of T uniform segments (method.md, sections 5 and 6)."""
+"""Which frames of a video make a clip: one from each of T uniform segments (method.md, sections 5
+and 6).
+"""
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,9 +11,10 @@ from vtd_jax.errors import UserError
 def train_indices(n: int, t: int, rng: np.random.Generator) -> Int64[np.ndarray, " t"]:
     """Draws one frame from each of `t` uniform segments of `n` frames.
 
-    With `step = n // t`: `i * step + U{0 .. step - 1}`; for a video shorter than the clip `round(i * n / t)`, halves
-    to even, where frames repeat. (The release has a third case, sorted draws for `step == 0 and n > t`, which cannot
-    occur.) Frames after `t * step` are never drawn, as in the release.
+    With `step = n // t`: `i * step + U{0 .. step - 1}`; for a video shorter than the clip `round(i
+    * n / t)`, halves to even, where frames repeat. (The release has a third case, sorted draws for
+    `step == 0 and n > t`, which cannot occur.) Frames after `t * step` are never drawn, as in the
+    release.
 
     Args:
       n: frames in the video, >= 1.
@@ -53,7 +56,9 @@ def view_indices(n: int, t: int, views: int, index: int, seed: int = 0) -> Int64
     if views < 1:
         raise UserError(f"temporal_views={views}: expected at least 1")
     clips = [test_indices(n, t)]
-    clips += [train_indices(n, t, np.random.default_rng([seed, index, view])) for view in range(1, views)]
+    clips += [
+        train_indices(n, t, np.random.default_rng([seed, index, view])) for view in range(1, views)
+    ]
     return np.stack(clips)
 
 

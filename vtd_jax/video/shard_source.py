@@ -1,9 +1,11 @@
-"""Random access to the records of shards that a stranger may have made: none is larger in memory than in its file.
+"""Random access to the records of shards that a stranger may have made: none is larger in memory
+than in its file.
 
-ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a header of 24 bytes at
-every multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and compress nothing. A
-compressed chunk of 30 bytes can claim gigabytes, and array_record has no limit for that, so a chunk's header is looked
-at before the record is read.
+ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a
+header of 24 bytes at
+every multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and
+compress nothing. A compressed chunk of 30 bytes can claim gigabytes, and array_record has no limit
+for that, so a chunk's header is looked at before the record is read.
 """
 
 import os
@@ -17,7 +19,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from vtd_jax.video.record_files import Shard
 
 _BLOCK, _BLOCK_HEADER = 2**16, 24
-# hash of the header, bytes of the data, their hash, type and number of records, bytes of the records
+# hash of the header, bytes of the data, their hash, type and number of records, bytes of the
+# records
 _CHUNK = struct.Struct("<5Q")
 
 
@@ -28,7 +31,8 @@ class ShardSource:
       shards: in order, each with its number of records.
 
     Raises:
-      ValueError, RuntimeError, OSError: on reading too, for shards that are damaged or other than ours are.
+      ValueError, RuntimeError, OSError: on reading too, for shards that are damaged or other than
+        ours are.
     """
 
     def __init__(self, shards: Sequence[Shard]):
@@ -45,7 +49,9 @@ class ShardSource:
                 self._places[number] = _places(file.fileno())
             places = self._places[number]
             if len(places) != shard.take:
-                raise ValueError(f"{shard.filename} has {len(places):,} records, expected {shard.take:,}")
+                raise ValueError(
+                    f"{shard.filename} has {len(places):,} records, expected {shard.take:,}"
+                )
             _chunk(file.fileno(), places[position - self._ends[number] + shard.take], records=1)
         return self._source[position]
 
@@ -86,7 +92,12 @@ def _chunk(file: int, place: int, records: int | None) -> int:
     header = _read(file, place, _CHUNK.size + 1)
     _, size, _, kind, decoded = _CHUNK.unpack(header[:-1])
     # a simple chunk, without compression
-    if kind & 0xFF != ord("r") or header[-1] != 0 or decoded > size or size > os.fstat(file).st_size:
+    if (
+        kind & 0xFF != ord("r")
+        or header[-1] != 0
+        or decoded > size
+        or size > os.fstat(file).st_size
+    ):
         raise ValueError(f"the chunk at {place:,} is compressed or damaged; ours are neither")
     if records is not None and kind >> 8 != records:
         raise ValueError(f"the chunk at {place:,} has {kind >> 8:,} records, expected {records}")

@@ -1,8 +1,9 @@
 """Lists as they lie in a record folder: positions of records with the classes of one protocol.
 
-`lists/NAME.json` holds what a list needs besides the records: its class names, for every video the position of its
-record and its class, which videos were left out and why, and where the list came from. Videos are stored once however
-many lists name them.
+`lists/NAME.json` holds what a list needs besides the records: its class names, for every video the
+position of its
+record and its class, which videos were left out and why, and where the list came from. Videos are
+stored once however many lists name them.
 """
 
 import hashlib
@@ -58,7 +59,8 @@ class StoredList:
       records: int64 `[N]`, positions of the list's videos in the records, ascending.
       labels: int64 `[N]`, in 0..K-1.
       left_out: file, place, kind ("missing" or "bad") and reason of every video that has no record.
-      fingerprint: changes with the classes, the videos, their content, their order or how they are stored.
+      fingerprint: changes with the classes, the videos, their content, their order or how they are
+        stored.
     """
 
     path: Path
@@ -104,11 +106,19 @@ def list_content(
     for entry, file in zip(listed.entries, found):
         if file in files:
             position, size, digest = files[file]
-            # records of earlier versions have no digests, and lists of theirs keep their fingerprints
+            # records of earlier versions have no digests, and lists of theirs keep their
+            # fingerprints
             rows.append((position, entry.label, file, size, *filter(None, [digest])))
         else:
-            kind, reason = ("bad", bad[file]) if file in bad else ("missing", "there is no such video file")
-            told = {"file": entry.file, "where": listed.where(entry), "kind": kind, "reason": reason}
+            kind, reason = (
+                ("bad", bad[file]) if file in bad else ("missing", "there is no such video file")
+            )
+            told = {
+                "file": entry.file,
+                "where": listed.where(entry),
+                "kind": kind,
+                "reason": reason,
+            }
             left_out.append({key: utf8(text) for key, text in told.items()})
     rows.sort()
     identity = [dict(stored), listed.class_names, [row[1:] for row in rows]]
@@ -132,14 +142,17 @@ def write_list(folder: Path, content: Mapping[str, Any]) -> Path:
 
 def list_names(folder: Path) -> list[str]:
     """Names of the lists in a record folder."""
-    return sorted(path.stem for path in (folder / FOLDER).glob("*.json") if not path.name.startswith("."))
+    return sorted(
+        path.stem for path in (folder / FOLDER).glob("*.json") if not path.name.startswith(".")
+    )
 
 
 def read_stored_list(folder: Path, name: str) -> StoredList:
     """Reads one list of a record folder.
 
     Raises:
-      UserError: it cannot be read, its labels are not those of its classes, or its positions do not ascend.
+      UserError: it cannot be read, its labels are not those of its classes, or its positions do not
+        ascend.
     """
     path = folder / FOLDER / f"{name}.json"
     content = read_json(path, _Content, what="list of records", remedy=REMEDY)
@@ -152,9 +165,14 @@ def read_stored_list(folder: Path, name: str) -> StoredList:
         told = f"labels: {len(labels):,} of them, but {len(records):,} records"
     elif labels.max() >= len(names):
         place = int(labels.argmax())
-        told = f"labels[{place}]: {labels[place]:,}, but there are {counted(len(names), 'class', 'classes')}"
+        told = (
+            f"labels[{place}]: {labels[place]:,}, but there are "
+            f"{counted(len(names), 'class', 'classes')}"
+        )
     elif len(steps := np.flatnonzero(np.diff(records) <= 0)):
-        told = f"records[{steps[0] + 1}]: {records[steps[0] + 1]:,}, expected more than the one before"
+        told = (
+            f"records[{steps[0] + 1}]: {records[steps[0] + 1]:,}, expected more than the one before"
+        )
     if told:
         raise UserError(f"{path}: {told}; {REMEDY}")
     return StoredList(

@@ -1,4 +1,6 @@
-"""Work on many items in processes of their own: one that crashes or is killed costs its item, not the whole."""
+"""Work on many items in processes of their own: one that crashes or is killed costs its item, not
+the whole.
+"""
 
 import multiprocessing
 import os
@@ -29,11 +31,14 @@ class Outcome:
     exit_code: int | None = None
 
 
-def ordered_map(function: Callable, items: Sequence, threads: int, ahead: int = 2) -> Iterator[Outcome]:
-    """Runs `function` on threads and yields outcomes in order, never more than `threads * ahead` handed out.
+def ordered_map(
+    function: Callable, items: Sequence, threads: int, ahead: int = 2
+) -> Iterator[Outcome]:
+    """Runs `function` on threads and yields outcomes in order, never more than `threads * ahead`
+    handed out.
 
-    Threads suffice where PyAV, OpenCV and simplejpeg do the work: they let go of the interpreter lock. A `UserError`
-    is an outcome, any other exception ends the iteration.
+    Threads suffice where PyAV, OpenCV and simplejpeg do the work: they let go of the interpreter
+    lock. A `UserError` is an outcome, any other exception ends the iteration.
     """
     pending: list = []
     with ThreadPoolExecutor(threads) as pool:
@@ -62,7 +67,8 @@ def process_map(
     told: Callable[[Any], None] = lambda message: None,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
-    """Runs `function(item, tell)` in spawned processes, one item each at a time; yields outcomes as they come.
+    """Runs `function(item, tell)` in spawned processes, one item each at a time; yields outcomes as
+    they come.
 
     Args:
       function: importable by name; may call `tell(message)`, which reaches `told` here.
@@ -71,8 +77,8 @@ def process_map(
       told: gets the messages.
       idle: called about once a second.
 
-    A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code` set; a new one takes
-    its place. All processes end with this one, however it ends.
+    A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code`
+    set; a new one takes its place. All processes end with this one, however it ends.
     """
     context, rest = multiprocessing.get_context("spawn"), iter(items)
     busy: dict[Connection, tuple[Any, Any]] = {}
@@ -100,7 +106,14 @@ def process_map(
                     yield Outcome(item, content) if kind == DONE else Outcome(item, error=content)
                 following = next(rest, connection)
                 if following is not connection:
-                    _give(context, function, busy, started, process and (process, connection), following)
+                    _give(
+                        context,
+                        function,
+                        busy,
+                        started,
+                        process and (process, connection),
+                        following,
+                    )
                 elif process:
                     connection.close()
             idle()
@@ -111,7 +124,9 @@ def process_map(
             process.join()
 
 
-def _give(context: Any, function: Callable, busy: dict, started: list, idle_worker: Any, item: Any) -> None:
+def _give(
+    context: Any, function: Callable, busy: dict, started: list, idle_worker: Any, item: Any
+) -> None:
     """Hands an item to an idle worker, or to a new one."""
     if idle_worker is None:
         mine, theirs = context.Pipe()
@@ -136,7 +151,9 @@ def _work(function: Callable, connection: Connection) -> None:
         except EOFError:
             return
         try:
-            connection.send((DONE, function(item, lambda message: connection.send((TOLD, message)))))
+            connection.send(
+                (DONE, function(item, lambda message: connection.send((TOLD, message))))
+            )
         except UserError as error:
             connection.send((FAILED, error))
         except BrokenPipeError:
@@ -148,11 +165,13 @@ def _work(function: Callable, connection: Connection) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes and threads that this thread starts in here never hear Ctrl-C, from their first moment on.
+    """Processes and threads that this thread starts in here never hear Ctrl-C, from their first
+    moment on.
 
-    A terminal sends it to them too, and Python's own start would answer with a traceback. They inherit what signals
-    this thread leaves for later. One that comes meanwhile is answered at the end: a start that is broken off leaves a
-    process without what it should do, which is a traceback too.
+    A terminal sends it to them too, and Python's own start would answer with a traceback. They
+    inherit what signals this thread leaves for later. One that comes meanwhile is answered at the
+    end: a start that is broken off leaves a process without what it should do, which is a traceback
+    too.
     """
     # it is a process too, and starting it ends what is asked for here
     resource_tracker.ensure_running()
@@ -173,7 +192,9 @@ def deaf() -> Iterator[None]:
 
 
 def begin_deaf(function: Callable[[], Any]) -> Future:
-    """Calls a function that starts processes, maybe from threads of its own, as `deaf` does; whoever waits hears."""
+    """Calls a function that starts processes, maybe from threads of its own, as `deaf` does;
+    whoever waits hears.
+    """
     found: Future = Future()
 
     def work() -> None:
@@ -188,10 +209,11 @@ def begin_deaf(function: Callable[[], Any]) -> Future:
 
 
 def follow_parent() -> None:
-    """Ties a worker process to the one that started it: it ends soon after that, even if that was killed.
+    """Ties a worker process to the one that started it: it ends soon after that, even if that was
+      killed.
 
-    Ctrl-C reaches the parent too, which then ends its workers. Not `PR_SET_PDEATHSIG`: that fires when the thread that
-    started the worker ends.
+    Ctrl-C reaches the parent too, which then ends its workers. Not `PR_SET_PDEATHSIG`: that fires
+    when the thread that started the worker ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

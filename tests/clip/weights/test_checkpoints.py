@@ -25,8 +25,20 @@ from vtd_jax.clip.weights.params import state_from_clip, tensor_shapes
 from vtd_jax.errors import UserError
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
-RESNET = CLIPConfig(32, 64, (1, 1, 1, 1), 8, None, 64, text_layers=1, vocab_size=96, context_length=8)
-OPENAI = ["ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"]
+RESNET = CLIPConfig(
+    32, 64, (1, 1, 1, 1), 8, None, 64, text_layers=1, vocab_size=96, context_length=8
+)
+OPENAI = [
+    "ViT-B/32",
+    "ViT-B/16",
+    "ViT-L/14",
+    "ViT-L/14@336px",
+    "RN50",
+    "RN101",
+    "RN50x4",
+    "RN50x16",
+    "RN50x64",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +90,8 @@ def test_ours_and_back(tmp_path, config):
     clip = load_clip(path, expected=config.architecture)
     assert clip.config == config
     assert_same_state(
-        state_from_clip(clip), {name: x.astype(np.float16).astype(np.float32) for name, x in state.items()}
+        state_from_clip(clip),
+        {name: x.astype(np.float16).astype(np.float32) for name, x in state.items()},
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["ours.safetensors"]
 
@@ -93,7 +106,10 @@ def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
             lambda: save_clip(path, CONFIG, state | {"logit_scale": np.float32(1e6)}, "float16"),
             "logit_scale has",
         ),
-        (lambda: save_clip(tmp_path / "none" / "a.safetensors", CONFIG, state), "cannot be written"),
+        (
+            lambda: save_clip(tmp_path / "none" / "a.safetensors", CONFIG, state),
+            "cannot be written",
+        ),
     ):
         with pytest.raises(UserError, match=told):
             call()
@@ -128,12 +144,23 @@ def test_tensors_are_told_by_name(tmp_path, state):
         bad = np.array(state[name])
         bad.reshape(-1)[0] = value
         at = [0] * bad.ndim
-        told_of = f"tensor {name} has 1 values that are NaN or infinite, the first is {value} at {at}: damaged"
+        told_of = (
+            f"tensor {name} has 1 values that are NaN or infinite, the first is {value} at {at}: "
+            "damaged"
+        )
         assert told_of in told(state | {name: bad})
-    assert "missing: visual.conv1.weight" in told({n: x for n, x in state.items() if n != "visual.conv1.weight"})
-    assert "misshapen: visual.conv1.weight" in told(state | {"visual.conv1.weight": np.zeros((64, 3))})
-    assert "one row more than a square" in told(state | {"visual.positional_embedding": np.zeros((7, 64))})
-    assert "a tower without layers" in told({n: x for n, x in state.items() if not n.startswith("transformer.")})
+    assert "missing: visual.conv1.weight" in told(
+        {n: x for n, x in state.items() if n != "visual.conv1.weight"}
+    )
+    assert "misshapen: visual.conv1.weight" in told(
+        state | {"visual.conv1.weight": np.zeros((64, 3))}
+    )
+    assert "one row more than a square" in told(
+        state | {"visual.positional_embedding": np.zeros((7, 64))}
+    )
+    assert "a tower without layers" in told(
+        {n: x for n, x in state.items() if not n.startswith("transformer.")}
+    )
     odd = told(state | {"text_projection": np.zeros((65, 32))})
     assert "text_width 65 is not a multiple" in odd
     assert "x.pt: " in odd
@@ -158,22 +185,32 @@ def test_tensors_are_told_by_name(tmp_path, state):
 def test_other_files(tmp_path, content, told, name):
     path = tmp_path / name
     path.write_bytes(content)
-    told = "truncated or damaged safetensors" if name.endswith("s") and told.startswith("not a checkpoint") else told
+    told = (
+        "truncated or damaged safetensors"
+        if name.endswith("s") and told.startswith("not a checkpoint")
+        else told
+    )
     with pytest.raises(UserError, match=told) as error:
         read_checkpoint(path)
     assert str(path) in str(error.value)
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match=r"no such file.*github\.com/openai/CLIP.*openai/clip-vit-base-patch16"):
+    with pytest.raises(
+        UserError, match=r"no such file.*github\.com/openai/CLIP.*openai/clip-vit-base-patch16"
+    ):
         read_checkpoint(tmp_path / "ViT-B-16.pt")
-    with pytest.raises(UserError, match="folder without weights, it holds nothing; expected one of model"):
+    with pytest.raises(
+        UserError, match="folder without weights, it holds nothing; expected one of model"
+    ):
         read_checkpoint(tmp_path)
     (tmp_path / "README.md").touch()
     with pytest.raises(UserError, match=r"it holds README\.md"):
         read_checkpoint(tmp_path)
     (tmp_path / "program.jaxexport").touch()
-    with pytest.raises(UserError, match=r"a folder of experiments\.export, .*: run python .*predict\.py VIDEO"):
+    with pytest.raises(
+        UserError, match=r"a folder of experiments\.export, .*: run python .*predict\.py VIDEO"
+    ):
         read_checkpoint(tmp_path)
     assert TINY_CLIP.parts[-3:] == ("clip", "tiny", "tiny_clip.safetensors")
 
@@ -183,14 +220,26 @@ def test_truncated_safetensors(tmp_path, state):
     data = (tmp_path / "a.safetensors").read_bytes()
     for end in (1, 7, 9, 100, 5000, len(data) // 2, len(data) - 1):
         (tmp_path / "a.safetensors").write_bytes(data[:end])
-        with pytest.raises(UserError, match=rf"truncated or damaged safetensors file of {end} bytes"):
+        with pytest.raises(
+            UserError, match=rf"truncated or damaged safetensors file of {end} bytes"
+        ):
             read_checkpoint(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"embed_dim": "x"}', json.dumps(CONFIG.to_dict() | {"vision_patch_size": 0}), "7"]
-    + [json.dumps(CONFIG.to_dict() | wrong) for wrong in ({"vision_layers": 10**9}, {"text_head_width": 64.0})],
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"embed_dim": "x"}',
+        json.dumps(CONFIG.to_dict() | {"vision_patch_size": 0}),
+        "7",
+    ]
+    + [
+        json.dumps(CONFIG.to_dict() | wrong)
+        for wrong in ({"vision_layers": 10**9}, {"text_head_width": 64.0})
+    ],
 )
 def test_bad_config_in_the_metadata(tmp_path, state, text):
     save_file(state, tmp_path / "a.safetensors", {CONFIG_KEY: text})
@@ -202,7 +251,9 @@ def test_expected_architecture(tmp_path, state):
     save_clip(tmp_path / "a.safetensors", CONFIG, state)
     check_architecture(CONFIG, "", "x")
     check_architecture(CLIPConfig.vit_b16(), "ViT-B/16", "x")
-    with pytest.raises(UserError, match=r"a\.safetensors: a CLIP ViT/16 2 layers.*clip\.architecture is 'ViT-B/16'"):
+    with pytest.raises(
+        UserError, match=r"a\.safetensors: a CLIP ViT/16 2 layers.*clip\.architecture is 'ViT-B/16'"
+    ):
         read_checkpoint(tmp_path / "a.safetensors", expected="ViT-B/16")
     with pytest.raises(UserError, match="activation 'relu', expected one of quick_gelu, gelu"):
         read_checkpoint(tmp_path / "a.safetensors", activation="relu")

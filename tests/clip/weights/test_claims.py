@@ -1,4 +1,6 @@
-"""What weights of strangers claim: modules, names, shapes and numbers without end, each refused in a line, at once."""
+"""What weights of strangers claim: modules, names, shapes and numbers without end, each refused in
+a line, at once.
+"""
 
 import contextlib
 import json
@@ -22,7 +24,25 @@ from vtd_jax.untrusted import limits
 
 ONE = np.zeros(1, np.float32)
 # numbers, texts and groups that a JSON file may have where something else is expected
-ODD = (None, True, -1, 0, 1e300, 10**9, 10**18, 10**300, "x", "", "a\0b", [], [1, 2], {}, {"a": 1}, [[]], -1.5)
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1e300,
+    10**9,
+    10**18,
+    10**300,
+    "x",
+    "",
+    "a\0b",
+    [],
+    [1, 2],
+    {},
+    {"a": 1},
+    [[]],
+    -1.5,
+)
 
 
 def refused(path, *texts, seconds=5):
@@ -60,11 +80,26 @@ def test_modules_that_hold_the_next_one_twice(tmp_path, depth, count, name, told
 SHAPES = {
     "dimensions": ((1,) * 33, (1,) * 33, 0, "tensor w has 33 dimensions, expected at most 32"),
     "many dimensions": ((1,) * 40_000, (1,) * 40_000, 0, "tensor w has 40,000 dimensions"),
-    "empty and huge": ((0, 2**80), (1, 1), 0, "tensor w is (0, 1208925819614629174706176), expected sizes"),
+    "empty and huge": (
+        (0, 2**80),
+        (1, 1),
+        0,
+        "tensor w is (0, 1208925819614629174706176), expected sizes",
+    ),
     "empty and huger": ((0, 2**40, 2**40), (1, 1, 1), 0, "tensor w is (0, "),
     "negative": ((-1,), (1,), 0, "tensor w is (-1,)"),
-    "stride": ((3, 1), (1, 2**62), 0, "tensor w: shape (3, 1) with strides (1, 4611686018427387904)"),
-    "offset": ((3,), (1,), 2**70, "tensor w: shape (3,) with strides (1,) from 1180591620717411303424"),
+    "stride": (
+        (3, 1),
+        (1, 2**62),
+        0,
+        "tensor w: shape (3, 1) with strides (1, 4611686018427387904)",
+    ),
+    "offset": (
+        (3,),
+        (1,),
+        2**70,
+        "tensor w: shape (3,) with strides (1,) from 1180591620717411303424",
+    ),
     "too many bits": ((2**2000,), (1,), 0, "a number of 2,001 bits"),
 }
 
@@ -85,9 +120,18 @@ def _long(number: int) -> bytes:
 
 STREAMS = {
     # the same long value copied, or looked through, at every turn
-    "sizes": b"ctorch\nSize\nq\x00(" + b"N" * 100_000 + b"tq\x01\x85q\x02" + b"h\x00h\x02R" * 20_000,
-    "arguments": b"ctorch.jit._pickle\nbuild_intlist\nq\x00(" + b"N" * 200_000 + b"tq\x01" + b"h\x00h\x01R" * 100_000,
-    "pairs": b"ccollections\nOrderedDict\nq\x00](" + b"NN\x86" * 60_000 + b"e\x85q\x02" + b"h\x00h\x02R" * 50_000,
+    "sizes": b"ctorch\nSize\nq\x00("
+    + b"N" * 100_000
+    + b"tq\x01\x85q\x02"
+    + b"h\x00h\x02R" * 20_000,
+    "arguments": b"ctorch.jit._pickle\nbuild_intlist\nq\x00("
+    + b"N" * 200_000
+    + b"tq\x01"
+    + b"h\x00h\x01R" * 100_000,
+    "pairs": b"ccollections\nOrderedDict\nq\x00]("
+    + b"NN\x86" * 60_000
+    + b"e\x85q\x02"
+    + b"h\x00h\x02R" * 50_000,
     "attributes": b"c__torch__\nA\nq\x00}q\x01("
     + b"".join(b"J" + struct.pack("<I", i) + b"N" for i in range(30_000))
     + b"u"
@@ -107,13 +151,17 @@ def test_streams_that_take_for_ever(tmp_path, stream):
 
 def test_what_a_stream_copies_once_is_fine():
     state = {f"a.{i}": tf.tensor(ONE) for i in range(2000)}
-    data, _ = tf.dumps({"model": tf.state_dict(dict.fromkeys(state, ONE)), "rng": 2**127 - 1, "epoch": {0: 1}})
+    data, _ = tf.dumps(
+        {"model": tf.state_dict(dict.fromkeys(state, ONE)), "rng": 2**127 - 1, "epoch": {0: 1}}
+    )
     found = read_pickle(data, "x")
     assert (len(found["model"]), found["rng"]) == (2000, 2**127 - 1)
 
 
 def test_records_that_lie(tmp_path, monkeypatch):
-    path = tf.save(tmp_path / "x.pt", {"v": tf.tensor(np.zeros(300, np.float32)), "w": tf.tensor(ONE)})
+    path = tf.save(
+        tmp_path / "x.pt", {"v": tf.tensor(np.zeros(300, np.float32)), "w": tf.tensor(ONE)}
+    )
     content = path.read_bytes()
     # the second record of the table of contents claims the bytes of the first, too
     at = content.rindex(b"archive/data/1") - 46
@@ -156,7 +204,10 @@ def _empty(shape=(0,)):
 HEADERS = {
     "brackets": (b"[" * 100_000, "truncated or damaged"),
     "number": (b"9" * 5000, "truncated or damaged"),
-    "long name": ({"\x1b" * 2_000_000: _empty()}, "has 2,000,000 characters, expected at most 1,000"),
+    "long name": (
+        {"\x1b" * 2_000_000: _empty()},
+        "has 2,000,000 characters, expected at most 1,000",
+    ),
     "dimensions": ({"w": _empty([0] * 65)}, "tensor w has 65 dimensions"),
     "empty and huge": ({"w": _empty([0, 2**62])}, "tensor w is (0, 4611686018427387904)"),
     "negative": ({"w": _empty([-1])}, "truncated or damaged"),
@@ -173,13 +224,18 @@ def test_headers_without_end(tmp_path, monkeypatch):
     # patched where it is used: a file of 100 000 tensors takes seconds to write
     monkeypatch.setattr("vtd_jax.clip.weights.claims.TENSORS", 5000)
     path = tmp_path / "x.safetensors"
-    refused(_safetensors(path, {f"t{i}": _empty() for i in range(6000)}), "6,000 tensors", "expected at most 5,000")
+    refused(
+        _safetensors(path, {f"t{i}": _empty() for i in range(6000)}),
+        "6,000 tensors",
+        "expected at most 5,000",
+    )
     monkeypatch.setattr("vtd_jax.clip.weights.safetensors_files.SAFETENSORS_HEADER_BYTES", 1000)
     refused(path, "a header of", "expected at most 1,000")
     assert limits.TENSORS >= 100_000
 
 
-# our own settings --------------------------------------------------------------------------------------------------
+# our own settings
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +267,9 @@ def test_every_field_of_our_own_settings(own, tmp_path, field):
         ):
             continue
         with pytest.raises(UserError) as caught:
-            read_checkpoint(_changed(own, tmp_path / "x.safetensors", json.dumps(fields | {field: value})))
+            read_checkpoint(
+                _changed(own, tmp_path / "x.safetensors", json.dumps(fields | {field: value}))
+            )
         assert field in str(caught.value), value
         assert str(tmp_path / "x.safetensors") in str(caught.value)
     for text in ("[" * 100_000, "9" * 5000, "NaN", "[]", "5", "", "{", json.dumps(fields)[:-9]):
@@ -222,11 +280,17 @@ def test_every_field_of_our_own_settings(own, tmp_path, field):
 def test_sizes_of_clips_have_an_end():
     fields = CLIPConfig.vit_b16().to_dict()
     for change, told in (
-        ({"vision_head_width": -1}, "vision_head_width -1, expected a whole number from 1 to 65,536"),
+        (
+            {"vision_head_width": -1},
+            "vision_head_width -1, expected a whole number from 1 to 65,536",
+        ),
         ({"image_resolution": 8192, "vision_patch_size": 32}, "image_resolution 8192"),
         ({"image_resolution": 4096}, "256² patches an image, expected at most 16,384"),
         ({"vision_layers": [1, 2, 3]}, "vision_layers (1, 2, 3)"),
-        ({"vision_layers": [1, 2, 3, 10**9]}, "vision_layers[3] 1000000000, expected a whole number from 1 to 1,000"),
+        (
+            {"vision_layers": [1, 2, 3, 10**9]},
+            "vision_layers[3] 1000000000, expected a whole number from 1 to 1,000",
+        ),
         ({"preprocessing": {"std": [0.1, 0.1, 1e300]}}, "std is (0.1, 0.1, 1e+300)"),
         ({"preprocessing": {"mean": [10**300, 0, 0]}}, "mean is (1e+300, 0.0, 0.0)"),
     ):
@@ -235,7 +299,8 @@ def test_sizes_of_clips_have_an_end():
         assert told in str(caught.value)
 
 
-# files beside weights ----------------------------------------------------------------------------------------------
+# files beside weights
+# ----------------------------------------------------------------------------------------------
 
 FOLDERS = {
     "config.json": HF_CONFIG,
@@ -279,7 +344,10 @@ def test_files_beside_weights(tmp_path, folders, name):
     path = _folder(tmp_path, folders, name)
     for text in TEXTS:
         path.write_bytes(text)
-        if text.startswith(b'{"a": 9') and name in ("tokenizer_config.json", "processor_config.json"):
+        if text.startswith(b'{"a": 9') and name in (
+            "tokenizer_config.json",
+            "processor_config.json",
+        ):
             # of these, keys that are not known say nothing
             read_checkpoint(tmp_path)
             continue
@@ -300,7 +368,9 @@ def _places(value, place=()):
         yield from _places(value[key], (*place, key))
 
 
-@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "open_clip_config.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "preprocessor_config.json", "open_clip_config.json"]
+)
 def test_wrong_types_beside_weights(tmp_path, folders, name):
     path = _folder(tmp_path, folders, name)
     right = FOLDERS[name]

@@ -19,12 +19,22 @@ def state() -> dict[str, np.ndarray]:
 
 
 def test_open_clip_names_and_activation(tmp_path, state):
-    text = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")
+    text = (
+        "token_embedding",
+        "positional_embedding",
+        "transformer.",
+        "ln_final",
+        "text_projection",
+    )
     custom = {f"text.{name}" if name.startswith(text) else name: x for name, x in state.items()}
-    custom |= {"text.attn_mask": np.zeros((8, 8), np.float32), "logit_scale": state["logit_scale"].reshape(1)}
+    custom |= {
+        "text.attn_mask": np.zeros((8, 8), np.float32),
+        "logit_scale": state["logit_scale"].reshape(1),
+    }
     save_file(custom, tmp_path / "open_clip_model.safetensors")
     with pytest.raises(
-        UserError, match=r"not in the weights.*put the model's open_clip_config\.json there, or give --act"
+        UserError,
+        match=r"not in the weights.*put the model's open_clip_config\.json there, or give --act",
     ):
         read_checkpoint(tmp_path)
     assert read_checkpoint(tmp_path, activation="gelu", head_width=32)[0].vision_head_width == 32
@@ -35,7 +45,8 @@ def test_open_clip_names_and_activation(tmp_path, state):
     assert read_checkpoint(tmp_path, activation="gelu", head_width=64)[0] == found
     for wrong in ({"activation": "quick_gelu"}, {"head_width": 32}):
         with pytest.raises(
-            UserError, match=r"contradicts .*open_clip_config\.json, which says (gelu|64): leave it out"
+            UserError,
+            match=r"contradicts .*open_clip_config\.json, which says (gelu|64): leave it out",
         ):
             read_checkpoint(tmp_path, **wrong)
     write_json(config, {"model_cfg": OPEN_CLIP["model_cfg"] | {"quick_gelu": True}})
@@ -45,10 +56,13 @@ def test_open_clip_names_and_activation(tmp_path, state):
 def test_hugging_face_folder(tmp_path, state):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     with pytest.raises(
-        UserError, match=r"put the model's config\.json there, or give --activation=quick_gelu .*--head_w"
+        UserError,
+        match=r"put the model's config\.json there, or give --activation=quick_gelu .*--head_w",
     ):
         read_checkpoint(tmp_path / "model.safetensors")
-    found, arrays = read_checkpoint(tmp_path / "model.safetensors", activation="quick_gelu", head_width=64)
+    found, arrays = read_checkpoint(
+        tmp_path / "model.safetensors", activation="quick_gelu", head_width=64
+    )
     assert found == CONFIG
     assert_same_state(arrays, state)
     write_json(tmp_path / "config.json", HF_CONFIG)
@@ -58,11 +72,22 @@ def test_hugging_face_folder(tmp_path, state):
 
 
 def test_hugging_face_defaults_and_older_configs(tmp_path, state):
-    tf.save(tmp_path / "pytorch_model.bin", tf.state_dict(hugging_face(state) | {"logit_scale": state["logit_scale"]}))
-    write_json(tmp_path / "config.json", {"text_config": {}, "vision_config": {"num_attention_heads": 4}})
+    tf.save(
+        tmp_path / "pytorch_model.bin",
+        tf.state_dict(hugging_face(state) | {"logit_scale": state["logit_scale"]}),
+    )
+    write_json(
+        tmp_path / "config.json", {"text_config": {}, "vision_config": {"num_attention_heads": 4}}
+    )
     found, _ = read_checkpoint(tmp_path)
-    assert (found.text_head_width, found.vision_head_width, found.activation) == (8, 16, "quick_gelu")
-    write_json(tmp_path / "config.json", HF_CONFIG | {"vision_config_dict": {"num_attention_heads": 8}})
+    assert (found.text_head_width, found.vision_head_width, found.activation) == (
+        8,
+        16,
+        "quick_gelu",
+    )
+    write_json(
+        tmp_path / "config.json", HF_CONFIG | {"vision_config_dict": {"num_attention_heads": 8}}
+    )
     assert read_checkpoint(tmp_path)[0].vision_head_width == 8
 
 
@@ -77,9 +102,18 @@ def test_hugging_face_shards(tmp_path, state):
     assert_same_state(read_checkpoint(tmp_path)[1], state)
     for wrong, told in (
         ({}, "without a weight_map"),
-        ({"weight_map": where | {"visual_projection.weight": "../x.safetensors"}}, "not a file of the same folder"),
-        ({"weight_map": where | {"visual_projection.weight": "y.safetensors"}}, "shard y.safetensors is missing"),
-        ({"weight_map": where | {"made_up": "model-00001-of-00002.safetensors"}}, "does not hold made_up"),
+        (
+            {"weight_map": where | {"visual_projection.weight": "../x.safetensors"}},
+            "not a file of the same folder",
+        ),
+        (
+            {"weight_map": where | {"visual_projection.weight": "y.safetensors"}},
+            "shard y.safetensors is missing",
+        ),
+        (
+            {"weight_map": where | {"made_up": "model-00001-of-00002.safetensors"}},
+            "does not hold made_up",
+        ),
     ):
         write_json(index, wrong)
         with pytest.raises(UserError, match=told):
@@ -87,29 +121,50 @@ def test_hugging_face_shards(tmp_path, state):
 
 
 def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
-    text = {f"text.{name}": x for name, x in state.items() if not name.startswith(("visual", "logit"))}
+    text = {
+        f"text.{name}": x for name, x in state.items() if not name.startswith(("visual", "logit"))
+    }
     timm = text | {"visual.trunk.cls_token": np.zeros((1, 1, 64)), "logit_scale": np.zeros(())}
     tf.save(tmp_path / "x.pt", tf.state_dict(timm))
-    with pytest.raises(UserError, match=r"timm, SigLIP.*first foreign tensor is visual\.trunk\.cls_token"):
+    with pytest.raises(
+        UserError, match=r"timm, SigLIP.*first foreign tensor is visual\.trunk\.cls_token"
+    ):
         read_checkpoint(tmp_path / "x.pt")
-    tf.save(tmp_path / "x.pt", tf.state_dict({"layer1.0.conv1.weight": np.zeros((2, 2)), "fc.bias": np.zeros(2)}))
+    tf.save(
+        tmp_path / "x.pt",
+        tf.state_dict({"layer1.0.conv1.weight": np.zeros((2, 2)), "fc.bias": np.zeros(2)}),
+    )
     with pytest.raises(UserError, match=r"first foreign tensor is layer1\.0\.conv1\.weight"):
         read_checkpoint(tmp_path / "x.pt")
     half = hugging_face(state)
     del half["text_model.encoder.layers.1.self_attn.k_proj.bias"]
     tf.save(tmp_path / "x.pt", tf.state_dict(half))
-    with pytest.raises(UserError, match=r"missing: k_proj of transformer\.resblocks\.1\.attn\.in_proj_bias"):
+    with pytest.raises(
+        UserError, match=r"missing: k_proj of transformer\.resblocks\.1\.attn\.in_proj_bias"
+    ):
         read_checkpoint(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"vision_config": {"hidden_size": 768}}, "vision_config.hidden_size is 768, expected 64: either a config of"),
+        (
+            {"vision_config": {"hidden_size": 768}},
+            "vision_config.hidden_size is 768, expected 64: either a config of",
+        ),
         ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
-        ({"text_config": {"hidden_act": "silu"}}, "text_config.hidden_act is 'silu', expected one of quick_gelu"),
-        ({"text_config": {"num_attention_heads": 7}}, "num_attention_heads is 7, expected a divisor of the width 64"),
-        ({"text_config": {"hidden_act": "quick_gelu"}}, "hidden_act is .*expected the same in both towers"),
+        (
+            {"text_config": {"hidden_act": "silu"}},
+            "text_config.hidden_act is 'silu', expected one of quick_gelu",
+        ),
+        (
+            {"text_config": {"num_attention_heads": 7}},
+            "num_attention_heads is 7, expected a divisor of the width 64",
+        ),
+        (
+            {"text_config": {"hidden_act": "quick_gelu"}},
+            "hidden_act is .*expected the same in both towers",
+        ),
         ({"text_config": {"num_attention_heads": "8"}}, "expected a positive whole number"),
         ({"text_config": [1]}, "text_config is list, expected an object"),
     ],

@@ -1,4 +1,6 @@
-"""Configs beside foreign weights: every key is honoured, checked, irrelevant or refused; nothing is guessed."""
+"""Configs beside foreign weights: every key is honoured, checked, irrelevant or refused; nothing is
+guessed.
+"""
 
 import copy
 import dataclasses
@@ -32,7 +34,14 @@ PROCESSOR = {
     "rescale_factor": 0.00392156862745098,
     "size": {"shortest_edge": 32},
 }
-PREPROCESS = {"size": [32, 32], "mode": "RGB", "mean": HALF, "std": HALF, "interpolation": "bicubic", "fill_color": 0}
+PREPROCESS = {
+    "size": [32, 32],
+    "mode": "RGB",
+    "mean": HALF,
+    "std": HALF,
+    "interpolation": "bicubic",
+    "fill_color": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,13 @@ def refused(path: Path, told: str, **asked) -> str:
     + [("preprocessor_config.json", "made_up")]
     + [
         ("open_clip_config.json", f"{at}made_up")
-        for at in ("", "model_cfg.", "preprocess_cfg.", "model_cfg.vision_cfg.", "model_cfg.text_cfg.")
+        for at in (
+            "",
+            "model_cfg.",
+            "preprocess_cfg.",
+            "model_cfg.vision_cfg.",
+            "model_cfg.text_cfg.",
+        )
         + (
             "model_cfg.text_cfg.act_kwargs.",
             "model_cfg.vision_cfg.norm_kwargs.",
@@ -92,20 +107,38 @@ def test_a_key_that_is_not_known_is_refused_wherever_it_is(tmp_path, state, file
     write_json(tmp_path / "open_clip_config.json", OPEN_CLIP | {"preprocess_cfg": PREPROCESS})
     read_checkpoint(tmp_path / f"{kind}.safetensors")
     changed(tmp_path / file, where, 7)
-    refused(tmp_path / f"{kind}.safetensors", rf"{file}: {where} is 7: a setting that is not known here")
+    refused(
+        tmp_path / f"{kind}.safetensors", rf"{file}: {where} is 7: a setting that is not known here"
+    )
 
 
 @pytest.mark.parametrize(
     "where, value, told",
     [
-        ("vision_cfg.act_kwargs", {"approximate": "tanh"}, "act_kwargs make .*expected the same activation in both"),
-        ("vision_cfg.act_kwargs", {"approximate": "sometimes"}, "act_kwargs.approximate is 'sometimes', expected none"),
-        ("vision_cfg.global_average_pool", True, "vision_cfg.global_average_pool is True: a variant"),
+        (
+            "vision_cfg.act_kwargs",
+            {"approximate": "tanh"},
+            "act_kwargs make .*expected the same activation in both",
+        ),
+        (
+            "vision_cfg.act_kwargs",
+            {"approximate": "sometimes"},
+            "act_kwargs.approximate is 'sometimes', expected none",
+        ),
+        (
+            "vision_cfg.global_average_pool",
+            True,
+            "vision_cfg.global_average_pool is True: a variant",
+        ),
         ("vision_cfg.attentional_pool", True, "attentional_pool is True"),
         ("vision_cfg.no_ln_pre", True, "no_ln_pre is True"),
         ("vision_cfg.pool_type", "avg", "pool_type is 'avg', expected 'tok'"),
         ("vision_cfg.ls_init_value", 1e-5, "ls_init_value is 1e-05"),
-        ("vision_cfg.timm_model_name", "vit_base_patch16_224", "timm_model_name is 'vit_base_patch16_224'"),
+        (
+            "vision_cfg.timm_model_name",
+            "vit_base_patch16_224",
+            "timm_model_name is 'vit_base_patch16_224'",
+        ),
         ("vision_cfg.pos_embed_type", "sin_cos_2d", "pos_embed_type is 'sin_cos_2d'"),
         ("vision_cfg.mlp_ratio", 4.9231, "mlp_ratio is 4.9231, expected 4, as its weights have"),
         ("vision_cfg.image_size", 224, "image_size is 224, expected 32"),
@@ -117,7 +150,11 @@ def test_a_key_that_is_not_known_is_refused_wherever_it_is(tmp_path, state, file
         ("text_cfg.embed_cls", True, "embed_cls is True"),
         ("text_cfg.proj_bias", True, "proj_bias is True"),
         ("text_cfg.pool_type", "last", "pool_type is 'last', expected 'argmax'"),
-        ("text_cfg.tokenizer_kwargs", {"clean": "canonicalize"}, "tokenizer_kwargs.clean is 'canonicalize'"),
+        (
+            "text_cfg.tokenizer_kwargs",
+            {"clean": "canonicalize"},
+            "tokenizer_kwargs.clean is 'canonicalize'",
+        ),
         ("text_cfg.heads", 7, "heads is 7, expected a divisor of the width 64"),
         ("text_cfg.qk_norm", True, "qk_norm is True"),
         ("quick_gelu", "yes", "quick_gelu is 'yes', expected true or false"),
@@ -136,8 +173,15 @@ def test_open_clip_settings_that_are_not_ours(tmp_path, state, where, value, tol
 def test_open_clip_settings_that_are(tmp_path, state):
     save_file(state, tmp_path / "open_clip_model.safetensors")
     file = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
-    harmless = {"patch_dropout": 0.5, "final_ln_after_pool": True, "timm_model_name": None, "attentional_pool": False}
-    for key, value in (harmless | {"pool_type": "tok", "attn_pooler_queries": 256, "head_width": 32}).items():
+    harmless = {
+        "patch_dropout": 0.5,
+        "final_ln_after_pool": True,
+        "timm_model_name": None,
+        "attentional_pool": False,
+    }
+    for key, value in (
+        harmless | {"pool_type": "tok", "attn_pooler_queries": 256, "head_width": 32}
+    ).items():
         changed(file, f"model_cfg.vision_cfg.{key}", value)
     found = dataclasses.replace(CONFIG, activation="gelu", text_head_width=16, vision_head_width=32)
     assert read_checkpoint(tmp_path)[0] == found
@@ -163,7 +207,11 @@ def test_open_clip_settings_that_are(tmp_path, state):
             "XLMRobertaTokenizer",
             "tokenizer_class is 'XLMRobertaTokenizer', expected 'CLIPTokenizer'",
         ),
-        ("model_type", "metaclip_2", "config.json: model_type is 'metaclip_2', expected 'clip': another model, or"),
+        (
+            "model_type",
+            "metaclip_2",
+            "config.json: model_type is 'metaclip_2', expected 'clip': another model, or",
+        ),
         ("model_type", "siglip", "model_type is 'siglip'"),
     ],
 )
@@ -195,12 +243,22 @@ def test_squashed_images(tmp_path, state, capsys):
     assert "o.pt: nothing beside the weights says" in capsys.readouterr().err
     # in transformers 5 the processor's file holds the image processor's
     square = PROCESSOR | {"size": {"height": 32, "width": 32}}
-    write_json(tmp_path / "processor_config.json", {"image_processor": square, "processor_class": "CLIPProcessor"})
-    assert read_checkpoint(tmp_path)[0].preprocessing == Preprocessing(tuple(HALF), tuple(HALF), "squash")
+    write_json(
+        tmp_path / "processor_config.json",
+        {"image_processor": square, "processor_class": "CLIPProcessor"},
+    )
+    assert read_checkpoint(tmp_path)[0].preprocessing == Preprocessing(
+        tuple(HALF), tuple(HALF), "squash"
+    )
     save_file(state, tmp_path / "open_clip_model.safetensors")
-    bare = read_checkpoint(tmp_path / "open_clip_model.safetensors", activation="gelu", head_width=64)
+    bare = read_checkpoint(
+        tmp_path / "open_clip_model.safetensors", activation="gelu", head_width=64
+    )
     assert bare[0].preprocessing.squash
-    write_json(tmp_path / "open_clip_config.json", OPEN_CLIP | {"preprocess_cfg": {"resize_mode": "squash"}})
+    write_json(
+        tmp_path / "open_clip_config.json",
+        OPEN_CLIP | {"preprocess_cfg": {"resize_mode": "squash"}},
+    )
     found = read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].preprocessing
     assert found == Preprocessing(resize="squash")
     assert capsys.readouterr().err == ""
@@ -217,7 +275,11 @@ def test_squashed_images(tmp_path, state, capsys):
         ("do_center_crop", False, "do_center_crop is False, expected true"),
         ("do_normalize", False, "do_normalize is False, expected True"),
         ("rescale_factor", 1.0, "rescale_factor is 1.0, expected 1 / 255"),
-        ("image_processor_type", "SiglipImageProcessor", "image_processor_type is 'SiglipImageProcessor'"),
+        (
+            "image_processor_type",
+            "SiglipImageProcessor",
+            "image_processor_type is 'SiglipImageProcessor'",
+        ),
         ("resample", 0, "resample is 0, expected 3 or 2"),
         ("do_pad", True, "do_pad is True"),
     ],
@@ -242,7 +304,10 @@ def test_images_that_frames_cannot_follow(tmp_path, state, key, value, told):
 )
 def test_open_clip_images_that_frames_cannot_follow(tmp_path, state, key, value, told):
     save_file(state, tmp_path / "open_clip_model.safetensors")
-    write_json(tmp_path / "open_clip_config.json", OPEN_CLIP | {"preprocess_cfg": PREPROCESS | {key: value}})
+    write_json(
+        tmp_path / "open_clip_config.json",
+        OPEN_CLIP | {"preprocess_cfg": PREPROCESS | {key: value}},
+    )
     refused(tmp_path, rf"open_clip_config\.json: preprocess_cfg\.{told}")
 
 
@@ -252,18 +317,31 @@ def test_tokenizer_files(folder):
     more = words | {"<|extra|>": 49408, "<|more|>": 49409}
     write_json(folder / "vocab.json", more)
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, pairs)) + "\n")
-    write_json(folder / "tokenizer.json", {"model": {"type": "BPE", "vocab": more, "merges": pairs}})
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "do_lower_case": True})
+    write_json(
+        folder / "tokenizer.json", {"model": {"type": "BPE", "vocab": more, "merges": pairs}}
+    )
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "CLIPTokenizer", "do_lower_case": True},
+    )
     read_checkpoint(folder)
     write_json(folder / "vocab.json", words | {"cat</w>": 7})
-    refused(folder, r"vocab\.json: token 'cat</w>' has id 7, expected 2368 of 49408: texts would be cut otherwise")
+    refused(
+        folder,
+        r"vocab\.json: token 'cat</w>' has id 7, expected 2368 of 49408: texts would be cut otherwise",
+    )
     (folder / "vocab.json").unlink()
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, reversed(pairs))) + "\n")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(map(" ".join, reversed(pairs))) + "\n"
+    )
     refused(folder, r"merges\.txt: merge 1 is .*expected \('i', 'n'\)")
     (folder / "merges.txt").unlink()
     for model, told in (
         ({"type": "Unigram", "vocab": []}, "model.type is 'Unigram', expected 'BPE'"),
-        ({"vocab": words, "merges": [" ".join(pair) for pair in pairs][:-1]}, "merge 48894 is missing"),
+        (
+            {"vocab": words, "merges": [" ".join(pair) for pair in pairs][:-1]},
+            "merge 48894 is missing",
+        ),
         ({"vocab": [], "merges": pairs}, "no vocabulary"),
     ):
         write_json(folder / "tokenizer.json", {"model": model})
@@ -277,12 +355,19 @@ def test_tokenizer_files(folder):
     (folder / "tokenizer_config.json").unlink()
     read_checkpoint(folder, activation="gelu", head_width=32)
     (folder / "spiece.model").touch()
-    refused(folder, r"spiece\.model: is of another tokenizer than CLIP's", activation="gelu", head_width=32)
+    refused(
+        folder,
+        r"spiece\.model: is of another tokenizer than CLIP's",
+        activation="gelu",
+        head_width=32,
+    )
 
 
 @pytest.mark.parametrize("ratio", [3, 4.9231])
 def test_mlps_of_another_width(tmp_path, ratio):
-    config = dataclasses.replace(CONFIG, activation="gelu", vision_mlp_width=int(64 * ratio), text_head_width=16)
+    config = dataclasses.replace(
+        CONFIG, activation="gelu", vision_mlp_width=int(64 * ratio), text_head_width=16
+    )
     state = random_state(config)
     save_file(state, tmp_path / "open_clip_model.safetensors")
     file = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)

@@ -22,7 +22,9 @@ GRID = np.arange(12, dtype=np.float32).reshape(3, 4) / 8 - 0.5
 def load(path: Path) -> dict[str, np.ndarray]:
     with contextlib.ExitStack() as stack:
         tensors = open_torch_archive(path, stack).tensors
-        return {name: lazy.read() for name, lazy in tensors.items() if name not in tf.SCRIPT_NUMBERS}
+        return {
+            name: lazy.read() for name, lazy in tensors.items() if name not in tf.SCRIPT_NUMBERS
+        }
 
 
 @pytest.mark.parametrize("kind", ["f8", "f4", "f2", "bf16"])
@@ -90,7 +92,8 @@ class Runs:
 
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize(
-    "place", [lambda x: x, lambda x: {"a": {"b": [x]}}, lambda x: {"w": tf.tensor(GRID), "x": (1, x)}]
+    "place",
+    [lambda x: x, lambda x: {"a": {"b": [x]}}, lambda x: {"w": tf.tensor(GRID), "x": (1, x)}],
 )
 def test_code_is_refused_by_name_and_not_run(tmp_path, place, protocol):
     mark = tmp_path / "ran"
@@ -98,7 +101,11 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, place, protocol):
         (os.system, (f"touch {mark}",), "posix.system"),
         (open, (str(mark), "w"), r"(?:_io|io)\.open"),
         (eval, (f"open({str(mark)!r}, 'w')",), r"(?:builtins|__builtin__)\.eval"),
-        (Path.touch, (mark,), r"(?:builtins|__builtin__)\.getattr|pathlib(?:\._local)?\.Path\.touch"),
+        (
+            Path.touch,
+            (mark,),
+            r"(?:builtins|__builtin__)\.getattr|pathlib(?:\._local)?\.Path\.touch",
+        ),
     ):
         path = tf.save(tmp_path / "x.pt", place(Runs(function, *arguments)), protocol=protocol)
         with pytest.raises(UserError, match=rf"carries code \((?:{name})\).*has run none of it"):
@@ -148,7 +155,9 @@ def test_a_refused_name_leaves_no_trace():
     data = b"\x80\x02ctorch._utils\n_rebuild_parameter\nN}X\x0c\x00\x00\x00__defaults__K\x01s\x86b."
     with pytest.raises(UserError, match="attributes for a _Name"):
         read_pickle(data, "x")
-    plain = pickle.dumps({"a": [1, 2.5, True, None, "t", b"b", (), (1,), (1, 2), {3}, -1, 2**40]}, 4)
+    plain = pickle.dumps(
+        {"a": [1, 2.5, True, None, "t", b"b", (), (1,), (1, 2), {3}, -1, 2**40]}, 4
+    )
     assert read_pickle(plain, "x") == pickle.loads(plain)
     assert read_pickle(pickle.dumps(OrderedDict(a=1), 2), "x") == {"a": 1}
 
@@ -161,8 +170,14 @@ WRONG = {
     "offset": (dict(shape=(12,), stride=(1,), offset=1), "leaves its storage"),
     "stride": (dict(shape=(3, 4), stride=(5, 1)), "leaves its storage"),
     "expanded": (dict(shape=(1 << 40,), stride=(0,)), "leaves its storage"),
-    "negative": (dict(shape=(3,), stride=(-1,)), "tensor w: .* strides .-1,. from 0: expected numbers from 0"),
-    "negative offset": (dict(shape=(3,), stride=(1,), offset=-1), "tensor w: .* from -1: expected numbers from 0"),
+    "negative": (
+        dict(shape=(3,), stride=(-1,)),
+        "tensor w: .* strides .-1,. from 0: expected numbers from 0",
+    ),
+    "negative offset": (
+        dict(shape=(3,), stride=(1,), offset=-1),
+        "tensor w: .* from -1: expected numbers from 0",
+    ),
     "rank": (dict(shape=(3,), stride=(4, 1)), "are no numbers"),
     "float": (dict(shape=(3.0,), stride=(1,)), "are no numbers"),
     "list": (dict(shape=[3], stride=[1]), "without storage, shape"),

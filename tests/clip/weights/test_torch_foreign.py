@@ -1,4 +1,6 @@
-"""Objects of code beside a state dict are passed over: nothing runs or is kept, damage stays a UserError."""
+"""Objects of code beside a state dict are passed over: nothing runs or is kept, damage stays a
+UserError.
+"""
 
 import argparse
 import os
@@ -68,8 +70,14 @@ def test_without_leave_it_is_refused():
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_nothing_runs(tmp_path, protocol):
     mark = tmp_path / "ran"
-    calls = [Runs(os.system, f"touch {mark}"), Runs(open, str(mark), "w"), Runs(eval, f"open({str(mark)!r}, 'w')")]
-    data, _ = tf.dumps({"a": calls, "b": Settings({"c": calls[0]}), "t": tf.tensor(np.ones(2))}, protocol)
+    calls = [
+        Runs(os.system, f"touch {mark}"),
+        Runs(open, str(mark), "w"),
+        Runs(eval, f"open({str(mark)!r}, 'w')"),
+    ]
+    data, _ = tf.dumps(
+        {"a": calls, "b": Settings({"c": calls[0]}), "t": tf.tensor(np.ones(2))}, protocol
+    )
     found = read_pickle(data, "x", skip_foreign=True)
     assert [type(value) for value in found["a"]] == [Foreign] * 3
     assert isinstance(found["t"], TensorView)
@@ -78,7 +86,11 @@ def test_nothing_runs(tmp_path, protocol):
 
 def test_a_tensor_of_a_storage_that_is_not_known_is_foreign():
     storage = b"(X\x07\x00\x00\x00storagectorch\nQuantStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
-    data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x04\x85K\x01\x85\x89}tR."
+    data = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + b"K\x00K\x04\x85K\x01\x85\x89}tR."
+    )
     found = read_pickle(data, "x", skip_foreign=True)
     assert (type(found), found.kind) == (Foreign, "torch.QuantStorage")
 

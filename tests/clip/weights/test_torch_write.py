@@ -1,4 +1,6 @@
-"""Archives that `torch.load` reads, written without it: here read back by our own reader, bit for bit."""
+"""Archives that `torch.load` reads, written without it: here read back by our own reader, bit for
+bit.
+"""
 
 import contextlib
 import os
@@ -39,7 +41,9 @@ def test_comes_back_bit_for_bit(tmp_path):
 
 def test_other_floats_become_float32(tmp_path):
     write_torch_archive(
-        tmp_path / "x.pth", {"a": np.array([0.1, 2]), "b": np.array([0.5], np.float16)}, key="state_dict"
+        tmp_path / "x.pth",
+        {"a": np.array([0.1, 2]), "b": np.array([0.5], np.float16)},
+        key="state_dict",
     )
     found = read(tmp_path / "x.pth")
     assert found["a"].tolist() == [np.float32(0.1), 2]
@@ -51,7 +55,10 @@ def test_records_lie_where_pytorch_puts_them(tmp_path):
     write_torch_archive(path, STATE)
     data = path.read_bytes()
     with zipfile.ZipFile(path) as file:
-        names = [f"archive/{name}" for name in ("data.pkl", "byteorder", *(f"data/{i}" for i in range(6)), "version")]
+        names = [
+            f"archive/{name}"
+            for name in ("data.pkl", "byteorder", *(f"data/{i}" for i in range(6)), "version")
+        ]
         assert file.namelist() == names
         assert file.testzip() is None
         assert (file.read("archive/byteorder"), file.read("archive/version")) == (b"little", b"3\n")
@@ -62,7 +69,11 @@ def test_records_lie_where_pytorch_puts_them(tmp_path):
             assert (info.header_offset + 30 + int(lengths.sum())) % 64 == 0, info.filename
         table = file.read("archive/data.pkl")
     called = [argument for code, argument, _ in pickletools.genops(table) if code.name == "GLOBAL"]
-    assert set(called) == {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"}
+    assert set(called) == {
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch FloatStorage",
+    }
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path):

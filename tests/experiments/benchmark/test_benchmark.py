@@ -1,4 +1,6 @@
-"""The benchmark command and its parts: what it prints and writes, and that a bare machine can run it."""
+"""The benchmark command and its parts: what it prints and writes, and that a bare machine can run
+it.
+"""
 
 import json
 import os
@@ -55,7 +57,14 @@ def _measured(kind="cpu"):
 
 def test_command_measures_and_writes_json(tmp_path):
     out = tmp_path / "benchmark.json"
-    sizes = ("--architecture=tiny", "--frames=2", "--classes=3", "--rounds=2", "--device_only", "--nostart")
+    sizes = (
+        "--architecture=tiny",
+        "--frames=2",
+        "--classes=3",
+        "--rounds=2",
+        "--device_only",
+        "--nostart",
+    )
     done = _run(*sizes, "--dtype=float32", f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(f"wrote {out}")
@@ -64,7 +73,9 @@ def test_command_measures_and_writes_json(tmp_path):
     ours = ("ours, float32", "ours, float32, plain path")
     assert {(task, who) for task in TASKS for who in ours} <= set(found)
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in found.values())
-    assert [(ceiling["framework"], ceiling["dtype"]) for ceiling in report["ceilings"]] == [("JAX", "float32")]
+    assert [(ceiling["framework"], ceiling["dtype"]) for ceiling in report["ceilings"]] == [
+        ("JAX", "float32")
+    ]
     assert report["goals"] == []
     assert report["setting"]["architecture"] == "tiny"
     assert report["setting"]["visual depth"] == 4
@@ -73,9 +84,9 @@ def test_command_measures_and_writes_json(tmp_path):
     assert set(report["memory"]) == set(ours)
     assert f"| {STEP}, ours, float32 |" in done.stdout
     # all variants of a task stand beside one another
-    assert [line.split(",")[0] for line in done.stdout.splitlines() if ", plain path |" in line][:5] == [
-        f"| {task}" for task in TASKS
-    ]
+    assert [line.split(",")[0] for line in done.stdout.splitlines() if ", plain path |" in line][
+        :5
+    ] == [f"| {task}" for task in TASKS]
 
 
 @pytest.mark.parametrize(
@@ -99,19 +110,33 @@ def test_bad_arguments(arguments, told):
 def test_a_bare_machine_runs_it_to_the_end(tmp_path):
     allowed = bare_machine.modules_of("jax", "flax", "optax", "numpy")
     assert {"jax", "flax", "absl", "orbax"} <= allowed
-    assert not {"jaxtyping", "tokenizers", "regex", "ftfy", "cv2", "ml_collections", "grain", "torch"} & allowed
+    assert (
+        not {"jaxtyping", "tokenizers", "regex", "ftfy", "cv2", "ml_collections", "grain", "torch"}
+        & allowed
+    )
     # every Python process that is started finds this before anything else
     (tmp_path / "sitecustomize.py").write_text(f"ALLOWED = {allowed!r}\n{bare_machine.BLOCKER}")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    call = [sys.executable, "-m", "experiments.benchmark", "--architecture=tiny", "--frames=1", "--classes=2"]
+    call = [
+        sys.executable,
+        "-m",
+        "experiments.benchmark",
+        "--architecture=tiny",
+        "--frames=1",
+        "--classes=2",
+    ]
     call += ["--rounds=1", "--device_only", "--dtype=float32", "--noplain"]
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| ours, float32, warm cache |" in done.stdout
     assert "ended with status" not in done.stdout
-    absent = subprocess.run([sys.executable, "-c", "import jaxtyping"], env=environment, capture_output=True, text=True)
+    absent = subprocess.run(
+        [sys.executable, "-c", "import jaxtyping"], env=environment, capture_output=True, text=True
+    )
     assert "No module named 'jaxtyping'" in absent.stderr
-    asked = subprocess.run([*call, "--torch"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    asked = subprocess.run(
+        [*call, "--torch"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert asked.returncode == 2
     assert asked.stderr.startswith("error: --torch: PyTorch's side needs torch")
 
@@ -121,7 +146,9 @@ def test_the_stand_in_has_every_annotation_that_is_used():
     for path in (ROOT / "vtd_jax").rglob("*.py"):
         for line in path.read_text().splitlines():
             if line.startswith("from jaxtyping import "):
-                used |= {name.strip() for name in line.removeprefix("from jaxtyping import ").split(",")}
+                used |= {
+                    name.strip() for name in line.removeprefix("from jaxtyping import ").split(",")
+                }
     assert len(used) > 5
     assert all(hasattr(module, name) for name in used)
     assert module.Float[module.Array, "b t"] | None
@@ -172,7 +199,10 @@ def test_small_tables():
     rows = [{"storage": "jpeg", "seconds": 2.0, "waited": 0.5, "steps": 3}]
     assert _cells(loop_table(rows, 1.5))[2] == ["jpeg", "2", "1.5", "0.5", "25.0%"]
     failed = {"variant": "ours", "cache": "cold", "failed": "ended with status 1: no memory"}
-    assert _cells(first_steps_table([failed]))[2][:2] == ["ours, cold cache", "ended with status 1: no memory"]
+    assert _cells(first_steps_table([failed]))[2][:2] == [
+        "ours, cold cache",
+        "ended with status 1: no memory",
+    ]
     found = {n: [Timing("step", "ours", (float(n * n),), None)] for n in (1, 2)}
     assert [row[1] for row in _cells(scaling_table("frames", found, per_unit=True))[2:]] == [
         "1 s (1–1); 1.00",
@@ -184,9 +214,14 @@ def test_small_tables():
 
 def test_scaling_measures_every_value():
     found = scaling.sizes(TINY, "batch", (2,), ("float32",))
-    assert {n: [(t.task, t.clips) for t in timings] for n, timings in found.items()} == {2: [(FEATURES, 2), (STEP, 2)]}
+    assert {n: [(t.task, t.clips) for t in timings] for n, timings in found.items()} == {
+        2: [(FEATURES, 2), (STEP, 2)]
+    }
     found = scaling.classes(TINY, (3, 1200), "float32")
-    assert [timings[0].task for timings in found.values()] == [CODEBOOK, "discretization and fusion"]
+    assert [timings[0].task for timings in found.values()] == [
+        CODEBOOK,
+        "discretization and fusion",
+    ]
     assert all(t.median > 0 for timings in found.values() for t in timings)
 
 
@@ -195,7 +230,9 @@ def test_a_step_over_devices_gives_the_step_of_one():
     import numpy as np
 
     options = Options("tiny", 1, 2, 3, 5, 1, 1, True)
-    one, two = (scaling.step_over(options.setting(), "float32", jax.devices()[:n]).run()[2] for n in (1, 2))
+    one, two = (
+        scaling.step_over(options.setting(), "float32", jax.devices()[:n]).run()[2] for n in (1, 2)
+    )
     np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-5)
 
 
@@ -206,7 +243,9 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     sources = _benchmark_input.sources(tmp_path, None, None)
     jobs = _benchmark_input.pipelines(sources, setting)
     assert [job.task for job in jobs] == [
-        f"{storage}, {told}" for storage in ("jpeg", "video") for told in ("augmented", "centre crop")
+        f"{storage}, {told}"
+        for storage in ("jpeg", "video")
+        for told in ("augmented", "centre crop")
     ]
     assert jobs[0].run()["frames"].shape == (8, 2, 64, 64, 3)
     programs = Programs(setting, random_model(setting, "float32"), "ours", tasks=(STEP,))
@@ -218,4 +257,8 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
 def test_a_child_that_fails_is_told(monkeypatch):
     monkeypatch.setattr(child.sys, "executable", "/bin/false")
     (row,) = child.first_steps(TINY, [SLOW])
-    assert row == {"variant": SLOW.name, "cache": "", "failed": "ended with status 1: it told nothing"}
+    assert row == {
+        "variant": SLOW.name,
+        "cache": "",
+        "failed": "ended with status 1: it told nothing",
+    }

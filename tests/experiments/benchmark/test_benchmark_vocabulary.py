@@ -1,4 +1,6 @@
-"""The vocabulary benchmark: ratios are right, other words are counted, and what the command prints and writes."""
+"""The vocabulary benchmark: ratios are right, other words are counted, and what the command prints
+and writes.
+"""
 
 import json
 import subprocess
@@ -14,20 +16,43 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_ratios_are_medians_over_rounds_to_the_faster_product():
-    times = {bench.PRODUCTS[0]: [4.0, 4.0, 4.0], bench.PRODUCTS[1]: [1.0, 2.0, 3.0], "plain, top 1": [8.0, 8.0, 8.0]}
+    times = {
+        bench.PRODUCTS[0]: [4.0, 4.0, 4.0],
+        bench.PRODUCTS[1]: [1.0, 2.0, 3.0],
+        "plain, top 1": [8.0, 8.0, 8.0],
+    }
     times |= {"plain, top 5": [9.0, 9.0, 9.0], "nearest, euclidean, top 1": [2.0, 2.0, 9.0]}
     rows = [bench.Result(16, way, wall, [2 * x for x in wall], 1.5) for way, wall in times.items()]
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in bench.markdown(rows).splitlines()]
-    told = ["16", "nearest, euclidean, top 1", "2.00", "2.00–9.00", "2.00×", "2.00×", "0.25×", "1.5 MB"]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in bench.markdown(rows).splitlines()
+    ]
+    told = [
+        "16",
+        "nearest, euclidean, top 1",
+        "2.00",
+        "2.00–9.00",
+        "2.00×",
+        "2.00×",
+        "0.25×",
+        "1.5 MB",
+    ]
     assert lines[-1] == told
     assert lines[0][4] == "to the product"
 
 
 def test_frames_with_other_words_are_counted():
     ids = np.arange(15).reshape(3, 5)
-    found = {"plain, top 1": ids[:, :1], "plain, top 5": ids, "nearest, cosine, top 1": ids[::-1, :1]}
+    found = {
+        "plain, top 1": ids[:, :1],
+        "plain, top 5": ids,
+        "nearest, cosine, top 1": ids[::-1, :1],
+    }
     found |= {"nearest, euclidean, top 1": ids[[0, 0, 0], :1], "nearest, euclidean, top 5": ids}
-    assert bench.other_words(found) == {"nearest, euclidean, top 1": 2, "nearest, euclidean, top 5": 0}
+    assert bench.other_words(found) == {
+        "nearest, euclidean, top 1": 2,
+        "nearest, euclidean, top 5": 0,
+    }
 
 
 def test_all_ways_run_in_turn_after_one_round_to_warm_up():
@@ -36,9 +61,9 @@ def test_all_ways_run_in_turn_after_one_round_to_warm_up():
     jobs = {way: (lambda way=way: calls.append(way) or ids, 2e6) for way in ways}
     results, others = bench.measure(jobs, 2, rounds=2)
     assert calls == [*ways] * 3
-    assert [(row.way, len(row.seconds), len(row.cpu_seconds), row.megabytes) for row in results] == [
-        (way, 2, 2, 2.0) for way in ways
-    ]
+    assert [
+        (row.way, len(row.seconds), len(row.cpu_seconds), row.megabytes) for row in results
+    ] == [(way, 2, 2, 2.0) for way in ways]
     assert others == {"nearest, euclidean, top 1": 0}
 
 
@@ -50,7 +75,13 @@ def _run(*arguments):
 def test_command_compares_measures_and_writes_json(tmp_path):
     out = tmp_path / "vocabulary.json"
     done = _run(
-        "--words=300", "--width=8", "--frames=3", "--rounds=1", "--encoded=4", f"--folder={tmp_path}", f"--json={out}"
+        "--words=300",
+        "--width=8",
+        "--frames=3",
+        "--rounds=1",
+        "--encoded=4",
+        f"--folder={tmp_path}",
+        f"--json={out}",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(f"wrote {out}")
@@ -65,7 +96,10 @@ def test_command_compares_measures_and_writes_json(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--frames=16,x"], "--frames=16,x: expected whole numbers"), (["--folder=nowhere"], "no such folder")],
+    [
+        (["--frames=16,x"], "--frames=16,x: expected whole numbers"),
+        (["--folder=nowhere"], "no such folder"),
+    ],
 )
 def test_bad_arguments(arguments, told):
     done = _run(*arguments)

@@ -1,4 +1,6 @@
-"""FLOPs by formula are those of the programs as traced: both paths, both towers, every depth of prompts, every task."""
+"""FLOPs by formula are those of the programs as traced: both paths, both towers, every depth of
+prompts, every task.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +49,13 @@ class Traced:
         """Of `function(model, ...)` and of it with the gradient of its sum to what is learnt."""
 
         def whole(learnable, *arguments):
-            return function(nnx.merge(self.parts.graphdef, learnable, self.parts.frozen), *arguments).sum()
+            return function(
+                nnx.merge(self.parts.graphdef, learnable, self.parts.frozen), *arguments
+            ).sum()
 
-        return tuple(_flops(f, self.parts.learnable, *arguments) for f in (whole, jax.value_and_grad(whole)))
+        return tuple(
+            _flops(f, self.parts.learnable, *arguments) for f in (whole, jax.value_and_grad(whole))
+        )
 
     def step_flops(self):
         """Of one training step."""
@@ -64,14 +70,22 @@ class Traced:
         def update(learnable, tokens):
             state = learnable, optimizer.init(learnable)
             return step.train_step(
-                self.parts.graphdef, optimizer, *state, self.parts.frozen, batch, tokens, jax.random.key(0)
+                self.parts.graphdef,
+                optimizer,
+                *state,
+                self.parts.frozen,
+                batch,
+                tokens,
+                jax.random.key(0),
             )
 
         return _flops(update, self.parts.learnable, self.tokens)
 
 
 def _flops(function, *arguments):
-    """Of what XLA keeps: a gradient that nobody asked for (of queries that nothing learnt has reached) is dropped."""
+    """Of what XLA keeps: a gradient that nobody asked for (of queries that nothing learnt has
+    reached) is dropped.
+    """
     traced = jax.make_jaxpr(function)(*arguments)
     needed, _ = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
     return traced_work(core.ClosedJaxpr(needed, traced.consts)).flops
@@ -87,11 +101,15 @@ def test_formulas_are_what_is_traced(config, prompts, plain):
     assert traced.flops(VTDCLIP.encode_frames, traced.frames) == (images.forward, images.both)
     book = benchmark_flops.codebook(config, settings, CLASSES, LENGTH, plain=plain)
     assert traced.flops(VTDCLIP.encode_classes, traced.tokens) == (book.forward, book.both)
-    behind = benchmark_flops.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=False)
+    behind = benchmark_flops.classification(
+        settings, config.embed_dim, *sizes, plain=plain, dropout=False
+    )
     features = jnp.zeros((VIDEOS, FRAMES, config.embed_dim))
     found, _ = traced.flops(lambda model, x, c: model.classify(x, c).logits, features, traced.codes)
     assert found == behind.forward + (0 if plain else _rare(config))
-    behind = benchmark_flops.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=True)
+    behind = benchmark_flops.classification(
+        settings, config.embed_dim, *sizes, plain=plain, dropout=True
+    )
     assert traced.step_flops() == (images + book + behind).both
 
 
@@ -111,7 +129,9 @@ def test_a_step_without_dropout(prompts, plain):
 
 
 def _rare(config):
-    """Tracing counts the branch with more products, which few frames take; the formula counts the other."""
+    """Tracing counts the branch with more products, which few frames take; the formula counts the
+    other.
+    """
     return 2 * VIDEOS * (FRAMES - 1) * CLASSES * config.embed_dim
 
 
@@ -131,6 +151,8 @@ def test_vit_b16_by_hand():
 
 def test_a_resnet_has_no_formula():
     assert (
-        benchmark_flops.image_features(CLIPConfig.rn50(), ModelConfig(visual_prompts=0, visual_depth=0), 1, plain=True)
+        benchmark_flops.image_features(
+            CLIPConfig.rn50(), ModelConfig(visual_prompts=0, visual_depth=0), 1, plain=True
+        )
         is None
     )

@@ -52,7 +52,9 @@ def test_jobs_compute_what_the_model_does(setting, programs):
     for task, (function, arguments) in expected.items():
         found, value = jobs[task].run(), jax.jit(function)(*arguments)
         assert float(jnp.linalg.norm(found - value)) <= 1e-5 * float(jnp.linalg.norm(value)), task
-    assert {task: job.clips for task, job in jobs.items()} == dict.fromkeys(TASKS, 2) | {CODEBOOK: 0}
+    assert {task: job.clips for task, job in jobs.items()} == dict.fromkeys(TASKS, 2) | {
+        CODEBOOK: 0
+    }
     assert all(job.flops == setting.flops(task, plain=False) for task, job in jobs.items())
 
 
@@ -83,7 +85,13 @@ def test_only_what_is_wanted_is_compiled(setting):
 
 
 def test_plain_models_have_more_flops_and_the_same_features(setting, programs):
-    plain = Programs(setting, random_model(setting, "float32", plain=True), "plain", plain=True, tasks=(FEATURES,))
+    plain = Programs(
+        setting,
+        random_model(setting, "float32", plain=True),
+        "plain",
+        plain=True,
+        tasks=(FEATURES,),
+    )
     found, expected = plain.jobs[0].run(), programs.jobs[0].run()
     assert float(jnp.linalg.norm(found - expected)) < 1e-5 * float(jnp.linalg.norm(expected))
     for task in TASKS:

@@ -1,4 +1,6 @@
-"""Measuring itself: turns, repeats, ratios of rounds, ceilings, the class names, and what of a device is known."""
+"""Measuring itself: turns, repeats, ratios of rounds, ceilings, the class names, and what of a
+device is known.
+"""
 
 import time
 

@@ -13,7 +13,14 @@ from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import open_records, record_names
 
 ROOT = Path(__file__).resolve().parents[3]
-HALVES = {"base_train", "base_val", "novel_val", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train"}
+HALVES = {
+    "base_train",
+    "base_val",
+    "novel_val",
+    "fs_base_s1_train",
+    "fs_base_s2_train",
+    "fs_base_s3_train",
+}
 SHOTS = {f"train1_few_shot_{n}" for n in (2, 4, 8, 16)}
 SPLITS = {f"{kind}{i}" for kind in ("train", "val") for i in (1, 2, 3)}
 # layout -> data set, lists, videos in (first training list, first validation list)
@@ -29,7 +36,9 @@ MAKE = {
     "ucf101": layouts.make_ucf101,
     "ssv2": layouts.make_ssv2,
     "kinetics400": layouts.make_kinetics400,
-    "kinetics400 in class folders": lambda folder: layouts.make_kinetics400(folder, naming="class_folders"),
+    "kinetics400 in class folders": lambda folder: layouts.make_kinetics400(
+        folder, naming="class_folders"
+    ),
 }
 
 
@@ -67,15 +76,26 @@ def test_a_download_becomes_records_with_every_list(layout, tmp_path):
 def test_tfds_build_makes_the_same_records(dataset, tmp_path):
     """TFDS's command without its main program, which imports TensorFlow for other commands."""
     source = MAKE[dataset](tmp_path / "download")
-    call = [f"data/{dataset}", "--config=video", f"--manual_dir={source}", f"--data_dir={tmp_path / 'tfds'}"]
+    call = [
+        f"data/{dataset}",
+        "--config=video",
+        f"--manual_dir={source}",
+        f"--data_dir={tmp_path / 'tfds'}",
+    ]
     done = run("tfds_build", *call)
     assert done.returncode == 0, done.stderr
     ours = run(
-        "build_data", f"--dataset={dataset}", f"--source={source}", f"--data_dir={tmp_path}/ours", "--storage=video"
+        "build_data",
+        f"--dataset={dataset}",
+        f"--source={source}",
+        f"--data_dir={tmp_path}/ours",
+        "--storage=video",
     )
     assert ours.returncode == 0, ours.stderr
     folders = [tmp_path / kind / dataset / "video" / "1.0.0" for kind in ("tfds", "ours")]
-    files = [sorted(p.relative_to(f).as_posix() for p in f.rglob("*") if p.is_file()) for f in folders]
+    files = [
+        sorted(p.relative_to(f).as_posix() for p in f.rglob("*") if p.is_file()) for f in folders
+    ]
     assert files[0] == files[1]
     for name in files[0]:
         if name.startswith("lists/") or "array_record" in name or name == "metadata.json":
@@ -84,11 +104,18 @@ def test_tfds_build_makes_the_same_records(dataset, tmp_path):
 
 def test_tfds_build_of_any_folder(tmp_path):
     source = layouts.make_class_folders(tmp_path / "mine")
-    done = run("tfds_build", "data/video_folder", f"--manual_dir={source}", f"--data_dir={tmp_path / 'out'}")
+    done = run(
+        "tfds_build",
+        "data/video_folder",
+        f"--manual_dir={source}",
+        f"--data_dir={tmp_path / 'out'}",
+    )
     assert done.returncode == 0, done.stderr
     assert len(open_records(tmp_path / "out", "mine")) == 11
     config = json.dumps({"name": "own", "source": str(source), "storage": "video"})
-    done = run("tfds_build", "data/video_folder", f"--config={config}", f"--data_dir={tmp_path / 'own'}")
+    done = run(
+        "tfds_build", "data/video_folder", f"--config={config}", f"--data_dir={tmp_path / 'own'}"
+    )
     assert done.returncode == 0, done.stderr
     assert open_records(tmp_path / "own", "mine").storage == "video"
 
@@ -96,19 +123,31 @@ def test_tfds_build_of_any_folder(tmp_path):
 def test_tfds_build_tells_mistakes_in_one_line(tmp_path):
     source = layouts.make_class_folders(tmp_path / "mine")
     next(source.rglob("*.mp4")).write_bytes(b"")
-    done = run("tfds_build", "data/video_folder", f"--manual_dir={source}", f"--data_dir={tmp_path / 'out'}")
+    done = run(
+        "tfds_build",
+        "data/video_folder",
+        f"--manual_dir={source}",
+        f"--data_dir={tmp_path / 'out'}",
+    )
     assert done.returncode == 2
     assert "the file is empty" in done.stderr.splitlines()[-1]
     assert record_names(tmp_path / "out") == []
 
 
-TREE = {"hmdb51": "hmdb_splits", "ucf101": "ucf_splits", "ssv2": "ssv2_splits", "kinetics400": "k400_splits"}
+TREE = {
+    "hmdb51": "hmdb_splits",
+    "ucf101": "ucf_splits",
+    "ssv2": "ssv2_splits",
+    "kinetics400": "k400_splits",
+}
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("dataset", TREE)
 def test_published_lists_filtered_to_what_there_is(dataset, shared_dir, tmp_path):
-    """The field's own lists and labels, five videos of each, with generated videos under the official names."""
+    """The field's own lists and labels, five videos of each, with generated videos under the
+    official names.
+    """
     for folder in (TREE[dataset], f"base2novel_splits/{TREE[dataset]}"):
         target = tmp_path / "splits" / "datasets_splits" / folder
         target.mkdir(parents=True)
@@ -120,7 +159,11 @@ def test_published_lists_filtered_to_what_there_is(dataset, shared_dir, tmp_path
                 if not file.exists():
                     layouts._video(file, len(line))
     shutil.copytree(shared_dir / "splits" / "labels", tmp_path / "splits" / "labels")
-    call = [f"--dataset={dataset}", f"--splits={tmp_path / 'splits'}", f"--video_dir={tmp_path / 'videos'}"]
+    call = [
+        f"--dataset={dataset}",
+        f"--splits={tmp_path / 'splits'}",
+        f"--video_dir={tmp_path / 'videos'}",
+    ]
     done = run("build_data", *call, f"--data_dir={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     names = {path.stem for path in (tmp_path / "splits").rglob("*.txt")}

@@ -95,18 +95,32 @@ def test_a_bad_video_ends_with_one_line_and_status_2(folder, tmp_path):
 
 def test_check_only_writes_no_records(folder, tmp_path):
     report = tmp_path / "report.json"
-    call = [*inputs(folder, ["one.mp4 0", "bad.mp4 1", "gone.mp4 1"], "check"), "--check_only", f"--report={report}"]
+    call = [
+        *inputs(folder, ["one.mp4 0", "bad.mp4 1", "gone.mp4 1"], "check"),
+        "--check_only",
+        f"--report={report}",
+    ]
     failed = run(*call, f"--data_dir={tmp_path / 'out'}")
     assert failed.returncode == 2
     table = failed.stdout.splitlines()
     assert table[0] == f"Problems by kind; all of them are in {report}"
-    assert [row.split()[:3] for row in table[4:-1]] == [["error", "unreadable", "1"], ["error", "missing", "1"]]
-    assert "checked 2 videos of 1 list (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
-    assert [p["file"] for p in json.loads(report.read_text())["problems"]] == ["bad.mp4", "gone.mp4"]
+    assert [row.split()[:3] for row in table[4:-1]] == [
+        ["error", "unreadable", "1"],
+        ["error", "missing", "1"],
+    ]
+    assert (
+        "checked 2 videos of 1 list (check 3): 1 unreadable, 1 missing; no records" in failed.stderr
+    )
+    assert [p["file"] for p in json.loads(report.read_text())["problems"]] == [
+        "bad.mp4",
+        "gone.mp4",
+    ]
     assert not (tmp_path / "out").exists()
     good = run(*inputs(folder, ["one.mp4 0", "two.avi 1"], "fine"), "--check_only")
     assert good.returncode == 0
-    assert good.stdout.endswith("checked 2 videos of 1 list (fine 2): all whole; no records were written\n")
+    assert good.stdout.endswith(
+        "checked 2 videos of 1 list (fine 2): all whole; no records were written\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,13 +129,37 @@ def test_check_only_writes_no_records(folder, tmp_path):
         ([], "nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir"),
         (["--list={list}", "--data_dir=d"], "--video_dir is missing"),
         (["--list={list}", "--video_dir=.", "--data_dir=d"], "no label file found for this list"),
-        (["--list=nowhere.txt", "--labels={labels}", "--video_dir=.", "--data_dir=d"], "no such list of videos"),
-        (["--list={list}", "--labels=nowhere.csv", "--video_dir=.", "--data_dir=d"], "no such label file"),
+        (
+            ["--list=nowhere.txt", "--labels={labels}", "--video_dir=.", "--data_dir=d"],
+            "no such list of videos",
+        ),
+        (
+            ["--list={list}", "--labels=nowhere.csv", "--video_dir=.", "--data_dir=d"],
+            "no such label file",
+        ),
         (["--list={list}", "--labels={labels}", "--video_dir=."], "--data_dir is missing"),
-        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--storage=png"], "storage"),
-        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--sise=3"], "sise"),
-        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "extra"], "argument 'extra'"),
-        (["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--report=r"], "--check_only"),
+        (
+            [
+                "--list={list}",
+                "--labels={labels}",
+                "--video_dir=.",
+                "--data_dir=d",
+                "--storage=png",
+            ],
+            "storage",
+        ),
+        (
+            ["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--sise=3"],
+            "sise",
+        ),
+        (
+            ["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "extra"],
+            "argument 'extra'",
+        ),
+        (
+            ["--list={list}", "--labels={labels}", "--video_dir=.", "--data_dir=d", "--report=r"],
+            "--check_only",
+        ),
         (["--source=nowhere", "--data_dir=d"], "nowhere: there is no such folder"),
         (["--dataset=hmdb51", "--source=.ci", "--data_dir=d"], "testTrainMulti_7030_splits"),
         (["--dataset=imagenet", "--source=.", "--data_dir=d"], "dataset"),
@@ -146,7 +184,11 @@ def test_help_has_examples():
 @pytest.mark.parametrize("storage", ["jpeg", "video"])
 def test_real_clips_from_files_to_batches(shared_dir, tmp_path, storage):
     videos = shared_dir / "videos"
-    catalog = [f"--list={videos / 'list.txt'}", f"--labels={videos / 'labels.csv'}", f"--video_dir={videos}"]
+    catalog = [
+        f"--list={videos / 'list.txt'}",
+        f"--labels={videos / 'labels.csv'}",
+        f"--video_dir={videos}",
+    ]
     done = run(*catalog, f"--data_dir={tmp_path}", "--name=clips", f"--storage={storage}")
     assert done.returncode == 0, done.stderr
     records = open_records(tmp_path, "list")
@@ -155,7 +197,18 @@ def test_real_clips_from_files_to_batches(shared_dir, tmp_path, storage):
     found = list(eval_batches(records, frames=8, size=64, batch_size=4))
     assert [b["weight"].tolist() for b in found] == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert all(f.std() > 5 for b in found for f in b["frames"][b["weight"] > 0])
-    train = train_batches(records, frames=8, size=64, batch_size=4, seed=0, augment=Augment(), num_epochs=1)
+    train = train_batches(
+        records, frames=8, size=64, batch_size=4, seed=0, augment=Augment(), num_epochs=1
+    )
     batches = list(train)
-    assert sorted(np.concatenate([b["index"] for b in batches]).tolist()) == [-1, 0, 1, 2, 3, 4, 5, 6]
+    assert sorted(np.concatenate([b["index"] for b in batches]).tolist()) == [
+        -1,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert batches[0]["frames"].shape == (4, 8, 64, 64, 3)

@@ -1,4 +1,6 @@
-"""Builds that are killed: nothing looks complete, and the next build goes on with what was finished."""
+"""Builds that are killed: nothing looks complete, and the next build goes on with what was
+finished.
+"""
 
 import json
 import os
@@ -29,7 +31,13 @@ def call(tmp_path_factory) -> list[str]:
         (folder / f"copy{i}.mp4").write_bytes(made[i % 2].read_bytes())
     lines = [f"{path.name} {i % 2}" for i, path in enumerate(sorted(folder.glob("*.mp4")))]
     listed, labels = write_catalog(folder, lines, stem="killed")
-    return [f"--list={listed}", f"--labels={labels}", f"--video_dir={folder}", "--name=k", "--shard_mb=1"]
+    return [
+        f"--list={listed}",
+        f"--labels={labels}",
+        f"--video_dir={folder}",
+        "--name=k",
+        "--shard_mb=1",
+    ]
 
 
 # where tests run in the background, Ctrl-C is ignored, and processes inherit that
@@ -41,13 +49,27 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def start(call: list[str], out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", LISTEN, "-m", "experiments.build_data", *call, f"--data_dir={out}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-c",
+        LISTEN,
+        "-m",
+        "experiments.build_data",
+        *call,
+        f"--data_dir={out}",
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for(condition, process=None, seconds=60):
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline and (process is None or process.poll() is None):
+    while (
+        not condition()
+        and time.monotonic() < deadline
+        and (process is None or process.poll() is None)
+    ):
         time.sleep(0.01)
     assert condition()
 
@@ -87,15 +109,23 @@ def test_a_build_killed_half_way_goes_on(call, tmp_path, workers):
 
 
 def stopped_while_encoding(process: subprocess.Popen, hidden: Path) -> int:
-    """A worker that stands still in the middle of a shard: both are stopped, one goes on if that one is not at work."""
+    """A worker that stands still in the middle of a shard: both are stopped, one goes on if that
+    one is not at work.
+    """
     while process.poll() is None:
-        workers = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        workers = [
+            pid
+            for pid in children(process.pid)
+            if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         for pid in workers:
             wait_for(lambda at=Path(f"/proc/{pid}/stat"): at.read_text().split(") ")[1][0] == "T")
         # as many shards are open as there are workers: each of them is at one
-        begun = [path for path in hidden.glob("*.current") if not path.with_suffix(".done.json").exists()]
+        begun = [
+            path for path in hidden.glob("*.current") if not path.with_suffix(".done.json").exists()
+        ]
         if len(workers) == len(begun) == 2:
             os.kill(workers[1], signal.SIGCONT)
             return workers[0]
@@ -125,7 +155,10 @@ def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_pat
     assert process.returncode == 2
     last = errors.splitlines()[-1]
     assert last.startswith("error: ")
-    assert ".mp4: the process that encoded this video died (killed, most likely for lack of memory)" in last
+    assert (
+        ".mp4: the process that encoded this video died (killed, most likely for lack of memory)"
+        in last
+    )
     assert "shards are finished, the next build goes on from them" in last
     assert record_names(out) == []
     again = start(call, out)
@@ -141,7 +174,9 @@ def test_an_interrupted_build_ends_quietly(call, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted: finished shards are kept; the same command resumes"
+    assert (
+        errors.splitlines()[-1] == "interrupted: finished shards are kept; the same command resumes"
+    )
     assert "Traceback" not in errors
     assert record_names(out) == []
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))

@@ -1,4 +1,6 @@
-"""The four benchmarks in miniature: the real lists and classes, generated videos where the official ones lie."""
+"""The four benchmarks in miniature: the real lists and classes, generated videos where the official
+ones lie.
+"""
 
 import shlex
 import subprocess
@@ -19,7 +21,12 @@ from vtd_jax.video.records import open_records, record_names
 pytestmark = pytest.mark.shared
 
 ROOT = Path(__file__).resolve().parents[3]
-CLASSES = {"hmdb51": (51, 26, 25), "ucf101": (101, 51, 50), "ssv2": (174, 87, 87), "kinetics400": (400, 200, 200)}
+CLASSES = {
+    "hmdb51": (51, 26, 25),
+    "ucf101": (101, 51, 50),
+    "ssv2": (174, 87, 87),
+    "kinetics400": (400, 200, 200),
+}
 # lists that the tree lacks come from the annotation files
 OFFICIAL = {
     "hmdb51": {"train1", "train2", "train3"},
@@ -57,7 +64,10 @@ def test_records_have_every_list_with_its_classes_and_origin(dataset, mini_layou
 @pytest.mark.parametrize("listed", SHOTS)
 def test_a_step_of_the_release_fits(dataset, listed, mini_records):
     config = base_to_novel.get_config(f"{dataset},shots=16")
-    assert len(open_records(mini_records / dataset, listed)) >= config.data.batch_size * config.optimizer.accumulation
+    assert (
+        len(open_records(mini_records / dataset, listed))
+        >= config.data.batch_size * config.optimizer.accumulation
+    )
 
 
 def test_lists_are_the_real_ones_without_the_videos_that_are_not_there(mini_layout, shared_dir):
@@ -80,19 +90,29 @@ def test_annotations_agree_with_the_given_lists(dataset, mini_layout):
     assert both == set(official) - OFFICIAL[dataset]
     for name in both:
         assert official[name].class_names == given[name].class_names
-        pairs = [{(e.file.split("/")[-1], e.label) for e in lists[name].entries} for lists in (official, given)]
+        pairs = [
+            {(e.file.split("/")[-1], e.label) for e in lists[name].entries}
+            for lists in (official, given)
+        ]
         assert pairs[0] == {(file.split("/")[-1], label) for file, label in pairs[1]}
 
 
-def test_all_real_lists_with_missing_videos_skipped_give_the_same(mini_layout, mini_records, shared_dir, tmp_path):
-    """What one does who has a part of the videos and the lists as they are: 48 000 lines of missing ones."""
+def test_all_real_lists_with_missing_videos_skipped_give_the_same(
+    mini_layout, mini_records, shared_dir, tmp_path
+):
+    """What one does who has a part of the videos and the lists as they are: 48 000 lines of missing
+    ones.
+    """
     source = str(mini_layout / "kinetics400")
     splits = str(shared_dir / "splits")
     settings = dict(name="rest", dataset="kinetics400", source=source, splits=splits)
     built = build_records(BuildConfig(**settings, on_error="skip"), tmp_path)
     assert "base_val (given list; 200 videos, 9744 more left out)" in built.lists
     for name in record_names(tmp_path):
-        ours, theirs = open_records(tmp_path, name), open_records(mini_records / "kinetics400", name)
+        ours, theirs = (
+            open_records(tmp_path, name),
+            open_records(mini_records / "kinetics400", name),
+        )
         assert [(e.file, e.label) for e in ours] == [(e.file, e.label) for e in theirs]
 
 
@@ -110,7 +130,11 @@ def test_the_printed_commands_build(shared_dir, tmp_path):
         check=True,
     )
     commands = [shlex.split(line) for line in made.stdout.splitlines()]
-    assert [command[3] for command in commands] == [f"--dataset={name}" for name in mini_benchmarks.LAYOUTS]
-    done = subprocess.run([sys.executable, *commands[0][1:]], cwd=ROOT, capture_output=True, text=True)
+    assert [command[3] for command in commands] == [
+        f"--dataset={name}" for name in mini_benchmarks.LAYOUTS
+    ]
+    done = subprocess.run(
+        [sys.executable, *commands[0][1:]], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "novel_val (given list; 75 videos)" in done.stdout

@@ -1,4 +1,6 @@
-"""What every command does with its command line: help, versions, fields listed, one clear line for what will not do."""
+"""What every command does with its command line: help, versions, fields listed, one clear line for
+what will not do.
+"""
 
 import io
 import json
@@ -41,25 +43,64 @@ print(json.dumps(found))
 """
 TRAIN = {
     (CONFIG,): "--workdir is missing: folder of the run; made where it is not there",
-    (CONFIG, "--workdir="): "--workdir=: is empty, expected folder of the run; made where it is not there",
+    (
+        CONFIG,
+        "--workdir=",
+    ): "--workdir=: is empty, expected folder of the run; made where it is not there",
     (CONFIG, "--workdir"): "--workdir: a value is missing, expected --workdir=VALUE",
-    (CONFIG, "--workdir=x", "--config.optimizer.lr=abc"): "--config.optimizer.lr=abc: expected a number",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.optimizer.lr=abc",
+    ): "--config.optimizer.lr=abc: expected a number",
     (CONFIG, "--workdir=x", "--config.seed=1.5"): "--config.seed=1.5: expected a whole number",
-    (CONFIG, "--workdir=x", "--config.model.fusion=2"): "--config.model.fusion=2: expected true or false",
-    (CONFIG, "--workdir=x", "--config.optimizer=3"): "--config.optimizer=3: is a group of fields; set one of them, "
-    "--print_config lists all",
-    (CONFIG, "--workdir=x", "--optimizer.epochs=1"): "unknown flag --optimizer.epochs: did you mean "
-    "--config.optimizer.epochs?",
-    (CONFIG, "--workdir=x", "--epochs=1"): "unknown flag --epochs: did you mean --config.optimizer.epochs?",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.model.fusion=2",
+    ): "--config.model.fusion=2: expected true or false",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.optimizer=3",
+    ): "--config.optimizer=3: is a group of fields; set one of them, --print_config lists all",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--optimizer.epochs=1",
+    ): "unknown flag --optimizer.epochs: did you mean --config.optimizer.epochs?",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--epochs=1",
+    ): "unknown flag --epochs: did you mean --config.optimizer.epochs?",
     (CONFIG, "--workdir=x", "--config.lr=1"): "unknown config field lr: did you mean optimizer.lr?",
-    (CONFIG, "--workdir=x", "--config.optimiser.lr=1"): "unknown config field optimiser.lr: did you mean optimizer.lr?",
-    (CONFIG, "--workdir=x", "--config.memory.x=1"): "unknown config field memory.x: expected one of "
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.optimiser.lr=1",
+    ): "unknown config field optimiser.lr: did you mean optimizer.lr?",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.memory.x=1",
+    ): "unknown config field memory.x: expected one of "
     "memory.frame_chunks, memory.layers, memory.microbatches, memory.remat",
-    ("--config=no:thing/config.json", "--workdir=x"): "--config=no:thing/config.json: no such file; "
-    "experiments/configs has base_to_novel.py, few_shot.py, fully_supervised.py, scenes.py, video_folder.py, "
-    "zero_shot.py",
-    ("--print_config", "--workdir=x"): "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed",
-    ("--config=experiments/configs/few_shot.py", "--workdir=x"): "--config=experiments/configs/few_shot.py: config "
+    (
+        "--config=no:thing/config.json",
+        "--workdir=x",
+    ): (
+        "--config=no:thing/config.json: no such file; experiments/configs has base_to_novel.py, "
+        "few_shot.py, fully_supervised.py, scenes.py, video_folder.py, zero_shot.py"
+    ),
+    (
+        "--print_config",
+        "--workdir=x",
+    ): "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed",
+    (
+        "--config=experiments/configs/few_shot.py",
+        "--workdir=x",
+    ): "--config=experiments/configs/few_shot.py: config "
     "argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2[,shots=2|4|8|16]",
 }
 PREDICT = {
@@ -82,7 +123,9 @@ def _parsed(module: str, *lines: tuple[str, ...]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict", PREDICT)])
 def test_refused_in_one_clear_line(module, refused):
-    for (line, told), (status, out, errors) in zip(refused.items(), _parsed(module, *refused), strict=True):
+    for (line, told), (status, out, errors) in zip(
+        refused.items(), _parsed(module, *refused), strict=True
+    ):
         assert (status, out, errors) == (2, "", f"error: {told}; see --help\n"), line
 
 
@@ -109,9 +152,23 @@ def test_every_field_of_a_config_has_a_line():
     assert len(fields) > 50
     for name, field in fields.items():
         assert 5 < len(field.told) < 220, name
-        assert field.kind in ("int", "float", "str", "bool", "tuple of str", "tuple of float", "group of str"), name
-    assert fields["model.temperature"] == ("float", "of the softmax over frames that makes the confidence")
-    assert fields["augment.hue"].told == "shift drawn from [-hue, hue], in turns of the colour circle, at most 0.5"
+        assert field.kind in (
+            "int",
+            "float",
+            "str",
+            "bool",
+            "tuple of str",
+            "tuple of float",
+            "group of str",
+        ), name
+    assert fields["model.temperature"] == (
+        "float",
+        "of the softmax over frames that makes the confidence",
+    )
+    assert (
+        fields["augment.hue"].told
+        == "shift drawn from [-hue, hue], in turns of the colour circle, at most 0.5"
+    )
 
 
 def test_a_pipe_without_a_reader_takes_all():
@@ -129,15 +186,25 @@ def test_a_pipe_without_a_reader_takes_all():
 
 
 def test_head_ends_no_command(tmp_path):
-    """The reader of stdout and stderr is gone before anything is printed: the work is done, the status is its own."""
-    started = "import os, runpy, sys; read, write = os.pipe(); os.dup2(write, 1); os.dup2(write, 2); os.close(read);"
-    code = f"{started} os.close(write); name = sys.argv.pop(1); runpy.run_module(name, None, '__main__', True)"
+    """The reader of stdout and stderr is gone before anything is printed: the work is done, the
+    status is its own.
+    """
+    started = (
+        "import os, runpy, sys; read, write = os.pipe(); os.dup2(write, 1); os.dup2(write, 2); "
+        "os.close(read);"
+    )
+    code = (
+        f"{started} os.close(write); name = sys.argv.pop(1); runpy.run_module(name, None, "
+        "'__main__', True)"
+    )
     listed, labels = tmp_path / "list.txt", tmp_path / "labels.csv"
     listed.write_text("gone.mp4 0\nempty.mp4 0\n")
     labels.write_text("id,name\n0,right turn\n")
     (tmp_path / "empty.mp4").touch()
     inputs = [f"--list={listed}", f"--labels={labels}", f"--video_dir={tmp_path}", "--check_only"]
-    done = warm.run(["-c", code, "experiments.build_data", *inputs, f"--report={tmp_path}/report.json"])
+    done = warm.run(
+        ["-c", code, "experiments.build_data", *inputs, f"--report={tmp_path}/report.json"]
+    )
     assert done.returncode == 2
     problems = json.loads((tmp_path / "report.json").read_text())["problems"]
     assert [problem["kind"] for problem in problems] == ["missing", "unreadable"]

@@ -68,7 +68,9 @@ def test_the_first_process_prints():
     assert (first.stdout, first.stderr, second.stderr) == ("at work\nwrote 1\n", "", "")
 
 
-@pytest.mark.parametrize("how, told, line", [("first", 0, "a.txt: no such file"), ("second", 1, "b.txt: no such file")])
+@pytest.mark.parametrize(
+    "how, told, line", [("first", 0, "a.txt: no such file"), ("second", 1, "b.txt: no such file")]
+)
 def test_what_all_raise_is_told_once(how, told, line):
     done = run(how)
     assert [one.returncode for one in done] == [2, 2]
@@ -85,14 +87,17 @@ def test_a_bug_is_told_once_with_its_traceback():
 
 
 @pytest.mark.parametrize(
-    # with several devices a collective waits for ever for a process that is gone, and only the watch ends it
+    # with several devices a collective waits for ever for a process that is gone, and only the
+    # watch ends it
     "how, status, last, why, devices",
     [
         ("alone", 2, "error: c.txt: no such file", "c.txt: no such file", 4),
         ("alone bug", 1, "KeyError: 'a bug'", "KeyError: 'a bug'", 1),
     ],
 )
-def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(how, status, last, why, devices):
+def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(
+    how, status, last, why, devices
+):
     first, second = run(how, devices=devices)
     assert second.returncode == status
     assert second.stderr.splitlines()[-1] == last
@@ -128,10 +133,15 @@ def test_a_process_that_is_gone_ends_the_others_in_one_line(place, signal_, why)
 
 
 def test_different_devices_are_one_line():
-    variables = [{"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} for count in (2, 4)]
+    variables = [
+        {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} for count in (2, 4)
+    ]
     done = run_two(COMMAND, variables=lambda place: variables[place], by_flags=True)
     assert [one.returncode for one in done] == [2, 2]
-    assert done[0].stderr == "error: process 1 has 4 devices, process 0 has 2; give all processes the same number\n"
+    assert (
+        done[0].stderr
+        == "error: process 1 has 4 devices, process 0 has 2; give all processes the same number\n"
+    )
     assert done[1].stderr == ""
 
 
@@ -156,13 +166,17 @@ def test_an_exit_status_of_all_is_theirs():
 def test_missing_flags_are_one_line_and_one_process_needs_none():
     def command(*flags):
         call = [sys.executable, "-c", COMMAND, *flags]
-        return subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+        return subprocess.run(
+            call, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        )
 
     alone = command()
     assert (alone.returncode, alone.stdout, alone.stderr) == (0, "at work\nwrote 0\n", "")
     refused = command("--coordinator_address=localhost:1")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("error: --coordinator_address given, --num_processes, --process_id missing: ")
+    assert refused.stderr.startswith(
+        "error: --coordinator_address given, --num_processes, --process_id missing: "
+    )
     assert len(refused.stderr.splitlines()) == 1
     told = command("--help").stdout
     assert "--coordinator_address: host:port of process 0" in told

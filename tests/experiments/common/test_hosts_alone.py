@@ -1,4 +1,6 @@
-"""What a process says of itself to the others of its run, and when; in this process, without any others."""
+"""What a process says of itself to the others of its run, and when; in this process, without any
+others.
+"""
 
 import sys
 from types import SimpleNamespace
@@ -43,7 +45,11 @@ def test_a_command_that_ends_before_it_joins_says_so(announced, monkeypatch):
 
 
 def test_variables_say_where_the_others_are_too(announced, monkeypatch):
-    for name, value in (("COORDINATOR_ADDRESS", "host:7"), ("NUM_PROCESSES", "3"), ("PROCESS_ID", "0")):
+    for name, value in (
+        ("COORDINATOR_ADDRESS", "host:7"),
+        ("NUM_PROCESSES", "3"),
+        ("PROCESS_ID", "0"),
+    ):
         monkeypatch.setenv(f"JAX_{name}", value)
     _end(monkeypatch=monkeypatch)
     assert [about[:3] for about in announced] == [("host:7", 0, 3)]
@@ -51,7 +57,12 @@ def test_variables_say_where_the_others_are_too(announced, monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), THREE[:2], (*THREE[:1], "--num_processes=1", "--process_id=0"), ("--coordinator_address=host", *THREE[1:])],
+    [
+        (),
+        THREE[:2],
+        (*THREE[:1], "--num_processes=1", "--process_id=0"),
+        ("--coordinator_address=host", *THREE[1:]),
+    ],
 )
 def test_one_that_runs_alone_or_nowhere_says_nothing(announced, monkeypatch, arguments):
     _end(*arguments, monkeypatch=monkeypatch)
@@ -96,7 +107,9 @@ def test_xla_errors_are_asked_about(monkeypatch):
     )
     assert hosts._lost(ValueError("shapes differ")) is None
     watch.lost = lambda seconds: ""
-    assert hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …")).startswith("another process of this run ended")
+    assert hosts._lost(ValueError("UNKNOWN: Gloo AllGather failed: …")).startswith(
+        "another process of this run ended"
+    )
     assert hosts._lost(ValueError("INTERNAL: out of memory")) is None
 
 
@@ -110,7 +123,9 @@ def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_pa
     monkeypatch.setattr(execute, "_make", fail)
     monkeypatch.setattr(execute, "_identity", lambda *_: {})
     monkeypatch.setattr(execute, "on_first", lambda function, *args: False)
-    run = SimpleNamespace(name="one", config=SimpleNamespace(optimizer=SimpleNamespace(epochs=1)), learns=True)
+    run = SimpleNamespace(
+        name="one", config=SimpleNamespace(optimizer=SimpleNamespace(epochs=1)), learns=True
+    )
     plan = ([run], tmp_path, "", SimpleNamespace(breaks_off=False))
     (tmp_path / "runs" / "one").mkdir(parents=True)
     assert execute.execute(*plan) == ["one: a.mp4: damaged"]

@@ -1,4 +1,6 @@
-"""Ctrl-C in commands, which a terminal sends to all of their processes: one line, status 130, and what resumes."""
+"""Ctrl-C in commands, which a terminal sends to all of their processes: one line, status 130, and
+what resumes.
+"""
 
 import os
 import signal
@@ -39,7 +41,11 @@ def _wait(condition, process, seconds=120):
 
 
 def _children(pid):
-    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in _read(task / "children").split()]
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").glob("*")
+        for child in _read(task / "children").split()
+    ]
 
 
 def _read(path):
@@ -50,7 +56,9 @@ def _read(path):
 
 
 def _workers(pid):
-    return [child for child in _children(pid) if "spawn_main" in _read(Path(f"/proc/{child}/cmdline"))]
+    return [
+        child for child in _children(pid) if "spawn_main" in _read(Path(f"/proc/{child}/cmdline"))
+    ]
 
 
 def _ended(process):
@@ -85,7 +93,9 @@ def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
 
 def test_while_libraries_are_imported():
     call = [sys.executable, "-m", "experiments.train", "--help"]
-    options = dict(cwd=small_run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    options = dict(
+        cwd=small_run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
     process = subprocess.Popen(call, text=True, **options)
     _wait(lambda: "numpy" in _read(Path(f"/proc/{process.pid}/maps")), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -124,7 +134,9 @@ def test_a_second_one_stops_at_once():
     began = time.monotonic()
     _, errors = process.communicate(30)
     assert time.monotonic() - began < 10
-    told = "interrupted twice: stopped at once; the same command resumes from what was saved before\n"
+    told = (
+        "interrupted twice: stopped at once; the same command resumes from what was saved before\n"
+    )
     assert (process.returncode, errors) == (130, told)
 
 

@@ -1,4 +1,6 @@
-"""The export command, and evaluating what it wrote: a run's table from its file, from the authors' format, and back."""
+"""The export command, and evaluating what it wrote: a run's table from its file, from the authors'
+format, and back.
+"""
 
 import json
 import shutil
@@ -45,11 +47,16 @@ def test_a_run_as_one_file_and_back(folder, tmp_path):
     done = run("export", f"--workdir={folder / 'run'}", "--checkpoint=best", f"--out={out}")
     info = read_tuned(out)
     assert done.stdout.splitlines()[-1].startswith(
-        f"wrote {out}: step 3 of {folder / 'run'}, {small_run.SMALL.architecture} (weights {info.clip.weights}) is its "
-        "CLIP, 3 classes, "
+        f"wrote {out}: step 3 of {folder / 'run'}, {small_run.SMALL.architecture} (weights "
+        f"{info.clip.weights}) is its CLIP, 3 classes, "
     )
     assert [path.name for path in out.parent.iterdir()] == ["small.safetensors"]
-    assert (info.class_names, info.step, info.run, info.frames) == (small_run.BASE, 3, "video_folder", 2)
+    assert (info.class_names, info.step, info.run, info.frames) == (
+        small_run.BASE,
+        3,
+        "video_folder",
+        2,
+    )
     assert info.learnt_on == {"origin": "given", "told": "base_train (given list; 10 videos)"}
     checkpoints = Checkpoints(folder / "run")
     assert info.clip.weights == checkpoints.progress(3)["clip"]
@@ -64,13 +71,23 @@ def test_a_run_as_one_file_and_back(folder, tmp_path):
     assert found["rows"] == trained["rows"]
     for key in ("training list", "lists", "config", "fusion", "frames"):
         assert found["about"][key] == trained["about"][key]
-    with np.load(workdir / "results_scores.npz") as ours, np.load(folder / "run" / "results_scores.npz") as theirs:
+    with (
+        np.load(workdir / "results_scores.npz") as ours,
+        np.load(folder / "run" / "results_scores.npz") as theirs,
+    ):
         np.testing.assert_array_equal(ours["val/scores"], theirs["val/scores"])
 
     # other videos and names, with the file's model and CLIP
     names = "--config=experiments/configs/zero_shot.py:hmdb51,lists=base_to_novel"
     data = f"--config.data.data_dir={folder / 'records'}"
-    run("evaluate", f"--workdir={folder / 'run'}", f"--checkpoint={out}", names, data, "--config.model.pooling=mean")
+    run(
+        "evaluate",
+        f"--workdir={folder / 'run'}",
+        f"--checkpoint={out}",
+        names,
+        data,
+        "--config.model.pooling=mean",
+    )
     other = results(folder / "run", "results_small")
     assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
     told = [other["about"][key] for key in ("fusion", "frames", "pooling", "training list")]
@@ -87,12 +104,17 @@ def test_the_authors_format_and_back(folder, tmp_path):
     fitting = [flag for flag in small_run.flags(folder) if "text_prompts" not in flag]
     clip = "--config.clip.architecture="
     workdir = tmp_path / "evaluated"
-    done = run("evaluate", f"--workdir={workdir}", f"--checkpoint={theirs}", *small_run.flags(folder))
+    done = run(
+        "evaluate", f"--workdir={workdir}", f"--checkpoint={theirs}", *small_run.flags(folder)
+    )
     assert f"learnt: {theirs} (the authors' format, its CLIP is the one used)" in done.stdout
     assert results(workdir)["rows"] == results(folder / "run")["rows"]
     assert "training list" not in results(workdir)["about"]
     told = refused("evaluate", f"--workdir={workdir}", f"--checkpoint={theirs}", *fitting, clip)
-    assert told == f"{theirs}: was learnt with other settings, give --config.model.text_prompts=2 (here 4)"
+    assert (
+        told
+        == f"{theirs}: was learnt with other settings, give --config.model.text_prompts=2 (here 4)"
+    )
 
     done = run("export", f"--checkpoint={theirs}", f"--out={own}", *small_run.flags(folder))
     info = read_tuned(own)
@@ -112,17 +134,23 @@ def test_records_that_are_gone_cost_the_class_names_only(folder, tmp_path):
     assert "there is no such data folder" in done.stderr
     assert read_tuned(out).class_names == ()
     told = refused("export", f"--checkpoint={out}", f"--out={tmp_path / 'x.pth'}", "--with_clip")
-    assert told.endswith("with the CLIP go the embeddings of the class names, and these are not known")
+    assert told.endswith(
+        "with the CLIP go the embeddings of the class names, and these are not known"
+    )
 
 
 def test_a_workdir_whose_name_has_a_colon(folder, tmp_path):
-    evaluated, exported = (shutil.copytree(folder / "run", tmp_path / name) for name in ("run:2", "back\\slash:c"))
+    evaluated, exported = (
+        shutil.copytree(folder / "run", tmp_path / name) for name in ("run:2", "back\\slash:c")
+    )
     trained = results(evaluated)
     (evaluated / "results.json").unlink()
     run("evaluate", f"--workdir={evaluated}")
     assert results(evaluated)["rows"] == trained["rows"]
     run("export", f"--workdir={exported}", f"--out={tmp_path / 'x:y.safetensors'}")
-    assert run("evaluate", f"--workdir={tmp_path / 'z'}", f"--checkpoint={tmp_path / 'x:y.safetensors'}")
+    assert run(
+        "evaluate", f"--workdir={tmp_path / 'z'}", f"--checkpoint={tmp_path / 'x:y.safetensors'}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,12 +176,24 @@ def test_refusals(folder, tmp_path):
     pth.write_bytes(b"PK\x03\x04")
     for flags, told in (
         ([workdir, f"--out={tmp_path / 'x.npz'}"], "the name must end in .safetensors, or in .pth"),
-        ([workdir, out, "--with_clip"], "--with_clip and --module_prefix are for the authors' format, .pth"),
+        (
+            [workdir, out, "--with_clip"],
+            "--with_clip and --module_prefix are for the authors' format, .pth",
+        ),
         ([out], "--workdir is needed: the folder of a run; or give --checkpoint=FILE"),
         ([f"--workdir={tmp_path}", out], "config.json: no such file; give the workdir of a run"),
-        ([f"--checkpoint={pth}", out], "x.pth: has no settings; give the workdir of a run, or a .pth with the --con"),
-        ([f"--checkpoint={pth}", f"--out={pth}"], f"is --checkpoint={pth}, which would be written over"),
-        ([workdir, out, *small_run.flags(folder)[:1]], "--config: a run is exported with its own settings"),
+        (
+            [f"--checkpoint={pth}", out],
+            "x.pth: has no settings; give the workdir of a run, or a .pth with the --con",
+        ),
+        (
+            [f"--checkpoint={pth}", f"--out={pth}"],
+            f"is --checkpoint={pth}, which would be written over",
+        ),
+        (
+            [workdir, out, *small_run.flags(folder)[:1]],
+            "--config: a run is exported with its own settings",
+        ),
         ([workdir, out, "--config.clip.path=tiny"], "was learnt on another CLIP"),
     ):
         assert told in refused("export", *flags)

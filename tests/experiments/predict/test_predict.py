@@ -27,14 +27,19 @@ from vtd_jax.scenes.render import render_still
 
 @pytest.fixture(scope="module")
 def model():
-    return Predictor(small_model(), frames=4, told="small", cache=TextCache(None), devices=jax.devices()[:1])
+    return Predictor(
+        small_model(), frames=4, told="small", cache=TextCache(None), devices=jax.devices()[:1]
+    )
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Three good videos, and a bad one between them."""
     folder = tmp_path_factory.mktemp("videos")
-    made = [make_video(folder / f"{name}.mp4", frames) for name, frames in (("a", 9), ("c", 50), ("綱引き", 30))]
+    made = [
+        make_video(folder / f"{name}.mp4", frames)
+        for name, frames in (("a", 9), ("c", 50), ("綱引き", 30))
+    ]
     (folder / "b.mp4").write_bytes(b"no video")
     return [made[0], folder / "b.mp4", *made[1:]]
 
@@ -46,17 +51,22 @@ def rows_of(path):
 
 def request(folder=None, **changes) -> job.Request:
     """What the flags' defaults ask for; with a folder, all files in it."""
-    fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
+    fields = dict.fromkeys(
+        ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
+    )
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=2)
     if folder is not None:
-        fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
+        fields |= dict(
+            json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report"
+        )
     return job.Request(**(fields | changes))
 
 
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     asked = request(tmp_path / "new", figures=str(tmp_path / "figures"))
     with pytest.raises(
-        UserError, match=r"^1 of 4 videos could not be read, as told above; of the others: wrote .*json"
+        UserError,
+        match=r"^1 of 4 videos could not be read, as told above; of the others: wrote .*json",
     ):
         job.run(asked, videos, model)
     told = capsys.readouterr()
@@ -93,7 +103,9 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         return original(run, video, result, name, ways)
 
     monkeypatch.setattr(job, "_finish", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"
+    ):
         job.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
@@ -104,8 +116,12 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         job.run(request(again), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]
     for name in ("out.csv", "report/index.html", "report/c.html"):
-        assert (again / name).read_text() == (once / name).read_text().replace(str(once), str(again))
-    assert json.loads((again / "out.json").read_text()) == json.loads((once / "out.json").read_text())
+        assert (again / name).read_text() == (once / name).read_text().replace(
+            str(once), str(again)
+        )
+    assert json.loads((again / "out.json").read_text()) == json.loads(
+        (once / "out.json").read_text()
+    )
     assert sorted(path.name for path in again.iterdir()) == ["out.csv", "out.json", "report"]
 
 
@@ -126,7 +142,9 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="1 of 4"):
         job.run(request(tmp_path, report=None), videos, model)
     lines = terminal.lines()
-    assert any("encoding the labels, compiling  and reading the first video" in line for line in lines)
+    assert any(
+        "encoding the labels, compiling  and reading the first video" in line for line in lines
+    )
     assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
     assert any(line.startswith("skipped ") and "b.mp4" in line for line in lines)
     assert any(line.startswith("predict: 4/4 videos, ") for line in lines)
@@ -156,7 +174,9 @@ def test_what_is_odd_about_a_file_is_told_in_every_output(model, tmp_path, capsy
     (result,) = json.loads((tmp_path / "out" / "out.json").read_text())["videos"]
     assert result["note"].startswith(note)
     assert result["duration"] == 1
-    (page,) = (path for path in (tmp_path / "out" / "report").glob("*.html") if path.stem != "index")
+    (page,) = (
+        path for path in (tmp_path / "out" / "report").glob("*.html") if path.stem != "index"
+    )
     assert f"<br>F{note[1:]}" in page.read_text()
 
 
@@ -166,19 +186,26 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     job.run(asked, videos[:1], model)
     document = json.loads((tmp_path / "out.json").read_text())
     assert document["about"]["frames named by"] == f"12 words of {tmp_path / 'words.txt'}"
-    assert {pair["word"] for words in document["videos"][0]["words"] for pair in words} <= set(WORDS)
+    assert {pair["word"] for words in document["videos"][0]["words"] for pair in words} <= set(
+        WORDS
+    )
     assert "video token: " in capsys.readouterr().out
 
 
 def test_a_single_label_is_noted(model, videos, capsys):
     job.run(request(labels="hugging arm wrestling"), videos[:1], model)
-    told = "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in every video; "
+    told = (
+        "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in "
+        "every video; "
+    )
     assert capsys.readouterr().err.count(told) == 1
 
 
 def test_ten_thousand_labels(model, videos, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"label number {i}\n" for i in range(10_000)))
-    model = Predictor(small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=jax.devices()[:1])
+    model = Predictor(
+        small_model(), frames=2, cache=TextCache(tmp_path / "cache"), devices=jax.devices()[:1]
+    )
     asked = request(labels=str(tmp_path / "labels.txt"), csv=str(tmp_path / "out.csv"))
     job.run(asked, videos[:1], model)
     assert rows_of(tmp_path / "out.csv")[0]["label_2"].startswith("label number ")
@@ -205,13 +232,17 @@ def test_what_does_not_go_together_is_told(changes, message, tmp_path, monkeypat
 
 
 def test_pages_of_videos_of_one_name():
-    names = files.page_names([Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")])
+    names = files.page_names(
+        [Path("a/x.mp4"), Path("b/X.avi"), Path("x.mov"), Path("index.mp4"), Path(".mp4")]
+    )
     assert list(names.values()) == ["x", "X_2", "x_3", "index_2", ".mp4"]
     # what an interrupted run has written is not written over
     assert files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
 
 
-@pytest.mark.parametrize("seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")])
+@pytest.mark.parametrize(
+    "seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")]
+)
 def test_times(seconds, told):
     assert files.clock(seconds) == told
 
@@ -272,7 +303,11 @@ def test_two_hours_of_video_within_two_gigabytes(tmp_path):
     assert len(found["windows"]) == 44
     for third, label in enumerate(labels):
         middle = 2400 * third + 1200
-        assert any(s["start"] < middle < s["end"] and s["label"] == label for s in found["segments"] if s["best"])
+        assert any(
+            s["start"] < middle < s["end"] and s["label"] == label
+            for s in found["segments"]
+            if s["best"]
+        )
 
 
 @pytest.mark.shared
@@ -287,11 +322,18 @@ def test_real_clips_as_a_command(shared_dir, tmp_path):
         f"--report={tmp_path / 'report'}",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"7 videos: wrote {tmp_path / 'out.json'}, {tmp_path / 'report/index.html'}"
+    assert (
+        done.stdout.splitlines()[-1]
+        == f"7 videos: wrote {tmp_path / 'out.json'}, {tmp_path / 'report/index.html'}"
+    )
     assert "--model=tiny knows coloured" in done.stderr
     index = (tmp_path / "report/index.html").read_text(encoding="utf-8")
     assert "<p class=notice role=note>The small CLIP of this package knows coloured" in index
     assert "<dt>command</dt><dd><bdi>python -m experiments.predict --video=" in index
     document = json.loads((tmp_path / "out.json").read_text())
-    assert [Path(video["video"]).suffix for video in document["videos"]] == [".mp4", ".avi", *[".mp4"] * 5]
+    assert [Path(video["video"]).suffix for video in document["videos"]] == [
+        ".mp4",
+        ".avi",
+        *[".mp4"] * 5,
+    ]
     assert len(list((tmp_path / "report").glob("*.html"))) == 8

@@ -13,15 +13,25 @@ from support.video_files import make_audio, make_video
 # the first hour of a person: what is given, and what the command says
 FIRST_HOUR = {
     "wrong path": ("--video=nowhere.mp4", "error: --video=nowhere.mp4: no such file or folder"),
-    "no video": ("", "error: --video: none given, expected a video file, a folder of videos, or a glob"),
-    "audio": ("--video=sound.mp4", "error: sound.mp4: the file has no video stream (it holds audio)"),
+    "no video": (
+        "",
+        "error: --video: none given, expected a video file, a folder of videos, or a glob",
+    ),
+    "audio": (
+        "--video=sound.mp4",
+        "error: sound.mp4: the file has no video stream (it holds audio)",
+    ),
     "empty labels": ("--video=one.mp4 --labels=empty.txt", "error: empty.txt: no words in it"),
     "no labels": ("--video=one.mp4 --labels=", "error: --labels=: nothing there"),
     "missing model": ("--video=one.mp4 --model=ViT-B-16.pt", "error: ViT-B-16.pt"),
-    "folder without videos": ("--video=nothing", "error: --video=nothing: no videos in this folder"),
+    "folder without videos": (
+        "--video=nothing",
+        "error: --video=nothing: no videos in this folder",
+    ),
     "a CLIP as the CLIP of a run": (
         "--video=one.mp4 --clip=ViT-B-16.pt",
-        "error: --clip=ViT-B-16.pt: is for a tuned file or a run (--model) whose CLIP has moved; to name videos with ",
+        "error: --clip=ViT-B-16.pt: is for a tuned file or a run (--model) whose CLIP has moved; "
+        "to name videos with ",
     ),
     "half a file": ("--video=half.mp4", "error: half.mp4: "),
 }
@@ -38,7 +48,8 @@ def first_hour(tmp_path_factory):
     return folder
 
 
-# every call as a command of its own would cost seconds each: one process, as if started anew for each
+# every call as a command of its own would cost seconds each: one process, as if started anew for
+# each
 CALLS = """
 import contextlib, io, json, sys
 from absl import flags
@@ -73,7 +84,13 @@ def test_a_persons_first_hour(first_hour):
         check=False,
     )
     assert not done.returncode, done.stderr
-    for (code, told), (_, expected) in zip(json.loads(done.stdout), FIRST_HOUR.values(), strict=True):
-        lines = [line for line in told.splitlines() if not line.startswith(("note: --model=tiny knows", "device: "))]
+    for (code, told), (_, expected) in zip(
+        json.loads(done.stdout), FIRST_HOUR.values(), strict=True
+    ):
+        lines = [
+            line
+            for line in told.splitlines()
+            if not line.startswith(("note: --model=tiny knows", "device: "))
+        ]
         assert (code, len(lines)) == (2, 1), told
         assert lines[0].startswith(expected)

@@ -1,4 +1,6 @@
-"""What `experiments.predict` leaves: with any file names, on a full disk, with known labels, run after run."""
+"""What `experiments.predict` leaves: with any file names, on a full disk, with known labels, run
+after run.
+"""
 
 import csv
 import errno
@@ -29,13 +31,25 @@ from vtd_jax.report.html import link
 from vtd_jax.report.pages import earlier_pages, video_key
 from vtd_jax.train.config import RunConfig
 
-ODD = (os.fsdecode(b"caf\xe9.mp4"), "=cmd.mp4", "12:30.mp4", "L" * 241 + ".mp4", "\x1b[31m.mp4", "plain.mp4")
+ODD = (
+    os.fsdecode(b"caf\xe9.mp4"),
+    "=cmd.mp4",
+    "12:30.mp4",
+    "L" * 241 + ".mp4",
+    "\x1b[31m.mp4",
+    "plain.mp4",
+)
 
 
 @pytest.fixture(scope="module")
 def model():
     return Predictor(
-        small_model(), frames=2, told="small", weights="0f", cache=TextCache(None), devices=jax.devices()[:1]
+        small_model(),
+        frames=2,
+        told="small",
+        weights="0f",
+        cache=TextCache(None),
+        devices=jax.devices()[:1],
     )
 
 
@@ -107,7 +121,9 @@ def test_a_rerun_knows_names_of_any_bytes(model, odd, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         job.run(request(out), odd, model)
     assert (out / "out.json.unfinished").read_bytes().decode("utf-8").count("\n") == 5
-    monkeypatch.setattr(job, "_finish", lambda run, video, *rest: seen.append(video) or original(run, video, *rest))
+    monkeypatch.setattr(
+        job, "_finish", lambda run, video, *rest: seen.append(video) or original(run, video, *rest)
+    )
     with pytest.raises(UserError, match="1 of 7"):
         job.run(request(out), odd, model)
     assert seen == odd
@@ -118,7 +134,12 @@ def test_pages_lead_past_videos_that_cannot_be_read(model, odd, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(UserError, match="1 of 7"):
         job.run(request(out), odd, model)
-    order = [page for video in odd for page, key in keys(out / "report").items() if key == video_key(str(video))]
+    order = [
+        page
+        for video in odd
+        for page, key in keys(out / "report").items()
+        if key == video_key(str(video))
+    ]
     assert len(order) == 6
     for i, page in enumerate(order):
         text = (out / "report" / page).read_text(encoding="utf-8")
@@ -158,7 +179,9 @@ def test_a_report_of_several_runs(model, video, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
-def test_a_full_disk_names_the_file_and_the_rerun_resumes(number, model, odd, tmp_path, monkeypatch):
+def test_a_full_disk_names_the_file_and_the_rerun_resumes(
+    number, model, odd, tmp_path, monkeypatch
+):
     out, videos = tmp_path / "out", [path for path in odd if b"\xff" not in os.fsencode(path)][:3]
     if number == errno.EFBIG:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -194,7 +217,8 @@ def test_outputs_are_checked_before_anything_is_loaded(video, tmp_path):
     for flag in ("json", "csv", "report", "figures"):
         ending = f".{flag}" if flag in ("json", "csv") else ""
         with pytest.raises(
-            UserError, match=f"^--{flag}={video}/x{ending}: {video} is a file, and nothing can be below it"
+            UserError,
+            match=f"^--{flag}={video}/x{ending}: {video} is a file, and nothing can be below it",
         ):
             request(tmp_path, **{flag: f"{video}/x{ending}"}).check([video])
 
@@ -211,7 +235,9 @@ def sorted_videos(video, tmp_path):
 
 def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypatch):
     # and so does the warning of a toy
-    monkeypatch.setattr(job, "toy_note", lambda config: f"a toy of {config.image_resolution} pixels")
+    monkeypatch.setattr(
+        job, "toy_note", lambda config: f"a toy of {config.image_resolution} pixels"
+    )
     job.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
     assert "truth" in capsys.readouterr().out
     found = json.loads((tmp_path / "out/out.json").read_text())["videos"]
@@ -224,7 +250,11 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypat
     for page in ("index", "a", "a_2", "b"):
         text = (tmp_path / f"out/report/{page}.html").read_text(encoding="utf-8")
         assert "<p class=notice role=note>A toy of 32 pixels.</p>" in text
-    assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == ["arm wrestling", "hugging", "hugging"]
+    assert [entry.truth for entry in earlier_pages(tmp_path / "out/report")] == [
+        "arm wrestling",
+        "hugging",
+        "hugging",
+    ]
     Journal(tmp_path / "out/out.json.unfinished", {}).close()
     with pytest.raises(UserError, match=r"had another .* truth,"):
         job.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
@@ -236,10 +266,16 @@ def test_truth_from_a_file(sorted_videos, tmp_path):
     listed.write_text(
         'file,label\nclasses/arm_wrestling/a.mp4,Arm_wrestling\n"classes/hugging/a.mp4",hugging\nb.mp4,hugging\n'
     )
-    assert list(read_truth(str(listed), sorted_videos, labels).values()) == ["arm wrestling", "hugging", "hugging"]
+    assert list(read_truth(str(listed), sorted_videos, labels).values()) == [
+        "arm wrestling",
+        "hugging",
+        "hugging",
+    ]
     # two videos of one name: the name is not enough
     listed.write_text("a.mp4,hugging\nclasses/Hugging/b.mp4,arm wrestling\n")
-    with pytest.raises(UserError, match=r"truth\.csv: 'a\.mp4' is the name of 2 videos; write their paths"):
+    with pytest.raises(
+        UserError, match=r"truth\.csv: 'a\.mp4' is the name of 2 videos; write their paths"
+    ):
         read_truth(str(listed), sorted_videos, labels)
 
 
@@ -257,7 +293,9 @@ def test_bad_truth_is_refused(text, message, sorted_videos, tmp_path):
     (tmp_path / "truth.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         read_truth(str(tmp_path / "truth.csv"), sorted_videos, ("arm wrestling", "hugging"))
-    with pytest.raises(UserError, match=r"--truth=list\.txt: expected 'folders', or a file ending in \.csv"):
+    with pytest.raises(
+        UserError, match=r"--truth=list\.txt: expected 'folders', or a file ending in \.csv"
+    ):
         read_truth("list.txt", sorted_videos, ("arm wrestling",))
     with pytest.raises(UserError, match=r"b\.mp4: 'Hugging' is none of the 1 labels"):
         read_truth("folders", sorted_videos, ("arm wrestling",))

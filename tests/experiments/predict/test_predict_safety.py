@@ -24,7 +24,9 @@ from vtd_jax.report.pages import earlier_pages, is_index
 @pytest.fixture(scope="module")
 def model():
     cache = TextCache(None)
-    return Predictor(small_model(), frames=2, told="small", weights="0f", cache=cache, devices=jax.devices()[:1])
+    return Predictor(
+        small_model(), frames=2, told="small", weights="0f", cache=cache, devices=jax.devices()[:1]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def videos(clip, tmp_path):
 
 
 def request(**changes) -> job.Request:
-    fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures"))
+    fields = dict.fromkeys(
+        ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
+    )
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=0)
     return job.Request(**(fields | changes))
 
@@ -73,12 +77,26 @@ def test_no_output_is_an_input(videos, tmp_path):
 
 def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, model):
     folder = videos[0].parent
-    asked = request(json=f"{folder}/o.json", csv=f"{folder}/o.csv", report=str(folder), figures=str(folder))
+    asked = request(
+        json=f"{folder}/o.json", csv=f"{folder}/o.csv", report=str(folder), figures=str(folder)
+    )
     asked = dataclasses.replace(asked, inputs=[("--video=videos", folder)])
     for _ in range(2):
         asked.check(videos)
         job.run(asked, videos, model)
-    names = ["a.html", "a.mp4", "a.pdf", "a.png", "b.html", "b.mp4", "b.pdf", "b.png", "index.html", "o.csv", "o.json"]
+    names = [
+        "a.html",
+        "a.mp4",
+        "a.pdf",
+        "a.png",
+        "b.html",
+        "b.mp4",
+        "b.pdf",
+        "b.png",
+        "index.html",
+        "o.csv",
+        "o.json",
+    ]
     assert sorted(path.name for path in folder.iterdir()) == names
     for path in folder.iterdir():
         assert is_figure(path) == (path.suffix in (".png", ".pdf"))
@@ -88,7 +106,11 @@ def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, mode
 def test_pages_and_figures_of_others_stay(videos, model, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    foreign = {"a.html": "<!doctype html><title>mine</title>", "b.png": "a photograph", "a_2.pdf": "%PDF-1.4 thesis"}
+    foreign = {
+        "a.html": "<!doctype html><title>mine</title>",
+        "b.png": "a photograph",
+        "a_2.pdf": "%PDF-1.4 thesis",
+    }
     for name, text in foreign.items():
         (folder / name).write_text(text)
     job.run(request(report=str(folder), figures=str(folder)), videos, model)
@@ -116,9 +138,13 @@ def test_an_index_of_others_is_refused_before_anything_runs(videos, tmp_path, ki
 
 def test_an_index_of_an_earlier_version_is_known(tmp_path):
     head = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" '
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta '
+        'http-equiv="Content-Security-Policy" '
     )
-    policy = "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-x'\">"
+    policy = (
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+        "'sha256-x'\">"
+    )
     (tmp_path / "index.html").write_text(head + policy)
     assert is_index(tmp_path / "index.html")
 
@@ -127,7 +153,10 @@ def test_two_at_once_in_one_output(videos, model, tmp_path):
     for flag, name, is_folder in (("json", "o.json", False), ("report", "r", True)):
         asked = request(json=f"{tmp_path}/o.json", report=f"{tmp_path}/r")
         with locked_outputs([(f"--{flag}", tmp_path / name, is_folder)]):
-            with pytest.raises(UserError, match=rf"^--{flag}=.*{name}: process {os.getpid()} on .* is writing there"):
+            with pytest.raises(
+                UserError,
+                match=rf"^--{flag}=.*{name}: process {os.getpid()} on .* is writing there",
+            ):
                 job.run(asked, videos, model)
             assert not (tmp_path / "o.json.unfinished").exists()
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
@@ -185,12 +214,18 @@ def test_lines_of_a_stranger_write_nothing_elsewhere(videos, model, tmp_path, mo
     if change == {"page": {"score": float("1e999")}}:
         monkeypatch.setattr("vtd_jax.predict.journal._text", lambda value: json.dumps(value))
     with Journal(path, first["job"]) as journal:
-        journal.add(line.pop("video"), **{key: value for key, value in line.items() if key != "sum"})
+        journal.add(
+            line.pop("video"), **{key: value for key, value in line.items() if key != "sum"}
+        )
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"o\.json\.unfinished:2: .*; give --restart to begin again"):
+    with pytest.raises(
+        UserError, match=r"o\.json\.unfinished:2: .*; give --restart to begin again"
+    ):
         job.run(asked, videos, model)
     assert page.read_text() == "<nav class=ways></nav>"
-    assert job.run(dataclasses.replace(asked, restart=True), videos, model).startswith("2 videos: wrote")
+    assert job.run(dataclasses.replace(asked, restart=True), videos, model).startswith(
+        "2 videos: wrote"
+    )
 
 
 def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
@@ -199,7 +234,10 @@ def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
     text = path.read_text()
     path.write_text(text.replace('"score": 0.', '"score": 1.', 1))
     assert path.read_text() != text
-    with pytest.raises(UserError, match=r"o\.json\.unfinished:2: damaged, its checksum does not fit; give --restart"):
+    with pytest.raises(
+        UserError,
+        match=r"o\.json\.unfinished:2: damaged, its checksum does not fit; give --restart",
+    ):
         job.run(asked, videos, model)
     path.write_text(text)
     assert job.run(asked, videos, model).startswith("2 videos: wrote")

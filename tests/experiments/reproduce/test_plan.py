@@ -1,4 +1,6 @@
-"""Plans of every table: which runs, that each ablation is config fields only, what is missing, and flags."""
+"""Plans of every table: which runs, that each ablation is config fields only, what is missing, and
+flags.
+"""
 
 import re
 from pathlib import Path
@@ -48,7 +50,9 @@ def test_base_to_novel_has_both_protocols_and_all_data_sets():
     assert not plan.differs
     learnt = {run.name: run.config for run in plan.runs if run.learns}
     for dataset in protocols.DATASETS["base_to_novel"]:
-        lists = [learnt[f"base_to_novel_{dataset}_16shot_s{split}"].data.train for split in (1, 2, 3)]
+        lists = [
+            learnt[f"base_to_novel_{dataset}_16shot_s{split}"].data.train for split in (1, 2, 3)
+        ]
         assert lists == ["fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train"]
         assert learnt[f"base_to_novel_{dataset}_all"].data.train == "base_train"
     rows = [(row.method, row.learnt_on) for row in plan.rows if row.dataset == "ssv2"]
@@ -63,7 +67,9 @@ def test_few_shot_is_evaluated_on_the_same_list_as_vanilla_clip():
     assert len(plan.runs) == 3 * (4 + 4)
     for run in plan.runs:
         assert list(run.config.data.evaluate) == ["val"], run.name
-        assert run.config.data.evaluate["val"] == ("validation" if run.dataset == "ssv2" else "val1")
+        assert run.config.data.evaluate["val"] == (
+            "validation" if run.dataset == "ssv2" else "val1"
+        )
     assert {column for row in plan.rows for column in row.cells} == {"0", "2", "4", "8", "16"}
 
 
@@ -82,7 +88,9 @@ def test_zero_shot_transfer_evaluates_what_kinetics_taught():
 
 def test_fully_supervised_has_twelve_views_for_all():
     plan, _ = _plan_of("fully_supervised")
-    views = {(run.config.evaluate.temporal_views, run.config.evaluate.spatial_views) for run in plan.runs}
+    views = {
+        (run.config.evaluate.temporal_views, run.config.evaluate.spatial_views) for run in plan.runs
+    }
     assert views == {(4, 3)}
     assert {run.config.data.frames for run in plan.runs} == {16}
 
@@ -93,13 +101,24 @@ def test_every_ablation_is_config_fields_and_nothing_else(dataset):
     sizes = ablations.SCENES_SIZES if dataset == SCENES else ablations.RELEASE_SIZES
     found = ablations.ablations(reference, sizes)
     for one in found[1:]:
-        before, after = flatten(reference.to_dict()), flatten(reference.with_changes(one.changes).to_dict())
+        before, after = (
+            flatten(reference.to_dict()),
+            flatten(reference.with_changes(one.changes).to_dict()),
+        )
         changed = {field for field in before if before[field] != after[field]}
         assert changed, one
         assert changed <= set(one.changes)
     names = {one.slug for one in found}
     assert len(names) == len(found)
-    assert {"full", "codebook_off", "confidence_off", "fusion_off", "visual_only", "cosine", "top3"} <= names
+    assert {
+        "full",
+        "codebook_off",
+        "confidence_off",
+        "fusion_off",
+        "visual_only",
+        "cosine",
+        "top3",
+    } <= names
     assert {f"frames{n}" for n in sizes.frames} - names == {f"frames{reference.data.frames}"}
     # the reference itself is in no group
     assert f"length{reference.model.text_prompts}" not in names
@@ -111,7 +130,9 @@ def test_ablations_run_on_all_three_lists_and_share_the_full_method():
     plan, _ = _plan_of("ablations")
     of_one = [row for row in plan.rows if row.dataset == "hmdb51"]
     assert all(len(row.cells[""]) == 3 for row in of_one)
-    assert of_one[0].cells[""] == tuple(f"base_to_novel_hmdb51_16shot_s{split}" for split in (1, 2, 3))
+    assert of_one[0].cells[""] == tuple(
+        f"base_to_novel_hmdb51_16shot_s{split}" for split in (1, 2, 3)
+    )
     assert len({run.name for run in plan.runs}) == len(plan.runs)
     configs = [run.config.fingerprint for run in plan.runs if run.dataset == "hmdb51"]
     assert len(set(configs)) == len(configs)
@@ -119,7 +140,9 @@ def test_ablations_run_on_all_three_lists_and_share_the_full_method():
 
 def test_a_smaller_clip_gets_fewer_prompted_layers_and_says_so():
     plan, _ = _plan_of("ablations", Settings("tiny", CLIPConfig.tiny()))
-    assert all(run.config.model.text_depth <= 2 and run.config.model.visual_depth <= 4 for run in plan.runs)
+    assert all(
+        run.config.model.text_depth <= 2 and run.config.model.visual_depth <= 4 for run in plan.runs
+    )
     assert "model.text_depth at most 2, what a tiny takes" in plan.differs
     fingerprints = [run.config.fingerprint for run in plan.runs if run.dataset == "hmdb51"]
     assert len(set(fingerprints)) == len(fingerprints)
@@ -129,32 +152,48 @@ def test_a_smaller_clip_gets_fewer_prompted_layers_and_says_so():
 
 
 def test_lists_that_are_not_there_are_told_and_the_rest_is_made():
-    lacking = Everything(("kinetics400", "base_train"), *(("ucf101", name) for name in ("base_val", "novel_val")))
+    lacking = Everything(
+        ("kinetics400", "base_train"), *(("ucf101", name) for name in ("base_val", "novel_val"))
+    )
     plan, _ = _plan_of("base_to_novel", data=lacking)
     assert {row.dataset for row in plan.rows} == {"hmdb51", "ssv2", "kinetics400"}
-    assert "base_to_novel_kinetics400_all: no list base_train in records/kinetics400" in plan.missing
+    assert (
+        "base_to_novel_kinetics400_all: no list base_train in records/kinetics400" in plan.missing
+    )
     assert len(plan.missing) == 1 + 8
-    nothing = Everything(*(("hmdb51", f"train1_few_shot_{k}") for k in (2, 4, 8, 16)), ("hmdb51", "val1"))
+    nothing = Everything(
+        *(("hmdb51", f"train1_few_shot_{k}") for k in (2, 4, 8, 16)), ("hmdb51", "val1")
+    )
     empty, _ = _plan_of("few_shot", data=nothing)
     assert not [row for row in empty.rows if row.dataset == "hmdb51"]
 
 
 def test_seeds_and_changes_reach_every_run():
-    settings = Settings("x", CLIPConfig.vit_b16(), {"optimizer.epochs": 3}, seeds=(0, 1), splits=(2,))
+    settings = Settings(
+        "x", CLIPConfig.vit_b16(), {"optimizer.epochs": 3}, seeds=(0, 1), splits=(2,)
+    )
     plan, _ = _plan_of("base_to_novel", settings)
     assert {run.config.optimizer.epochs for run in plan.runs if run.learns} == {3}
     assert all(run.config.optimizer.epochs != 3 for run in plan.runs if not run.learns)
     names = [run.name for run in plan.runs if run.learns and run.dataset == "hmdb51"]
-    assert names == ["base_to_novel_hmdb51_16shot_s2", "base_to_novel_hmdb51_all", "base_to_novel_hmdb51_all_seed1"]
+    assert names == [
+        "base_to_novel_hmdb51_16shot_s2",
+        "base_to_novel_hmdb51_all",
+        "base_to_novel_hmdb51_all_seed1",
+    ]
     assert plan.differs == ("optimizer.epochs 3, set by --set",)
-    with pytest.raises(UserError, match=r"unknown config field optimizer\.epoch: did you mean optimizer\.epochs"):
+    with pytest.raises(
+        UserError, match=r"unknown config field optimizer\.epoch: did you mean optimizer\.epochs"
+    ):
         _plan_of("base_to_novel", Settings("x", CLIPConfig.vit_b16(), {"optimizer.epoch": 3}))
 
 
 def test_an_ablation_that_is_set_away_is_told():
     plan, _ = _plan_of("ablations", Settings("x", CLIPConfig.vit_b16(), {"data.frames": 4}))
     told = [line for line in plan.missing if line.startswith("ssv2, ")]
-    assert told == [f"ssv2, {n} frames: with this CLIP and --set the same as another row" for n in (8, 16)]
+    assert told == [
+        f"ssv2, {n} frames: with this CLIP and --set the same as another row" for n in (8, 16)
+    ]
 
 
 def test_scenes_have_every_table_before_anything_is_rendered(tmp_path):
@@ -174,7 +213,10 @@ def test_scenes_have_every_table_before_anything_is_rendered(tmp_path):
 def test_subset_takes_along_what_it_evaluates(tmp_path):
     plan, _ = _plan_of("irrelevant", Settings("tiny", CLIPConfig.tiny()), _scenes(tmp_path))
     chosen = _plan.selected(plan, (SCENES,), ("*16shot_s2_noise90",))
-    assert [run.name for run in chosen] == ["base_to_novel_scenes_16shot_s2", "base_to_novel_scenes_16shot_s2_noise90"]
+    assert [run.name for run in chosen] == [
+        "base_to_novel_scenes_16shot_s2",
+        "base_to_novel_scenes_16shot_s2_noise90",
+    ]
     assert _plan.selected(plan, (), ()) == plan.runs
     assert _plan.selected(plan, ("hmdb51",), ()) == ()
 
@@ -184,7 +226,11 @@ def test_a_plan_is_kept_and_read_again(tmp_path):
     _plan.save_plan(tmp_path / "plan.json", plan, {"CLIP weights": "x"})
     again, notes = _plan.load_plan(tmp_path / "plan.json")
     assert again.rows[1:] == tuple(plan.rows[1:])
-    assert (again.missing, again.differs, notes) == (plan.missing, plan.differs, {"CLIP weights": "x"})
+    assert (again.missing, again.differs, notes) == (
+        plan.missing,
+        plan.differs,
+        {"CLIP weights": "x"},
+    )
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(UserError, match="run this table again"):
         _plan.load_plan(tmp_path / "plan.json")
@@ -219,7 +265,8 @@ def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
     there = tmp_path / "records"
     (there / "ucf101").mkdir(parents=True)
     told = (
-        f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no list base_val, novel_"
+        f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no "
+        "list base_val, novel_"
     )
     with pytest.raises(UserError, match=re.escape(told)):
         request.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
@@ -230,12 +277,21 @@ def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
 def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
     with pytest.raises(UserError) as caught:
         request.make(
-            _request(tmp_path, table=table, data_dir=str(tmp_path), clip="tiny", datasets=("hmdb51",), source="none")
+            _request(
+                tmp_path,
+                table=table,
+                data_dir=str(tmp_path),
+                clip="tiny",
+                datasets=("hmdb51",),
+                source="none",
+            )
         )
     told = str(caught.value)
     assert f"hmdb51: there is no folder {tmp_path}/hmdb51" in told
     assert not any(other in told for other in ("kinetics", "ucf101", "ssv2"))
-    plan, _ = _plan_of("base_to_novel", data=Everything(("kinetics400", "base_train"), ("ssv2", "base_val")))
+    plan, _ = _plan_of(
+        "base_to_novel", data=Everything(("kinetics400", "base_train"), ("ssv2", "base_val"))
+    )
     assert _plan.lacking(plan, ("hmdb51",)) == []
     assert _plan.lacking(plan, ("kinetics400",)) == [
         "kinetics400: no list base_train in records/kinetics400 (1 run left out)"

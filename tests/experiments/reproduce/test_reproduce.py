@@ -1,4 +1,6 @@
-"""`experiments.reproduce` end to end: on a small edition of the embedded scenes, and on a mini layout of benchmarks."""
+"""`experiments.reproduce` end to end: on a small edition of the embedded scenes, and on a mini
+layout of benchmarks.
+"""
 
 import csv
 import json
@@ -36,10 +38,7 @@ if __name__ == "__main__":
 """
 EPOCHS = ("--set=optimizer.epochs=3", "--set=data.batch_size=8", "--set=log_every=1")
 # one run of every kind
-SOME = (
-    "*_val_mean,few_shot_scenes_2,few_shot_scenes_4,few_shot_scenes_2_codebook_off,zero_shot_scenes_mean,*_from_*,"
-    "*views_mean,*16shot_s1,*16shot_s1_codebook_off,*_confidence_off,*_top2,*_frames4,*noise?,*noise90"
-)
+SOME = "*_val_mean,few_shot_scenes_2,few_shot_scenes_4,few_shot_scenes_2_codebook_off,zero_shot_scenes_mean,*_from_*,*views_mean,*16shot_s1,*16shot_s1_codebook_off,*_confidence_off,*_top2,*_frames4,*noise?,*noise90"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,16 @@ def test_the_table_has_every_row_and_says_how_it_was_made(finished):
         assert float(row["95 % CI low"]) <= float(row["HM"]) <= float(row["95 % CI high"])
     about = json.loads((finished / "base_to_novel.json").read_text())["about"]
     assert "optimizer.epochs 3, set by --set" in about["differs from the configs"]
-    assert {"commit", "versions", "device", "CLIP", "CLIP weights", "scenes", "lists", "protocol"} <= set(about)
+    assert {
+        "commit",
+        "versions",
+        "device",
+        "CLIP",
+        "CLIP weights",
+        "scenes",
+        "lists",
+        "protocol",
+    } <= set(about)
     told = (finished / "base_to_novel.md").read_text()
     assert "| views |" in told
     assert "| norm. |" in told
@@ -102,9 +110,13 @@ def test_scores_of_every_run_recompute_the_table(finished):
 
 
 def _whole(workdir: Path) -> dict:
-    """The base-to-novel table with all that it tells; but for the commit, which somebody may make meanwhile."""
+    """The base-to-novel table with all that it tells; but for the commit, which somebody may make
+    meanwhile.
+    """
     table = json.loads((workdir / "base_to_novel.json").read_text())
-    return table | {"about": {key: value for key, value in table["about"].items() if key != "commit"}}
+    return table | {
+        "about": {key: value for key, value in table["about"].items() if key != "commit"}
+    }
 
 
 def _until(process: warm.Started, path: Path, text: str) -> None:
@@ -132,7 +144,9 @@ def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_pa
     assert "zero_shot_scenes_halves_mean: finished already" in done.stdout
     assert _whole(workdir) == _whole(finished)
     for name in ("base_to_novel_scenes_16shot_s1", "base_to_novel_scenes_all"):
-        one, two = (read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir))
+        one, two = (
+            read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir)
+        )
         for split in one:
             np.testing.assert_array_equal(one[split].scores, two[split].scores)
 
@@ -143,7 +157,14 @@ def test_every_table_and_plot_and_the_tables_alone(small, finished):
     done = _run(small, *arguments, f"--only={SOME}")
     assert "base_to_novel_scenes_16shot_s1: finished already" in done.stdout
     tables = {path.stem: _rows(path) for path in finished.glob("*.csv")}
-    assert set(tables) == {"base_to_novel", "few_shot", "zero_shot", "fully_supervised", "ablations", "irrelevant"}
+    assert set(tables) == {
+        "base_to_novel",
+        "few_shot",
+        "zero_shot",
+        "fully_supervised",
+        "ablations",
+        "irrelevant",
+    }
     assert len(tables["base_to_novel"]) == 6
     assert "16" not in tables["few_shot"][0]
     few = {row["method"]: row for row in tables["few_shot"]}
@@ -176,7 +197,9 @@ def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished
     _run(small, "--table=zero_shot", *arguments, "--set=data.batch_size=8")
     row = _rows(finished / "zero_shot.csv")[-1]
     assert (row["method"], row["learnt on"]) == ("VTD-CLIP", str(learnt))
-    told = json.loads((finished / "runs/zero_shot_scenes_from_base_to_novel_scenes_all/results.json").read_text())
+    told = json.loads(
+        (finished / "runs/zero_shot_scenes_from_base_to_novel_scenes_all/results.json").read_text()
+    )
     assert told["about"]["learnt"] == "base_to_novel_scenes_all, step 12"
     compare = ["-m", "experiments.compare"]
     done = _run(compare, str(finished / "runs/zero_shot_scenes_halves_mean"), str(learnt))
@@ -190,16 +213,30 @@ def test_a_source_that_is_not_finished_lends_nothing(tmp_path):
     folder.mkdir(parents=True)
     (folder / "identity.json").write_text(json.dumps({"finished": False}))
     assert not execute.is_finished(folder)
-    with pytest.raises(UserError, match="learnt: this run, whose parameters are evaluated, is not finished"):
-        execute._lend(VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)), tmp_path, "learnt")
+    with pytest.raises(
+        UserError, match="learnt: this run, whose parameters are evaluated, is not finished"
+    ):
+        execute._lend(
+            VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)),
+            tmp_path,
+            "learnt",
+        )
 
 
 def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finished):
     before = (finished / "runs/base_to_novel_scenes_all/results.json").read_text()
-    arguments = ["--table=base_to_novel", "--splits=1", "--only=*_all", f"--workdir={finished}", *EPOCHS]
+    arguments = [
+        "--table=base_to_novel",
+        "--splits=1",
+        "--only=*_all",
+        f"--workdir={finished}",
+        *EPOCHS,
+    ]
     done = _run(small, *arguments, "--set=optimizer.lr=1e-3", status=2)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: 1 run failed and is not in the tables: base_to_novel_scenes_all: ")
+    assert last.startswith(
+        "error: 1 run failed and is not in the tables: base_to_novel_scenes_all: "
+    )
     assert "holds a run with other config; give another --workdir, or remove it" in last
     assert (finished / "runs/base_to_novel_scenes_all/results.json").read_text() == before
 
@@ -207,33 +244,55 @@ def test_other_settings_are_refused_run_by_run_and_nothing_is_lost(small, finish
 def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
     workdir = tmp_path / "none"
     done = _run(
-        small, "--table=fully_supervised", f"--workdir={workdir}", "--dry_run", "--device_kind=v5e", "--devices=4"
+        small,
+        "--table=fully_supervised",
+        f"--workdir={workdir}",
+        "--dry_run",
+        "--device_kind=v5e",
+        "--devices=4",
     )
     # --only takes the names, so none is cut, and no time is told as 0.000289 hours
     for name in ("mean", "actionclip16_mean", "video_of_a_person_mean", "confidence"):
         assert f" zero_shot_scenes_views_{name} " in done.stdout
     assert " fully_supervised_scenes " in done.stdout
     assert " s\n" in done.stdout
-    assert "4 × v5e: 197 TFLOP/s each in float32 (the vendor's peak), 30 % of it reached (assumed)" in done.stdout
+    assert (
+        "4 × v5e: 197 TFLOP/s each in float32 (the vendor's peak), 30 % of it reached (assumed)"
+        in done.stdout
+    )
     assert done.stdout.splitlines()[-1].startswith("5 runs, about ")
     assert not workdir.exists()
 
 
 def test_several_processes_make_one_table(finished, tmp_path):
-    """The first one renders, prints and writes; scores are those of one process to float32 rounding.
+    """The first one renders, prints and writes; scores are those of one process to float32
+    rounding.
 
-    Adam's first updates divide gradients by their own size, so 12 of them on four devices bring 1e-4 of a probability;
-    losses and gradients themselves are compared at 1e-5 where several processes train (test_train_hosts).
+    Adam's first updates divide gradients by their own size, so 12 of them on four devices bring
+    1e-4 of a probability; losses and gradients themselves are compared at 1e-5 where several
+    processes train (test_train_hosts).
     """
     workdir = tmp_path / "tables"
     some = "--only=*_halves_mean,*16shot_s1"
-    arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, "--set=data.workers=0", some, f"--workdir={workdir}"]
+    arguments = [
+        "--table=base_to_novel",
+        "--splits=1",
+        *EPOCHS,
+        "--set=data.workers=0",
+        some,
+        f"--workdir={workdir}",
+    ]
     first, second = run_two(SMALL, *arguments, devices=2, timeout=300)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert not second.stdout
     assert first.stdout.splitlines()[-1] == f"wrote {workdir}/base_to_novel.md"
-    for name, apart in (("zero_shot_scenes_halves_mean", 1e-5), ("base_to_novel_scenes_16shot_s1", 1e-3)):
-        one, two = (read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir))
+    for name, apart in (
+        ("zero_shot_scenes_halves_mean", 1e-5),
+        ("base_to_novel_scenes_16shot_s1", 1e-3),
+    ):
+        one, two = (
+            read_scores(at / "runs" / name / "results_scores.npz") for at in (finished, workdir)
+        )
         for half in ("base", "novel"):
             assert one[half].videos == two[half].videos
             np.testing.assert_allclose(two[half].scores, one[half].scores, rtol=0, atol=apart)
@@ -262,7 +321,11 @@ def test_mini_benchmarks_give_a_base_to_novel_table_of_all_four(mini_records, tm
         ours = [row for row in rows if row["data set"] == dataset and row["source"] == "this run"]
         assert [row["learnt on"] for row in ours] == ["nothing", "16 shots"], done.stdout
         assert {row["lists"] for row in ours} == {"given"}
-        theirs = {row["method"]: row for row in rows if row["data set"] == dataset and row["source"] != "this run"}
+        theirs = {
+            row["method"]: row
+            for row in rows
+            if row["data set"] == dataset and row["source"] != "this run"
+        }
         assert "arXiv" in theirs["ViFi-CLIP"]["source"]
     told = (tmp_path / "base_to_novel.md").read_text()
     assert "base_to_novel_kinetics400_all: no list base_train" in told

@@ -1,4 +1,6 @@
-"""What `experiments.reproduce` finds in its workdir may be damaged, or somebody else's: one line, with what to do."""
+"""What `experiments.reproduce` finds in its workdir may be damaged, or somebody else's: one line,
+with what to do.
+"""
 
 import json
 import os
@@ -19,15 +21,23 @@ from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
 from vtd_jax.scenes.benchmark import SceneBenchmark
 
-ABOUT = {"learnt": "step 3, the last", "lists": {"base": "b", "novel": "n"}, "versions": {"jax": "1"}}
+ABOUT = {
+    "learnt": "step 3, the last",
+    "lists": {"base": "b", "novel": "n"},
+    "versions": {"jax": "1"},
+}
 DEEP = "[" * 100_000
 
 
 def _halves(seed=0):
     rng, labels = np.random.default_rng(seed), np.arange(12, dtype=np.int32) % 3
     files = tuple(f"{i}.mp4" for i in range(12))
-    scores = {split: rng.dirichlet(np.ones(3), 12).astype(np.float32) for split in ("base", "novel")}
-    return {split: SplitResult(("a", "b", "c"), one, labels, files) for split, one in scores.items()}
+    scores = {
+        split: rng.dirichlet(np.ones(3), 12).astype(np.float32) for split in ("base", "novel")
+    }
+    return {
+        split: SplitResult(("a", "b", "c"), one, labels, files) for split, one in scores.items()
+    }
 
 
 def _save(folder, results, about=ABOUT):
@@ -105,18 +115,27 @@ TABLES = (
 def test_a_damaged_table_of_a_run(workdir, text):
     path = workdir / "runs" / "one" / "results.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=rf"{re.escape(str(path))}: .*remove .*one to make the run again$"):
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(path))}: .*remove .*one to make the run again$"
+    ):
         _tables(workdir)
 
 
 def test_scores_of_another_evaluation_or_of_nan_or_of_other_splits(workdir):
     folder = workdir / "runs" / "one"
     save_scores(folder / "results_scores.npz", _halves(1))
-    with pytest.raises(UserError, match=r"results\.json: is of another evaluation than the scores beside it"):
+    with pytest.raises(
+        UserError, match=r"results\.json: is of another evaluation than the scores beside it"
+    ):
         _tables(workdir)
-    nan = {split: replace(one, scores=one.scores * np.float32(np.nan)) for split, one in _halves().items()}
+    nan = {
+        split: replace(one, scores=one.scores * np.float32(np.nan))
+        for split, one in _halves().items()
+    }
     save_scores(folder / "results_scores.npz", nan)
-    with pytest.raises(UserError, match=r"results_scores\.npz: base: scores of 12 of 12 videos are NaN"):
+    with pytest.raises(
+        UserError, match=r"results_scores\.npz: base: scores of 12 of 12 videos are NaN"
+    ):
         _tables(workdir)
     _save(folder, {"val": _halves()["base"]})
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"0.5": ("one",)})
@@ -126,7 +145,9 @@ def test_scores_of_another_evaluation_or_of_nan_or_of_other_splits(workdir):
     execute._claim(other, {})
     _save(other, _halves())
     execute._finish(other)
-    with pytest.raises(UserError, match="two: scores of the splits base, novel, those of one are of val"):
+    with pytest.raises(
+        UserError, match="two: scores of the splits base, novel, those of one are of val"
+    ):
         _results.Found(workdir).results(["one", "two"])
 
 
@@ -165,7 +186,9 @@ def test_an_ablation_table_has_ablations(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
     path = workdir / "plans" / "ablations.json"
     _plan.save_plan(path, _plan.Plan("ablations", (row,), (), (), ()), {})
-    with pytest.raises(UserError, match=r"ablations\.json: rows\[0\]: no ablation; run this table again"):
+    with pytest.raises(
+        UserError, match=r"ablations\.json: rows\[0\]: no ablation; run this table again"
+    ):
         _plan.load_plan(path)
 
 
@@ -173,12 +196,16 @@ def test_scenes_write_over_no_videos_of_others(tmp_path):
     made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
     (folder / "videos").mkdir(parents=True)
     (folder / "videos" / "holiday.mp4").write_text("mine")
-    with pytest.raises(UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"):
+    with pytest.raises(
+        UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"
+    ):
         sources._claim(made, folder)
     for text in ("", DEEP, "3"):
         (folder / "scenes.json").write_text(text)
         for act in (sources._claim, sources._is_whole):
-            with pytest.raises(UserError, match=r"scenes\.json: .*; remove .*scenes to render again"):
+            with pytest.raises(
+                UserError, match=r"scenes\.json: .*; remove .*scenes to render again"
+            ):
                 act(made, folder)
     assert (folder / "videos" / "holiday.mp4").read_text() == "mine"
     # what we rendered with other settings goes
@@ -192,7 +219,9 @@ def test_tables_are_no_inputs(tmp_path):
     clip = tmp_path / "few_shot.json"
     clip.write_text("x")
     asked = Request("few_shot", tmp_path, None, str(clip), (), (1,), (0,), (), "auto", {})
-    with pytest.raises(UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be written over"):
+    with pytest.raises(
+        UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be written over"
+    ):
         request.check_outputs_of(asked)
     request.check_outputs_of(replace(asked, table="ablations"))
 
@@ -200,6 +229,9 @@ def test_tables_are_no_inputs(tmp_path):
 def test_the_log_of_a_run_is_no_link(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "run.log").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match=r"run\.log: a link"), execute._output_to(tmp_path / "run.log"):
+    with (
+        pytest.raises(UserError, match=r"run\.log: a link"),
+        execute._output_to(tmp_path / "run.log"),
+    ):
         print("x")
     assert (tmp_path / "victim").read_text() == "precious"

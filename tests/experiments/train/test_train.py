@@ -51,7 +51,9 @@ def test_train_resume_and_refusals(folder, tmp_path):
     refused = small_run.command("train", *flags, "--noresume", "--config.clip.path=tiny")
     assert (refused.returncode, refused.stdout) == (2, "")
     note, error = refused.stderr.splitlines()
-    assert note.startswith("note: clip.path=tiny: the small CLIP of this package knows coloured, textured shapes only")
+    assert note.startswith(
+        "note: clip.path=tiny: the small CLIP of this package knows coloured, textured shapes only"
+    )
     assert error.startswith("error: --workdir=")
     assert "the last of step 3; leave --noresume out to go on from there" in error
 
@@ -81,7 +83,9 @@ def test_train_resume_and_refusals(folder, tmp_path):
 )
 def test_a_table_is_that_of_a_step(tmp_path, learnt, step, whole):
     assert not has_table(tmp_path, step)
-    results = {"val": SplitResult(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1], np.int32))}
+    results = {
+        "val": SplitResult(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1], np.int32))
+    }
     table = split_table("t", "mine", results, {"learnt": learnt})
     save_report(tmp_path, "results", table, results)
     assert has_table(tmp_path, step) == whole
@@ -89,13 +93,18 @@ def test_a_table_is_that_of_a_step(tmp_path, learnt, step, whole):
     os.utime(tmp_path / "results_scores.npz", (0, 0))
     assert has_table(tmp_path, step) == whole
     # scores of another evaluation, written later
-    save_scores(tmp_path / "results_scores.npz", {"val": replace(results["val"], scores=results["val"].scores[::-1])})
+    save_scores(
+        tmp_path / "results_scores.npz",
+        {"val": replace(results["val"], scores=results["val"].scores[::-1])},
+    )
     assert not has_table(tmp_path, step)
     (tmp_path / "results_scores.npz").unlink()
     assert not has_table(tmp_path, step)
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", '{"about": 3}', "[" * 100_000, '{"title": "", "rows": [], "about": {}}'])
+@pytest.mark.parametrize(
+    "broken", ["{", "[]", '{"about": 3}', "[" * 100_000, '{"title": "", "rows": [], "about": {}}']
+)
 def test_a_table_that_cannot_be_read_is_none(tmp_path, broken):
     (tmp_path / "results.json").write_text(broken)
     (tmp_path / "results_scores.npz").write_bytes(b"")
@@ -140,8 +149,13 @@ def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
 
 def test_help_has_examples():
     told = small_run.command("train", "--help").stdout
-    assert "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 " in told
-    assert all(flag in told for flag in ("--[no]resume", "--[no]override_config", "--profile_steps"))
+    assert (
+        "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 "
+        in told
+    )
+    assert all(
+        flag in told for flag in ("--[no]resume", "--[no]override_config", "--profile_steps")
+    )
     assert "exit status 75" in told
 
 
@@ -162,7 +176,10 @@ class Inner:
 @pytest.mark.parametrize(
     "argument, told",
     [
-        ("experiments/configs/nothing.py", "no such file; experiments/configs has base_to_novel.py, few_shot.py"),
+        (
+            "experiments/configs/nothing.py",
+            "no such file; experiments/configs has base_to_novel.py, few_shot.py",
+        ),
         (f"{FILE}:broken", "^the reason$"),
         ("pyproject.json", "no such file"),
     ],
@@ -181,7 +198,8 @@ def test_unknown_fields(field, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "field", ["optimizer.lr=1", "nomodel.fusion", "data.evaluate={'base': 'x'}", "data.evaluate.base=x"]
+    "field",
+    ["optimizer.lr=1", "nomodel.fusion", "data.evaluate={'base': 'x'}", "data.evaluate.base=x"],
 )
 def test_known_fields(field, monkeypatch):
     item = f"--noconfig.{field[2:]}" if field.startswith("no") else f"--config.{field}"
@@ -203,8 +221,12 @@ def test_saved_configs_are_locked(tmp_path):
 
 
 def test_a_flag_is_found_before_flags_are_parsed(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["evaluate", "--workdir", "here", "--config=a.py", "-checkpoint=3"])
-    assert [config_flag.argument(name) for name in ("workdir", "config", "checkpoint", "nothing")] == [
+    monkeypatch.setattr(
+        "sys.argv", ["evaluate", "--workdir", "here", "--config=a.py", "-checkpoint=3"]
+    )
+    assert [
+        config_flag.argument(name) for name in ("workdir", "config", "checkpoint", "nothing")
+    ] == [
         "here",
         "a.py",
         "3",

@@ -1,4 +1,6 @@
-"""Two processes of four devices train, save, stop, go on, evaluate and write tables as one process of eight does."""
+"""Two processes of four devices train, save, stop, go on, evaluate and write tables as one process
+of eight does.
+"""
 
 import json
 import os
@@ -20,13 +22,30 @@ def folder(tmp_path_factory):
     return small_run.build(tmp_path_factory.mktemp("small"))
 
 
-# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to gradients
-GENTLE = ("optimizer.eps=1e3", "optimizer.lr=10.0", "optimizer.warmup_epochs=0.0", "optimizer.epochs=2")
+# Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional to
+# gradients
+GENTLE = (
+    "optimizer.eps=1e3",
+    "optimizer.lr=10.0",
+    "optimizer.warmup_epochs=0.0",
+    "optimizer.epochs=2",
+)
 
 
 def _flags(folder, workdir, *fields):
-    fields = (*GENTLE, "data.frames=4", "data.batch_size=4", "log_every=1", "evaluate.every_epochs=1", *fields)
-    return [*small_run.flags(folder), f"--workdir={workdir}", *(f"--config.{field}" for field in fields)]
+    fields = (
+        *GENTLE,
+        "data.frames=4",
+        "data.batch_size=4",
+        "log_every=1",
+        "evaluate.every_epochs=1",
+        *fields,
+    )
+    return [
+        *small_run.flags(folder),
+        f"--workdir={workdir}",
+        *(f"--config.{field}" for field in fields),
+    ]
 
 
 def _one(name, *arguments):
@@ -54,10 +73,14 @@ def _assert_same_run(there, here, step=6, rtol=1e-5):
     rows = [[row for row in part if row["loss"]] for part in rows]
     for one, two in zip(*rows, strict=True):
         for key in ("loss", "accuracy", "lr", "grad_norm"):
-            np.testing.assert_allclose(float(one[key]), float(two[key]), rtol=rtol, err_msg=f"{key} {one['step']}")
+            np.testing.assert_allclose(
+                float(one[key]), float(two[key]), rtol=rtol, err_msg=f"{key} {one['step']}"
+            )
     stored = [integrity.read(folder / "checkpoints" / str(step)) for folder in (there, here)]
     for name, value in stored[0].learnable.items():
-        np.testing.assert_allclose(stored[1].learnable[name], value, rtol=rtol, atol=rtol, err_msg=name)
+        np.testing.assert_allclose(
+            stored[1].learnable[name], value, rtol=rtol, atol=rtol, err_msg=name
+        )
     # scores differ in their last bits, and so does what is computed from more than their order
     tables = [json.loads((folder / "results.json").read_text())["rows"] for folder in (there, here)]
     errors = [[row.pop("ECE") for row in table if row["ECE"] is not None] for table in tables]
@@ -120,7 +143,10 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
     # what one process began, two go on with
     told = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
     assert "going on from the checkpoint of step 6 of 9" in told
-    assert "was at step 9 already" in _one("train", *_flags(folder, workdir, "optimizer.epochs=3")).stdout
+    assert (
+        "was at step 9 already"
+        in _one("train", *_flags(folder, workdir, "optimizer.epochs=3")).stdout
+    )
 
 
 def test_what_cannot_be_is_told_once(folder, tmp_path):
@@ -138,7 +164,8 @@ def test_what_cannot_be_is_told_once(folder, tmp_path):
     told = [line for process in done for line in process.stderr.splitlines()]
     assert len(told) == 1
     assert re.match(
-        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it", told[0]
+        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it",
+        told[0],
     )
     done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)
     told = [line for process in done for line in process.stderr.splitlines()]

@@ -17,14 +17,22 @@ from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
 EPOCHS, STEPS = 40, 120
-FIELDS = {"optimizer.epochs": EPOCHS, "log_every": 1, "checkpoint.every_steps": 1, "evaluate.every_epochs": 4}
+FIELDS = {
+    "optimizer.epochs": EPOCHS,
+    "log_every": 1,
+    "checkpoint.every_steps": 1,
+    "evaluate.every_epochs": 4,
+}
 TIMED = ("videos_per_second", "memory_gib", "input_wait")
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     folder = small_run.build(tmp_path_factory.mktemp("small"))
-    return [*small_run.flags(folder), *(f"--config.{name}={value}" for name, value in FIELDS.items())]
+    return [
+        *small_run.flags(folder),
+        *(f"--config.{name}={value}" for name, value in FIELDS.items()),
+    ]
 
 
 class Run:
@@ -36,11 +44,14 @@ class Run:
         # the first run compiles, the others find the same programs here: seconds for each of them
         environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "cache")
         environment |= dict(
-            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0", JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1"
+            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+            JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
         )
         call = [sys.executable, "-m", "experiments.train", *flags, f"--workdir={workdir}"]
         with log.open("w") as out:
-            self.process = subprocess.Popen(call, cwd=small_run.ROOT, env=environment, stdout=out, stderr=out)
+            self.process = subprocess.Popen(
+                call, cwd=small_run.ROOT, env=environment, stdout=out, stderr=out
+            )
 
     def wait_until(self, condition, seconds=120):
         """Looks very often: what is waited for may be there for milliseconds only."""
@@ -57,7 +68,11 @@ class Run:
 
     def begun(self):
         """Steps whose checkpoint was begun and is not whole."""
-        names = os.listdir(self.workdir / "checkpoints") if (self.workdir / "checkpoints").is_dir() else []
+        names = (
+            os.listdir(self.workdir / "checkpoints")
+            if (self.workdir / "checkpoints").is_dir()
+            else []
+        )
         return [int(name.split(".")[0]) for name in names if name.endswith(".orbax-checkpoint-tmp")]
 
     def last_line(self):
@@ -83,7 +98,10 @@ def _killed_any_time(run, after, seconds):
 
 def _rows(workdir):
     with (workdir / "metrics.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+        return [
+            {key: value for key, value in row.items() if key not in TIMED}
+            for row in csv.DictReader(file)
+        ]
 
 
 def test_killed_again_and_again_is_bit_for_bit_uninterrupted(flags, tmp_path):
@@ -112,16 +130,21 @@ def test_killed_again_and_again_is_bit_for_bit_uninterrupted(flags, tmp_path):
     run.wait_until(lambda: _last(workdir) > before)
     assert run.end(signal.SIGTERM) == 75
     assert run.last_line() == (
-        f"preempted: saved step {_last(workdir)} of {STEPS} in {workdir}; the same command resumes from there"
+        f"preempted: saved step {_last(workdir)} of {STEPS} in {workdir}; the same command "
+        "resumes from there"
     )
     assert before < _last(workdir) < STEPS
     run = start(7)
     assert run.process.wait(timeout=300) == 0, run.log.read_text()
 
     assert run.begun() == []
-    assert sorted(path.name for path in workdir.iterdir()) == sorted(path.name for path in whole.workdir.iterdir())
+    assert sorted(path.name for path in workdir.iterdir()) == sorted(
+        path.name for path in whole.workdir.iterdir()
+    )
     assert Checkpoints(workdir).steps == Checkpoints(whole.workdir).steps
-    ours, theirs = (integrity.read(each / "checkpoints" / str(STEPS)) for each in (workdir, whole.workdir))
+    ours, theirs = (
+        integrity.read(each / "checkpoints" / str(STEPS)) for each in (workdir, whole.workdir)
+    )
     assert integrity.digest(ours) == integrity.digest(theirs)
     for mine, other in ((ours.learnable, theirs.learnable), (ours.optimizer, theirs.optimizer)):
         assert mine.keys() == other.keys()

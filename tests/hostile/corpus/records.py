@@ -1,6 +1,8 @@
-"""Hostile record folders: what a good one, as `targets_videos.write_records` makes it, is changed into.
+"""Hostile record folders: what a good one, as `targets_videos.write_records` makes it, is changed
+into.
 
-Every function changes the folder of one list's records, `records/video_folder/NAME/1.0.0`, in place.
+Every function changes the folder of one list's records, `records/video_folder/NAME/1.0.0`, in
+place.
 """
 
 import json
@@ -26,7 +28,9 @@ def folder_of(records: Path) -> Path:
 
 
 def change_json(path: Path, change: Callable[[Any], Any]) -> None:
-    """Changes the value of a JSON file in place; what `change` returns takes its place, if it returns something."""
+    """Changes the value of a JSON file in place; what `change` returns takes its place, if it
+    returns something.
+    """
     value = json.loads(path.read_text())
     changed = change(value)
     path.write_text(json.dumps(value if changed is None else changed))
@@ -95,7 +99,9 @@ def _frames(write: Callable[[Path], Path]) -> Callable[[Path], None]:
 CODE: dict[str, Callable[[Path], None]] = {
     "imports": imports,
     "imports_nested": imports_nested,
-    "template_attribute": _info(filepathTemplate="{DATASET.__class__.__init__.__globals__}-{SHARD_X_OF_Y}"),
+    "template_attribute": _info(
+        filepathTemplate="{DATASET.__class__.__init__.__globals__}-{SHARD_X_OF_Y}"
+    ),
     "template_outside": _info(filepathTemplate="../../../../secret-{SHARD_X_OF_Y}"),
 }
 # files beside the shards, and lists
@@ -149,5 +155,8 @@ def shard_pipe(folder: Path) -> None:
 
 
 # what may take memory or wait where it is not refused
-HEAVY: dict[str, Callable[[Path], None]] = {"shard_pipe": shard_pipe, "jpeg_claim": _frames(videos.jpeg_claim)}
+HEAVY: dict[str, Callable[[Path], None]] = {
+    "shard_pipe": shard_pipe,
+    "jpeg_claim": _frames(videos.jpeg_claim),
+}
 ALL = CODE | TABLES | SHARDS | VIDEOS | HEAVY

@@ -1,4 +1,6 @@
-"""Hostile run folders: what a good workdir, as `conftest.trained` makes it, is changed into. All in place."""
+"""Hostile run folders: what a good workdir, as `conftest.trained` makes it, is changed into. All in
+place.
+"""
 
 import shutil
 from collections.abc import Callable

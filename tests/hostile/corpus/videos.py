@@ -38,7 +38,10 @@ def _gif(frames: list[tuple[int, int]], width: int, height: int) -> bytes:
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
     control = b"\x21\xf9\x04\x00\x01\x00\x00\x00"
     # one pixel: clear, colour 0, end
-    images = (control + b"\x2c" + struct.pack("<HHHHB", 0, 0, w, h, 0) + b"\x02\x02\x44\x01\x00" for w, h in frames)
+    images = (
+        control + b"\x2c" + struct.pack("<HHHHB", 0, 0, w, h, 0) + b"\x02\x02\x44\x01\x00"
+        for w, h in frames
+    )
     return head + b"".join(images) + b";"
 
 
@@ -46,23 +49,30 @@ def png_claim(folder: Path, side: int = CLAIM) -> Path:
     """88 bytes, 65 500 × 65 500."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     image = chunk(b"IDAT", zlib.compress(bytes(16)))
-    return _written(folder / "claim.png", b"\x89PNG\r\n\x1a\n" + header + image + chunk(b"IEND", b""))
+    return _written(
+        folder / "claim.png", b"\x89PNG\r\n\x1a\n" + header + image + chunk(b"IEND", b"")
+    )
 
 
 def y4m_wide(folder: Path, width: int = 1_000_000, height: int = 2) -> Path:
     """A frame whose long side is very long: scaling the short side up would make it enormous."""
     frame = bytes(width * height * 3 // 2)
     return _written(
-        folder / "wide.y4m", f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode() + (b"FRAME\n" + frame) * 2
+        folder / "wide.y4m",
+        f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode() + (b"FRAME\n" + frame) * 2,
     )
 
 
 def patched_mp4(folder: Path, box: bytes, place: int, value: int, size: int = 4) -> Path:
-    """Six frames, and a number in one of the tables changed; `place` counts from behind the box's name."""
+    """Six frames, and a number in one of the tables changed; `place` counts from behind the box's
+    name.
+    """
     content = bytearray(make_video(folder / "good.mp4", 6).read_bytes())
     (folder / "good.mp4").unlink()
     at = content.index(box) + 4 + place
@@ -151,17 +161,28 @@ def odd_names(folder: Path, port: int) -> list[Path]:
     """Real videos under those names, some of them in folders that are called like a host."""
     good = make_video(folder / "good.mp4", 4).read_bytes()
     (folder / "good.mp4").unlink()
-    return [_written(folder / name.replace("ADDRESS", f"127.0.0.1:{port}"), good) for name in ODD_NAMES]
+    return [
+        _written(folder / name.replace("ADDRESS", f"127.0.0.1:{port}"), good) for name in ODD_NAMES
+    ]
 
 
-CLAIMS = {"jpeg": jpeg_claim, "gif": gif_claim, "png": png_claim, "gif_frames": gif_frames, "y4m": y4m_wide}
+CLAIMS = {
+    "jpeg": jpeg_claim,
+    "gif": gif_claim,
+    "png": png_claim,
+    "gif_frames": gif_frames,
+    "y4m": y4m_wide,
+}
 TEXTS = {
     "ffconcat": lambda folder: ffconcat(folder, make_video(folder / "secret.mp4", 4)),
     "playlist": lambda folder: playlist(folder, str(make_video(folder / "secret.mp4", 4))),
     "session": session,
 }
 LONG = {
-    **{name: lambda folder, patch=patch: patched_mp4(folder, *patch) for name, patch in LONG_MP4.items()},
+    **{
+        name: lambda folder, patch=patch: patched_mp4(folder, *patch)
+        for name, patch in LONG_MP4.items()
+    },
     "samples": mp4_many_samples,
     "late": mkv_late,
     "gif_100k": lambda folder: gif_frames(folder, 100_000, 16),

@@ -1,4 +1,6 @@
-"""Hostile weights: small files that claim much, numbers that no array has, names that act on a terminal."""
+"""Hostile weights: small files that claim much, numbers that no array has, names that act on a
+terminal.
+"""
 
 import json
 import struct
@@ -18,7 +20,9 @@ ACTING = "\x1b]0;x\x07\x1b[31m\u202e\nred\x9b"
 
 def nested_modules(folder: Path, depth: int = 12, tensors: int = 40) -> Path:
     """TorchScript modules that hold the next one twice: 2¹² names for each tensor of the last."""
-    module = torch_files.script_object({f"t{i}": torch_files.tensor(np.zeros(1, "f4")) for i in range(tensors)})
+    module = torch_files.script_object(
+        {f"t{i}": torch_files.tensor(np.zeros(1, "f4")) for i in range(tensors)}
+    )
     for _ in range(depth):
         module = torch_files.script_object({"a": module, "b": module})
     return torch_files.save(folder / "nested.pt", module)
@@ -80,7 +84,9 @@ def own_config(folder: Path, **fields: Any) -> Path:
 
 
 def tuned(folder: Path, group: str = "", **fields: Any) -> Path:
-    """An exported model, with some fields (of `model` or `clip`, if a group is given) that it never has."""
+    """An exported model, with some fields (of `model` or `clip`, if a group is given) that it never
+    has.
+    """
 
     def change(header: dict) -> None:
         told = json.loads(header["__metadata__"][METADATA_KEY])

@@ -2,11 +2,13 @@
 
     PYTHONPATH=.:tests python -m hostile.fuzzing [KIND…]
 
-FUZZ_COUNT is how many of each kind, FUZZ_SEED where to begin (the time, if not given; it is printed). What breaks the
-rule is printed with its seed, and the files are kept in FUZZ_KEEP, `fuzz_failures/` if not given. One seed of one kind
-again: `FUZZ_SEED=SEED FUZZ_COUNT=1 python -m hostile.fuzzing KIND`.
+FUZZ_COUNT is how many of each kind, FUZZ_SEED where to begin (the time, if not given; it is
+printed). What breaks the rule is printed with its seed, and the files are kept in FUZZ_KEEP,
+`fuzz_failures/` if not given. One seed of one kind again: `FUZZ_SEED=SEED FUZZ_COUNT=1 python -m
+hostile.fuzzing KIND`.
 
-The rule: a right value, or a `UserError` of one line; within seconds and a bounded memory; no crash, nothing printed
+The rule: a right value, or a `UserError` of one line; within seconds and a bounded memory; no
+crash, nothing printed
 that acts on a terminal.
 """
 
@@ -26,7 +28,8 @@ from typing import NamedTuple
 from hostile.fuzzing.kinds import KINDS
 from support import warm
 
-# seconds without a line of progress after which a child hangs; and until its good files are made and read
+# seconds without a line of progress after which a child hangs; and until its good files are made
+# and read
 _STUCK, _START = 40.0, 300.0
 # bytes of address space beyond what a child has when it begins to read
 _MEMORY = 4 * 2**30
@@ -43,7 +46,11 @@ class Fault(NamedTuple):
     def kind(self) -> str:
         """Faults of one kind have one cause, probably."""
         raised, _, place = self.what.rpartition(" at ")
-        return f"{self.target} {raised.partition(':')[0]} {place}" if raised else re.sub("[0-9]+", "N", self.what[:40])
+        return (
+            f"{self.target} {raised.partition(':')[0]} {place}"
+            if raised
+            else re.sub("[0-9]+", "N", self.what[:40])
+        )
 
 
 class Found(NamedTuple):
@@ -68,17 +75,32 @@ def fuzz(kind: str, first: int, count: int, keep: Path) -> Found:
     return Found(faults, refused, count - refused - len(faults))
 
 
-def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[list[Fault], int, int]:
-    """The faults that one process found, how many files it refused, and the last seed that it came to."""
+def _child(
+    kind: str, seeds: Sequence[int], folder: Path, keep: Path
+) -> tuple[list[Fault], int, int]:
+    """The faults that one process found, how many files it refused, and the last seed that it came
+    to.
+    """
     spec = dict(kind=kind, seeds=list(seeds), folder=str(folder), keep=str(keep), memory=_MEMORY)
     (folder / "spec.json").write_text(json.dumps(spec))
     (folder / "progress").touch()
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", PYTHONPATH=f"{warm.ROOT}:{warm.ROOT / 'tests'}")
-    environment |= {"HOME": str(folder), "VTD_JAX_CACHE": str(folder / "cache"), "TMPDIR": str(folder)}
+    environment = dict(
+        os.environ,
+        XLA_FLAGS="",
+        JAX_PLATFORMS="cpu",
+        PYTHONPATH=f"{warm.ROOT}:{warm.ROOT / 'tests'}",
+    )
+    environment |= {
+        "HOME": str(folder),
+        "VTD_JAX_CACHE": str(folder / "cache"),
+        "TMPDIR": str(folder),
+    }
     started = warm.Started(["-m", "hostile.fuzzing.child", str(folder / "spec.json")], environment)
     stuck = _wait(started, folder / "progress")
     lines = [json.loads(line) for line in (folder / "progress").read_text().splitlines()]
-    faults = [Fault(line["target"], line["seed"], line["fault"]) for line in lines if line.get("fault")]
+    faults = [
+        Fault(line["target"], line["seed"], line["fault"]) for line in lines if line.get("fault")
+    ]
     refused = sum(line["refused"] for line in lines if line.get("refused") and not line["fault"])
     if not stuck and started.returncode == 0:
         return faults, refused, seeds[-1]
@@ -86,9 +108,16 @@ def _child(kind: str, seeds: Sequence[int], folder: Path, keep: Path) -> tuple[l
         raise RuntimeError(f"{kind}: cannot begin: {(started.out / 'stderr').read_text()[-3000:]}")
     at = lines[-1]
     told = (started.out / "stderr").read_text(errors="replace").strip()[-300:]
-    what = "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(told.split())}"
+    what = (
+        "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(told.split())}"
+    )
     with contextlib.suppress(OSError):
-        shutil.copytree(folder / "case", keep / f"{at['target']}-{at['seed']}", symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(
+            folder / "case",
+            keep / f"{at['target']}-{at['seed']}",
+            symlinks=True,
+            dirs_exist_ok=True,
+        )
     return [*faults, Fault(at["target"], at["seed"], what)], refused, at["seed"]
 
 
@@ -113,8 +142,8 @@ def told(faults: Sequence[Fault], keep: Path) -> list[str]:
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
     return [
-        f"{same[0].target}, seed {', '.join(str(f.seed) for f in same[:3])} ({len(same)} in all): {same[0].what}; "
-        f"files in {keep / f'{same[0].target}-{same[0].seed}'}"
+        f"{same[0].target}, seed {', '.join(str(f.seed) for f in same[:3])} ({len(same)} in all): "
+        f"{same[0].what}; files in {keep / f'{same[0].target}-{same[0].seed}'}"
         for same in kinds.values()
     ]
 

@@ -1,4 +1,5 @@
-"""The process in which changed files are read, many of them: `python -m hostile.fuzzing.child SPEC.json`, from `fuzz`.
+"""The process in which changed files are read, many of them: `python -m hostile.fuzzing.child
+SPEC.json`, from `fuzz`.
 
 It writes a line before and after each; where there is no line after, it has crashed or hangs.
 """
@@ -50,7 +51,10 @@ def main() -> None:
                 kept = keep / f"{name}-{seed}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(case, kept, symlinks=True)
-            progress.write(json.dumps({"seed": seed, "target": name, "fault": fault, "refused": refused}) + "\n")
+            progress.write(
+                json.dumps({"seed": seed, "target": name, "fault": fault, "refused": refused})
+                + "\n"
+            )
 
 
 def _fault(target: Any, case: Path, seconds: float) -> tuple[str | None, bool]:
@@ -95,7 +99,10 @@ def _bad_output(said: list[int]) -> str | None:
             return f"{len(text)} characters printed: {text[:60]!r}"
         if "Traceback" in text:
             return f"a traceback printed: {text.strip().splitlines()[-1][:200]!r}"
-        if any(unicodedata.category(c) in ("Cc", "Cf") and c != "\n" and printable(c) != c for c in text):
+        if any(
+            unicodedata.category(c) in ("Cc", "Cf") and c != "\n" and printable(c) != c
+            for c in text
+        ):
             return f"printed what acts on a terminal: {text[:200]!r}"
     return None
 
@@ -106,9 +113,13 @@ def _place(error: BaseException) -> str:
     ours = [
         f
         for f in frames
-        if f.filename.startswith(str(_ROOT)) and ".venv" not in f.filename and "/tests/" not in f.filename
+        if f.filename.startswith(str(_ROOT))
+        and ".venv" not in f.filename
+        and "/tests/" not in f.filename
     ]
-    return " < ".join(f"{os.path.relpath(f.filename, _ROOT)}:{f.lineno}" for f in reversed(ours[-2:]))
+    return " < ".join(
+        f"{os.path.relpath(f.filename, _ROOT)}:{f.lineno}" for f in reversed(ours[-2:])
+    )
 
 
 def _forget_peak() -> None:

@@ -1,4 +1,6 @@
-"""What becomes of good files: bits and lengths changed, pieces moved, values replaced; a seed decides all of it."""
+"""What becomes of good files: bits and lengths changed, pieces moved, values replaced; a seed
+decides all of it.
+"""
 
 import io
 import json
@@ -33,7 +35,15 @@ HOSTILE_NUMBERS = (
     1e-320,
 )  # fmt: skip
 # names of entries that an archive can have
-_NAMES = ("x" * 60_000, "../../evil", "/etc/passwd", "\x1b[31m", "\u202e", "a\nb", "archive/data.pkl")
+_NAMES = (
+    "x" * 60_000,
+    "../../evil",
+    "/etc/passwd",
+    "\x1b[31m",
+    "\u202e",
+    "a\nb",
+    "archive/data.pkl",
+)
 # how a JSON text says what json.dumps cannot
 _RAW = (
     b"NaN",
@@ -76,7 +86,9 @@ def mutate_value(rng: random.Random, value: Any) -> Any:
     elif act == 1 or (act == 2 and isinstance(parent, list)):
         parent.insert(key, parent[key])
     elif act == 2 and isinstance(parent[key], (int, float)):
-        parent[key] = rng.choice((-parent[key], parent[key] + 1, parent[key] * 2**40, str(parent[key])))
+        parent[key] = rng.choice(
+            (-parent[key], parent[key] + 1, parent[key] * 2**40, str(parent[key]))
+        )
     else:
         parent[key] = hostile_value(rng)
     return value
@@ -84,7 +96,13 @@ def mutate_value(rng: random.Random, value: Any) -> Any:
 
 def _places(value: Any):
     """All (parent, key) of a value."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, child in list(inside):
         yield value, key
         yield from _places(child)
@@ -107,7 +125,13 @@ def mutate_json(rng: random.Random, content: bytes) -> bytes:
             out = out[:place] + rng.choice(_RAW) + out[place + 1 :]
     if rng.random() < 0.1:
         out = rng.choice(
-            (out.decode(errors="replace").encode("utf-16"), b"\xef\xbb\xbf" + out, out + b"\0", out + out, b"")
+            (
+                out.decode(errors="replace").encode("utf-16"),
+                b"\xef\xbb\xbf" + out,
+                out + b"\0",
+                out + out,
+                b"",
+            )
         )
     return out
 
@@ -149,7 +173,10 @@ def _length(rng: random.Random, data: bytearray) -> None:
     kind = rng.choice("HIQ")
     size = struct.calcsize(kind)
     most = 2 ** (8 * size) - 1
-    value = rng.choice((0, 1, most, most // 2, most // 2 + 1, 2**31 - 1, 2**20, len(data), most - 8)) & most
+    value = (
+        rng.choice((0, 1, most, most // 2, most // 2 + 1, 2**31 - 1, 2**20, len(data), most - 8))
+        & most
+    )
     if len(data) > size:
         at = rng.randrange(len(data) - size)
         data[at : at + size] = struct.pack(rng.choice("<>") + kind, value)
@@ -228,7 +255,9 @@ def mutate_safetensors(rng: random.Random, content: bytes) -> bytes:
 
 
 def mutate_zip(rng: random.Random, content: bytes) -> bytes:
-    """One entry changed and its checksum set right, so that what is inside is read; or bytes as they come."""
+    """One entry changed and its checksum set right, so that what is inside is read; or bytes as
+    they come.
+    """
     if rng.random() < 0.3:
         return mutate_bytes(rng, content)
     out = io.BytesIO()
@@ -259,7 +288,16 @@ def mutate_npy(rng: random.Random, content: bytes) -> bytes:
             (
                 b"'<f4'",
                 rng.choice(
-                    (b"'<f8'", b"'|O'", b"'<U2000000000'", b"'|V0'", b"'>i4'", b"[('a', '<f4')]", b"'<c16'", b"''")
+                    (
+                        b"'<f8'",
+                        b"'|O'",
+                        b"'<U2000000000'",
+                        b"'|V0'",
+                        b"'>i4'",
+                        b"[('a', '<f4')]",
+                        b"'<c16'",
+                        b"''",
+                    )
                 ),
             ),
             (b"False", rng.choice((b"True", b"None", b"[]"))),

@@ -40,7 +40,8 @@ class Target:
 
     Attributes:
       make: writes good files into an empty folder; None of what it writes depends on time or place.
-      read: reads the folder as a command does; changes nothing in it but by names that begin with `out`.
+      read: reads the folder as a command does; changes nothing in it but by names that begin with
+        `out`.
       fuzzed: names in the folder, as patterns, of the files that are changed, one or two a time.
       mutate: how; default: by the ending.
       documented: what reading may raise beside `UserError`.
@@ -60,7 +61,9 @@ class Target:
         if self.mutate is not None:
             self.mutate(rng, folder)
             return
-        files = sorted({path for pattern in self.fuzzed for path in folder.rglob(pattern) if path.is_file()})
+        files = sorted(
+            {path for pattern in self.fuzzed for path in folder.rglob(pattern) if path.is_file()}
+        )
         for path in rng.sample(files, min(len(files), rng.choice((1, 1, 1, 2)))):
             change = BY_ENDING.get(path.suffix, mutate_bytes)
             path.write_bytes(change(rng, path.read_bytes()))

@@ -51,7 +51,9 @@ def _trained() -> Path:
     prepare_workdir(workdir, run, resume=False)
     loop.train(run, model, records, workdir, evaluate=_evaluate)
     save_training_list(workdir, records.stored)
-    (workdir / "results.json").write_text(json.dumps({"about": {"learnt": "step 6"}, "rows": [], "title": ""}))
+    (workdir / "results.json").write_text(
+        json.dumps({"about": {"learnt": "step 6"}, "rows": [], "title": ""})
+    )
     return workdir
 
 
@@ -77,7 +79,9 @@ def resume(folder: Path) -> None:
     """What `train` reads of a workdir; nothing is trained."""
     run, model, records = _records()
     prepare_workdir(folder / "run", run, resume=True)
-    loop.train(run, model, records, folder / "run", evaluate=_evaluate, resume=True, preemption=_AtOnce())
+    loop.train(
+        run, model, records, folder / "run", evaluate=_evaluate, resume=True, preemption=_AtOnce()
+    )
 
 
 def _change_files(rng: Random, folder: Path) -> None:
@@ -111,7 +115,9 @@ def seal(workdir: Path, change: Any, step: int = LAST) -> None:
 
 
 def _changed(rng: Random, stored: integrity.Stored) -> Any:
-    progress = mutate_value(rng, {key: value for key, value in stored.progress.items() if key != "digest"})
+    progress = mutate_value(
+        rng, {key: value for key, value in stored.progress.items() if key != "digest"}
+    )
     if not isinstance(progress, dict):
         return progress
     try:
@@ -121,8 +127,12 @@ def _changed(rng: Random, stored: integrity.Stored) -> Any:
 
 
 def change_zarr(item: Path, change: Any) -> None:
-    """Changes the `.zarray` of an item's arrays inside its database; `change(number, bytes)` gives the text."""
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}).result()
+    """Changes the `.zarray` of an item's arrays inside its database; `change(number, bytes)` gives
+    the text.
+    """
+    store = tensorstore.KvStore.open(
+        {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}
+    ).result()
     keys = sorted(key for key in store.list().result() if key.endswith(b"/.zarray"))
     for number, key in enumerate(keys):
         store.write(key, change(number, store.read(key).result().value)).result()
@@ -135,7 +145,11 @@ def claim_size(item: Path, elements: int = 10**12) -> None:
         fields = json.loads(text)
         shape = [elements, *fields["shape"][1:]] if fields["shape"] else [elements]
         chunks = [elements, *fields["chunks"][1:]] if fields["chunks"] else [elements]
-        return json.dumps(fields | {"shape": shape, "chunks": chunks}).encode() if number == 0 else text
+        return (
+            json.dumps(fields | {"shape": shape, "chunks": chunks}).encode()
+            if number == 0
+            else text
+        )
 
     change_zarr(item, grown)
 

@@ -56,7 +56,9 @@ def _check_lines(lines: list[str]) -> None:
 
 
 def _read_labels(folder: Path) -> None:
-    _each([lambda path=path: read_words(str(path), "--labels") for path in sorted(folder.iterdir())])
+    _each(
+        [lambda path=path: read_words(str(path), "--labels") for path in sorted(folder.iterdir())]
+    )
     _each([lambda path=path: read_labels(path) for path in sorted(folder.iterdir())])
 
 
@@ -73,17 +75,29 @@ def _each(calls: list) -> None:
 
 
 def _read_annotations(folder: Path) -> None:
-    _each([lambda name=name: official_lists(name, folder / name) for name in ("ssv2", "kinetics400")])
+    _each(
+        [lambda name=name: official_lists(name, folder / name) for name in ("ssv2", "kinetics400")]
+    )
 
 
-_ROW = {"dataset": "hmdb51", "method": "CLIP", "learnt_on": "", "cells": {"": ["a", "b"]}, "ablation": None}
+_ROW = {
+    "dataset": "hmdb51",
+    "method": "CLIP",
+    "learnt_on": "",
+    "cells": {"": ["a", "b"]},
+    "ablation": None,
+}
 _CASE = dict(
     seed=0, layers=1, frames=2, batch=1, classes=["a"], prompt_model=True, zs_eval=False, n_ctx_text=1, n_ctx_vision=1,
     depth_text=1, depth_vision=1, lr=0.1, epochs=1, warmup=0.0, cos=1.0, interval=1.0, steps=1,
 )  # fmt: skip
 
 _SCORES = np.eye(2, dtype=np.float32)
-_RESULTS = {"base": SplitResult(("red", "blue"), _SCORES, np.arange(2, dtype=np.int32), ("a", "b"), np.zeros(2, bool))}
+_RESULTS = {
+    "base": SplitResult(
+        ("red", "blue"), _SCORES, np.arange(2, dtype=np.int32), ("a", "b"), np.zeros(2, bool)
+    )
+}
 
 
 def _write_json(folder: Path) -> None:
@@ -137,7 +151,15 @@ def _page() -> str:
     import html
 
     entry = dict(
-        page="a.html", video="a", label="red", score=0.5, duration=1.0, thumbnail="", date="2026", key="k", truth=None
+        page="a.html",
+        video="a",
+        label="red",
+        score=0.5,
+        duration=1.0,
+        thumbnail="",
+        date="2026",
+        key="k",
+        truth=None,
     )
     return f'<html><meta name="{pages.ENTRY}" content="{html.escape(json.dumps(entry))}"></html>'
 
@@ -165,7 +187,10 @@ TARGETS = {
         _write(
             {
                 "ssv2/labels.json": '{"Putting [something]": "0", "Holding": "1"}',
-                "ssv2/train.json": '[{"id": "1", "template": "Putting [something]"}, {"id": 2, "template": "Holding"}]',
+                "ssv2/train.json": (
+                    '[{"id": "1", "template": "Putting [something]"}, {"id": 2, "template": '
+                    '"Holding"}]'
+                ),
                 "ssv2/validation.json": '[{"id": "3", "template": "Holding"}]',
                 "kinetics400/train.csv": "label,youtube_id,time_start,time_end,split\nred,abcdefghijk,1,11,train\n",
                 "kinetics400/val.csv": 'label,youtube_id,time_start,time_end,split\n"red, x",abcdefghijl,2,12,val\n',

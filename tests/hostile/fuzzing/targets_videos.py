@@ -12,7 +12,13 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
-from hostile.fuzzing.mutations import HOSTILE_NUMBERS, HOSTILE_TEXTS, mutate_bytes, mutate_json, mutate_lines
+from hostile.fuzzing.mutations import (
+    HOSTILE_NUMBERS,
+    HOSTILE_TEXTS,
+    mutate_bytes,
+    mutate_json,
+    mutate_lines,
+)
 from hostile.fuzzing.target import Target
 from support.video_files import make_video, picture
 from vtd_jax.predict import serve_example
@@ -24,7 +30,12 @@ from vtd_jax.video.ingest.shards import WRITER_OPTIONS
 from vtd_jax.video.records import open_records
 
 # codecs that need no settings; the others are of `make_video`
-_CODECS = {"gif": ("gif", "rgb8"), "mkv": ("mpeg4", "yuv420p"), "png": ("png", "rgb24"), "y4m": ("rawvideo", "yuv420p")}
+_CODECS = {
+    "gif": ("gif", "rgb8"),
+    "mkv": ("mpeg4", "yuv420p"),
+    "png": ("png", "rgb24"),
+    "y4m": ("rawvideo", "yuv420p"),
+}
 
 
 def write_video(path: Path, frames: int = 6) -> Path:
@@ -40,7 +51,9 @@ def write_video(path: Path, frames: int = 6) -> Path:
     with av.open(
         str(path), "w", options=options, format={"png": "image2", "y4m": "yuv4mpegpipe"}.get(kind)
     ) as container:
-        stream = container.add_stream("wrapped_avframe" if kind == "y4m" else codec, rate=Fraction(10))
+        stream = container.add_stream(
+            "wrapped_avframe" if kind == "y4m" else codec, rate=Fraction(10)
+        )
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for index in range(1 if kind == "png" else frames):
             frame = av.VideoFrame.from_ndarray(picture(index, 48, 64), format="rgb24")
@@ -50,13 +63,20 @@ def write_video(path: Path, frames: int = 6) -> Path:
 
 
 def read_video(path: Path) -> None:
-    """Everything that commands do with a video: its length, its end, frames by number, frames as served models do."""
+    """Everything that commands do with a video: its length, its end, frames by number, frames as
+    served models do.
+    """
     decode.length(path)
     count, _, _ = decode.header(path)
     info = decode.probe(path)
     decode.decode_frames(path, [0, info.frames - 1], 32)
     content = path.read_bytes()
-    decode.decode_frames(content, [info.frames // 2], name="bytes", known_frames=None if info.damaged else info.frames)
+    decode.decode_frames(
+        content,
+        [info.frames // 2],
+        name="bytes",
+        known_frames=None if info.damaged else info.frames,
+    )
     serve_example.read_clip(path, 2, 32, info.frames)
     del count
 
@@ -80,7 +100,9 @@ def write_records(folder: Path, storage: str) -> None:
     (folder / "list.txt").write_text("red/0.mp4 0\nblue/1.mp4 1\nred/2.mp4 0\nblue/3.mp4 1\n")
     (folder / "labels.csv").write_text("id,name\n0,red\n1,blue\n")
     lists = ((str(folder / "list.txt"), str(folder / "labels.csv")),)
-    config = BuildConfig(name="train", lists=lists, video_dir=str(videos), workers=1, storage=storage)
+    config = BuildConfig(
+        name="train", lists=lists, video_dir=str(videos), workers=1, storage=storage
+    )
     build_records(config, folder / "records")
 
 
@@ -101,7 +123,9 @@ def _change_records(rng: Random, folder: Path) -> None:
         if rng.random() < 0.3:
             shard.write_bytes(mutate_bytes(rng, shard.read_bytes()))
         else:
-            rewrite_shard(shard, lambda number, record: _changed(rng, record) if number == 1 else record)
+            rewrite_shard(
+                shard, lambda number, record: _changed(rng, record) if number == 1 else record
+            )
         return
     path = rng.choice([path for path in files if "array_record" not in path.name])
     change = mutate_json if path.suffix == ".json" else mutate_lines
@@ -131,7 +155,11 @@ def hostile_record(storage: str = "jpeg", **changes: Any) -> bytes:
         file=b"red/0.mp4", label=0, num_frames=2, source_frames=2, damaged=0, fps=np.float32(25),
         duration=np.float32(1), width=64, height=48, codec=b"h264", bytes=100, sha256=b"0" * 64,
     )  # fmt: skip
-    payload = {"frames": [simplejpeg.encode_jpeg(picture(0, 48, 64))] * 2} if storage == "jpeg" else {"video": b"x"}
+    payload = (
+        {"frames": [simplejpeg.encode_jpeg(picture(0, 48, 64))] * 2}
+        if storage == "jpeg"
+        else {"video": b"x"}
+    )
     fields = {
         key: np.asarray(value) if isinstance(value, int) else value
         for key, value in (fields | payload | changes).items()
@@ -151,11 +179,16 @@ def _changed(rng: Random, record: bytes) -> bytes:
         value = np.float32(rng.choice((0, -1, float("nan"), float("inf"), 1e30)))
     elif field == "frames":
         jpeg = simplejpeg.encode_jpeg(picture(0, 48, 64))
-        value = rng.choice(([], [b""], [mutate_bytes(rng, jpeg)] * 2, [jpeg] * 2000, [b"not a picture", jpeg]))
+        value = rng.choice(
+            ([], [b""], [mutate_bytes(rng, jpeg)] * 2, [jpeg] * 2000, [b"not a picture", jpeg])
+        )
     return hostile_record(**{field: value})
 
 
-TARGETS = {f"video_{ending}": _videos(ending) for ending in ("mp4", "mkv", "gif", "png", "jpg", "y4m", "avi", "webm")}
+TARGETS = {
+    f"video_{ending}": _videos(ending)
+    for ending in ("mp4", "mkv", "gif", "png", "jpg", "y4m", "avi", "webm")
+}
 TARGETS |= {
     f"records_{storage}": Target(
         functools.partial(write_records, storage=storage), read_records, mutate=_change_records

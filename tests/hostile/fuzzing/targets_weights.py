@@ -57,7 +57,9 @@ def write_tuned(folder: Path, config: CLIPConfig = CONFIG) -> Path:
     """`tuned.safetensors` as experiments.export writes it, and its CLIP."""
     write_clip(folder, config)
     run, model = small_run.run_config(Path("small")), tuned_model(config)
-    info = describe(model, run, step=3, class_names=("red", "blue"), learnt_on={"origin": "given", "told": "x"})
+    info = describe(
+        model, run, step=3, class_names=("red", "blue"), learnt_on={"origin": "given", "told": "x"}
+    )
     save_tuned(folder / "tuned.safetensors", model, info)
     return folder / "tuned.safetensors"
 

@@ -1,4 +1,6 @@
-"""The authors' checkpoints: read whatever lies beside the weights, refused where they do not fit, written back."""
+"""The authors' checkpoints: read whatever lies beside the weights, refused where they do not fit,
+written back.
+"""
 
 import argparse
 import contextlib
@@ -78,7 +80,9 @@ def beside(mark):
         "lr_scheduler": {"milestones": Counter({3: 1}), "base_lrs": [0.1], "last": Runs(mark)},
         "max_accuracy": np.float64(71.5),
         "epoch": 9,
-        "config": CfgNode({"MODEL": CfgNode({"ARCH": "ViT-B/16", "LAYERS": [1, 2]}), "TRAIN": {"LR": 1e-3}}),
+        "config": CfgNode(
+            {"MODEL": CfgNode({"ARCH": "ViT-B/16", "LAYERS": [1, 2]}), "TRAIN": {"LR": 1e-3}}
+        ),
         "args": argparse.Namespace(local_rank=0, config=CfgNode()),
         "rng": np.arange(3),
         "odd": {Runs: 1},
@@ -97,14 +101,21 @@ def test_everything_that_a_training_script_saves(tmp_path, prefix):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"model": x}, lambda x: {"state_dict": x, "epoch": 1}])
+@pytest.mark.parametrize(
+    "wrap", [lambda x: x, lambda x: {"model": x}, lambda x: {"state_dict": x, "epoch": 1}]
+)
 def test_what_is_learnable_alone(tmp_path, wrap):
     source, target = model(1), model(2)
-    assert load_release(target, tf.save(tmp_path / "x.pth", wrap(tf.state_dict(learnt(source))))) is False
+    assert (
+        load_release(target, tf.save(tmp_path / "x.pth", wrap(tf.state_dict(learnt(source)))))
+        is False
+    )
     assert_learnt(target, source)
 
 
-@pytest.mark.parametrize("settings", [dict(visual_prompts=0, visual_depth=0), dict(fusion=False), dict(text_prompts=0)])
+@pytest.mark.parametrize(
+    "settings", [dict(visual_prompts=0, visual_depth=0), dict(fusion=False), dict(text_prompts=0)]
+)
 def test_parts_that_a_model_lacks(tmp_path, settings):
     source, target = model(1, **settings), model(2, **settings)
     save_release(tmp_path / "x.pth", source, with_clip=True, class_names=NAMES)
@@ -115,14 +126,23 @@ def test_parts_that_a_model_lacks(tmp_path, settings):
 @pytest.mark.parametrize("kind", ["f2", "bf16", "f8"])
 def test_stored_in_other_precision(tmp_path, kind):
     source, target = model(1), model(2)
-    load_release(target, tf.save(tmp_path / "x.pth", {"model": tf.state_dict(learnt(source) | frozen(source), kind)}))
+    load_release(
+        target,
+        tf.save(
+            tmp_path / "x.pth", {"model": tf.state_dict(learnt(source) | frozen(source), kind)}
+        ),
+    )
     found, expected = learnt(target), learnt(source)
     for name, array in expected.items():
         assert found[name].dtype == np.float32
-        np.testing.assert_allclose(found[name], array, rtol={"f2": 5e-4, "bf16": 8e-3, "f8": 0}[kind], atol=1e-7)
+        np.testing.assert_allclose(
+            found[name], array, rtol={"f2": 5e-4, "bf16": 8e-3, "f8": 0}[kind], atol=1e-7
+        )
 
 
-@pytest.mark.parametrize("kind, change, same", [("f4", 1e-7, 1), ("f4", 2e-6, 0), ("f2", 2e-4, 1), ("f2", 3e-3, 0)])
+@pytest.mark.parametrize(
+    "kind, change, same", [("f4", 1e-7, 1), ("f4", 2e-6, 0), ("f2", 2e-4, 1), ("f2", 3e-3, 0)]
+)
 def test_the_frozen_clip_is_compared(tmp_path, kind, change, same):
     source = model(1)
     state = frozen(source)
@@ -134,7 +154,10 @@ def test_the_frozen_clip_is_compared(tmp_path, kind, change, same):
     if same:
         assert load_release(model(2), path) is True
         return
-    with pytest.raises(UserError, match=rf"x\.pth: was learnt on another CLIP: {name} differs from the one given by "):
+    with pytest.raises(
+        UserError,
+        match=rf"x\.pth: was learnt on another CLIP: {name} differs from the one given by ",
+    ):
         load_release(model(2), path)
 
 
@@ -154,11 +177,14 @@ def refused(tmp_path, state, target=None):
 
 def test_another_clip_is_told_by_its_first_tensor(tmp_path):
     told = refused(tmp_path, learnt(model(1)) | frozen(model(1, clip_seed=5)))
-    assert told.startswith("was learnt on another CLIP: image_encoder.conv1.weight differs from the one given by ")
+    assert told.startswith(
+        "was learnt on another CLIP: image_encoder.conv1.weight differs from the one given by "
+    )
     wide = {"image_encoder.conv1.weight": np.zeros((64, 3, 8, 8), np.float32)}
     told = refused(tmp_path, learnt(model(1)) | frozen(model(1)) | wide)
     assert told.startswith(
-        "was learnt on another CLIP: image_encoder.conv1.weight is (64, 3, 8, 8) there, (64, 3, 16, 16)"
+        "was learnt on another CLIP: image_encoder.conv1.weight is (64, 3, 8, 8) there, (64, 3, "
+        "16, 16)"
     )
 
 
@@ -171,7 +197,9 @@ def test_other_settings_name_the_fields_to_set(tmp_path):
         "--config.model.visual_depth=1 (here 2), --config.model.fusion=False (here True)"
     )
     told = refused(tmp_path, learnt(model(1, visual_prompts=0, visual_depth=0)))
-    assert told.endswith("give --config.model.visual_prompts=0 (here 2), --config.model.visual_depth=0 (here 2)")
+    assert told.endswith(
+        "give --config.model.visual_prompts=0 (here 2), --config.model.visual_depth=0 (here 2)"
+    )
     # what it asks for is what loads
     target = model(2, visual_prompts=0, visual_depth=0)
     assert load_release(target, tmp_path / "x.pth") is False
@@ -184,9 +212,13 @@ def test_names_and_values_that_do_not_fit(tmp_path):
     assert refused(tmp_path, state) == "not the tensors that VTD-CLIP learns; missing: lrf.fc1.bias"
     extra = {f"temporal.{i}.weight": np.zeros(2, np.float32) for i in range(6)}
     told = refused(tmp_path, state | extra)
-    assert told.endswith("missing: lrf.fc1.bias; surplus: " + ", ".join(list(extra)[:4]) + " and 2 more")
+    assert told.endswith(
+        "missing: lrf.fc1.bias; surplus: " + ", ".join(list(extra)[:4]) + " and 2 more"
+    )
     assert "surplus: w" in refused(tmp_path, {"w": np.zeros(2, np.float32)})
-    assert "missing: logit_scale, prompt_learner.ctx" in refused(tmp_path, {"w": np.zeros(2, np.float32)})
+    assert "missing: logit_scale, prompt_learner.ctx" in refused(
+        tmp_path, {"w": np.zeros(2, np.float32)}
+    )
     told = refused(tmp_path, whole | {"lrf.fc1.bias": np.zeros(3, np.float32)})
     assert "misshapen: ['lrf.fc1.bias is (3,), expected (128,)']" in told
     told = refused(tmp_path, whole | {"prompt_learner.ctx": np.zeros((), np.float32)})
@@ -201,17 +233,29 @@ def test_files_that_are_none(tmp_path):
     path, target = tmp_path / "x.pth", model(2)
     tensors = tf.state_dict(learnt(model(1)))
     for write, told in (
-        (lambda: None, r"x\.pth: no such file or folder\. Expected what the authors' training script writes"),
+        (
+            lambda: None,
+            r"x\.pth: no such file or folder\. Expected what the authors' training script writes",
+        ),
         (lambda: path.write_bytes(b""), "empty file: the download failed"),
         (lambda: path.write_text("<html></html>"), "a web page saved under this name"),
         (lambda: path.write_bytes(b"\x80\x02}."), "a Python pickle, which could run code"),
-        (lambda: path.write_bytes(tf.save(path, {"model": tensors}).read_bytes()[:-40]), "truncated or damaged"),
+        (
+            lambda: path.write_bytes(tf.save(path, {"model": tensors}).read_bytes()[:-40]),
+            "truncated or damaged",
+        ),
         (
             lambda: tf.save(path, {"epoch": 3, "optimizer": {}}),
             "without a state dict, bare .* it holds epoch, optimizer",
         ),
-        (lambda: tf.save(path, {"model": CfgNode()}), r"holds an object of code \(.*CfgNode\), which is not run"),
-        (lambda: tf.save(path, CfgNode()), r"holds an object of code \(.*CfgNode\), which is not run"),
+        (
+            lambda: tf.save(path, {"model": CfgNode()}),
+            r"holds an object of code \(.*CfgNode\), which is not run",
+        ),
+        (
+            lambda: tf.save(path, CfgNode()),
+            r"holds an object of code \(.*CfgNode\), which is not run",
+        ),
         (
             lambda: tf.save(path, {"model": OrderedDict(tensors, x=CfgNode())}),
             r"carries code \(.*CfgNode\) as 'x' among",
@@ -251,20 +295,29 @@ def test_the_whole_state_dict(tmp_path):
     assert len(found) == count
     whole = learnt(source) | frozen(source)
     table, tokens = state_from_clip(source.clip)["token_embedding.weight"], class_tokens(NAMES, 3)
-    whole |= {"prompt_learner.token_prefix": table[tokens[:, :1]], "prompt_learner.token_suffix": table[tokens[:, 4:]]}
+    whole |= {
+        "prompt_learner.token_prefix": table[tokens[:, :1]],
+        "prompt_learner.token_suffix": table[tokens[:, 4:]],
+    }
     assert set(found) == {f"module.{name}" for name in whole}
     for name, array in whole.items():
         np.testing.assert_array_equal(found[f"module.{name}"], array, err_msg=name)
     save_release(path, model(1, text_prompts=0), with_clip=True, class_names=NAMES)
     found = read(path)
-    np.testing.assert_array_equal(found["prompt_learner.complete_text_embeddings"], table[class_tokens(NAMES, 0)])
+    np.testing.assert_array_equal(
+        found["prompt_learner.complete_text_embeddings"], table[class_tokens(NAMES, 0)]
+    )
     assert "prompt_learner.token_prefix" not in found
 
 
 def test_what_is_not_written(tmp_path):
-    with pytest.raises(UserError, match=r"x\.pt: the name of a checkpoint in the authors' format ends in \.pth"):
+    with pytest.raises(
+        UserError, match=r"x\.pt: the name of a checkpoint in the authors' format ends in \.pth"
+    ):
         save_release(tmp_path / "x.pt", model())
-    with pytest.raises(UserError, match="the embeddings of the class names, and these are not known"):
+    with pytest.raises(
+        UserError, match="the embeddings of the class names, and these are not known"
+    ):
         save_release(tmp_path / "x.pth", model(), with_clip=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -288,7 +341,9 @@ def test_golden_logits_from_a_checkpoint_of_the_authors(shared_dir, tmp_path, na
     # drawn here by the README's rules, not by our port of the names
     words = case["n_ctx_text"] <= 4
     drawn = {
-        key: array if words and key == "prompt_learner.ctx" else parity.draw(case["seed"], key, array.shape)
+        key: array
+        if words and key == "prompt_learner.ctx"
+        else parity.draw(case["seed"], key, array.shape)
         for key, array in state.items()
     }
     root = {"model": tf.state_dict(drawn | frozen(source), prefix="module."), "epoch": 1}
@@ -303,7 +358,8 @@ def test_a_model_with_templates_has_no_such_file(tmp_path):
     source = model(1, text_prompts=0, templates=("a {}", "{}"))
     for with_clip in (False, True):
         with pytest.raises(
-            UserError, match=r"one text a class, this model averages 2 \(model\.templates\); export it as"
+            UserError,
+            match=r"one text a class, this model averages 2 \(model\.templates\); export it as",
         ):
             save_release(tmp_path / "x.pth", source, with_clip=with_clip, class_names=NAMES)
     assert list(tmp_path.iterdir()) == []

@@ -78,7 +78,13 @@ def test_what_is_in_the_file(saved, clip):
     path, model, _ = saved
     arrays, expected = load_file(path), flatten_arrays(learnable(model))
     assert set(arrays) == set(expected)
-    assert {"text_prompts", "visual_prompts", "fusion.fc1.kernel", "fusion.q.bias", "logit_scale"} <= set(arrays)
+    assert {
+        "text_prompts",
+        "visual_prompts",
+        "fusion.fc1.kernel",
+        "fusion.q.bias",
+        "logit_scale",
+    } <= set(arrays)
     for name, array in expected.items():
         assert arrays[name].dtype == np.float32
         np.testing.assert_array_equal(arrays[name], array)
@@ -88,9 +94,18 @@ def test_what_is_in_the_file(saved, clip):
     assert told["version"] == vtd_jax.__version__
     assert told["model"] == json.loads(json.dumps(dataclasses.asdict(model.config)))
     assert told["clip"]["architecture"] == small_run.SMALL.architecture
-    assert (told["clip"]["path"], told["clip"]["dtype"], told["clip"]["resolution"]) == (str(clip), "float32", 32)
+    assert (told["clip"]["path"], told["clip"]["dtype"], told["clip"]["resolution"]) == (
+        str(clip),
+        "float32",
+        32,
+    )
     assert told["class_names"] == list(NAMES)
-    assert [told[key] for key in ("run", "step", "frames", "learnt_on")] == ["small", 12, 2, LEARNT_ON]
+    assert [told[key] for key in ("run", "step", "frames", "learnt_on")] == [
+        "small",
+        12,
+        2,
+        LEARNT_ON,
+    ]
     assert RunConfig.from_dict(told["settings"]).fingerprint == told["fingerprint"]
     # no frozen weight is in it
     assert path.stat().st_size < 49408 * 64 * 4
@@ -111,7 +126,9 @@ def test_the_clip_that_ships_needs_no_path(tmp_path):
 def test_dtype_is_that_of_training_or_the_one_asked_for(clip, tmp_path):
     model, info = made(clip, dtype="bfloat16")
     export.save_tuned(tmp_path / "x.safetensors", model, info)
-    np.testing.assert_array_equal(logits(export.load_tuned(tmp_path / "x.safetensors").model), logits(model))
+    np.testing.assert_array_equal(
+        logits(export.load_tuned(tmp_path / "x.safetensors").model), logits(model)
+    )
     exact = export.load_tuned(tmp_path / "x.safetensors", dtype="float32")
     np.testing.assert_array_equal(logits(exact.model), logits(made(clip)[0]))
     assert not np.array_equal(logits(exact.model), logits(model))
@@ -146,17 +163,23 @@ def test_other_settings_are_refused(saved, clip):
 
 def test_wrong_files(saved, clip, tmp_path):
     path, model, info = saved
-    with pytest.raises(UserError, match=r"y\.safetensors: no such file, expected what experiments\.export wrote"):
+    with pytest.raises(
+        UserError, match=r"y\.safetensors: no such file, expected what experiments\.export wrote"
+    ):
         export.load_tuned(tmp_path / "y.safetensors")
     for call in (lambda p: export.load_tuned(p), lambda p: export.save_tuned(p, model, info)):
-        with pytest.raises(UserError, match=r"x\.bin: the name of an exported model ends in \.safetensors"):
+        with pytest.raises(
+            UserError, match=r"x\.bin: the name of an exported model ends in \.safetensors"
+        ):
             call(tmp_path / "x.bin")
     with pytest.raises(UserError, match="not an exported model but other tensors"):
         export.load_tuned(clip)
     whole = path.read_bytes()
     for end in (0, 5, 200, len(whole) - 3):
         path.write_bytes(whole[:end])
-        with pytest.raises(UserError, match=rf"truncated or damaged safetensors file of {end} bytes"):
+        with pytest.raises(
+            UserError, match=rf"truncated or damaged safetensors file of {end} bytes"
+        ):
             export.load_tuned(path)
 
 
@@ -174,14 +197,18 @@ def test_a_changed_header_or_array(saved, tmp_path):
     assert again().info.step == 12
     with pytest.raises(UserError, match=r"format 2 of vtd_jax 0\.9, this is .*: update it"):
         again({"format": 2, "version": "0.9"})
-    with pytest.raises(UserError, match=r"vtd_jax 0\.9 wrote it and knows model settings \(magic\)"):
+    with pytest.raises(
+        UserError, match=r"vtd_jax 0\.9 wrote it and knows model settings \(magic\)"
+    ):
         again({"version": "0.9", "model": told["model"] | {"magic": 1}})
     for change in ({"model": 3}, {"clip": {}}, {"class_names": None}, {"surprise": 1}):
         with pytest.raises(UserError, match=r"damaged: its vtd_jax\.tuned cannot be read"):
             again(change)
     with pytest.raises(UserError, match=r"model\.assignment: 'x', expected"):
         again({"model": told["model"] | {"assignment": "x"}})
-    with pytest.raises(UserError, match="damaged: logit_scale holds float32, or values that are NaN"):
+    with pytest.raises(
+        UserError, match="damaged: logit_scale holds float32, or values that are NaN"
+    ):
         again(logit_scale=np.array(np.nan, np.float32))
     with pytest.raises(UserError, match="damaged: logit_scale holds int32"):
         again(logit_scale=np.array(1, np.int32))
@@ -203,13 +230,19 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     info = export.load_tuned(path).info
     model = info.model
     # the one that they were learnt with, where the default is another
-    assert (model.ties, info.config().model.ties, ModelConfig().ties) == ("release", "release", "frames")
+    assert (model.ties, info.config().model.ties, ModelConfig().ties) == (
+        "release",
+        "release",
+        "frames",
+    )
     assert model.normalization == ModelConfig().normalization
     assert (model.confidence, model.templates) == ("softmax", ())
 
 
 def test_templates_and_uniform_confidence_are_in_the_file(clip, tmp_path):
-    settings = dict(text_prompts=0, text_depth=0, templates=("a {}", "the {}."), confidence="uniform")
+    settings = dict(
+        text_prompts=0, text_depth=0, templates=("a {}", "the {}."), confidence="uniform"
+    )
     model, info = made(clip, **settings)
     export.save_tuned(tmp_path / "x.safetensors", model, info)
     tuned = export.load_tuned(tmp_path / "x.safetensors", clip)

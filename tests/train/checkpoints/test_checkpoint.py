@@ -32,7 +32,9 @@ def parts():
 def _save(checkpoints, parts, step, metric=None):
     learnt, opt_state = parts
     scaled = jax.tree.map(lambda value: value + step, learnt)
-    checkpoints.save(step, scaled, opt_state, {"step": step, "batches": {"json": {"next": [step]}}}, metric)
+    checkpoints.save(
+        step, scaled, opt_state, {"step": step, "batches": {"json": {"next": [step]}}}, metric
+    )
 
 
 def test_everything_comes_back(tmp_path, parts):
@@ -68,9 +70,15 @@ def test_last_and_best_are_kept(tmp_path, parts):
     for step, metric in ((1, 0.1), (2, 0.9), (3, 0.2), (4, None), (5, 0.3)):
         _save(checkpoints, parts, step, metric)
     assert checkpoints.steps == [2, 4, 5]
-    assert (checkpoints.choose("last"), checkpoints.choose("best"), checkpoints.choose("4")) == (5, 2, 4)
+    assert (checkpoints.choose("last"), checkpoints.choose("best"), checkpoints.choose("4")) == (
+        5,
+        2,
+        4,
+    )
     checkpoints.close()
-    with pytest.raises(UserError, match=r"--checkpoint=3: expected last, best or one of the steps \[2, 4, 5\]"):
+    with pytest.raises(
+        UserError, match=r"--checkpoint=3: expected last, best or one of the steps \[2, 4, 5\]"
+    ):
         Checkpoints(tmp_path).choose("3")
 
 
@@ -100,7 +108,9 @@ def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, mon
     monkeypatch.setattr(atomicity, "on_commit_callback", slow)
     handed = []
     monkeypatch.setattr(
-        integrity, "sealed", lambda stored, seal=integrity.sealed: handed.append(stored) or seal(stored)
+        integrity,
+        "sealed",
+        lambda stored, seal=integrity.sealed: handed.append(stored) or seal(stored),
     )
     checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
     device = {"a": jnp.arange(6.0)}
@@ -167,7 +177,11 @@ def test_a_metric_that_comes_later_is_the_one_that_counts(tmp_path, parts):
     assert checkpoints.metric(4) is None
     checkpoints.add_metric(4, 0.9, rows=7)
     again = Checkpoints(tmp_path)
-    assert (again.choose("best"), again.rows(4), again.progress(4)) == (4, 7, checkpoints.progress(4))
+    assert (again.choose("best"), again.rows(4), again.progress(4)) == (
+        4,
+        7,
+        checkpoints.progress(4),
+    )
     _save(checkpoints, parts, 5, metric=0.3)
     # orbax goes by it as well
     assert checkpoints.steps == [4, 5]
@@ -177,10 +191,15 @@ def test_a_metric_that_comes_later_is_the_one_that_counts(tmp_path, parts):
 def test_other_settings_are_refused_by_name():
     here = {"prompts": jnp.zeros((2, 3)), "scale": jnp.zeros(())}
     there = {"prompts": np.zeros((4, 3), np.float32), "fusion": np.zeros(1)}
-    with pytest.raises(UserError, match=r"where: another run's .* fusion, scale, prompts \(4, 3\) instead of \(2, 3\)"):
+    with pytest.raises(
+        UserError,
+        match=r"where: another run's .* fusion, scale, prompts \(4, 3\) instead of \(2, 3\)",
+    ):
         unflatten_arrays(here, there, "where")
 
 
 def test_clips_of_one_architecture_have_fingerprints_of_their_own():
-    first, second = (nnx.state(clip_from_state(SMALL, random_state(SMALL, seed))) for seed in (0, 1))
+    first, second = (
+        nnx.state(clip_from_state(SMALL, random_state(SMALL, seed))) for seed in (0, 1)
+    )
     assert weights_fingerprint(first) == weights_fingerprint(first) != weights_fingerprint(second)

@@ -1,4 +1,6 @@
-"""Checkpoints that are damaged, changed, copied or another run's: told by readers, out of the way of a run."""
+"""Checkpoints that are damaged, changed, copied or another run's: told by readers, out of the way
+of a run.
+"""
 
 import json
 import os
@@ -12,13 +14,20 @@ from vtd_jax.errors import UserError
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
-ARRAYS = {"a": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32), "b": np.zeros(3, np.float32)}
+ARRAYS = {
+    "a": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32),
+    "b": np.zeros(3, np.float32),
+}
 
 
 def _save(checkpoints, step, metric=None, **progress):
     arrays = {name: value + step for name, value in ARRAYS.items()}
     checkpoints.save(
-        step, arrays, {"count": np.int32(step)}, {"batches": {"json": {"next": [step]}}, **progress}, metric
+        step,
+        arrays,
+        {"count": np.int32(step)},
+        {"batches": {"json": {"next": [step]}}, **progress},
+        metric,
     )
 
 
@@ -113,7 +122,9 @@ DAMAGES = {
 
 
 def _listing(folder):
-    return sorted((str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    return sorted(
+        (str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*")
+    )
 
 
 @pytest.mark.parametrize("damage, told", DAMAGES.items())
@@ -121,7 +132,9 @@ def test_a_damaged_checkpoint_is_told_and_left_by_readers(three, tmp_path, damag
     shutil.copytree(three, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "3")
     before, checkpoints = _listing(tmp_path), Checkpoints(tmp_path / "run")
-    with pytest.raises(UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* --checkpoint=STEP: 1, 2$"):
+    with pytest.raises(
+        UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* --checkpoint=STEP: 1, 2$"
+    ):
         checkpoints.stored(3)
     assert checkpoints.choose("last") == 3
     # arrays are not read for this: of these it is seen
@@ -142,7 +155,9 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(three, tmp_path, dama
     checkpoints.set_aside(wrong, last)
     told = capsys.readouterr().err
     assert re.match(rf"warning: {tmp_path}/checkpoints/3: damaged, {DAMAGES[damage]}", told)
-    assert told.endswith(f"moved to {tmp_path}/damaged/3_2; going on from the checkpoint of step 2\n")
+    assert told.endswith(
+        f"moved to {tmp_path}/damaged/3_2; going on from the checkpoint of step 2\n"
+    )
     assert (os.path.lexists(tmp_path / "damaged" / "3_2"), checkpoints.steps) == (True, [1, 2])
     # orbax takes the folder as it is now, and the step again
     _save(checkpoints, 3, metric=0.05)
@@ -152,16 +167,24 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(three, tmp_path, dama
 
 def test_every_byte_counts(three, tmp_path):
     start = integrity.read(three / "checkpoints" / "3")
-    files = [path.relative_to(three) for path in (three / "checkpoints" / "3").rglob("*") if path.is_file()]
+    files = [
+        path.relative_to(three)
+        for path in (three / "checkpoints" / "3").rglob("*")
+        if path.is_file()
+    ]
     found = set()
-    for name in [name for name in files if name.name not in ("commit_success.txt", "_CHECKPOINT_METADATA")]:
+    for name in [
+        name for name in files if name.name not in ("commit_success.txt", "_CHECKPOINT_METADATA")
+    ]:
         shutil.copytree(three, tmp_path, dirs_exist_ok=True)
         data = bytearray((three / name).read_bytes())
         data[int(0.7 * len(data))] ^= 0x10
         (tmp_path / name).write_bytes(data)
         try:
             # tensorstore leaves files behind that nothing refers to
-            assert integrity.digest(integrity.read(tmp_path / "checkpoints" / "3")) == integrity.digest(start)
+            assert integrity.digest(
+                integrity.read(tmp_path / "checkpoints" / "3")
+            ) == integrity.digest(start)
         except integrity.Damaged:
             found.add(name.parts[2])
     assert {"learnable", "optimizer", "progress", "metrics"} == found
@@ -173,7 +196,8 @@ def test_none_whole(three, tmp_path):
         _no_item(tmp_path / "checkpoints" / str(step))
     before = _listing(tmp_path)
     with pytest.raises(
-        UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another --wo"
+        UserError,
+        match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another --wo",
     ):
         Checkpoints(tmp_path).last_whole()
     assert _listing(tmp_path) == before
@@ -186,7 +210,11 @@ def test_checkpoints_of_before_the_metric_was_sealed(three, tmp_path):
     assert old.keys() == {"step", "batches", "digest"}
     (folder / "progress" / "metadata").write_text(json.dumps(old))
     checkpoints = Checkpoints(tmp_path)
-    assert (checkpoints.last_whole(), checkpoints.metric(3), checkpoints.rows(3)) == ((3, {}), 0.3, 0)
+    assert (checkpoints.last_whole(), checkpoints.metric(3), checkpoints.rows(3)) == (
+        (3, {}),
+        0.3,
+        0,
+    )
     assert checkpoints.progress(3) == stored.progress
     assert integrity.digest(checkpoints.stored(3)) == integrity.digest(stored)
     shutil.rmtree(folder / "metrics")
@@ -206,7 +234,10 @@ def test_another_runs_make_way_for_this_ones(three, tmp_path, capsys):
     last, wrong = checkpoints.last_whole(other)
     assert (last, wrong) == (3, {4: "another run's checkpoint"})
     checkpoints.set_aside(wrong, last)
-    told = f"{tmp_path}/checkpoints/4: another run's checkpoint; moved to {tmp_path}/damaged/4; going on from the"
+    told = (
+        f"{tmp_path}/checkpoints/4: another run's checkpoint; moved to {tmp_path}/damaged/4; "
+        "going on from the"
+    )
     assert capsys.readouterr().err == f"warning: {told} checkpoint of step 3\n"
     with pytest.raises(UserError, match=r"checkpoints/3: not mine$"):
         checkpoints.last_whole(lambda stored: "not mine")

@@ -32,10 +32,18 @@ CODE = """
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    done = warm.run(["-c", textwrap.dedent(CODE), str(tmp_path)], dict(os.environ, JAX_PLATFORMS="cpu"))
+    done = warm.run(
+        ["-c", textwrap.dedent(CODE), str(tmp_path)], dict(os.environ, JAX_PLATFORMS="cpu")
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 4, done.stderr
     for number, line in enumerate(lines):
-        told = f"{tmp_path}/{number}/checkpoints/2: this checkpoint could not be written (File too large); the last one"
-        assert line == f"{told} is of step 1; see to space and permissions, then run the same command again"
+        told = (
+            f"{tmp_path}/{number}/checkpoints/2: this checkpoint could not be written (File too "
+            "large); the last one"
+        )
+        assert (
+            line
+            == f"{told} is of step 1; see to space and permissions, then run the same command again"
+        )

@@ -21,7 +21,9 @@ def test_order_does_not_count():
 def test_sealing_is_stable_and_as_json_has_it():
     once = sealed(STORED._replace(progress=STORED.progress | {"batches": {"scales": (1.0, 0.875)}}))
     assert once.progress["batches"] == {"scales": [1.0, 0.875]}
-    assert once.progress["digest"] == digest(STORED) == digest(once) == sealed(once).progress["digest"]
+    assert (
+        once.progress["digest"] == digest(STORED) == digest(once) == sealed(once).progress["digest"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,8 @@ def test_everything_else_counts(part, changes):
 
 def test_an_array_that_moves_to_the_other_item_counts():
     moved = STORED._replace(
-        learnable={"a": STORED.learnable["a"]}, optimizer=STORED.optimizer | {"b": STORED.learnable["b"]}
+        learnable={"a": STORED.learnable["a"]},
+        optimizer=STORED.optimizer | {"b": STORED.learnable["b"]},
     )
     assert digest(moved) != digest(STORED)
 

@@ -1,4 +1,6 @@
-"""Arrays of a stranger's checkpoint: what they claim is refused before memory is asked for, and nothing waits."""
+"""Arrays of a stranger's checkpoint: what they claim is refused before memory is asked for, and
+nothing waits.
+"""
 
 import json
 import os
@@ -39,14 +41,22 @@ def item(written, tmp_path):
 
 
 def _store(item):
-    return tensorstore.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}).result()
+    return tensorstore.KvStore.open(
+        {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}
+    ).result()
 
 
 def _frame(*blocks):
     """A Zstandard frame of blocks that repeat a byte so many times."""
-    parts = [(size << 3 | 1 << 1 | (number == len(blocks) - 1)) for number, size in enumerate(blocks)]
+    parts = [
+        (size << 3 | 1 << 1 | (number == len(blocks) - 1)) for number, size in enumerate(blocks)
+    ]
     # no checksum, no content size, a window of 128 KiB
-    return zstd_frames.MAGIC + b"\x00\x38" + b"".join(part.to_bytes(3, "little") + b"\0" for part in parts)
+    return (
+        zstd_frames.MAGIC
+        + b"\x00\x38"
+        + b"".join(part.to_bytes(3, "little") + b"\0" for part in parts)
+    )
 
 
 BLOCK = 128 * 1024
@@ -70,18 +80,30 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
 @pytest.mark.parametrize(
     "changes, told",
     [
-        ({"shape": [10**12], "chunks": [10**12]}, r"many: claims pieces of 4,000,000,000,000 bytes"),
-        ({"shape": [10**12], "chunks": [1]}, r"its arrays claim 4,000,00\d,\d{3},\d{3} bytes, expected at most"),
+        (
+            {"shape": [10**12], "chunks": [10**12]},
+            r"many: claims pieces of 4,000,000,000,000 bytes",
+        ),
+        (
+            {"shape": [10**12], "chunks": [1]},
+            r"its arrays claim 4,000,00\d,\d{3},\d{3} bytes, expected at most",
+        ),
         ({"shape": [2**53] * 30, "chunks": [2**53] * 30}, "many: claims pieces of"),
         ({"shape": [2**64]}, "many: shape"),
         ({"shape": [10**8], "chunks": [1]}, "its arrays claim more than 10,000 pieces"),
         ({"shape": [300, 500], "chunks": [0, 500]}, r"many: pieces of \[0, 500\]"),
         ({"shape": [300, 500], "chunks": [500]}, r"many: pieces of \[500\]"),
-        ({"shape": [1] * 33, "chunks": [1] * 33}, "many: (shape|chunks): expected array of length <= 32"),
+        (
+            {"shape": [1] * 33, "chunks": [1] * 33},
+            "many: (shape|chunks): expected array of length <= 32",
+        ),
         ({"shape": [300, 1000], "chunks": [300, 500]}, r"many/0\.1 is missing"),
         ({"dtype": "|S100000"}, "many: dtype: invalid enum value"),
         ({"dtype": [["a", "<f4", [10**9]]]}, "many: dtype"),
-        ({"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}}, "many: compressor"),
+        (
+            {"compressor": {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}},
+            "many: compressor",
+        ),
         ({"filters": [{"id": "delta"}]}, "many: filters"),
         ({"driver": "http"}, "many: object contains unknown field driver"),
         (b'{"shape": [' + b"9" * 5000 + b"]}", "many: not JSON|many: shape"),
@@ -91,14 +113,18 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
 def test_claims_are_held_against_limits(item, changes, told):
     store = _store(item)
     found = json.loads(store.read("many/.zarray").result().value)
-    store.write("many/.zarray", changes if isinstance(changes, bytes) else json.dumps(found | changes)).result()
+    store.write(
+        "many/.zarray", changes if isinstance(changes, bytes) else json.dumps(found | changes)
+    ).result()
     with pytest.raises(UserError, match=told):
         read_arrays(item)
 
 
 def test_a_piece_that_would_become_gigabytes_is_refused(item):
     _store(item).write("a.b/0.0", _frame(*[BLOCK] * 100_000)).result()
-    with pytest.raises(UserError, match=r"a\.b: compressed data that would become more than its 24 bytes"):
+    with pytest.raises(
+        UserError, match=r"a\.b: compressed data that would become more than its 24 bytes"
+    ):
         read_arrays(item)
 
 
@@ -113,7 +139,9 @@ def test_an_index_that_would_become_gigabytes_is_refused(item):
     content = manifest.read_bytes()
     start = content.index(zstd_frames.MAGIC)
     manifest.write_bytes(content[:start] + _frame(*[BLOCK] * 20_000))
-    with pytest.raises(UserError, match=r"manifest\.ocdbt: indices that would have more than 67,108,864 bytes"):
+    with pytest.raises(
+        UserError, match=r"manifest\.ocdbt: indices that would have more than 67,108,864 bytes"
+    ):
         read_arrays(item)
 
 
@@ -127,7 +155,10 @@ def test_many_empty_blocks_take_no_time():
         (b"[" * 100_000, "_METADATA: "),
         (b'{"tree_metadata": ' + b"9" * 5000 + b"}", "_METADATA: "),
         (b'{"tree_metadata": {}}', "_METADATA: 0 arrays"),
-        (b'{"tree_metadata": {"x": {"key_metadata": [{"key": "none"}]}}}', r"none/\.zarray is missing"),
+        (
+            b'{"tree_metadata": {"x": {"key_metadata": [{"key": "none"}]}}}',
+            r"none/\.zarray is missing",
+        ),
         (b'{"tree_metadata": {"x": {"key_metadata": [{"key": 3}]}}}', "expected str, got int"),
         (b'{"tree_metadata": {}, "use_zarr3": true}', "use_zarr3: invalid enum value"),
         (b"\xff\xfe", "_METADATA: "),

@@ -1,4 +1,6 @@
-"""Times and durations are of what is shown: edit lists, files whose times start again, pictures that stay."""
+"""Times and durations are of what is shown: edit lists, files whose times start again, pictures
+that stay.
+"""
 
 import re
 import shutil
@@ -23,10 +25,25 @@ def shown(path, noted: bool = False) -> tuple[list[int], list[float], float]:
 
 
 def ffmpeg_times(path) -> list[float] | None:
-    """Times of the frames that the ffmpeg command shows, from the first on; None where there is no ffmpeg."""
+    """Times of the frames that the ffmpeg command shows, from the first on; None where there is no
+    ffmpeg.
+    """
     if shutil.which("ffmpeg") is None:
         return None
-    command = ["ffmpeg", "-v", "info", "-i", str(path), "-map", "0:v:0", "-vf", "showinfo", "-f", "null", "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "info",
+        "-i",
+        str(path),
+        "-map",
+        "0:v:0",
+        "-vf",
+        "showinfo",
+        "-f",
+        "null",
+        "-",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     times = [float(time) for time in re.findall(r"pts_time:\s*([-\d.]+)", done.stderr)]
     return [time - times[0] for time in times]
@@ -81,7 +98,13 @@ def test_edit_lists(folder, tmp_path, file, edits):
     path = tmp_path / file
     path.write_bytes(with_edits((folder / file).read_bytes(), EDITS[edits][0]))
     numbers = list(EDITS[edits][1])
-    check(path, numbers, np.arange(len(numbers)) / RATE, len(numbers) / RATE, noted=edits == "longer than what is left")
+    check(
+        path,
+        numbers,
+        np.arange(len(numbers)) / RATE,
+        len(numbers) / RATE,
+        noted=edits == "longer than what is left",
+    )
     assert header(path)[0] == len(numbers)
     clip = read_clip(path, len(numbers), 32)
     assert [number(image) for image in clip.frames] == numbers
@@ -90,14 +113,19 @@ def test_edit_lists(folder, tmp_path, file, edits):
 
 
 def test_what_a_header_states_of_an_edited_file(folder, tmp_path):
-    (tmp_path / "part.mp4").write_bytes(with_edits((folder / "sound.mp4").read_bytes(), [(0.6, 0.44)]))
+    (tmp_path / "part.mp4").write_bytes(
+        with_edits((folder / "sound.mp4").read_bytes(), [(0.6, 0.44)])
+    )
     assert length(tmp_path / "part.mp4") == pytest.approx(0.6, abs=0.01)
     assert length(folder / "sound.mp4") == pytest.approx(1.6, abs=0.01)
 
 
 def joined(tmp_path, ending, offsets, **settings):
     """Files of 20 frames, their times moved, joined byte by byte."""
-    parts = [timed_video(tmp_path / f"{i}.{ending}", 20, offset=at, **settings) for i, at in enumerate(offsets)]
+    parts = [
+        timed_video(tmp_path / f"{i}.{ending}", 20, offset=at, **settings)
+        for i, at in enumerate(offsets)
+    ]
     path = tmp_path / f"joined.{ending}"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
@@ -144,7 +172,10 @@ def test_joined_matroska_is_shown_to_its_end(tmp_path, ending):
 
 def test_a_damaged_time_in_matroska_is_no_new_start(tmp_path):
     data = bytearray(timed_video(tmp_path / "one.mkv", 50, cluster_time_limit="400").read_bytes())
-    ids = [match.end() for match in re.finditer(rb"\x1f\x43\xb6\x75.{1,8}?\xe7\x82", bytes(data), re.DOTALL)]
+    ids = [
+        match.end()
+        for match in re.finditer(rb"\x1f\x43\xb6\x75.{1,8}?\xe7\x82", bytes(data), re.DOTALL)
+    ]
     assert len(ids) >= 3
     moved = data.copy()
     data[ids[1] : ids[1] + 2] = moved[ids[2] : ids[2] + 2] = int.to_bytes(100, 2, "big")

@@ -129,13 +129,17 @@ def test_matrices_in_numbers():
     assert from_matrix((1, 0, 0, 0, 0, 0, 0, 0, 1)) == Orientation()
     for degrees, angle in ((1.6, 2), (91, 91), (-1, 359), (179.4, 179), (30.4, 30)):
         m = [round(n * (1 << 16)) for n in turn(degrees)]
-        assert from_matrix((m[0], m[1], 0, m[2], m[3], 0, 0, 0, 1 << 30)) == Orientation(angle=angle)
+        assert from_matrix((m[0], m[1], 0, m[2], m[3], 0, 0, 0, 1 << 30)) == Orientation(
+            angle=angle
+        )
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_records_hold_what_is_shown(mirrored, name):
     path = mirrored / f"{name}.mp4"
-    expected = np.stack([SHOWN[name][1](image) for image in decode_frames(mirrored / "as stored.mp4", [0, 5])])
+    expected = np.stack(
+        [SHOWN[name][1](image) for image in decode_frames(mirrored / "as stored.mp4", [0, 5])]
+    )
     record = encode_video(Entry(path.name, 0, 1), path, "jpeg")
     frames = np.stack([simplejpeg.decode_jpeg(record["frames"][i]) for i in (0, 5)])
     assert np.abs(frames.astype(int) - expected).mean() < 5
@@ -154,7 +158,11 @@ def test_predict_timeline_and_served_see_what_is_shown(mirrored, name, tmp_path)
         stream = container.add_stream("libx264rgb", rate=25, options={"qp": "0"})
         stream.height, stream.width, stream.pix_fmt = *shown(stored[0]).shape[:2], "rgb24"
         for image in stored:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown(image)), "rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(shown(image)), "rgb24")
+                )
+            )
         container.mux(stream.encode(None))
     path = mirrored / f"{name}.mp4"
     expected = read_clip(tmp_path / "lossless.mkv", 3, 32).frames
@@ -166,7 +174,9 @@ def test_predict_timeline_and_served_see_what_is_shown(mirrored, name, tmp_path)
 def test_odd_angles_are_served_alike(plain, tmp_path):
     path = tmp_path / "odd.mp4"
     path.write_bytes(with_matrix(plain, *turn(30)))
-    np.testing.assert_array_equal(serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames)
+    np.testing.assert_array_equal(
+        serve_example.read_clip(path, 2, 32), read_clip(path, 2, 32).frames
+    )
 
 
 BY_NUMBER = "as stored,hflip,half a turn,vflip,transpose,clockwise,transverse,counter-clockwise"
@@ -183,12 +193,15 @@ def test_cameras_that_write_the_orientation_into_each_jpeg(number, name, tmp_pat
             container.mux(stream.encode(av.VideoFrame.from_ndarray(lopsided(index), "rgb24")))
         container.mux(stream.encode(None))
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x112, 3, 1, number, 0, 0)
-    tagged = data.getvalue().replace(b"\xff\xd8", b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif)
+    tagged = data.getvalue().replace(
+        b"\xff\xd8", b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    )
     expected = SHOWN[name][1](decode_frames(data.getvalue(), [1])[0])
     np.testing.assert_array_equal(decode_frames(tagged, [1])[0], expected)
     (tmp_path / "x.mjpeg").write_bytes(tagged)
     np.testing.assert_array_equal(
-        serve_example.read_clip(tmp_path / "x.mjpeg", 1, 32), read_clip(tmp_path / "x.mjpeg", 1, 32).frames
+        serve_example.read_clip(tmp_path / "x.mjpeg", 1, 32),
+        read_clip(tmp_path / "x.mjpeg", 1, 32).frames,
     )
 
 

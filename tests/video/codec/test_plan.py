@@ -1,4 +1,6 @@
-"""Plans leave packets out; the frames must be the very bits of a decode in order, for every kind of stream."""
+"""Plans leave packets out; the frames must be the very bits of a decode in order, for every kind of
+stream.
+"""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -25,7 +27,9 @@ def moving(index: int) -> np.ndarray:
 
 
 def encode(path, codec, options=(), *, frames=FRAMES, times=None, pixels="yuv420p", change=None):
-    """Writes a clip; `times` are the frames' timestamps, `change` turns the list of packets into another one."""
+    """Writes a clip; `times` are the frames' timestamps, `change` turns the list of packets into
+    another one.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=dict(options))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
@@ -41,7 +45,9 @@ def encode(path, codec, options=(), *, frames=FRAMES, times=None, pixels="yuv420
 
 
 def packed(packets):
-    """MPEG-4 as DivX packs it: a B-VOP rides in the chunk of the VOP before, and a placeholder pays it back."""
+    """MPEG-4 as DivX packs it: a B-VOP rides in the chunk of the VOP before, and a placeholder pays
+    it back.
+    """
     told = b"\0\0\1\xb2DivX503b1393p" + headers.GOV
     chunks, data = [], [bytes(packet).replace(headers.GOV, told) for packet in packets]
     is_b = [d[d.index(headers.VOP) + 4] >> 6 == 2 for d in data]
@@ -57,7 +63,12 @@ def packed(packets):
     out = []
     for i, chunk in enumerate(chunks):
         packet = av.Packet(chunk)
-        packet.stream, packet.time_base, packet.pts, packet.dts = packets[0].stream, packets[0].time_base, i, i
+        packet.stream, packet.time_base, packet.pts, packet.dts = (
+            packets[0].stream,
+            packets[0].time_base,
+            i,
+            i,
+        )
         packet.is_keyframe = packets[i].is_keyframe if i < len(packets) else False
         out.append(packet)
     return out
@@ -76,13 +87,21 @@ PLANNED = {
     "medium.mp4": ("libx264", {"preset": "medium", "bf": "4", "g": "20"}, {}),
     "refresh.mp4": ("libx264", {**H264, "x264-params": "intra-refresh=1", "g": "12"}, {}),
     "slices.mp4": ("libx264", {**H264, "slices": "3"}, {}),
-    "temporal.mp4": ("libx264", {**H264, "direct-pred": "temporal", "weightb": "1", "refs": "4"}, {}),
+    "temporal.mp4": (
+        "libx264",
+        {**H264, "direct-pred": "temporal", "weightb": "1", "refs": "4"},
+        {},
+    ),
     "varied.mp4": ("libx264", H264, {"times": VARIED}),
     "h264.mkv": ("libx264", H264, {}),
     "h264.mov": ("libx264", {**H264, "g": "9"}, {}),
     "mpeg4.avi": ("mpeg4", {"g": "12"}, {}),
     "mpeg4_b.avi": ("mpeg4", {"g": "12", "bf": "2"}, {}),
-    "mpeg4_closed.avi": ("mpeg4", {"g": "12", "bf": "2", "flags": "cgop", "sc_threshold": "1000000000"}, {}),
+    "mpeg4_closed.avi": (
+        "mpeg4",
+        {"g": "12", "bf": "2", "flags": "cgop", "sc_threshold": "1000000000"},
+        {},
+    ),
     "mpeg4_b.mp4": ("mpeg4", {"g": "15", "bf": "3"}, {}),
     "repeats.avi": ("mpeg4", {"g": "12"}, {"times": SKIPPING}),
     "packed.avi": ("mpeg4", {"g": "12", "bf": "2"}, {"change": packed}),
@@ -93,7 +112,11 @@ IN_ORDER = {
     "h264.ts": ("libx264", H264, {}),
     "h264.avi": ("libx264", {**H264, "bf": "0"}, {}),
     "hevc.mp4": ("libx265", {"preset": "ultrafast", "x265-params": "log-level=none"}, {}),
-    "hidden.webm": ("libvpx-vp9", {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}, {}),
+    "hidden.webm": (
+        "libvpx-vp9",
+        {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"},
+        {},
+    ),
     "vp8.webm": ("libvpx", {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "16"}, {}),
     "mjpeg.avi": ("mjpeg", {}, {"pixels": "yuvj420p"}),
     "animated.gif": ("gif", {}, {"pixels": "rgb8"}),
@@ -131,10 +154,14 @@ def everything(data: bytes):
 
 
 def check_exact(data: bytes, monkeypatch) -> tuple[int, int]:
-    """Compares with a full decode; returns how often a plan worked out, and packets saved over all sets."""
+    """Compares with a full decode; returns how often a plan worked out, and packets saved over all
+    sets.
+    """
     full, info = everything(data)
     assert info.damaged == 0
-    assert len(np.unique(full.reshape(len(full), -1), axis=0)) == len(full), "frames must differ to tell them apart"
+    assert len(np.unique(full.reshape(len(full), -1), axis=0)) == len(full), (
+        "frames must differ to tell them apart"
+    )
     worked, saved, plain = [], [], decode_plan.make_plan
 
     def watched(*arguments):
@@ -212,13 +239,17 @@ def test_timestamps_that_contradict_the_stream_give_no_plan(tmp_path, monkeypatc
         reference.pts, after.pts = after.pts, reference.pts
         return packets
 
-    path = encode(tmp_path / "swapped.mp4", "libx264", {**H264, "b-pyramid": "none"}, change=swapped)
+    path = encode(
+        tmp_path / "swapped.mp4", "libx264", {**H264, "b-pyramid": "none"}, change=swapped
+    )
     assert check_exact(path.read_bytes(), monkeypatch) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4_b.avi", "packed.avi", "short.mp4"])
 def test_damage_is_told_and_what_is_not_stays_exact(folder, name):
-    """A damaged picture can change later ones that do not refer to it, so damaged files must be told apart."""
+    """A damaged picture can change later ones that do not refer to it, so damaged files must be
+    told apart.
+    """
     data = np.frombuffer((folder / name).read_bytes(), np.uint8)
     rng, told, compared = np.random.default_rng(5), 0, 0
     for _ in range(25):
@@ -243,7 +274,9 @@ def test_damage_is_told_and_what_is_not_stays_exact(folder, name):
 @pytest.mark.parametrize("known", [1, 49, 51, 500])
 def test_a_wrong_number_of_frames_changes_nothing(folder, known):
     data = (folder / "h264.mp4").read_bytes()
-    assert np.array_equal(decode_frames(data, [7, 30], known_frames=known), decode_frames(data, [7, 30]))
+    assert np.array_equal(
+        decode_frames(data, [7, 30], known_frames=known), decode_frames(data, [7, 30])
+    )
     with pytest.raises(VideoError, match="frame 60 was asked for, but only 50 frames decode"):
         decode_frames(data, [60], known_frames=known)
 
@@ -256,7 +289,9 @@ def test_a_plan_that_does_not_work_out_is_dropped(folder, monkeypatch):
         return decode_plan.Plan(plan.packets[:-1], plan.frames, plan.times)
 
     monkeypatch.setattr(decode_plan, "make_plan", short)
-    assert np.array_equal(decode_frames(data, [7, 30], known_frames=FRAMES), decode_frames(data, [7, 30]))
+    assert np.array_equal(
+        decode_frames(data, [7, 30], known_frames=FRAMES), decode_frames(data, [7, 30])
+    )
 
 
 def test_headers_that_end_early_or_are_unusual():

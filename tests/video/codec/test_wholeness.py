@@ -19,7 +19,10 @@ FILES = {
     "last.mp4": {},
     "web.mp4": {"change": index_first},
     "trimmed.mp4": {"change": lambda data: index_first(with_edits(data, [(1.16, 0.44)]))},
-    "sound.mp4": {"sound": 2.0, "change": lambda data: index_first(with_edits(data, [(1.16, 0.44)]))},
+    "sound.mp4": {
+        "sound": 2.0,
+        "change": lambda data: index_first(with_edits(data, [(1.16, 0.44)])),
+    },
     "web.mov": {"change": index_first},
     "plain.webm": {},
     "sound.webm": {"sound": 1.6},
@@ -30,7 +33,14 @@ FILES = {
     "sound.flv": {"sound": 1.6},
 }
 # nothing in these says how much there was
-OPEN = {"plain.ts": {}, "sound.ts": {"sound": 1.6}, "plain.mpg": {}, "raw.h264": {}, "pieces.mp4": {}, "live.webm": {}}
+OPEN = {
+    "plain.ts": {},
+    "sound.ts": {"sound": 1.6},
+    "plain.mpg": {},
+    "raw.h264": {},
+    "pieces.mp4": {},
+    "live.webm": {},
+}
 OPTIONS = {"pieces.mp4": {"movflags": "frag_keyframe+empty_moov"}, "live.webm": {"live": "1"}}
 
 
@@ -41,12 +51,16 @@ def files(tmp_path_factory) -> dict[str, bytes]:
     for name, settings in (FILES | OPEN).items():
         settings = dict(settings)
         change = settings.pop("change", bytes)
-        made[name] = change(timed_video(folder / name, 40, **settings, **OPTIONS.get(name, {})).read_bytes())
+        made[name] = change(
+            timed_video(folder / name, 40, **settings, **OPTIONS.get(name, {})).read_bytes()
+        )
     return made
 
 
 def check_cuts(data: bytes, name: str, frames: int) -> None:
-    """Cuts a file anywhere: it is found, or lacks two frames beside a damaged one, which is let pass without a note."""
+    """Cuts a file anywhere: it is found, or lacks two frames beside a damaged one, which is let
+    pass without a note.
+    """
     found = 0
     for place in np.linspace(0.02, 0.98, 24):
         try:
@@ -89,10 +103,20 @@ def test_a_trimmed_and_truncated_mp4_is_found_by_all(files, tmp_path):
         read_clip(tmp_path / "cut.mp4", 4, 32)
     pair = tuple(map(str, write_catalog(tmp_path, ["cut.mp4 0"])))
     checked = check_videos(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path)))
-    assert [(problem.kind, problem.file) for problem in checked.errors] == [("unreadable", "cut.mp4")]
+    assert [(problem.kind, problem.file) for problem in checked.errors] == [
+        ("unreadable", "cut.mp4")
+    ]
 
 
-STATED = ["plain.webm", "sound.webm", "plain.mkv", "mpeg4.avi", "h264.avi", "plain.flv", "sound.flv"]
+STATED = [
+    "plain.webm",
+    "sound.webm",
+    "plain.mkv",
+    "mpeg4.avi",
+    "h264.avi",
+    "plain.flv",
+    "sound.flv",
+]
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -117,7 +141,9 @@ def test_a_file_with_a_hole_is_not_called_whole(files, name):
 
 
 def test_tables_of_an_mp4_that_contradict_each_other_are_damage(files):
-    """An edit list that shows more than there is says nothing of the file; a table of times that lacks samples does."""
+    """An edit list that shows more than there is says nothing of the file; a table of times that
+    lacks samples does.
+    """
     long = with_edits(files["last.mp4"], [(1.6, 0.44)])
     assert "the file is whole" in probe(long).note
     data = bytearray(long)
@@ -142,7 +168,9 @@ def test_no_damage_breaks_the_check_itself(files, name):
     for _ in range(60):
         damaged = data.copy()
         damaged[rng.integers(0, min(len(data), 3000), 5)] = rng.integers(0, 256, 5)
-        assert not structure.complete(damaged[: rng.integers(len(data) // 2, len(data) + 1)].tobytes(), decoder)
+        assert not structure.complete(
+            damaged[: rng.integers(len(data) // 2, len(data) + 1)].tobytes(), decoder
+        )
 
 
 def test_what_is_odd_is_seen(files, tmp_path):
@@ -151,7 +179,9 @@ def test_what_is_odd_is_seen(files, tmp_path):
     pair = tuple(map(str, write_catalog(tmp_path, ["long.webm 0"])))
     checked = check_videos(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path)))
     require_good(checked)
-    assert [(problem.kind, problem.file) for problem in checked.warnings] == [("header", "long.webm")]
+    assert [(problem.kind, problem.file) for problem in checked.warnings] == [
+        ("header", "long.webm")
+    ]
     checked.save(tmp_path / "report.csv")
     with (tmp_path / "report.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -165,7 +195,11 @@ def test_a_fragmented_file_that_ends_within_a_fragment_is_found(files):
     for place in np.linspace(first, index - 1, 12, dtype=int):
         with pytest.raises(VideoError):
             probe(data[:place], "cut.mp4")
-    with pytest.raises(VideoError, match=r"^cut\.mp4: ends within a fragment \(40 frames decode\)|39 frames"):
+    with pytest.raises(
+        VideoError, match=r"^cut\.mp4: ends within a fragment \(40 frames decode\)|39 frames"
+    ):
         probe(data[: index - 1], "cut.mp4")
     # an index that is cut is of no matter; of fragments that would have followed nothing tells
-    assert {probe(part, "whole.mp4").note for part in (data, data[: index + 9], data[:index])} == {""}
+    assert {probe(part, "whole.mp4").note for part in (data, data[: index + 9], data[:index])} == {
+        ""
+    }

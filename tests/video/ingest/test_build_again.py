@@ -1,4 +1,6 @@
-"""Builds on what is there: added lists, own splits replaced, records in pieces, and failures late in a build."""
+"""Builds on what is there: added lists, own splits replaced, records in pieces, and failures late
+in a build.
+"""
 
 import errno
 import shutil
@@ -40,8 +42,12 @@ def publish(tree: Path, source: Path) -> Path:
     for name, half in (("base_train", "base"), ("base_val", "base"), ("novel_val", "novel")):
         lines = []
         for i, each in enumerate(names[half]):
-            files = sorted(path.name for path in (source / "hmdb51_org" / each.replace(" ", "_")).iterdir())
-            lines += [f"{file} {i}\n" for file in (files[:2] if name == "base_train" else files[2:4])]
+            files = sorted(
+                path.name for path in (source / "hmdb51_org" / each.replace(" ", "_")).iterdir()
+            )
+            lines += [
+                f"{file} {i}\n" for file in (files[:2] if name == "base_train" else files[2:4])
+            ]
         (lists / f"{name}.txt").write_text("".join(lines))
     return tree
 
@@ -63,23 +69,34 @@ def test_published_lists_take_the_place_of_own_splits(hmdb51, tmp_path):
     assert build_records(config, tmp_path / "out").added == ()
     # and never back again
     assert build_records(plain, tmp_path / "out").added == ()
-    assert {read_stored_list(path, name).origin for name in ("base_train", "base_val", "novel_val")} == {"given"}
+    assert {
+        read_stored_list(path, name).origin for name in ("base_train", "base_val", "novel_val")
+    } == {"given"}
     assert not any(name.startswith("fs_base") for name in list_names(path))
 
 
-def test_a_given_list_takes_the_place_of_an_official_one_but_not_of_another_given_one(hmdb51, tmp_path):
-    path = build_records(BuildConfig("r", dataset="hmdb51", source=str(hmdb51)), tmp_path / "out").path
+def test_a_given_list_takes_the_place_of_an_official_one_but_not_of_another_given_one(
+    hmdb51, tmp_path
+):
+    path = build_records(
+        BuildConfig("r", dataset="hmdb51", source=str(hmdb51)), tmp_path / "out"
+    ).path
     official = open_records(path, "val1")
     lines = [f"{e.file} {e.label}" for e in official]
     for count, added in ((3, ("val1",)), (3, ()), (2, None)):
-        pair = tuple(map(str, write_catalog(tmp_path, lines[:count], official.class_names, stem="val1")))
+        pair = tuple(
+            map(str, write_catalog(tmp_path, lines[:count], official.class_names, stem="val1"))
+        )
         config = BuildConfig("r", dataset="hmdb51", source=str(hmdb51), lists=(pair,))
         if added is None:
             with pytest.raises(UserError, match=r"val1\.json: another list has this name"):
                 build_records(config, tmp_path / "out")
         else:
             assert build_records(config, tmp_path / "out").added == added
-        assert (read_stored_list(path, "val1").origin, len(open_records(path, "val1"))) == ("given", 3)
+        assert (read_stored_list(path, "val1").origin, len(open_records(path, "val1"))) == (
+            "given",
+            3,
+        )
 
 
 def test_a_list_that_turns_out_to_be_the_published_one_is_marked_given(folder, tmp_path):
@@ -94,7 +111,11 @@ def test_a_list_that_turns_out_to_be_the_published_one_is_marked_given(folder, t
     pair = tuple(map(str, write_catalog(tmp_path, lines, stem="mine_val")))
     build_records(BuildConfig("r", lists=(pair,), video_dir=str(mine)), tmp_path / "out")
     again = read_stored_list(path, "mine_val")
-    assert (own.origin, again.origin, own.fingerprint == again.fingerprint) == ("own split", "given", True)
+    assert (own.origin, again.origin, own.fingerprint == again.fingerprint) == (
+        "own split",
+        "given",
+        True,
+    )
 
 
 def test_missing_videos_are_counted_once_however_many_lists_name_them(hmdb51, tmp_path):
@@ -103,7 +124,9 @@ def test_missing_videos_are_counted_once_however_many_lists_name_them(hmdb51, tm
     built = build_records(config, tmp_path / "out")
     assert (built.missing, built.skipped) == (1, 0)
     assert open_records(tmp_path / "out", "val2").info["missing"] == 1
-    assert sum(len(read_stored_list(built.path, name).left_out) for name in list_names(built.path)) > 1
+    assert (
+        sum(len(read_stored_list(built.path, name).left_out) for name in list_names(built.path)) > 1
+    )
 
 
 def test_lists_are_added_only_if_they_are_sound(folder, tmp_path):
@@ -111,7 +134,9 @@ def test_lists_are_added_only_if_they_are_sound(folder, tmp_path):
     with pytest.raises(UserError, match=r"more\.txt:2: .*gone\.mp4: there is no such video file"):
         build_records(config_for(folder, ["one.mp4 0", "gone.mp4 1"], "more"), tmp_path / "out")
     assert list_names(tmp_path / "out/video_folder/clips/1.0.0") == ["list"]
-    built = build_records(config_for(folder, ["one.mp4 0", "gone.mp4 1"], "more", on_error="skip"), tmp_path / "out")
+    built = build_records(
+        config_for(folder, ["one.mp4 0", "gone.mp4 1"], "more", on_error="skip"), tmp_path / "out"
+    )
     assert (built.added, built.missing) == (("more",), 1)
 
 
@@ -124,11 +149,17 @@ def test_records_in_pieces_are_not_taken_for_whole(folder, tmp_path):
     with pytest.raises(UserError, match="missing or cut short; replace them with --overwrite"):
         build_records(config, tmp_path / "out")
     shard.unlink()
-    with pytest.raises(UserError, match="1 shards, 0 are there; build these records again with build_data --overwrite"):
+    with pytest.raises(
+        UserError,
+        match="1 shards, 0 are there; build these records again with build_data --overwrite",
+    ):
         build_records(config, tmp_path / "out")
     shard.write_bytes(data)
     (path / "metadata.json").write_text("{}")
-    with pytest.raises(UserError, match=r"metadata\.json: object missing required field storage; build these records"):
+    with pytest.raises(
+        UserError,
+        match=r"metadata\.json: object missing required field storage; build these records",
+    ):
         build_records(config, tmp_path / "out")
 
 
@@ -171,14 +202,18 @@ def test_a_failure_after_gathering_loses_no_shard(folder, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space"):
         build_records(config, tmp_path / "out")
     monkeypatch.setattr(builder, "write_list", write)
-    monkeypatch.setattr(shards.encode, "encode_video", lambda *args: pytest.fail("a video was encoded again"))
+    monkeypatch.setattr(
+        shards.encode, "encode_video", lambda *args: pytest.fail("a video was encoded again")
+    )
     assert build_records(config, tmp_path / "out").videos == 2
 
 
 def test_space_that_finished_shards_take_is_not_asked_for_again(folder, tmp_path, monkeypatch):
     for i in range(6):
         shutil.copy(folder / "two.avi", folder / f"{i}.avi")
-    config = config_for(folder, [f"{i}.avi 0" for i in range(6)], storage="video", shard_mb=0.001, workers=1)
+    config = config_for(
+        folder, [f"{i}.avi 0" for i in range(6)], storage="video", shard_mb=0.001, workers=1
+    )
     parts = Inputs(config).shards()
     last = folder / parts[-1][-1].file
     shutil.copy(last, folder / "aside")
@@ -194,7 +229,9 @@ def test_space_that_finished_shards_take_is_not_asked_for_again(folder, tmp_path
     monkeypatch.setattr(Inputs, "shards", lambda self: parts)
     free = 6e6 - sum(path.stat().st_size for path in finished)
     for left, fits in ((free - 1, False), (free + 1, True)):
-        monkeypatch.setattr(records.shutil, "disk_usage", lambda path, left=left: type("Usage", (), {"free": left}))
+        monkeypatch.setattr(
+            records.shutil, "disk_usage", lambda path, left=left: type("Usage", (), {"free": left})
+        )
         if fits:
             assert build_records(config, tmp_path / "out").videos == 6
         else:
@@ -217,7 +254,9 @@ def test_what_the_disk_refuses_is_one_line(folder, tmp_path, monkeypatch):
             return True
 
     monkeypatch.setattr(shards, "ArrayRecordWriter", Full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); is the disk full"):
+    with pytest.raises(
+        UserError, match=r"cannot be written \(No space left on device\); is the disk full"
+    ):
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -247,7 +286,9 @@ def test_class_names_are_part_of_what_a_shard_is_made_from(folder, tmp_path):
     staging.folder.mkdir()
     for names, finished in ((("a", "b"), [0]), (("a", "c"), [])):
         pair = tuple(map(str, write_catalog(folder, ["one.mp4 0", "two.avi 1"], names)))
-        staging.prepare(Inputs(BuildConfig("x", lists=(pair,), video_dir=str(folder), storage="video")))
+        staging.prepare(
+            Inputs(BuildConfig("x", lists=(pair,), video_dir=str(folder), storage="video"))
+        )
         if finished:
             staging.write(0)
         assert staging.finished(1) == finished

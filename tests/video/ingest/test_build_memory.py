@@ -47,7 +47,12 @@ def test_a_shard_is_not_held_in_memory(tmp_path):
         os.link(first, tmp_path / f"{i}.avi")
     small, labels = write_catalog(tmp_path, ["0.avi 0"], stem="small")
     big, _ = write_catalog(tmp_path, [f"{i}.avi 0" for i in range(COPIES)], stem="big")
-    call = [sys.executable, "-c", BUILD, *map(str, (small, big, labels, tmp_path, tmp_path / "out"))]
+    call = [
+        sys.executable,
+        "-c",
+        BUILD,
+        *map(str, (small, big, labels, tmp_path, tmp_path / "out")),
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     size = first.stat().st_size

@@ -23,7 +23,14 @@ def lists_of(config: BuildConfig) -> dict[str, str]:
     return {placed.list.name: placed.list.origin for placed in Inputs(config).placed}
 
 
-HALVES = {"base_train", "base_val", "novel_val", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train"}
+HALVES = {
+    "base_train",
+    "base_val",
+    "novel_val",
+    "fs_base_s1_train",
+    "fs_base_s2_train",
+    "fs_base_s3_train",
+}
 SHOTS = {f"train1_few_shot_{n}" for n in (2, 4, 8, 16)}
 OFFICIAL = {f"{kind}{i}" for kind in ("train", "val") for i in (1, 2, 3)}
 
@@ -34,11 +41,17 @@ def test_a_benchmark_has_its_official_lists_and_own_splits(hmdb51):
     assert {name for name, origin in found.items() if origin == "own split"} == HALVES | SHOTS
 
 
-def test_a_given_list_replaces_its_whole_protocol_and_an_official_list_of_its_name(hmdb51, tmp_path):
+def test_a_given_list_replaces_its_whole_protocol_and_an_official_list_of_its_name(
+    hmdb51, tmp_path
+):
     file = "hmdb51_org/brush_hair/" + next((hmdb51 / "hmdb51_org/brush_hair").iterdir()).name
     pairs = []
     for stem in ("base_val", "val1"):
-        pairs.append(tuple(map(str, write_catalog(tmp_path, [f"{file} 0"], ("brush hair", "climb"), stem=stem))))
+        pairs.append(
+            tuple(
+                map(str, write_catalog(tmp_path, [f"{file} 0"], ("brush hair", "climb"), stem=stem))
+            )
+        )
     config = BuildConfig("x", dataset="hmdb51", source=str(hmdb51), lists=tuple(pairs))
     found = lists_of(config)
     assert {name for name, origin in found.items() if origin == "given"} == {"base_val", "val1"}
@@ -52,13 +65,19 @@ def test_a_given_list_replaces_its_whole_protocol_and_an_official_list_of_its_na
 def test_only_takes_names_and_patterns(hmdb51):
     config = BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("base_*", "novel_val"))
     assert set(lists_of(config)) == {"base_train", "base_val", "novel_val"}
-    with pytest.raises(UserError, match="only=vall: no list has this name; there are train1, val1, "):
+    with pytest.raises(
+        UserError, match="only=vall: no list has this name; there are train1, val1, "
+    ):
         Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("vall",)))
 
 
 def test_the_seed_changes_the_shots_and_the_order_only(hmdb51):
-    a, b = (Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), seed=seed)) for seed in (0, 1))
-    lists = [{p.list.name: sorted(file for file in p.files) for p in each.placed} for each in (a, b)]
+    a, b = (
+        Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), seed=seed)) for seed in (0, 1)
+    )
+    lists = [
+        {p.list.name: sorted(file for file in p.files) for p in each.placed} for each in (a, b)
+    ]
     assert {name for name in lists[0] if lists[0][name] != lists[1][name]} <= SHOTS | HALVES
     assert lists[0]["train1_few_shot_2"] != lists[1]["train1_few_shot_2"]
     assert lists[0]["base_train"] == lists[1]["base_train"]
@@ -76,7 +95,9 @@ def test_malformed_official_files_are_not_passed_over_when_lists_are_given(hmdb5
         Inputs(BuildConfig("x", dataset="hmdb51", source=str(copy), lists=(pair,)))
     # without any annotation the given list is all there is
     shutil.rmtree(copy / "testTrainMulti_7030_splits")
-    assert lists_of(BuildConfig("x", dataset="hmdb51", source=str(copy), lists=(pair,))) == {"val1": "given"}
+    assert lists_of(BuildConfig("x", dataset="hmdb51", source=str(copy), lists=(pair,))) == {
+        "val1": "given"
+    }
     with pytest.raises(UserError, match="testTrainMulti_7030_splits"):
         Inputs(BuildConfig("x", dataset="hmdb51", source=str(copy)))
 
@@ -95,9 +116,13 @@ def test_published_kinetics_names_find_files_in_class_folders(tmp_path):
     ids = make_kinetics400(tmp_path / "ids")
     folders = make_kinetics400(tmp_path / "folders", naming="class_folders")
     shutil.copytree(ids / "annotations", folders / "annotations")
-    flat, deep = (Inputs(BuildConfig("x", dataset="kinetics400", source=str(p))) for p in (ids, folders))
+    flat, deep = (
+        Inputs(BuildConfig("x", dataset="kinetics400", source=str(p))) for p in (ids, folders)
+    )
     assert (flat.problems, deep.problems) == ([], [])
-    assert [v.file.split("/")[-1] for v in flat.videos] == [v.file.split("/")[-1] for v in deep.videos]
+    assert [v.file.split("/")[-1] for v in flat.videos] == [
+        v.file.split("/")[-1] for v in deep.videos
+    ]
     assert [v.label for v in flat.videos] == [v.label for v in deep.videos]
     assert all(v.file.count("/") == 2 for v in deep.videos)
 
@@ -126,10 +151,21 @@ def test_a_missing_video_is_never_another_one_of_its_name(tmp_path):
         write_catalog(tmp_path, ["s1/clip1.mp4 0", "s1/clip2.mp4 1"], stem="train"),
         write_catalog(tmp_path, ["s2/clip1.mp4 0", "s2/clip2.mp4 1", "s2/clip3.mp4 0"], stem="val"),
     ]
-    inputs = Inputs(BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(tmp_path)))
-    assert [p.files for p in inputs.placed] == [("s1/clip1.mp4", "s1/clip2.mp4"), (None, None, "s2/clip3.mp4")]
-    assert [(p.kind, p.file) for p in inputs.problems] == [("missing", "s2/clip1.mp4"), ("missing", "s2/clip2.mp4")]
-    assert "the one of its name, s1/clip1.mp4, lies in a folder of something else" in inputs.problems[0].reason
+    inputs = Inputs(
+        BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(tmp_path))
+    )
+    assert [p.files for p in inputs.placed] == [
+        ("s1/clip1.mp4", "s1/clip2.mp4"),
+        (None, None, "s2/clip3.mp4"),
+    ]
+    assert [(p.kind, p.file) for p in inputs.problems] == [
+        ("missing", "s2/clip1.mp4"),
+        ("missing", "s2/clip2.mp4"),
+    ]
+    assert (
+        "the one of its name, s1/clip1.mp4, lies in a folder of something else"
+        in inputs.problems[0].reason
+    )
 
 
 def test_a_name_that_may_be_several_files_is_told_with_its_place(tmp_path):
@@ -168,7 +204,9 @@ def test_lists_that_are_not_wanted_are_not_read(tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_text("nonsense\n")
     (tmp_path / "a.mp4").write_bytes(b"x")
-    config = BuildConfig("x", lists=(good, (str(bad), good[1])), video_dir=str(tmp_path), only=("good",))
+    config = BuildConfig(
+        "x", lists=(good, (str(bad), good[1])), video_dir=str(tmp_path), only=("good",)
+    )
     assert (lists_of(config), Inputs(config).problems) == ({"good": "given"}, [])
     with pytest.raises(UserError, match="only=goods: no list has this name; there are good, bad"):
         Inputs(BuildConfig("x", lists=config.lists, video_dir=str(tmp_path), only=("goods",)))
@@ -177,7 +215,12 @@ def test_lists_that_are_not_wanted_are_not_read(tmp_path):
 def test_a_given_few_shot_list_ends_the_own_ones(hmdb51, tmp_path):
     file = next((hmdb51 / "hmdb51_org/climb").iterdir()).name
     pair = tuple(
-        map(str, write_catalog(tmp_path, [f"climb/{file} 1"], ("brush hair", "climb"), stem="train1_few_shot_8"))
+        map(
+            str,
+            write_catalog(
+                tmp_path, [f"climb/{file} 1"], ("brush hair", "climb"), stem="train1_few_shot_8"
+            ),
+        )
     )
     found = lists_of(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), lists=(pair,)))
     assert {name for name in found if "few_shot" in name} == {"train1_few_shot_8"}
@@ -186,11 +229,16 @@ def test_a_given_few_shot_list_ends_the_own_ones(hmdb51, tmp_path):
 
 def test_contradicting_lists_are_told_with_both_places(clips, tmp_path):
     names = ("left turn", "right turn")
-    pairs = [write_catalog(tmp_path, [f"one.mp4 {label}"], names, stem=f"list{label}") for label in (0, 1)]
+    pairs = [
+        write_catalog(tmp_path, [f"one.mp4 {label}"], names, stem=f"list{label}")
+        for label in (0, 1)
+    ]
     config = BuildConfig("x", lists=tuple((str(a), str(b)) for a, b in pairs), video_dir=str(clips))
     inputs = Inputs(config)
     assert [(p.kind, p.where) for p in inputs.problems] == [("mislabelled", f"{pairs[1][0]}:1")]
-    with pytest.raises(UserError, match=r"list1\.txt:1: class 'right turn' here, 'left turn' in .*list0\.txt:1"):
+    with pytest.raises(
+        UserError, match=r"list1\.txt:1: class 'right turn' here, 'left turn' in .*list0\.txt:1"
+    ):
         inputs.check()
 
 
@@ -229,7 +277,9 @@ def test_a_plain_folder_is_cut_on_request(tmp_path):
 
 def test_a_list_without_labels_is_told(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0\n")
-    with pytest.raises(UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"):
+    with pytest.raises(
+        UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"
+    ):
         given_list(tmp_path / "list.txt")
 
 
@@ -238,12 +288,24 @@ def test_a_missing_video_that_is_nearly_there_is_named(tmp_path):
     for file in ("left/Caf\xe9.mp4", "left/b.mp4"):
         (videos / file).parent.mkdir(parents=True, exist_ok=True)
         (videos / file).touch()
-    lines = ["left/Cafe\u0301.mp4 0", "left\\b.mp4 0", f"{'x' * 300}.mp4 0", "left/b.mp4 0", f"{videos}/left/b.mp4 0"]
+    lines = [
+        "left/Cafe\u0301.mp4 0",
+        "left\\b.mp4 0",
+        f"{'x' * 300}.mp4 0",
+        "left/b.mp4 0",
+        f"{videos}/left/b.mp4 0",
+    ]
     pair = write_catalog(tmp_path, lines)
     inputs = Inputs(BuildConfig("x", video_dir=str(videos), lists=(tuple(map(str, pair)),)))
-    told, gone = [(problem.where, problem.reason) for problem in inputs.problems], "there is no such video file"
+    told, gone = (
+        [(problem.where, problem.reason) for problem in inputs.problems],
+        "there is no such video file",
+    )
     assert told == [
-        (f"{pair[0]}:1", rf"{videos}/left/Café.mp4: {gone}; was 'left/Caf\xe9.mp4' meant, which is there?"),
+        (
+            f"{pair[0]}:1",
+            rf"{videos}/left/Café.mp4: {gone}; was 'left/Caf\xe9.mp4' meant, which is there?",
+        ),
         (f"{pair[0]}:2", f"{videos}/left\\b.mp4: {gone}; was 'left/b.mp4' meant, which is there?"),
         (f"{pair[0]}:3", f"{videos}/{'x' * 300}.mp4: {gone}"),
         (f"{pair[0]}:5", f"the same file as {pair[0]}:4"),
@@ -256,12 +318,15 @@ def test_classes_that_clip_reads_alike_are_refused(tmp_path):
     with (source / "annotations/train.csv").open("a") as file:
         file.write(f'"{KINETICS400[0].upper()}  ",abcdefghijk,0,10,train,0\n')
     with pytest.raises(
-        UserError, match=r"class \d+: class name '.*' is already at class \d+ as '.*', and CLIP reads '"
+        UserError,
+        match=r"class \d+: class name '.*' is already at class \d+ as '.*', and CLIP reads '",
     ):
         Inputs(BuildConfig("x", dataset="kinetics400", source=str(source)))
 
 
-@pytest.mark.parametrize("file", ["../secret.mp4", "{above}/secret.mp4", "in/../../secret.mp4", "linked/../secret.mp4"])
+@pytest.mark.parametrize(
+    "file", ["../secret.mp4", "{above}/secret.mp4", "in/../../secret.mp4", "linked/../secret.mp4"]
+)
 def test_entries_that_leave_the_folder_are_refused_unless_a_flag_allows_them(tmp_path, file):
     (tmp_path / "v/in").mkdir(parents=True)
     (tmp_path / "far").mkdir()
@@ -272,9 +337,13 @@ def test_entries_that_leave_the_folder_are_refused_unless_a_flag_allows_them(tmp
     lines = ["in/a.mp4 0", "linked/b.mp4 0", f"{file.format(above=tmp_path)} 1"]
     pair = tuple(map(str, write_catalog(tmp_path, lines)))
     inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), on_error="skip"))
-    with pytest.raises(UserError, match=r"list\.txt:3: '.*secret\.mp4' lies outside .*/v; --allow_outside takes it"):
+    with pytest.raises(
+        UserError, match=r"list\.txt:3: '.*secret\.mp4' lies outside .*/v; --allow_outside takes it"
+    ):
         inputs.check()
     assert [video.file for video in inputs.videos if "secret" in video.file] == []
-    inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), allow_outside=True))
+    inputs = Inputs(
+        BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), allow_outside=True)
+    )
     inputs.check()
     assert len(inputs.videos) == 3

@@ -65,7 +65,8 @@ def test_skip_reports_and_counts_every_one(folder, tmp_path, capsys):
     records = open_records(tmp_path / "out", "list")
     assert {e.file for e in records} == {"one.mp4", "two.avi"}
     left_out = {
-        entry["file"]: (entry["where"].rpartition(":")[2], entry["reason"]) for entry in records.stored.left_out
+        entry["file"]: (entry["where"].rpartition(":")[2], entry["reason"])
+        for entry in records.stored.left_out
     }
     assert {file: line for file, (line, _) in left_out.items()} == {
         "cut.webm": "2",
@@ -75,7 +76,11 @@ def test_skip_reports_and_counts_every_one(folder, tmp_path, capsys):
     }
     assert "truncated" in left_out["cut.webm"][1]
     assert left_out["gone.mp4"][1] == "there is no such video file"
-    assert {entry["file"] for entry in records.info["skipped"]} == {"cut.webm", "empty.mp4", "text.mp4"}
+    assert {entry["file"] for entry in records.info["skipped"]} == {
+        "cut.webm",
+        "empty.mp4",
+        "text.mp4",
+    }
     errors = capsys.readouterr().err
     assert [errors.count(f"list.txt:{line}: ") for line in (2, 4, 5)] == [1, 1, 1]
     assert "2 videos, 3 bad and 1 missing ones left out" in closing(built, config_for(folder, BAD))
@@ -83,10 +88,14 @@ def test_skip_reports_and_counts_every_one(folder, tmp_path, capsys):
 
 def test_nothing_but_bad_or_missing_videos(folder, tmp_path):
     with pytest.raises(UserError, match="all 2 videos are bad; no records were written"):
-        build_records(config_for(folder, ["empty.mp4 0", "text.mp4 0"], on_error="skip"), tmp_path / "out")
+        build_records(
+            config_for(folder, ["empty.mp4 0", "text.mp4 0"], on_error="skip"), tmp_path / "out"
+        )
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(UserError, match="none of the listed videos is there"):
-        build_records(config_for(folder, ["gone.mp4 0", "away.mp4 0"], on_error="skip"), tmp_path / "out")
+        build_records(
+            config_for(folder, ["gone.mp4 0", "away.mp4 0"], on_error="skip"), tmp_path / "out"
+        )
 
 
 def test_a_shard_of_bad_videos_only_does_no_harm(folder, tmp_path):
@@ -107,9 +116,13 @@ def test_same_inputs_are_reused_and_others_refused(folder, tmp_path):
     assert closing(again, config).startswith("nothing to do: ")
     assert shard.stat().st_mtime_ns == stamp
     with pytest.raises(UserError, match=r"storage is jpeg, not video.*--overwrite"):
-        build_records(config_for(folder, ["one.mp4 0", "two.avi 1"], storage="video"), tmp_path / "out")
+        build_records(
+            config_for(folder, ["one.mp4 0", "two.avi 1"], storage="video"), tmp_path / "out"
+        )
     with pytest.raises(UserError, match="max_frames is 0, not 3"):
-        build_records(config_for(folder, ["one.mp4 0", "two.avi 1"], max_frames=3), tmp_path / "out")
+        build_records(
+            config_for(folder, ["one.mp4 0", "two.avi 1"], max_frames=3), tmp_path / "out"
+        )
     with pytest.raises(UserError, match=r"list\.json: another list has this name"):
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
     (folder / "two.avi").write_bytes((folder / "one.mp4").read_bytes())
@@ -130,14 +143,20 @@ def test_lists_are_added_to_records_that_hold_their_videos(clips, good_lines, tm
     assert len(list((tmp_path / "out").rglob("*array_record*"))) == 1
 
 
-def config_for_clips(clips: Path, tmp_path: Path, lines: list[str], stem: str, **fields) -> BuildConfig:
+def config_for_clips(
+    clips: Path, tmp_path: Path, lines: list[str], stem: str, **fields
+) -> BuildConfig:
     """A list of the session's good videos, under one name of records."""
     listed, labels = write_catalog(tmp_path, lines, stem=stem)
-    return BuildConfig(name="pool", lists=((str(listed), str(labels)),), video_dir=str(clips), **fields)
+    return BuildConfig(
+        name="pool", lists=((str(listed), str(labels)),), video_dir=str(clips), **fields
+    )
 
 
 def test_records_with_skipped_videos_are_refused_to_a_build_that_must_not_skip(folder, tmp_path):
-    build_records(config_for(folder, ["one.mp4 0", "empty.mp4 1"], on_error="skip"), tmp_path / "out")
+    build_records(
+        config_for(folder, ["one.mp4 0", "empty.mp4 1"], on_error="skip"), tmp_path / "out"
+    )
     with pytest.raises(UserError, match=r"empty\.mp4 is bad and was left out of .*--on_error=skip"):
         build_records(config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out")
 
@@ -145,9 +164,13 @@ def test_records_with_skipped_videos_are_refused_to_a_build_that_must_not_skip(f
 def test_overwrite_keeps_the_old_records_until_the_new_are_whole(folder, tmp_path):
     build_records(config_for(folder, ["one.mp4 0", "two.avi 1"]), tmp_path / "out")
     with pytest.raises(UserError, match=r"empty\.mp4"):
-        build_records(config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out", overwrite=True)
+        build_records(
+            config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out", overwrite=True
+        )
     assert len(open_records(tmp_path / "out", "list")) == 2
-    build_records(config_for(folder, ["one.mp4 0"], storage="video"), tmp_path / "out", overwrite=True)
+    build_records(
+        config_for(folder, ["one.mp4 0"], storage="video"), tmp_path / "out", overwrite=True
+    )
     records = open_records(tmp_path / "out", "list")
     assert (len(records), records.storage) == (1, "video")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["video_folder"]
@@ -160,13 +183,17 @@ def test_records_set_aside_by_a_build_that_was_killed_come_back(folder, tmp_path
     aside.parent.mkdir()
     shutil.move(built.path, aside)
     with pytest.raises(UserError, match=r"empty\.mp4"):
-        build_records(config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out", overwrite=True)
+        build_records(
+            config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out", overwrite=True
+        )
     assert len(open_records(tmp_path / "out", "list")) == 2
 
 
 def test_several_shards_read_back_in_order(clips, good_lines, tmp_path):
     listed, labels = write_catalog(tmp_path, good_lines)
-    config = BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), shard_mb=0.02)
+    config = BuildConfig(
+        "x", lists=((str(listed), str(labels)),), video_dir=str(clips), shard_mb=0.02
+    )
     build_records(config, tmp_path / "out")
     files = [video.file for part in Inputs(config).shards() for video in part]
     assert [e.file for e in open_records(tmp_path / "out", "list")] == files
@@ -222,13 +249,16 @@ def test_too_little_disk_space_is_told_before_the_work(folder, tmp_path, monkeyp
 def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
     hidden = tmp_path / "out" / ".building-video_folder-clips"
     hold = (
-        "import sys; from pathlib import Path; from vtd_jax.video.ingest.shards import staging_folder\n"
-        "with staging_folder(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from vtd_jax.video.ingest.shards import "
+        "staging_folder\nwith staging_folder(Path(sys.argv[1]), 'x'): print('held', flush=True); "
+        "sys.stdin.read()"
     )
     call = [sys.executable, "-c", hold, str(hidden)]
     with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"another build of video_folder/clips: process .* is writing there"):
+        with pytest.raises(
+            UserError, match=r"another build of video_folder/clips: process .* is writing there"
+        ):
             build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
         other.stdin.close()
         other.wait()
@@ -238,7 +268,9 @@ def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
 def test_what_a_build_announces(clips, good_lines, tmp_path):
     told = []
     listed, labels = write_catalog(tmp_path, good_lines)
-    config = BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), max_frames=3)
+    config = BuildConfig(
+        "x", lists=((str(listed), str(labels)),), video_dir=str(clips), max_frames=3
+    )
     build_records(config, tmp_path / "out", announce=told.append)
     assert told[0].startswith("video_folder: 5 videos, ")
     assert told[1] == "video_folder: given list: list (5)"
@@ -251,8 +283,17 @@ def test_what_a_build_announces(clips, good_lines, tmp_path):
 
 def test_metadata_say_how_the_records_were_made(clips, good_lines, tmp_path):
     listed, labels = write_catalog(tmp_path, good_lines)
-    config = BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), storage="video")
+    config = BuildConfig(
+        "x", lists=((str(listed), str(labels)),), video_dir=str(clips), storage="video"
+    )
     about = json.loads((build_records(config, tmp_path / "out").path / "metadata.json").read_text())
-    assert (about["videos"], about["frames"], about["missing"], about["skipped"]) == (5, 40 + 50 + 45 + 5 + 20, 0, [])
-    assert about["source_bytes"] == sum((clips / line.rsplit(" ", 1)[0]).stat().st_size for line in good_lines)
+    assert (about["videos"], about["frames"], about["missing"], about["skipped"]) == (
+        5,
+        40 + 50 + 45 + 5 + 20,
+        0,
+        [],
+    )
+    assert about["source_bytes"] == sum(
+        (clips / line.rsplit(" ", 1)[0]).stat().st_size for line in good_lines
+    )
     assert set(about["made_with"]) == {"av", "simplejpeg", "array-record"}

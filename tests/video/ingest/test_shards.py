@@ -23,12 +23,19 @@ from vtd_jax.video.ingest.sources import file_digest
 def inputs_for(clips, tmp_path, lines, **fields) -> Inputs:
     listed, labels = write_catalog(tmp_path, lines)
     settings = {"storage": "video", "shard_mb": 0.004}
-    return Inputs(BuildConfig("x", lists=((str(listed), str(labels)),), video_dir=str(clips), **{**settings, **fields}))
+    return Inputs(
+        BuildConfig(
+            "x", lists=((str(listed), str(labels)),), video_dir=str(clips), **{**settings, **fields}
+        )
+    )
 
 
 def test_order_and_shards_do_not_depend_on_the_list(clips, good_lines, tmp_path):
     def cut(lines, **fields):
-        return [[video.file for video in part] for part in inputs_for(clips, tmp_path, lines, **fields).shards()]
+        return [
+            [video.file for video in part]
+            for part in inputs_for(clips, tmp_path, lines, **fields).shards()
+        ]
 
     parts = cut(good_lines)
     assert len(parts) > 1
@@ -37,11 +44,15 @@ def test_order_and_shards_do_not_depend_on_the_list(clips, good_lines, tmp_path)
     assert sorted(chain(*parts)) == sorted(line.rsplit(" ", 1)[0] for line in good_lines)
 
 
-def test_the_order_is_that_of_a_hash_of_the_file_name_whatever_its_folder(clips, good_lines, tmp_path):
+def test_the_order_is_that_of_a_hash_of_the_file_name_whatever_its_folder(
+    clips, good_lines, tmp_path
+):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for line in good_lines:
         file = line.rsplit(" ", 1)[0]
-        (tmp_path / "deep" / ("er" if "e" in file else "") / file).write_bytes((clips / file).read_bytes())
+        (tmp_path / "deep" / ("er" if "e" in file else "") / file).write_bytes(
+            (clips / file).read_bytes()
+        )
     flat, deep = (inputs_for(folder, tmp_path, good_lines) for folder in (clips, tmp_path / "deep"))
     assert [v.file.rpartition("/")[2] for v in deep.videos] == [v.file for v in flat.videos]
     assert any("/" in v.file for v in deep.videos)
@@ -65,7 +76,11 @@ def test_shards_have_about_the_size_aimed_at(tmp_path):
 def test_finished_shards_stay_and_others_are_made(clips, good_lines, tmp_path, monkeypatch):
     encoded = []
     plain = shards.encode.encode_video
-    monkeypatch.setattr(shards.encode, "encode_video", lambda entry, *a: encoded.append(entry.file) or plain(entry, *a))
+    monkeypatch.setattr(
+        shards.encode,
+        "encode_video",
+        lambda entry, *a: encoded.append(entry.file) or plain(entry, *a),
+    )
     inputs = inputs_for(clips, tmp_path, good_lines)
     with staging_folder(tmp_path / "staging", "x") as staging:
         count = staging.prepare(inputs)
@@ -78,7 +93,9 @@ def test_finished_shards_stay_and_others_are_made(clips, good_lines, tmp_path, m
         assert staging.finished(count) == [1]
         run_here(staging, count, 1, "test")
         assert sorted(first + encoded) == sorted(video.file for video in inputs.videos)
-        records = [len(ArrayRecordDataSource([str(staging.shard(index))])) for index in range(count)]
+        records = [
+            len(ArrayRecordDataSource([str(staging.shard(index))])) for index in range(count)
+        ]
         assert records == [len(part) for part in inputs.shards()]
         assert not list(staging.folder.glob(".*"))
 
@@ -98,7 +115,10 @@ def test_a_shard_of_other_content_is_made_again(clips, good_lines, tmp_path, cha
         changed = inputs.shards()[0][0].file
         lines, fields = good_lines, {}
         if change == "label":
-            lines = [f"{changed} {1 - int(line[-1])}" if line.startswith(changed) else line for line in good_lines]
+            lines = [
+                f"{changed} {1 - int(line[-1])}" if line.startswith(changed) else line
+                for line in good_lines
+            ]
         elif change == "file":
             (folder / changed).write_bytes((folder / changed).read_bytes())
         elif change == "storage":
@@ -121,14 +141,18 @@ def test_a_report_says_what_is_in_the_shard(clips, good_lines, tmp_path):
         assert staging.prepare(inputs) == 1
         told = []
         report = staging.write(0, 2, told.append)
-        assert report.files == [(v.file, v.size, file_digest(inputs.path(v))) for v in inputs.videos]
+        assert report.files == [
+            (v.file, v.size, file_digest(inputs.path(v))) for v in inputs.videos
+        ]
         assert (report.frames, report.skipped) == (160, [])
         assert report.bytes == staging.shard(0).stat().st_size
         assert told == [(1, 0, "")] * 5
         assert staging.report(0) == report
 
 
-def test_a_shard_whose_video_was_replaced_with_its_time_kept_is_made_again(clips, good_lines, tmp_path):
+def test_a_shard_whose_video_was_replaced_with_its_time_kept_is_made_again(
+    clips, good_lines, tmp_path
+):
     folder = tmp_path / "videos"
     shutil.copytree(clips, folder)
     with staging_folder(tmp_path / "staging", "x") as staging:
@@ -160,8 +184,12 @@ def test_a_failed_shard_leaves_nothing_and_finished_ones_are_told(clips, good_li
         told = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build goes on from them"
         with pytest.raises(UserError, match=told):
             run_here(staging, count, 1, "test")
-        names = sorted(path.name for path in staging.folder.iterdir() if not path.name.endswith(".todo.json"))
-        done = [f"{i:05d}.{kind}" for i in range(count - 1) for kind in ("array_record", "done.json")]
+        names = sorted(
+            path.name for path in staging.folder.iterdir() if not path.name.endswith(".todo.json")
+        )
+        done = [
+            f"{i:05d}.{kind}" for i in range(count - 1) for kind in ("array_record", "done.json")
+        ]
         assert names == sorted([*done, "lock", "settings.json"])
 
 

@@ -1,4 +1,6 @@
-"""Whether the source videos are those that records were built from: sizes, times, and content where times differ."""
+"""Whether the source videos are those that records were built from: sizes, times, and content where
+times differ.
+"""
 
 import json
 import os
@@ -18,7 +20,15 @@ CHANGED = r"1 of 2 videos not in them or changed since \(two\.avi\)"
 
 def config(folder: Path, **fields) -> BuildConfig:
     pair = tuple(map(str, write_catalog(folder, ["one.mp4 0", "two.avi 1"])))
-    return BuildConfig(**{"name": "clips", "lists": (pair,), "video_dir": str(folder), "storage": "video", **fields})
+    return BuildConfig(
+        **{
+            "name": "clips",
+            "lists": (pair,),
+            "video_dir": str(folder),
+            "storage": "video",
+            **fields,
+        }
+    )
 
 
 def replace(path: Path) -> None:
@@ -65,7 +75,9 @@ def test_a_replaced_video_that_kept_its_time_is_noticed(folder, tmp_path):
     with pytest.raises(UserError, match=CHANGED):
         build_records(config(folder), tmp_path / "out")
     # records that tell one time only
-    (built.path / "seen.json").write_text(json.dumps([pair[0] for pair in json.loads(seen(built.path))]))
+    (built.path / "seen.json").write_text(
+        json.dumps([pair[0] for pair in json.loads(seen(built.path))])
+    )
     with pytest.raises(UserError, match=CHANGED):
         build_records(config(folder), tmp_path / "out")
 
@@ -105,7 +117,9 @@ def sources_fingerprint(config: BuildConfig, rows: list) -> str:
     from vtd_jax.video.ingest.inputs import Inputs
     from vtd_jax.video.record_files import StoredFile
 
-    return contents(Inputs(config), [StoredFile(*row[:2], "") for row in rows], [])[0]["fingerprint"]
+    return contents(Inputs(config), [StoredFile(*row[:2], "") for row in rows], [])[0][
+        "fingerprint"
+    ]
 
 
 def test_a_bad_video_that_was_replaced_is_noticed(folder, tmp_path):

@@ -76,7 +76,8 @@ def test_every_kind_is_found_in_order(bad):
     assert checked.seconds == pytest.approx(87 / 25, abs=0.1)
     assert describe(checked) == "checked 8 videos of 2 lists (list 9, second 1), 2 warnings"
     with pytest.raises(
-        UserError, match="4 unreadable, 1 no frames, 1 missing, 1 duplicate, 1 malformed, 2 mislabelled"
+        UserError,
+        match="4 unreadable, 1 no frames, 1 missing, 1 duplicate, 1 malformed, 2 mislabelled",
     ):
         require_good(checked)
     assert sorted(Path(bad.video_dir).rglob("*")) == before
@@ -86,9 +87,15 @@ def test_kinds_and_files(bad, tmp_path):
     checked = check_videos(bad)
     kinds = {(level, kind): (count, first.file) for level, kind, count, first in checked.kinds()}
     assert kinds == {
-        ("error", kind): (sum(k == kind for k, *_ in EXPECTED), next(file for k, _, file in EXPECTED if k == kind))
+        ("error", kind): (
+            sum(k == kind for k, *_ in EXPECTED),
+            next(file for k, _, file in EXPECTED if k == kind),
+        )
         for kind in dict.fromkeys(kind for kind, *_ in EXPECTED)
-    } | {("warning", "duplicate"): (1, "good.mp4"), ("warning", "mislabelled"): (1, "right turn/astray.mp4")}
+    } | {
+        ("warning", "duplicate"): (1, "good.mp4"),
+        ("warning", "mislabelled"): (1, "right turn/astray.mp4"),
+    }
     assert [level for level, *_ in checked.kinds()][-2:] == ["warning"] * 2
     checked.save(tmp_path / "new" / "report.json")
     read = json.loads((tmp_path / "new" / "report.json").read_text())

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.lists.catalog import Entry, LabelSet, file_key, read_labels, read_list, select_shots
+from vtd_jax.video.lists.catalog import (
+    Entry,
+    LabelSet,
+    file_key,
+    read_labels,
+    read_list,
+    select_shots,
+)
 
 LABELS = LabelSet(("pour", "brush hair", "wave"), (0, 1, 2), "labels.csv")
 
@@ -72,7 +79,8 @@ def test_every_interchange_list_reads(shared_dir, listed, labels, videos, classe
 @pytest.mark.shared
 def test_no_list_or_label_file_is_left_out(shared_dir):
     lists = {
-        str(p.relative_to(shared_dir / "splits/datasets_splits"))[:-4] for p in shared_dir.rglob("splits/**/*.txt")
+        str(p.relative_to(shared_dir / "splits/datasets_splits"))[:-4]
+        for p in shared_dir.rglob("splits/**/*.txt")
     }
     assert lists == {name for name, *_ in SPLITS}
     for path in (shared_dir / "splits/labels").glob("*.csv"):
@@ -100,7 +108,11 @@ def test_label_file_without_header(tmp_path):
     ("text", "line", "words"),
     [
         ("id,name\n0,a\n0,b\n", 3, "class id 0 is already on line 2"),
-        ("id,name\n0,brush hair\n1,Brush_hair\n", 3, "class name 'Brush_hair' is already on line 2"),
+        (
+            "id,name\n0,brush hair\n1,Brush_hair\n",
+            3,
+            "class name 'Brush_hair' is already on line 2",
+        ),
         ("id,name\n0,wave\n1,wave\n", 3, "class name 'wave' is already on line 2"),
         ("id,name\n0,a\n1,\n", 3, "class 1 has an empty name"),
         ("id,name\n0,a\nx,b\n", 3, "class id 'x' is not a whole number"),
@@ -146,7 +158,9 @@ def test_list_keeps_order_lines_blanks_and_hashes(tmp_path):
 
 def test_list_maps_ids_to_positions(tmp_path):
     labels = LabelSet(("a", "b"), (10, 20))
-    assert [e.label for e in read_list(write(tmp_path / "l.txt", "x.mp4 20\ny.mp4 10\n"), labels)] == [1, 0]
+    assert [
+        e.label for e in read_list(write(tmp_path / "l.txt", "x.mp4 20\ny.mp4 10\n"), labels)
+    ] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +186,11 @@ def test_list_maps_ids_to_positions(tmp_path):
         ("video label\nx.avi 0\n", 1, "expected 'file class_id', found 'video label'"),
         ("a.mp4 0\n./a.mp4 0\n", 2, "'./a.mp4' is already on line 1"),
         ("s/a.mp4 0\ns//b/../a.mp4 1\n", 2, "'s//b/../a.mp4' is already on line 1"),
-        ("a.mp4 0\nb.mp4 3\n", 2, "class id 3 of 'b.mp4' is not in labels.csv, which has 3 ids from 0 to 2"),
+        (
+            "a.mp4 0\nb.mp4 3\n",
+            2,
+            "class id 3 of 'b.mp4' is not in labels.csv, which has 3 ids from 0 to 2",
+        ),
         ("a.mp4 0\nb.mp4 1\na.mp4 0\n", 3, "'a.mp4' is already on line 1"),
         ("a.mp4 0\na.mp4 1\n", 2, "'a.mp4' is already on line 1"),
     ],
@@ -188,12 +206,16 @@ def test_list_errors_name_the_line(tmp_path, text, line, words):
 def test_names_of_videos_may_end_in_numbers_or_hold_endings(tmp_path):
     files = ["take 2", "my.mp4 copy 2.avi", "v1.mov.mp4", "a.mp4.2", "clip 3.webm", "dir.avi 1/x"]
     path = write(tmp_path / "l.txt", "".join(f"{file} 1\n" for file in files))
-    assert read_list(path, LABELS) == [Entry(file, 1, line) for line, file in enumerate(files, start=1)]
+    assert read_list(path, LABELS) == [
+        Entry(file, 1, line) for line, file in enumerate(files, start=1)
+    ]
 
 
 def test_a_file_of_nearly_the_name_is_told(tmp_path):
     write(tmp_path / "Labels.csv", "0,a\n")
-    with pytest.raises(UserError, match=r"labels\.csv: there is no such label file; was '.*Labels\.csv' meant\?"):
+    with pytest.raises(
+        UserError, match=r"labels\.csv: there is no such label file; was '.*Labels\.csv' meant\?"
+    ):
         read_labels(tmp_path / "labels.csv")
 
 

@@ -6,7 +6,15 @@ from vtd_jax.video.lists.find import find_videos
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("b.mp4", "a.MOV", "deep/er/c.webm", "notes.txt", ".hidden.mp4", "[1].mp4", "noending"):
+    for name in (
+        "b.mp4",
+        "a.MOV",
+        "deep/er/c.webm",
+        "notes.txt",
+        ".hidden.mp4",
+        "[1].mp4",
+        "noending",
+    ):
         path = tmp_path / "clips" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -23,7 +31,16 @@ def folder(tmp_path, monkeypatch):
         (["clips/*.mp4"], ["[1].mp4", "b.mp4"]),
         (["clips/**/*"], ["[1].mp4", "a.MOV", "b.mp4", "deep/er/c.webm"]),
         (["clips/de*"], ["deep/er/c.webm"]),
-        (["clips/b.mp4", "./clips/b.mp4", "clips/deep/../b.mp4", "{here}/clips/b.mp4", "link/b.mp4"], ["b.mp4"]),
+        (
+            [
+                "clips/b.mp4",
+                "./clips/b.mp4",
+                "clips/deep/../b.mp4",
+                "{here}/clips/b.mp4",
+                "link/b.mp4",
+            ],
+            ["b.mp4"],
+        ),
         (["clips/b.mp4", "clips", "clips/b.mp4"], ["b.mp4", "[1].mp4", "a.MOV", "deep/er/c.webm"]),
     ],
 )
@@ -39,7 +56,10 @@ def test_files_folders_and_globs(folder, sources, expected):
         ([], "--video: none given"),
         (["nothing.mp4"], "--video=nothing.mp4: no such file or folder"),
         (["clips/*.avi"], r"--video=clips/\*.avi: no video matches"),
-        (["clips/B.mp4"], "--video=clips/B.mp4: no such file or folder; was 'clips/b.mp4' meant, which is there?"),
+        (
+            ["clips/B.mp4"],
+            "--video=clips/B.mp4: no such file or folder; was 'clips/b.mp4' meant, which is there?",
+        ),
         (["Clips\\deep\\er\\c.webm"], "no such file or folder; was 'clips/deep/er/c.webm' meant"),
         (["x" * 300], "--video=x+: no such file or folder$"),
         (["empty"], "--video=empty: no videos in this folder"),

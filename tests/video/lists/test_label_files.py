@@ -1,4 +1,6 @@
-"""Forms of label files: what is read as what it is, and what is refused with its line and the form that is expected."""
+"""Forms of label files: what is read as what it is, and what is refused with its line and the form
+that is expected.
+"""
 
 import csv
 
@@ -11,7 +13,8 @@ from vtd_jax.video.ingest.gather import gather_lists, given_list
 from vtd_jax.video.lists.catalog import read_labels
 
 KINETICS = (
-    'label,youtube_id,time_start,time_end,split\nwave,a,0,10,train\n"run, fast",b,0,10,train\nwave,c,0,10,train\n'
+    'label,youtube_id,time_start,time_end,split\nwave,a,0,10,train\n"run, '
+    'fast",b,0,10,train\nwave,c,0,10,train\n'
 )
 DIGITS = "100 m sprint\nhugging\n3 point shot\n"
 
@@ -54,7 +57,12 @@ READ = [
     ("lines.txt", "\ufeffhug\r\n\r\n  kick \t\r\n", "hug kick", None),
     # names that begin or end with numbers, have commas, brackets, quotes, hashes or semicolons
     ("digits.txt", DIGITS, DIGITS.splitlines(), None),
-    ("people.txt", "2 people hugging\n2 people kissing\n", ["2 people hugging", "2 people kissing"], None),
+    (
+        "people.txt",
+        "2 people hugging\n2 people kissing\n",
+        ["2 people hugging", "2 people kissing"],
+        None,
+    ),
     ("thousands.txt", "1,000 people\n5,000 people\n", ["1,000 people", "5,000 people"], None),
     ("numbers.txt", "7\n3\n", "7 3", None),
     ("channels.txt", "Channel 0\nChannel 1\n", ["Channel 0", "Channel 1"], None),
@@ -62,7 +70,12 @@ READ = [
     ("signs.txt", '[Something] falls\n#selfie\n"Hey" he said\ndo; re\n', 0, None),
     ("digits.csv", "id,name\n0,7\n1,3\n", "7 3", "01"),
     ("ava.csv", "label_id,label_name,label_type\n1,hug,PERSON\n3,kick,PERSON\n", "hug kick", "13"),
-    ("codes.txt", "F1 race\nF1 pit stop\nG7 summit\n", ["F1 race", "F1 pit stop", "G7 summit"], None),
+    (
+        "codes.txt",
+        "F1 race\nF1 pit stop\nG7 summit\n",
+        ["F1 race", "F1 pit stop", "G7 summit"],
+        None,
+    ),
     ("one.txt", "arm wrestling\n", ["arm wrestling"], None),
 ]
 
@@ -70,7 +83,9 @@ READ = [
 @pytest.mark.parametrize(("name", "text", "names", "ids"), READ, ids=[row[0] for row in READ])
 def test_what_is_read_as_what_it_is(tmp_path, name, text, names, ids):
     path = write(tmp_path, name, text)
-    names = tuple(text.splitlines() if names == 0 else names.split() if isinstance(names, str) else names)
+    names = tuple(
+        text.splitlines() if names == 0 else names.split() if isinstance(names, str) else names
+    )
     assert read_words(str(path), "--labels") == names
     labels = read_labels(path)
     assert labels.names == names
@@ -80,25 +95,77 @@ def test_what_is_read_as_what_it_is(tmp_path, name, text, names, ids):
 
 # file, its text, where and what is told
 REFUSED = [
-    ("gaps.txt", "3 hug\n7 kick\n", ":1: every line begins with a number, and these do not count from 0"),
-    ("part.txt", "0 a\n1 b\nc\n2 d\n", ":3: 'c' is not numbered as the other lines are; expected one name a line, or"),
+    (
+        "gaps.txt",
+        "3 hug\n7 kick\n",
+        ":1: every line begins with a number, and these do not count from 0",
+    ),
+    (
+        "part.txt",
+        "0 a\n1 b\nc\n2 d\n",
+        ":3: 'c' is not numbered as the other lines are; expected one name a line, or",
+    ),
     ("yaml.txt", "names:\n  0: hug\n  1: kick\n", ":1: 'names:' is not numbered"),
-    ("wordnet.txt", "n01\thug\nn02\tkick\n", ":1: 'n01\\thug' has a tab in it; expected one name a line"),
-    ("charades.txt", "c000 hug\nc001 kick\nc002 run\n", ":1: 'c000 hug' begins with a code, as every line; leave it"),
-    ("ntu.txt", "A1. drink water\nA2. eat meal\nA3. clap\n", ":1: 'A1. drink water' begins with a code"),
-    ("epic.csv", "id,key,instances,category\n0,take,[],retrieve\n", ":1: expected 2 fields (id,name), found 4"),
-    ("moments.txt", "clapping,0\npraying,1\n", ":1: 'clapping,0' seems to have columns, as every line"),
-    ("columns.txt", "hug,hmdb\nkick,hmdb\n", ":1: 'hug,hmdb' seems to have columns, as every line; expected one name"),
+    (
+        "wordnet.txt",
+        "n01\thug\nn02\tkick\n",
+        ":1: 'n01\\thug' has a tab in it; expected one name a line",
+    ),
+    (
+        "charades.txt",
+        "c000 hug\nc001 kick\nc002 run\n",
+        ":1: 'c000 hug' begins with a code, as every line; leave it",
+    ),
+    (
+        "ntu.txt",
+        "A1. drink water\nA2. eat meal\nA3. clap\n",
+        ":1: 'A1. drink water' begins with a code",
+    ),
+    (
+        "epic.csv",
+        "id,key,instances,category\n0,take,[],retrieve\n",
+        ":1: expected 2 fields (id,name), found 4",
+    ),
+    (
+        "moments.txt",
+        "clapping,0\npraying,1\n",
+        ":1: 'clapping,0' seems to have columns, as every line",
+    ),
+    (
+        "columns.txt",
+        "hug,hmdb\nkick,hmdb\n",
+        ":1: 'hug,hmdb' seems to have columns, as every line; expected one name",
+    ),
     ("columns.txt", "hug, 4\nkick, 5\n", ":1: 'hug, 4' seems to have columns"),
     ("columns.txt", "hug;x\nkick;y\n", ":1: 'hug;x' seems to have columns"),
-    ("row.txt", "hug,kick,run\n", ":1: 'hug,kick,run' is the only line and has commas in it; expected one name a line"),
+    (
+        "row.txt",
+        "hug,kick,run\n",
+        ":1: 'hug,kick,run' is the only line and has commas in it; expected one name a line",
+    ),
     ("behind.txt", "hug 0\nkick 1\n", ":1: 'hug 0' ends with a number, as every line"),
-    ("single.txt", "'hug'\n'kick'\n", """:1: "'hug'" is in single quotes, as every line; leave them out"""),
-    ("pasted.txt", '"hug",\n"kick",\n', ":1: found 2 fields in '\"hug\",'; expected one name a line"),
+    (
+        "single.txt",
+        "'hug'\n'kick'\n",
+        """:1: "'hug'" is in single quotes, as every line; leave them out""",
+    ),
+    (
+        "pasted.txt",
+        '"hug",\n"kick",\n',
+        ":1: found 2 fields in '\"hug\",'; expected one name a line",
+    ),
     ("list.md", "- hug\n- kick\n", ":1: '- hug' begins with '-', as every line; leave it out"),
-    ("videos.txt", "a/x.avi 0\na/y.avi 1\n", ":1: 'a/x.avi 0' is a video: this is a list of videos; expected one"),
+    (
+        "videos.txt",
+        "a/x.avi 0\na/y.avi 1\n",
+        ":1: 'a/x.avi 0' is a video: this is a list of videos; expected one",
+    ),
     ("videos.csv", "video,label\nx.mp4,0\ny.mp4,1\n", ":2: 'x.mp4,0' is a video"),
-    ("mixed.csv", "hug\nrun, fast\n", ":2: expected one name a line, as on line 1, found 'run, fast'; put quotes"),
+    (
+        "mixed.csv",
+        "hug\nrun, fast\n",
+        ":2: expected one name a line, as on line 1, found 'run, fast'; put quotes",
+    ),
     (
         "unclear.csv",
         "name,label\n1,2\n3,4\n",
@@ -106,33 +173,77 @@ REFUSED = [
     ),
     ("quotes.csv", '0,"hug\n', ":1: the quotes do not match; expected id,name"),
     ("long.csv", "9" * 5000 + ",hug\n", ":1: class id '999"),
-    ("semicolon.csv", "0;hug\nx;kick\n", ":2: class id 'x' is not a whole number >= 0; expected id;name"),
-    ("test.csv", "youtube_id,time_start,time_end,split\na,0,10,test\n", ":1: an annotation of videos without"),
+    (
+        "semicolon.csv",
+        "0;hug\nx;kick\n",
+        ":2: class id 'x' is not a whole number >= 0; expected id;name",
+    ),
+    (
+        "test.csv",
+        "youtube_id,time_start,time_end,split\na,0,10,test\n",
+        ":1: an annotation of videos without",
+    ),
     (
         "hacs.csv",
         "classname,youtube_id,subset,start,end,label\nhug,a,val,0,2,1\n",
         ":1: an annotation of videos without",
     ),
     ("listing.csv", "id,label\n17,0\n18,1\n", ":1: it is not clear which column holds the ids"),
-    ("rows.csv", "id,label\n0,a\nx,b\n", ":3: class id 'x' is not a whole number >= 0; expected id,name"),
+    (
+        "rows.csv",
+        "id,label\n0,a\nx,b\n",
+        ":3: class id 'x' is not a whole number >= 0; expected id,name",
+    ),
     ("labels.json", '{"hug": 1,\n"kick"', ": not JSON, or cut short"),
     ("labels.json", "[" * 100_000, ": brackets nested too deep"),
-    ("labels.json", "[1, 2]", ": the list holds other things than names; expected names and ids, as in"),
+    (
+        "labels.json",
+        "[1, 2]",
+        ": the list holds other things than names; expected names and ids, as in",
+    ),
     ("labels.json", '{"0": "1"}', ": the object is not one of names and their ids"),
     ("labels.json", '{"hug": 1, "kick": 1}', ": 'kick' and 'hug' have the same id, 1"),
     ("labels.json", '{"hug": 1, "hug": 2}', ": entry 2: class name 'hug' is already at entry 1"),
     *(
-        (f"marked {i}.txt", text.format(0, 1), f":1: '{text.partition('hug')[0].format(0)}hug' begins with a number")
+        (
+            f"marked {i}.txt",
+            text.format(0, 1),
+            f":1: '{text.partition('hug')[0].format(0)}hug' begins with a number",
+        )
         for i, text in enumerate(
-            ("{}|hug\n{}|kick", "{} | hug\n{} | kick", "{} - hug\n{} - kick", "{}:hug\n{}:kick", "({}) hug\n({}) kick")
-            + ("[{}] hug\n[{}] kick", "#{} hug\n#{} kick", "{}_hug\n{}_kick", "{}.hug\n{}.kick", "{}=hug\n{}=kick")
+            (
+                "{}|hug\n{}|kick",
+                "{} | hug\n{} | kick",
+                "{} - hug\n{} - kick",
+                "{}:hug\n{}:kick",
+                "({}) hug\n({}) kick",
+            )
+            + (
+                "[{}] hug\n[{}] kick",
+                "#{} hug\n#{} kick",
+                "{}_hug\n{}_kick",
+                "{}.hug\n{}.kick",
+                "{}=hug\n{}=kick",
+            )
         )
     ),
     ("behind.txt", "hug|0\nkick|1\n", ":1: 'hug|0' ends with a number"),
-    ("map.pbtxt", "item {\n id: 1\n name: 'hug'\n}\n", ":1: 'item {' is no name but the beginning of a structure"),
+    (
+        "map.pbtxt",
+        "item {\n id: 1\n name: 'hug'\n}\n",
+        ":1: 'item {' is no name but the beginning of a structure",
+    ),
     ("utf16.txt", "hug\nkick\n".encode("utf-16-le"), ":1: a zero byte, as in UTF-16"),
-    ("alike.csv", "0,caf\xe9\n1,cafe\u0301\n", r":2: class name 'cafe\u0301' is already on line 1 as 'caf\xe9', and"),
-    ("alike.txt", "1 a & b\n2 x\n3 A &amp; b\n", ":3: class name 'A &amp; b' is already on line 1 as 'a & b'"),
+    (
+        "alike.csv",
+        "0,caf\xe9\n1,cafe\u0301\n",
+        r":2: class name 'cafe\u0301' is already on line 1 as 'caf\xe9', and",
+    ),
+    (
+        "alike.txt",
+        "1 a & b\n2 x\n3 A &amp; b\n",
+        ":3: class name 'A &amp; b' is already on line 1 as 'a & b'",
+    ),
     ("empty.csv", "0,hug\n1,&nbsp;\n", ":2: CLIP reads no text in the class name '&nbsp;'"),
 ]
 
@@ -158,7 +269,9 @@ def test_names_a_line_that_clip_reads_alike(tmp_path, text, told):
     path = write(tmp_path, "l.txt", text)
     with pytest.raises(UserError) as error:
         read_words(str(path), "--labels")
-    assert str(error.value).startswith(f"{path}:3: {told.format(reads='reads as')} of {path}:1; each may appear once")
+    assert str(error.value).startswith(
+        f"{path}:3: {told.format(reads='reads as')} of {path}:1; each may appear once"
+    )
     with pytest.raises(UserError) as error:
         read_labels(path)
     on_line = told.format(reads="is already on line 1 as")
@@ -168,7 +281,9 @@ def test_names_a_line_that_clip_reads_alike(tmp_path, text, told):
 def test_an_annotation_of_kinetics_has_names_but_no_ids(tmp_path):
     path = write(tmp_path, "train.csv", KINETICS)
     assert read_words(str(path), "--labels") == ("run, fast", "wave")
-    with pytest.raises(UserError, match=r"train\.csv: an annotation of videos, which has no class ids; expected"):
+    with pytest.raises(
+        UserError, match=r"train\.csv: an annotation of videos, which has no class ids; expected"
+    ):
         read_labels(path)
     write(tmp_path, "train.csv", KINETICS + "wave\n,d,0,10,train\n")
     with pytest.raises(UserError, match=r"train\.csv:6: the label is empty"):
@@ -181,7 +296,10 @@ def test_a_list_takes_names_a_line_where_it_is_clear_how_they_count(tmp_path):
     assert [listed.class_names[entry.label] for entry in listed.entries] == ["hug", "run"]
     with pytest.raises(UserError, match="3 ids, counted from 0 as the file has none, from 0 to 2"):
         given_list(write(tmp_path, "list.txt", "a.mp4 1\nb.mp4 3\n"), labels)
-    with pytest.raises(UserError, match=r"has no ids, and no video of .* has id 0, so ids may count from 0 or from 1"):
+    with pytest.raises(
+        UserError,
+        match=r"has no ids, and no video of .* has id 0, so ids may count from 0 or from 1",
+    ):
         given_list(write(tmp_path, "list.txt", "a.mp4 1\nb.mp4 2\n"), labels)
     counted = write(tmp_path, "classInd.txt", "1 hug\n2 kick\n3 run\n")
     listed = given_list(write(tmp_path, "list.txt", "a.mp4 1\nb.mp4 3\n"), counted)

@@ -21,7 +21,16 @@ def touch(folder: Path, *files: str) -> Path:
 
 
 def test_files_are_videos_sorted_and_not_hidden(tmp_path):
-    touch(tmp_path, "b/x.MP4", "a.webm", "b/notes.txt", ".hidden.mp4", ".cache/y.mp4", "b/._x.mp4", "c/d/e.3gp")
+    touch(
+        tmp_path,
+        "b/x.MP4",
+        "a.webm",
+        "b/notes.txt",
+        ".hidden.mp4",
+        ".cache/y.mp4",
+        "b/._x.mp4",
+        "c/d/e.3gp",
+    )
     assert VideoIndex(tmp_path).files() == ["a.webm", "b/x.MP4", "c/d/e.3gp"]
 
 
@@ -42,7 +51,12 @@ def test_files_are_videos_sorted_and_not_hidden(tmp_path):
     ],
 )
 def test_find(tmp_path, file, found):
-    touch(tmp_path, "train/abseiling/a_000001_000011.mp4", "val_256/b_000002_000012.mkv", "odd/raw.y4m")
+    touch(
+        tmp_path,
+        "train/abseiling/a_000001_000011.mp4",
+        "val_256/b_000002_000012.mkv",
+        "odd/raw.y4m",
+    )
     touch(tmp_path, "odd/#437 How [to]; ride (1).avi", "odd/a.b.c.webm")
     assert VideoIndex(tmp_path).find(file) == found
 
@@ -61,7 +75,14 @@ def test_find(tmp_path, file, found):
 )
 def test_of_several_the_one_whose_folders_agree(tmp_path, file, found):
     touch(tmp_path, "k/train_256/dancing/x.mp4", "k/validation/dancing/x.mp4", "hmdb/kick/y.avi")
-    touch(tmp_path, "hmdb/kick_ball/y.avi", "k/one/1.mp4", "k/two/1.mp4", "train/two/z.mkv", "val/two/z.webm")
+    touch(
+        tmp_path,
+        "hmdb/kick_ball/y.avi",
+        "k/one/1.mp4",
+        "k/two/1.mp4",
+        "train/two/z.mkv",
+        "val/two/z.webm",
+    )
     assert VideoIndex(tmp_path).find(file) == found
 
 
@@ -71,7 +92,15 @@ def test_the_base_name_comes_before_the_stem(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file", ["./s/x.mp4", "s/../s/x.mp4", "s//x.mp4", "{folder}/s/x.mp4", "{folder}/t/../s/x.mp4", "t/../s/./x.mp4"]
+    "file",
+    [
+        "./s/x.mp4",
+        "s/../s/x.mp4",
+        "s//x.mp4",
+        "{folder}/s/x.mp4",
+        "{folder}/t/../s/x.mp4",
+        "t/../s/./x.mp4",
+    ],
 )
 def test_one_file_by_every_spelling(tmp_path, monkeypatch, file):
     touch(tmp_path / "v", "s/x.mp4", "t/y.mp4")
@@ -95,14 +124,18 @@ def test_one_file_by_every_spelling(tmp_path, monkeypatch, file):
     ],
 )
 def test_what_a_name_that_is_not_there_may_mean(tmp_path, file, near):
-    index = VideoIndex(touch(tmp_path, "train/x.mp4", "val/x.mp4", "y.webm", "caf\xe9.mp4", "straße.mp4"))
+    index = VideoIndex(
+        touch(tmp_path, "train/x.mp4", "val/x.mp4", "y.webm", "caf\xe9.mp4", "straße.mp4")
+    )
     assert index.near(file) == near
     assert index.find(file) is None
 
 
 def test_ambiguous_names_are_refused(tmp_path):
     index = VideoIndex(touch(tmp_path, "one/x.mp4", "two/x.mp4", "train/x.avi"))
-    with pytest.raises(UserError, match=r"'x.mp4' of the list may be any of one/x.mp4, two/x.mp4; write the path"):
+    with pytest.raises(
+        UserError, match=r"'x.mp4' of the list may be any of one/x.mp4, two/x.mp4; write the path"
+    ):
         index.find("x.mp4")
     with pytest.raises(UserError, match="may be any of"):
         index.find("val/x.mp4")
@@ -145,7 +178,8 @@ def test_many_files_take_little_time(tmp_path):
     start = time.process_time()
     index = VideoIndex(tmp_path)
     assert all(index.find(f"train/{k}_{i}.webm") for k in range(20) for i in range(500))
-    # 250 000 files at this pace take under 75 s even on a slow and busy machine; a quadratic search takes minutes here
+    # 250 000 files at this pace take under 75 s even on a slow and busy machine; a quadratic search
+    # takes minutes here
     assert time.process_time() - start < 3
 
 
@@ -153,7 +187,11 @@ def test_class_folders(tmp_path):
     folder = layouts.make_class_folders(tmp_path / "my clips", classes=2)
     touch(folder, "stray.mp4")
     listed = class_folders(folder)
-    assert (listed.name, listed.origin, listed.class_names) == ("my clips", "given", ("left_turn", "right turn"))
+    assert (listed.name, listed.origin, listed.class_names) == (
+        "my clips",
+        "given",
+        ("left_turn", "right turn"),
+    )
     assert listed.entries == (
         Entry("left_turn/day one/take 0.mp4", 0, 0),
         Entry("left_turn/day one/take 2.mp4", 0, 0),
@@ -164,9 +202,13 @@ def test_class_folders(tmp_path):
 
 
 def test_class_folders_without_classes(tmp_path):
-    with pytest.raises(UserError, match=r"no folder in it holds a video; expected .*/CLASS/video.mp4"):
+    with pytest.raises(
+        UserError, match=r"no folder in it holds a video; expected .*/CLASS/video.mp4"
+    ):
         class_folders(touch(tmp_path / "a", "x.mp4", "empty/notes.txt"))
     with pytest.raises(UserError, match="folders 'Left turn' and 'left_turn' name the same class"):
         class_folders(touch(tmp_path / "b", "left_turn/x.mp4", "Left turn/y.mp4"))
-    with pytest.raises(UserError, match=r"folders 'cafe\\u0301' and 'caf\\xe9' name the same class"):
+    with pytest.raises(
+        UserError, match=r"folders 'cafe\\u0301' and 'caf\\xe9' name the same class"
+    ):
         class_folders(touch(tmp_path / "c", "caf\xe9/x.mp4", "cafe\u0301/y.mp4"))

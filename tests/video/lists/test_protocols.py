@@ -13,15 +13,30 @@ from vtd_jax.video.lists.catalog import Entry, VideoList, read_labels, read_list
 from vtd_jax.video.lists.official import official_lists
 from vtd_jax.video.lists.protocols import held_out, labels_for, own_splits, published_lists
 
-HALVES = ["base_train", "fs_base_s1_train", "fs_base_s2_train", "fs_base_s3_train", "base_val", "novel_val"]
+HALVES = [
+    "base_train",
+    "fs_base_s1_train",
+    "fs_base_s2_train",
+    "fs_base_s3_train",
+    "base_val",
+    "novel_val",
+]
 SHOTS = [f"train1_few_shot_{shots}" for shots in (2, 4, 8, 16)]
 
 
 def listed(name: str, counts: list[int]) -> VideoList:
     """A list with so many videos a class; classes are mixed, as official lists of SSv2 are."""
     videos = sorted((i, label) for label, count in enumerate(counts) for i in range(count))
-    entries = tuple(Entry(f"{name}_{label}_{i}.avi", label, at) for at, (i, label) in enumerate(videos, start=1))
-    return VideoList(name, entries, tuple(f"class {label}" for label in range(len(counts))), "official", f"{name}.txt")
+    entries = tuple(
+        Entry(f"{name}_{label}_{i}.avi", label, at) for at, (i, label) in enumerate(videos, start=1)
+    )
+    return VideoList(
+        name,
+        entries,
+        tuple(f"class {label}" for label in range(len(counts))),
+        "official",
+        f"{name}.txt",
+    )
 
 
 def made(dataset: str, train: VideoList, val: VideoList, seed: int = 0) -> dict[str, VideoList]:
@@ -42,7 +57,10 @@ def test_the_frequent_half_is_base_and_ties_go_by_id():
     assert per_class(found["base_train"]) == [20, 30, 30]
     assert per_class(found["base_val"]) == [3, 2, 5]
     assert per_class(found["novel_val"]) == [4, 1]
-    assert found["novel_val"].entries[:2] == (Entry("val1_0_0.avi", 1, 1), Entry("val1_3_0.avi", 0, 4))
+    assert found["novel_val"].entries[:2] == (
+        Entry("val1_0_0.avi", 1, 1),
+        Entry("val1_3_0.avi", 0, 4),
+    )
     assert {x.origin for x in found.values()} == {"own split"}
 
 
@@ -53,7 +71,9 @@ def test_a_class_without_training_videos_is_the_rarest():
 
 
 def test_shots_of_base_classes():
-    found = made("kinetics400", listed("train", [18, 40, 17, 60]), listed("val", [1, 1, 1, 1]), seed=3)
+    found = made(
+        "kinetics400", listed("train", [18, 40, 17, 60]), listed("val", [1, 1, 1, 1]), seed=3
+    )
     assert list(found) == HALVES
     draws = [found[f"fs_base_s{draw}_train"] for draw in (1, 2, 3)]
     whole = set(found["base_train"].entries)
@@ -79,9 +99,13 @@ def test_few_shots_are_nested_and_of_all_classes():
 def test_small_classes_give_all_and_the_source_says_so():
     found = made("hmdb51", listed("train1", [3, 20, 2, 5]), listed("val1", [1, 1, 1, 1]))
     assert per_class(found["fs_base_s1_train"]) == [5, 16]
-    assert found["fs_base_s1_train"].source.endswith(" (s1); 1 of 2 classes have fewer and give all")
+    assert found["fs_base_s1_train"].source.endswith(
+        " (s1); 1 of 2 classes have fewer and give all"
+    )
     assert per_class(found["train1_few_shot_4"]) == [3, 4, 2, 4]
-    assert found["train1_few_shot_4"].source.endswith("with seed 0; 2 of 4 classes have fewer and give all")
+    assert found["train1_few_shot_4"].source.endswith(
+        "with seed 0; 2 of 4 classes have fewer and give all"
+    )
     assert per_class(found["train1_few_shot_2"]) == [2, 2, 2, 2]
     assert "fewer" not in found["train1_few_shot_2"].source
 
@@ -89,7 +113,11 @@ def test_small_classes_give_all_and_the_source_says_so():
 def test_the_seed_decides_the_shots_and_the_order_of_a_list_does_not():
     train, val = listed("train1", [40, 40, 40]), listed("val1", [1, 1, 1])
     shuffled = VideoList("train1", train.entries[::-1], train.class_names, "official", "train1.txt")
-    first, again, other = made("hmdb51", train, val, 7), made("hmdb51", shuffled, val, 7), made("hmdb51", train, val, 8)
+    first, again, other = (
+        made("hmdb51", train, val, 7),
+        made("hmdb51", shuffled, val, 7),
+        made("hmdb51", train, val, 8),
+    )
     for name in (*HALVES[1:4], *SHOTS):
         assert {e.file for e in first[name].entries} == {e.file for e in again[name].entries}
         assert {e.file for e in first[name].entries} != {e.file for e in other[name].entries}
@@ -103,7 +131,9 @@ def test_a_share_of_each_class_is_held_out():
     train, val = held_out(whole, 0.2, seed=0)
     assert (train.name, val.name) == ("mine_train", "mine_val")
     assert (per_class(train), per_class(val)) == ([8, 1, 2, 0], [2, 1, 1, 0])
-    assert {e.file for e in train.entries} | {e.file for e in val.entries} == {e.file for e in whole.entries}
+    assert {e.file for e in train.entries} | {e.file for e in val.entries} == {
+        e.file for e in whole.entries
+    }
     assert {e.file for e in train.entries}.isdisjoint(e.file for e in val.entries)
     assert (val.origin, val.class_names) == ("own split", whole.class_names)
     assert val.source == "own split: 0.2 of the videos of each class of mine held out with seed 0"
@@ -112,7 +142,9 @@ def test_a_share_of_each_class_is_held_out():
     assert per_class(held_out(whole, 0.99, seed=0)[0]) == [1, 1, 1, 0]
 
 
-@pytest.mark.parametrize(("share", "counts", "words"), [(1.0, [2], "holdout=1.0"), (0.5, [3, 1], "'class 1' has one")])
+@pytest.mark.parametrize(
+    ("share", "counts", "words"), [(1.0, [2], "holdout=1.0"), (0.5, [3, 1], "'class 1' has one")]
+)
 def test_nothing_can_be_held_out(share, counts, words):
     with pytest.raises(UserError, match=words):
         held_out(listed("mine", counts), share, seed=0)
@@ -122,7 +154,9 @@ def test_what_is_missing_makes_no_lists():
     train, val = listed("train", [3, 4]), listed("val", [1, 1])
     assert own_splits("kinetics400", [val], 0) == []
     assert [found.name for found in own_splits("kinetics400", [train], 0)] == HALVES[:4]
-    with pytest.raises(UserError, match="there is a rule for the splits of hmdb51, ucf101, ssv2, kinetics400"):
+    with pytest.raises(
+        UserError, match="there is a rule for the splits of hmdb51, ucf101, ssv2, kinetics400"
+    ):
         own_splits("kinetics600", [train, val], 0)
 
 
@@ -131,7 +165,11 @@ def test_halves_of_a_download(tmp_path):
     found = {x.name: x for x in own_splits("hmdb51", lists, 0)}
     assert found["base_train"].class_names == ("brush hair", "climb stairs", "kick")
     assert found["novel_val"].class_names == ("climb", "kick ball")
-    assert [len(found[name].entries) for name in ("base_train", "base_val", "novel_val")] == [12, 6, 4]
+    assert [len(found[name].entries) for name in ("base_train", "base_val", "novel_val")] == [
+        12,
+        6,
+        4,
+    ]
 
 
 def tree(root: Path, lists: str = "datasets_splits", labels: str = "labels") -> Path:
@@ -188,20 +226,30 @@ def test_published_tree(tmp_path, lists, labels, inner):
             "given",
             str(place / "hmdb_splits/train1.txt"),
         ),
-        VideoList("val1", (Entry("d.avi", 2, 1),), ("a", "b", "c"), "given", str(place / "hmdb_splits/val1.txt")),
+        VideoList(
+            "val1",
+            (Entry("d.avi", 2, 1),),
+            ("a", "b", "c"),
+            "given",
+            str(place / "hmdb_splits/val1.txt"),
+        ),
     ]
 
 
 def test_published_tree_errors(tmp_path):
     root = tree(tmp_path)
-    with pytest.raises(UserError, match=r"no lists of ucf101; expected datasets_splits/ucf_splits/\*.txt"):
+    with pytest.raises(
+        UserError, match=r"no lists of ucf101; expected datasets_splits/ucf_splits/\*.txt"
+    ):
         published_lists("ucf101", root)
     with pytest.raises(UserError, match="published lists are known of hmdb51"):
         published_lists("imagenet", root)
     with pytest.raises(UserError, match="there is no such folder of lists"):
         published_lists("hmdb51", root / "none")
     (root / "labels/hmdb_51_base_labels.csv").unlink()
-    with pytest.raises(UserError, match=r"base_train.txt: its label file labels/hmdb_51_base_labels.csv is not in"):
+    with pytest.raises(
+        UserError, match=r"base_train.txt: its label file labels/hmdb_51_base_labels.csv is not in"
+    ):
         published_lists("hmdb51", root)
 
 
@@ -219,9 +267,24 @@ def test_labels_of_a_single_list(tmp_path, monkeypatch):
 
 
 PUBLISHED = {
-    "hmdb51": {"base_train": (1820, 26), "base_val": (780, 26), "novel_val": (750, 25), "val1": (1530, 51)},
-    "ucf101": {"base_train": (5385, 51), "base_val": (2088, 51), "novel_val": (1695, 50), "val1": (3783, 101)},
-    "ssv2": {"base_train": (125937, 87), "base_val": (17562, 87), "novel_val": (7215, 87), "validation": (24777, 174)},
+    "hmdb51": {
+        "base_train": (1820, 26),
+        "base_val": (780, 26),
+        "novel_val": (750, 25),
+        "val1": (1530, 51),
+    },
+    "ucf101": {
+        "base_train": (5385, 51),
+        "base_val": (2088, 51),
+        "novel_val": (1695, 50),
+        "val1": (3783, 101),
+    },
+    "ssv2": {
+        "base_train": (125937, 87),
+        "base_val": (17562, 87),
+        "novel_val": (7215, 87),
+        "validation": (24777, 174),
+    },
     "kinetics400": {"base_val": (9944, 200), "novel_val": (9933, 200), "val": (19877, 400)},
     "kinetics600": {"ZS_split1_K600_eval": (14084, 160), "ZS_split3_K600_eval": (14136, 160)},
 }
@@ -256,7 +319,9 @@ def test_the_rule_gives_the_published_halves_of_hmdb51(shared_dir):
     assert len(ours["base_train"].entries) == 1820
     for name in ("base_val", "novel_val"):
         assert ours[name].class_names == theirs[name].class_names
-        assert {(e.file, e.label) for e in ours[name].entries} == {(e.file, e.label) for e in theirs[name].entries}
+        assert {(e.file, e.label) for e in ours[name].entries} == {
+            (e.file, e.label) for e in theirs[name].entries
+        }
 
 
 @pytest.mark.shared
@@ -268,11 +333,15 @@ def test_the_rule_gives_the_published_halves_of_hmdb51(shared_dir):
     ],
 )
 def test_the_rule_gives_the_published_base_ids(shared_dir, dataset, whole, base, val):
-    """Counts of the rare classes are not published: they get none here, which leaves the ids of base to be checked."""
+    """Counts of the rare classes are not published: they get none here, which leaves the ids of
+    base to be checked.
+    """
     names, base_names = published_names(shared_dir, whole), published_names(shared_dir, base)
     theirs = published(dataset, shared_dir)
     place = {name: index for index, name in enumerate(names)}
-    entries = tuple(Entry(e.file, place[base_names[e.label]], e.line) for e in theirs["base_train"].entries)
+    entries = tuple(
+        Entry(e.file, place[base_names[e.label]], e.line) for e in theirs["base_train"].entries
+    )
     train = VideoList("train1" if dataset == "ucf101" else "train", entries, names, "official", "")
     ours = made(dataset, train, theirs[val])
     assert ours["base_train"].class_names == base_names

@@ -1,6 +1,7 @@
 """CLIP checkpoints in and out: OpenAI, Hugging Face, open_clip and our own, all without PyTorch.
 
-Everything is turned into one form, the "state": float32 NumPy arrays under OpenAI's names in PyTorch's layouts.
+Everything is turned into one form, the "state": float32 NumPy arrays under OpenAI's names in
+PyTorch's layouts.
 """
 
 import contextlib
@@ -22,7 +23,12 @@ from vtd_jax.clip.weights.facts import Facts, check_asked, settle
 from vtd_jax.clip.weights.files import SOURCES, Weights, open_weights
 from vtd_jax.clip.weights.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
 from vtd_jax.clip.weights.hugging_face_config import check_model_type
-from vtd_jax.clip.weights.params import check_logit_scale, check_shapes, check_state, clip_from_state
+from vtd_jax.clip.weights.params import (
+    check_logit_scale,
+    check_shapes,
+    check_state,
+    clip_from_state,
+)
 from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
@@ -53,7 +59,8 @@ def load_clip(
 
     Args:
       path: as for `read_checkpoint`.
-      dtype: compute dtype of the towers, "float32" or "bfloat16"; parameters are float32 either way.
+      dtype: compute dtype of the towers, "float32" or "bfloat16"; parameters are float32 either
+        way.
       activation, head_width: as for `read_checkpoint`.
       expected: the architecture that the caller's config is for, e.g. "ViT-B/16"; "" takes any.
       layers: how blocks are laid out, see `stack.layout`.
@@ -63,30 +70,38 @@ def load_clip(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r}, expected {' or '.join(DTYPES)}")
-    config, state = read_checkpoint(path, activation=activation, head_width=head_width, expected=expected)
+    config, state = read_checkpoint(
+        path, activation=activation, head_width=head_width, expected=expected
+    )
     return clip_from_state(config, state, dtype=dtype, layers=layers)
 
 
 def read_checkpoint(
-    path: str | os.PathLike, *, activation: str | None = None, head_width: int | None = None, expected: str = ""
+    path: str | os.PathLike,
+    *,
+    activation: str | None = None,
+    head_width: int | None = None,
+    expected: str = "",
 ) -> tuple[CLIPConfig, dict[str, np.ndarray]]:
-    """Reads OpenAI `.pt` files, Hugging Face and open_clip files or folders, and what `save_clip` wrote.
+    """Reads OpenAI `.pt` files, Hugging Face and open_clip files or folders, and what `save_clip`
+    wrote.
 
     Args:
       path: file or folder; "tiny" is the CLIP that comes with this package.
-      activation: of both towers, one of `ACTIVATIONS`; for weights without a config beside them, as no tensor tells.
-        OpenAI's own files need none.
+      activation: of both towers, one of `ACTIVATIONS`; for weights without a config beside them, as
+        no tensor tells. OpenAI's own files need none.
       head_width: channels of an attention head of the image tower; likewise.
       expected: as for `check_architecture`, checked before any tensor is read.
 
     Returns:
-      The configuration, sizes read off the shapes as OpenAI's loader does, and float32 arrays of the shapes of
-      `vtd_jax.clip.weights.params.tensor_shapes`.
+      The configuration, sizes read off the shapes as OpenAI's loader does, and float32 arrays of
+      the shapes of `vtd_jax.clip.weights.params.tensor_shapes`.
 
     Raises:
-      UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose tensors are missing,
-        surplus, misshapen or not finite; a config beside it with a setting that is not supported; nothing that says
-        what no tensor tells, or an argument that contradicts what does.
+      UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose
+        tensors are missing, surplus, misshapen or not finite; a config beside it with a setting
+        that is not supported; nothing that says what no tensor tells, or an argument that
+        contradicts what does.
     """
     if activation not in (None, *ACTIVATIONS):
         raise UserError(f"activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
@@ -111,7 +126,8 @@ def read_checkpoint(
 
 
 def holds_clip(path: str | os.PathLike) -> bool:
-    """Whether a file that is there holds a CLIP's own tensors, and not what was learnt on top of one.
+    """Whether a file that is there holds a CLIP's own tensors, and not what was learnt on top of
+    one.
 
     Raises:
       UserError: it cannot be opened.
@@ -121,7 +137,10 @@ def holds_clip(path: str | os.PathLike) -> bool:
 
 
 def save_clip(
-    path: str | os.PathLike, config: CLIPConfig, state: Mapping[str, np.ndarray], dtype: str = "float32"
+    path: str | os.PathLike,
+    config: CLIPConfig,
+    state: Mapping[str, np.ndarray],
+    dtype: str = "float32",
 ) -> None:
     """Writes safetensors under OpenAI's names, with the configuration as JSON in the metadata.
 
@@ -132,7 +151,8 @@ def save_clip(
       dtype: "float32", or "float16" for half the size (OpenAI's own files are float16).
 
     Raises:
-      UserError: another suffix or dtype, tensors that do not fit `config`, values beyond float16, or a failed write.
+      UserError: another suffix or dtype, tensors that do not fit `config`, values beyond float16,
+        or a failed write.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -151,7 +171,9 @@ def save_clip(
 
 
 def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
-    """Raises a `UserError` unless `config` is of the architecture that a run was configured for ("" takes any)."""
+    """Raises a `UserError` unless `config` is of the architecture that a run was configured for (""
+    takes any).
+    """
     if expected and config.architecture != expected:
         raise UserError(
             f"{where}: a CLIP {config.architecture}, the run's clip.architecture is {expected!r}: "
@@ -159,7 +181,9 @@ def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
         )
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]], where: str = "checkpoint", **settings: Any) -> CLIPConfig:
+def infer_config(
+    shapes: Mapping[str, tuple[int, ...]], where: str = "checkpoint", **settings: Any
+) -> CLIPConfig:
     """The architecture that tensors of these shapes belong to (OpenAI's `build_model`).
 
     Args:
@@ -184,24 +208,39 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
     is_resnet = any(name.startswith(("visual.layer", "visual.attnpool.")) for name in shapes)
     grid_at = "visual.attnpool.positional_embedding" if is_resnet else "visual.positional_embedding"
     patch_at = "visual.layer1.0.conv1.weight" if is_resnet else "visual.conv1.weight"
-    ranks = {patch_at: 4, grid_at: 2, "text_projection": 2, "positional_embedding": 2, "token_embedding.weight": 2}
+    ranks = {
+        patch_at: 4,
+        grid_at: 2,
+        "text_projection": 2,
+        "positional_embedding": 2,
+        "token_embedding.weight": 2,
+    }
     _check_telling(shapes, ranks, where)
     side = round((shapes[grid_at][0] - 1) ** 0.5)
     if side < 1 or side**2 + 1 != shapes[grid_at][0]:
-        raise UserError(f"{where}: {grid_at} is {shapes[grid_at]}, expected one row more than a square grid has cells")
+        raise UserError(
+            f"{where}: {grid_at} is {shapes[grid_at]}, expected one row more than a square grid "
+            "has cells"
+        )
     if is_resnet:
         stages = tuple(_count(rf"visual\.layer{stage}\.(\d+)\.", shapes) for stage in range(1, 5))
         vision = {"vision_layers": stages, "vision_patch_size": None, "image_resolution": 32 * side}
     else:
         patch = shapes[patch_at][-1]
         layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", shapes)
-        vision = {"vision_layers": layers, "vision_patch_size": patch, "image_resolution": patch * side}
+        vision = {
+            "vision_layers": layers,
+            "vision_patch_size": patch,
+            "image_resolution": patch * side,
+        }
     text_layers = _count(r"transformer\.resblocks\.(\d+)\.", shapes)
     if 0 in (text_layers, *(stages if is_resnet else (layers,))):
         raise UserError(f"{where}: not a whole CLIP: a tower without layers")
     vision["vision_width"], text_width = shapes[patch_at][0], shapes["text_projection"][0]
     return vision | {
-        "vision_mlp_width": None if is_resnet else _mlp_width(shapes, "visual.", vision["vision_width"]),
+        "vision_mlp_width": None
+        if is_resnet
+        else _mlp_width(shapes, "visual.", vision["vision_width"]),
         "text_mlp_width": _mlp_width(shapes, "", text_width),
         "embed_dim": shapes["text_projection"][1],
         "text_width": text_width,
@@ -212,32 +251,43 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
 
 
 def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -> int | None:
-    """Hidden channels of the first block's MLP; None where they are four times the width, or not there to tell."""
+    """Hidden channels of the first block's MLP; None where they are four times the width, or not
+    there to tell.
+    """
     found = shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", ())
     return None if len(found) != 2 or found[0] in (0, 4 * width) else found[0]
 
 
-def _check_telling(shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str) -> None:
-    """Raises where a tensor that tells a size is absent or of the wrong rank; names the first foreign tensor."""
+def _check_telling(
+    shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str
+) -> None:
+    """Raises where a tensor that tells a size is absent or of the wrong rank; names the first
+    foreign tensor.
+    """
     if absent := [name for name in ranks if name not in shapes]:
         foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
         image = any(name.startswith("visual.") for name in shapes)
         text = any(not name.startswith("visual.") and name != "logit_scale" for name in shapes)
         if foreign is None and image != text:
             raise UserError(
-                f"{where}: holds CLIP's {'image' if image else 'text'} tower only, as transformers' "
-                f"{'CLIPVisionModel' if image else 'CLIPTextModel'} or a diffusion pipeline has it; both towers are "
-                f"needed: take the weights of the whole CLIPModel that it is from. {SOURCES}"
+                f"{where}: holds CLIP's {'image' if image else 'text'} tower only, as "
+                f"transformers' {'CLIPVisionModel' if image else 'CLIPTextModel'} or a diffusion "
+                "pipeline has it; both towers are needed: take the weights of the whole "
+                f"CLIPModel that it is from. {SOURCES}"
             )
         if foreign is None:
             raise UserError(f"{where}: not a whole CLIP: missing: {', '.join(absent)}")
         raise UserError(
-            f"{where}: not a CLIP with OpenAI's towers (timm, SigLIP, CoCa and other variants are not supported): its "
-            f"first foreign tensor is {foreign}; missing: {', '.join(absent)}. {SOURCES}"
+            f"{where}: not a CLIP with OpenAI's towers (timm, SigLIP, CoCa and other variants are "
+            f"not supported): its first foreign tensor is {foreign}; missing: "
+            f"{', '.join(absent)}. {SOURCES}"
         )
     for name, rank in ranks.items():
         if len(shapes[name]) != rank or min(shapes[name]) < 1:
-            raise UserError(f"{where}: misshapen: {name} is {shapes[name]}, expected {rank} dimensions, none empty")
+            raise UserError(
+                f"{where}: misshapen: {name} is {shapes[name]}, expected {rank} dimensions, none "
+                "empty"
+            )
 
 
 def _count(pattern: str, names: Mapping[str, Any]) -> int:
@@ -245,9 +295,15 @@ def _count(pattern: str, names: Mapping[str, Any]) -> int:
 
 
 def _config(
-    weights: Weights, named: Mapping[str, LazyTensor], shapes: Mapping[str, tuple], asked: dict[str, Any], where: str
+    weights: Weights,
+    named: Mapping[str, LazyTensor],
+    shapes: Mapping[str, tuple],
+    asked: dict[str, Any],
+    where: str,
 ) -> CLIPConfig:
-    """Sizes from the shapes; what they cannot tell from what comes with the weights, or as it is asked for."""
+    """Sizes from the shapes; what they cannot tell from what comes with the weights, or as it is
+    asked for.
+    """
     sizes = _sizes(shapes, where)
     if CONFIG_KEY not in weights.metadata:
         return _build(sizes | settle(weights, named, sizes, asked, where), where)
@@ -265,10 +321,14 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
     except UserError as error:
         raise UserError(f"{told}: {error}") from None
     wrong = [
-        f"{name} {getattr(config, name)}, not {size}" for name, size in sizes.items() if getattr(config, name) != size
+        f"{name} {getattr(config, name)}, not {size}"
+        for name, size in sizes.items()
+        if getattr(config, name) != size
     ]
     if wrong:
-        raise UserError(f"{where}: damaged: its {CONFIG_KEY} is not that of its tensors: {', '.join(wrong)}")
+        raise UserError(
+            f"{where}: damaged: its {CONFIG_KEY} is not that of its tensors: {', '.join(wrong)}"
+        )
     return dataclasses.replace(config, **sizes)
 
 
@@ -278,14 +338,17 @@ def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
     if not finite.all():
         first = np.unravel_index(np.argmin(finite), array.shape)
         raise UserError(
-            f"{where}: tensor {name} has {array.size - finite.sum()} values that are NaN or infinite, the first is "
-            f"{array[first]} at {list(map(int, first))}: damaged, or saved from training that had diverged"
+            f"{where}: tensor {name} has {array.size - finite.sum()} values that are NaN or "
+            f"infinite, the first is {array[first]} at {list(map(int, first))}: damaged, or saved "
+            "from training that had diverged"
         )
     return array
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:
-    """Runs `write` on a temporary sibling and moves that into place, so that no half file is ever seen."""
+    """Runs `write` on a temporary sibling and moves that into place, so that no half file is ever
+    seen.
+    """
     try:
         with replacing(path) as temporary:
             write(str(temporary))

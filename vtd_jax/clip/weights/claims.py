@@ -1,4 +1,6 @@
-"""What a file of a stranger claims of its tensors: how many, their names and shapes; all of it has an end."""
+"""What a file of a stranger claims of its tensors: how many, their names and shapes; all of it has
+an end.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TENSOR_NAME, TENSOR_NAMES, TENSORS
 
-# NumPy's dimensions, with room for what is done to a tensor; and what is above any size, step or offset
+# NumPy's dimensions, with room for what is done to a tensor; and what is above any size, step or
+# offset
 _DIMENSIONS = 32
 GREATEST = 2**48
 
@@ -26,13 +29,13 @@ def check_names(names: Iterable[str], where: str) -> None:
         count, total = count + 1, total + len(name)
         if len(name) > TENSOR_NAME:
             raise UserError(
-                f"{where}: damaged: the name of tensor {count}, {name[:40]!r}…, has {len(name):,} characters, expected "
-                f"at most {TENSOR_NAME:,}"
+                f"{where}: damaged: the name of tensor {count}, {name[:40]!r}…, has {len(name):,} "
+                f"characters, expected at most {TENSOR_NAME:,}"
             )
     if count > TENSORS or total > TENSOR_NAMES:
         raise UserError(
-            f"{where}: {count:,} tensors, their names {total:,} characters, expected at most {TENSORS:,} and "
-            f"{TENSOR_NAMES:,}: not a CLIP's"
+            f"{where}: {count:,} tensors, their names {total:,} characters, expected at most "
+            f"{TENSORS:,} and {TENSOR_NAMES:,}: not a CLIP's"
         )
 
 
@@ -44,8 +47,11 @@ def check_shape(name: str, shape: Sequence[int], where: str) -> None:
     """
     if len(shape) > _DIMENSIONS:
         raise UserError(
-            f"{where}: damaged: tensor {name} has {len(shape):,} dimensions, expected at most {_DIMENSIONS}"
+            f"{where}: damaged: tensor {name} has {len(shape):,} dimensions, expected at most "
+            f"{_DIMENSIONS}"
         )
     # NumPy multiplies the sides that are not 0
     if any(not 0 <= n < GREATEST for n in shape) or math.prod(n for n in shape if n) >= GREATEST:
-        raise UserError(f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes from 0 to below 2⁴⁸")
+        raise UserError(
+            f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes from 0 to below 2⁴⁸"
+        )

@@ -1,4 +1,6 @@
-"""What no tensor of a CLIP tells: activation, head widths, preprocessing; from what comes with it, or as asked."""
+"""What no tensor of a CLIP tells: activation, head widths, preprocessing; from what comes with it,
+or as asked.
+"""
 
 import dataclasses
 import sys
@@ -23,18 +25,21 @@ _OPENAI = {"activation": "quick_gelu", "vision_head_width": 64, "text_head_width
 _OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 _HOW = {
     "activation": (
-        "--activation=quick_gelu (OpenAI, MetaCLIP, DFN) or --activation=gelu (LAION and most others of open_clip)"
+        "--activation=quick_gelu (OpenAI, MetaCLIP, DFN) or --activation=gelu (LAION and most "
+        "others of open_clip)"
     ),
     "vision_head_width": "--head_width=N",
 }
 _WHERE = (
-    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load and load_clip; what "
-    "convert writes says it itself"
+    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load "
+    "and load_clip; what convert writes says it itself"
 )
 
 
 class Facts(NamedTuple):
-    """Fields of `CLIPConfig`, and what says so; `binding` where an explicit value may not contradict it."""
+    """Fields of `CLIPConfig`, and what says so; `binding` where an explicit value may not
+    contradict it.
+    """
 
     fields: dict[str, Any]
     source: str
@@ -75,9 +80,9 @@ def settle(
     if fields["preprocessing"] is None:
         fields["preprocessing"] = OPENAI
         say(
-            f"note: {where}: nothing beside the weights says how images were normalised, so OpenAI's mean and "
-            f"deviation are taken; {hugging_face_config.PREPROCESSOR}, or preprocess_cfg in {open_clip_config.CONFIG}, "
-            "would say",
+            f"note: {where}: nothing beside the weights says how images were normalised, so "
+            f"OpenAI's mean and deviation are taken; {hugging_face_config.PREPROCESSOR}, or "
+            f"preprocess_cfg in {open_clip_config.CONFIG}, would say",
             sys.stderr,
         )
     return fields
@@ -89,11 +94,14 @@ def check_asked(known: Facts, asked: Mapping[str, Any], where: str) -> None:
         if known.fields[name] != value:
             flag = _HOW[name].partition("=")[0]
             raise UserError(
-                f"{where}: {flag}={value} contradicts {known.source}, which says {known.fields[name]}: leave it out"
+                f"{where}: {flag}={value} contradicts {known.source}, which says "
+                f"{known.fields[name]}: leave it out"
             )
 
 
-def _beside(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]) -> Facts | None:
+def _beside(
+    weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]
+) -> Facts | None:
     """What the config of the weights' own format, in the same folder, says."""
     hugging_face, folder, side = is_hugging_face(tensors), weights.folder, sizes["image_resolution"]
     file = folder / (hugging_face_config if hugging_face else open_clip_config).CONFIG
@@ -108,22 +116,32 @@ def _beside(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[
 
 
 def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
-    """The preprocessing that a folder's files say, those of the weights' own format first; None where none does."""
-    readers = [hugging_face_config.hugging_face_preprocessing, open_clip_config.open_clip_preprocessing]
+    """The preprocessing that a folder's files say, those of the weights' own format first; None
+    where none does.
+    """
+    readers = [
+        hugging_face_config.hugging_face_preprocessing,
+        open_clip_config.open_clip_preprocessing,
+    ]
     found = (read(folder, side) for read in (readers if hugging_face else readers[::-1]))
     return next((images for images in found if images is not None), None)
 
 
-def _openais(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]) -> Facts | None:
+def _openais(
+    weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]
+) -> Facts | None:
     """OpenAI's facts, for weights that OpenAI's own code wrote.
 
-    That is an archive of theirs, its state dict (which has three numbers that only theirs has), or a state dict that
-    PyTorch saved from their class: their blocks list attention before its norm, open_clip's after it.
+    That is an archive of theirs, its state dict (which has three numbers that only theirs has), or
+    a state dict that PyTorch saved from their class: their blocks list attention before its norm,
+    open_clip's after it.
     """
     if sizes["vision_width"] in WIDE_HEADS and sizes["vision_patch_size"]:
         return None
     fields = _OPENAI | {"preprocessing": OPENAI}
-    if (weights.is_script and "open_clip" not in weights.kind) or all(name in tensors for name in _OPENAI_NUMBERS):
+    if (weights.is_script and "open_clip" not in weights.kind) or all(
+        name in tensors for name in _OPENAI_NUMBERS
+    ):
         return Facts(fields, "OpenAI's own archive")
     names = list(tensors) if weights.ordered and not weights.is_script else []
     first = {
@@ -137,24 +155,35 @@ def _openais(weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping
 
 
 def _asked_only(
-    tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any], asked: Mapping[str, Any], where: str
+    tensors: Mapping[str, LazyTensor],
+    sizes: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    where: str,
 ) -> dict[str, Any]:
     """The fields where only the caller can know them."""
     width, lacking = sizes["vision_width"], [] if "activation" in asked else ["activation"]
     if not _has_heads_of_64(sizes) and "vision_head_width" not in asked:
         lacking.append("vision_head_width")
     if lacking:
-        names = {"activation": "the activation", "vision_head_width": "the width of the image tower's attention heads"}
-        hint = f" ({WIDE_HEADS[width]} in published towers of width {width})" if width in WIDE_HEADS else ""
+        names = {
+            "activation": "the activation",
+            "vision_head_width": "the width of the image tower's attention heads",
+        }
+        hint = (
+            f" ({WIDE_HEADS[width]} in published towers of width {width})"
+            if width in WIDE_HEADS
+            else ""
+        )
         module = hugging_face_config if is_hugging_face(tensors) else open_clip_config
         raise UserError(
-            f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and nothing beside them "
-            f"says; put the model's {module.CONFIG} there, or give "
+            f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and "
+            f"nothing beside them says; put the model's {module.CONFIG} there, or give "
             f"{' and '.join(_HOW[name] + (hint if name != 'activation' else '') for name in lacking)}{_WHERE}"
         )
     if asked.get("vision_head_width") == 64 and width in WIDE_HEADS and sizes["vision_patch_size"]:
         raise UserError(
-            f"{where}: --head_width=64: image towers of width {width} have heads of {WIDE_HEADS[width]}, never 64"
+            f"{where}: --head_width=64: image towers of width {width} have heads of "
+            f"{WIDE_HEADS[width]}, never 64"
         )
     # text towers of all published CLIPs have heads of 64
     return _OPENAI | dict(asked)

@@ -17,8 +17,9 @@ from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
 from vtd_jax.untrusted.regular_files import is_regular, open_regular
 
 SOURCES = (
-    "CLIP checkpoints: OpenAI's .pt files (addresses in clip/clip.py of github.com/openai/CLIP), Hugging Face folders "
-    "(openai/clip-vit-base-patch16), open_clip files (huggingface.co/laion), or tiny, the one shipped here"
+    "CLIP checkpoints: OpenAI's .pt files (addresses in clip/clip.py of github.com/openai/CLIP), "
+    "Hugging Face folders (openai/clip-vit-base-patch16), open_clip files "
+    "(huggingface.co/laion), or tiny, the one shipped here"
 )
 # in a folder the first of these is read; the first three are Hugging Face's, the others open_clip's
 FILES = (
@@ -44,7 +45,8 @@ class Weights(NamedTuple):
       folder: where a config.json or open_clip_config.json would be.
       is_script: True for a TorchScript archive: OpenAI's own, which no config describes.
       kind: of a TorchScript archive: its class.
-      ordered: True where tensors come in the order in which a module listed them, as in PyTorch's files.
+      ordered: True where tensors come in the order in which a module listed them, as in PyTorch's
+        files.
     """
 
     tensors: dict[str, LazyTensor]
@@ -82,8 +84,11 @@ def open_weights(
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if head.startswith(b"PK\x03\x04"):
         archive = open_torch_archive(path, stack, skip_foreign)
-        return Weights(archive.tensors, {}, path.parent, archive.is_script, archive.kind, ordered=True)
-    # the header's length comes first and may begin like any other format: its upper half and the brace decide
+        return Weights(
+            archive.tensors, {}, path.parent, archive.is_script, archive.kind, ordered=True
+        )
+    # the header's length comes first and may begin like any other format: its upper half and the
+    # brace decide
     is_safetensors = head[4:9] == b"\0\0\0\0{"
     misplaced = "" if is_safetensors else _misplaced(head)
     if is_safetensors or (path.suffix == ".safetensors" and not misplaced):
@@ -111,7 +116,10 @@ def _misplaced(head: bytes) -> str:
             "torch.save(torch.load(FILE, map_location='cpu', weights_only=True), NEW_FILE)"
         )
     if head.startswith(b"\x80"):
-        return "a Python pickle, which could run code and is not opened: save it with torch.save or as safetensors"
+        return (
+            "a Python pickle, which could run code and is not opened: save it with torch.save or "
+            "as safetensors"
+        )
     if head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh")):
         return "a compressed file: unpack it first"
     return ""
@@ -124,11 +132,14 @@ def _in_folder(folder: Path) -> Path:
     found = sorted(entry.name for entry in folder.iterdir())
     if "program.jaxexport" in found:
         raise UserError(
-            f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights are in its program: "
-            f"run python {folder / 'predict.py'} VIDEO, or give the run or CLIP that it was made of"
+            f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights "
+            f"are in its program: run python {folder / 'predict.py'} VIDEO, or give the run or "
+            "CLIP that it was made of"
         )
     held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
-    raise UserError(f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}")
+    raise UserError(
+        f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}"
+    )
 
 
 def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
@@ -141,7 +152,10 @@ def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
     def reader(name: str):
         def read() -> np.ndarray:
             if kinds[name] not in _FLOATS:
-                raise UserError(f"{path}: tensor {name} holds {kinds[name]}, expected one of {', '.join(_FLOATS)}")
+                raise UserError(
+                    f"{path}: tensor {name} holds {kinds[name]}, expected one of "
+                    f"{', '.join(_FLOATS)}"
+                )
             try:
                 with np.errstate(over="ignore"):
                     return file.get_tensor(name).astype(np.float32, copy=False)
@@ -150,13 +164,19 @@ def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
 
         return read
 
-    return Weights({n: LazyTensor(shapes[n], reader(n)) for n in names}, file.metadata() or {}, path.parent)
+    return Weights(
+        {n: LazyTensor(shapes[n], reader(n)) for n in names}, file.metadata() or {}, path.parent
+    )
 
 
 def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
     """A model cut into several files, by the index that says which tensor is in which."""
     where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
+    if (
+        not isinstance(where, dict)
+        or not where
+        or not all(isinstance(file, str) for file in where.values())
+    ):
         raise UserError(f"{index}: without a weight_map of tensor names to files")
     check_names(where, str(index))
     listed: dict[str, list[str]] = defaultdict(list)
@@ -172,6 +192,8 @@ def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
             raise UserError(f"{index}: shard {name} is missing: download the whole folder")
         shard = open_weights(index.parent / name, stack).tensors
         if absent := [tensor for tensor in listed[name] if tensor not in shard]:
-            raise UserError(f"{index}: shard {name} does not hold {absent[0]} (of {len(absent)} such)")
+            raise UserError(
+                f"{index}: shard {name} does not hold {absent[0]} (of {len(absent)} such)"
+            )
         tensors |= {tensor: shard[tensor] for tensor in listed[name]}
     return Weights(tensors, {}, index.parent)

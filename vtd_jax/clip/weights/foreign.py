@@ -58,22 +58,27 @@ def is_hugging_face(names: Mapping[str, Any]) -> bool:
 
 
 def strip_wrappers(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
-    """Takes off what wrappers of training put into names: `module.`, `_orig_mod.`, and any prefix common to all.
+    """Takes off what wrappers of training put into names: `module.`, `_orig_mod.`, and any prefix
+      common to all.
 
     Raises:
-      UserError: two tensors would have the same name, or only some have the prefix of the CLIP's (it is named).
+      UserError: two tensors would have the same name, or only some have the prefix of the CLIP's
+        (it is named).
     """
     bare = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
     if len(bare) < len(tensors):
-        raise UserError(f"{where}: holds a model twice, with and without module. or _orig_mod. in its tensors' names")
+        raise UserError(
+            f"{where}: holds a model twice, with and without module. or _orig_mod. in its "
+            "tensors' names"
+        )
     prefix = _prefix(bare)
     if not prefix:
         return bare
     others = [name for name in bare if not name.startswith(prefix)]
     if others:
         raise UserError(
-            f"{where}: its CLIP's tensors begin with {prefix!r}, {len(others)} others do not (first: {others[0]}): "
-            "save the CLIP's state dict alone"
+            f"{where}: its CLIP's tensors begin with {prefix!r}, {len(others)} others do not "
+            f"(first: {others[0]}): save the CLIP's state dict alone"
         )
     return {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
 
@@ -88,15 +93,20 @@ def _prefix(names: Mapping[str, Any]) -> str:
     for anchor in _ANCHORS:
         if anchor in names:
             return ""
-    ends = (name.removesuffix(anchor) for anchor in _ANCHORS for name in names if name.endswith(f".{anchor}"))
+    ends = (
+        name.removesuffix(anchor)
+        for anchor in _ANCHORS
+        for name in names
+        if name.endswith(f".{anchor}")
+    )
     return next(ends, "")
 
 
 def to_openai_names(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
     """Renames to OpenAI's names; a name that has no counterpart stays as it is.
 
-    Takes off open_clip's `text.`, drops what carries no weights, and turns Hugging Face's separate query, key and value
-    into OpenAI's joined `in_proj`. Nothing is read yet.
+    Takes off open_clip's `text.`, drops what carries no weights, and turns Hugging Face's separate
+    query, key and value into OpenAI's joined `in_proj`. Nothing is read yet.
 
     Raises:
       UserError: a Hugging Face layer lacks one of its query, key and value.
@@ -126,7 +136,9 @@ def _from_hugging_face(tensors: dict[str, LazyTensor], where: str) -> dict[str, 
             renamed[name] = tensor
     for name, parts in joined.items():
         if absent := [part for part in "qkv" if part not in parts]:
-            raise UserError(f"{where}: missing: {absent[0]}_proj of {name} (Hugging Face's name: self_attn)")
+            raise UserError(
+                f"{where}: missing: {absent[0]}_proj of {name} (Hugging Face's name: self_attn)"
+            )
         renamed[name] = _stacked([parts[part] for part in "qkv"], name, where)
     return renamed
 
@@ -139,6 +151,11 @@ def _transposed(tensor: LazyTensor) -> LazyTensor:
 def _stacked(parts: list[LazyTensor], name: str, where: str) -> LazyTensor:
     shapes = {part.shape for part in parts}
     if len(shapes) > 1 or not parts[0].shape:
-        raise UserError(f"{where}: misshapen: query, key and value of {name} are {[part.shape for part in parts]}")
+        raise UserError(
+            f"{where}: misshapen: query, key and value of {name} are "
+            f"{[part.shape for part in parts]}"
+        )
     (shape,) = shapes
-    return LazyTensor((3 * shape[0], *shape[1:]), lambda: np.concatenate([part.read() for part in parts]))
+    return LazyTensor(
+        (3 * shape[0], *shape[1:]), lambda: np.concatenate([part.read() for part in parts])
+    )

@@ -14,7 +14,8 @@ from vtd_jax.printable import brief
 CONFIG = "config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
-# of transformers' PretrainedConfig: generation, training, storage and output formats; no tower computes with them
+# of transformers' PretrainedConfig: generation, training, storage and output formats; no tower
+# computes with them
 _IRRELEVANT = (
     "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention", "architectures",
     "attention_dropout", "bad_words_ids", "begin_suppress_tokens", "chunk_size_feed_forward",
@@ -30,7 +31,12 @@ _IRRELEVANT = (
     "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
 )  # fmt: skip
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-_PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor")
+_PROCESSORS = (
+    "CLIPImageProcessor",
+    "CLIPImageProcessorFast",
+    "CLIPImageProcessorPil",
+    "CLIPFeatureExtractor",
+)
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -45,7 +51,8 @@ _NOT_PIXELS = (
 
 
 def check_model_type(folder: Path) -> None:
-    """Refuses the folder of another kind of model; before its tensors are looked at, which may have the same names.
+    """Refuses the folder of another kind of model; before its tensors are looked at, which may have
+    the same names.
 
     Raises:
       UserError: `model_type` in `config.json` is not "clip".
@@ -54,13 +61,15 @@ def check_model_type(folder: Path) -> None:
     kind = read_json(file).get("model_type", "clip") if file.is_file() else "clip"
     if kind in ("clip_vision_model", "clip_text_model"):
         raise UserError(
-            f"{file}: model_type is {kind!r}: CLIP's {'image' if 'vision' in kind else 'text'} tower only; both towers "
-            f"are needed: take the folder of the whole CLIPModel that it is from. {SOURCES}"
+            f"{file}: model_type is {kind!r}: CLIP's {'image' if 'vision' in kind else 'text'} "
+            "tower only; both towers are needed: take the folder of the whole CLIPModel that it "
+            f"is from. {SOURCES}"
         )
     if kind != "clip":
         raise UserError(
-            f"{file}: model_type is {brief(kind)}, expected 'clip': another model, or another tokenizer, that is not "
-            "supported (OpenAI's, LAION's, MetaCLIP's first and DFN's CLIPs are)"
+            f"{file}: model_type is {brief(kind)}, expected 'clip': another model, or another "
+            "tokenizer, that is not supported (OpenAI's, LAION's, MetaCLIP's first and DFN's "
+            "CLIPs are)"
         )
 
 
@@ -68,7 +77,8 @@ def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any
     """What shapes cannot tell, from a `config.json`: activation and head widths.
 
     Args:
-      file: it; numbers that it leaves out have `transformers`' defaults (8 and 12 heads, QuickGELU).
+      file: it; numbers that it leaves out have `transformers`' defaults (8 and 12 heads,
+        QuickGELU).
       sizes: fields of `CLIPConfig` read off the shapes, against which the file is checked.
 
     Raises:
@@ -125,7 +135,8 @@ def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
     """What the image processor's file in a folder says; None where there is none.
 
     Args:
-      folder: where `preprocessor_config.json` would be, or `processor_config.json` with an `image_processor`.
+      folder: where `preprocessor_config.json` would be, or `processor_config.json` with an
+        `image_processor`.
       side: of the images that the tower takes, pixels.
 
     Raises:
@@ -168,9 +179,16 @@ def _resize(keys: Keys, side: int) -> str:
     if size == square and (cropped is False or crop in (side, square)):
         return "squash"
     # a short side of round(256 / 224 · side) before the crop is how videos are scaled here anyway
-    short = size.get("shortest_edge") if isinstance(size, dict) and set(size) == {"shortest_edge"} else size
+    short = (
+        size.get("shortest_edge")
+        if isinstance(size, dict) and set(size) == {"shortest_edge"}
+        else size
+    )
     if short not in (side, round(side * 256 / 224)):
-        raise keys.wrong("size", f"{side}, the tower's image size, as a number, a shortest_edge, or height and width")
+        raise keys.wrong(
+            "size",
+            f"{side}, the tower's image size, as a number, a shortest_edge, or height and width",
+        )
     if cropped is not True:
         raise keys.wrong("do_center_crop", "true")
     if crop not in (side, square):

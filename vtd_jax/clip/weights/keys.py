@@ -1,4 +1,6 @@
-"""Somebody else's JSON config, of which no key is passed over: each is honoured, checked, irrelevant or refused."""
+"""Somebody else's JSON config, of which no key is passed over: each is honoured, checked,
+irrelevant or refused.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +11,9 @@ from vtd_jax.printable import brief
 
 
 class Keys:
-    """The keys of one object of a config file. Whoever reads it asks for every key, and `finish` refuses the rest."""
+    """The keys of one object of a config file. Whoever reads it asks for every key, and `finish`
+    refuses the rest.
+    """
 
     def __init__(self, content: Mapping[str, Any], file: Path, prefix: str = ""):
         """
@@ -34,7 +38,9 @@ class Keys:
         """The object at a key; an empty one where it is absent or null."""
         value = self.get(key, {})
         if not isinstance(value, dict):
-            raise UserError(f"{self.file}: {self._prefix}{key} is {type(value).__name__}, expected an object")
+            raise UserError(
+                f"{self.file}: {self._prefix}{key} is {type(value).__name__}, expected an object"
+            )
         return Keys(value, self.file, f"{self._prefix}{key}.")
 
     def merged(self, other: "Keys") -> "Keys":
@@ -48,17 +54,20 @@ class Keys:
             return
         told = " or ".join(dict.fromkeys(repr(one) for one in allowed))
         raise UserError(
-            f"{self.file}: {self._prefix}{key} is {brief(value)}, expected {told}: either a config of other weights "
-            "than those beside it, or a variant of CLIP that is not supported"
+            f"{self.file}: {self._prefix}{key} is {brief(value)}, expected {told}: either a "
+            "config of other weights than those beside it, or a variant of CLIP that is not "
+            "supported"
         )
 
     def off(self, *keys: str) -> None:
-        """Refuses settings that change what is computed, unless they are off: absent, null, false or empty."""
+        """Refuses settings that change what is computed, unless they are off: absent, null, false
+        or empty.
+        """
         for key in keys:
             if self.get(key, False) not in (False, "", {}, []):
                 raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(self._content[key])}: a variant of CLIP that is not "
-                    "supported"
+                    f"{self.file}: {self._prefix}{key} is {brief(self._content[key])}: a variant "
+                    "of CLIP that is not supported"
                 )
 
     def ignore(self, *groups: str | Iterable[str]) -> None:
@@ -70,20 +79,27 @@ class Keys:
         """A whole number above 0."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
-            raise UserError(f"{self.file}: {self._prefix}{key} is {brief(value)}, expected a positive whole number")
+            raise UserError(
+                f"{self.file}: {self._prefix}{key} is {brief(value)}, expected a positive whole "
+                "number"
+            )
         return value
 
     def wrong(self, key: str, expected: str) -> UserError:
         """The error to raise where a value is of another kind."""
-        return UserError(f"{self.file}: {self._prefix}{key} is {brief(self._content.get(key))}, expected {expected}")
+        return UserError(
+            f"{self.file}: {self._prefix}{key} is {brief(self._content.get(key))}, expected "
+            f"{expected}"
+        )
 
     def finish(self) -> None:
         """Refuses the first key that nobody asked for."""
         for key, value in self._content.items():
             if key not in self._asked:
                 raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(value)}: a setting that is not known here, so what it "
-                    "changes would be lost; if it changes nothing that the towers compute, take it out"
+                    f"{self.file}: {self._prefix}{key} is {brief(value)}: a setting that is not "
+                    "known here, so what it changes would be lost; if it changes nothing that "
+                    "the towers compute, take it out"
                 )
 
 

@@ -12,7 +12,13 @@ from vtd_jax.errors import UserError
 CONFIG = "open_clip_config.json"
 
 # how a model is made, cast or answers, not what its towers compute
-_OF_MODEL = ("init_logit_scale", "cast_dtype", "output_dict", "nonscalar_logit_scale", "custom_text")
+_OF_MODEL = (
+    "init_logit_scale",
+    "cast_dtype",
+    "output_dict",
+    "nonscalar_logit_scale",
+    "custom_text",
+)
 # of parts that are refused where they are on, so their own settings say nothing; and of training
 _OF_VISION = (
     "attn_pooler_queries", "attn_pooler_heads", "patch_dropout", "output_tokens", "timm_model_pretrained", "timm_pool",
@@ -34,10 +40,12 @@ _OTHER_BLOCKS = (
 
 
 def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from an `open_clip_config.json`, or one of open_clip's `model_configs`, its `model_cfg`.
+    """What shapes cannot tell, from an `open_clip_config.json`, or one of open_clip's
+    `model_configs`, its `model_cfg`.
 
     Args:
-      file: it; numbers that it leaves out have open_clip's defaults (GELU, heads of 64, 8 text heads).
+      file: it; numbers that it leaves out have open_clip's defaults (GELU, heads of 64, 8 text
+        heads).
       sizes: fields of `CLIPConfig` read off the shapes, against which the file is checked.
 
     Raises:
@@ -54,7 +62,8 @@ def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_clip_preprocessing(folder: Path, side: int) -> Preprocessing | None:
-    """What the `preprocess_cfg` of a folder's `open_clip_config.json` says; None where there is none.
+    """What the `preprocess_cfg` of a folder's `open_clip_config.json` says; None where there is
+    none.
 
     Args:
       folder: where the file would be.
@@ -76,7 +85,10 @@ def _model(keys: Keys, sizes: Mapping[str, Any]) -> dict[str, Any]:
     if type(quick) is not bool:
         raise keys.wrong("quick_gelu", "true or false")
     vision, text = keys.part("vision_cfg"), keys.part("text_cfg")
-    activations = {"vision_cfg": _both(vision, "vision", quick, sizes), "text_cfg": _both(text, "text", quick, sizes)}
+    activations = {
+        "vision_cfg": _both(vision, "vision", quick, sizes),
+        "text_cfg": _both(text, "text", quick, sizes),
+    }
     head_width = _vision(vision, sizes)
     heads = _text(text, sizes)
     keys.finish()
@@ -84,8 +96,15 @@ def _model(keys: Keys, sizes: Mapping[str, Any]) -> dict[str, Any]:
         # a ResNet has rectifiers, whatever the text tower has
         activations.pop("vision_cfg")
     if len(set(activations.values())) > 1:
-        raise UserError(f"{keys.file}: act_kwargs make {activations}, expected the same activation in both towers")
-    return {"activation": activations["text_cfg"], "vision_head_width": head_width, "text_head_width": heads}
+        raise UserError(
+            f"{keys.file}: act_kwargs make {activations}, expected the same activation in both "
+            "towers"
+        )
+    return {
+        "activation": activations["text_cfg"],
+        "vision_head_width": head_width,
+        "text_head_width": heads,
+    }
 
 
 def _both(part: Keys, tower: str, quick: bool, sizes: Mapping[str, Any]) -> str:
@@ -96,7 +115,11 @@ def _both(part: Keys, tower: str, quick: bool, sizes: Mapping[str, Any]) -> str:
     ratio = part.get("mlp_ratio", 4.0)
     # a ResNet has no such MLPs
     transformer = tower == "text" or sizes["vision_patch_size"] is not None
-    right = type(ratio) in (int, float) and 0 < ratio < 1e6 and int(width * ratio) == (hidden or 4 * width)
+    right = (
+        type(ratio) in (int, float)
+        and 0 < ratio < 1e6
+        and int(width * ratio) == (hidden or 4 * width)
+    )
     if transformer and not right:
         raise part.wrong("mlp_ratio", f"{(hidden or 4 * width) / width:g}, as its weights have")
     part.off(*_OTHER_BLOCKS)
@@ -121,7 +144,9 @@ def _vision(vision: Keys, sizes: Mapping[str, Any]) -> int:
     vision.same("patch_size", sizes["vision_patch_size"], [sizes["vision_patch_size"]] * 2)
     vision.same("pool_type", "tok")
     vision.same("pos_embed_type", "learnable")
-    vision.off("timm_model_name", "global_average_pool", "attentional_pool", "no_ln_pre", "input_patchnorm")
+    vision.off(
+        "timm_model_name", "global_average_pool", "attentional_pool", "no_ln_pre", "input_patchnorm"
+    )
     vision.ignore(_OF_VISION)
     head_width = vision.positive("head_width", 64)
     vision.finish()

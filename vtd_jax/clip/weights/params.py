@@ -23,7 +23,8 @@ LOGIT_SCALE_OVERFLOW = 88.0
 class Tensor(NamedTuple):
     """One tensor: OpenAI's name, where it lives in `CLIP`, and how its layout changes on the way.
 
-    `kind` is "same", "linear" (`[out, in] -> [in, out]`), "conv" (`OIHW -> HWIO`) or "patch" (`OIHW -> [H·W·I, O]`).
+    `kind` is "same", "linear" (`[out, in] -> [in, out]`), "conv" (`OIHW -> HWIO`) or "patch" (`OIHW
+    -> [H·W·I, O]`).
     """
 
     name: str
@@ -34,7 +35,9 @@ class Tensor(NamedTuple):
 def tensors(config: CLIPConfig) -> list[Tensor]:
     """Every tensor of a checkpoint of this configuration."""
     if config.is_resnet:
-        visual = [Tensor(name, ("visual", *path), kind) for name, path, kind in resnet_names(config)]
+        visual = [
+            Tensor(name, ("visual", *path), kind) for name, path, kind in resnet_names(config)
+        ]
     else:
         at = ("visual",)
         visual = [
@@ -69,7 +72,9 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
             "visual.positional_embedding": (1 + config.grid**2, width),
             "visual.ln_pre.weight": (width,),
             "visual.ln_pre.bias": (width,),
-            **_block_shapes("visual.transformer", config.vision_layers, width, config.vision_mlp_width),
+            **_block_shapes(
+                "visual.transformer", config.vision_layers, width, config.vision_mlp_width
+            ),
             "visual.ln_post.weight": (width,),
             "visual.ln_post.bias": (width,),
             "visual.proj": (width, config.embed_dim),
@@ -87,13 +92,18 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
 
 
 def clip_from_state(
-    config: CLIPConfig, state: Mapping[str, np.ndarray], *, dtype: str = "float32", layers: str = "auto"
+    config: CLIPConfig,
+    state: Mapping[str, np.ndarray],
+    *,
+    dtype: str = "float32",
+    layers: str = "auto",
 ) -> CLIP:
     """A CLIP filled from OpenAI-named tensors.
 
     Args:
       config: the sizes.
-      state: every name of `tensor_shapes(config)` with an array of that shape, any float dtype; kept as float32.
+      state: every name of `tensor_shapes(config)` with an array of that shape, any float dtype;
+        kept as float32.
       dtype: compute dtype of the towers, "float32" or "bfloat16".
       layers: how blocks are laid out, "auto", "list" or "scan", see `stack.layout`.
 
@@ -127,7 +137,9 @@ def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
     return state
 
 
-def check_state(config: CLIPConfig, state: Mapping[str, np.ndarray], where: str = "checkpoint") -> None:
+def check_state(
+    config: CLIPConfig, state: Mapping[str, np.ndarray], where: str = "checkpoint"
+) -> None:
     """Raises a `UserError` that names tensors that are missing, surplus or of another shape."""
     check_shapes(config, {name: np.shape(array) for name, array in state.items()}, where)
 
@@ -147,17 +159,22 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
     }
     told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
     if told:
-        raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}")
+        raise UserError(
+            f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}"
+        )
 
 
-def check_logit_scale(value: Float[np.ndarray, ""], where: str, most: float = MOST_LOGIT_SCALE) -> None:
+def check_logit_scale(
+    value: Float[np.ndarray, ""], where: str, most: float = MOST_LOGIT_SCALE
+) -> None:
     """Raises a `UserError` for a logit scale that is the scale itself, or makes scores overflow."""
     if value > most:
         with np.errstate(over="ignore"):
             scale = np.exp(np.float32(value))
         raise UserError(
-            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in CLIPs at most ln 100 = "
-            f"4.6: its exp, {scale:.2g}, multiplies scores; where {value:g} is the scale itself, store its logarithm"
+            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in "
+            f"CLIPs at most ln 100 = 4.6: its exp, {scale:.2g}, multiplies scores; where "
+            f"{value:g} is the scale itself, store its logarithm"
         )
 
 
@@ -191,7 +208,9 @@ def _to_torch(array: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarra
         return np.ascontiguousarray(array.T)
     if kind in ("conv", "patch"):
         out, channels, height, width = shape
-        return np.ascontiguousarray(array.reshape(height, width, channels, out).transpose(3, 2, 0, 1))
+        return np.ascontiguousarray(
+            array.reshape(height, width, channels, out).transpose(3, 2, 0, 1)
+        )
     return array
 
 
@@ -222,7 +241,9 @@ def _blocks(prefix: str, at: tuple[str, ...], layers: int) -> list[Tensor]:
     return out
 
 
-def _block_shapes(prefix: str, layers: int, width: int, mlp_width: int | None) -> dict[str, tuple[int, ...]]:
+def _block_shapes(
+    prefix: str, layers: int, width: int, mlp_width: int | None
+) -> dict[str, tuple[int, ...]]:
     shapes, hidden = {}, mlp_width or 4 * width
     for i in range(layers):
         name = f"{prefix}.resblocks.{i}"

@@ -14,7 +14,8 @@ from vtd_jax.untrusted.regular_files import open_regular
 
 
 def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
-    """Opens a file whose header is of a size, and whose tensors have names and shapes, that weights have.
+    """Opens a file whose header is of a size, and whose tensors have names and shapes, that weights
+    have.
 
     Args:
       path: the file.
@@ -30,7 +31,10 @@ def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
         with open_regular(path, "safetensors file") as raw:
             size, header = os.fstat(raw.fileno()).st_size, int.from_bytes(raw.read(8), "little")
         if SAFETENSORS_HEADER_BYTES < header <= size:
-            raise UserError(f"{path}: a header of {header:,} bytes, expected at most {SAFETENSORS_HEADER_BYTES:,}")
+            raise UserError(
+                f"{path}: a header of {header:,} bytes, expected at most "
+                f"{SAFETENSORS_HEADER_BYTES:,}"
+            )
         file = stack.enter_context(safe_open(path, "numpy"))
         names = list(file.keys())
         check_names(names, str(path))

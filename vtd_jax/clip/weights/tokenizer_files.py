@@ -1,4 +1,6 @@
-"""Whether the tokenizer files beside a CLIP's weights are CLIP's own: texts are always cut by `tokenizer`."""
+"""Whether the tokenizer files beside a CLIP's weights are CLIP's own: texts are always cut by
+`tokenizer`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +16,21 @@ from vtd_jax.untrusted.regular_files import read_text
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
 # of SentencePiece and WordPiece
 _FOREIGN = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt")
-_REMEDY = "texts would be cut otherwise than the model learnt; a CLIP with another tokenizer is not supported"
+_REMEDY = (
+    "texts would be cut otherwise than the model learnt; a CLIP with another tokenizer is not "
+    "supported"
+)
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Compares `tokenizer_config.json`, `tokenizer.json`, `vocab.json` and `merges.txt`, as far as they are there.
+    """Compares `tokenizer_config.json`, `tokenizer.json`, `vocab.json` and `merges.txt`, as far as
+    they are there.
 
     Tokens beyond CLIP's 49 408, which texts never become here, are no difference.
 
     Raises:
-      UserError: a file that cannot be read, or one of another tokenizer, with the first thing that differs.
+      UserError: a file that cannot be read, or one of another tokenizer, with the first thing that
+        differs.
     """
     if foreign := next((name for name in _FOREIGN if (folder / name).is_file()), None):
         raise UserError(f"{folder / foreign}: is of another tokenizer than CLIP's: {_REMEDY}")
@@ -50,9 +57,13 @@ def check_tokenizer_files(folder: Path) -> None:
 def _check_config(content: Mapping[str, Any], file: Path) -> None:
     kind = content.get("tokenizer_class")
     if kind is not None and kind not in _CLASSES:
-        raise UserError(f"{file}: tokenizer_class is {brief(kind)}, expected CLIPTokenizer: {_REMEDY}")
+        raise UserError(
+            f"{file}: tokenizer_class is {brief(kind)}, expected CLIPTokenizer: {_REMEDY}"
+        )
     if content.get("do_lower_case", True) is not True:
-        raise UserError(f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}")
+        raise UserError(
+            f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}"
+        )
 
 
 def _check_vocabulary(found: Any, file: Path) -> None:
@@ -63,8 +74,8 @@ def _check_vocabulary(found: Any, file: Path) -> None:
     for token, number in vocabulary().items():
         if found.get(token) != number:
             raise UserError(
-                f"{file}: token {token!r} has id {brief(found.get(token, 'none'))}, expected {number} of {EOT + 1}: "
-                f"{_REMEDY}"
+                f"{file}: token {token!r} has id {brief(found.get(token, 'none'))}, expected "
+                f"{number} of {EOT + 1}: {_REMEDY}"
             )
 
 
@@ -81,6 +92,11 @@ def _check_merges(found: list[Any], file: Path) -> None:
 
 
 def _pairs(found: Any) -> list[Any]:
-    """Merges of a tokenizer.json: each "a b", or later ["a", "b"]; what is neither differs from any of CLIP's."""
+    """Merges of a tokenizer.json: each "a b", or later ["a", "b"]; what is neither differs from any
+    of CLIP's.
+    """
     found = found if isinstance(found, list) else []
-    return [tuple(x.split()) if isinstance(x, str) else tuple(x) if isinstance(x, list) else x for x in found]
+    return [
+        tuple(x.split()) if isinstance(x, str) else tuple(x) if isinstance(x, list) else x
+        for x in found
+    ]

@@ -1,7 +1,8 @@
 """Reads the pickle inside a PyTorch archive without the power to run anything.
 
-Python's unpickler calls whatever the stream names. This stack machine imports and calls nothing: a name is looked up in
-a short list of what tensors and containers are made of, and any other is refused, or stands for an empty object.
+Python's unpickler calls whatever the stream names. This stack machine imports and calls nothing: a
+name is looked up in a short list of what tensors and containers are made of, and any other is
+refused, or stands for an empty object.
 """
 
 import pickletools
@@ -56,7 +57,9 @@ class ScriptObject:
 
 @dataclass(eq=False)
 class Foreign:
-    """What would have been made by code of `kind`, which was not looked up and has not run: nothing is in it."""
+    """What would have been made by code of `kind`, which was not looked up and has not run: nothing
+    is in it.
+    """
 
     kind: str
 
@@ -76,7 +79,8 @@ _MARK = object()
 _NUMBER_BITS = 1024
 # whole numbers beyond this have equal hashes in any amount, and take a dict for ever
 _KEY = 2**60
-# how many values may be copied for each byte of the stream; what was written once is copied once or twice
+# how many values may be copied for each byte of the stream; what was written once is copied once or
+# twice
 _COPIES = 4
 
 
@@ -86,11 +90,13 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
     Args:
       data: the bytes of `data.pkl`.
       where: the file, for messages.
-      skip_foreign: whether code that the stream names becomes an empty `Foreign`, where else it is refused. A training
-        script's settings and scheduler are such objects; either way nothing runs.
+      skip_foreign: whether code that the stream names becomes an empty `Foreign`, where else it is
+        refused. A training script's settings and scheduler are such objects; either way nothing
+        runs.
 
     Returns:
-      Dicts, lists, tuples and plain values with `TensorView`, `Storage`, `ScriptObject` and `Foreign` among them.
+      Dicts, lists, tuples and plain values with `TensorView`, `Storage`, `ScriptObject` and
+      `Foreign` among them.
 
     Raises:
       UserError: the stream names code (told by name; nothing has run), or is damaged.
@@ -98,7 +104,8 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
     machine = _Machine(where, skip_foreign, _COPIES * len(data))
     try:
         with warnings.catch_warnings():
-            # pickletools decodes the texts of protocol 0 with Python's escapes, and warns of odd ones
+            # pickletools decodes the texts of protocol 0 with Python's escapes, and warns of odd
+            # ones
             warnings.simplefilter("ignore", DeprecationWarning)
             for opcode, argument, _ in pickletools.genops(data):
                 machine.step(opcode.name, argument)
@@ -106,8 +113,17 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
         return root
     except UserError:
         raise
-    except (_Unexpected, ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
-        raise UserError(f"{where}: damaged, its table of tensors (data.pkl) cannot be read: {error}") from None
+    except (
+        _Unexpected,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:
+        raise UserError(
+            f"{where}: damaged, its table of tensors (data.pkl) cannot be read: {error}"
+        ) from None
 
 
 class _Machine:
@@ -147,8 +163,14 @@ class _Machine:
         return self.stack[-size:]
 
     def _spend(self, *values: Any) -> None:
-        """Notes that these are copied: one that is named again and again would be copied without end."""
-        self.copies -= sum(len(value) for value in values if isinstance(value, tuple | list | dict | set | str | bytes))
+        """Notes that these are copied: one that is named again and again would be copied without
+        end.
+        """
+        self.copies -= sum(
+            len(value)
+            for value in values
+            if isinstance(value, tuple | list | dict | set | str | bytes)
+        )
         if self.copies < 0:
             raise _Unexpected("the same values are copied over and over")
 
@@ -187,8 +209,9 @@ class _Machine:
                 self.stack.append(Foreign(name))
                 return
             raise UserError(
-                f"{self.where}: carries code ({name}): a checkpoint holds tensors and containers only, so loading "
-                f"refuses it and has run none of it; save the model's state_dict() alone, or get the file elsewhere"
+                f"{self.where}: carries code ({name}): a checkpoint holds tensors and containers "
+                "only, so loading refuses it and has run none of it; save the model's "
+                "state_dict() alone, or get the file elsewhere"
             )
         self.stack.append(_Name(name))
 
@@ -219,7 +242,9 @@ class _Machine:
                 raise _Unexpected("a storage in words that PyTorch does not use")
 
     def reduce(self, _: Any) -> None:
-        """A call: only those of `_CALLS`, which build plain values; with anything foreign in it, it is foreign."""
+        """A call: only those of `_CALLS`, which build plain values; with anything foreign in it, it
+        is foreign.
+        """
         name, arguments = self._pop_two()
         if isinstance(arguments, tuple):
             self._spend(arguments)
@@ -296,7 +321,11 @@ def _ordered_dict(pairs: Any = ()) -> dict:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorView:
-    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
+    if (
+        not isinstance(storage, Storage)
+        or not isinstance(shape, tuple)
+        or not isinstance(stride, tuple)
+    ):
         raise _Unexpected("a tensor without storage, shape or strides")
     # whether they lie in the storage is checked where the tensor's name is known
     if len(shape) != len(stride) or any(type(n) is not int for n in (offset, *shape, *stride)):
@@ -323,7 +352,17 @@ _CALLS: dict[str, Callable] = {
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK}
 _LITERALS = frozenset(
-    ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+    (
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "LONG4",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+    )
     + ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 )
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}

@@ -13,12 +13,14 @@ from vtd_jax.files import replacing
 _ALIGNMENT = 64
 # bytes before the name in the header of a zip entry
 _HEADER = 30
-# the extra field of a zip entry that torch.save pads with: two letters, then the length of what follows
+# the extra field of a zip entry that torch.save pads with: two letters, then the length of what
+# follows
 _PADDING = b"FB"
 
 
 def write_torch_archive(path: Path, state: Mapping[str, np.ndarray], key: str = "model") -> None:
-    """Writes what `torch.save({key: OrderedDict(state)}, path)` would: `torch.load(path, weights_only=True)` reads it.
+    """Writes what `torch.save({key: OrderedDict(state)}, path)` would: `torch.load(path,
+    weights_only=True)` reads it.
 
     Args:
       path: written whole or not at all; a file that is there is replaced.
@@ -30,7 +32,9 @@ def write_torch_archive(path: Path, state: Mapping[str, np.ndarray], key: str = 
     """
     for name, array in state.items():
         if np.asarray(array).dtype.kind != "f":
-            raise UserError(f"{path}: tensor {name} is {np.asarray(array).dtype}, expected floating point")
+            raise UserError(
+                f"{path}: tensor {name} is {np.asarray(array).dtype}, expected floating point"
+            )
     try:
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
             _add(file, "data.pkl", _table(state, key))
@@ -43,7 +47,9 @@ def write_torch_archive(path: Path, state: Mapping[str, np.ndarray], key: str = 
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """One record, not compressed, its bytes at a multiple of 64 so that readers can map them into memory."""
+    """One record, not compressed, its bytes at a multiple of 64 so that readers can map them into
+    memory.
+    """
     info = zipfile.ZipInfo(f"archive/{name}")
     start = file.fp.tell() + _HEADER + len(info.filename) + 4
     padding = -start % _ALIGNMENT
@@ -54,19 +60,37 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
 def _table(state: Mapping[str, np.ndarray], key: str) -> bytes:
     """The pickle (protocol 2) of `{key: OrderedDict(name -> tensor)}`, storages by number."""
     items = b"".join(
-        _text(name) + _tensor(number, np.shape(array)) for number, (name, array) in enumerate(state.items())
+        _text(name) + _tensor(number, np.shape(array))
+        for number, (name, array) in enumerate(state.items())
     )
     pairs = pickle.MARK + items + pickle.SETITEMS
     return b"".join(
-        (pickle.PROTO, b"\x02", pickle.EMPTY_DICT, _text(key), _ORDERED_DICT, pairs, pickle.SETITEM, pickle.STOP)
+        (
+            pickle.PROTO,
+            b"\x02",
+            pickle.EMPTY_DICT,
+            _text(key),
+            _ORDERED_DICT,
+            pairs,
+            pickle.SETITEM,
+            pickle.STOP,
+        )
     )
 
 
 def _tensor(number: int, shape: tuple[int, ...]) -> bytes:
-    """A call of PyTorch's `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`."""
+    """A call of PyTorch's `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad,
+    hooks)`.
+    """
     strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
     numel = int(np.prod(shape, dtype=np.int64))
-    storage = _tuple(_text("storage"), _global("torch", "FloatStorage"), _text(str(number)), _text("cpu"), _int(numel))
+    storage = _tuple(
+        _text("storage"),
+        _global("torch", "FloatStorage"),
+        _text(str(number)),
+        _text("cpu"),
+        _int(numel),
+    )
     arguments = _tuple(
         storage + pickle.BINPERSID,
         _int(0),

@@ -10,9 +10,11 @@ from flax import nnx
 
 
 def weights_fingerprint(state: nnx.State) -> str:
-    """Eight hex digits of all arrays of a state: two models (or CLIPs) of one architecture are told apart by it.
+    """Eight hex digits of all arrays of a state: two models (or CLIPs) of one architecture are told
+      apart by it.
 
-    The layout of a tower's blocks does not matter: stacked ones are taken layer by layer, as a list of them is.
+    The layout of a tower's blocks does not matter: stacked ones are taken layer by layer, as a list
+    of them is.
     """
     digest = 0
     for _, leaf in sorted(_by_layer(state), key=lambda found: found[0]):

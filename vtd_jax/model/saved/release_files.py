@@ -1,4 +1,6 @@
-"""The authors' checkpoints (`.pth`), in and out, without PyTorch and without running code from the file."""
+"""The authors' checkpoints (`.pth`), in and out, without PyTorch and without running code from the
+file.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -24,10 +26,13 @@ from vtd_jax.model.saved.release_names import (
 )
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 
-_SOURCES = "Expected what the authors' training script writes: torch.save({'model': model.state_dict(), …}, FILE)"
+_SOURCES = (
+    "Expected what the authors' training script writes: torch.save({'model': model.state_dict(), "
+    "…}, FILE)"
+)
 _MODULE = "module."
-# how far a CLIP's tensor may be from itself once stored, relative to its largest entry; rounding is half of the 16-bit
-# ones, and other dtypes are as exact as float32
+# how far a CLIP's tensor may be from itself once stored, relative to its largest entry; rounding is
+# half of the 16-bit ones, and other dtypes are as exact as float32
 _CLOSE = {"f2": 1e-3, "bfloat16": 1e-2}
 _CLOSE_ELSE = 1e-6
 
@@ -37,15 +42,16 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
 
     Args:
       model: changed in place.
-      path: a `.pth`: a state dict under `model` (or bare), its names with or without `module.`; whatever lies beside it
-        (optimizer, scheduler, settings) is passed over. The frozen CLIP may be in it.
+      path: a `.pth`: a state dict under `model` (or bare), its names with or without `module.`;
+        whatever lies beside it (optimizer, scheduler, settings) is passed over. The frozen CLIP may
+        be in it.
 
     Returns:
       Whether the frozen CLIP was in the file, and so was compared with the model's.
 
     Raises:
-      UserError: another CLIP or other settings, missing, surplus, misshapen or not finite tensors, no such file or a
-        damaged one.
+      UserError: another CLIP or other settings, missing, surplus, misshapen or not finite tensors,
+        no such file or a damaged one.
     """
     where = str(path)
     if path.is_dir():
@@ -54,8 +60,8 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         tensors = open_weights(path, stack, skip_foreign=True, sources=_SOURCES).tensors
         if is_clip(tensors):
             raise UserError(
-                f"{path}: a CLIP itself, nothing that was learnt on one: give it as --config.clip.path, or to "
-                "experiments.predict as --model"
+                f"{path}: a CLIP itself, nothing that was learnt on one: give it as "
+                "--config.clip.path, or to experiments.predict as --model"
             )
         if all(name.startswith(_MODULE) for name in tensors):
             tensors = {name.removeprefix(_MODULE): tensor for name, tensor in tensors.items()}
@@ -63,7 +69,11 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         frozen = _frozen(model)
         here = {name: tensor for name, tensor in tensors.items() if name in frozen}
         _check_shapes(frozen, here, where)
-        learnt = {name: tensor for name, tensor in tensors.items() if name not in frozen and not is_buffer(name)}
+        learnt = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name not in frozen and not is_buffer(name)
+        }
         if "logit_scale" in learnt:
             # else it is something else altogether, and no settings would help
             _check_settings(expected, learnt, where)
@@ -83,36 +93,45 @@ def save_release(
     class_names: Sequence[str] = (),
     module_prefix: bool = False,
 ) -> int:
-    """Writes what was learnt as the authors' code does: `{"model": state dict}`, PyTorch's layouts, float32.
+    """Writes what was learnt as the authors' code does: `{"model": state dict}`, PyTorch's layouts,
+    float32.
 
     Args:
       path: ends in `.pth`; written whole or not at all.
       model: the tuned model.
-      with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names, so that the
-        state dict is whole.
+      with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names,
+        so that the state dict is whole.
       class_names: needed with `with_clip`.
-      module_prefix: whether names begin with `module.`, as where their script wraps the model for parallel training.
+      module_prefix: whether names begin with `module.`, as where their script wraps the model for
+        parallel training.
 
     Returns:
       How many tensors were written.
 
     Raises:
-      UserError: another suffix, a model with templates, no class names where they are needed, or the file cannot be
-        written.
+      UserError: another suffix, a model with templates, no class names where they are needed, or
+        the file cannot be written.
     """
     if path.suffix != ".pth":
         raise UserError(f"{path}: the name of a checkpoint in the authors' format ends in .pth")
     if templates := model.config.templates:
         raise UserError(
-            f"{path}: the authors' format has one text a class, this model averages {len(templates)} "
-            "(model.templates); export it as .safetensors"
+            f"{path}: the authors' format has one text a class, this model averages "
+            f"{len(templates)} (model.templates); export it as .safetensors"
         )
     if with_clip and not class_names:
-        raise UserError(f"{path}: with the CLIP go the embeddings of the class names, and these are not known")
+        raise UserError(
+            f"{path}: with the CLIP go the embeddings of the class names, and these are not known"
+        )
     named = to_release(learnable(model))
     if with_clip:
-        tokens, table = class_tokens(class_names, model.config.text_prompts), model.clip.text.token_embedding[...]
-        named |= class_buffers(tokens, np.asarray(table), model.config.text_prompts) | _frozen(model)
+        tokens, table = (
+            class_tokens(class_names, model.config.text_prompts),
+            model.clip.text.token_embedding[...],
+        )
+        named |= class_buffers(tokens, np.asarray(table), model.config.text_prompts) | _frozen(
+            model
+        )
     prefix = _MODULE if module_prefix else ""
     write_torch_archive(path, {prefix + name: array for name, array in named.items()})
     return len(named)
@@ -125,39 +144,61 @@ def _frozen(model: VTDCLIP) -> dict[str, np.ndarray]:
     return named
 
 
-def _check_shapes(frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str) -> None:
+def _check_shapes(
+    frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str
+) -> None:
     for name, tensor in here.items():
         if tensor.shape != frozen[name].shape:
             raise UserError(
-                f"{where}: was learnt on another CLIP: {name} is {tensor.shape} there, {frozen[name].shape} in the one "
-                "given; give that one"
+                f"{where}: was learnt on another CLIP: {name} is {tensor.shape} there, "
+                f"{frozen[name].shape} in the one given; give that one"
             )
 
 
-def _check_values(frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str) -> None:
+def _check_values(
+    frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str
+) -> None:
     """Raises at the first tensor that is not the same, but for the rounding of how it is stored."""
     for name, tensor in here.items():
         ours, theirs = frozen[name], _finite(tensor, name, where)
-        apart = float(np.abs(ours - theirs).max(initial=0)) / max(float(np.abs(ours).max(initial=0)), 1e-30)
+        apart = float(np.abs(ours - theirs).max(initial=0)) / max(
+            float(np.abs(ours).max(initial=0)), 1e-30
+        )
         if apart > _CLOSE.get(tensor.dtype, _CLOSE_ELSE):
             raise UserError(
-                f"{where}: was learnt on another CLIP: {name} differs from the one given by {apart:.1e} of its largest "
-                "entry; give that one (one whose own weights were trained as well is not supported)"
+                f"{where}: was learnt on another CLIP: {name} differs from the one given by "
+                f"{apart:.1e} of its largest entry; give that one (one whose own weights were "
+                "trained as well is not supported)"
             )
 
 
-def _check_settings(expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str) -> None:
+def _check_settings(
+    expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str
+) -> None:
     """Raises where names and shapes tell other settings than the model's, with the fields to set."""
     ours = release_settings({name: array.shape for name, array in expected.items()})
     theirs = release_settings({name: tensor.shape for name, tensor in learnt.items()})
-    wrong = [f"--config.model.{key}={theirs[key]} (here {ours[key]})" for key in ours if ours[key] != theirs[key]]
+    wrong = [
+        f"--config.model.{key}={theirs[key]} (here {ours[key]})"
+        for key in ours
+        if ours[key] != theirs[key]
+    ]
     if wrong:
         raise UserError(f"{where}: was learnt with other settings, give {', '.join(wrong)}")
 
 
-def _check_names(expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str) -> None:
-    missing, surplus = [n for n in expected if n not in learnt], [n for n in learnt if n not in expected]
-    told = [f"{kind}: {_some(names)}" for kind, names in (("missing", missing), ("surplus", surplus)) if names]
+def _check_names(
+    expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str
+) -> None:
+    missing, surplus = (
+        [n for n in expected if n not in learnt],
+        [n for n in learnt if n not in expected],
+    )
+    told = [
+        f"{kind}: {_some(names)}"
+        for kind, names in (("missing", missing), ("surplus", surplus))
+        if names
+    ]
     if told:
         raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(told)}")
 

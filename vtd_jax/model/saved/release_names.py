@@ -26,18 +26,24 @@ def to_release(state: nnx.State | Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Names every learnable array (or its gradient) as the authors' checkpoints do.
 
     Args:
-      state: a state with the structure of `vtd_clip.learnable(model)`: parameters, gradients or moments.
+      state: a state with the structure of `vtd_clip.learnable(model)`: parameters, gradients or
+        moments.
 
     Returns:
-      float arrays: `prompt_learner.ctx`, `text_encoder…VPT_shallow`, `image_encoder.VPT`, `image_encoder…VPT_shallow`,
+      float arrays: `prompt_learner.ctx`, `text_encoder…VPT_shallow`, `image_encoder.VPT`,
+        `image_encoder…VPT_shallow`,
       `lrf.…` (linear weights `[out, in]`) and `logit_scale`.
     """
     tree = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
     named = {"logit_scale": tree["logit_scale"]}
-    towers = [(tower, first, tree[field]) for field, (first, tower) in _PROMPTS.items() if field in tree]
+    towers = [
+        (tower, first, tree[field]) for field, (first, tower) in _PROMPTS.items() if field in tree
+    ]
     named |= {first: rows[0] for _, first, rows in towers}
     for tower, _, rows in reversed(towers):
-        named |= {f"{tower}.transformer.resblocks.{i}.VPT_shallow": row for i, row in enumerate(rows) if i}
+        named |= {
+            f"{tower}.transformer.resblocks.{i}.VPT_shallow": row for i, row in enumerate(rows) if i
+        }
     for part, name in _LAYERS.items() if "fusion" in tree else ():
         named[f"lrf.{name}.weight"] = np.asarray(tree["fusion"][part]["kernel"]).T
         named[f"lrf.{name}.bias"] = tree["fusion"][part]["bias"]
@@ -50,7 +56,9 @@ _PROMPTS = {
 }
 
 
-def from_release(state: nnx.State, named: Mapping[str, np.ndarray], where: str = "checkpoint") -> nnx.State:
+def from_release(
+    state: nnx.State, named: Mapping[str, np.ndarray], where: str = "checkpoint"
+) -> nnx.State:
     """Fills a learnable state from release-named arrays.
 
     Args:
@@ -70,14 +78,18 @@ def from_release(state: nnx.State, named: Mapping[str, np.ndarray], where: str =
     ]
     if missing or surplus or wrong:
         raise UserError(
-            f"{where}: learnable tensors differ; missing: {missing}; surplus: {surplus}; misshapen: {wrong}"
+            f"{where}: learnable tensors differ; missing: {missing}; surplus: {surplus}; "
+            f"misshapen: {wrong}"
         )
     tree = nnx.to_pure_dict(state)
     new: dict[str, Any] = {"logit_scale": named["logit_scale"]}
     for field, (first, tower) in _PROMPTS.items():
         if field in tree:
             depth = len(tree[field])
-            names = [first, *(f"{tower}.transformer.resblocks.{i}.VPT_shallow" for i in range(1, depth))]
+            names = [
+                first,
+                *(f"{tower}.transformer.resblocks.{i}.VPT_shallow" for i in range(1, depth)),
+            ]
             new[field] = np.stack([named[name] for name in names])
     if "fusion" in tree:
         new["fusion"] = {
@@ -90,10 +102,11 @@ def from_release(state: nnx.State, named: Mapping[str, np.ndarray], where: str =
 
 
 def frozen_name(name: str) -> str | None:
-    """The release's name of a frozen tensor that OpenAI calls `name`; None for what its state dict does not hold.
+    """The release's name of a frozen tensor that OpenAI calls `name`; None for what its state dict
+    does not hold.
 
-    Its image encoder is CLIP's image tower, its text encoder the text tower without the token table, and `logit_scale`
-    is learnable.
+    Its image encoder is CLIP's image tower, its text encoder the text tower without the token
+    table, and `logit_scale` is learnable.
     """
     if name.startswith("visual."):
         return "image_encoder." + name.removeprefix("visual.")
@@ -101,11 +114,15 @@ def frozen_name(name: str) -> str | None:
 
 
 def is_buffer(name: str) -> bool:
-    """Whether the release's state dict holds this beside parameters: token embeddings of its class names, counters."""
+    """Whether the release's state dict holds this beside parameters: token embeddings of its class
+    names, counters.
+    """
     return name in _BUFFERS or name.endswith(".num_batches_tracked")
 
 
-def class_buffers(tokens: Int[np.ndarray, "k l"], table: Float[np.ndarray, "v w"], prompts: int) -> dict[str, Any]:
+def class_buffers(
+    tokens: Int[np.ndarray, "k l"], table: Float[np.ndarray, "v w"], prompts: int
+) -> dict[str, Any]:
     """The buffers that the release keeps for its class names, by name.
 
     Args:
@@ -138,8 +155,16 @@ def _prompt_sizes(shapes: Mapping[str, tuple[int, ...]], first: str, tower: str)
     """Prompts, and layers that have some; (0, 0) without."""
     if first not in shapes:
         return 0, 0
-    deep = [n for n in shapes if n.startswith(f"{tower}.transformer.resblocks.") and n.endswith(".VPT_shallow")]
+    deep = [
+        n
+        for n in shapes
+        if n.startswith(f"{tower}.transformer.resblocks.") and n.endswith(".VPT_shallow")
+    ]
     return (shapes[first][0] if shapes[first] else 0), 1 + len(deep)
 
 
-_BUFFERS = ("prompt_learner.token_prefix", "prompt_learner.token_suffix", "prompt_learner.complete_text_embeddings")
+_BUFFERS = (
+    "prompt_learner.token_prefix",
+    "prompt_learner.token_suffix",
+    "prompt_learner.complete_text_embeddings",
+)

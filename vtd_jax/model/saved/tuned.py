@@ -54,7 +54,8 @@ class ClipReference:
       dtype: that the towers computed in, "float32" or "bfloat16".
       path: where it was when the file was written.
       settings: `VTDCLIP.clip_settings`; "" in files of before it was noted.
-      activation, head_width: as the run gave them, for a CLIP that does not say itself; "" and 0 where it does.
+      activation, head_width: as the run gave them, for a CLIP that does not say itself; "" and 0
+        where it does.
     """
 
     architecture: str
@@ -72,7 +73,9 @@ class ClipReference:
         if self.dtype not in DTYPES:
             raise UserError(f"clip.dtype: {brief(self.dtype)}, expected one of {', '.join(DTYPES)}")
         if not 1 <= self.resolution <= MOST_RESOLUTION:
-            raise UserError(f"clip.resolution: {brief(self.resolution)}, expected 1 to {MOST_RESOLUTION:,}")
+            raise UserError(
+                f"clip.resolution: {brief(self.resolution)}, expected 1 to {MOST_RESOLUTION:,}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,8 @@ class TunedInfo:
       run: the run's name.
       fingerprint: of the run's settings.
       step: micro-batches learnt; None where that is not known.
-      learnt_on: `origin` of the training list, and what it says of itself as `told`; {} where that is not known.
+      learnt_on: `origin` of the training list, and what it says of itself as `told`; {} where that
+        is not known.
       settings: all of the run's settings, as `RunConfig.to_dict` gives them.
       version: of the vtd_jax that wrote it.
     """
@@ -105,7 +109,9 @@ class TunedInfo:
 
     def __post_init__(self):
         if not 1 <= self.frames <= MOST_FRAMES_OF_A_VIDEO:
-            raise UserError(f"frames: {brief(self.frames)}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}")
+            raise UserError(
+                f"frames: {brief(self.frames)}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}"
+            )
         if self.step is not None and not 0 <= self.step < 2**63:
             raise UserError(f"step: {brief(self.step)}, expected 0 or more")
 
@@ -119,7 +125,8 @@ class TunedInfo:
         """The run's settings; `path` is of the file, for messages.
 
         Raises:
-          UserError: this version of vtd_jax has other fields, or a field has a value that it does not take.
+          UserError: this version of vtd_jax has other fields, or a field has a value that it does
+            not take.
         """
         try:
             return RunConfig.from_dict(self.settings)
@@ -135,9 +142,16 @@ class Tuned(NamedTuple):
 
 
 def describe(
-    model: VTDCLIP, config: RunConfig, *, step: int | None, class_names: Sequence[str], learnt_on: Mapping[str, str]
+    model: VTDCLIP,
+    config: RunConfig,
+    *,
+    step: int | None,
+    class_names: Sequence[str],
+    learnt_on: Mapping[str, str],
 ) -> TunedInfo:
-    """What an export of this run's model says of itself; the arguments are the fields of `TunedInfo`."""
+    """What an export of this run's model says of itself; the arguments are the fields of
+    `TunedInfo`.
+    """
     clip = ClipReference(
         architecture=model.clip.config.architecture,
         weights=_fingerprint(model),
@@ -175,10 +189,16 @@ def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None
     path = Path(path)
     if path.suffix != SUFFIX:
         raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
-    arrays = {name: np.array(array, np.float32, order="C") for name, array in flatten_arrays(learnable(model)).items()}
+    arrays = {
+        name: np.array(array, np.float32, order="C")
+        for name, array in flatten_arrays(learnable(model)).items()
+    }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} has values that are NaN or infinite: nothing worth exporting was learnt")
+            raise UserError(
+                f"{path}: {name} has values that are NaN or infinite: nothing worth exporting was "
+                "learnt"
+            )
     header = {METADATA_KEY: json.dumps({"format": FORMAT, **dataclasses.asdict(info)})}
     try:
         with replacing(path) as temporary:
@@ -204,20 +224,25 @@ def load_tuned(
       activation, head_width: as for `load_clip`; None is what the run was given.
 
     Raises:
-      UserError: no such file, a damaged one or one of another kind; no CLIP, or another one than was learnt on.
+      UserError: no such file, a damaged one or one of another kind; no CLIP, or another one than
+        was learnt on.
     """
     info = read_tuned(path)
     given = os.fspath(info.clip.path if clip is None else clip)
     if clip is None and given != "tiny" and not os.path.exists(given):
         raise UserError(
-            f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was {given or 'not noted'}, "
-            "which is not there; say where it is: load_tuned(FILE, clip=PATH)"
+            f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was "
+            f"{given or 'not noted'}, which is not there; say where it is: load_tuned(FILE, "
+            "clip=PATH)"
         )
-    asked = ClipSource(activation=activation or info.clip.activation, head_width=head_width or info.clip.head_width)
+    asked = ClipSource(
+        activation=activation or info.clip.activation, head_width=head_width or info.clip.head_width
+    )
     tower = load_clip(given, dtype=dtype or info.clip.dtype, **asked.asked)
     if tower.config.architecture != info.clip.architecture:
         raise UserError(
-            f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is {tower.config.architecture})"
+            f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is "
+            f"{tower.config.architecture})"
         )
     _check_prompts(info.model, tower.config, Path(path))
     model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0))
@@ -234,24 +259,28 @@ def _check_prompts(model: ModelConfig, clip: CLIPConfig, path: Path) -> None:
         there = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     if asked > there:
         raise UserError(
-            f"{path}: damaged: model.text_prompts={model.text_prompts} and model.visual_prompts={model.visual_prompts} "
-            f"are {asked:,} numbers with this CLIP, the file holds {there:,}"
+            f"{path}: damaged: model.text_prompts={model.text_prompts} and "
+            f"model.visual_prompts={model.visual_prompts} are {asked:,} numbers with this CLIP, "
+            f"the file holds {there:,}"
         )
 
 
 def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None:
-    """Puts an exported file's learnable arrays into a model of the same CLIP and settings, in place.
+    """Puts an exported file's learnable arrays into a model of the same CLIP and settings, in
+    place.
 
     Raises:
       UserError: another CLIP, or arrays that are not the model's by name or shape, or damaged.
     """
     if (here := _fingerprint(model)) != info.clip.weights:
         raise UserError(
-            f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights {info.clip.weights}; here {here})"
+            f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights "
+            f"{info.clip.weights}; here {here})"
         )
     if info.clip.settings and info.clip.settings != model.clip_settings:
         raise UserError(
-            f"{path}: was learnt on a CLIP with {info.clip.settings}; the one given has {model.clip_settings}"
+            f"{path}: was learnt on a CLIP with {info.clip.settings}; the one given has "
+            f"{model.clip_settings}"
         )
     with contextlib.ExitStack() as stack:
         file = open_safetensors(Path(path), stack)
@@ -261,16 +290,21 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
             raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise UserError(f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite")
+            raise UserError(
+                f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite"
+            )
     check_logit_scale(arrays.get("logit_scale", np.float32(0)), str(path), LOGIT_SCALE_OVERFLOW)
-    nnx.update(model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path))))
+    nnx.update(
+        model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path)))
+    )
 
 
 def read_tuned(path: str | os.PathLike) -> TunedInfo:
     """What an exported file says of itself; no array is read.
 
     Raises:
-      UserError: no such file, a damaged one, one of another kind, or one that a later vtd_jax wrote.
+      UserError: no such file, a damaged one, one of another kind, or one that a later vtd_jax
+        wrote.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -279,7 +313,10 @@ def read_tuned(path: str | os.PathLike) -> TunedInfo:
         raise UserError(f"{path}: no such file, expected what experiments.export wrote")
     metadata = safetensors_metadata(path)
     if METADATA_KEY not in metadata:
-        raise UserError(f"{path}: not an exported model but other tensors; expected what experiments.export wrote")
+        raise UserError(
+            f"{path}: not an exported model but other tensors; expected what experiments.export "
+            "wrote"
+        )
     return _parse(metadata[METADATA_KEY], path)
 
 
@@ -288,12 +325,16 @@ def _parse(text: str, path: Path) -> TunedInfo:
     fields = parse_json(text, told, dict[str, Any])
     form, version = fields.pop("format", None), fields.get("version")
     if form != FORMAT:
-        raise UserError(f"{path}: format {brief(form)} of vtd_jax {version}, this is {vtd_jax.__version__}: update it")
+        raise UserError(
+            f"{path}: format {brief(form)} of vtd_jax {version}, this is {vtd_jax.__version__}: "
+            "update it"
+        )
     if isinstance(model := fields.get("model"), dict):
         if unknown := set(model) - {field.name for field in dataclasses.fields(ModelConfig)}:
             raise UserError(
-                f"{path}: vtd_jax {version} wrote it and knows model settings ({', '.join(sorted(unknown))}) that this "
-                f"version, {vtd_jax.__version__}, does not: update it"
+                f"{path}: vtd_jax {version} wrote it and knows model settings "
+                f"({', '.join(sorted(unknown))}) that this version, {vtd_jax.__version__}, does "
+                "not: update it"
             )
         fields["model"] = saved_fields(model)
     try:

@@ -1,4 +1,6 @@
-"""Checkpoints of what is learnable, with all that a run needs to go on exactly where it was (orbax)."""
+"""Checkpoints of what is learnable, with all that a run needs to go on exactly where it was
+(orbax).
+"""
 
 import contextlib
 import hashlib
@@ -25,12 +27,15 @@ from vtd_jax.untrusted.json_text import convert
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
 _FOLDER, _ASIDE = "checkpoints", "damaged"
-# old checkpoints leave under this name, at once, and are deleted there: no half of one is ever among the whole
+# old checkpoints leave under this name, at once, and are deleted there: no half of one is ever
+# among the whole
 _LEAVING = "leaving"
 
 
 class Identity(TypedDict):
-    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older ones do not have."""
+    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older
+    ones do not have.
+    """
 
     clip: str
     names: str
@@ -40,18 +45,22 @@ class Identity(TypedDict):
 class Checkpoints:
     """The checkpoints under `workdir/checkpoints`, one folder a step.
 
-    Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON) with a digest over all
-    three, which every reading checks. A checkpoint is written in the background, beside its place, and renamed when
-    whole. Kept are the last `keep` and the one with the highest metric. Frozen weights are not in them, so a
-    checkpoint of a ViT-B/16 run has a few MB instead of 600.
+    Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON) with a
+    digest over all three, which every reading checks. A checkpoint is written in the background,
+    beside its place, and renamed when whole. Kept are the last `keep` and the one with the highest
+    metric. Frozen weights are not in them, so a checkpoint of a ViT-B/16 run has a few MB instead
+    of 600.
 
-    Reading changes nothing in the folder; the first `save` removes what a killed run left of an unfinished one.
+    Reading changes nothing in the folder; the first `save` removes what a killed run left of an
+    unfinished one.
     """
 
     def __init__(self, workdir: Path, keep: int = 2):
         self.workdir = Path(workdir)
         self.folder = self.workdir / _FOLDER
-        keep_best = managers.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)
+        keep_best = managers.BestN(
+            get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False
+        )
         self._options = ocp.CheckpointManagerOptions(
             best_fn=_metric,
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), keep_best]),
@@ -61,7 +70,9 @@ class Checkpoints:
             create=False,
             step_name_format=StepNames(),
             # of several processes, only the first has checkpoints
-            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}
+            ),
         )
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
@@ -85,18 +96,26 @@ class Checkpoints:
         steps = self.steps
         if not steps:
             raise UserError(
-                f"{self.folder}: no checkpoints there; train first, or give the workdir of a run that has some"
+                f"{self.folder}: no checkpoints there; train first, or give the workdir of a run "
+                "that has some"
             )
         if which == "last":
             return steps[-1]
         if which == "best":
-            metrics = [(metric, step) for step in steps if (metric := self.metric(step)) is not None]
+            metrics = [
+                (metric, step) for step in steps if (metric := self.metric(step)) is not None
+            ]
             if not metrics:
-                raise UserError(f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last")
+                raise UserError(
+                    f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last"
+                )
             return max(metrics)[1]
         if (step := integrity.step_of(which)) in steps:
             return step
-        raise UserError(f"--checkpoint={which}: expected last, best or one of the steps {steps} of {self.folder}")
+        raise UserError(
+            f"--checkpoint={which}: expected last, best or one of the steps {steps} of "
+            f"{self.folder}"
+        )
 
     def save(
         self,
@@ -119,8 +138,8 @@ class Checkpoints:
           rows: of metrics.csv up to this step; None where nobody counts them.
 
         Raises:
-          UserError: the checkpoint before could not be written, this one would be too large to be read again, or the
-            workdir is no longer there.
+          UserError: the checkpoint before could not be written, this one would be too large to be
+            read again, or the workdir is no longer there.
         """
         self.wait()
         if self._place is None:
@@ -132,12 +151,16 @@ class Checkpoints:
         self._make_way(step)
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
         noted = {"metric": metric} | ({} if rows is None else {"rows": rows})
-        stored = Stored(_copied(learnable), _copied(opt_state), dict(progress) | {"step": step}, noted)
-        size = sum(array.nbytes for item in (stored.learnable, stored.optimizer) for array in item.values())
+        stored = Stored(
+            _copied(learnable), _copied(opt_state), dict(progress) | {"step": step}, noted
+        )
+        size = sum(
+            array.nbytes for item in (stored.learnable, stored.optimizer) for array in item.values()
+        )
         if size > CHECKPOINT_BYTES:
             raise UserError(
-                f"{self.folder / str(step)}: would have {size:,} bytes, and no checkpoint of more than "
-                f"{CHECKPOINT_BYTES:,} is read again; learn less (fewer prompts)"
+                f"{self.folder / str(step)}: would have {size:,} bytes, and no checkpoint of more "
+                f"than {CHECKPOINT_BYTES:,} is read again; learn less (fewer prompts)"
             )
         stored = integrity.sealed(stored)
         items = ocp.args.Composite(
@@ -162,7 +185,9 @@ class Checkpoints:
             return
         try:
             self._manager.wait_until_finished()
-        except Exception as error:  # whatever the file system answers, through orbax and tensorstore
+        except (
+            Exception
+        ) as error:  # whatever the file system answers, through orbax and tensorstore
             raise self._unwritten(error) from error
         self._check_place()
         self._writing = None
@@ -179,10 +204,13 @@ class Checkpoints:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
             except Damaged as error:
-                whole = [other for other in self._steps() if integrity.is_whole(self.folder / str(other))]
+                whole = [
+                    other for other in self._steps() if integrity.is_whole(self.folder / str(other))
+                ]
                 told = ", ".join(map(str, whole)) or "none"
                 raise UserError(
-                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for --checkpoint=STEP: {told}"
+                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for "
+                    f"--checkpoint=STEP: {told}"
                 ) from error
         return self._read[step]
 
@@ -196,11 +224,15 @@ class Checkpoints:
         Raises:
           UserError: it is damaged, or does not say.
         """
-        return convert(self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity)
+        return convert(
+            self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity
+        )
 
     def learnable(self, step: int, template: Any) -> Any:
         """The learnable variables of one checkpoint, in the structure of `template`."""
-        return unflatten_arrays(template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable")
+        return unflatten_arrays(
+            template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable"
+        )
 
     def metric(self, step: int) -> float | None:
         """The metric of one checkpoint; None where it was not evaluated, or cannot be read."""
@@ -214,16 +246,25 @@ class Checkpoints:
         return self.stored(step).noted.get("rows", 0)
 
     def add_metric(self, step: int, metric: float, rows: int | None = None) -> None:
-        """Notes what a checkpoint was found to be worth after it was written; before the first `save` only."""
+        """Notes what a checkpoint was found to be worth after it was written; before the first
+        `save` only.
+        """
         if self._manager is not None:
             raise RuntimeError("orbax has read the metrics already")
         stored = self.stored(step)
-        noted = dict(stored.noted) | {"metric": float(metric)} | ({} if rows is None else {"rows": rows})
+        noted = (
+            dict(stored.noted)
+            | {"metric": float(metric)}
+            | ({} if rows is None else {"rows": rows})
+        )
         self._read = {step: stored._replace(noted=noted)}
         integrity.write_progress(self.folder / str(step), self._read[step])
 
-    def last_whole(self, other: Callable[[Stored], str] = lambda stored: "") -> tuple[int, dict[int, str]]:
-        """The last checkpoint that is whole, and what is wrong with others, by step; changes nothing.
+    def last_whole(
+        self, other: Callable[[Stored], str] = lambda stored: ""
+    ) -> tuple[int, dict[int, str]]:
+        """The last checkpoint that is whole, and what is wrong with others, by step; changes
+        nothing.
 
         Args:
           other: says of a whole checkpoint why it is not this run's; "" where it is.
@@ -245,18 +286,25 @@ class Checkpoints:
         if others and not whole:
             raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items())
+            told = "; ".join(
+                f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items()
+            )
             raise UserError(
-                f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; to train from the "
-                "start, give another --workdir or move this folder away"
+                f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
+                "to train from the start, give another --workdir or move this folder away"
             )
         return whole[-1], dict(sorted((wrong | others).items()))
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
-        """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last` is resumed from."""
+        """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last`
+        is resumed from.
+        """
         for step, why in wrong.items():
             place = self._move_aside(str(step))
-            warn(f"{self.folder / str(step)}: {why}; moved to {place}; going on from the checkpoint of step {last}")
+            warn(
+                f"{self.folder / str(step)}: {why}; moved to {place}; going on from the "
+                f"checkpoint of step {last}"
+            )
 
     def close(self) -> None:
         """Waits for what is being written.
@@ -277,7 +325,9 @@ class Checkpoints:
     def _move_aside(self, name: str) -> Path:
         aside = self.workdir / _ASIDE
         if aside.is_symlink():
-            raise UserError(f"{aside}: a link in the place of the folder for damaged checkpoints; remove it")
+            raise UserError(
+                f"{aside}: a link in the place of the folder for damaged checkpoints; remove it"
+            )
         aside.mkdir(exist_ok=True)
         place, number = aside / name, 1
         while os.path.lexists(place):
@@ -290,7 +340,10 @@ class Checkpoints:
         """Moves what is no folder out of the place of the checkpoint that is to be written."""
         place = self.folder / str(step)
         if os.path.lexists(place) and not place.is_dir():
-            warn(f"{place}: no folder, in the place of a checkpoint; moved to {self._move_aside(str(step))}")
+            warn(
+                f"{place}: no folder, in the place of a checkpoint; moved to "
+                f"{self._move_aside(str(step))}"
+            )
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -306,13 +359,18 @@ class Checkpoints:
         return self._manager
 
     def _check_place(self, failed: bool = False) -> None:
-        """Raises, and waits no more for the checkpoint, where the workdir went while it was written."""
+        """Raises, and waits no more for the checkpoint, where the workdir went while it was
+        written.
+        """
         step = self._writing
         try:
             self._place.check()
             names, steps = self._before
-            # removing a folder fails where somebody writes into it: it stays, and what was in it before is gone
-            if (names and not names & names_in(self.workdir)) or (failed and steps and not steps & set(self._steps())):
+            # removing a folder fails where somebody writes into it: it stays, and what was in it
+            # before is gone
+            if (names and not names & names_in(self.workdir)) or (
+                failed and steps and not steps & set(self._steps())
+            ):
                 raise self._place.lost()
         except (UserError, OSError):
             self._writing = None

@@ -1,4 +1,6 @@
-"""Whether a checkpoint is what was written: a digest over everything in it, and reading that checks it."""
+"""Whether a checkpoint is what was written: a digest over everything in it, and reading that checks
+it.
+"""
 
 import hashlib
 import json
@@ -25,11 +27,14 @@ _STEP = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class Damaged(Exception):
-    """A checkpoint that lacks something, cannot be read, or is not what was written; the message says which."""
+    """A checkpoint that lacks something, cannot be read, or is not what was written; the message
+    says which.
+    """
 
 
 class Noted(TypedDict, total=False):
-    """What belongs to a checkpoint and differs between runs that come to the same, as one that was interrupted.
+    """What belongs to a checkpoint and differs between runs that come to the same, as one that was
+    interrupted.
 
     Attributes:
       metric: what "best" goes by, higher is better; None where it was not evaluated.
@@ -68,16 +73,22 @@ class _Progress(TypedDict, total=False):
 
 
 def step_of(name: str) -> int | None:
-    """The step that a checkpoint's folder is of, by its name; None for a name that this package does not write."""
+    """The step that a checkpoint's folder is of, by its name; None for a name that this package
+    does not write.
+    """
     return int(name) if _STEP.fullmatch(name) else None
 
 
 def digest(stored: Stored) -> str:
-    """SHA-256, in hex, over names, dtypes, shapes and bytes of all arrays and over the JSON, whatever their order.
+    """SHA-256, in hex, over names, dtypes, shapes and bytes of all arrays and over the JSON,
+    whatever their order.
 
     What was `noted` is left out: runs that come to the same have the same digest.
     """
-    return _digest(stored, {key: value for key, value in stored.progress.items() if key not in (_DIGEST, _NOTED)})
+    return _digest(
+        stored,
+        {key: value for key, value in stored.progress.items() if key not in (_DIGEST, _NOTED)},
+    )
 
 
 def sealed(stored: Stored) -> Stored:
@@ -107,7 +118,10 @@ def read(folder: Path) -> Stored:
             raise _unreadable(item, error) from error
         room -= sum(array.nbytes for array in arrays[item].values())
     stored = Stored(arrays[LEARNABLE], arrays[OPTIMIZER], progress)
-    if _digest(stored, {key: value for key, value in progress.items() if key != _DIGEST}) != progress[_DIGEST]:
+    if (
+        _digest(stored, {key: value for key, value in progress.items() if key != _DIGEST})
+        != progress[_DIGEST]
+    ):
         raise Damaged("its contents are not those that were written (the digest differs)")
     del progress[_DIGEST]
     noted = progress.pop(_NOTED, {})
@@ -124,12 +138,17 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_metric(folder: Path) -> float | None:
-    """What "best" goes by; None for a checkpoint that was not evaluated. Reads no arrays, and checks no digest.
+    """What "best" goes by; None for a checkpoint that was not evaluated. Reads no arrays, and
+    checks no digest.
 
     Raises:
       Damaged: it is unreadable.
     """
-    return _metric(folder, _read_progress(folder).get(_NOTED, {})) if (folder / PROGRESS).is_dir() else None
+    return (
+        _metric(folder, _read_progress(folder).get(_NOTED, {}))
+        if (folder / PROGRESS).is_dir()
+        else None
+    )
 
 
 def write_progress(folder: Path, stored: Stored) -> None:
@@ -158,10 +177,14 @@ def _read_progress(folder: Path) -> dict[str, Any]:
 
 
 def _metric(folder: Path, noted: Mapping[str, Any]) -> float | None:
-    """The metric that was sealed; orbax's own file must not say another one, and is all that older checkpoints have."""
+    """The metric that was sealed; orbax's own file must not say another one, and is all that older
+    checkpoints have.
+    """
     file = folder / METRICS / METRICS
     try:
-        beside = read_json(file, _Metric, most=SMALL_JSON_BYTES)["metric"] if file.exists() else None
+        beside = (
+            read_json(file, _Metric, most=SMALL_JSON_BYTES)["metric"] if file.exists() else None
+        )
     except (OSError, UserError) as error:
         raise _unreadable(METRICS, error) from error
     if "metric" not in noted:

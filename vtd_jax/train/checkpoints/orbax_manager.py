@@ -18,7 +18,9 @@ _SYSTEM = re.compile(r"os_error_code='(\d+)'")
 
 
 def quiet() -> None:
-    """Keeps off the screen, from here on, what orbax says of a write that failed: the error is raised, in one line."""
+    """Keeps off the screen, from here on, what orbax says of a write that failed: the error is
+    raised, in one line.
+    """
     # threads of its own end after the manager is closed: this stays
     logging.getLogger("absl").addFilter(_raised_elsewhere)
     if not isinstance(sys.unraisablehook, _Hook):
@@ -36,18 +38,25 @@ def _raised_elsewhere(record: logging.LogRecord) -> bool:
 
 
 class _Hook:
-    """For what callbacks raise; passes over TensorStore's, whose event loop ended with the first write that failed."""
+    """For what callbacks raise; passes over TensorStore's, whose event loop ended with the first
+    write that failed.
+    """
 
     def __init__(self, before: Callable[..., object]):
         self._before = before
 
     def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        if unraisable.exc_type is not RuntimeError or str(unraisable.exc_value) != "Event loop is closed":
+        if (
+            unraisable.exc_type is not RuntimeError
+            or str(unraisable.exc_value) != "Event loop is closed"
+        ):
             self._before(unraisable)
 
 
 class _Step(ocp.path.step.Metadata):
-    """A checkpoint's folder, of which orbax need not read anything; they are ordered by their steps."""
+    """A checkpoint's folder, of which orbax need not read anything; they are ordered by their
+    steps.
+    """
 
     @property
     def commit_timestamp(self) -> datetime.datetime:
@@ -55,7 +64,9 @@ class _Step(ocp.path.step.Metadata):
 
 
 class StepNames(ocp.path.step.NameFormat):
-    """Which folders are checkpoints: those that `Checkpoints` takes for some, whatever else lies there."""
+    """Which folders are checkpoints: those that `Checkpoints` takes for some, whatever else lies
+    there.
+    """
 
     def build_name(self, step: int) -> str:
         return str(step)
@@ -68,7 +79,9 @@ class StepNames(ocp.path.step.NameFormat):
 
 
 class Manager(ocp.CheckpointManager):
-    """Orbax's, which writes and deletes; what is there already is read, and checked, by `Checkpoints`."""
+    """Orbax's, which writes and deletes; what is there already is read, and checked, by
+    `Checkpoints`.
+    """
 
     def __init__(self, folder: Path, read: Callable[[int], float | None], **settings: Any):
         self._read = read
@@ -80,13 +93,21 @@ class Manager(ocp.CheckpointManager):
         return None if metric is None else {"metric": metric}
 
     def reached_preemption(self, step: int) -> bool:
-        """Never: JAX tells a process of a notice once, and of several only the first saves; the loop asks for all."""
+        """Never: JAX tells a process of a notice once, and of several only the first saves; the
+        loop asks for all.
+        """
         del step
         return False
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps with a folder; anything else that lies there, or has a name that we do not write, is none."""
+    """Steps with a folder; anything else that lies there, or has a name that we do not write, is
+    none.
+    """
     # a checkpoint gets its number as its name when it is whole
     paths = list(folder.iterdir()) if folder.is_dir() else []
-    return sorted(step for path in paths if (step := integrity.step_of(path.name)) is not None and path.is_dir())
+    return sorted(
+        step
+        for path in paths
+        if (step := integrity.step_of(path.name)) is not None and path.is_dir()
+    )

@@ -7,12 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# patterns of glob, what stands before `//`, what is a separator elsewhere, and bytes that are not UTF-8
+# patterns of glob, what stands before `//`, what is a separator elsewhere, and bytes that are not
+# UTF-8
 _SPECIAL = re.compile(r"[][*?\\:\ud800-\udfff]")
 
 
 def plain(folder: Path) -> Path:
-    """The folder's absolute path; a link to it, in a folder for temporary files, where that has special characters."""
+    """The folder's absolute path; a link to it, in a folder for temporary files, where that has
+    special characters.
+    """
     folder = folder.resolve()
     return _linked(folder) if _SPECIAL.search(str(folder)) else folder
 

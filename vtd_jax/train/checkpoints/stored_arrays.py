@@ -1,4 +1,5 @@
-"""The arrays of a checkpoint, read without trust: what they claim is held against limits before memory is asked for.
+"""The arrays of a checkpoint, read without trust: what they claim is held against limits before
+memory is asked for.
 
 They are Zarr arrays in a B-tree of files (OCDBT), as orbax writes them. Nothing of orbax reads them here: names come
 from its list, every array is looked up by its name, and what its metadata, indices and compressed pieces would become
@@ -33,7 +34,9 @@ _INDEX, _INDEX_HEADER = b"\x0c\xdb", 14
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 _Sizes = Annotated[list[Count], msgspec.Meta(max_length=32)]
-_DType = Literal["bfloat16", "<f2", "<f4", "<f8", "<i2", "<i4", "<i8", "<u2", "<u4", "<u8", "|i1", "|u1", "|b1"]
+_DType = Literal[
+    "bfloat16", "<f2", "<f4", "<f8", "<i2", "<i4", "<i8", "<u2", "<u4", "<u8", "|i1", "|u1", "|b1"
+]
 
 
 class _Key(msgspec.Struct):
@@ -96,7 +99,8 @@ def read_arrays(folder: Path, room: int = CHECKPOINT_BYTES) -> dict[str, np.ndar
       room: bytes that the arrays may have together.
 
     Raises:
-      UserError: files that are none, claims beyond the limits, pieces that are missing, or data of another kind.
+      UserError: files that are none, claims beyond the limits, pieces that are missing, or data of
+        another kind.
       Exception: what TensorStore raises for damaged data.
     """
     check_folder(folder)
@@ -118,7 +122,9 @@ def read_arrays(folder: Path, room: int = CHECKPOINT_BYTES) -> dict[str, np.ndar
 
 
 def _read(kvstore: dict[str, Any], context: tensorstore.Context) -> np.ndarray:
-    opened = tensorstore.open({"driver": "zarr", "kvstore": kvstore}, context=context, open=True, read=True).result()
+    opened = tensorstore.open(
+        {"driver": "zarr", "kvstore": kvstore}, context=context, open=True, read=True
+    ).result()
     return np.asarray(opened.read().result())
 
 
@@ -166,14 +172,19 @@ def _check_indices(folder: Path) -> None:
             if content.startswith(_INDEX, max(place - _INDEX_HEADER, 0)):
                 room -= zstd_frames.bound(content, place, room)[0]
             if room < 0:
-                raise UserError(f"{path.name}: indices that would have more than {CHECKPOINT_INDEX_BYTES:,} bytes")
+                raise UserError(
+                    f"{path.name}: indices that would have more than {CHECKPOINT_INDEX_BYTES:,} "
+                    "bytes"
+                )
             place = content.find(zstd_frames.MAGIC, place + 1)
 
 
 def _listed(folder: Path) -> _Names:
     listed = read_json(folder / _NAMES, _Names, what="list of arrays", most=SMALL_JSON_BYTES)
     if not 0 < len(listed.tree_metadata) <= CHECKPOINT_FILES:
-        raise UserError(f"{_NAMES}: {len(listed.tree_metadata):,} arrays, expected 1 to {CHECKPOINT_FILES:,}")
+        raise UserError(
+            f"{_NAMES}: {len(listed.tree_metadata):,} arrays, expected 1 to {CHECKPOINT_FILES:,}"
+        )
     return listed
 
 
@@ -182,12 +193,17 @@ def _described(store: tensorstore.KvStore, name: str) -> _Array:
     if len(array.shape) != len(array.chunks) or 0 in array.chunks:
         raise UserError(f"{name}: pieces of {array.chunks}, which do not fit {array.shape}")
     if array.piece_bytes > CHECKPOINT_BYTES:
-        raise UserError(f"{name}: claims pieces of {array.piece_bytes:,} bytes, expected at most {CHECKPOINT_BYTES:,}")
+        raise UserError(
+            f"{name}: claims pieces of {array.piece_bytes:,} bytes, expected at most "
+            f"{CHECKPOINT_BYTES:,}"
+        )
     return array
 
 
 def _check_pieces(store: tensorstore.KvStore, described: dict[str, _Array]) -> None:
-    """Refuses pieces that are missing, that would become more than they are, or that are the same one many times."""
+    """Refuses pieces that are missing, that would become more than they are, or that are the same
+    one many times.
+    """
     room = CHECKPOINT_BYTES
     for name, array in described.items():
         for key in array.names():
@@ -200,7 +216,8 @@ def _check_pieces(store: tensorstore.KvStore, described: dict[str, _Array]) -> N
 
 
 def _check_piece(piece: bytes, name: str, size: int) -> None:
-    # a writer's blocks are full but for the last one; four times as many are far more than any leaves
+    # a writer's blocks are full but for the last one; four times as many are far more than any
+    # leaves
     room, end = 4 * size + 2**20, 0
     while end < len(piece):
         if not piece.startswith(zstd_frames.MAGIC, end):
@@ -208,7 +225,9 @@ def _check_piece(piece: bytes, name: str, size: int) -> None:
         found, end = zstd_frames.bound(piece, end, room)
         room -= found
         if room < 0:
-            raise UserError(f"{name}: compressed data that would become more than its {size:,} bytes")
+            raise UserError(
+                f"{name}: compressed data that would become more than its {size:,} bytes"
+            )
 
 
 def _value(store: tensorstore.KvStore, key: str) -> bytes:

@@ -1,14 +1,18 @@
 """When the frames of a video are shown, and how far its packets reach.
 
-Times of a file may start again: recordings that were joined byte by byte, receivers that lost their signal. As in
+Times of a file may start again: recordings that were joined byte by byte, receivers that lost their
+signal. As in
 ffmpeg, what is a new start and what is a picture that stays depends on the format:
 
-- MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1 s, or that run more
-  than 10 s ahead of all before, are a new start. Other than in ffmpeg, a picture may stay for longer if the sound went
-  on in between, if B-frames reach across, or if pictures of this video do (slides): up to 20 times the longest stay.
+- MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1
+  s, or that run more than 10 s ahead of all before, are a new start. Other than in ffmpeg, a
+  picture may stay for longer if the sound went on in between, if B-frames reach across, or if
+  pictures of this video do (slides): up to 20 times the longest stay.
 - MP4 and AVI find their packets by an index; they are not joined byte by byte.
-- Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined Matroska files.
-- In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a damaged time.
+- Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined
+Matroska files.
+- In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a
+damaged time.
 
 After a new start the video continues where it was.
 """
@@ -21,7 +25,8 @@ import av
 from vtd_jax.untrusted.limits import STATED_FRAMES
 from vtd_jax.video.codec.structure import shown_in_index
 
-# seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what is a beginning
+# seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what
+# is a beginning
 JUMP, LONGEST, BACK, BEGINNING = 10.0, 30 * 3600.0, 0.1, 1.0
 # a picture may stay for this many times the longest stay before it
 LONGER = 20
@@ -30,7 +35,9 @@ TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
 
 
 def may_start_again(container) -> bool:
-    """Whether the format is one whose times may start again anywhere, so that its last says nothing of its length."""
+    """Whether the format is one whose times may start again anywhere, so that its last says nothing
+    of its length.
+    """
     return bool(container.format.flags & TS_DISCONT)
 
 
@@ -47,7 +54,9 @@ def sane(frames: int) -> int:
 
 
 def stated_seconds(container, stream) -> float:
-    """Seconds from the first frame to the end of the video as the container states them; 0 if it does not."""
+    """Seconds from the first frame to the end of the video as the container states them; 0 if it
+    does not.
+    """
     if may_start_again(container):
         return 0.0
     if stream.duration is not None:
@@ -62,7 +71,8 @@ def _seconds(ticks: int, base: Rational) -> float:
 
 
 class _Track:
-    """Times of one stream that continue over every new start; in ticks of its time base, as numbers cost the least.
+    """Times of one stream that continue over every new start; in ticks of its time base, as numbers
+    cost the least.
 
     Attributes:
       base: seconds of a tick.
@@ -90,13 +100,16 @@ class _Track:
 
         Args:
           packet: not yet decoded.
-          sounds: tracks that tell how far the sound has come without a new start: a picture may stay for as long.
+          sounds: tracks that tell how far the sound has come without a new start: a picture may
+            stay for as long.
         """
         dts, pts, length = packet.dts, packet.pts, packet.duration or self._usual or 0
         if dts is not None:
             self._first = dts if self._first is None else self._first
             now = dts + self._offset
-            if self._last is not None and (self._beyond(now, sounds) or self._steps_back(packet, now)):
+            if self._last is not None and (
+                self._beyond(now, sounds) or self._steps_back(packet, now)
+            ):
                 # decoded after what was decoded, and shown after what was shown
                 timed = pts is not None and self._shown is not None
                 late = self._shown - (pts + self._offset) if timed else self._end - now
@@ -105,13 +118,17 @@ class _Track:
             elif self._last is not None:
                 step = now - self._last
                 self._step = step if self._step is None else max(self._step, step)
-                self._usual = max(1, step) if self._usual is None else min(self._usual, max(1, step))
+                self._usual = (
+                    max(1, step) if self._usual is None else min(self._usual, max(1, step))
+                )
             self._last, self._end = now, now + length
         if pts is not None:
             moved = pts + self._offset
             if dts is not None and pts - dts > self._delay and self._shown is not None:
                 moved = self._shown
-            self._shown = moved + length if self._shown is None else max(self._shown, moved + length)
+            self._shown = (
+                moved + length if self._shown is None else max(self._shown, moved + length)
+            )
             if moved != pts:
                 packet.pts = moved
         if self._offset and dts is not None:
@@ -134,12 +151,14 @@ class _Track:
 
 
 class Clock:
-    """Follows one video stream: takes every packet of the file before it is decoded, and every frame that comes out.
+    """Follows one video stream: takes every packet of the file before it is decoded, and every
+      frame that comes out.
 
     Attributes:
       rate: frames a second; 0 if the file does not say.
       packets: of the video, without those that are empty or that an edit list hides.
-      began, reached: seconds at which the first packet of the video begins and the last ends, by the file's own times.
+      began, reached: seconds at which the first packet of the video begins and the last ends, by
+        the file's own times.
       reached_by_any: end of the last packet of all streams.
       backwards: frames whose times lie before those of frames that are shown before them.
     """
@@ -157,7 +176,9 @@ class Clock:
         self._others, self._sounds = {}, []
         self._first, self._end, self._repeated = None, 0.0, 0.0
         ends = "mp4" in container.format.name and stream.duration is not None
-        self._stated = ((stream.start_time or 0) + stream.duration, stream.time_base) if ends else None
+        self._stated = (
+            ((stream.start_time or 0) + stream.duration, stream.time_base) if ends else None
+        )
         self._count, self._seconds, self._step = 0, 0.0, 0.0
         self._known = 1, 0.0
 
@@ -222,7 +243,8 @@ class Clock:
     def span(self) -> float:
         """Seconds from the first frame to the end of the last; 0 before there is one."""
         if self._stated and self._first is not None:
-            # an MP4 has the lengths of decoding, which in files with B-frames are those of other pictures
+            # an MP4 has the lengths of decoding, which in files with B-frames are those of other
+            # pictures
             ticks, base = self._stated
             stated = float((ticks - self._first) * base)
             if stated > self._seconds:

@@ -1,8 +1,9 @@
 """What the headers of packets say about pictures: H.264 in MP4 or Matroska, and MPEG-4 Part 2.
 
-In H.264, pictures with `nal_ref_idc` 0 are referred to by no other, and nothing refers back across an IDR picture; the
-picture order count says in what order they are shown. In MPEG-4 Part 2 the same holds for B-VOPs and for I-VOPs that
-no B-VOP follows. A stream that is raw, interlaced, layered, damaged or otherwise unusual gives None.
+In H.264, pictures with `nal_ref_idc` 0 are referred to by no other, and nothing refers back across
+an IDR picture; the picture order count says in what order they are shown. In MPEG-4 Part 2 the same
+holds for B-VOPs and for I-VOPs that no B-VOP follows. A stream that is raw, interlaced, layered,
+damaged or otherwise unusual gives None.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Widths:
-    """Bits of the frame number and of the picture order count in a slice; count 0: shown in the order stored."""
+    """Bits of the frame number and of the picture order count in a slice; count 0: shown in the
+    order stored.
+    """
 
     frame: int
     count: int
@@ -62,7 +65,11 @@ def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | N
             return None
         if start:
             segment, high, low = segment + 1, 0, 0
-        count, top = (numbers[1], unwrap(numbers[1], high, low, 1 << widths.count)) if widths.count else (i, 0)
+        count, top = (
+            (numbers[1], unwrap(numbers[1], high, low, 1 << widths.count))
+            if widths.count
+            else (i, 0)
+        )
         if reference:
             high, low, previous = top, count, numbers[0]
         units.append(Unit(start, reference, (segment, top + count)))
@@ -70,7 +77,9 @@ def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | N
 
 
 def unwrap(count: int, high: int, low: int, period: int) -> int:
-    """High part of the picture order count, from its low part and the last reference picture (H.264, 8.2.1.1)."""
+    """High part of the picture order count, from its low part and the last reference picture
+    (H.264, 8.2.1.1).
+    """
     if count < low and low - count >= period // 2:
         return high + period
     if count > low and count - low > period // 2:
@@ -79,7 +88,9 @@ def unwrap(count: int, high: int, low: int, period: int) -> int:
 
 
 def slice_heads(data: memoryview, length_bytes: int) -> list[bytes]:
-    """The first bytes of all slices of a packet; none if a NAL unit is cut short or of another kind than usual."""
+    """The first bytes of all slices of a packet; none if a NAL unit is cut short or of another kind
+    than usual.
+    """
     heads, place = [], 0
     while place < len(data):
         size = int.from_bytes(data[place : place + length_bytes], "big")
@@ -147,7 +158,9 @@ def read_sps(sps: bytes) -> Widths | None:
 
 
 def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
-    """Frame number and low part of the picture order count of a slice; None if the header ends early."""
+    """Frame number and low part of the picture order count of a slice; None if the header ends
+    early.
+    """
     bits = Bits(nal)
     try:
         bits.golomb(), bits.golomb(), bits.golomb()
@@ -160,7 +173,9 @@ def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
 
 
 def mpeg4_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | None:
-    """Reads the VOP headers of every packet; none may hold two VOPs, and headers may not change in mid-stream."""
+    """Reads the VOP headers of every packet; none may hold two VOPs, and headers may not change in
+    mid-stream.
+    """
     kinds, heads = [], set()
     for packet in packets:
         data = bytes(packet)
@@ -171,15 +186,20 @@ def mpeg4_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | 
         head, _, group = data[:place].partition(GOV)
         if START_CODE in group or (head and kinds[-1] != "I"):
             return None
-        # unpacking turns the p (for packed) of DivX's user data into a zero, in the first packet only
-        heads.add((head + START_CODE).replace(b"p" + START_CODE, b"\0" + START_CODE) if head else b"")
+        # unpacking turns the p (for packed) of DivX's user data into a zero, in the first packet
+        # only
+        heads.add(
+            (head + START_CODE).replace(b"p" + START_CODE, b"\0" + START_CODE) if head else b""
+        )
     if len(heads - {b""}) > 1:
         return None
     return list(_vop_units(kinds))
 
 
 def _vop_units(kinds: list[str]) -> Iterator[Unit]:
-    """A B-VOP is shown before the reference that precedes it in the file, all else in the order of the file."""
+    """A B-VOP is shown before the reference that precedes it in the file, all else in the order of
+    the file.
+    """
     last = len(kinds) - 1
     for i, kind in enumerate(kinds):
         if kind == "B":

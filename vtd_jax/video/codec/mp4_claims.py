@@ -1,8 +1,9 @@
 """What the tables of an MP4 claim, held against the bytes of the file before FFmpeg believes them.
 
-A run of times or of sizes says "5·10⁷ samples" in eight bytes, for which FFmpeg takes gigabytes. Boxes are entered here
-wherever FFmpeg may enter them: it reads a table at any place and depth. As no walk is FFmpeg's own to the last detail,
-the names of tables are then searched in all bytes but those that FFmpeg surely passes over, and count like any table.
+A run of times or of sizes says "5·10⁷ samples" in eight bytes, for which FFmpeg takes gigabytes.
+Boxes are entered here wherever FFmpeg may enter them: it reads a table at any place and depth. As
+no walk is FFmpeg's own to the last detail, the names of tables are then searched in all bytes but
+those that FFmpeg surely passes over, and count like any table.
 """
 
 import mmap
@@ -18,10 +19,37 @@ from vtd_jax.untrusted import limits
 
 # what is not entered: data, and tables whose entries are no boxes
 _LEAVES = {
-    *(b"mdat", b"stsz", b"stz2", b"stts", b"ctts", b"stco", b"co64", b"stsc", b"stss", b"stps", b"sdtp", b"sbgp"),
-    *(b"sgpd", b"trun", b"tfhd", b"tfra", b"sidx", b"elst", b"senc", b"saiz", b"saio", b"subs", b"stsd", b"cmov"),
+    *(
+        b"mdat",
+        b"stsz",
+        b"stz2",
+        b"stts",
+        b"ctts",
+        b"stco",
+        b"co64",
+        b"stsc",
+        b"stss",
+        b"stps",
+        b"sdtp",
+        b"sbgp",
+    ),
+    *(
+        b"sgpd",
+        b"trun",
+        b"tfhd",
+        b"tfra",
+        b"sidx",
+        b"elst",
+        b"senc",
+        b"saiz",
+        b"saio",
+        b"subs",
+        b"stsd",
+        b"cmov",
+    ),
 }
-# boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its boxes begin
+# boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
+# boxes begin
 _PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
 # data in them that is large and may spell a name by chance; `mdat` is data at the top only
 _BLIND = {b"uuid", b"skip", b"wide", b"free", b"hoov", b"covr", b"XMP_", b"stco", b"co64"}
@@ -34,7 +62,20 @@ _NAMES = re.compile(rb"st(?:sz|z2|ts)|ctts|trun|elst|cmov|sidx")
 _ONE_BY_ONE = re.compile(rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)", re.DOTALL)
 # by what FFmpeg takes a file for an MP4
 _TAGS = {
-    *(b"moov", b"mdat", b"pnot", b"udta", b"ftyp", b"ediw", b"wide", b"free", b"junk", b"pict", b"skip", b"uuid"),
+    *(
+        b"moov",
+        b"mdat",
+        b"pnot",
+        b"udta",
+        b"ftyp",
+        b"ediw",
+        b"wide",
+        b"free",
+        b"junk",
+        b"pict",
+        b"skip",
+        b"uuid",
+    ),
     *(b"prfl", b"\x82\x82\x7f\x7d"),
 }
 # bytes of the beginning by which it tells kinds, twice as many at every try
@@ -58,7 +99,9 @@ def check_claims(data: bytes | mmap.mmap) -> None:
 
 
 def _behind_tag(data: bytes | mmap.mmap) -> int:
-    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the file is."""
+    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the
+    file is.
+    """
     head = data[:10]
     if not head.startswith(b"ID3") or len(head) < 10:
         return 0
@@ -98,7 +141,8 @@ class _Track:
     Attributes:
       heard: whether its handler is one of sound, and no other is in it.
       sized, timed: the most samples in its tables of sizes and of times.
-      ticks: whether its times are one run of one tick a sample, as of uncompressed sound, read by the chunk.
+      ticks: whether its times are one run of one tick a sample, as of uncompressed sound, read by
+        the chunk.
     """
 
     def __init__(self, heard: bool = False):
@@ -121,7 +165,9 @@ class _Claims:
         self._track = _Track()
 
     def read(self, data: bytes | mmap.mmap, begins: list[int]) -> None:
-        """What boxes from these places on claim, and boxes of which an index says that they begin somewhere."""
+        """What boxes from these places on claim, and boxes of which an index says that they begin
+        somewhere.
+        """
         met, tops, pointed = set(), [], []
         for begin in begins:
             self._read(data, begin, met, tops, pointed)
@@ -136,13 +182,20 @@ class _Claims:
                 self._read(data, at, met, tops, pointed, listed=True)
 
     def _read(
-        self, data: bytes | mmap.mmap, begin: int, met: set, tops: list[int], pointed: list[int], listed: bool = False
+        self,
+        data: bytes | mmap.mmap,
+        begin: int,
+        met: set,
+        tops: list[int],
+        pointed: list[int],
+        listed: bool = False,
     ) -> None:
         """What boxes side by side claim.
 
         Args:
           met: gets the places of names.
-          tops: where boxes at the top begin; gets them, or if these are `listed` in an index, ends them.
+          tops: where boxes at the top begin; gets them, or if these are `listed` in an index, ends
+            them.
           pointed: gets the places that an index names.
         """
         searched = top = begin
@@ -175,7 +228,9 @@ class _Claims:
     def _is_heard(self, data: bytes | mmap.mmap, begin: int, end: int) -> bool:
         """Whether a track has the handler of sound and no other."""
         self._spend(end - begin)
-        return b"soun" in _handlers(data, begin, end) and _ONE_BY_ONE.search(data, begin, end) is None
+        return (
+            b"soun" in _handlers(data, begin, end) and _ONE_BY_ONE.search(data, begin, end) is None
+        )
 
     def _spend(self, count: int) -> None:
         self._left -= count
@@ -193,7 +248,8 @@ class _Claims:
         """Boxes, sizes cut at the end of what they are in, as FFmpeg does.
 
         Yields:
-          Kind, where box, content and what follows begin, depth, and whether FFmpeg surely passes over the content.
+          Kind, where box, content and what follows begin, depth, and whether FFmpeg surely passes
+          over the content.
         """
         while end - at >= 8:
             (size, kind), head = _HEAD.unpack_from(data, at), 8
@@ -205,7 +261,11 @@ class _Claims:
             self._boxes += 1
             if self._boxes > limits.BOXES:
                 raise ClaimError(f"more than {limits.BOXES:,} boxes")
-            blind = plain and (kind in _BLIND or (kind == b"mdat" and depth == 0)) and not _hides(data, kind, at + head)
+            blind = (
+                plain
+                and (kind in _BLIND or (kind == b"mdat" and depth == 0))
+                and not _hides(data, kind, at + head)
+            )
             yield kind, at, at + head, at + size, depth, blind
             if size >= head + 8 and not blind and kind not in _LEAVES and depth < _DEPTH:
                 begin = at + head
@@ -215,8 +275,12 @@ class _Claims:
                 yield from self._walk(data, begin, at + size, depth + 1, plain and kind in _PLAIN)
             at += size
 
-    def _search(self, data: bytes | mmap.mmap, begin: int, end: int, met: set, pointed: list) -> None:
-        """Counts every name of a table that the walk has not met; FFmpeg takes any size but 2 to 7 in front of it."""
+    def _search(
+        self, data: bytes | mmap.mmap, begin: int, end: int, met: set, pointed: list
+    ) -> None:
+        """Counts every name of a table that the walk has not met; FFmpeg takes any size but 2 to 7
+        in front of it.
+        """
         if begin >= end:
             return
         self._spend(end - begin)
@@ -252,7 +316,9 @@ class _Claims:
         return found
 
     def _unpacked(self, content: bytes) -> None:
-        """A compressed movie header, its parts where FFmpeg takes them to be, whatever their sizes say."""
+        """A compressed movie header, its parts where FFmpeg takes them to be, whatever their sizes
+        say.
+        """
         self._packed += 1
         if self._packed > _DEPTH:
             raise ClaimError(f"more than {_DEPTH} compressed movie headers")
@@ -264,7 +330,9 @@ class _Claims:
         except zlib.error:
             raise ClaimError("a compressed movie header that does not unpack") from None
         if max(len(unpacked), int.from_bytes(content[20:24], "big")) > limits.MOVIE_HEADER_BYTES:
-            raise ClaimError(f"a compressed movie header of more than {limits.MOVIE_HEADER_BYTES:,} bytes")
+            raise ClaimError(
+                f"a compressed movie header of more than {limits.MOVIE_HEADER_BYTES:,} bytes"
+            )
         track, self._track = self._track, _Track()
         self.read(unpacked, [0])
         self._track = track
@@ -295,14 +363,20 @@ class _Claims:
         """Entries of tables that are read: no byte belongs to many of them."""
         self._runs += count
         if self._runs > self._most:
-            raise ClaimError(f"{self._runs:,} runs of samples claimed by a file that has room for {self._most:,}")
+            raise ClaimError(
+                f"{self._runs:,} runs of samples claimed by a file that has room for {self._most:,}"
+            )
 
     def _add(self, count: int) -> None:
         self._samples += count
         if self._samples > self._most:
-            raise ClaimError(f"{self._samples:,} samples claimed by a file that has room for {self._most:,}")
+            raise ClaimError(
+                f"{self._samples:,} samples claimed by a file that has room for {self._most:,}"
+            )
         if self._edits > 100 and self._edits * self._samples > limits.EDITED_SAMPLES:
-            raise ClaimError(f"an edit list of {self._edits:,} entries for {self._samples:,} samples")
+            raise ClaimError(
+                f"an edit list of {self._edits:,} entries for {self._samples:,} samples"
+            )
 
 
 def _meta(data: bytes | mmap.mmap, begin: int, end: int) -> int:
@@ -322,7 +396,11 @@ def _handlers(data: bytes | mmap.mmap, begin: int, end: int) -> set[bytes]:
     found = set()
     for kind, media, stop in _boxes(data, begin, end):
         if kind == b"mdia":
-            found |= {data[at + 8 : at + 12] for inner, at, _ in _boxes(data, media, stop) if inner == b"hdlr"}
+            found |= {
+                data[at + 8 : at + 12]
+                for inner, at, _ in _boxes(data, media, stop)
+                if inner == b"hdlr"
+            }
     return found
 
 
@@ -342,6 +420,8 @@ def _hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
 
 
 def _is_text(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
-    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters are, 2²⁹ or more."""
+    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters
+    are, 2²⁹ or more.
+    """
     begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
     return kind != b"elst" and all(0x20 <= byte < 0xF5 for byte in data[begin : begin + 4])

@@ -1,4 +1,6 @@
-"""How a frame is shown: the display matrix that phones and cameras store, obeyed as `ffmpeg` and `ffplay` do."""
+"""How a frame is shown: the display matrix that phones and cameras store, obeyed as `ffmpeg` and
+`ffplay` do.
+"""
 
 import math
 import struct
@@ -11,7 +13,8 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-# numbers of side data that FFmpeg may have by now; the PyAV that is installed may not know the newest
+# numbers of side data that FFmpeg may have by now; the PyAV that is installed may not know the
+# newest
 _SIDE_DATA = 64
 
 
@@ -22,7 +25,8 @@ class Orientation:
     Attributes:
       transpose: exchange rows and columns.
       flip_rows, flip_columns: upside down, left to right.
-      angle: whole degrees clockwise where that is no right angle; FFmpeg turns the picture inside its borders.
+      angle: whole degrees clockwise where that is no right angle; FFmpeg turns the picture inside
+        its borders.
     """
 
     transpose: bool = False
@@ -38,18 +42,24 @@ class Orientation:
         """Turns an image `[h, w, 3]` by right angles and mirrors it."""
         if self.transpose:
             image = image.transpose(1, 0, 2)
-        rows, columns = (slice(None, None, -1 if flip else 1) for flip in (self.flip_rows, self.flip_columns))
+        rows, columns = (
+            slice(None, None, -1 if flip else 1) for flip in (self.flip_rows, self.flip_columns)
+        )
         return np.ascontiguousarray(image[rows, columns])
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """Reads the display matrix of a frame; one that means nothing, or none, leaves the frame as it is."""
+    """Reads the display matrix of a frame; one that means nothing, or none, leaves the frame as it
+    is.
+    """
     matrix = _display_matrix(frame)
     return Orientation() if matrix is None else from_matrix(matrix)
 
 
 def from_matrix(m: tuple[int, ...]) -> Orientation:
-    """What the 9 numbers of a display matrix ask for; right angles are those that round to one in whole degrees."""
+    """What the 9 numbers of a display matrix ask for; right angles are those that round to one in
+    whole degrees.
+    """
     columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
     if not columns or not rows:
         return Orientation()
@@ -86,12 +96,15 @@ def shown(frame: av.VideoFrame, converter: VideoReformatter) -> UInt8[np.ndarray
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     try:
-        # not `frame.side_data`, which holds the frame that holds it: its memory would wait for the garbage collector
+        # not `frame.side_data`, which holds the frame that holds it: its memory would wait for the
+        # garbage collector
         data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:
         # PyAV lists nothing where it does not know the name of one
         known = {kind.value for kind in Type}
-        unknown = [("sidedata", f"mode=delete:type={i}") for i in range(_SIDE_DATA) if i not in known]
+        unknown = [
+            ("sidedata", f"mode=delete:type={i}") for i in range(_SIDE_DATA) if i not in known
+        ]
         data = SideDataContainer(_filtered(frame, unknown)).get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("=9i", bytes(data))
 
@@ -100,7 +113,9 @@ def _filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoF
     """The frame after some of FFmpeg's filters."""
     graph = av.filter.Graph()
     clock = frame.time_base or Fraction(1, av.time_base)
-    source = last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
+    source = last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=clock
+    )
     for name, args in [*filters, ("buffersink", "")]:
         following = graph.add(name, args)
         last.link_to(following)

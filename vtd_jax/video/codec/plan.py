@@ -1,8 +1,8 @@
 """Which packets of a video are needed for chosen frames, where the headers of the packets prove it.
 
-Pictures that no other refers to are left out, and so are whole groups of pictures and the ends of groups. In what
-order frames are shown is read from the headers (`stream_units`); in H.264 the timestamps must agree with it. Whatever
-is unusual gives no plan, and the video is decoded in order.
+Pictures that no other refers to are left out, and so are whole groups of pictures and the ends of
+groups. In what order frames are shown is read from the headers (`stream_units`); in H.264 the
+timestamps must agree with it. Whatever is unusual gives no plan, and the video is decoded in order.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,9 @@ class Plan:
     times: list[int] | None
 
 
-def make_plan(stream: av.VideoStream, packets: Sequence[av.Packet], frames: int, wanted: set[int]) -> Plan | None:
+def make_plan(
+    stream: av.VideoStream, packets: Sequence[av.Packet], frames: int, wanted: set[int]
+) -> Plan | None:
     """Finds the packets needed for the wanted frames.
 
     Args:
@@ -81,7 +83,9 @@ def _closure(units: list[Unit], needed: set[int]) -> set[int]:
 
 
 def _unusual(packet: av.Packet) -> bool:
-    """Packets that the decoder drops, that are known to be damaged, or that change the stream's headers."""
+    """Packets that the decoder drops, that are known to be damaged, or that change the stream's
+    headers.
+    """
     if not hasattr(packet, "has_sidedata"):
         return True  # PyAV 15 does not say whether headers change
     changes = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")

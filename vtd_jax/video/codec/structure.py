@@ -1,9 +1,11 @@
-"""Whether the bytes of a container fit together to the last, and hold just the packets that were read.
+"""Whether the bytes of a container fit together to the last, and hold just the packets that were
+read.
 
-A header that promises more than a file holds may be wrong, or the file may be cut. Where every element of the file ends
-where the next begins, the last ends the file, and the demuxer found every packet that there is, nothing is missing.
-Matroska, AVI, FLV and MP4 can show this; other formats are never called complete, nor is a fragmented MP4: nothing says
-how many fragments there should be, only that one of them was cut.
+A header that promises more than a file holds may be wrong, or the file may be cut. Where every
+element of the file ends where the next begins, the last ends the file, and the demuxer found every
+packet that there is, nothing is missing. Matroska, AVI, FLV and MP4 can show this; other formats
+are never called complete, nor is a fragmented MP4: nothing says how many fragments there should be,
+only that one of them was cut.
 """
 
 import mmap
@@ -14,19 +16,46 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # what may stand at the top of an MP4
-BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"pnot", b"pdin"}
+BOXES = {
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"free",
+    b"skip",
+    b"wide",
+    b"udta",
+    b"meta",
+    b"uuid",
+    b"pnot",
+    b"pdin",
+}
 # chunks of an AVI: headers, indices, padding, data of the streams, texts
-CHUNK = re.compile(rb"RIFF|LIST|avih|str[hfdn]|indx|vprp|dmlh|JUN[KQ]|idx1|ix\d\d|\d\d(dc|db|wb|tx|pc)|I[A-Z]{3}")
-# ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and what it says of itself
-EBML, SEGMENT, TRACKS, TRACK, CLUSTER, GROUP = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0
+CHUNK = re.compile(
+    rb"RIFF|LIST|avih|str[hfdn]|indx|vprp|dmlh|JUN[KQ]|idx1|ix\d\d|\d\d(dc|db|wb|tx|pc)|I[A-Z]{3}"
+)
+# ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and
+# what it says of itself
+EBML, SEGMENT, TRACKS, TRACK, CLUSTER, GROUP = (
+    0x1A45DFA3,
+    0x18538067,
+    0x1654AE6B,
+    0xAE,
+    0x1F43B675,
+    0xA0,
+)
 SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC = (
     0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0xEC, 0xBF,
 )  # fmt: skip
 SIMPLE, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
 ENTERED = {SEGMENT, TRACKS, CLUSTER, GROUP}
-# in a cluster: time, position, size of the one before; in a group: duration, references, padding, additions
+# in a cluster: time, position, size of the one before; in a group: duration, references, padding,
+# additions
 WITHIN = {0xE7, 0xA7, 0xAB, 0x9B, 0xFB, 0xFA, 0xFD, 0x75A2, 0x75A1, 0xA4}
-KNOWN = ENTERED | WITHIN | {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
+KNOWN = (
+    ENTERED
+    | WITHIN
+    | {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
+)
 
 
 class _BrokenError(Exception):
@@ -48,12 +77,17 @@ def complete(source: str | Path | bytes, decoder) -> bool:
         return False
     if name.startswith("mov"):
         # an edit list may show less than the tables hold, or the same twice
-        return found == decoder.stream.frames and shown_in_index(decoder.stream) == decoder.clock.packets
+        return (
+            found == decoder.stream.frames
+            and shown_in_index(decoder.stream) == decoder.clock.packets
+        )
     return found == decoder.clock.packets
 
 
 def ends_in_fragment(source: str | Path | bytes, container, stream) -> bool:
-    """Whether a fragmented MP4 was cut within a fragment: its data, or what describes them, would go on."""
+    """Whether a fragmented MP4 was cut within a fragment: its data, or what describes them, would
+    go on.
+    """
     if "mp4" not in container.format.name or stream.frames:
         return False
     with _bytes_of(source) as data:
@@ -77,12 +111,17 @@ def _bytes_of(source: str | Path | bytes) -> Iterator[bytes | mmap.mmap]:
     if isinstance(source, bytes):
         yield source
         return
-    with Path(source).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with (
+        Path(source).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         yield data
 
 
 def shown_in_index(stream) -> int:
-    """Packets in the demuxer's index that an edit list does not hide; 0 where PyAV is too old to say."""
+    """Packets in the demuxer's index that an edit list does not hide; 0 where PyAV is too old to
+    say.
+    """
     entries = getattr(stream, "index_entries", ())
     return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
@@ -178,7 +217,11 @@ def _tags(data: bytes | mmap.mmap) -> Iterator[bool]:
     while at < len(data):
         kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
         end = at + 11 + size
-        if kind not in (8, 9, 18) or int.from_bytes(data[end : end + 4], "big") != 11 + size or end + 4 > len(data):
+        if (
+            kind not in (8, 9, 18)
+            or int.from_bytes(data[end : end + 4], "big") != 11 + size
+            or end + 4 > len(data)
+        ):
             raise _BrokenError
         head = data[at + 11 : at + 13] if kind == 9 else b""
         if head and head[0] & 128:
@@ -195,7 +238,11 @@ def _matroska(data: bytes | mmap.mmap, index: int) -> int:
         kind, at = _number(data, at, keep=True)
         size, body = _number(data, at, keep=False)
         unknown = size is None and kind in (SEGMENT, CLUSTER)
-        if kind not in KNOWN or (size is None and not unknown) or (not unknown and body + size > len(data)):
+        if (
+            kind not in KNOWN
+            or (size is None and not unknown)
+            or (not unknown and body + size > len(data))
+        ):
             raise _BrokenError
         if kind == TRACK:
             numbers.append(_track_number(data, body, body + size))
@@ -209,7 +256,9 @@ def _matroska(data: bytes | mmap.mmap, index: int) -> int:
 
 
 def _number(data: bytes | mmap.mmap, at: int, keep: bool) -> tuple[int | None, int]:
-    """An EBML number and where it ends; an id keeps its length bits; a size of ones only is None, unknown."""
+    """An EBML number and where it ends; an id keeps its length bits; a size of ones only is None,
+    unknown.
+    """
     length = 9 - data[at].bit_length()
     value = int.from_bytes(data[at : at + length], "big")
     if length > 8 or at + length > len(data):

@@ -51,18 +51,21 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
       source: path, or the file's bytes.
 
     Returns:
-      A note where the container's header promises more than the file, which is whole, was ever made of; else "".
+      A note where the container's header promises more than the file, which is whole, was ever made
+      of; else "".
 
     Raises:
-      VideoError: no frame decodes, there is less than promised and nothing proves that the file is whole, or it ends
-        within a fragment.
+      VideoError: no frame decodes, there is less than promised and nothing proves that the file is
+        whole, or it ends within a fragment.
     """
     if decoder.decoded == 0:
         raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
     seen = decoder.decoded + max(decoder.repeats, _holes(decoder.container, decoder.stream))
     lack = _frames_lacking(decoder, seen) or _seconds_lacking(decoder, seen)
     if not lack and ends_in_fragment(source, decoder.container, decoder.stream):
-        raise VideoError(f"{name}: ends within a fragment ({seen} frames decode); the file is truncated")
+        raise VideoError(
+            f"{name}: ends within a fragment ({seen} frames decode); the file is truncated"
+        )
     if not lack:
         return ""
     swallowed = decoder.clock.packets - decoder.decoded > _slack_frames(decoder.clock.packets)
@@ -98,9 +101,12 @@ def _seconds_lacking(decoder, seen: int) -> str:
     reached, length = clock.reached_by_any, (container.duration or 0) / av.time_base
     if stream.duration is not None:
         reached, length = clock.reached - clock.began, float(stream.duration * stream.time_base)
-        # an AVI begins at 0, even where its first slots are empty; so may what an edit list puts before the first frame
+        # an AVI begins at 0, even where its first slots are empty; so may what an edit list puts
+        # before the first frame
         if container.format.name == "avi" or "mp4" in container.format.name:
-            reached = max(reached, clock.reached + _held(container, stream) * float(stream.time_base))
+            reached = max(
+                reached, clock.reached + _held(container, stream) * float(stream.time_base)
+            )
     slack = max(SLACK_SHARE * length, SLACK_FRAMES / float(stream.average_rate or 25))
     if length - reached > slack:
         return f"frames end at {reached:.2f} s of {length:.2f} s ({seen} decode)"
@@ -108,7 +114,9 @@ def _seconds_lacking(decoder, seen: int) -> str:
 
 
 def _holes(container, stream) -> int:
-    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in silence."""
+    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in
+    silence.
+    """
     entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
     if not len(entries):
         return 0
@@ -116,7 +124,9 @@ def _holes(container, stream) -> int:
 
 
 def _held(container, stream) -> int:
-    """Slots of an AVI for which its last frame stays, beyond its own: as many as the others on average."""
+    """Slots of an AVI for which its last frame stays, beyond its own: as many as the others on
+    average.
+    """
     entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
     if len(entries) < 2:
         return 0

@@ -1,4 +1,6 @@
-"""Watching a Beam build from the process that started it: how far it is, and whether its workers live."""
+"""Watching a Beam build from the process that started it: how far it is, and whether its workers
+live.
+"""
 
 import contextlib
 import re
@@ -50,8 +52,9 @@ class WorkerLost(BaseException):
 def lost_workers() -> Iterator[list[int]]:
     """Notices when a worker process of DirectRunner dies, which Beam would wait for without an end.
 
-    The thread that looks after the process ends with an exception. Then the main thread is interrupted, and the list
-    has the exit code, negative for a signal. In other threads nothing is noticed.
+    The thread that looks after the process ends with an exception. Then the main thread is
+    interrupted, and the list has the exit code, negative for a signal. In other threads nothing is
+    noticed.
     """
     lost: list[int] = []
     thread, hook_before = threading.current_thread(), threading.excepthook
@@ -60,7 +63,9 @@ def lost_workers() -> Iterator[list[int]]:
         raise WorkerLost
 
     def hook(arguments: Any) -> None:
-        code = re.fullmatch(r"Worker subprocess exited with return code (-?\d+)", str(arguments.exc_value))
+        code = re.fullmatch(
+            r"Worker subprocess exited with return code (-?\d+)", str(arguments.exc_value)
+        )
         if not code:
             hook_before(arguments)
         elif not lost:  # the others end because of the first

@@ -1,4 +1,6 @@
-"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's folder."""
+"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's
+folder.
+"""
 
 import contextlib
 import json
@@ -34,23 +36,29 @@ def to_stderr(line: str) -> None:
 
 
 class _Info(tfds.core.DatasetInfo):
-    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty folder in /tmp."""
+    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty
+    folder in /tmp.
+    """
 
     def initialize_from_bucket(self) -> None:
         """Nothing: these records are made here."""
 
 
 class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds build`.
+    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds
+    build`.
 
     Attributes:
       inputs: what is to be built, where it was read already.
       staging: where shards are made; None makes a hidden folder in the data directory.
-      announce: gets lines about what is going to be done, storages measured; None is silent and measures nothing.
+      announce: gets lines about what is going to be done, storages measured; None is silent and
+        measures nothing.
     """
 
     VERSION = tfds.core.Version(records.VERSION)
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the official download, unpacked, or list.txt, labels.csv and the videos here."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Put the official download, unpacked, or list.txt, labels.csv and the videos here."
+    )
     inputs: Inputs | None = None
     staging: Staging | None = None
     announce: Callable[[str], None] | None = staticmethod(to_stderr)
@@ -78,7 +86,9 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         inputs.check()
         with contextlib.ExitStack() as stack:
             hidden = Path(self._data_dir_root) / f".shards-{self.name}-{config.name}"
-            staging = self.staging or stack.enter_context(staging_folder(hidden, f"{self.name}/{config.name}"))
+            staging = self.staging or stack.enter_context(
+                staging_folder(hidden, f"{self.name}/{config.name}")
+            )
             if self.announce:
                 for line in (*summary(inputs).lines(), *storage_lines(inputs)):
                     self.announce(f"{self.name}: {line}")
@@ -90,9 +100,17 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _make(self, staging: Staging, count: int, download_config: Any) -> None:
         """Makes the shards here, or with Beam where a runner or its options are given."""
-        beam = {"beam_options": download_config.beam_options, "beam_runner": download_config.beam_runner}
+        beam = {
+            "beam_options": download_config.beam_options,
+            "beam_runner": download_config.beam_runner,
+        }
         if not any(beam.values()):
-            run_here(staging, count, cores(self.builder_config.workers), f"{self.name}/{self.builder_config.name}")
+            run_here(
+                staging,
+                count,
+                cores(self.builder_config.workers),
+                f"{self.name}/{self.builder_config.name}",
+            )
             return
         unused = dict.fromkeys(("ignore_duplicates", "max_examples_per_split", "shard_config"))
         run_on_beam(
@@ -109,19 +127,30 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
-        """Moves the shards into TFDS's folder, and writes the lists and what the records say about their making."""
+        """Moves the shards into TFDS's folder, and writes the lists and what the records say about
+        their making.
+        """
         folder = Path(self.data_dir)
         template = self._get_filename_template(split_name=SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
             shutil.rmtree(staging.folder)
-            all_are = "the only video is" if len(inputs.videos) == 1 else f"all {len(inputs.videos)} videos are"
+            all_are = (
+                "the only video is"
+                if len(inputs.videos) == 1
+                else f"all {len(inputs.videos)} videos are"
+            )
             raise UserError(f"{inputs.video_dir}: {all_are} bad; no records were written")
         for place, (index, _) in enumerate(full):
-            _put(staging.shard(index), Path(template.sharded_filepath(shard_index=place, num_shards=len(full))))
+            _put(
+                staging.shard(index),
+                Path(template.sharded_filepath(shard_index=place, num_shards=len(full))),
+            )
         lengths = [len(report.files) for _, report in full]
         size = sum(report.bytes for _, report in full)
-        split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template)
+        split = tfds.core.SplitInfo(
+            name=SPLIT, shard_lengths=lengths, num_bytes=size, filename_template=template
+        )
         self.info.set_splits(tfds.core.splits.SplitDict([split]))
         self.info.features["label"].names = inputs.class_names
         files = [StoredFile(*each) for _, report in full for each in report.files]
@@ -136,25 +165,36 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             bytes=size,
             missing=len({p.file for p in inputs.problems if p.kind == "missing"}),
             skipped=skipped,
-            made_with={name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")},
+            made_with={
+                name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")
+            },
         )
         write_text(folder / FILES, json.dumps(files) + "\n")
         times = {video.file: (video.modified, video.changed) for video in inputs.videos}
-        write_seen(folder, [times[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))])
+        write_seen(
+            folder,
+            [times[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))],
+        )
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 
 
 def _put(shard: Path, target: Path) -> None:
-    """A second name for a finished shard, so that nothing is lost if the build still fails; else moves it."""
+    """A second name for a finished shard, so that nothing is lost if the build still fails; else
+    moves it.
+    """
     try:
         os.link(shard, target)
     except OSError:
         shutil.move(shard, target)
 
 
-def contents(inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence) -> list[dict[str, Any]]:
-    """The lists of a config as they lie beside records; a list of which no video has a record is left out, loudly."""
+def contents(
+    inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence
+) -> list[dict[str, Any]]:
+    """The lists of a config as they lie beside records; a list of which no video has a record is
+    left out, loudly.
+    """
     bad = {entry["file"]: entry["reason"] for entry in skipped}
     placed = {each.file: (position, each.bytes, each.sha256) for position, each in enumerate(files)}
     stored = inputs.config.stored()
@@ -171,7 +211,11 @@ def builder_class(dataset: str) -> type[VideoRecordsBuilder]:
 
 def benchmark_configs(dataset: str) -> list[BuildConfig]:
     """What `tfds build data/DATASET` offers: everything in `--manual_dir`, in each storage."""
-    kinds = {"jpeg": {"storage": "jpeg"}, "jpeg64": {"max_frames": 64}, "video": {"storage": "video"}}
+    kinds = {
+        "jpeg": {"storage": "jpeg"},
+        "jpeg64": {"max_frames": 64},
+        "video": {"storage": "video"},
+    }
     if dataset not in BENCHMARKS:
         kinds = {"manual": {}}
     # TFDS takes the first where one is wanted and none named

@@ -9,7 +9,8 @@ from vtd_jax.video.ingest import encode
 
 BENCHMARKS = ("hmdb51", "ucf101", "ssv2", "kinetics400")
 DATASETS = (*BENCHMARKS, "video_folder")
-# MPEG-4 files of 320×240 are read about as fast as their JPEGs, at an eighth of the size (README, storage)
+# MPEG-4 files of 320×240 are read about as fast as their JPEGs, at an eighth of the size (README,
+# storage)
 VIDEO_BY_DEFAULT = ("hmdb51", "ucf101")
 
 
@@ -25,7 +26,8 @@ class BuildConfig(tfds.core.BuilderConfig):
       lists: pairs of a list and its label CSV ("" where the CSV lies where published ones do).
       splits: folder of published lists (`datasets_splits/`, `labels/`), read whole.
       only: names of the lists to make, `*` and `?` allowed; empty means all.
-      holdout: share of the videos of each class that a plain folder's validation list gets; 0 makes one list of all.
+      holdout: share of the videos of each class that a plain folder's validation list gets; 0 makes
+        one list of all.
       storage: "jpeg" or "video"; empty takes what suits the data set, see `default_storage`.
       short_side: largest short side of stored JPEGs, in pixels.
       max_frames: most JPEGs a video, 0 for all.
@@ -52,7 +54,9 @@ class BuildConfig(tfds.core.BuilderConfig):
     shard_mb: float = 384.0
 
     def __post_init__(self):
-        self.storage = self.storage or default_storage(self.dataset, self.max_frames, self.short_side)
+        self.storage = self.storage or default_storage(
+            self.dataset, self.max_frames, self.short_side
+        )
 
     def check(self) -> None:
         """Raises UserError for a setting out of range."""
@@ -62,9 +66,13 @@ class BuildConfig(tfds.core.BuilderConfig):
             ("on_error", ("fail", "skip")),
         ):
             if getattr(self, name) not in allowed:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+                raise UserError(
+                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
+                )
         if self.max_frames and self.storage == "video":
-            raise UserError(f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames")
+            raise UserError(
+                f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames"
+            )
         if self.storage == "video" and self.short_side != 256:
             raise UserError(f"short_side={self.short_side}: only storage=jpeg scales frames")
         for name, low in (("short_side", 1), ("max_frames", 0), ("workers", 0), ("seed", 0)):
@@ -72,22 +80,31 @@ class BuildConfig(tfds.core.BuilderConfig):
                 raise UserError(f"{name}={getattr(self, name)}: expected {low} or more")
         if self.holdout and (self.dataset != "video_folder" or self.lists or self.splits):
             raise UserError(
-                f"holdout={self.holdout}: only a plain folder of videos is cut; these lists are made already"
+                f"holdout={self.holdout}: only a plain folder of videos is cut; these lists are "
+                "made already"
             )
         if self.shard_mb <= 0:
             raise UserError(f"shard_mb={self.shard_mb}: expected a size above 0")
         if not self.name or self.name.startswith(".") or {"/", "\\"} & set(self.name):
-            raise UserError(f"name={self.name!r}: expected a folder name, without slashes or a leading dot")
+            raise UserError(
+                f"name={self.name!r}: expected a folder name, without slashes or a leading dot"
+            )
 
     def stored(self) -> dict:
         """The settings that decide what is in a record."""
         settings = {"format": 2, "storage": self.storage}
         if self.storage == "jpeg":
-            settings |= {"short_side": self.short_side, "max_frames": self.max_frames, "quality": encode.JPEG_QUALITY}
+            settings |= {
+                "short_side": self.short_side,
+                "max_frames": self.max_frames,
+                "quality": encode.JPEG_QUALITY,
+            }
         return settings | {"seed": self.seed}
 
 
 def default_storage(dataset: str, max_frames: int = 0, short_side: int = 256) -> str:
-    """What is stored if nothing is asked for: JPEGs, or for HMDB-51 and UCF-101 the files, unless frames are to be
-    thinned or scaled."""
-    return "video" if dataset in VIDEO_BY_DEFAULT and not max_frames and short_side == 256 else "jpeg"
+    """What is stored if nothing is asked for: JPEGs, or for HMDB-51 and UCF-101 the files, unless
+    frames are to be thinned or scaled."""
+    return (
+        "video" if dataset in VIDEO_BY_DEFAULT and not max_frames and short_side == 256 else "jpeg"
+    )

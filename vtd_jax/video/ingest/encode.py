@@ -28,9 +28,10 @@ MAX_RECORD_BYTES = 2**30
 def features(storage: str) -> tfds.features.FeaturesDict:
     """The fields of one record.
 
-    `num_frames` counts the frames that sampling sees; `source_frames` those of the file (larger if only so many were
-    kept), `damaged` how many of these the decoder had to patch up or left out. `fps`, `duration` (seconds), `width`,
-    `height` and `bytes` describe the file. `frames` holds encoded JPEGs, `video` the file itself.
+    `num_frames` counts the frames that sampling sees; `source_frames` those of the file (larger if
+    only so many were kept), `damaged` how many of these the decoder had to patch up or left out.
+    `fps`, `duration` (seconds), `width`, `height` and `bytes` describe the file. `frames` holds
+    encoded JPEGs, `video` the file itself.
     """
     raw = tfds.features.Tensor(shape=(), dtype=np.object_)
     payload = {"frames": tfds.features.Sequence(raw)} if storage == "jpeg" else {"video": raw}
@@ -53,7 +54,9 @@ def features(storage: str) -> tfds.features.FeaturesDict:
     )
 
 
-def encode_video(entry: Entry, path: Path, storage: str, short_side: int = 256, max_frames: int | None = None) -> dict:
+def encode_video(
+    entry: Entry, path: Path, storage: str, short_side: int = 256, max_frames: int | None = None
+) -> dict:
     """Turns a video file into one record; the whole file is decoded, so a bad one is found here.
 
     Args:
@@ -61,7 +64,8 @@ def encode_video(entry: Entry, path: Path, storage: str, short_side: int = 256, 
       path: the file.
       storage: "jpeg" or "video".
       short_side: JPEGs are scaled down (bilinear, never up) to this short side.
-      max_frames: keep at most this many JPEGs, at the centres of as many uniform segments; None keeps all.
+      max_frames: keep at most this many JPEGs, at the centres of as many uniform segments; None
+        keeps all.
 
     Raises:
       decode.VideoError: if the file is missing or bad, or too long for one record.
@@ -92,7 +96,9 @@ def encode_video(entry: Entry, path: Path, storage: str, short_side: int = 256, 
     }
 
 
-def _jpegs(path: Path, short_side: int, max_frames: int | None) -> tuple[decode.VideoInfo, list[bytes]]:
+def _jpegs(
+    path: Path, short_side: int, max_frames: int | None
+) -> tuple[decode.VideoInfo, list[bytes]]:
     """The kept frames of a file, in one pass where its header counts them rightly, else in two."""
     guess = decode.header(path, str(path))[0] if max_frames else 0
     while True:
@@ -104,7 +110,9 @@ def _jpegs(path: Path, short_side: int, max_frames: int | None) -> tuple[decode.
         guess = info.frames
 
 
-def _pass(path: Path, wanted: np.ndarray | None, short_side: int) -> tuple[decode.VideoInfo, list[bytes]]:
+def _pass(
+    path: Path, wanted: np.ndarray | None, short_side: int
+) -> tuple[decode.VideoInfo, list[bytes]]:
     """Decodes a file to its end and encodes the wanted frames."""
     jpegs, size, frames = [], 0, decode.scan(path, wanted, str(path))
     while True:
@@ -119,8 +127,8 @@ def _pass(path: Path, wanted: np.ndarray | None, short_side: int) -> tuple[decod
 def _check_size(path: Path, size: int, what: str) -> None:
     if size > MAX_RECORD_BYTES:
         raise decode.VideoError(
-            f"{path}: {what} take more than {MAX_RECORD_BYTES / 2**30:g} GiB, the most that a record may hold; "
-            "cut the video into parts, or keep fewer frames with --max_frames"
+            f"{path}: {what} take more than {MAX_RECORD_BYTES / 2**30:g} GiB, the most that a "
+            "record may hold; cut the video into parts, or keep fewer frames with --max_frames"
         )
 
 

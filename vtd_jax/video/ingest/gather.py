@@ -1,4 +1,6 @@
-"""Which lists a build makes: the official ones, those that were given, and the protocol's rule where none was."""
+"""Which lists a build makes: the official ones, those that were given, and the protocol's rule
+where none was.
+"""
 
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -17,33 +19,43 @@ from vtd_jax.video.lists.protocols import held_out, labels_for, own_splits, publ
 PROTOCOL_LISTS = (("base_*", "fs_base_*", "novel_*"), ("train1_few_shot_*",))
 
 
-def given_list(list_file: str | Path, labels_file: str | Path = "", problems: list[Problem] | None = None) -> VideoList:
+def given_list(
+    list_file: str | Path, labels_file: str | Path = "", problems: list[Problem] | None = None
+) -> VideoList:
     """Reads a list in the interchange format and its labels.
 
     Args:
       list_file: `file class_id` lines; the list's name is the file's stem.
-      labels_file: the list's labels, see `read_labels`; empty looks for them where published trees keep them.
+      labels_file: the list's labels, see `read_labels`; empty looks for them where published trees
+        keep them.
       problems: as for `read_list`.
 
     Raises:
-      UserError: no such file, a malformed line, no label file, or one without ids where it is not clear how they count.
+      UserError: no such file, a malformed line, no label file, or one without ids where it is not
+        clear how they count.
     """
     labels = labels_file or labels_for(Path(list_file))
     if not labels:
-        raise UserError(f"{list_file}: no label file found for this list; name its id,name CSV with --labels")
+        raise UserError(
+            f"{list_file}: no label file found for this list; name its id,name CSV with --labels"
+        )
     if Path(list_file).name.startswith("."):
-        raise UserError(f"{list_file}: a list is named after its file; give it a name without a leading dot")
+        raise UserError(
+            f"{list_file}: a list is named after its file; give it a name without a leading dot"
+        )
     names = read_labels(labels)
     entries = read_list(list_file, names, problems)
     if names.counted and entries and min(entry.label for entry in entries) > 0:
         raise UserError(
-            f"{labels}: has no ids, and no video of {list_file} has id 0, so ids may count from 0 or from 1; write "
-            "rows of the form id,name"
+            f"{labels}: has no ids, and no video of {list_file} has id 0, so ids may count from 0 "
+            "or from 1; write rows of the form id,name"
         )
     return VideoList(Path(list_file).stem, tuple(entries), names.names, "given", str(list_file))
 
 
-def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | None = None) -> list[VideoList]:
+def gather_lists(
+    config: BuildConfig, source: Path, problems: list[Problem] | None = None
+) -> list[VideoList]:
     """The lists of a config, each name once; what was given comes before what is official.
 
     Args:
@@ -52,7 +64,8 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
       problems: gets what is wrong with single lines of given lists; None raises at the first.
 
     Raises:
-      UserError: nothing to build from, two given lists of one name, or an `only` that matches nothing.
+      UserError: nothing to build from, two given lists of one name, or an `only` that matches
+        nothing.
     """
     names: dict[str, None] = {}
 
@@ -71,11 +84,15 @@ def gather_lists(config: BuildConfig, source: Path, problems: list[Problem] | No
             raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
     for listed in lists:
         # two classes with one code could not be told apart
-        refuse_alike(listed.class_names, range(1, len(listed.class_names) + 1), listed.source, "class")
+        refuse_alike(
+            listed.class_names, range(1, len(listed.class_names) + 1), listed.source, "class"
+        )
     return lists
 
 
-def _given(config: BuildConfig, problems: list[Problem] | None, wanted: Callable[[str], bool]) -> list[VideoList]:
+def _given(
+    config: BuildConfig, problems: list[Problem] | None, wanted: Callable[[str], bool]
+) -> list[VideoList]:
     """Lists by path, and those of a published tree; only the wanted ones are read."""
     lists = [given_list(*pair, problems) for pair in config.lists if wanted(Path(pair[0]).stem)]
     if config.splits:
@@ -84,18 +101,22 @@ def _given(config: BuildConfig, problems: list[Problem] | None, wanted: Callable
     for listed in lists:
         if listed.name in first:
             raise UserError(
-                f"{listed.source}: a list named {listed.name} was read from {first[listed.name].source} already; "
-                "rename one of the files"
+                f"{listed.source}: a list named {listed.name} was read from "
+                f"{first[listed.name].source} already; rename one of the files"
             )
         first[listed.name] = listed
     return lists
 
 
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in two on request."""
+    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in
+    two on request.
+    """
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
-    labels = next(filter(Path.is_file, (source / name for name in ("labels.csv", "labels.txt"))), None)
+    labels = next(
+        filter(Path.is_file, (source / name for name in ("labels.csv", "labels.txt"))), None
+    )
     if labels is not None and (source / "list.txt").is_file():
         listed = given_list(source / "list.txt", labels, problems)
     else:

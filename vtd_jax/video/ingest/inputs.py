@@ -1,4 +1,6 @@
-"""What a build of records works on: the lists that its settings name, and the videos that those list."""
+"""What a build of records works on: the lists that its settings name, and the videos that those
+list.
+"""
 
 import hashlib
 import json
@@ -27,10 +29,11 @@ SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 
 @dataclass(frozen=True)
 class Video:
-    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and age of the file, and
-    where it is listed first.
+    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and
+    age of the file, and where it is listed first.
 
-    `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of the file (ctime).
+    `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of
+    the file (ctime).
     """
 
     file: str
@@ -55,7 +58,8 @@ class Inputs:
     Attributes:
       config, source, video_dir: where everything comes from.
       placed: the lists, with the file of every entry.
-      videos: in record order: by a hash of the file's name, so that neither lists nor folders decide it.
+      videos: in record order: by a hash of the file's name, so that neither lists nor folders
+        decide it.
       class_names: of all lists, in order of their appearance.
       problems: malformed, missing, doubled and contradictory entries, list by list.
     """
@@ -66,14 +70,18 @@ class Inputs:
         self.source = Path(config.source or manual_dir or config.video_dir)
         self.video_dir = Path(config.video_dir or self.source)
         if not self.video_dir.is_dir():
-            raise UserError(f"{self.video_dir}: there is no such folder of videos; check video_dir and source")
+            raise UserError(
+                f"{self.video_dir}: there is no such folder of videos; check video_dir and source"
+            )
         self.problems: list[Problem] = []
         self.class_names: list[str] = []
         self._labels: dict[str, int] = {}
         found: dict[str, Video] = {}
         index, lists = VideoIndex(self.video_dir), gather_lists(config, self.source, self.problems)
         labels = [[self._label(name) for name in listed.class_names] for listed in lists]
-        self.placed = [self._place(listed, labels[i], index, found) for i, listed in enumerate(lists)]
+        self.placed = [
+            self._place(listed, labels[i], index, found) for i, listed in enumerate(lists)
+        ]
         self.videos = sorted(found.values(), key=lambda video: (self.key(video), video.file))
 
     def key(self, video: Video) -> bytes:
@@ -89,7 +97,9 @@ class Inputs:
         parts = [spoken(part) for part in file.split("/")[:-1]]
         return [self._labels[part] for part in parts if part in self._labels]
 
-    def _place(self, listed: VideoList, labels: list[int], index: VideoIndex, found: dict[str, Video]) -> Placed:
+    def _place(
+        self, listed: VideoList, labels: list[int], index: VideoIndex, found: dict[str, Video]
+    ) -> Placed:
         """Finds the file of every entry; new videos are added to `found`."""
         files: list[str | None] = []
         mine: dict[str, str] = {}
@@ -99,11 +109,16 @@ class Inputs:
             if file is None:
                 self.problems.append(Problem("missing", where, printable(entry.file), told))
             elif index.is_outside(file) and not self.config.allow_outside:
-                told = f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; --allow_outside takes it"
+                told = (
+                    f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; "
+                    "--allow_outside takes it"
+                )
                 self.problems.append(Problem("outside", where, printable(entry.file), told))
                 file = None
             elif file in mine:
-                self.problems.append(Problem("duplicate", where, entry.file, f"the same file as {mine[file]}"))
+                self.problems.append(
+                    Problem("duplicate", where, entry.file, f"the same file as {mine[file]}")
+                )
                 file = None
             else:
                 mine[file] = where
@@ -111,11 +126,15 @@ class Inputs:
             files.append(file)
         return Placed(listed, tuple(files))
 
-    def _find(self, index: VideoIndex, file: str, label: int, exact: bool) -> tuple[str | None, str]:
+    def _find(
+        self, index: VideoIndex, file: str, label: int, exact: bool
+    ) -> tuple[str | None, str]:
         """The file that an entry means, or why there is none.
 
-        A file of the same base name in other folders is the same video only if nothing speaks against it: the folder
-        of another class does, and in lists that were given, folders that have nothing in common with those listed.
+        A file of the same base name in other folders is the same video only if nothing speaks
+          against it: the folder
+        of another class does, and in lists that were given, folders that have nothing in common
+        with those listed.
         """
         told = f"{self.video_dir / printable(file)}: there is no such video file"
         try:
@@ -129,10 +148,18 @@ class Inputs:
             )
             return None, f"{told}; was {named} meant, which is there?" if meant else told
         if not is_utf8(found):
-            return None, f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it"
+            return (
+                None,
+                f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it",
+            )
         elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
-        if elsewhere and (label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))):
-            return None, f"{told} (the one of its name, {found}, lies in a folder of something else)"
+        if elsewhere and (
+            label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))
+        ):
+            return (
+                None,
+                f"{told} (the one of its name, {found}, lies in a folder of something else)",
+            )
         return found, ""
 
     def _same(self, file: str, other: str) -> bool:
@@ -143,11 +170,14 @@ class Inputs:
         """Adds a video, or checks that it has the class that it had before."""
         if file not in found:
             stat = (self.video_dir / file).stat()
-            found[file] = Video(file, label, stat.st_size, stat.st_mtime_ns, utf8(where), stat.st_ctime_ns)
+            found[file] = Video(
+                file, label, stat.st_size, stat.st_mtime_ns, utf8(where), stat.st_ctime_ns
+            )
         elif found[file].label != label:
             first = found[file]
             told = (
-                f"class {self.class_names[label]!r:.100} here, {self.class_names[first.label]!r:.100} in {first.where}"
+                f"class {self.class_names[label]!r:.100} here, "
+                f"{self.class_names[first.label]!r:.100} in {first.where}"
             )
             self.problems.append(Problem("mislabelled", where, file, told))
 
@@ -160,21 +190,31 @@ class Inputs:
         return self._labels[key]
 
     def check(self) -> None:
-        """Raises UserError for problems that this build may not pass over, telling the first and their number."""
+        """Raises UserError for problems that this build may not pass over, telling the first and
+        their number.
+        """
         fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
         if fatal:
             first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
             what = "see them all with --check_only"
             if first.kind == "missing":
                 what += ", or leave missing videos out with --on_error=skip"
-            raise UserError(f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}")
+            raise UserError(
+                f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}"
+            )
         if not self.videos:
-            raise UserError(f"{self.video_dir}: none of the listed videos is there; is it the right folder?")
+            raise UserError(
+                f"{self.video_dir}: none of the listed videos is there; is it the right folder?"
+            )
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever other records would result."""
-        whole = [self.config.stored(), self.config.on_error, [[v.file, v.size] for v in self.videos]]
+        whole = [
+            self.config.stored(),
+            self.config.on_error,
+            [[v.file, v.size] for v in self.videos],
+        ]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
     def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
@@ -183,12 +223,18 @@ class Inputs:
         return self.videos[::step]
 
     def estimate(self, storage: str | None = None, max_frames: int | None = None) -> list[float]:
-        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames of a few videos."""
+        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames
+        of a few videos.
+        """
         storage = storage or self.config.storage
         if storage == "video":
             return [float(video.size) for video in self.videos]
         most = self.config.max_frames if max_frames is None else max_frames
-        known = [(large, video.size) for video in self.sampled() if (large := self._jpeg_bytes(video, most))]
+        known = [
+            (large, video.size)
+            for video in self.sampled()
+            if (large := self._jpeg_bytes(video, most))
+        ]
         ratio = sum(large for large, _ in known) / sum(size for _, size in known) if known else 1.0
         return [ratio * video.size for video in self.videos]
 
@@ -200,7 +246,9 @@ class Inputs:
             image = decode.decode_frames(path, [max(0, min(frames, SAMPLED_FRAMES) - 1)])[0]
         except UserError:
             return 0.0
-        return float(min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side)))
+        return float(
+            min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side))
+        )
 
     def shards(self) -> list[list[Video]]:
         """The videos cut into shards at equal steps of their hash.
@@ -235,7 +283,11 @@ class Summary:
         """One line on the videos, one on every origin of lists."""
         yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
         for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
-            names = [f"{name} ({count})" for name, (count, where) in self.lists.items() if where == origin]
+            names = [
+                f"{name} ({count})"
+                for name, (count, where) in self.lists.items()
+                if where == origin
+            ]
             yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
 
 

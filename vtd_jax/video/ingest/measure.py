@@ -32,17 +32,27 @@ def storage_lines(inputs: Inputs) -> Iterator[str]:
     for storage, most in kinds:
         size = sum(inputs.estimate(storage, most))
         rate = f"{rates[storage, most]:.1f} clips/s a core, " if (storage, most) in rates else ""
-        told.append(f"{_name(storage, most)} {rate}about {readable(size)} ({size / max(source, 1):.1f}× the source)")
-    measured = f"reading {FRAMES} frames, measured on {videos} of the videos" if videos else "not measured"
+        told.append(
+            f"{_name(storage, most)} {rate}about {readable(size)} ({size / max(source, 1):.1f}× "
+            "the source)"
+        )
+    measured = (
+        f"reading {FRAMES} frames, measured on {videos} of the videos" if videos else "not measured"
+    )
     yield f"storages ({measured}): {'; '.join(told)}"
-    yield f"writing {_name(config.storage, config.max_frames)} in {counted(len(inputs.shards()), 'shard')}"
+    yield (
+        f"writing {_name(config.storage, config.max_frames)} in "
+        f"{counted(len(inputs.shards()), 'shard')}"
+    )
 
 
 def _name(storage: str, most: int) -> str:
     return f"{storage} with at most {most} frames" if most else storage
 
 
-def _rates(inputs: Inputs, kinds: list[tuple[str, int]]) -> tuple[int, dict[tuple[str, int], float]]:
+def _rates(
+    inputs: Inputs, kinds: list[tuple[str, int]]
+) -> tuple[int, dict[tuple[str, int], float]]:
     """Clips a second of every storage, frames decoded and cropped by one thread."""
     threads, seconds, done = cv2.getNumThreads(), dict.fromkeys(kinds, 0.0), 0
     cv2.setNumThreads(1)
@@ -68,7 +78,9 @@ def _rates(inputs: Inputs, kinds: list[tuple[str, int]]) -> tuple[int, dict[tupl
 def _seconds(inputs: Inputs, video: Video, storage: str, most: int) -> float:
     """Seconds from one record to a clip."""
     entry = Entry(video.file, 0, 0)
-    record = encode.encode_video(entry, inputs.path(video), storage, inputs.config.short_side, most or None)
+    record = encode.encode_video(
+        entry, inputs.path(video), storage, inputs.config.short_side, most or None
+    )
     example = Example(video.file, 0, record["num_frames"], record, video.file)
     start = time.perf_counter()
     spatial_views(example.frames(test_indices(example.num_frames, FRAMES)), SIZE, 1)

@@ -1,6 +1,7 @@
 """Builds that leave whole records or none.
 
-Nothing looks complete before it is: shards are made in a hidden folder, gathered by TFDS beside their place, and moved
+Nothing looks complete before it is: shards are made in a hidden folder, gathered by TFDS beside
+their place, and moved
 there at the end. What was finished before an interruption is used by the next build.
 """
 
@@ -59,9 +60,11 @@ def build_records(
     download_config: Any = None,
     announce: Callable[[str], None] | None = None,
 ) -> Built:
-    """Builds the records of one config, or finds that they are there and adds the lists that are not.
+    """Builds the records of one config, or finds that they are there and adds the lists that are
+    not.
 
-    Videos are encoded in processes of their own where there is more than one shard to make: a script that calls this
+    Videos are encoded in processes of their own where there is more than one shard to make: a
+      script that calls this
     needs the usual `if __name__ == "__main__":`.
 
     Args:
@@ -69,10 +72,12 @@ def build_records(
       data_dir: records go to `DATA_DIR/DATASET/CONFIG/`.
       overwrite: replace records of that name once the new ones are whole.
       download_config: TFDS's, for a Beam runner (see `run_shards.beam_config`).
-      announce: gets lines about what is going to be done; None is silent, and does not measure storages.
+      announce: gets lines about what is going to be done; None is silent, and does not measure
+        storages.
 
     Raises:
-      UserError: for bad input, a bad video (`on_error="fail"`), too little disk space, or other records of that name.
+      UserError: for bad input, a bad video (`on_error="fail"`), too little disk space, or other
+        records of that name.
     """
     inputs, data_dir = Inputs(config), Path(data_dir)
     target = records.record_folder(data_dir, config.dataset, config.name)
@@ -112,24 +117,36 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
     """Accepts records that hold the videos as asked for, and adds lists; refuses others."""
     layout = read_layout(folder)
     files = read_files(folder, layout.videos)
-    if layout.metadata["bytes"] != sum(Path(shard.filename).stat().st_size for shard in layout.shards):
-        raise UserError(f"{folder}: files of these records are missing or cut short; replace them with --overwrite")
+    if layout.metadata["bytes"] != sum(
+        Path(shard.filename).stat().st_size for shard in layout.shards
+    ):
+        raise UserError(
+            f"{folder}: files of these records are missing or cut short; replace them with "
+            "--overwrite"
+        )
     there, wanted = layout.metadata, inputs.config.stored()
     skipped = {entry["file"]: entry for entry in there["skipped"]}
-    changed = [f"{key} is {there.get(key)}, not {value}" for key, value in wanted.items() if there.get(key) != value]
+    changed = [
+        f"{key} is {there.get(key)}, not {value}"
+        for key, value in wanted.items()
+        if there.get(key) != value
+    ]
     if lacking := changed_videos(inputs, folder, layout, files, announce):
         of = counted(len(inputs.videos), "video")
         changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0].file})")
     if changed:
         raise UserError(
-            f"{folder}: other records have this name: {'; '.join(changed)}; choose another --name, or replace them "
-            "with --overwrite"
+            f"{folder}: other records have this name: {'; '.join(changed)}; choose another "
+            "--name, or replace them with --overwrite"
         )
     inputs.check()
-    if inputs.config.on_error == "fail" and (mine := [v for v in inputs.videos if v.file in skipped]):
+    if inputs.config.on_error == "fail" and (
+        mine := [v for v in inputs.videos if v.file in skipped]
+    ):
         raise UserError(
-            f"{mine[0].where}: {mine[0].file} is bad and was left out of {folder}, and {len(mine) - 1} more "
-            f"({skipped[mine[0].file]['reason']}); accept that with --on_error=skip, or build again with --overwrite"
+            f"{mine[0].where}: {mine[0].file} is bad and was left out of {folder}, and "
+            f"{len(mine) - 1} more ({skipped[mine[0].file]['reason']}); accept that with "
+            "--on_error=skip, or build again with --overwrite"
         )
     return _built(folder, True, _add_lists(folder, contents(inputs, files, there["skipped"])))
 
@@ -137,8 +154,8 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
 def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
     """Writes the lists that are not there yet; returns their names.
 
-    Of two lists of one name the given one counts, then the official one, then the own split. A given list also ends the
-    own splits of its protocol: halves of different origin could overlap.
+    Of two lists of one name the given one counts, then the official one, then the own split. A
+    given list also ends the own splits of its protocol: halves of different origin could overlap.
 
     Raises:
       UserError: another list of that name and that origin is there.
@@ -146,7 +163,11 @@ def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
     there = {name: read_stored_list(folder, name) for name in list_names(folder)}
     given = [name for name, old in there.items() if old.origin == "given"]
     given += [content["name"] for content in lists if content["origin"] == "given"]
-    ended = [patterns for patterns in PROTOCOL_LISTS if any(in_protocol(name, patterns) for name in given)]
+    ended = [
+        patterns
+        for patterns in PROTOCOL_LISTS
+        if any(in_protocol(name, patterns) for name in given)
+    ]
 
     def superseded(name: str, origin: str) -> bool:
         return origin == "own split" and any(in_protocol(name, patterns) for patterns in ended)
@@ -160,7 +181,9 @@ def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
             if old.fingerprint == content["fingerprint"]:
                 continue
             path = folder / FOLDER / f"{name}.json"
-            raise UserError(f"{path}: another list has this name; rename the new one, or remove this file first")
+            raise UserError(
+                f"{path}: another list has this name; rename the new one, or remove this file first"
+            )
         new.append(content)
     for content in new:
         write_list(folder, content)
@@ -177,7 +200,9 @@ def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:
     about = read_layout(folder).metadata
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     classes = {spoken(name) for each in lists for name in each.class_names}
-    missing = {entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"}
+    missing = {
+        entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"
+    }
     told = tuple(each.told for each in lists)
     counts = (about["videos"], len(about["skipped"]), len(missing), len(classes), size)
     return Built(folder, reused, told, tuple(added), *counts)
@@ -189,14 +214,17 @@ def _check_space(inputs: Inputs, staging: Path) -> None:
     needed, free = sum(inputs.estimate()) - finished, shutil.disk_usage(staging).free
     if needed > free:
         raise UserError(
-            f"{staging.parent}: the records need about {readable(needed)} more and {readable(free)} are free; "
-            "choose another --data_dir, --storage=video or --max_frames"
+            f"{staging.parent}: the records need about {readable(needed)} more and "
+            f"{readable(free)} are free; choose another --data_dir, --storage=video or "
+            "--max_frames"
         )
 
 
 def closing(built: Built, config: BuildConfig) -> str:
     """One line on what a build left."""
-    lacking = [f"{n} {kind}" for n, kind in ((built.skipped, "bad"), (built.missing, "missing")) if n]
+    lacking = [
+        f"{n} {kind}" for n, kind in ((built.skipped, "bad"), (built.missing, "missing")) if n
+    ]
     one = built.skipped + built.missing == 1
     bad = f", {' and '.join(lacking)} {'one' if one else 'ones'} left out" if lacking else ""
     holds = f"{counted(built.videos, 'video')}{bad}, {counted(built.classes, 'class', 'classes')}"

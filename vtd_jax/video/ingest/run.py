@@ -1,4 +1,6 @@
-"""Making all shards of a build: in this process, in processes beside each other, or on a Beam cluster."""
+"""Making all shards of a build: in this process, in processes beside each other, or on a Beam
+cluster.
+"""
 
 import contextlib
 import io
@@ -23,7 +25,8 @@ from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.ingest.shards import Staging
 from vtd_jax.video.workers import process_map
 
-# files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a runner may retry
+# files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a
+# runner may retry
 BUILD, BAD, TROUBLE = "beam-build", "bad", "trouble"
 # seconds that a finished shard may stay unseen
 LATE = 90.0
@@ -55,10 +58,12 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
                 raise outcome.error
             # one that died after its shard was whole has cost nothing
             if outcome.exit_code is not None and not staging.report(outcome.item):
-                advice = "; with fewer --workers a build needs less memory" * (outcome.exit_code == -signal.SIGKILL)
+                advice = "; with fewer --workers a build needs less memory" * (
+                    outcome.exit_code == -signal.SIGKILL
+                )
                 raise UserError(
-                    f"{staging.interrupted(outcome.item)}: the process that encoded this video died "
-                    f"({told_exit(outcome.exit_code)}){advice}"
+                    f"{staging.interrupted(outcome.item)}: the process that encoded this video "
+                    f"died ({told_exit(outcome.exit_code)}){advice}"
                 )
     except UserError as error:
         raise UserError(f"{error}{kept(staging, count)}") from None
@@ -99,19 +104,27 @@ def beam_config(runner: str | None, options: str | None) -> Any:
         import apache_beam as beam
     except ImportError:
         raise UserError(
-            "--beam_runner: Apache Beam is not installed; in an environment of its own, pip install -e '.[beam]'"
+            "--beam_runner: Apache Beam is not installed; in an environment of its own, pip "
+            "install -e '.[beam]'"
         ) from None
     parsed = _beam_options(options or "")
-    runner = runner or parsed.view_as(beam.options.pipeline_options.StandardOptions).runner or "DirectRunner"
+    runner = (
+        runner
+        or parsed.view_as(beam.options.pipeline_options.StandardOptions).runner
+        or "DirectRunner"
+    )
     try:
         made = beam.runners.runner.create_runner(runner)
     except (ImportError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"--beam_runner={runner}: {' '.join(str(error).split())}") from None
-    unknown = parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
+    unknown = (
+        parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
+    )
     # the job servers of other runners have options that Beam itself does not know
     if unknown and isinstance(made, (beam.runners.DirectRunner, beam.runners.DataflowRunner)):
         raise UserError(
-            f"--beam_options: {runner} has no option {min(unknown)!r}; its options are those of Apache Beam"
+            f"--beam_options: {runner} has no option {min(unknown)!r}; its options are those of "
+            "Apache Beam"
         )
     return tfds.download.DownloadConfig(beam_runner=runner).replace(beam_options=parsed)
 
@@ -123,11 +136,15 @@ def _beam_options(text: str) -> Any:
     given = [option for option in text.split(",") if option]
     for option in given:
         if not re.fullmatch(r"\w+(=.*)?", option):
-            raise UserError(f"--beam_options: {option!r} is not name=value; give name=value,name=value")
+            raise UserError(
+                f"--beam_options: {option!r} is not name=value; give name=value,name=value"
+            )
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            options = beam.options.pipeline_options.PipelineOptions(flags=[f"--{option}" for option in given])
+            options = beam.options.pipeline_options.PipelineOptions(
+                flags=[f"--{option}" for option in given]
+            )
             options.get_all_options()
     except SystemExit:
         mistake = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
@@ -136,7 +153,8 @@ def _beam_options(text: str) -> Any:
 
 
 def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
-    """Makes the shards that are not finished yet on the runner of a TFDS split builder, one task a shard.
+    """Makes the shards that are not finished yet on the runner of a TFDS split builder, one task a
+    shard.
 
     Every worker must see the videos and the staging folder under the same paths.
 
@@ -159,21 +177,28 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
             with split_builder.maybe_beam_pipeline():
                 pipeline = split_builder.beam_pipeline
                 _settle(pipeline.options)
-                _ = pipeline | "Shards" >> beam.Create(todo) | beam.Reshuffle() | "WriteShard" >> beam.Map(task)
+                _ = (
+                    pipeline
+                    | "Shards" >> beam.Create(todo)
+                    | beam.Reshuffle()
+                    | "WriteShard" >> beam.Map(task)
+                )
         except (Exception, WorkerLost) as error:
             trouble = error
     if lost:
         begun = [index for index in staging.unfinished(count) if staging.begun(index)]
         at = ", ".join(map(staging.interrupted, begun)) or str(staging.folder)
         raise UserError(
-            f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer workers a build needs less "
-            f"memory{kept(staging, count)}"
+            f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer "
+            f"workers a build needs less memory{kept(staging, count)}"
         )
     _require_all(staging, count, trouble)
 
 
 def _mark(staging: Staging) -> str:
-    """Marks the staging folder as of this build: tasks of an earlier one, still running somewhere, let go of it."""
+    """Marks the staging folder as of this build: tasks of an earlier one, still running somewhere,
+    let go of it.
+    """
     build = uuid.uuid4().hex
     write_text(staging.folder / BUILD, build)
     return build
@@ -183,10 +208,14 @@ def _settle(options: Any) -> None:
     """Settings that are ours unless the user gave them."""
     from apache_beam.options import pipeline_options
 
-    # DirectRunner would look for a Go program on GitHub first; there is no trigger here that could be unsafe
+    # DirectRunner would look for a Go program on GitHub first; there is no trigger here that could
+    # be unsafe
     options.view_as(pipeline_options.TypeOptions).allow_unsafe_triggers = True
     worker = options.view_as(pipeline_options.WorkerOptions)
-    if worker.default_sdk_harness_log_level is None and absl_logging.get_verbosity() < absl_logging.INFO:
+    if (
+        worker.default_sdk_harness_log_level is None
+        and absl_logging.get_verbosity() < absl_logging.INFO
+    ):
         worker.default_sdk_harness_log_level = "ERROR"
 
 
@@ -198,7 +227,9 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
             raise UserError(f"{read_text(told[0])}{kept(staging, count)}")
         if trouble:
             told = sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}"))
-            last = [line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)][-1:]
+            last = [
+                line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)
+            ][-1:]
             text = read_text(told[0]) if told else f"{type(trouble).__name__}: {''.join(last)}"
             raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
         lacking = len(staging.unfinished(count))
@@ -206,8 +237,8 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
             return
         if time.monotonic() > deadline:
             raise UserError(
-                f"{staging.folder}: Beam ended without an error, but {lacking} of {count} shards are not here; every "
-                "worker must see this folder under this path"
+                f"{staging.folder}: Beam ended without an error, but {lacking} of {count} shards "
+                "are not here; every worker must see this folder under this path"
             )
         time.sleep(0.5)
 
@@ -215,7 +246,8 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
 def _beam_task(folder: str, build: str, index: int) -> int:
     """What a Beam worker does; its mistake is left in a file, as runners wrap exceptions in text.
 
-    A bad video is no exception for Beam, which would try it again: this and the other tasks end without work.
+    A bad video is no exception for Beam, which would try it again: this and the other tasks end
+    without work.
     """
     staging = Staging(Path(folder))
     try:
@@ -229,15 +261,21 @@ def _beam_task(folder: str, build: str, index: int) -> int:
         staging.write(index)
     except UserError as error:
         # one with a cause is about a disk, and may not be so elsewhere or later
-        write_text(staging.folder / f"{index:05d}.{TROUBLE if error.__cause__ else BAD}", str(error))
+        write_text(
+            staging.folder / f"{index:05d}.{TROUBLE if error.__cause__ else BAD}", str(error)
+        )
         if error.__cause__:
             raise
     except Exception:
-        write_text(staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1])
+        write_text(
+            staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1]
+        )
         raise
     return index
 
 
 def cores(workers: int) -> int:
     """Workers wanted, or one for every core that this process may use."""
-    return workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    return workers or len(
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )

@@ -1,8 +1,9 @@
-"""Shards of records, written side by side and one by one whole: what a build can go on from after any interruption.
+"""Shards of records, written side by side and one by one whole: what a build can go on from after
+any interruption.
 
-A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it is finished the
-shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it was made from. A shard whose report
-fits what is to be in it is never made again.
+A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it
+is finished the shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it was
+made from. A shard whose report fits what is to be in it is never made again.
 """
 
 import hashlib
@@ -75,7 +76,9 @@ class Staging:
         self.folder = Path(folder)
 
     def prepare(self, inputs: Inputs) -> int:
-        """Lays out what is to be done; finished shards of the same content stay. Returns the number of shards."""
+        """Lays out what is to be done; finished shards of the same content stay. Returns the number
+        of shards.
+        """
         config, shards = inputs.config, inputs.shards()
         settings = {
             # JSON has no place for bytes that are not UTF-8, which folders may have in their names
@@ -91,7 +94,8 @@ class Staging:
         for index, shard in enumerate(shards):
             todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
             path = self._path(index, "todo.json")
-            # a file's modification time can be set by anybody: what the system changed since counts too
+            # a file's modification time can be set by anybody: what the system changed since counts
+            # too
             since = path.stat().st_mtime_ns if path.exists() else 0
             fits = (done := self.report(index)) and done.key == todo["key"]
             if done and not (fits and all(video.changed <= since for video in shard)):
@@ -117,13 +121,16 @@ class Staging:
         """The videos that are to be in a shard."""
         return self._todo(index)["videos"]
 
-    def write(self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None) -> ShardReport:
+    def write(
+        self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None
+    ) -> ShardReport:
         """Makes one shard, unless it is finished.
 
         Args:
           index: of the shard.
           threads: videos decoded at a time.
-          tell: gets `(videos done, bad videos)` after every video, and the line of a skipped one in third place.
+          tell: gets `(videos done, bad videos)` after every video, and the line of a skipped one in
+            third place.
 
         Raises:
           UserError: a bad video where the policy is to fail.
@@ -154,10 +161,13 @@ class Staging:
                     tell((1, 1, f"{video.where}: {outcome.error}"))
                 else:
                     raise UserError(
-                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out with --on_error=skip"
+                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out "
+                        "with --on_error=skip"
                     )
             writer.close()
-            return self._finish(index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size))
+            return self._finish(
+                index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size)
+            )
         except (OSError, RuntimeError) as error:
             raise UserError(f"{part}: cannot be written ({error}); is the disk full?") from error
         finally:
@@ -168,7 +178,9 @@ class Staging:
             self._path(index, "current").unlink(missing_ok=True)
 
     def _encoder(self, index: int, settings: _Settings) -> Callable[[Video], dict]:
-        """Makes a record of a video, and notes which one it is at for the case that the process dies of it."""
+        """Makes a record of a video, and notes which one it is at for the case that the process
+        dies of it.
+        """
         stored, folder = settings["stored"], _folder(settings)
         current = self._path(index, "current")
 
@@ -179,7 +191,11 @@ class Staging:
             path, entry = folder / video.file, Entry(video.file, video.label, 0)
             try:
                 return encode.encode_video(
-                    entry, path, stored["storage"], stored.get("short_side", 0), stored.get("max_frames") or None
+                    entry,
+                    path,
+                    stored["storage"],
+                    stored.get("short_side", 0),
+                    stored.get("max_frames") or None,
                 )
             except OSError as error:
                 raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
@@ -199,9 +215,15 @@ class Staging:
         return self._path(index, "current").exists()
 
     def interrupted(self, index: int) -> str:
-        """The video that a shard's process was at when it died: its first one where it died before that began."""
+        """The video that a shard's process was at when it died: its first one where it died before
+        that began.
+        """
         try:
-            begun = os.fsdecode(read_bytes(self._path(index, "current"))).removesuffix("\n").rpartition("\n")[2]
+            begun = (
+                os.fsdecode(read_bytes(self._path(index, "current")))
+                .removesuffix("\n")
+                .rpartition("\n")[2]
+            )
         except (OSError, UserError):
             begun = ""
         return begun or self.todo(index)[0].file
@@ -246,7 +268,8 @@ def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
 
 @contextmanager
 def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
-    """Opens a staging folder for this process alone; it is kept unless the block removes it or finished nothing.
+    """Opens a staging folder for this process alone; it is kept unless the block removes it or
+    finished nothing.
 
     Raises:
       UserError: another process builds there.

@@ -1,8 +1,10 @@
-"""Whether the videos are still those that records were built from: by size and time, and where times differ by content.
+"""Whether the videos are still those that records were built from: by size and time, and where
+times differ by content.
 
-A copied folder has other times and the same content, so times alone say nothing. What was compared is noted beside the
-records (`seen.json`), and compared again only when its time has changed once more. Both times of a file count: when its
-content was modified, which anybody can set, and when the system last changed anything of it.
+A copied folder has other times and the same content, so times alone say nothing. What was compared
+is noted beside the records (`seen.json`), and compared again only when its time has changed once
+more. Both times of a file count: when its content was modified, which anybody can set, and when the
+system last changed anything of it.
 """
 
 import hashlib
@@ -32,8 +34,9 @@ def changed_videos(
 ) -> list[Video]:
     """The videos that have no record, or were changed since theirs was made.
 
-    A video of the size and times that it had is taken for the same; of another time, its SHA-256 decides. A time that
-    older records do not tell counts as the same where it is before they were made.
+    A video of the size and times that it had is taken for the same; of another time, its SHA-256
+    decides. A time that older records do not tell counts as the same where it is before they were
+    made.
 
     Args:
       inputs: what is to be built.
@@ -55,13 +58,21 @@ def changed_videos(
         place = places.get(video.file)
         if place is None or sizes[place] != video.size:
             changed.append(video)
-        elif any(now != then and not (then == -1 and now <= built) for now, then in zip(_times(video), seen[place])):
+        elif any(
+            now != then and not (then == -1 and now <= built)
+            for now, then in zip(_times(video), seen[place])
+        ):
             unsure.append(video)
     if unsure and announce:
-        announce(f"{counted(len(unsure), 'video')} of another time than when built: comparing the content")
+        announce(
+            f"{counted(len(unsure), 'video')} of another time than when built: comparing the "
+            "content"
+        )
     stored = _Digests(folder, layout, files)
     with ThreadPoolExecutor(_READERS) as threads:
-        pairs = threads.map(lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure)
+        pairs = threads.map(
+            lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure
+        )
         for video, (here, there) in zip(unsure, pairs):
             # bad videos of older records have no digest, and count as the same
             if here == there or not there:
@@ -76,7 +87,9 @@ def changed_videos(
 
 
 def write_seen(folder: Path, times: Sequence[tuple[int, int]]) -> None:
-    """Notes when each source file was last modified and changed, in ns: of the records in order, then of bad videos."""
+    """Notes when each source file was last modified and changed, in ns: of the records in order,
+    then of bad videos.
+    """
     write_text(folder / SEEN, json.dumps(list(times)) + "\n")
 
 
@@ -94,7 +107,9 @@ def file_digest(path: Path) -> str:
 
 
 class _Digests:
-    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad ones none."""
+    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad
+    ones none.
+    """
 
     def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
         self._folder, self._layout = folder, layout
@@ -112,5 +127,7 @@ class _Digests:
             content = self._source[place]
         except Exception as error:
             # array_record reports damage as RuntimeError, ValueError or IndexError
-            raise UserError(f"{name} cannot be read ({error}); replace the records with --overwrite") from None
+            raise UserError(
+                f"{name} cannot be read ({error}); replace the records with --overwrite"
+            ) from None
         return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")

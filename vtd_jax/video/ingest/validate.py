@@ -1,4 +1,6 @@
-"""Looking at every video of a build without building: what is missing, unreadable, empty, doubled or mislabelled."""
+"""Looking at every video of a build without building: what is missing, unreadable, empty, doubled
+or mislabelled.
+"""
 
 import hashlib
 import io
@@ -31,8 +33,8 @@ class Checked:
       videos: how many different files were decoded to their end.
       lists: entries of every list, by name.
       errors: what a build with `on_error="fail"` would stop at.
-      warnings: what it would store as it is, and is most likely a mistake: the same content twice, a video in the
-        folder of another class, a whole file whose header says more than it holds.
+      warnings: what it would store as it is, and is most likely a mistake: the same content twice,
+        a video in the folder of another class, a whole file whose header says more than it holds.
       frames, seconds, bytes: of all whole videos.
     """
 
@@ -73,8 +75,12 @@ class Checked:
             writer.writerows((level, *astuple(problem)) for level, problem in self.leveled())
             write_text(path, out.getvalue())
             return
-        content = {key: value for key, value in asdict(self).items() if key not in ("errors", "warnings")}
-        content["problems"] = [{"level": level, **asdict(problem)} for level, problem in self.leveled()]
+        content = {
+            key: value for key, value in asdict(self).items() if key not in ("errors", "warnings")
+        }
+        content["problems"] = [
+            {"level": level, **asdict(problem)} for level, problem in self.leveled()
+        ]
         write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -91,10 +97,15 @@ def check_videos(config: BuildConfig) -> Checked:
     progress = Progress(len(inputs.videos), "check")
     bad: dict[str, Problem] = {}
     whole: dict[str, tuple[int, float, str, str]] = {}
-    for outcome in process_map(partial(look, str(inputs.video_dir)), inputs.videos, workers, idle=progress.show):
+    for outcome in process_map(
+        partial(look, str(inputs.video_dir)), inputs.videos, workers, idle=progress.show
+    ):
         video = outcome.item
         if outcome.error or outcome.exit_code is not None:
-            reason = str(outcome.error or f"the process that decoded it died ({told_exit(outcome.exit_code)})")
+            reason = str(
+                outcome.error
+                or f"the process that decoded it died ({told_exit(outcome.exit_code)})"
+            )
             kind = "no frames" if "no frame decodes" in reason else "unreadable"
             bad[video.file] = Problem(kind, video.where, video.file, reason)
         else:
@@ -106,7 +117,14 @@ def check_videos(config: BuildConfig) -> Checked:
         lists={name: count for name, (count, _) in summary(inputs).lists.items()},
         errors=tuple(_in_order(inputs, [*inputs.problems, *found])),
         warnings=tuple(
-            _in_order(inputs, [*_same_content(inputs.videos, whole), *_other_folders(inputs), *_odd(inputs, whole)])
+            _in_order(
+                inputs,
+                [
+                    *_same_content(inputs.videos, whole),
+                    *_other_folders(inputs),
+                    *_odd(inputs, whole),
+                ],
+            )
         ),
         frames=sum(found[0] for found in whole.values()),
         seconds=sum(found[1] for found in whole.values()),
@@ -119,7 +137,12 @@ def look(folder: str, video: Video, tell: object = None) -> tuple[int, float, st
     path = Path(folder) / video.file
     info = decode.probe(path, str(path))
     with path.open("rb") as file:
-        return info.frames, info.duration, hashlib.file_digest(file, "sha256").hexdigest(), info.note
+        return (
+            info.frames,
+            info.duration,
+            hashlib.file_digest(file, "sha256").hexdigest(),
+            info.note,
+        )
 
 
 def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
@@ -134,12 +157,17 @@ def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
     return sorted(problems, key=key)
 
 
-def _same_content(videos: Sequence[Video], whole: dict[str, tuple[int, float, str, str]]) -> list[Problem]:
+def _same_content(
+    videos: Sequence[Video], whole: dict[str, tuple[int, float, str, str]]
+) -> list[Problem]:
     """Files with the same bytes as another: they count twice, or are learnt and evaluated on."""
     first: dict[str, Video] = {}
     problems = []
     for video in sorted(videos, key=lambda video: video.file):
-        if video.file in whole and (other := first.setdefault(whole[video.file][2], video)) is not video:
+        if (
+            video.file in whole
+            and (other := first.setdefault(whole[video.file][2], video)) is not video
+        ):
             told = f"the same bytes as {other.file} ({other.where})"
             problems.append(Problem("duplicate", video.where, video.file, told))
     return problems
@@ -151,7 +179,10 @@ def _other_folders(inputs: Inputs) -> list[Problem]:
     for video in inputs.videos:
         named = inputs.folder_labels(video.file)
         if named and video.label not in named:
-            told = f"listed as {inputs.class_names[video.label]!r}, in a folder of {inputs.class_names[named[-1]]!r}"
+            told = (
+                f"listed as {inputs.class_names[video.label]!r}, in a folder of "
+                f"{inputs.class_names[named[-1]]!r}"
+            )
             problems.append(Problem("mislabelled", video.where, video.file, told))
     return problems
 

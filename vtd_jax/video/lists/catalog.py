@@ -1,8 +1,9 @@
 """Lists of videos and label files in the field's interchange format.
 
-A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A list has one
-`file class_id` line per video: the class id stands after the last blank, so file names may contain blanks, and a
-leading `#` belongs to the name (HMDB-51 has such files). Blank lines are skipped.
+A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A
+list has one `file class_id` line per video: the class id stands after the last blank, so file names
+may contain blanks, and a leading `#` belongs to the name (HMDB-51 has such files). Blank lines are
+skipped.
 """
 
 import hashlib
@@ -33,7 +34,8 @@ class LabelSet:
     """Class names and the ids that lists use for them.
 
     Attributes:
-      names: one name per class, in the order of the ids; the position is the class index of the records.
+      names: one name per class, in the order of the ids; the position is the class index of the
+        records.
       ids: the id of each class in the label file, ascending.
       path: the file they came from, for messages.
       counted: whether the file has no ids, so that they were counted from 0 in its order.
@@ -55,7 +57,9 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0 for none)."""
+    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0
+    for none).
+    """
 
     file: str
     label: int
@@ -70,8 +74,8 @@ class VideoList:
       name: what configs call it, such as "base_train".
       entries: the videos; `label` is a place in `class_names`.
       class_names: one name a class.
-      origin: one of `ORIGINS`: "official" (the data set's own annotation), "given" (a file of the user's), or "own
-        split" (made here by the protocol's rule).
+      origin: one of `ORIGINS`: "official" (the data set's own annotation), "given" (a file of the
+        user's), or "own split" (made here by the protocol's rule).
       source: the file it was read from, or the rule that made it; for messages and tables.
     """
 
@@ -96,7 +100,8 @@ class Problem:
     """Something wrong with an entry of a list or with its video.
 
     Attributes:
-      kind: "malformed", "missing", "outside", "unreadable", "no frames", "duplicate" or "mislabelled".
+      kind: "malformed", "missing", "outside", "unreadable", "no frames", "duplicate" or
+        "mislabelled".
       where: the list, and the line where there is one, as `file:line`.
       file: the video as listed, or the line that cannot be read.
       reason: one line.
@@ -122,7 +127,11 @@ def read_text(path: str | Path, what: str) -> str:
     # what is there and no file is named for what it is
     if not os.path.isfile(path) and not (is_possible(path) and path.exists() and not path.is_dir()):
         meant = likely(path)
-        told = "check the path" if meant is None else f"was {told_pair(str(path), str(meant))[1]} meant?"
+        told = (
+            "check the path"
+            if meant is None
+            else f"was {told_pair(str(path), str(meant))[1]} meant?"
+        )
         raise UserError(f"{path}: there is no such {what}; {told}")
     return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")
 
@@ -131,19 +140,22 @@ def read_labels(path: str | Path) -> LabelSet:
     """Reads a label file.
 
     Args:
-      path: rows of ids and names, whose ids are whole numbers >= 0, in any order, gaps allowed; or one name a line,
-        counted from 0; or another form that `parse_label_file` reads.
+      path: rows of ids and names, whose ids are whole numbers >= 0, in any order, gaps allowed; or
+        one name a line, counted from 0; or another form that `parse_label_file` reads.
 
     Raises:
-      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty name, or a file in
-        another form; without a line for no classes at all, or an annotation. Names count as the same when CLIP would
-        read the same text: Unicode form, case, underscores and blanks make no difference.
+      UserError: with `file:line`, for a malformed row, an id or a name that appears twice, an empty
+        name, or a file in another form; without a line for no classes at all, or an annotation.
+        Names count as the same when CLIP would read the same text: Unicode form, case, underscores
+        and blanks make no difference.
     """
     found = parse_label_file(read_text(path, "label file"), path)
     if not found.names:
         raise UserError(f"{path}: no classes; expected rows of the form id,name")
     if found.form == "annotation":
-        raise UserError(f"{path}: an annotation of videos, which has no class ids; expected {FORMS}")
+        raise UserError(
+            f"{path}: an annotation of videos, which has no class ids; expected {FORMS}"
+        )
     if found.ids is not None:
         return LabelSet(found.names, found.ids, str(path))
     unit = "entry" if found.form == "json" else "line"
@@ -156,20 +168,24 @@ def spoken(name: str) -> str:
     return read_as(name.replace("_", " "))
 
 
-def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None = None) -> list[Entry]:
+def read_list(
+    path: str | Path, labels: LabelSet, problems: list[Problem] | None = None
+) -> list[Entry]:
     """Reads a list of videos.
 
     Args:
       path: text file of `file class_id` lines.
       labels: the classes that the ids refer to.
-      problems: gets what is wrong with single lines, which are then left out; None raises at the first.
+      problems: gets what is wrong with single lines, which are then left out; None raises at the
+        first.
 
     Returns:
       Entries in the order of the file.
 
     Raises:
-      UserError: with `file:line`, for a malformed line, an id outside the label file or a video listed twice (it
-        would count twice in every accuracy); without a line, for a missing or empty list.
+      UserError: with `file:line`, for a malformed line, an id outside the label file or a video
+        listed twice (it would count twice in every accuracy); without a line, for a missing or
+        empty list.
     """
     entries: list[Entry] = []
     seen: dict[str, int] = {}
@@ -182,7 +198,9 @@ def read_list(path: str | Path, labels: LabelSet, problems: list[Problem] | None
             first = seen.setdefault(posixpath.normpath(entry.file), line)
             if first != line:
                 raise _BadLine(
-                    "duplicate", entry.file, f"{entry.file!r:.200} is already on line {first}; list each video once"
+                    "duplicate",
+                    entry.file,
+                    f"{entry.file!r:.200} is already on line {first}; list each video once",
                 )
         except _BadLine as bad:
             kind, file, reason = bad.args
@@ -203,7 +221,10 @@ class _BadLine(Exception):
 def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     """Reads one `file class_id` line."""
     if len(text) > NAME_CHARACTERS:
-        told = f"a line of {len(text):,} characters, expected 'file class_id' of at most {NAME_CHARACTERS:,}"
+        told = (
+            f"a line of {len(text):,} characters, expected 'file class_id' of at most "
+            f"{NAME_CHARACTERS:,}"
+        )
         raise _BadLine("malformed", f"{text[:60]}…", told)
     parts = text.rsplit(None, 1)
     class_id = whole_number(parts[-1])
@@ -211,7 +232,9 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
         raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r:.200}")
     file = parts[0].rstrip()
     if told := more_columns(file):
-        raise _BadLine("malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}")
+        raise _BadLine(
+            "malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}"
+        )
     try:
         return Entry(file, labels.index(class_id), line)
     except KeyError:
@@ -219,22 +242,27 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
         raise _BadLine(
             "mislabelled",
             file,
-            f"class id {class_id} of {file!r:.200} is not in {labels.path or 'the label file'}, which has "
-            f"{len(labels.ids)} ids{counted} from {labels.ids[0]} to {labels.ids[-1]}; is it the label file of this "
-            "list?",
+            f"class id {class_id} of {file!r:.200} is not in {labels.path or 'the label file'}, "
+            f"which has {len(labels.ids)} ids{counted} from {labels.ids[0]} to {labels.ids[-1]}; "
+            "is it the label file of this list?",
         ) from None
 
 
 def more_columns(file: str) -> str:
-    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for nothing."""
+    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for
+    nothing.
+    """
     match = re.fullmatch(rf"\S.*?{ENDING}[\"']?([\s,;|][\s,;|0-9.+-]*)", file, re.IGNORECASE)
     if match is None:
         return ""
     return "more than one number" if re.search("[0-9]", match[1]) else f"{match[1].strip()!r}"
 
 
-def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False) -> list[Entry]:
-    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the order.
+def select_shots(
+    entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False
+) -> list[Entry]:
+    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the
+    order.
 
     With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
 
@@ -255,7 +283,10 @@ def select_shots(entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewe
     chosen = set()
     for label, members in sorted(classes.items()):
         if len(members) < shots and not all_of_fewer:
-            raise UserError(f"class index {label} has {counted(len(members), 'video')}, fewer than shots={shots}")
+            raise UserError(
+                f"class index {label} has {counted(len(members), 'video')}, fewer than "
+                f"shots={shots}"
+            )
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
     return [entry for entry in entries if entry.file in chosen]

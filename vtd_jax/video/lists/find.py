@@ -12,11 +12,13 @@ from vtd_jax.video.suffixes import SUFFIXES
 
 
 def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
-    """All videos that are meant, each once however its path is written; by source, and within one by name.
+    """All videos that are meant, each once however its path is written; by source, and within one
+    by name.
 
     Args:
-      sources: a file, whatever its name; a folder, of which all videos are taken however deep, by their endings; or a
-        glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken likewise.
+      sources: a file, whatever its name; a folder, of which all videos are taken however deep, by
+        their endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
+        likewise.
       flag: what messages call the option.
 
     Raises:
@@ -24,7 +26,8 @@ def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
     """
     if not sources:
         raise UserError(
-            f"{flag}: none given, expected a video file, a folder of videos, or a glob such as 'clips/*.mp4'"
+            f"{flag}: none given, expected a video file, a folder of videos, or a glob such as "
+            "'clips/*.mp4'"
         )
     found: dict[Path, Path] = {}
     for source in sources:
@@ -46,7 +49,11 @@ def _videos(source: str, flag: str) -> list[Path]:
     # after `exists`: a file may be called [1].mp4
     if not any(sign in source for sign in "*?["):
         meant = likely(path)
-        told = "" if meant is None else f"; was {told_pair(str(path), str(meant))[1]} meant, which is there?"
+        told = (
+            ""
+            if meant is None
+            else f"; was {told_pair(str(path), str(meant))[1]} meant, which is there?"
+        )
         raise UserError(f"{flag}={source}: no such file or folder{told}")
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
@@ -62,7 +69,10 @@ def _videos(source: str, flag: str) -> list[Path]:
 def _in_folder(folder: Path, told: str) -> list[Path]:
     videos = _walk(folder)
     if not videos:
-        raise UserError(f"{told}: no videos in this folder, expected files that end in {', '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"{told}: no videos in this folder, expected files that end in "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
     return videos
 
 

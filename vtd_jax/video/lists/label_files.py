@@ -1,8 +1,9 @@
 """Label files in the forms that people have them in: read as what they are, or refused in one line.
 
-One name a line; `id,name` rows parted by commas, semicolons or tabs, with a header or without; lines of a number and a
-name, as in UCF-101's `classInd.txt`; the annotation CSV of Kinetics; JSON, as SSv2's `labels.json`. What a file is
-follows from all of its lines: numbers count as ids only where every line has one.
+One name a line; `id,name` rows parted by commas, semicolons or tabs, with a header or without;
+lines of a number and a name, as in UCF-101's `classInd.txt`; the annotation CSV of Kinetics; JSON,
+as SSv2's `labels.json`. What a file is follows from all of its lines: numbers count as ids only
+where every line has one.
 """
 
 import re
@@ -27,11 +28,35 @@ FORMS = "one name a line, or rows of the form id,name"
 
 # what columns are called that hold ids, and names
 _IDS = frozenset(
-    ("", "#", "id", "class_id", "classid", "class id", "label_id", "labelid", "label id", "index", "idx")
+    (
+        "",
+        "#",
+        "id",
+        "class_id",
+        "classid",
+        "class id",
+        "label_id",
+        "labelid",
+        "label id",
+        "index",
+        "idx",
+    )
     + ("class_index", "class_idx", "label_index", "no", "num", "number")
 )
-_SURE_NAMES = frozenset(("name", "class_name", "classname", "class name", "label_name", "label name"))
-_NAMES = _SURE_NAMES | {"names", "label", "labels", "class", "classes", "category", "action", "activity", "text"}
+_SURE_NAMES = frozenset(
+    ("name", "class_name", "classname", "class name", "label_name", "label name")
+)
+_NAMES = _SURE_NAMES | {
+    "names",
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "category",
+    "action",
+    "activity",
+    "text",
+}
 # lines that are looked at for codes in front
 _CODES = 100
 _DIGITS = frozenset("0123456789")
@@ -57,12 +82,18 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
       The names, none where the file is empty. Names without ids are not compared with one another.
 
     Raises:
-      UserError: with `file:line` for a file in another form than the ones above or in doubt, a row that is malformed,
-        an empty name; of rows with ids also an id that is there twice, or names that CLIP reads alike.
+      UserError: with `file:line` for a file in another form than the ones above or in doubt, a row
+        that is malformed, an empty name; of rows with ids also an id that is there twice, or names
+        that CLIP reads alike.
     """
-    # a million words are one file, too: what most lines are not is asked of their first or last sign
+    # a million words are one file, too: what most lines are not is asked of their first or last
+    # sign
     path, suffix = str(path), Path(path).suffix.lower()
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
     if not lines:
         return LabelFile((), None, (), "lines")
     content = read_json(text, path, suffix)
@@ -70,7 +101,10 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
         return labels_of(content, path)
     for number, line in lines:
         if len(line) > LINE_BYTES:
-            raise UserError(f"{path}:{number}: a line of {len(line):,} characters, expected at most {LINE_BYTES:,}")
+            raise UserError(
+                f"{path}:{number}: a line of {len(line):,} characters, expected at most "
+                f"{LINE_BYTES:,}"
+            )
     _refuse_videos(lines, path)
     # a header may begin with an empty field, and a line of tabs with a blank one
     first = next(line for line in text.split("\n") if line.strip())
@@ -88,7 +122,9 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
         return numbered
     _refuse_marked(lines, path)
     _refuse_columns(lines, path)
-    names = tuple(_unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines)
+    names = tuple(
+        _unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines
+    )
     places = tuple(number for number, _ in lines)
     return LabelFile(names, None, tuple(f"{path}:{number}" for number in places), "lines", places)
 
@@ -110,7 +146,9 @@ def _separator(lines: _Lines, table: bool) -> str | None:
 
 
 def _header(line: str, separator: str) -> list[str] | None:
-    """The names of the columns, where a line is the header of a label file or of Kinetics' annotation."""
+    """The names of the columns, where a line is the header of a label file or of Kinetics'
+    annotation.
+    """
     columns = [column.lower() for column in fields_of(line, separator) or []]
     if len(columns) < 2:
         return None
@@ -134,15 +172,24 @@ def _under_header(lines: _Lines, separator: str, columns: list[str], path: str |
     if len(columns) == 2:
         # `name,label` and the like: the column of numbers is that of the ids
         numbers = [
-            i for i in (0, 1) if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)
+            i
+            for i in (0, 1)
+            if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)
         ]
-        if (not ids and len(numbers) != 1) or (len(numbers) == 2 and not _SURE_NAMES & set(columns)):
+        if (not ids and len(numbers) != 1) or (
+            len(numbers) == 2 and not _SURE_NAMES & set(columns)
+        ):
             raise UserError(
-                f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the columns id and name"
+                f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the "
+                "columns id and name"
             )
         ids = ids or numbers
     place = ids[0]
-    name = 1 - place if len(columns) == 2 else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
+    name = (
+        1 - place
+        if len(columns) == 2
+        else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
+    )
     return read_rows(below, separator, (place, name), len(columns), path)
 
 
@@ -150,14 +197,16 @@ def _annotation(lines: _Lines, separator: str, columns: list[str], path: str | P
     """The classes of a Kinetics annotation, each once, sorted as in its label files."""
     if not {"label", "time_start", "time_end"} <= set(columns):
         raise UserError(
-            f"{path}:{lines[0][0]}: an annotation of videos without Kinetics' columns label,youtube_id,time_start,"
-            f"time_end; expected {FORMS}"
+            f"{path}:{lines[0][0]}: an annotation of videos without Kinetics' columns "
+            f"label,youtube_id,time_start,time_end; expected {FORMS}"
         )
     place, found = columns.index("label"), {}
     for number, line in lines[1:]:
         fields = fields_of(line, separator)
         if fields is None or len(fields) <= place:
-            raise UserError(f"{path}:{number}: expected {','.join(columns)}, found {line!r:.80}; mend the row")
+            raise UserError(
+                f"{path}:{number}: expected {','.join(columns)}, found {line!r:.80}; mend the row"
+            )
         found.setdefault(fields[place].strip("\"'"), number)
     if "" in found:
         raise UserError(f"{path}:{found['']}: the label is empty; expected a class name")
@@ -171,8 +220,9 @@ def _one_column(lines: _Lines, path: str | Path) -> _Lines:
     for number, line in lines:
         if any(len(fields_of(line, separator) or "") > 1 for separator in SEPARATORS):
             raise UserError(
-                f"{path}:{number}: expected one name a line, as on line {lines[0][0]}, found {line!r:.60}; put quotes "
-                "around a name that contains a comma, or write rows of the form id,name"
+                f"{path}:{number}: expected one name a line, as on line {lines[0][0]}, found "
+                f"{line!r:.60}; put quotes around a name that contains a comma, or write rows of "
+                "the form id,name"
             )
     return lines[1:] if len(lines) > 1 and lines[0][1].lower().strip('"') in _NAMES else lines
 
@@ -186,8 +236,9 @@ def _numbered(lines: _Lines, path: str | Path) -> LabelFile | None:
     if None not in numbers and len(set(numbers)) == len(numbers):
         if not _counted(sorted(numbers)):
             raise UserError(
-                f"{path}:{lines[0][0]}: every line begins with a number, and these do not count from 0 or 1, so they "
-                f"may be ids or belong to the names; write rows of the form id,name, as in {f'0,{lines[0][1]}'!r:.60}"
+                f"{path}:{lines[0][0]}: every line begins with a number, and these do not count "
+                "from 0 or 1, so they may be ids or belong to the names; write rows of the form "
+                f"id,name, as in {f'0,{lines[0][1]}'!r:.60}"
             )
         return with_ids({int(m[1]): (m[2].strip(), line[0]) for m, line in zip(found, lines)}, path)
     _refuse_partly_numbered(lines, path)
@@ -205,7 +256,9 @@ def _refuse_partly_numbered(lines: _Lines, path: str | Path) -> None:
     told = "begins with a number that may be an id, or belong to the name"
     if len(numbers) < len(lines):
         told = "is not numbered as the other lines are"
-    raise UserError(f"{path}:{number}: {line!r:.60} {told}; expected {FORMS}, the same on every line")
+    raise UserError(
+        f"{path}:{number}: {line!r:.60} {told}; expected {FORMS}, the same on every line"
+    )
 
 
 def _refuse_marked(lines: _Lines, path: str | Path) -> None:
@@ -216,8 +269,8 @@ def _refuse_marked(lines: _Lines, path: str | Path) -> None:
     if all(matches) and _counted([whole_number(match[1] or match[2]) for match in matches]):
         number, line = lines[0]
         raise UserError(
-            f"{path}:{number}: {line!r:.60} begins with a number that may be an id, or belong to the name; expected "
-            f"{FORMS}"
+            f"{path}:{number}: {line!r:.60} begins with a number that may be an id, or belong to "
+            f"the name; expected {FORMS}"
         )
 
 
@@ -227,7 +280,9 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
     told = f"{path}:{number}: {first!r:.60}"
     tabs = next(((at, line) for at, line in lines if "\t" in line), None)
     if tabs is not None:
-        raise UserError(f"{path}:{tabs[0]}: {tabs[1]!r:.60} has a tab in it; expected {FORMS} on every line")
+        raise UserError(
+            f"{path}:{tabs[0]}: {tabs[1]!r:.60} has a tab in it; expected {FORMS} on every line"
+        )
     if len(lines) == 1 and "," in first:
         raise UserError(f"{told} is the only line and has commas in it; expected one name a line")
     if len(lines) == 1:
@@ -243,11 +298,18 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
     if first[-1] in ":{[":
         raise UserError(f"{told} is no name but the beginning of a structure; expected {FORMS}")
     if all(re.match(r"[-*•]\s", line) for _, line in lines):
-        raise UserError(f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a line")
+        raise UserError(
+            f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a "
+            "line"
+        )
     if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
-        raise UserError(f"{told} is in single quotes, as every line; leave them out, expected one name a line")
+        raise UserError(
+            f"{told} is in single quotes, as every line; leave them out, expected one name a line"
+        )
     if _coded(lines[:_CODES]):
-        raise UserError(f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}")
+        raise UserError(
+            f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}"
+        )
     if not all(line[-1] in _DIGITS for _, line in lines):
         return
     behind = [re.fullmatch(r"(.*\S)(?:\s+|\s*[|=]\s*)([0-9]+)", line) for _, line in lines]
@@ -258,10 +320,14 @@ def _refuse_columns(lines: _Lines, path: str | Path) -> None:
 
 def _coded(lines: _Lines) -> bool:
     """Whether all of these lines begin with codes such as c000, each with another one."""
-    codes = [match for _, line in lines if (match := re.match(r"([A-Za-z]{1,2})[0-9]+[.:)]?\s", line))]
+    codes = [
+        match for _, line in lines if (match := re.match(r"([A-Za-z]{1,2})[0-9]+[.:)]?\s", line))
+    ]
     if len(codes) < max(3, len(lines)):
         return False
-    return len({match[1] for match in codes}) == 1 and len({match[0] for match in codes}) == len(codes)
+    return len({match[1] for match in codes}) == 1 and len({match[0] for match in codes}) == len(
+        codes
+    )
 
 
 def _counted(numbers: Sequence[int]) -> bool:
@@ -274,7 +340,9 @@ def _refuse_videos(lines: _Lines, path: str | Path) -> None:
     videos = [(number, line) for number, line in lines if "." in line and _VIDEO.search(line)]
     if 2 * len(videos) > len(lines):
         number, line = videos[0]
-        raise UserError(f"{path}:{number}: {line!r:.60} is a video: this is a list of videos; expected {FORMS}")
+        raise UserError(
+            f"{path}:{number}: {line!r:.60} is a video: this is a list of videos; expected {FORMS}"
+        )
 
 
 def _unquoted(line: str, where: str) -> str:

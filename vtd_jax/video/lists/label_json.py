@@ -1,4 +1,6 @@
-"""JSON files of labels: names and ids as in SSv2's `labels.json`, ids and names, or a list of names."""
+"""JSON files of labels: names and ids as in SSv2's `labels.json`, ids and names, or a list of
+names.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ def read_json(text: str, path: str | Path, suffix: str) -> Any:
             return None
         raise
     # [1] may be a name
-    if suffix != ".json" and not (isinstance(content, list) and content and not isinstance(content[0], (int, float))):
+    if suffix != ".json" and not (
+        isinstance(content, list) and content and not isinstance(content[0], (int, float))
+    ):
         return None
     return content
 
@@ -45,7 +49,10 @@ def labels_of(content: Any, path: str | Path) -> LabelFile:
     found: dict[int, tuple[str, int]] = {}
     for place, (class_id, name) in enumerate(zip(values[sides[0]], names), start=1):
         if class_id in found:
-            raise UserError(f"{path}: {name!r:.100} and {found[class_id][0]!r:.100} have the same id, {class_id}")
+            raise UserError(
+                f"{path}: {name!r:.100} and {found[class_id][0]!r:.100} have the same id, "
+                f"{class_id}"
+            )
         # names that need quotes in Kinetics' CSV keep them in the JSON files made from it
         found[class_id] = (name.strip().strip('"').strip(), place)
     return with_ids(found, path, "entry")

@@ -17,7 +17,8 @@ class LabelFile:
     """What a label file holds.
 
     Attributes:
-      names: in the order of the ids; without ids in the order of the file (Kinetics' annotation: sorted).
+      names: in the order of the ids; without ids in the order of the file (Kinetics' annotation:
+        sorted).
       ids: the id of each name; None where the file has none.
       where: `file:line` of each name, or the file and its id.
       places: the line of each name, or its place in a JSON list.
@@ -45,7 +46,11 @@ def fields_of(line: str, separator: str) -> list[str] | None:
 
 
 def read_rows(
-    lines: Sequence[tuple[int, str]], separator: str, places: tuple[int, int], width: int, path: str | Path
+    lines: Sequence[tuple[int, str]],
+    separator: str,
+    places: tuple[int, int],
+    width: int,
+    path: str | Path,
 ) -> LabelFile:
     """Rows with an id and a name at these places."""
     found: dict[int, tuple[str, int]] = {}
@@ -54,25 +59,37 @@ def read_rows(
         class_id, name = _row(fields_of(line, separator), places, width, where, separator)
         if class_id in found:
             raise UserError(
-                f"{where}: class id {class_id} is already on line {found[class_id][1]}; each may appear once"
+                f"{where}: class id {class_id} is already on line {found[class_id][1]}; each may "
+                "appear once"
             )
         found[class_id] = (name, number)
     return with_ids(found, path)
 
 
-def _row(fields: list[str] | None, places: tuple[int, int], width: int, where: str, separator: str) -> tuple[int, str]:
+def _row(
+    fields: list[str] | None, places: tuple[int, int], width: int, where: str, separator: str
+) -> tuple[int, str]:
     """Checks one row."""
     form = SEPARATORS[separator] if places == (0, 1) else "a name and its id"
     if fields is None:
-        raise UserError(f"{where}: the quotes do not match; expected {form}, with quotes around the whole name or none")
+        raise UserError(
+            f"{where}: the quotes do not match; expected {form}, with quotes around the whole "
+            "name or none"
+        )
     if len(fields) != width:
-        hint = "put quotes around a name that contains a comma" if len(fields) > width else "add the missing field"
+        hint = (
+            "put quotes around a name that contains a comma"
+            if len(fields) > width
+            else "add the missing field"
+        )
         told = f" ({form})" if width == 2 else ", as in the header"
         raise UserError(f"{where}: expected {width} fields{told}, found {len(fields)}; {hint}")
     value, name = fields[places[0]], fields[places[1]]
     class_id = whole_number(value)
     if class_id is None:
-        raise UserError(f"{where}: class id {value!r:.60} is not a whole number >= 0; expected {form}")
+        raise UserError(
+            f"{where}: class id {value!r:.60} is not a whole number >= 0; expected {form}"
+        )
     if not name:
         raise UserError(f"{where}: class {class_id} has an empty name; give it one")
     return class_id, name
@@ -83,10 +100,14 @@ def with_ids(found: dict[int, tuple[str, int]], path: str | Path, unit: str = "l
     in_file = sorted(found.values(), key=lambda item: item[1])
     refuse_alike([name for name, _ in in_file], [place for _, place in in_file], path, unit)
     ids = tuple(sorted(found))
-    return LabelFile(tuple(found[i][0] for i in ids), ids, tuple(f"{path}: class id {i}" for i in ids), "rows")
+    return LabelFile(
+        tuple(found[i][0] for i in ids), ids, tuple(f"{path}: class id {i}" for i in ids), "rows"
+    )
 
 
-def refuse_alike(names: Sequence[str], places: Sequence[int], path: str | Path, unit: str = "line") -> None:
+def refuse_alike(
+    names: Sequence[str], places: Sequence[int], path: str | Path, unit: str = "line"
+) -> None:
     """Refuses class names in which CLIP reads nothing, or the same.
 
     Args:
@@ -103,10 +124,17 @@ def refuse_alike(names: Sequence[str], places: Sequence[int], path: str | Path, 
     found = keys(names, underscores=True)
     if "" in found:
         empty = found.index("")
-        raise UserError(f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a:.100}; give another")
+        raise UserError(
+            f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a:.100}; give another"
+        )
     for place, first in alike(names, underscores=True, found=found)[:1]:
         name, other = told_pair(names[place], names[first])
         text = read_as(names[place].replace("_", " "))
-        as_other = "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"
-        told = f"class name {name:.200} is already {'on' if unit == 'line' else 'at'} {unit} {places[first]}{as_other}"
+        as_other = (
+            "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"
+        )
+        told = (
+            f"class name {name:.200} is already {'on' if unit == 'line' else 'at'} {unit} "
+            f"{places[first]}{as_other}"
+        )
         raise UserError(f"{at[place]}: {told}; each may appear once")

@@ -1,4 +1,6 @@
-"""Where videos lie: the file that a list's name means, whatever folders and container the user's copy has."""
+"""Where videos lie: the file that a list's name means, whatever folders and container the user's
+copy has.
+"""
 
 import os
 import posixpath
@@ -19,11 +21,12 @@ SPLITS = {"training": "train", "validation": "val", "validate": "val", "valid": 
 
 
 def scan_folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Walks a folder, shallow folders first; hidden names are left out, links to folders are followed once.
+    """Walks a folder, shallow folders first; hidden names are left out, links to folders are
+    followed once.
 
     Yields:
-      `(path, files)` a folder: its path relative to `folder` in posix style ("" for `folder` itself) and the names of
-      its files, both sorted.
+      `(path, files)` a folder: its path relative to `folder` in posix style ("" for `folder`
+      itself) and the names of its files, both sorted.
 
     Raises:
       UserError: if `folder` is no folder, or one cannot be read.
@@ -61,12 +64,16 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
                 except OSError:
                     continue  # a link that leads nowhere or to itself
     except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be read ({error.strerror}); check its permissions") from None
+        raise UserError(
+            f"{folder}: the folder cannot be read ({error.strerror}); check its permissions"
+        ) from None
     return sorted(files), folders
 
 
 def split_name(folder: str) -> str:
-    """The half of a data set that a folder's name tells: "train" for `train_256`, "val" for `validation`."""
+    """The half of a data set that a folder's name tells: "train" for `train_256`, "val" for
+    `validation`.
+    """
     word = re.split(r"[^a-z0-9]", folder.lower(), maxsplit=1)[0]
     return SPLITS.get(word, word)
 
@@ -96,9 +103,10 @@ class VideoIndex:
     def find(self, file: str) -> str | None:
         """The video that a list's file name means.
 
-        The path itself comes first, then the only video of that base name, then the only one of that stem: so
-        `train/ID.mp4` finds `train_256/abseiling/ID.mkv`. Of several, the one whose last folders are those of the
-        list counts, then the one under folders of the same names or of the same half (train, val).
+        The path itself comes first, then the only video of that base name, then the only one of
+        that stem: so `train/ID.mp4` finds `train_256/abseiling/ID.mkv`. Of several, the one whose
+        last folders are those of the list counts, then the one under folders of the same names or
+        of the same half (train, val).
 
         Args:
           file: the name as the list has it.
@@ -114,7 +122,8 @@ class VideoIndex:
         for spelling in (path, posixpath.normpath(path), self._below(path)):
             if spelling in self._paths:
                 return spelling
-        # other suffixes than ours, hidden files and paths that lead elsewhere count when named exactly
+        # other suffixes than ours, hidden files and paths that lead elsewhere count when named
+        # exactly
         if os.path.isfile(self.video_dir / path):
             return path
         found = self._names.get(wanted.name) or self._stems.get(wanted.stem) or []
@@ -128,13 +137,15 @@ class VideoIndex:
         if len(best) > 1:
             some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
-                f"{self.video_dir}: {file!r:.200} of the list may be any of {some}; write the path in the list, or "
-                "point at a folder that holds one of them"
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {some}; write the "
+                "path in the list, or point at a folder that holds one of them"
             )
         return best[0]
 
     def is_outside(self, file: str) -> bool:
-        """Whether a file that `find` gave leads out of the folder, by `..` or from the root; links may lead out."""
+        """Whether a file that `find` gave leads out of the folder, by `..` or from the root; links
+        may lead out.
+        """
         if not os.path.isabs(file) and ".." not in file.split("/"):
             return False
         root = os.path.realpath(self.video_dir)
@@ -142,12 +153,18 @@ class VideoIndex:
         return os.path.commonpath((root, os.path.realpath(self.video_dir / file))) != root
 
     def near(self, file: str) -> list[str]:
-        """What a name that is not there may mean: videos that differ from it in Unicode form, case or backslashes."""
+        """What a name that is not there may mean: videos that differ from it in Unicode form, case
+        or backslashes.
+        """
         if self._folded is None:
             self._folded = defaultdict(list)
             for path in sorted(self._paths):
                 whole = folded(path)
-                for key in {whole, whole.rpartition("/")[2], posixpath.splitext(whole.rpartition("/")[2])[0]}:
+                for key in {
+                    whole,
+                    whole.rpartition("/")[2],
+                    posixpath.splitext(whole.rpartition("/")[2])[0],
+                }:
                     self._folded[key].append(path)
         wanted = folded(posixpath.normpath(file.replace("\\", "/")))
         name = wanted.rpartition("/")[2]
@@ -158,7 +175,9 @@ class VideoIndex:
 
     def _below(self, path: str) -> str:
         """An absolute path as one below the folder, where it is one."""
-        return os.path.relpath(path, os.path.abspath(self.video_dir)) if os.path.isabs(path) else path
+        return (
+            os.path.relpath(path, os.path.abspath(self.video_dir)) if os.path.isabs(path) else path
+        )
 
 
 def _spoken(path: str) -> str:
@@ -167,18 +186,25 @@ def _spoken(path: str) -> str:
 
 
 def akin(wanted: str, found: str) -> bool:
-    """Whether the folders of a listed name may be those of a file: they share one, or one side says nothing."""
+    """Whether the folders of a listed name may be those of a file: they share one, or one side says
+    nothing.
+    """
     ours, theirs = (_folder_names(path) for path in (wanted, found))
     return not ours or not theirs or bool(ours & theirs) or ours <= HALVES
 
 
 def _folder_names(path: str) -> set[str]:
     """The folders of a path as class names read, and "train" for `train_256`."""
-    return {half if (half := split_name(part)) in HALVES else spoken(part) for part in PurePosixPath(path).parts[:-1]}
+    return {
+        half if (half := split_name(part)) in HALVES else spoken(part)
+        for part in PurePosixPath(path).parts[:-1]
+    }
 
 
 def _likeness(wanted: PurePosixPath, found: PurePosixPath) -> tuple[int, int, int]:
-    """How well the folders of two paths agree: equal last folders, equal names anywhere, halves in common."""
+    """How well the folders of two paths agree: equal last folders, equal names anywhere, halves in
+    common.
+    """
     ours, theirs = wanted.parts[:-1], found.parts[:-1]
     last = 0
     while last < min(len(ours), len(theirs)) and ours[-1 - last] == theirs[-1 - last]:
@@ -191,7 +217,8 @@ def class_folders(video_dir: Path) -> VideoList:
     """Lists videos laid out as `CLASS/…/file`: the top folders that hold videos are the classes.
 
     Args:
-      video_dir: the folder of the class folders; videos that lie in it directly belong to no class and are left out.
+      video_dir: the folder of the class folders; videos that lie in it directly belong to no class
+        and are left out.
 
     Returns:
       A list named after the folder, sorted by class and path, with the folders' names as they are.
@@ -202,13 +229,22 @@ def class_folders(video_dir: Path) -> VideoList:
     files = [file for file in VideoIndex(video_dir).files() if "/" in file]
     names = sorted({file.split("/", 1)[0] for file in files})
     if not names:
-        raise UserError(f"{video_dir}: no folder in it holds a video; expected {video_dir}/CLASS/video.mp4")
+        raise UserError(
+            f"{video_dir}: no folder in it holds a video; expected {video_dir}/CLASS/video.mp4"
+        )
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(spoken(name), name)
         if other != name:
             other, name = told_pair(other, name)
-            raise UserError(f"{video_dir}: folders {other} and {name} name the same class; merge them")
+            raise UserError(
+                f"{video_dir}: folders {other} and {name} name the same class; merge them"
+            )
     place = {name: index for index, name in enumerate(names)}
-    entries = sorted((Entry(file, place[file.split("/", 1)[0]], 0) for file in files), key=lambda e: (e.label, e.file))
-    return VideoList(Path(video_dir).resolve().name, tuple(entries), tuple(names), "given", str(video_dir))
+    entries = sorted(
+        (Entry(file, place[file.split("/", 1)[0]], 0) for file in files),
+        key=lambda e: (e.label, e.file),
+    )
+    return VideoList(
+        Path(video_dir).resolve().name, tuple(entries), tuple(names), "given", str(video_dir)
+    )

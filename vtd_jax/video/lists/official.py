@@ -1,4 +1,6 @@
-"""The lists of videos that official downloads bring: HMDB-51, UCF-101, Something-Something v2 and Kinetics-400."""
+"""The lists of videos that official downloads bring: HMDB-51, UCF-101, Something-Something v2 and
+Kinetics-400.
+"""
 
 import re
 from collections import defaultdict
@@ -20,14 +22,16 @@ def official_lists(dataset: str, source: Path) -> list[VideoList]:
 
     Args:
       dataset: "hmdb51", "ucf101", "ssv2" or "kinetics400".
-      source: the folder of the unpacked download; the annotation files may lie at any depth, the shallowest count.
+      source: the folder of the unpacked download; the annotation files may lie at any depth, the
+        shallowest count.
 
     Returns:
-      `train1`, `val1` … `val3` (HMDB-51, UCF-101), `train` and `validation` (SSv2) or `train` and `val`
-      (Kinetics-400), with the class ids and names that the field's label files use.
+      `train1`, `val1` … `val3` (HMDB-51, UCF-101), `train` and `validation` (SSv2) or `train` and
+      `val` (Kinetics-400), with the class ids and names that the field's label files use.
 
     Raises:
-      UserError: if there are no annotation files, or with `file:line` for a line that cannot be right.
+      UserError: if there are no annotation files, or with `file:line` for a line that cannot be
+        right.
     """
     readers = {
         "hmdb51": _hmdb51_lists,
@@ -42,45 +46,67 @@ def official_lists(dataset: str, source: Path) -> list[VideoList]:
 
 def _hmdb51_lists(source: Path) -> list[VideoList]:
     """`CLASS_test_split{1,2,3}.txt`: lines `NAME.avi 0|1|2` for unused, train and test."""
-    what, origin = "CLASS_test_split1.txt files", "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar"
-    first = find_official(source, lambda files: next(filter(HMDB51_FILE.fullmatch, files), None), what, origin)
-    found = [match.groups() for path in first.parent.iterdir() if (match := HMDB51_FILE.fullmatch(path.name))]
+    what, origin = (
+        "CLASS_test_split1.txt files",
+        "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar",
+    )
+    first = find_official(
+        source, lambda files: next(filter(HMDB51_FILE.fullmatch, files), None), what, origin
+    )
+    found = [
+        match.groups()
+        for path in first.parent.iterdir()
+        if (match := HMDB51_FILE.fullmatch(path.name))
+    ]
     folders = sorted({name for name, _ in found if not name.startswith(".")}, key=_hmdb51_order)
     names = tuple(name.replace("_", " ") for name in folders)
     lists = []
     for split in sorted({number for _, number in found}):
         train, val = Collected(), Collected()
         for label, folder in enumerate(folders):
-            for line, where, text in numbered_lines(first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"):
+            for line, where, text in numbered_lines(
+                first.parent / f"{folder}_test_split{split}.txt", "HMDB-51 split"
+            ):
                 match = re.fullmatch(r"(.*\S)\s+([012])", text)
                 if match is None or more_columns(match[1]):
                     raise UserError(
-                        f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r:.200}; download the file again"
+                        f"{where}: expected 'NAME.avi 0', 1 or 2, found {text!r:.200}; download "
+                        "the file again"
                     )
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
                     kept.add(f"{folder}/{match[1]}", label, line, where)
         read_from = str(first.parent / f"*_test_split{split}.txt")
-        lists.append(VideoList(f"train{split}", train.entries(read_from), names, "official", read_from))
+        lists.append(
+            VideoList(f"train{split}", train.entries(read_from), names, "official", read_from)
+        )
         lists.append(VideoList(f"val{split}", val.entries(read_from), names, "official", read_from))
     return lists
 
 
 def _hmdb51_order(folder: str) -> str:
-    """Sorts classes as the published ids do: by the site's `CLASS.rar` files, signs ignored (`kick_ball` < `kick`)."""
+    """Sorts classes as the published ids do: by the site's `CLASS.rar` files, signs ignored
+    (`kick_ball` < `kick`).
+    """
     return folder.replace("_", "").lower() + "rar"
 
 
 def _ucf101_lists(source: Path) -> list[VideoList]:
-    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`) and `testlist0N.txt` (without the id)."""
+    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`) and `testlist0N.txt`
+    (without the id).
+    """
     what = "classInd.txt with trainlist01.txt"
     origin = "ucfTrainTestlist from UCF-101's UCF101TrainTestSplits-RecognitionTask.zip"
     wanted = {"classInd.txt", "trainlist01.txt"}
-    classes = find_official(source, lambda files: "classInd.txt" if wanted <= set(files) else None, what, origin)
+    classes = find_official(
+        source, lambda files: "classInd.txt" if wanted <= set(files) else None, what, origin
+    )
     ids = _ucf101_classes(classes)
     names = tuple(ids[i] for i in sorted(ids))
     lists = []
-    for split in [number for number in "123" if (classes.parent / f"trainlist0{number}.txt").is_file()]:
+    for split in [
+        number for number in "123" if (classes.parent / f"trainlist0{number}.txt").is_file()
+    ]:
         for name, kind in (("train", "trainlist"), ("val", "testlist")):
             path = classes.parent / f"{kind}0{split}.txt"
             entries = _ucf101_entries(path, ids, names, needs_id=name == "train")
@@ -94,7 +120,9 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
     for _, where, text in numbered_lines(path, "UCF-101 class list"):
         match = re.fullmatch(r"([0-9]{1,18})\s+(\w+)", text)
         if match is None:
-            raise UserError(f"{where}: expected 'id Class', found {text!r:.200}; download the file again")
+            raise UserError(
+                f"{where}: expected 'id Class', found {text!r:.200}; download the file again"
+            )
         if int(match[1]) in ids or match[2].lower() in {name.lower() for name in ids.values()}:
             raise UserError(f"{where}: {text!r:.200} repeats an id or a class; each may come once")
         ids[int(match[1])] = match[2]
@@ -102,30 +130,43 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
 
 
 def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool):
-    """The videos of one list; the class is the folder, whose case does not count (HandStandPushups)."""
+    """The videos of one list; the class is the folder, whose case does not count
+    (HandStandPushups).
+    """
     places = {name.lower(): index for index, name in enumerate(names)}
     collected = Collected()
     for line, where, text in numbered_lines(path, "UCF-101 list"):
         match = re.fullmatch(r"([^/]+)/(.*?\S)(?:\s+([0-9]{1,18}))?", text)
         if match is None or (needs_id and match[3] is None) or more_columns(match[2]):
             form = "Class/file.avi id" if needs_id else "Class/file.avi"
-            raise UserError(f"{where}: expected '{form}', found {text!r:.200}; download the file again")
+            raise UserError(
+                f"{where}: expected '{form}', found {text!r:.200}; download the file again"
+            )
         folder, file, class_id = match.groups()
         label = places.get(folder.lower())
         if label is None:
             raise UserError(
-                f"{where}: class {folder!r:.100} is not in classInd.txt beside it; are they of one download?"
+                f"{where}: class {folder!r:.100} is not in classInd.txt beside it; are they of "
+                "one download?"
             )
         if class_id is not None and ids.get(int(class_id)) != names[label]:
             named = repr(ids.get(int(class_id), "no class"))
-            raise UserError(f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r:.100}; mend one")
+            raise UserError(
+                f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r:.100}; "
+                "mend one"
+            )
         collected.add(f"{folder}/{file}", label, line, where)
     return collected.entries(path)
 
 
 def _ssv2_lists(source: Path) -> list[VideoList]:
-    """`labels.json` (name: id), `train.json` and `validation.json` (objects with an id and a template)."""
-    what = "labels.json, train.json and validation.json (or something-something-v2-*.json) in one folder"
+    """`labels.json` (name: id), `train.json` and `validation.json` (objects with an id and a
+    template).
+    """
+    what = (
+        "labels.json, train.json and validation.json (or something-something-v2-*.json) in one "
+        "folder"
+    )
     origin = "the labels package of Something-Something v2 from Qualcomm's site"
     needed = ("labels.json", "train.json", "validation.json")
 
@@ -139,7 +180,9 @@ def _ssv2_lists(source: Path) -> list[VideoList]:
     lists = []
     for split in ("train", "validation"):
         listed = path.with_name(path.name.replace("labels", split))
-        lists.append(VideoList(split, _ssv2_entries(listed, places, path), names, "official", str(listed)))
+        lists.append(
+            VideoList(split, _ssv2_entries(listed, places, path), names, "official", str(listed))
+        )
     return lists
 
 
@@ -154,10 +197,16 @@ def _ssv2_names(path: Path) -> tuple[str, ...]:
     keys: dict[str, str] = defaultdict(str)
     for name, class_id in _json(path, dict).items():
         if whole_number(str(class_id)) is None:
-            raise UserError(f'{path}: the id of {name!r:.100} is {class_id!r:.100}; expected a whole number, as in "0"')
+            raise UserError(
+                f"{path}: the id of {name!r:.100} is {class_id!r:.100}; expected a whole number, "
+                'as in "0"'
+            )
         other = ids.get(int(class_id)) or keys[_ssv2_key(name)]
         if other:
-            raise UserError(f"{path}: {name!r:.100} and {other!r:.100} share an id or a name; each may come once")
+            raise UserError(
+                f"{path}: {name!r:.100} and {other!r:.100} share an id or a name; each may come "
+                "once"
+            )
         ids[int(class_id)] = keys[_ssv2_key(name)] = name
     if not ids:
         raise UserError(f"{path}: no classes; expected an object of names and ids")
@@ -170,14 +219,17 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
     for place, item in enumerate(_json(path, list), start=1):
         where = f"{path}: entry {place}"
         if not isinstance(item, dict) or not {"id", "template"} <= set(item):
-            raise UserError(f"{where}: expected an object with id and template; download the file again")
+            raise UserError(
+                f"{where}: expected an object with id and template; download the file again"
+            )
         video, template = str(item["id"]), str(item["template"])
         if not re.fullmatch("[0-9]{1,18}", video):
             raise UserError(f"{where}: id {video!r:.60} is not a number; download the file again")
         label = places.get(_ssv2_key(template))
         if label is None:
             raise UserError(
-                f"{where}: video {video} has template {template!r:.200}, not in {labels}; is it of this release?"
+                f"{where}: video {video} has template {template!r:.200}, not in {labels}; is it "
+                "of this release?"
             )
         collected.add(f"{video}.webm", label, 0, where)
     return collected.entries(path)

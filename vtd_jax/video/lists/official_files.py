@@ -13,7 +13,9 @@ class NoAnnotations(UserError):
     """There are no official annotation files where they were looked for."""
 
 
-def find_shallowest(source: Path, matches: Callable[[list[str]], str | None], what: str) -> Path | None:
+def find_shallowest(
+    source: Path, matches: Callable[[list[str]], str | None], what: str
+) -> Path | None:
     """The shallowest file under a folder that is looked for; None if there is none.
 
     Args:
@@ -34,11 +36,15 @@ def find_shallowest(source: Path, matches: Callable[[list[str]], str | None], wh
             found.append(source / folder / name)
     if len(found) > 1:
         places = ", ".join(str(path.parent) for path in found)
-        raise UserError(f"{source}: {what} lies in several folders ({places}); point --source at one of them")
+        raise UserError(
+            f"{source}: {what} lies in several folders ({places}); point --source at one of them"
+        )
     return found[0] if found else None
 
 
-def find_official(source: Path, matches: Callable[[list[str]], str | None], what: str, origin: str) -> Path:
+def find_official(
+    source: Path, matches: Callable[[list[str]], str | None], what: str, origin: str
+) -> Path:
     """As `find_shallowest`, but UserError, saying where the files come from, if there are none."""
     found = find_shallowest(source, matches, what)
     if found is None:
@@ -74,7 +80,9 @@ class Collected:
     def add(self, file: str, label: int, line: int, where: str) -> None:
         """Appends a video; UserError if it is there already."""
         if file in self._seen:
-            raise UserError(f"{where}: {file!r:.200} is already at {self._seen[file]}; list each video once")
+            raise UserError(
+                f"{where}: {file!r:.200} is already at {self._seen[file]}; list each video once"
+            )
         self._seen[file] = where
         self._entries.append(Entry(file, label, line))
 

@@ -19,7 +19,8 @@ CSV_NAMES = {
 
 
 def kinetics400_lists(source: Path) -> list[VideoList]:
-    """`train` and `val` from `train.csv` and `val.csv`, or from `train/CLASS/` and `val/CLASS/`; CSVs come first.
+    """`train` and `val` from `train.csv` and `val.csv`, or from `train/CLASS/` and `val/CLASS/`;
+    CSVs come first.
 
     Classes are sorted by name over both lists. A list whose CSV or folder is not there is left out.
 
@@ -59,11 +60,17 @@ def _rows(path: Path) -> list[tuple[str, str, int]]:
         if not columns:
             header = [field.strip().lower() for field in fields]
             if not set(COLUMNS) <= set(header):
-                raise UserError(f"{where}: expected the header {','.join(COLUMNS)},split; is this Kinetics' own CSV?")
+                raise UserError(
+                    f"{where}: expected the header {','.join(COLUMNS)},split; is this Kinetics' "
+                    "own CSV?"
+                )
             columns = [header.index(name) for name in COLUMNS]
             continue
         if len(fields) <= max(columns):
-            raise UserError(f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r:.200}; mend the row")
+            raise UserError(
+                f"{where}: expected {','.join(COLUMNS)}, found {','.join(fields)!r:.200}; mend "
+                "the row"
+            )
         rows.append((*_clip([fields[i].strip().strip("\"'") for i in columns], where), line))
     return rows
 
@@ -77,13 +84,20 @@ def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
         raise UserError(f"{where}: youtube_id {video!r:.60} is no id of a video; mend the row")
     seconds = [re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", text) for text in (start, end)]
     if not all(seconds):
-        raise UserError(f"{where}: expected times in seconds, found {start!r:.60} and {end!r:.60}; mend the row")
+        raise UserError(
+            f"{where}: expected times in seconds, found {start!r:.60} and {end!r:.60}; mend the row"
+        )
     return name, f"{video}_{int(seconds[0][1]):06d}_{int(seconds[1][1]):06d}"
 
 
 def _folder_lists(source: Path) -> list[VideoList]:
-    """Lists from the shallowest folders `train` and `val` (or `train_256`, …) that hold folders of videos."""
-    found: dict[str, dict[str, list[tuple[str, str]]]] = {"train": defaultdict(list), "val": defaultdict(list)}
+    """Lists from the shallowest folders `train` and `val` (or `train_256`, …) that hold folders of
+    videos.
+    """
+    found: dict[str, dict[str, list[tuple[str, str]]]] = {
+        "train": defaultdict(list),
+        "val": defaultdict(list),
+    }
     for file in VideoIndex(source).files():
         parts = file.split("/")
         for depth, part in enumerate(parts[:-2]):
@@ -94,8 +108,9 @@ def _folder_lists(source: Path) -> list[VideoList]:
     chosen = {split: _shallowest(source, places) for split, places in found.items() if places}
     if not chosen:
         raise NoAnnotations(
-            f"{source}: found neither train.csv and val.csv nor train/CLASS/ and val/CLASS/ with videos, in it or "
-            "below; put the annotations of Kinetics-400 (DeepMind's site or the CVD Foundation's copy) there"
+            f"{source}: found neither train.csv and val.csv nor train/CLASS/ and val/CLASS/ with "
+            "videos, in it or below; put the annotations of Kinetics-400 (DeepMind's site or the "
+            "CVD Foundation's copy) there"
         )
     names = sorted({name for place in chosen for name, _ in found[place][chosen[place]]})
     labels = {name: index for index, name in enumerate(names)}
@@ -105,7 +120,9 @@ def _folder_lists(source: Path) -> list[VideoList]:
         for name, file in found[split][place]:
             collected.add(file, labels[name], 0, file)
         read_from = str(source / place)
-        lists.append(VideoList(split, collected.entries(read_from), tuple(names), "official", read_from))
+        lists.append(
+            VideoList(split, collected.entries(read_from), tuple(names), "official", read_from)
+        )
     return lists
 
 
@@ -114,5 +131,7 @@ def _shallowest(source: Path, places: Iterable[str]) -> str:
     ranked = sorted(places, key=lambda place: (place.count("/"), place))
     same = [place for place in ranked if place.count("/") == ranked[0].count("/")]
     if len(same) > 1:
-        raise UserError(f"{source}: {', '.join(same)} look alike; point --source at the folder of one of them")
+        raise UserError(
+            f"{source}: {', '.join(same)} look alike; point --source at the folder of one of them"
+        )
     return ranked[0]

@@ -1,11 +1,21 @@
-"""The lists of the protocols: made here by a rule, or read from the interchange tree that ViFi-CLIP published."""
+"""The lists of the protocols: made here by a rule, or read from the interchange tree that ViFi-CLIP
+published.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.lists.catalog import Entry, Problem, VideoList, file_key, read_labels, read_list, select_shots
+from vtd_jax.video.lists.catalog import (
+    Entry,
+    Problem,
+    VideoList,
+    file_key,
+    read_labels,
+    read_list,
+    select_shots,
+)
 
 BASE_SHOTS, BASE_DRAWS = 16, (1, 2, 3)
 FEW_SHOTS = (2, 4, 8, 16)
@@ -32,12 +42,14 @@ K600_UNSEEN = {f"ZS_split{i}_K600_eval".lower(): f"ZS_split{i}_K600" for i in (1
 
 
 def own_splits(dataset: str, lists: Sequence[VideoList], seed: int) -> list[VideoList]:
-    """Makes the lists of base-to-novel and few-shot where none were given, the same ones for the same seed.
+    """Makes the lists of base-to-novel and few-shot where none were given, the same ones for the
+    same seed.
 
-    Classes are ordered by their number of training videos (`train1`, or `train`), fewest first, ties by class id. The
-    first half of them, rounded down, is novel, the rest base; ids within a half follow that order. This gives the
-    classes and the ids of the published HMDB-51 lists, and the order of the published base ids of UCF-101 and SSv2.
-    The videos of the shots are drawn here and are other ones than in the published lists.
+    Classes are ordered by their number of training videos (`train1`, or `train`), fewest first,
+    ties by class id. The first half of them, rounded down, is novel, the rest base; ids within a
+    half follow that order. This gives the classes and the ids of the published HMDB-51 lists, and
+    the order of the published base ids of UCF-101 and SSv2. The videos of the shots are drawn here
+    and are other ones than in the published lists.
 
     Args:
       dataset: "hmdb51", "ucf101", "ssv2" or "kinetics400".
@@ -46,13 +58,16 @@ def own_splits(dataset: str, lists: Sequence[VideoList], seed: int) -> list[Vide
 
     Returns:
       `base_train`, `base_val`, `novel_val`, `fs_base_s{1,2,3}_train` and, but for Kinetics-400,
-      `train1_few_shot_{2,4,8,16}`; those that would hold no videos are left out, so nothing without a training list.
+      `train1_few_shot_{2,4,8,16}`; those that would hold no videos are left out, so nothing without
+      a training list.
 
     Raises:
       UserError: for a data set that has no rule.
     """
     if dataset not in TRAIN:
-        raise UserError(f"dataset={dataset!r}: there is a rule for the splits of {', '.join(TRAIN)}")
+        raise UserError(
+            f"dataset={dataset!r}: there is a rule for the splits of {', '.join(TRAIN)}"
+        )
     named = {listed.name: listed for listed in lists}
     train, val = named.get(TRAIN[dataset]), named.get(VAL[dataset])
     if train is None:
@@ -79,7 +94,9 @@ def _halves(train: VideoList, val: VideoList | None, seed: int) -> list[VideoLis
     made = [_restrict(train, "base_train", base, frequent)]
     for draw in BASE_DRAWS:
         about = f"{frequent}, {BASE_SHOTS} videos a class drawn with seed {seed} (s{draw})"
-        made.append(_draw(made[0], f"fs_base_s{draw}_train", BASE_SHOTS, _draw_seed(seed, draw), about))
+        made.append(
+            _draw(made[0], f"fs_base_s{draw}_train", BASE_SHOTS, _draw_seed(seed, draw), about)
+        )
     if val is not None:
         made.append(_restrict(val, "base_val", base, f"{frequent}, videos of {val.name}"))
         rare = f"own split: rare half of the classes of {train.name}, videos of {val.name}"
@@ -90,8 +107,12 @@ def _halves(train: VideoList, val: VideoList | None, seed: int) -> list[VideoLis
 def _restrict(listed: VideoList, name: str, classes: Sequence[int], source: str) -> VideoList:
     """The videos of some classes, which are numbered anew in the order given."""
     place = {label: index for index, label in enumerate(classes)}
-    entries = tuple(Entry(e.file, place[e.label], e.line) for e in listed.entries if e.label in place)
-    return VideoList(name, entries, tuple(listed.class_names[label] for label in classes), "own split", source)
+    entries = tuple(
+        Entry(e.file, place[e.label], e.line) for e in listed.entries if e.label in place
+    )
+    return VideoList(
+        name, entries, tuple(listed.class_names[label] for label in classes), "own split", source
+    )
 
 
 def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> VideoList:
@@ -124,13 +145,16 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
     for label, members in sorted(classes.items()):
         if len(members) < 2:
             raise UserError(
-                f"{listed.source}: class {listed.class_names[label]!r} has one video, too few to hold one out; add "
-                "videos, or build without --holdout"
+                f"{listed.source}: class {listed.class_names[label]!r} has one video, too few to "
+                "hold one out; add videos, or build without --holdout"
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:count])
-    about = f"own split: {share:g} of the videos of each class of {listed.name} held out with seed {seed}"
+    about = (
+        f"own split: {share:g} of the videos of each class of {listed.name} held out with seed "
+        f"{seed}"
+    )
     parts = {"train": lambda file: file not in chosen, "val": lambda file: file in chosen}
     return [
         VideoList(
@@ -154,8 +178,8 @@ def published_lists(
 
     Args:
       dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600".
-      root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels` in or beside it;
-        case in the names of folders and files does not count.
+      root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels`
+        in or beside it; case in the names of folders and files does not count.
       problems: as for `catalog.read_list`.
       wanted: asked about every list's name; the others are not read.
 
@@ -163,7 +187,8 @@ def published_lists(
       Lists named after their files, sorted by name; their source is the path.
 
     Raises:
-      UserError: if the tree has no list of this data set, a list has no label file, or either cannot be read.
+      UserError: if the tree has no list of this data set, a list has no label file, or either
+        cannot be read.
     """
     if dataset not in TREE:
         raise UserError(f"dataset={dataset!r}: published lists are known of {', '.join(TREE)}")
@@ -179,19 +204,30 @@ def published_lists(
             f"{root}: no lists of {dataset}; expected datasets_splits/{folder}/*.txt or "
             f"datasets_splits/{HALVES}/{folder}/*.txt in it"
         )
-    return [_published(path, problems) for path in sorted(paths, key=lambda path: path.stem) if wanted(path.stem)]
+    return [
+        _published(path, problems)
+        for path in sorted(paths, key=lambda path: path.stem)
+        if wanted(path.stem)
+    ]
 
 
 def _published(path: Path, problems: list[Problem] | None) -> VideoList:
     labels = labels_for(path)
     if labels is None:
-        raise UserError(f"{path}: its label file labels/{_label_stem(path)}.csv is not in the tree; put it there")
+        raise UserError(
+            f"{path}: its label file labels/{_label_stem(path)}.csv is not in the tree; put it "
+            "there"
+        )
     names = read_labels(labels)
-    return VideoList(path.stem, tuple(read_list(path, names, problems)), names.names, "given", str(path))
+    return VideoList(
+        path.stem, tuple(read_list(path, names, problems)), names.names, "given", str(path)
+    )
 
 
 def labels_for(list_path: Path) -> Path | None:
-    """The label file of a list that lies in an interchange tree; None if that cannot be told or it is not there."""
+    """The label file of a list that lies in an interchange tree; None if that cannot be told or it
+    is not there.
+    """
     path = Path(list_path).absolute()
     stem = _label_stem(path)
     if stem is None:
@@ -220,9 +256,13 @@ def _is_list(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and path.is_file() and not path.name.startswith(".")
 
 
-def _child(folder: Path | None, name: str, kind: Callable[[Path], bool] = Path.is_dir) -> Path | None:
+def _child(
+    folder: Path | None, name: str, kind: Callable[[Path], bool] = Path.is_dir
+) -> Path | None:
     """An entry of a folder by its name, whatever its case; the exact name comes first."""
     if folder is None or not folder.is_dir():
         return None
-    found: Iterator[Path] = (path for path in folder.iterdir() if path.name.lower() == name.lower() and kind(path))
+    found: Iterator[Path] = (
+        path for path in folder.iterdir() if path.name.lower() == name.lower() and kind(path)
+    )
     return min(found, key=lambda path: (path.name != name, path.name), default=None)
