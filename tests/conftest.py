@@ -26,8 +26,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # and nobody's own text features are touched
 os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "text")
 
-import support.typecheck  # noqa: F401
 from jaxtyping import install_import_hook
+
+import support.typecheck  # noqa: F401
 
 install_import_hook("vtd_jax", "support.typecheck.check")
 

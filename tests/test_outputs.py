@@ -180,8 +180,10 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
         (errno.EDQUOT, "; make room, and give the same command again"),
         (
             errno.ENOTDIR,
-            "; a file is where a folder would have to be: give another path, or move that file "
-            "away",
+            (
+                "; a file is where a folder would have to be: give another path, or move that file "
+                "away"
+            ),
         ),
         (errno.ENAMETOOLONG, "; give a shorter one"),
         (errno.EACCES, ""),

@@ -148,8 +148,10 @@ def measure(
 def markdown(results: list[Result]) -> str:
     """A table; ratios are medians over rounds to the faster of the two products of the same round."""
     lines = [
-        "| frames | way | seconds | least–most | to the product | of CPU time | to plain | "
-        "beside the inputs |",
+        (
+            "| frames | way | seconds | least–most | to the product | of CPU time | to plain | "
+            "beside the inputs |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in results:

@@ -18,8 +18,10 @@ See https://openxla.org/xla/errors/error_1000 for more details."""
     [
         (TEMPORARIES, (51.02 * GIB, 15.75 * GIB)),
         (
-            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 950.5M of 7.48G "
-            "hbm. Exceeded",
+            (
+                "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 950.5M of 7.48G "
+                "hbm. Exceeded"
+            ),
             (950.5 * 2**20, 7.48 * GIB),
         ),
         ("RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem.", None),

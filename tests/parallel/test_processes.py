@@ -132,13 +132,17 @@ _hosts.run(lambda: "never", "usage")
     [
         (
             "0",
-            "not all 2 processes came (1 missing); does each run this command, with its own "
-            "--process_id? Waited 1.5 s",
+            (
+                "not all 2 processes came (1 missing); does each run this command, with its own "
+                "--process_id? Waited 1.5 s"
+            ),
         ),
         (
             "1",
-            "cannot be reached (Connection refused); is process 0 running there, is the port "
-            "open? Waited 1.5 s",
+            (
+                "cannot be reached (Connection refused); is process 0 running there, is the port "
+                "open? Waited 1.5 s"
+            ),
         ),
     ],
 )

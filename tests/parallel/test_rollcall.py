@@ -85,13 +85,17 @@ ONE = "process 1 (host, process id 1): "
 WRONG = {
     "one id": (
         (hello(1, 3), hello(1, 3, who=OTHER)),
-        f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each "
-        "process an id of its own",
+        (
+            f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each "
+            "process an id of its own"
+        ),
     ),
     "two of 0": (
         (hello(0, who=OTHER),),
-        f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each "
-        "process an id of its own",
+        (
+            f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each "
+            "process an id of its own"
+        ),
     ),
     "count": (
         (hello(1, 3),),
@@ -228,8 +232,10 @@ def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
     with pytest.raises(TimeoutError):
         answer(address, hello(1), time.monotonic() + 0.3, 1, told.append)
     assert told == [
-        f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection "
-        "refused); is it started?"
+        (
+            f"waiting for process 0 at {address}, for 0 s more: cannot be reached (Connection "
+            "refused); is it started?"
+        )
     ]
 
 

@@ -60,13 +60,13 @@ def test_a_name_of_every_length_may_be_given():
         ("videos", "--labels=videos: is a folder, which cannot be read as words; give a file"),
         ("clip.mp4", "--labels=clip.mp4: is a video; give words parted by commas, or a file of them"),
         ("there.MOV", "--labels=there.MOV: is a video"),
-        ("words.json", (("--labels=words.json: there is no such file; check the path, or give words parted by "
-            "commas"))),
-        ("labels.txt", (("--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
-            "give words"))),
+        ("words.json", ("--labels=words.json: there is no such file; check the path, or give words parted by "
+            "commas")),
+        ("labels.txt", ("--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
+            "give words")),
         ("list.txt,hug", "--labels: entry 1, 'list.txt', is a file; give a single file, or words alone"),
-        ("list.txt", (("list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one name a "
-            "line"))),
+        ("list.txt", ("list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one name a "
+            "line")),
         ("caf\xe9,cafe\u0301", r"--labels: entry 2: 'cafe\u0301' reads as 'caf\xe9' of --labels: entry 1; each may"),
         ("a &amp; b,A & B", "--labels: entry 2: 'A & B' reads as 'a &amp; b' of --labels: entry 1; each"),
         ("hug,caf\udce9", r"--labels='hug,caf\udce9': holds bytes that are not UTF-8; give it as UTF-8, or a file"),

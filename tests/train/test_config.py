@@ -104,8 +104,10 @@ def test_what_hosts_must_have_alike():
         (dict(data__stored_views=-1), "data.stored_views: -1, expected 0 or more"),
         (
             dict(data__stored_views=2, model__visual_prompts=4, model__visual_depth=1),
-            "data.stored_views=2: frame features change while 4 visual prompts are learnt; set "
-            "data.stored_views=0",
+            (
+                "data.stored_views=2: frame features change while 4 visual prompts are learnt; set "
+                "data.stored_views=0"
+            ),
         ),
         (dict(optimizer__lr=-1e-3), "optimizer.lr: -0.001"),
         (dict(optimizer__lr=float("nan")), "optimizer.lr: nan, expected a finite number"),

@@ -241,13 +241,17 @@ def test_annotations_are_found_from_above_and_from_inside(downloads, layout, inn
     [
         (
             "hmdb51",
-            "CLASS_test_split1.txt files in it or below; unpack testTrainMulti_7030_splits from "
-            "HMDB-51's",
+            (
+                "CLASS_test_split1.txt files in it or below; unpack testTrainMulti_7030_splits from "
+                "HMDB-51's"
+            ),
         ),
         (
             "ucf101",
-            "classInd.txt with trainlist01.txt in it or below; unpack ucfTrainTestlist from "
-            "UCF-101's",
+            (
+                "classInd.txt with trainlist01.txt in it or below; unpack ucfTrainTestlist from "
+                "UCF-101's"
+            ),
         ),
         ("ssv2", "labels.json, train.json and validation.json"),
         (
