@@ -1,4 +1,4 @@
-"""FLOPs of matrix products by formula (method.md sections 2 to 4 and 7), for what each way of
+"""FLOPs of matrix products by formula (docs/method.md sections 2 to 4 and 7), for what each way of
 computing needs.
 
 `plain`: every layer computes every token. Otherwise the savings that change no result: prompts

@@ -119,7 +119,9 @@ def _torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPMode
 
 
 class Fusion(nn.Module):
-    """`x + fc2(relu(fc1(attention(query = x, key = value = video token))))` (method.md section 4)."""
+    """`x + fc2(relu(fc1(attention(query = x, key = value = video token))))` (docs/method.md section
+    4).
+    """
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -192,7 +194,9 @@ class TorchVTDCLIP(nn.Module):
         )
 
     def classify(self, features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Features `[B,T,D]` and codebook `[K,D]` -> logits `[B,K]` (method.md sections 3 and 4)."""
+        """Features `[B,T,D]` and codebook `[K,D]` -> logits `[B,K]` (docs/method.md sections 3 and
+        4).
+        """
         directions = functional.normalize(codes, dim=-1)
         weights = (
             functional.normalize(features, dim=-1) @ directions.T / self.settings.temperature

@@ -1,5 +1,5 @@
-"""What the towers leave out (method.md, section 7) against their plain paths: values and gradients,
-both layouts.
+"""What the towers leave out (docs/method.md, section 7) against their plain paths: values and
+gradients, both layouts.
 """
 
 import dataclasses
@@ -163,8 +163,8 @@ def _flops(encode, clip, given, prompts):
 
 @pytest.mark.parametrize("layers", ["list", "scan"])
 def test_what_is_left_out_is_not_computed(layers):
-    """FLOPs of matrix products by the formulas of method.md, section 7; both layouts do the same
-    work.
+    """FLOPs of matrix products by the formulas of docs/method.md, section 7; both layouts do the
+    same work.
 
     Of what is keys and values only, the queries are made too, once for all.
     """

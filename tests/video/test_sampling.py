@@ -1,4 +1,4 @@
-"""Frame indices, with expected values worked out by hand from method.md."""
+"""Frame indices, with expected values worked out by hand from docs/method.md."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""Frame features kept on disk: where no visual prompt is learnt, a clip's never change (method.md,
-section 7).
+"""Frame features kept on disk: where no visual prompt is learnt, a clip's never change
+(docs/method.md, section 7).
 """
 
 import functools

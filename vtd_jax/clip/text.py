@@ -21,7 +21,7 @@ class TextTransformer(nnx.Module):
       text_projection: `[W, D]`.
       remat: see `stack.run_blocks`.
       plain: whether every position of every text goes through every layer, as the formulas say;
-        else the same features are computed from what can reach them (method.md, section 7).
+        else the same features are computed from what can reach them (docs/method.md, section 7).
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):

@@ -22,7 +22,7 @@ class VisionTransformer(nnx.Module):
       proj: `[W, D]`.
       remat: see `stack.run_blocks`.
       plain: whether every token goes through every layer, as the formulas say; else the same features are computed
-        from what can reach them (method.md, section 7).
+        from what can reach them (docs/method.md, section 7).
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):

@@ -54,7 +54,7 @@ def evaluate(
       splits: name -> records.
       frames: T, frames sampled from each view.
       batch_size: videos at once, over all devices of all hosts.
-      temporal_views, spatial_views: V is their product (method, section 6).
+      temporal_views, spatial_views: V is their product (docs/method.md, section 6).
       workers: decoding processes, 0 for none.
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".

@@ -49,8 +49,8 @@ class ModelConfig:
       top_n: codes with the most votes that become video tokens.
       pooling: how frames become logits: "confidence" (the method), "mean" of frame features, or
         "softmax_mean", the log of the mean over frames of the class probabilities.
-      fusion: whether video tokens are fused into the frames (method, section "confidence-aware
-        fusion").
+      fusion: whether video tokens are fused into the frames (docs/method.md, section
+        "confidence-aware fusion").
       fusion_init: "release" (PyTorch's default for every linear layer) or "zero" (the last layer
         starts at zero, so training starts from unfused frames).
       fusion_heads: attention heads of the fusion block.

@@ -1,5 +1,5 @@
-"""Discretization with what is not needed left out (method, section 7); the plain reference is
-`discretize.py`.
+"""Discretization with what is not needed left out (docs/method.md, section 7); the plain reference
+is `discretize.py`.
 
 For one video token a video. Frames and codes are multiplied once, for the confidence and the
 assignment (and in `fast_fusion.py` for the logits); at most T codes take part in a video's vote;
@@ -91,7 +91,8 @@ def products(frames: Float[Array, "b t d"], codes: Float[Array, "r d"]) -> Float
 def name_frames(
     features: Float[Array, "b t d"], codebook: Float[Array, "r d"], config: ModelConfig, axes: Axes
 ) -> Named:
-    """Assignment, votes and the video token (paper section 3.2; method, section 3) for `top_n` 1.
+    """Assignment, votes and the video token (paper section 3.2; docs/method.md, section 3) for
+    `top_n` 1.
 
     Args:
       features: raw frame features.

@@ -1,5 +1,5 @@
-"""Confidence logits with what is not needed left out (method, section 7); the plain reference is
-`fusion.py`.
+"""Confidence logits with what is not needed left out (docs/method.md, section 7); the plain
+reference is `fusion.py`.
 
 Where every frame of a video gets the same vector added, products of fused frames and codes follow
 from those of the frames. Many classes pass in chunks, forwards and backwards.
@@ -63,7 +63,8 @@ def given(features: Float[Array, "b t d"], fused: Float[Array, "b t d"]) -> Fuse
 
 
 def mean_cosines(fused: Fused, named: Named, config: ModelConfig) -> Float[Array, "b r"]:
-    """`Σ_t w cos(h, C) / Σ_t w` (method, section 4): `fusion.confidence_logits` without its scale.
+    """`Σ_t w cos(h, C) / Σ_t w` (docs/method.md, section 4): `fusion.confidence_logits` without its
+    scale.
 
     Args:
       fused: from `unfused`, `shifted` or `given`.

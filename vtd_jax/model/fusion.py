@@ -67,8 +67,8 @@ class Fusion(nnx.Module):
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
     def shift(self, token: Float[Array, "b 1 d"]) -> Float[Array, "b d"]:
-        """What every frame of a video gets added with one video token and without dropout (method,
-        section 7).
+        """What every frame of a video gets added with one video token and without dropout
+        (docs/method.md, section 7).
         """
         attended = self.out(self.v(token.astype(jnp.float32)))
         return self.fc2(jax.nn.relu(self.fc1(attended)))[:, 0]

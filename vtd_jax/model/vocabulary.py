@@ -1,9 +1,9 @@
 """Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to
 millions of words.
 
-The results of `discretize` on the whole vocabulary (paper section 3.2; method, sections 3, 7)
-without `[B, T, V]`: words pass in chunks, and only the at most T words that some frame was assigned
-to take part in a video's vote.
+The results of `discretize` on the whole vocabulary (paper section 3.2; docs/method.md, sections 3,
+7) without `[B, T, V]`: words pass in chunks, and only the at most T words that some frame was
+assigned to take part in a video's vote.
 """
 
 import functools

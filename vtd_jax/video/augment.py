@@ -1,5 +1,5 @@
-"""Resizing, cropping and colour changes of a clip, uint8 in and uint8 out (method.md, sections 5
-and 6).
+"""Resizing, cropping and colour changes of a clip, uint8 in and uint8 out (docs/method.md, sections
+5 and 6).
 """
 
 from collections.abc import Sequence

@@ -58,7 +58,7 @@ class TimedFrame(NamedTuple):
 def read_clip(
     video: Video, frames: int, size: int, *, fps: float | None = None, squash: bool = False
 ) -> Clip:
-    """The centre of each of T uniform segments of a video (method, section 6).
+    """The centre of each of T uniform segments of a video (docs/method.md, section 6).
 
     A file is decoded to its end, in one pass and with one frame in memory beside those that are
     kept; a file whose container states another number of frames than decode is read a second time.

@@ -207,7 +207,7 @@ def train_batches(
     sample: str = "segments",
     squash: bool = False,
 ) -> BatchIterator:
-    """Batches for training (method.md, section 5).
+    """Batches for training (docs/method.md, section 5).
 
     Args:
       records: the videos.
@@ -267,7 +267,7 @@ def eval_batches(
     squash: bool = False,
 ) -> BatchIterator:
     """Every video once, in the order of the records; the last batch is filled up with weight 0
-    (method.md, section 6).
+    (docs/method.md, section 6).
 
     Args:
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.

@@ -1,5 +1,5 @@
-"""Which frames of a video make a clip: one from each of T uniform segments (method.md, sections 5
-and 6).
+"""Which frames of a video make a clip: one from each of T uniform segments (docs/method.md,
+sections 5 and 6).
 """
 
 import numpy as np

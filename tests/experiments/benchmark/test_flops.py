@@ -144,7 +144,7 @@ def test_vit_b16_by_hand():
     assert benchmark_flops.image_features(config, settings, 16, plain=True).forward == 16 * image
     text = 12 * (24 * 77 * 512**2 + 4 * 77**2 * 512) + 2 * 512 * 512
     assert benchmark_flops.codebook(config, settings, 101, 77, plain=True).forward == 101 * text
-    # method.md, section 7: 1 + P + K · suffix tokens in the place of K · 77
+    # docs/method.md, section 7: 1 + P + K · suffix tokens in the place of K · 77
     fast = benchmark_flops.codebook(config, settings, 101, 18, plain=False).forward
     assert fast < 101 * text * (11 + 101 * 7) / (101 * 77)
 

@@ -157,7 +157,7 @@ def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
     for step in ("do_resize", "do_rescale", "do_normalize"):
         keys.same(step, True)
     keys.off("do_pad", "use_square_size")
-    # videos are scaled bilinearly whatever images were (method, section 6)
+    # videos are scaled bilinearly whatever images were (docs/method.md, section 6)
     keys.same("resample", 3, 2)
     factor = keys.get("rescale_factor", 1 / 255)
     if type(factor) is not float or not math.isclose(factor, 1 / 255, rel_tol=1e-6):

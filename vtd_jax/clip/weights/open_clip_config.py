@@ -176,7 +176,7 @@ def _preprocessing(whole: Keys, file: Path, side: int) -> Preprocessing:
     keys = whole.part("preprocess_cfg")
     keys.same("size", side, [side, side])
     keys.same("mode", "RGB")
-    # videos are scaled bilinearly whatever images were (method, section 6)
+    # videos are scaled bilinearly whatever images were (docs/method.md, section 6)
     keys.same("interpolation", "bicubic", "bilinear", "random")
     # only resize_mode "longest" fills, and that is refused
     keys.ignore("fill_color")

@@ -1,0 +1,45 @@
+"""Documents: their links lead somewhere, and what they name of the code is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import vtd_jax
+
+ROOT = Path(__file__).resolve().parent.parent
+_PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("data/**/*.md"),
+    *ROOT.glob("vtd_jax/**/*.md"),
+]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"[a-z]+:|#", link):
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_are_named_are_there(page):
+    # the change log speaks of what was, too
+    if page.name == "CHANGELOG.md":
+        return
+    text = page.read_text()
+    for name in re.findall(r"\b((?:vtd_jax|experiments)(?:\.[a-z_]+)+)", text):
+        parts = name.split(".")
+        # a module, a package, or a name in one of them
+        places = ("/".join(parts[:end]) for end in range(len(parts), 1, -1))
+        found = any(
+            (ROOT / f"{p}.py").exists() or (ROOT / p / "__init__.py").exists() for p in places
+        )
+        assert found or name == "vtd_jax.load", name
+    for path in re.findall(r"\b((?:vtd_jax|experiments|tests)/[a-z_0-9/]+\.py)\b", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_citation_names_this_version():
+    assert f"\nversion: {vtd_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
