@@ -22,9 +22,8 @@ def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[
     rounds.
 
     bfloat16 is summed in float32. Backwards the cotangent is rounded to bfloat16 first: products of
-      two dtypes run at a
-    fraction of the speed of either, on a CPU even below that of float32. Gradients have the dtype
-    of `a` and `b`.
+    two dtypes run at a fraction of the speed of either, on a CPU even below that of float32.
+    Gradients have the dtype of `a` and `b`.
 
     Args:
       spec: with "->", without "...", every letter in at least two of its three parts.

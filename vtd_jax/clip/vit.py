@@ -81,9 +81,8 @@ class VisionTransformer(nnx.Module):
         """The class token after the last block.
 
         What a block makes of prompts is thrown away where the next block replaces them or none
-          follows: there they are
-        keys and values only, the same for all images. Of the last block only the class token is
-        wanted.
+        follows: there they are keys and values only, the same for all images. Of the last block
+        only the class token is wanted.
         """
         last = count(self.blocks) - 1
         depth = 0 if prompts is None else prompts.shape[0]

@@ -198,7 +198,7 @@ def _take(codebook: Array, places: Array) -> tuple[Array, Array]:
     """(codebook, its rows at `places`), zeros for places behind the last row.
 
     Gradients of the rows are added into that of the codebook that comes back: one array of its size
-      less.
+    less.
     """
     return codebook, codebook.at[places].get(mode="fill", fill_value=0)
 

@@ -36,8 +36,7 @@ class Fusion(nnx.Module):
     """`h = x + fc2(relu(fc1(attention(query = x, key = value = video tokens))))`.
 
     With one video token the attention weight is exactly 1: outside training every frame of a video
-      gets the same vector
-    added, and `q` and `k` get zero gradient.
+    gets the same vector added, and `q` and `k` get zero gradient.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float, init: str, rngs: nnx.Rngs):

@@ -15,10 +15,9 @@ class Ahead:
     """Iterates over `(batch, placed)`: each batch, and what `place` made of it.
 
     As an iterator alone it fetches when it is asked: whoever gives work to the devices and does not
-      wait for it gets
-    the next batch meanwhile. `prepare` fetches one before it is asked for, so that waiting for
-    results later on (for metrics, a checkpoint) costs nothing. Nobody notices but the clock: order,
-    state and errors are those of `batches`.
+    wait for it gets the next batch meanwhile. `prepare` fetches one before it is asked for, so that
+    waiting for results later on (for metrics, a checkpoint) costs nothing. Nobody notices but the
+    clock: order, state and errors are those of `batches`.
 
     Attributes:
       waited: seconds, so far, that were spent waiting for `batches`; where `prepare` was told what
@@ -100,8 +99,7 @@ class _Watch:
     """Notes when results of the devices are there.
 
     Its thread looks now and then and never waits inside JAX: when Python ends, a thread in there
-      would take the whole
-    process with it (abort, status 134).
+    would take the whole process with it (abort, status 134).
 
     Attributes:
       done: the time at which they were there; None until then.

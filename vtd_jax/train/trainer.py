@@ -50,8 +50,8 @@ class Trainer:
     """A model, its optimizer and the compiled step over all devices.
 
     The result does not depend on the number of devices beyond float32 rounding: the loss is the
-      mean over the global
-    batch, padding has weight 0, and every video draws its dropout from a key of its own.
+    mean over the global batch, padding has weight 0, and every video draws its dropout from a key
+    of its own.
 
     Attributes:
       initial: the state at step 0, in host memory.

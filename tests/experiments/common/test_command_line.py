@@ -133,7 +133,7 @@ def _parsed(module: str, *lines: tuple[str, ...]) -> list[tuple[int, str, str]]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict", PREDICT)])
+@pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict.__main__", PREDICT)])
 def test_refused_in_one_clear_line(module, refused):
     for (line, told), (status, out, errors) in zip(
         refused.items(), _parsed(module, *refused), strict=True
