@@ -82,7 +82,7 @@ class RunConfig:
     Attributes:
       name: what tables call the run.
       protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
-      shots: training videos a class, 0 for all; only told in tables.
+      shots: training videos a class, 0 for all; only reported in tables.
       seed: of parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", two spellings of one program.
       devices: devices used on each host, 0 for all.
