@@ -105,7 +105,7 @@ def test_it_is_the_program_that_training_runs(changes):
 
 @functools.lru_cache
 def reported(count: int = 8, platform: str = "tpu", **changes) -> programs.Report:
-    config, target = tiny(data__batch_size=16, **changes), here(count, platform)
+    config, target = tiny(**{"data__batch_size": 16} | changes), here(count, platform)
     return examine(training_step(config, target, names(config)), target, config.name)
 
 

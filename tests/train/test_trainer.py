@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from support import small_run
+from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.train import from_config, loop
 from vtd_jax.train.config import RunConfig
@@ -60,7 +61,7 @@ def one(folder):
         dict(codebook_shards=2),
         dict(codebook_shards=4, devices=4),
         dict(memory__remat="block", memory__frame_chunks=2),
-        dict(codebook_shards=2, memory__remat="dots", memory__frame_chunks=2),
+        dict(codebook_shards=2, devices=4, memory__remat="dots", memory__frame_chunks=2),
         dict(parallel="pmap", devices=2),
     ],
     ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()) or "8 devices",
@@ -125,7 +126,7 @@ def test_a_step_takes_the_memory_of_its_state(folder):
     trainer.step(after, batches[0])
     for name, value in flatten_arrays(trainer.initial.learnable).items():
         np.testing.assert_array_equal(value, before[name])
-    for name, value in flatten_arrays(from_config.learnable(model)).items():
+    for name, value in flatten_arrays(learnable(model)).items():
         np.testing.assert_array_equal(value, told[name])
 
 
