@@ -54,7 +54,7 @@ class ConfigParser(flags.ArgumentParser):
         return config
 
     def _load(self, argument: str) -> ConfigDict:
-        """A config file's config; what the file says of its arguments is told without
+        """A config file's config; what the file says of its arguments is reported without
         ml_collections' traceback.
         """
         try:
@@ -65,8 +65,7 @@ class ConfigParser(flags.ArgumentParser):
             while cause is not None:
                 told = cause if isinstance(cause, UserError) else told
                 cause = cause.__cause__ or cause.__context__
-            # a file that sets a field which an earlier version had is told by ml_collections only
-            # that the config is locked
+            # of a field of earlier versions, ml_collections says only that the config is locked
             former = isinstance(told, AttributeError | KeyError) and former_field(str(told))
             raise (UserError(former) if former else told) from None
 
