@@ -29,7 +29,6 @@ from experiments.common import config_flag, hosts, limit_flags, runs
 from experiments.common.evaluation import stem_of
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.locks import locked_outputs
@@ -43,8 +42,9 @@ from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.config import RunConfig
-from vtd_jax.train.workdir import CONFIG_FILE, read_config
+from vtd_jax.train.config import CONFIG_FILE, RunConfig
+from vtd_jax.train.learnt import checkpoint_file, exported_config, learnt_on, load_file, load_learnt
+from vtd_jax.train.workdir import read_config, read_training_list
 from vtd_jax.video.records import Records
 
 _ELSE = "give the workdir of a run, or --config=… for zero-shot"
@@ -82,7 +82,7 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
         return replace(config, shots=0, data=replace(config.data, train=""))
     if own or not (trained or exported):
         return config
-    learnt = exported.config(file) if exported else read_config(workdir)
+    learnt = exported_config(exported, file) if exported else read_config(workdir)
     return learnt.on_other_videos(config, config_flag.overrides())
 
 
@@ -100,7 +100,7 @@ def prepare(
     """Settings, records and model; what the model learnt, on what, and the stem of the files to
     write.
     """
-    file = from_config.checkpoint_file(CHECKPOINT.value)
+    file = checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(config_flag.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
@@ -110,12 +110,12 @@ def prepare(
     from_config.check_splits(config, None, splits)
     model, training = from_config.build_model(config), read_training_list(workdir)
     if file:
-        learnt, _, _, training = from_config.load_file(model, file)
+        learnt, _, _, training = load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
-        step = from_config.load_learnt(model, workdir, CHECKPOINT.value)
+        step = load_learnt(model, workdir, CHECKPOINT.value)
         learnt, training = (
             f"checkpoint of step {step} ({CHECKPOINT.value})",
-            from_config.learnt_on(workdir, step, training),
+            learnt_on(workdir, step, training),
         )
     else:
         learnt = runs.untrained(config)

@@ -2,8 +2,8 @@
 class names are.
 """
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -50,8 +50,8 @@ def benchmark_configs() -> list[RunConfig]:
 
 SETTINGS = {
     "batch": (
-        "the release's effective one (batch × accumulation) in one step, padded to equal parts; "
-        "on one device its accumulation as microbatches"
+        "the release's effective one (batch × accumulation steps) in one step, padded to equal "
+        "parts; on one device the release's batch, one of these steps"
     ),
     "clip.dtype": "bfloat16",
     "memory.remat": "block",
@@ -60,17 +60,11 @@ SETTINGS = {
 
 def in_one_step(config: RunConfig, devices: int) -> RunConfig:
     """A benchmark config as the table has it, see `SETTINGS`."""
-    optimizer, memory = config.optimizer, config.memory
-    microbatches = optimizer.accumulation if devices == 1 else 1
-    return dataclasses.replace(
-        config,
-        clip=dataclasses.replace(config.clip, dtype="bfloat16"),
-        data=dataclasses.replace(
-            config.data, batch_size=config.data.batch_size * optimizer.accumulation
-        ),
-        optimizer=dataclasses.replace(optimizer, accumulation=1),
-        memory=dataclasses.replace(memory, remat="block", microbatches=microbatches),
-    )
+    changes: dict[str, Any] = {"clip.dtype": "bfloat16", "memory.remat": "block"}
+    if devices > 1:
+        videos = config.data.batch_size * config.optimizer.gradient_accumulation_steps
+        changes |= {"data.batch_size": videos, "optimizer.gradient_accumulation_steps": 1}
+    return config.with_changes(changes)
 
 
 def known_names(config: RunConfig) -> tuple[Names | None, Names]:

@@ -23,6 +23,8 @@ from experiments.benchmark.timing import Job, Timing, interleaved
 from vtd_jax.model.axes import cross_entropy
 from vtd_jax.parallel.mesh import BATCH, DeviceMesh, Mapped, Over
 from vtd_jax.train import step
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer
 
 FRAMES, BATCHES, CLASSES = (8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000, 100_000)
 # a codebook of more is not encoded: on a CPU that alone takes longer than all else here
@@ -98,7 +100,7 @@ def step_over(setting: Setting, dtype: str, devices: Sequence[Any]) -> Job:
     """A training step whose batch is split over devices, as training splits it."""
     mesh = DeviceMesh(devices)
     parts = step.split(random_model(setting, dtype))
-    optimizer = step.make_optimizer(step.OptimizerConfig(warmup_epochs=0), 10)
+    optimizer = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
     axes = mesh.axes(setting.classes)
 
     def update(

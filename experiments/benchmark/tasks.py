@@ -21,6 +21,8 @@ from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer
 
 FEATURES, CODEBOOK, CLASSIFY = "image features", "codebook", "discretization and fusion"
 STEP, EVALUATION = "training step", "evaluation"
@@ -189,7 +191,7 @@ class Programs:
         return sums
 
     def _compile_step(self, parts: step.Split, videos: Mapping[str, Array], tokens: Array) -> None:
-        optimizer = step.make_optimizer(step.OptimizerConfig(warmup_epochs=0), 10)
+        optimizer = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
         # copies: a step takes the memory of the state that it is given
         start = jax.tree.map(jnp.array, (parts.learnable, optimizer.init(parts.learnable)))
         key, frozen = jax.random.key(0), parts.frozen

@@ -2,7 +2,6 @@
 `--config.field=…`.
 """
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from experiments.configs._base import locked
 from vtd_jax.errors import UserError
+from vtd_jax.fields import close_fields, described, flatten
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.terminal import counted, show_table
-from vtd_jax.train.config import RunConfig, flatten, unknown_field
-from vtd_jax.train.fields import close_fields, described
-from vtd_jax.train.workdir import CONFIG_FILE, config_file
+from vtd_jax.train.config import CONFIG_FILE, RunConfig, former_field, no_such_field
+from vtd_jax.train.learnt import exported_config
+from vtd_jax.train.workdir import config_file
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
 # settings in these are data: nothing in them is run, and they take no arguments
@@ -49,11 +50,11 @@ class ConfigParser(flags.ArgumentParser):
             if override not in known and not any(
                 field.startswith(f"{override}.") for field in known
             ):
-                raise UserError(unknown_field(override, known))
+                raise UserError(no_such_field(override, known))
         return config
 
     def _load(self, argument: str) -> ConfigDict:
-        """A config file's config; what the file says of its arguments is told without
+        """A config file's config; what the file says of its arguments is reported without
         ml_collections' traceback.
         """
         try:
@@ -64,7 +65,9 @@ class ConfigParser(flags.ArgumentParser):
             while cause is not None:
                 told = cause if isinstance(cause, UserError) else told
                 cause = cause.__cause__ or cause.__context__
-            raise told from None
+            # of a field of earlier versions, ml_collections says only that the config is locked
+            former = isinstance(told, AttributeError | KeyError) and former_field(str(told))
+            raise (UserError(former) if former else told) from None
 
 
 def define(name: str = "config") -> flags.FlagHolder:
@@ -101,9 +104,9 @@ def read_json(path: Path) -> ConfigDict:
     """The config that a run saved, or that an exported model carries, locked; with the fields that
     came later.
     """
-    run = read_tuned(path).config(path) if path.suffix == SUFFIX else config_file(path)
-    # tuples stay tuples, so that a flag can replace them
-    return ConfigDict(dataclasses.asdict(run)).lock()
+    return locked(
+        exported_config(read_tuned(path), path) if path.suffix == SUFFIX else config_file(path)
+    )
 
 
 def config_path(argument: str) -> Path:

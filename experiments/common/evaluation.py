@@ -15,8 +15,7 @@ from vtd_jax.outputs import file_stem
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import process_count
 from vtd_jax.status import Line
-from vtd_jax.train.config import RunConfig
-from vtd_jax.train.workdir import CONFIG_FILE
+from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.video.records import Records
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.common.evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
-from vtd_jax.evaluate.outputs import results_table, save_report, save_training_list
+from vtd_jax.evaluate.outputs import results_table, save_report
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
@@ -19,7 +19,7 @@ from vtd_jax.terminal import say, warn
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
-from vtd_jax.train.workdir import Hold, prepare_workdir
+from vtd_jax.train.workdir import Hold, prepare_workdir, save_training_list
 from vtd_jax.video.records import Records
 
 

@@ -1,6 +1,4 @@
-"""What every protocol's config shares: the fields, their defaults, and the reading of
-`FILE.py:ARGS`.
-"""
+"""What every protocol's config shares: the fields of a run, and the reading of `FILE.py:ARGS`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,10 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vtd_jax.errors import UserError
-from vtd_jax.model.config import ModelConfig
-from vtd_jax.train.config import CheckpointConfig, ClipSource, EvaluateConfig, MemoryConfig
-from vtd_jax.train.step import OptimizerConfig
-from vtd_jax.video.augment import Augment
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.groups import DataConfig
 
 
 def read_args(
@@ -65,6 +61,16 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return convert
 
 
+def locked(run: RunConfig) -> ConfigDict:
+    """The fields of a run, to be changed by a config file or by flags; a misspelt one is an error.
+
+    Tuples stay tuples, so that a flag can replace them.
+    """
+    # not `DEFINE_config_dataclass`: it sets fields one by one, which frozen dataclasses refuse, and
+    # has no `FILE.py:ARGS`
+    return ConfigDict(dataclasses.asdict(run)).lock()
+
+
 def base_config(
     *,
     name: str,
@@ -74,7 +80,7 @@ def base_config(
     evaluate: Mapping[str, str],
     shots: int = 0,
 ) -> ConfigDict:
-    """The release's settings that no protocol changes; locked, so a misspelt field is an error.
+    """The release's settings that no protocol changes, locked: the defaults of `RunConfig`.
 
     Args:
       name: of the run, in tables.
@@ -84,37 +90,8 @@ def base_config(
       evaluate: split -> name of its list.
       shots: training videos a class, 0 for all; only told in tables.
     """
-    return ConfigDict(
-        dict(
-            name=name,
-            protocol=protocol,
-            shots=shots,
-            seed=0,
-            parallel="shard_map",
-            devices=0,
-            codebook_shards=1,
-            log_every=10,
-            on_nonfinite="stop",
-            clip=dataclasses.asdict(ClipSource()),
-            model=dataclasses.asdict(ModelConfig()),
-            data=dict(
-                data_dir=data_dir,
-                train=train,
-                evaluate=dict(evaluate),
-                frames=32,
-                batch_size=4,
-                workers=2,
-                shuffle=True,
-                drop_remainder=True,
-                stored_views=0,
-            ),
-            augment=dataclasses.asdict(Augment()),
-            optimizer=dataclasses.asdict(OptimizerConfig()),
-            memory=dataclasses.asdict(MemoryConfig()),
-            evaluate=dataclasses.asdict(EvaluateConfig()),
-            checkpoint=dataclasses.asdict(CheckpointConfig()),
-        )
-    ).lock()
+    data = DataConfig(data_dir=data_dir, train=train, evaluate=dict(evaluate))
+    return locked(RunConfig(name=name, protocol=protocol, shots=shots, data=data))
 
 
 def prompts(config: ConfigDict, count: int, depth: int) -> None:

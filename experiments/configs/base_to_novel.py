@@ -31,8 +31,8 @@ from ml_collections import ConfigDict
 from experiments.configs import _base
 from vtd_jax.errors import UserError
 
-# data set -> prompted layers, epochs, peak rate, batch, accumulation, min_lr_factor, the release's
-# shots (0: all)
+# data set -> prompted layers, epochs, peak rate, batch, accumulation steps, min_lr_factor, the
+# release's shots (0: all)
 RELEASE = {
     "hmdb51": (9, 100, 4e-4, 16, 4, 0.1, 0),
     "ucf101": (9, 80, 4e-4, 8, 8, 0.1, 0),
@@ -74,7 +74,7 @@ def get_config(text: str = "") -> ConfigDict:
     config.optimizer.update(
         lr=lr,
         epochs=epochs,
-        accumulation=accumulation,
+        gradient_accumulation_steps=accumulation,
         min_lr_factor=min_lr_factor,
         cosine_epochs=25.0,
     )

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import _base
 
-# (data set, shots) -> epochs, peak rate, batch, accumulation, cosine epochs, min_lr_factor
+# (data set, shots) -> epochs, peak rate, batch, accumulation steps, cosine epochs, min_lr_factor
 RELEASE = {
     ("hmdb51", 2): (100, 8e-4, 4, 2, 50, 0.01),
     ("hmdb51", 4): (100, 8e-4, 4, 2, 25, 0.1),
@@ -64,7 +64,7 @@ def get_config(text: str = "") -> ConfigDict:
     config.optimizer.update(
         lr=lr,
         epochs=epochs,
-        accumulation=accumulation,
+        gradient_accumulation_steps=accumulation,
         cosine_epochs=float(cosine_epochs),
         min_lr_factor=min_lr_factor,
     )

@@ -37,7 +37,7 @@ def get_config(text: str = "kinetics400") -> ConfigDict:
     _base.prompts(config, 16, 12)
     config.data.update(frames=16, batch_size=32)
     config.optimizer.update(
-        lr=4e-3, epochs=80, accumulation=4, cosine_epochs=25.0, min_lr_factor=0.05
+        lr=4e-3, epochs=80, gradient_accumulation_steps=4, cosine_epochs=25.0, min_lr_factor=0.05
     )
     config.evaluate.update(temporal_views=4, spatial_views=3)
     return config

@@ -29,8 +29,8 @@ from vtd_jax.model.saved.tuned import SUFFIX
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.terminal import counted
 from vtd_jax.train import from_config
-from vtd_jax.train.config import RunConfig
-from vtd_jax.train.workdir import CONFIG_FILE
+from vtd_jax.train.config import CONFIG_FILE, RunConfig
+from vtd_jax.train.learnt import checkpoint_file
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
@@ -125,7 +125,7 @@ def main() -> str:
     wanted = source.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
     if wanted and (clip := source.zero_shot(which, WORKDIR.value, config)):
         return source.write(wanted, clip)
-    file = from_config.checkpoint_file(which)
+    file = checkpoint_file(which)
     check_source(out, file)
     model = from_config.build_model(config)
     learnt = source.load(model, config, file or Path(WORKDIR.value), which)

@@ -11,10 +11,9 @@ from experiments.common.word_flags import given_words
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
-from vtd_jax.model.saved.tuned import METADATA_KEY, describe, save_tuned
+from vtd_jax.model.saved.tuned import METADATA_KEY, save_tuned
 from vtd_jax.model.saved.tuned import SUFFIX as SUFFIX_OF_TUNED
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
@@ -22,6 +21,16 @@ from vtd_jax.predict.serve import SUFFIX, check_served, write_served
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.learnt import (
+    Learnt,
+    checkpoint_file,
+    describe,
+    learnt_names,
+    learnt_on,
+    load_file,
+    load_learnt,
+)
+from vtd_jax.train.workdir import read_training_list
 from vtd_jax.untrusted.regular_files import open_regular
 
 
@@ -120,7 +129,7 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
     return None
 
 
-def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> from_config.Learnt:
+def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> Learnt:
     """Puts what was learnt into the model, and tells where it is from.
 
     Args:
@@ -129,22 +138,22 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> from_co
       source: a tuned file, or the workdir of a run.
       which: "last", "best" or a step, of a workdir.
     """
-    if from_config.checkpoint_file(which) is not None:
-        return from_config.load_file(model, source)
-    step, names = from_config.load_learnt(model, source, which), ()
+    if checkpoint_file(which) is not None:
+        return load_file(model, source)
+    step, names = load_learnt(model, source, which), ()
     try:
-        names = from_config.learnt_names(config, source, step)
+        names = learnt_names(config, source, step)
     except UserError as error:
         warn(f"the class names are not known: {error}")
-    return from_config.Learnt(
+    return Learnt(
         f"step {step} of {source}",
         step,
         names,
-        from_config.learnt_on(source, step, read_training_list(source)),
+        learnt_on(source, step, read_training_list(source)),
     )
 
 
-def configured(config: RunConfig, model: VTDCLIP, learnt: from_config.Learnt | None) -> Source:
+def configured(config: RunConfig, model: VTDCLIP, learnt: Learnt | None) -> Source:
     """A model that was built by a config, with what it learnt; None where nothing is learnt."""
     about: dict[str, Any] = {
         "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
@@ -182,7 +191,7 @@ def write(wanted: Wanted, source: Source) -> str:
     )
 
 
-def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: from_config.Learnt) -> str:
+def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: Learnt) -> str:
     """Writes a .safetensors of what was learnt; returns what it holds."""
     about = describe(
         model,

@@ -23,6 +23,8 @@ from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
 from vtd_jax.printable import brief
 from vtd_jax.train import step
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer, schedule
 from vtd_jax.untrusted.arrays import read_npz
 from vtd_jax.untrusted.json_text import parse_json, read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
@@ -218,12 +220,12 @@ def _norms_and_heads(prefix: str, named: Mapping[str, np.ndarray]) -> dict[str, 
 
 def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> dict[str, Any]:
     """The case's AdamW updates, then what the tuned model says of clip 0 and of three views."""
-    config = step.OptimizerConfig(
+    config = OptimizerConfig(
         lr=case["lr"], epochs=case["epochs"], warmup_epochs=case["warmup"], cosine_epochs=case["cos"],
         step_interval_epochs=case["interval"], min_lr_factor=case.get("min_lr_factor", 0.1),
         step_factor=case.get("step_factor", 0.5),
     )  # fmt: skip
-    optimizer = step.make_optimizer(config, _UPDATES_PER_EPOCH)
+    optimizer = make_optimizer(config, _UPDATES_PER_EPOCH)
     trimmed = prompts.trim(tokens)
     update = jax.jit(partial(step.train_step, parts.graphdef, optimizer))
     state, opt_state, losses = parts.learnable, optimizer.init(parts.learnable), []
@@ -232,7 +234,7 @@ def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> di
             state, opt_state, parts.frozen, _batch(*draw_clip(case, n + 1)), trimmed, None
         )
         losses.append(sums["loss"] / sums["count"])
-    rates = [step.schedule(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
+    rates = [schedule(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
     logits = _forward(parts.graphdef, state, parts.frozen, trimmed)
     views = [jax.nn.softmax(logits(draw_clip(case, n)[0])) for n in (100, 101, 102)]
     return {

@@ -16,7 +16,6 @@ from experiments.common import runs as _runs
 from experiments.reproduce.plan import Run
 from experiments.reproduce.sources import list_fingerprint
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import log_file, write_text
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -26,6 +25,8 @@ from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.learnt import learnt_on, load_file, load_learnt
+from vtd_jax.train.workdir import read_training_list
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.regular_files import open_regular
 
@@ -135,15 +136,13 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
     planned = run_folder(workdir, source)
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
-        found = from_config.load_file(model, folder)
+        found = load_file(model, folder)
         return found.told, dict(found.learnt_on)
     if (noted := _noted(folder)) is not None and not noted["finished"]:
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
-    step = from_config.load_learnt(model, folder, "last")
-    return f"{folder.name}, step {step}", from_config.learnt_on(
-        folder, step, read_training_list(folder)
-    )
+    step = load_learnt(model, folder, "last")
+    return f"{folder.name}, step {step}", learnt_on(folder, step, read_training_list(folder))
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:

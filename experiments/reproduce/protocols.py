@@ -12,6 +12,7 @@ from experiments.reproduce.plan import Plan, Planner, Row
 from experiments.reproduce.sources import SCENES, SHARES
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.learnt import exported_config
 from vtd_jax.train.workdir import read_config
 
 DATASETS = {
@@ -137,7 +138,7 @@ def _zero_shot(planner: Planner, dataset: str) -> None:
 def read_source(source: str) -> RunConfig:
     """The settings of a trained run's workdir, or of an exported file."""
     return (
-        read_tuned(Path(source)).config(source)
+        exported_config(read_tuned(Path(source)), source)
         if source.endswith(SUFFIX)
         else read_config(Path(source))
     )

@@ -45,7 +45,7 @@ def tiny(train: str = "list", **changes) -> RunConfig:
     run.clip.update(path="tiny", architecture="tiny")
     run.model.update(text_prompts=4, text_depth=2, visual_prompts=2, visual_depth=2)
     run.data.update(frames=2, batch_size=4)
-    run.optimizer.update(epochs=7, accumulation=2)
+    run.optimizer.update(epochs=7, gradient_accumulation_steps=2)
     run.evaluate.update(batch_size=3, every_epochs=3)
     for name, value in changes.items():
         group, field = name.split("__")

@@ -1,7 +1,6 @@
 """What an evaluation leaves behind."""
 
 import dataclasses
-import os
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate import outputs
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.workdir import read_training_list, save_training_list
 from vtd_jax.video.stored_lists import StoredList
 
 RESULT = {
@@ -64,49 +64,22 @@ def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
 def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
     own = stored("own split", "own split: frequent half of the classes of train1", 2)
-    outputs.save_training_list(tmp_path, stored("official", "trainlist01.txt"))
-    training = outputs.read_training_list(tmp_path)
+    save_training_list(tmp_path, stored("official", "trainlist01.txt"))
+    training = read_training_list(tmp_path)
     assert training == {"origin": "official", "told": "base_val (official list; 3 videos)"}
     table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
     assert (table.rows[0]["list"], table.rows[0]["left out"]) == ("own split", 2)
     assert table.about["training list"] == "base_val (official list; 3 videos)"
     told = "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
     assert table.about["lists"] == {"val": told}
-    assert outputs.read_training_list(tmp_path / "none") == {}
+    assert read_training_list(tmp_path / "none") == {}
     # numbers learnt on an own split are marked, whatever they are evaluated on
-    learnt = outputs.save_training_list(tmp_path, own)
+    learnt = save_training_list(tmp_path, own)
     table = outputs.results_table(
         config, CLIPConfig.vit_b16(), RESULT, "x", {"val": stored("official", "x")}, learnt
     )
     assert table.rows[0]["list"] == "official, learnt on own split"
     assert "left out" not in table.columns
-
-
-@pytest.mark.parametrize("text", ['{"origin": "own split", "told": "x"}', "{"])
-def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys):
-    noted = outputs.save_training_list(tmp_path, stored("official", "x"))
-    outputs.save_training_list(tmp_path, stored("official", "x"))
-    assert capsys.readouterr().err == ""
-    (tmp_path / "training_list.json").write_text(text)
-    outputs.save_training_list(tmp_path, stored("official", "x"))
-    assert outputs.read_training_list(tmp_path) == noted
-    told = "did not say what this run learns on (base_val (official list; 3 videos)); written again"
-    assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}']
-)
-def test_a_damaged_training_list_is_one_line(tmp_path, text):
-    (tmp_path / "training_list.json").write_text(text)
-    with pytest.raises(
-        UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"
-    ):
-        outputs.read_training_list(tmp_path)
-    (tmp_path / "training_list.json").unlink()
-    os.mkfifo(tmp_path / "training_list.json")
-    with pytest.raises(UserError, match="a pipe, expected a JSON file; remove the file"):
-        outputs.read_training_list(tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

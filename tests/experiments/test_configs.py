@@ -59,7 +59,7 @@ def test_every_release_setting_is_the_written_one(shared_dir):
             assert model.text_prompts == model.visual_prompts == int(prompts)
             assert model.text_depth == model.visual_depth == int(depth)
             assert (optimizer.epochs, optimizer.lr) == (int(epochs), float(lr))
-            assert [config.data.batch_size, optimizer.accumulation] == [
+            assert [config.data.batch_size, optimizer.gradient_accumulation_steps] == [
                 int(n) for n in batch.split("×")
             ]
             assert (optimizer.cosine_epochs, optimizer.min_lr_factor) == (
@@ -96,6 +96,20 @@ def test_every_config_is_locked_and_sound(file, text):
     for group in (config, config.model, config.data, config.data.evaluate):
         with pytest.raises((KeyError, AttributeError)):
             group.no_such_field = 1
+
+
+@pytest.mark.parametrize(
+    "file, text, fingerprint",
+    [
+        (base_to_novel, "hmdb51", "33fb34e0042d"),
+        (few_shot, "ucf101,shots=8", "43621e429ff3"),
+        (zero_shot, "ucf101", "30fca9fc6512"),
+        (scenes, "", "9eeeaf2ad2c7"),
+    ],
+)
+def test_fingerprints_are_those_of_earlier_versions(file, text, fingerprint):
+    """They are in the tables, checkpoints and exported files that earlier versions wrote."""
+    assert RunConfig.from_dict(file.get_config(text).to_dict()).fingerprint == fingerprint
 
 
 def test_names_are_different():

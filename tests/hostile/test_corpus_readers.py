@@ -8,9 +8,8 @@ from hostile import harness
 from hostile.corpus import records, texts, weights
 from hostile.fuzzing.targets_videos import read_records
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
-from vtd_jax.evaluate.outputs import read_training_list
 from vtd_jax.predict.words import read_words
-from vtd_jax.train.workdir import read_config
+from vtd_jax.train.workdir import read_config, read_training_list
 from vtd_jax.video.lists.catalog import LabelSet, read_list
 
 

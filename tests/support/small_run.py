@@ -20,9 +20,9 @@ from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config as parts
 from vtd_jax.train import loop
-from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.workdir import prepare_workdir
+from vtd_jax.trees import flatten_arrays
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.configs import video_folder
 from vtd_jax.errors import UserError
-from vtd_jax.train.config import FREE_ON_RESUME, RunConfig, flatten, unknown_field
+from vtd_jax.fields import flatten, unknown_field
+from vtd_jax.train.config import FREE_ON_RESUME, RunConfig
 from vtd_jax.train.workdir import read_config, save_config
 from vtd_jax.video.records import open_records
 
@@ -65,7 +66,7 @@ def test_what_hosts_must_have_alike():
     )
     assert there.everywhere == alike
     for change in (
-        dict(memory__microbatches=2),
+        dict(memory__frame_chunks=2),
         dict(optimizer__epochs=7),
         dict(seed=5),
         dict(devices=1),
@@ -139,13 +140,15 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     del fields["model"]["confidence"], fields["model"]["templates"], fields["model"]["ties"]
     del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
     del fields["clip"]["activation"], fields["clip"]["head_width"]
-    old = RunConfig.from_dict(fields)
+    old = RunConfig.from_saved(fields)
     assert (old.model.confidence, old.model.templates, old.data.stored_views) == ("softmax", (), 0)
     # not the default: it is what they learnt with
     assert FIELDS["model"]["ties"] == "frames"
     assert old == RunConfig.from_dict(_with(model__ties="release"))
     # noted in their tables and exported files before these fields were there
     flat = flatten(fields)
+    # its name then
+    flat["optimizer.accumulation"] = flat.pop("optimizer.gradient_accumulation_steps")
     free = [key for key in flat if any(key.startswith(name) for name in FREE_ON_RESUME)]
     scores = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
     kept = {key: value for key, value in old_json(flat).items() if key not in free or key in scores}
@@ -167,6 +170,48 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
         )
         == 9
     )
+
+
+def _of_earlier_versions(accumulation=4, microbatches=1):
+    """FIELDS as earlier versions saved them."""
+    fields = copy.deepcopy(FIELDS)
+    del fields["optimizer"]["gradient_accumulation_steps"]
+    fields["optimizer"]["accumulation"] = accumulation
+    fields["memory"]["microbatches"] = microbatches
+    return fields
+
+
+def test_what_earlier_versions_saved_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(_of_earlier_versions()))
+    now = RunConfig.from_dict(_with(optimizer__gradient_accumulation_steps=4))
+    assert read_config(tmp_path) == now
+    assert not read_config(tmp_path).differences(now)
+    save_config(tmp_path, now)
+    assert "accumulation" not in json.loads((tmp_path / "config.json").read_text())["optimizer"]
+
+
+@pytest.mark.parametrize("parts", [2, 0, "1", None])
+def test_microbatches_of_earlier_versions_are_refused(tmp_path, parts):
+    (tmp_path / "config.json").write_text(json.dumps(_of_earlier_versions(microbatches=parts)))
+    with pytest.raises(
+        UserError, match=r"config\.json: memory\.microbatches: .*set it to 1 here"
+    ) as told:
+        read_config(tmp_path)
+    assert "optimizer.gradient_accumulation_steps" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name, instead",
+    [
+        ("optimizer.accumulation", "optimizer.gradient_accumulation_steps"),
+        ("memory.microbatches", "data.batch_size"),
+    ],
+)
+def test_fields_of_earlier_versions_are_not_set(name, instead):
+    with pytest.raises(UserError, match=rf"{name}: .* set .*{instead}"):
+        RunConfig.from_dict(_with(**{name.replace(".", "__"): 1}))
+    with pytest.raises(UserError, match=rf"{name}: .* set .*{instead}"):
+        RunConfig.from_dict(FIELDS).with_changes({name: 1})
 
 
 def old_json(flat):

@@ -1,17 +1,10 @@
 """Model and records of a config, and class names that would make numbers meaningless."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 from support import small_run
 from vtd_jax.errors import UserError
-from vtd_jax.model.saved.release_files import save_release
-from vtd_jax.model.saved.tuned import describe, save_tuned
-from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
 
 
@@ -77,66 +70,3 @@ def test_base_classes_must_be_those_learnt(folder):
         from_config.check_splits(
             config, from_config.open_training(config), from_config.open_splits(config)
         )
-
-
-def test_what_names_a_file():
-    assert [from_config.checkpoint_file(which) for which in ("last", "best", "120", "bset")] == [
-        None
-    ] * 4
-    assert from_config.checkpoint_file("a/b.pth") == Path("a/b.pth")
-    assert from_config.checkpoint_file("c.safetensors") == Path("c.safetensors")
-    with pytest.raises(
-        UserError,
-        match=r"--checkpoint=x\.onnx: expected last, best, a step, or a file: \.safetensors",
-    ):
-        from_config.checkpoint_file("x.onnx")
-
-
-def test_parameters_from_files(folder, tmp_path):
-    config = _config(folder)
-    source, own, theirs = (
-        from_config.build_model(config),
-        tmp_path / "x.safetensors",
-        tmp_path / "x.pth",
-    )
-    source.logit_scale.set_value(source.logit_scale[...] + 1)
-    info = describe(
-        source, config, step=4, class_names=small_run.BASE, learnt_on={"told": "a list"}
-    )
-    save_tuned(own, source, info)
-    save_release(theirs, source)
-    for path, expected in (
-        (own, from_config.Learnt(f"{own} ({info.told})", 4, small_run.BASE, {"told": "a list"})),
-        (
-            theirs,
-            from_config.Learnt(
-                f"{theirs} (the authors' format, without a CLIP to compare)",
-                None,
-                (),
-                {"told": "not known, x.pth does not say"},
-            ),
-        ),
-    ):
-        model = from_config.build_model(config)
-        assert from_config.load_file(model, path) == expected
-        np.testing.assert_array_equal(model.logit_scale[...], source.logit_scale[...])
-    own.write_bytes(own.read_bytes()[:99])
-    with pytest.raises(UserError, match="truncated or damaged safetensors file of 99 bytes"):
-        from_config.load_file(from_config.build_model(config), own)
-
-
-def test_class_names_learnt_on(folder, tmp_path):
-    config = _config(folder)
-    model, checkpoints = from_config.build_model(config), Checkpoints(tmp_path)
-    for step, names in ((1, small_run.BASE), (2, small_run.BASE[::-1])):
-        progress = {"names": names_fingerprint(names), "clip": "0"}
-        checkpoints.save(step, learnable(model), {"count": np.zeros(1)}, progress)
-    checkpoints.close()
-    assert from_config.learnt_names(config, tmp_path, 1) == small_run.BASE
-    with pytest.raises(
-        UserError,
-        match=r"checkpoints/2: was learnt on other class names than data\.train=base_train",
-    ):
-        from_config.learnt_names(config, tmp_path, 2)
-    with pytest.raises(UserError, match="was learnt on another CLIP"):
-        from_config.load_learnt(model, tmp_path)

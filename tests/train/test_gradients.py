@@ -1,4 +1,4 @@
-"""The gradient over devices, codebook shards, microbatches and chunks is that of the plain loss on
+"""The gradient over devices, codebook shards and chunks is that of the plain loss on
 one device.
 """
 
@@ -75,7 +75,7 @@ def _plain(classes, **changes):
     return grads, sums
 
 
-def _mapped(classes, devices=8, shards=1, microbatches=1, spelling="shard_map", **changes):
+def _mapped(classes, devices=8, shards=1, spelling="shard_map", **changes):
     """The same from `step.gradients` over a mesh."""
     parts, model = _parts(**changes)
     mesh = DeviceMesh(run_devices(devices), shards)
@@ -83,7 +83,7 @@ def _mapped(classes, devices=8, shards=1, microbatches=1, spelling="shard_map", 
     def local(learnable, frozen, batch, tokens):
         key = jax.random.key(3)
         return step.gradients(
-            learnable, frozen, parts.graphdef, batch, tokens, key, mesh.axes(classes), microbatches
+            learnable, frozen, parts.graphdef, batch, tokens, key, mesh.axes(classes)
         )
 
     mapped = Mapped(
@@ -142,21 +142,16 @@ def test_every_variant_of_the_method_can_be_split(changes):
     _assert_same(_mapped(10, 8, 4, **changes), _plain(10, **changes))
 
 
-@pytest.mark.parametrize("devices, shards, microbatches", [(1, 1, 4), (2, 1, 8), (8, 4, 2)])
-def test_microbatches_add_up(devices, shards, microbatches):
-    _assert_same(_mapped(10, devices, shards, microbatches), _plain(10))
-
-
 @pytest.mark.parametrize(
     "remat, frame_chunks", [("block", 1), ("dots", 1), ("none", 4), ("block", 2)]
 )
 def test_what_is_computed_again_is_the_same(remat, frame_chunks):
-    _assert_same(_mapped(10, 8, 2, 2, remat=remat, frame_chunks=frame_chunks), _plain(10))
+    _assert_same(_mapped(10, 8, 2, remat=remat, frame_chunks=frame_chunks), _plain(10))
 
 
 def test_all_of_it_without_a_mesh():
     parts, model = _parts()
-    run = partial(step.gradients, axes=WHOLE, microbatches=2)
+    run = partial(step.gradients, axes=WHOLE)
     tokens = model.class_tokens(NAMES)
     found = jax.jit(run, static_argnums=2)(
         parts.learnable, parts.frozen, parts.graphdef, _batch(10), tokens, jax.random.key(3)

@@ -17,6 +17,7 @@ from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config, loop
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.learnt import load_learnt
 from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
 from vtd_jax.video.pipeline import BatchIterator
@@ -133,7 +134,10 @@ def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
 
 def test_accumulation_updates_every_other_batch(folder, tmp_path):
     config = _config(
-        folder, optimizer__accumulation=2, checkpoint__every_steps=1, optimizer__warmup_epochs=0.0
+        folder,
+        optimizer__gradient_accumulation_steps=2,
+        checkpoint__every_steps=1,
+        optimizer__warmup_epochs=0.0,
     )
     _train(config, tmp_path)
     template = learnable(from_config.build_model(config))
@@ -225,7 +229,7 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     with pytest.raises(
         UserError, match=r"was learnt on a CLIP with .* 0\.4815 .*; here it has .* mean 0\.5"
     ):
-        from_config.load_learnt(model, whole[0])
+        load_learnt(model, whole[0])
 
 
 def test_too_few_videos(folder, tmp_path):

@@ -49,7 +49,9 @@ def test_hand_made_values():
 
 def test_accumulation_counts_micro_batches():
     plain = learning_rate(1.0, **HAND, step_interval_epochs=1, step_factor=0.5)
-    windows = learning_rate(1.0, **HAND, step_interval_epochs=1, step_factor=0.5, accumulation=3)
+    windows = learning_rate(
+        1.0, **HAND, step_interval_epochs=1, step_factor=0.5, gradient_accumulation_steps=3
+    )
     # update u >= 1 runs at the rule of micro-batch 3u - 1, which a run without accumulation applies
     # at update 3u
     np.testing.assert_allclose(

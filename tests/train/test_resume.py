@@ -2,6 +2,7 @@
 written.
 """
 
+import json
 import shutil
 import threading
 
@@ -17,6 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.learnt import learnt_on, load_learnt
 from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import save_config
 
@@ -92,6 +94,22 @@ def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
     assert not (tmp_path / "run" / "damaged").exists()
 
 
+def test_a_run_of_an_earlier_version_resumes(folder, tmp_path):
+    """Its config.json has an earlier name of a field, and one that is no more."""
+    two = {"optimizer__gradient_accumulation_steps": 2}
+    whole = small_run.train(_config(folder, **two), tmp_path / "whole")
+    small_run.train(_config(folder, optimizer__epochs=1, **two), tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    fields = json.loads(file.read_text())
+    fields["optimizer"]["accumulation"] = fields["optimizer"].pop("gradient_accumulation_steps")
+    fields["memory"]["microbatches"] = 1
+    file.write_text(json.dumps(fields))
+    done = small_run.train(_config(folder, **two), tmp_path / "run", resume=True)
+    assert done.steps_now == 3
+    for name, value in small_run.learnt(done.model).items():
+        np.testing.assert_array_equal(value, small_run.learnt(whole.model)[name], err_msg=name)
+
+
 def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     _damage(tmp_path, 6)
@@ -100,8 +118,8 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
         UserError,
         match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$",
     ):
-        from_config.load_learnt(model, tmp_path)
-    assert from_config.load_learnt(model, tmp_path, "5") == 5
+        load_learnt(model, tmp_path)
+    assert load_learnt(model, tmp_path, "5") == 5
     assert Checkpoints(tmp_path).steps == [1, 2, 3, 4, 5, 6]
 
 
@@ -117,13 +135,13 @@ def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path
         (_config(folder, data__frames=3), told),
     ):
         save_config(tmp_path, config)
-        assert from_config.load_learnt(model, tmp_path) == 6
+        assert load_learnt(model, tmp_path) == 6
         assert capsys.readouterr().err == line
     # checkpoints of earlier versions do not tell their settings
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["settings"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
-    assert from_config.load_learnt(model, tmp_path) == 6
+    assert load_learnt(model, tmp_path) == 6
     assert capsys.readouterr().err == ""
 
 
@@ -141,13 +159,13 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
         ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
         ({}, f"warning: {file} is missing; {told}"),
     ):
-        assert from_config.learnt_on(tmp_path, 6, there) == noted
+        assert learnt_on(tmp_path, 6, there) == noted
         assert capsys.readouterr().err == line
     # checkpoints of earlier versions do not say it
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["learnt_on"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
-    assert from_config.learnt_on(tmp_path, 6, {}) == {}
+    assert learnt_on(tmp_path, 6, {}) == {}
     assert capsys.readouterr().err == ""
 
 

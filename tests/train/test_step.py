@@ -16,11 +16,13 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer, schedule, update_count
 
 SETTINGS = ModelConfig(
     text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4
 )
-OPTIMIZER = step.OptimizerConfig(lr=1e-3, warmup_epochs=0, cosine_epochs=10, epochs=1)
+OPTIMIZER = OptimizerConfig(lr=1e-3, warmup_epochs=0, cosine_epochs=10, epochs=1)
 
 
 def _parts(**changes):
@@ -65,7 +67,7 @@ def test_padding_changes_nothing():
 def test_first_update_is_adamw_by_hand():
     parts, tokens = _parts()
     config = dataclasses.replace(OPTIMIZER, weight_decay=0.1)
-    optimizer = step.make_optimizer(config, 4)
+    optimizer = make_optimizer(config, 4)
     state, opt_state = parts.learnable, optimizer.init(parts.learnable)
     grads = []
     for n in range(2):
@@ -77,7 +79,7 @@ def test_first_update_is_adamw_by_hand():
         state, opt_state, _ = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)
         if n == 0:
             _close(state, before, 0)  # update 0 runs at rate 0
-    rate = float(step.schedule(config, 4)(1))
+    rate = float(schedule(config, 4)(1))
     assert rate == pytest.approx(1e-3)
 
     def by_hand(p, g0, g1):
@@ -113,7 +115,7 @@ def test_what_is_not_finite_changes_nothing_where_it_is_skipped():
             for x, y in zip(jax.tree.leaves((learnt, after)), jax.tree.leaves(args[:2]))
         ]
         assert all(same) if broken else not all(same)
-        assert int(step.update_count(after)) == 1 - broken
+        assert int(update_count(after)) == 1 - broken
         unguarded = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)
         assert float(unguarded[2]["skipped"]) == 0
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(unguarded[0])) is not broken
@@ -134,14 +136,14 @@ def test_the_norm_is_that_of_the_gradient():
 def test_accumulated_micro_batches_are_one_large_batch():
     parts, tokens = _parts(dropout=0.0)
     batch = _batch(8)
-    config = dataclasses.replace(OPTIMIZER, accumulation=2)
-    optimizer = step.make_optimizer(config, 4)
+    config = dataclasses.replace(OPTIMIZER, gradient_accumulation_steps=2)
+    optimizer = make_optimizer(config, 4)
     state, opt_state = parts.learnable, optimizer.init(parts.learnable)
     run = jax.jit(partial(step.train_step, parts.graphdef, optimizer))
     for start in (0, 4, 0, 4):
         half = {k: v[start : start + 4] for k, v in batch.items()}
         state, opt_state, _ = run(state, opt_state, parts.frozen, half, tokens, None)
-    plain = step.make_optimizer(OPTIMIZER, 4)
+    plain = make_optimizer(OPTIMIZER, 4)
     expected, plain_state = parts.learnable, plain.init(parts.learnable)
     for _ in range(2):
         updates, plain_state = plain.update(
@@ -155,7 +157,7 @@ def test_accumulated_micro_batches_are_one_large_batch():
 
 def test_frozen_arrays_are_not_in_the_optimizer():
     parts, _ = _parts()
-    moments = step.make_optimizer(OPTIMIZER, 4).init(parts.learnable)
+    moments = make_optimizer(OPTIMIZER, 4).init(parts.learnable)
     sizes = sum(x.size for x in jax.tree.leaves(moments) if x.ndim)
     assert sizes == 2 * sum(x.size for x in jax.tree.leaves(parts.learnable) if x.ndim)
 
@@ -165,7 +167,7 @@ def test_frozen_arrays_are_not_in_the_optimizer():
     [
         ("lr", -1.0),
         ("epochs", 0),
-        ("accumulation", 0),
+        ("gradient_accumulation_steps", 0),
         ("b1", 1.0),
         ("weight_decay", -0.1),
         ("eps", 0.0),

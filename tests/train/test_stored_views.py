@@ -84,7 +84,7 @@ def plain(folder, tmp_path_factory):
         dict(),
         dict(devices=8),
         dict(devices=2, parallel="pmap"),
-        dict(devices=4, codebook_shards=2, memory__microbatches=2),
+        dict(devices=4, codebook_shards=2, optimizer__gradient_accumulation_steps=2),
         dict(data__workers=1),
     ],
     ids=lambda changes: (

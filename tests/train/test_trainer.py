@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from support import small_run
+from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.train import from_config, loop
-from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import Trainer
+from vtd_jax.trees import flatten_arrays
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +60,9 @@ def one(folder):
         dict(parallel="pmap"),
         dict(codebook_shards=2),
         dict(codebook_shards=4, devices=4),
-        dict(memory__microbatches=2, memory__remat="block", memory__frame_chunks=2),
-        dict(
-            codebook_shards=2, memory__microbatches=2, memory__remat="dots", memory__frame_chunks=2
-        ),
-        dict(parallel="pmap", memory__microbatches=4, devices=2),
+        dict(memory__remat="block", memory__frame_chunks=2),
+        dict(codebook_shards=2, devices=4, memory__remat="dots", memory__frame_chunks=2),
+        dict(parallel="pmap", devices=2),
     ],
     ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()) or "8 devices",
 )
@@ -79,17 +78,13 @@ def test_however_it_is_split(folder, one, changes):
         np.testing.assert_allclose(value, one[0][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_microbatches_hold_for_batches_that_they_do_not_divide(folder, one):
-    # 4 videos in 3 parts: padded to 6 videos of which 2 have no weight
-    _, state, _, told = _run(folder, memory__microbatches=3, devices=1)
-    assert [sums["count"] for sums in told] == [4, 4, 2, 4]
-    for name, value in flatten_arrays(state.learnable).items():
-        np.testing.assert_allclose(value, one[0][name], rtol=1e-5, atol=1e-5, err_msg=name)
-
-
 def test_rates_are_those_of_the_updates(folder):
     told = _run(
-        folder, steps=6, devices=1, optimizer__accumulation=2, optimizer__warmup_epochs=1.0
+        folder,
+        steps=6,
+        devices=1,
+        optimizer__gradient_accumulation_steps=2,
+        optimizer__warmup_epochs=1.0,
     )[3]
     # 3 batches an epoch, warm-up of one: the updates' rates are the rule's at micro-batches 1 and 3
     np.testing.assert_allclose(
@@ -131,7 +126,7 @@ def test_a_step_takes_the_memory_of_its_state(folder):
     trainer.step(after, batches[0])
     for name, value in flatten_arrays(trainer.initial.learnable).items():
         np.testing.assert_array_equal(value, before[name])
-    for name, value in flatten_arrays(from_config.learnable(model)).items():
+    for name, value in flatten_arrays(learnable(model)).items():
         np.testing.assert_array_equal(value, told[name])
 
 

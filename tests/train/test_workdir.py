@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,26 @@ from support import small_run
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.learnt import load_learnt
 from vtd_jax.train.loop import train
-from vtd_jax.train.workdir import Hold, Place, prepare_workdir
+from vtd_jax.train.workdir import (
+    Hold,
+    Place,
+    prepare_workdir,
+    read_training_list,
+    save_training_list,
+)
+from vtd_jax.video.stored_lists import StoredList
 
 NAMES = [
     "per%cent", "per%20cent", "hash#tag", "br[ack]et", "back\\slash", "que?ry", "star*", "two words", "gs:", "file:",
     "ünï", "e\u0301", "new\nline", "esc\x1b[31m", "'\"", "{a}", b"\xff\xfe".decode(errors="surrogateescape"),
 ]  # fmt: skip
+
+
+LEARNT_FROM = StoredList(
+    Path("base_val.json"), "base_val", "official", "x", ("a",), np.arange(3), np.arange(3), (), ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def test_a_whole_run_in_a_folder_of_any_name(folder, tmp_path):
     small_run.train(config, workdir)
     longer = small_run.run_config(folder)
     assert small_run.train(longer, workdir, resume=True).steps_now == 3
-    assert from_config.load_learnt(from_config.build_model(longer), workdir) == 6
+    assert load_learnt(from_config.build_model(longer), workdir) == 6
     assert [row["step"] for row in small_run.rows(workdir)] == list("123456")
 
 
@@ -212,3 +226,30 @@ def test_links_in_the_place_of_our_folders_are_not_followed(tmp_path):
     ):
         Checkpoints(run).set_aside({3: "damaged"}, 2)
     assert list(mine.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ['{"origin": "own split", "told": "x"}', "{"])
+def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys):
+    noted = save_training_list(tmp_path, LEARNT_FROM)
+    save_training_list(tmp_path, LEARNT_FROM)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "training_list.json").write_text(text)
+    save_training_list(tmp_path, LEARNT_FROM)
+    assert read_training_list(tmp_path) == noted
+    told = "did not say what this run learns on (base_val (official list; 3 videos)); written again"
+    assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, '{"origin": 3}', '{"told": NaN}', "\0", "null", '{"a": []}']
+)
+def test_a_damaged_training_list_is_one_line(tmp_path, text):
+    (tmp_path / "training_list.json").write_text(text)
+    with pytest.raises(
+        UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"
+    ):
+        read_training_list(tmp_path)
+    (tmp_path / "training_list.json").unlink()
+    os.mkfifo(tmp_path / "training_list.json")
+    with pytest.raises(UserError, match="a pipe, expected a JSON file; remove the file"):
+        read_training_list(tmp_path)

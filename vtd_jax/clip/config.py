@@ -9,6 +9,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
+# of a tower's blocks, see `stack.layout`
+LAYOUTS = ("auto", "list", "scan")
 # pixels
 MOST_RESOLUTION = 4096
 # the most that a file may say of a size, far beyond any published tower, and of the patches of an

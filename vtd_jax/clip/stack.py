@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block
 
-LAYOUTS = ("auto", "list", "scan")
 # how a layer's weights are cut out of stacked ones and rounded: cheap to do again
 _CUTTING = ("dynamic_slice", "squeeze", "slice", "convert_element_type")
 # (block, what goes from layer to layer, this layer's part of `each`) -> what goes on

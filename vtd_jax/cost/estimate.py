@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vtd_jax.clip.source import ClipSource
 from vtd_jax.cost.hlo import traced_work
 from vtd_jax.cost.peaks import DEVICES, Peak
 from vtd_jax.cost.programs import Names, Step, training_step
@@ -21,15 +22,14 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.terminal import timespan
-from vtd_jax.train.config import (
+from vtd_jax.train.config import RunConfig
+from vtd_jax.train.groups import (
     CheckpointConfig,
-    ClipSource,
     DataConfig,
     EvaluateConfig,
     MemoryConfig,
-    RunConfig,
+    OptimizerConfig,
 )
-from vtd_jax.train.step import OptimizerConfig
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 
@@ -126,7 +126,7 @@ def run_cost(
     training = _training_flops(*parts, names, config.data.batch_size, config.on_nonfinite)
     return RunCost(
         steps,
-        steps // config.optimizer.accumulation,
+        steps // config.optimizer.gradient_accumulation_steps,
         steps * training,
         (early + views) * score + (early + 1) * codebook,
     )

@@ -319,18 +319,20 @@ def _remedy(report: Report, config: RunConfig) -> str:
     changes = []
     if report.kind == "training":
         changes += ["set --config.memory.remat=block"] * (memory.remat != "block")
-        changes += [f"raise --config.memory.microbatches={memory.microbatches}"] * (
-            memory.microbatches < videos
+        steps, batch = config.optimizer.gradient_accumulation_steps, config.data.batch_size
+        # as many videos an update, fewer of them at a time
+        smaller = (
+            f"lower data.batch_size={batch} and raise "
+            f"optimizer.gradient_accumulation_steps={steps} by as much"
         )
+        changes += [smaller] * (videos > 1)
     elif report.kind == "evaluation":
         changes += [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (
             videos > 1
         )
-    # frames in parts is what is left where videos go one by one
-    one_by_one = report.kind == "evaluation" or (
-        report.kind == "training" and memory.microbatches >= videos
-    )
-    if one_by_one and memory.frame_chunks * shards < report.frames:
+    # frames in parts is what is left where a device has one video
+    in_parts = report.kind == "evaluation" or (report.kind == "training" and videos == 1)
+    if in_parts and memory.frame_chunks * shards < report.frames:
         changes.append(f"raise --config.memory.frame_chunks={memory.frame_chunks}")
     more = "use larger chips" if videos == 1 else "use more chips"
     return f"{', '.join(changes)} or {more}" if changes else more

@@ -1,8 +1,6 @@
 """What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
 
 import io
-import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -26,15 +24,13 @@ from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import CsvWriter
-from vtd_jax.terminal import counted, warn
+from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.stored_lists import StoredList
 
-TRAINING_LIST = "training_list.json"
 # the field of a table that says which scores it is of
 _SCORES = "scores"
-_REMOVE = "remove the file: tables will then not say what the run learnt on"
 # what decides where several classes have the most votes
 _TIES = {
     "frames": (
@@ -87,25 +83,6 @@ def results_table(
     otherwise = learnt_otherwise(config.protocol, where, config.shots) if config.data.train else ""
     title = f"{config.name}: top-1 in percent" + (f" ({otherwise})" if otherwise else "")
     return split_table(title, config.protocol, results, told, origins, lacking)
-
-
-def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
-    """Notes in a run's folder what it learns on, for the tables of later evaluations."""
-    noted, path = stored.noted, Path(workdir) / TRAINING_LIST
-    try:
-        there = read_training_list(workdir) or noted
-    except UserError:
-        there = None
-    if there != noted:
-        warn(f"{path}: did not say what this run learns on ({noted['told']}); written again")
-    write_text(path, json.dumps(noted) + "\n")
-    return noted
-
-
-def read_training_list(workdir: Path) -> dict[str, str]:
-    """What a run learnt on, as `save_training_list` noted it; empty where nothing was learnt."""
-    path = Path(workdir) / TRAINING_LIST
-    return read_json(path, dict[str, str], remedy=_REMOVE) if os.path.lexists(path) else {}
 
 
 def about(

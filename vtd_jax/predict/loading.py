@@ -20,7 +20,7 @@ from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, load_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.predictor import Predictor
-from vtd_jax.train.workdir import CONFIG_FILE, read_config
+from vtd_jax.train.config import CONFIG_FILE
 
 # nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method,
 # sections 1 and 2)
@@ -144,18 +144,20 @@ def _run(
     asked: dict[str, Any],
 ):
     """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
-    # imported here: it brings data libraries, which only a run's records need
-    from vtd_jax.train import from_config
+    # imported here: they bring orbax and data libraries, which only a run's folder needs
+    from vtd_jax.train.from_config import build_model
+    from vtd_jax.train.learnt import learnt_names, load_learnt
+    from vtd_jax.train.workdir import read_config
 
     config = read_config(path)
     changes = {} if clip is None else {"clip.path": os.fspath(clip)}
     changes |= {} if dtype is None else {"clip.dtype": dtype}
     changes |= {f"clip.{name}": value for name, value in asked.items() if value is not None}
     config = config.with_changes(changes) if changes else config
-    model = from_config.build_model(config)
-    step = from_config.load_learnt(model, path, checkpoint)
+    model = build_model(config)
+    step = load_learnt(model, path, checkpoint)
     try:
-        names = from_config.learnt_names(config, path, step)
+        names = learnt_names(config, path, step)
     except UserError:
         names = ()
     return (

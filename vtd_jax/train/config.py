@@ -1,28 +1,36 @@
-"""A run's settings as typed, checked, frozen dataclasses: what a config file becomes before
-anything is computed.
+"""All settings of a run, as a checked, frozen dataclass: what a config file becomes before anything
+is computed.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.clip.config import ACTIVATIONS
-from vtd_jax.clip.stack import LAYOUTS
+from vtd_jax.clip.source import ClipSource
 from vtd_jax.errors import UserError
+from vtd_jax.fields import build, check_choice, check_ranges, flatten, unknown_field
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.printable import brief
-from vtd_jax.train.fields import build, flatten, unknown_field
-from vtd_jax.train.ranges import check_ranges, check_run_name, check_sizes
-from vtd_jax.train.step import OptimizerConfig
+from vtd_jax.train.groups import (
+    MOST_FRAMES,
+    CheckpointConfig,
+    DataConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    OptimizerConfig,
+    check_run_name,
+)
 from vtd_jax.video.augment import Augment
 
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 PARALLEL = ("shard_map", "pmap")
-REMAT = ("none", "block", "dots")
 ON_NONFINITE = ("stop", "skip")
+# of a run's folder
+CONFIG_FILE = "config.json"
 # fields that may differ between a run and its continuation: where things lie, how fast, how much is
 # shown and kept
 FREE_ON_RESUME = (
@@ -52,159 +60,29 @@ _LATER = {
     "model.ties": "release",
     "data.stored_views": 0,
 }
+# fields of earlier versions: what to do in place of setting them
+_FORMER = {
+    "optimizer.accumulation": "was renamed, set optimizer.gradient_accumulation_steps",
+    "memory.microbatches": (
+        "was removed, set a smaller data.batch_size and a larger "
+        "optimizer.gradient_accumulation_steps"
+    ),
+}
+# what fingerprints call a field: its first name, so that they stay what they were
+_FIRST_NAMES = {"optimizer.gradient_accumulation_steps": "optimizer.accumulation"}
 # of the fields free on resume, the ones that a score depends on
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
+_MOST_SCALES = 100
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipSource:
-    """Which CLIP.
-
-    Attributes:
-      path: of a checkpoint, or "tiny" for the one that ships.
-      architecture: that it must have, as "ViT-B/16"; "" for any.
-      dtype: that its towers compute in, "float32" or "bfloat16".
-      activation: for weights that do not say it themselves; "" for what they say.
-      head_width: of the image tower, likewise; 0 for what they say.
-    """
-
-    path: str = ""
-    architecture: str = "ViT-B/16"
-    dtype: str = "float32"
-    activation: str = ""
-    head_width: int = 0
-
-    def __post_init__(self):
-        _choice("clip.dtype", self.dtype, ("float32", "bfloat16"))
-        _choice("clip.activation", self.activation, ("", *ACTIVATIONS))
-        check_ranges("clip", self)
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """`activation` and `head_width` as `load_clip` takes them, None for not given."""
-        return {"activation": self.activation or None, "head_width": self.head_width or None}
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Records and batches.
-
-    Attributes:
-      data_dir: what `experiments.build_data --data_dir` wrote, or a folder of records in it.
-      train: name of the training list; "" where nothing is learnt.
-      evaluate: split -> name of its list, in the table's order.
-      frames: T, frames sampled from each video.
-      batch_size: videos of one micro-batch, over all devices.
-      workers: decoding processes; 0 decodes in this one.
-      shuffle: whether every epoch has an order of its own.
-      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with
-        weight 0).
-      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and
-        epoch e learns on those of epoch e mod N; 0 computes them in every step. Not while visual
-        prompts are learnt.
-    """
-
-    data_dir: str = "records"
-    train: str = ""
-    evaluate: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    frames: int = 32
-    batch_size: int = 4
-    workers: int = 0
-    shuffle: bool = True
-    drop_remainder: bool = True
-    stored_views: int = 0
-
-    def __post_init__(self):
-        check_ranges("data", self)
-        if not self.evaluate:
-            raise UserError("data.evaluate: empty, expected at least one split=list")
-        for split, name in self.evaluate.items():
-            check_run_name("data.evaluate", split)
-            if not name or not isinstance(name, str):
-                raise UserError(
-                    f"data.evaluate.{split}: {brief(name)}, expected the name of a list in "
-                    "data.data_dir"
-                )
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryConfig:
-    """What a training step keeps in memory; the numbers stay the same to float32 rounding.
-
-    Attributes:
-      remat: what the towers compute again in the backward pass: "none" of it, everything inside a
-        "block", or all but the results of matrix products ("dots").
-      microbatches: equal parts of a device's videos that go through one after another, their
-        gradients added up.
-      frame_chunks: equal parts of a device's frames that go through the image tower one after
-        another.
-      layers: how transformers are laid out: "list" (one program as long as the tower), "scan"
-        (stacked weights, one body) or "auto": a list on a CPU, where it is faster, else a scan,
-        which compiles in a fraction of the time.
-    """
-
-    remat: str = "none"
-    microbatches: int = 1
-    frame_chunks: int = 1
-    layers: str = "auto"
-
-    def __post_init__(self):
-        _choice("memory.remat", self.remat, REMAT)
-        _choice("memory.layers", self.layers, LAYOUTS)
-        check_ranges("memory", self)
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """How splits are scored.
-
-    Attributes:
-      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in
-        training.
-      spatial_views: crops of every frame, 1 (centre) or 3.
-      batch_size: videos of one batch, over all devices.
-      every_epochs: epochs between two evaluations while training; 0: only at the end.
-      store_features: whether frame features are kept on disk for the next evaluation, where no
-        visual prompt changes them.
-    """
-
-    temporal_views: int = 1
-    spatial_views: int = 1
-    batch_size: int = 16
-    every_epochs: int = 10
-    store_features: bool = True
-
-    def __post_init__(self):
-        _choice("evaluate.spatial_views", self.spatial_views, (1, 3))
-        check_ranges("evaluate", self)
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    """When checkpoints are written, and how many stay.
-
-    Attributes:
-      every_epochs: epochs between two checkpoints.
-      every_steps: micro-batches between two checkpoints within an epoch; 0: none there.
-      keep: how many of the last are kept beside the best.
-    """
-
-    every_epochs: int = 1
-    every_steps: int = 0
-    keep: int = 2
-
-    def __post_init__(self):
-        check_ranges("checkpoint", self)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that fixes a run.
 
     Attributes:
       name: what tables call the run.
       protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
-      shots: training videos a class, 0 for all; only told in tables.
+      shots: training videos a class, 0 for all; only reported in tables.
       seed: of parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", two spellings of one program.
       devices: devices used on each host, 0 for all.
@@ -218,29 +96,38 @@ class RunConfig:
 
     name: str
     protocol: str
-    shots: int
-    seed: int
-    parallel: str
-    devices: int
-    codebook_shards: int
-    log_every: int
-    on_nonfinite: str
-    clip: ClipSource
-    model: ModelConfig
+    shots: int = 0
+    seed: int = 0
+    parallel: str = "shard_map"
+    devices: int = 0
+    codebook_shards: int = 1
+    log_every: int = 10
+    on_nonfinite: str = "stop"
+    clip: ClipSource = dataclasses.field(default_factory=ClipSource)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig
-    augment: Augment
-    optimizer: OptimizerConfig
-    memory: MemoryConfig
-    evaluate: EvaluateConfig
-    checkpoint: CheckpointConfig
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    memory: MemoryConfig = dataclasses.field(default_factory=MemoryConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
 
     def __post_init__(self):
-        _choice("protocol", self.protocol, PROTOCOLS)
-        _choice("parallel", self.parallel, PARALLEL)
-        _choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("parallel", self.parallel, PARALLEL)
+        check_choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         check_run_name("name", self.name)
-        check_ranges("", self)
-        check_sizes(self)
+        check_ranges(
+            "",
+            self,
+            log_every=(1, 10**9),
+            codebook_shards=(1, 10**6),
+            shots=(0, 10**9),
+            # what jax.random.key takes
+            seed=(0, 2**63 - 1),
+            devices=(0, 10**6),
+        )
+        self._check_sizes()
         if self.codebook_shards > 1 and self.parallel == "pmap":
             raise UserError(
                 "codebook_shards: pmap has the data axis only; set parallel=shard_map or "
@@ -265,18 +152,57 @@ class RunConfig:
                 "base_to_novel"
             )
 
+    def _check_sizes(self) -> None:
+        """Raises a `UserError` where fields ask for what no machine has."""
+        shares = ("scale_gap", "brightness", "contrast", "saturation")
+        check_ranges("augment", self.augment, **dict.fromkeys(shares, (0, 1000)))
+        if (count := len(self.augment.scales)) > _MOST_SCALES:
+            raise UserError(f"augment.scales: {count:,} numbers, expected at most {_MOST_SCALES}")
+        for group in ("data", "evaluate"):
+            videos, frames = getattr(self, group).batch_size, self.data.frames
+            if videos * frames > MOST_FRAMES:
+                raise UserError(
+                    f"{group}.batch_size={videos} with data.frames={frames}: {videos * frames:,} "
+                    f"frames a batch, expected at most {MOST_FRAMES:,}"
+                )
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":
-        """Reads nested fields (a ConfigDict's `to_dict()`, or JSON).
+        """Reads nested fields, such as a ConfigDict's `to_dict()`.
 
         Raises:
-          UserError: unknown, missing, mistyped or meaningless fields, by their full name. A missing
-            field that has a default takes it: it came later, and older runs ran with that; for
-            `model.ties` that is "release".
+          UserError: unknown, missing, mistyped or meaningless fields, by their full name. In a
+            group a missing field takes its default.
         """
+        for name in _FORMER:
+            group, _, field = name.partition(".")
+            if isinstance(there := fields.get(group), Mapping) and field in there:
+                raise UserError(no_such_field(name, ()))
+        return build(cls, fields, whole=True)
+
+    @classmethod
+    def from_saved(cls, fields: Mapping[str, Any]) -> "RunConfig":
+        """Reads the fields that this or an earlier version saved.
+
+        Raises:
+          UserError: as `from_dict`, or `memory.microbatches` of an earlier version is not 1.
+        """
+        fields = dict(fields)
         if isinstance(model := fields.get("model"), Mapping):
-            fields = {**fields, "model": saved_fields(model)}
-        return build(cls, fields)
+            fields["model"] = saved_fields(model)
+        optimizer, memory = fields.get("optimizer"), fields.get("memory")
+        if isinstance(optimizer, Mapping) and "gradient_accumulation_steps" not in optimizer:
+            names = {"accumulation": "gradient_accumulation_steps"}
+            fields["optimizer"] = {names.get(key, key): optimizer[key] for key in optimizer}
+        if isinstance(memory, Mapping) and "microbatches" in memory:
+            if (parts := memory["microbatches"]) != 1:
+                raise UserError(
+                    f"memory.microbatches: {brief(parts)}, was removed; set it to 1 here, which "
+                    "takes more memory and changes no result, or start another run with a smaller "
+                    "data.batch_size and a larger optimizer.gradient_accumulation_steps"
+                )
+            fields["memory"] = {key: memory[key] for key in memory if key != "microbatches"}
+        return cls.from_dict(fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested, JSON-able fields; `from_dict` reads them back."""
@@ -313,7 +239,7 @@ class RunConfig:
         for name, value in changes.items():
             # a mapping of splits has keys of its own
             if name not in known and not name.startswith("data.evaluate"):
-                raise UserError(unknown_field(name, known))
+                raise UserError(no_such_field(name, known))
             *groups, last = name.split(".")
             group = fields
             for key in groups:
@@ -336,7 +262,7 @@ class RunConfig:
         """Twelve hex digits that change with any setting that can change a result."""
         flat = flatten(self.to_dict())
         fields = {
-            k: v
+            _FIRST_NAMES.get(k, k): v
             for k, v in flat.items()
             if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v
         }
@@ -355,12 +281,22 @@ class RunConfig:
         return [f"{key}: {mine.get(key)!r} -> {theirs.get(key)!r}" for key in keys]
 
 
+def former_field(text: str) -> str:
+    """One line on what to set in place of a field of earlier versions that a text names; "" where
+    it names none.
+    """
+    for name, instead in _FORMER.items():
+        if re.search(rf"\b{name.rpartition('.')[2]}\b", text):
+            return f"unknown config field {name}: {instead}"
+    return ""
+
+
+def no_such_field(name: str, known: Iterable[str]) -> str:
+    """One line about a field that a run does not have, with what to set in its place."""
+    return former_field(name) if name in _FORMER else unknown_field(name, known)
+
+
 def _free(key: str) -> bool:
     return any(
         key == free or (free.endswith(".") and key.startswith(free)) for free in FREE_ON_RESUME
     )
-
-
-def _choice(field: str, value: Any, allowed: tuple) -> None:
-    if value not in allowed:
-        raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")

@@ -1,6 +1,5 @@
 """One training step, for one device of possibly many (named axes join them)."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,71 +9,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from vtd_jax.errors import UserError
 from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
 from vtd_jax.model.vtd_clip import VTDCLIP, Output
-from vtd_jax.train.optimizer import learning_rate
 
 Batch = Mapping[str, Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW on every learnable parameter (biases too) and the release's learning-rate rule.
-
-    Attributes:
-      lr: peak learning rate, see `schedule.learning_rate` for the rule.
-      epochs: passes over the training videos.
-      warmup_epochs: epochs in which the rate rises from 0 to `lr`.
-      cosine_epochs: epoch at which the cosine ends, counted from the start.
-      min_lr_factor: the cosine ends at this share of `lr`.
-      step_interval_epochs: after the cosine, epochs between two steps of the rate.
-      step_factor: what each of these steps multiplies the rate by.
-      weight_decay: AdamW's, on every learnable parameter.
-      b1, b2: AdamW's decay of the first and of the second moment.
-      eps: AdamW's, added to the root of the second moment.
-      accumulation: micro-batches whose mean gradient makes one update.
-    """
-
-    lr: float = 4e-4
-    epochs: int = 100
-    warmup_epochs: float = 5.0
-    cosine_epochs: float = 25.0
-    min_lr_factor: float = 0.1
-    step_interval_epochs: float = 5.0
-    step_factor: float = 0.5
-    weight_decay: float = 0.001
-    b1: float = 0.9
-    b2: float = 0.98
-    eps: float = 1e-8
-    accumulation: int = 1
-
-    def __post_init__(self):
-        for field, lowest in (
-            ("lr", 0),
-            ("warmup_epochs", 0),
-            ("cosine_epochs", 0),
-            ("weight_decay", 0),
-        ):
-            if getattr(self, field) < lowest:
-                raise UserError(
-                    f"optimizer.{field}: {getattr(self, field)}, expected {lowest} or more"
-                )
-        for field in (
-            "epochs",
-            "accumulation",
-            "eps",
-            "min_lr_factor",
-            "step_factor",
-            "step_interval_epochs",
-        ):
-            if not getattr(self, field) > 0:
-                raise UserError(f"optimizer.{field}: {getattr(self, field)}, expected more than 0")
-        for field in ("b1", "b2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(
-                    f"optimizer.{field}: {getattr(self, field)}, expected 0 or more and less than 1"
-                )
 
 
 class Split(NamedTuple):
@@ -88,43 +26,6 @@ class Split(NamedTuple):
 def split(model: VTDCLIP) -> Split:
     """Takes a model apart by variable type: `nnx.Param` is learnable, everything else is frozen."""
     return Split(*nnx.split(model, nnx.Param, ...))
-
-
-def schedule(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedule:
-    """The rate of every update; `steps_per_epoch` counts micro-batches."""
-    return learning_rate(
-        config.lr,
-        steps_per_epoch=steps_per_epoch,
-        warmup_epochs=config.warmup_epochs,
-        cosine_epochs=config.cosine_epochs,
-        min_lr_factor=config.min_lr_factor,
-        step_interval_epochs=config.step_interval_epochs,
-        step_factor=config.step_factor,
-        accumulation=config.accumulation,
-    )
-
-
-def make_optimizer(config: OptimizerConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """AdamW at the release's rate; `steps_per_epoch` counts micro-batches.
-
-    With accumulation an update takes the mean gradient of its micro-batches; windows run on across
-    epochs (the release drops what is left at an epoch's end).
-    """
-    adamw = optax.adamw(
-        schedule(config, steps_per_epoch),
-        config.b1,
-        config.b2,
-        config.eps,
-        weight_decay=config.weight_decay,
-    )
-    if config.accumulation == 1:
-        return adamw
-    return optax.MultiSteps(adamw, config.accumulation).gradient_transformation()
-
-
-def update_count(opt_state: optax.OptState) -> Int[Array, ""]:
-    """How many updates an optimizer's state has seen."""
-    return optax.tree.get_all_with_path(opt_state, "count")[0][1]
 
 
 def dropout_keys(key: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
@@ -144,7 +45,7 @@ def loss_fn(
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], Output]]:
     """Cross-entropy of one batch on one device (paper section 3.5): no label smoothing, no mixup.
 
-    The plain reference of what `gradients` splits over devices and microbatches.
+    The plain reference of what `gradients` splits over devices.
 
     Args:
       learnable, frozen, graphdef: from `split`.
@@ -187,7 +88,6 @@ def gradients(
     tokens: Int[Array, "c ... l"],
     key: Key[Array, ""] | None = None,
     axes: Axes = WHOLE,
-    microbatches: int = 1,
 ) -> tuple[nnx.State, dict[str, Array]]:
     """The gradient of `loss_fn` over the global batch, for one device of possibly many.
 
@@ -196,8 +96,6 @@ def gradients(
       batch: this device's videos, and of their frames its share along the codebook axis.
       tokens: the classes that this device encodes.
       axes: named axes over which batch and classes are split.
-      microbatches: equal parts of the videos that go one after another, so that activations of one
-        part are alive at a time; the codebook is encoded once.
 
     Returns:
       (gradient, sums), both equal on every device; `sums` holds `loss`, `correct` and `count` of
@@ -218,18 +116,7 @@ def gradients(
 
     codebook, pull_back = jax.vjp(encode, learnable)
     gradient = jax.grad(share, argnums=(0, 1), has_aux=True)
-    if microbatches == 1:
-        (grads, of_codebook), sums = gradient(learnable, codebook, batch)
-    else:
-        parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), dict(batch))
-
-        def add(total: Any, videos: Batch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradient(learnable, codebook, videos)), None
-
-        zero = jax.tree.map(
-            jnp.zeros_like, ((learnable, codebook), {"loss": count, "correct": count})
-        )
-        ((grads, of_codebook), sums), _ = jax.lax.scan(add, zero, parts)
+    (grads, of_codebook), sums = gradient(learnable, codebook, batch)
     grads = jax.tree.map(jnp.add, grads, pull_back(of_codebook)[0])
     if axes.names:
         # devices along the codebook axis have the same sums, but shares of the gradient
@@ -247,7 +134,6 @@ def train_step(
     tokens: Int[Array, "c ... l"],
     key: Key[Array, ""] | None,
     axes: Axes = WHOLE,
-    microbatches: int = 1,
     skip_nonfinite: bool = False,
 ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
     """One micro-batch: gradient of the global mean loss, AdamW, new parameters.
@@ -259,7 +145,7 @@ def train_step(
       `(learnable, opt_state, sums)`; `sums` also has `grad_norm`, the L2 norm of the gradient, and
       `skipped`, 1 or 0.
     """
-    grads, sums = gradients(learnable, frozen, graphdef, batch, tokens, key, axes, microbatches)
+    grads, sums = gradients(learnable, frozen, graphdef, batch, tokens, key, axes)
     norm = optax.tree.norm(grads)
     updates, new_state = optimizer.update(grads, opt_state, learnable)
     new = optax.apply_updates(learnable, updates), new_state

@@ -16,6 +16,8 @@ from vtd_jax.parallel.joining import meet
 from vtd_jax.parallel.mesh import BATCH, FEATURES, DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer, schedule, update_count
 
 # arguments of the compiled step, in their order
 LEARNABLE, OPT_STATE, FROZEN, VIDEOS, TOKENS, KEY, STEP = range(7)
@@ -141,15 +143,14 @@ class StepSettings:
       steps_per_epoch: micro-batches.
       classes: K.
       dropout: whether anything is dropped.
-      microbatches, skip_nonfinite: see `steps.train_step`.
+      skip_nonfinite: see `steps.train_step`.
       stored: whether batches hold `features` in the place of `frames`.
     """
 
-    optimizer: steps.OptimizerConfig
+    optimizer: OptimizerConfig
     steps_per_epoch: int
     classes: int
     dropout: bool
-    microbatches: int
     skip_nonfinite: bool
     stored: bool = False
 
@@ -161,7 +162,6 @@ class StepSettings:
             steps_per_epoch,
             classes,
             config.model.fusion and config.model.dropout > 0,
-            config.memory.microbatches,
             config.on_nonfinite == "skip",
             config.data.stored_views > 0,
         )
@@ -174,7 +174,7 @@ class StepSettings:
 
 def global_batch(config: RunConfig, mesh: DeviceMesh) -> int:
     """Videos of a compiled step over all devices: the batch, padded to equal parts."""
-    return round_up(config.data.batch_size, mesh.data_shards * config.memory.microbatches)
+    return round_up(config.data.batch_size, mesh.data_shards)
 
 
 @functools.lru_cache(maxsize=16)
@@ -186,7 +186,7 @@ def compiled_step(
     Its arguments are `(learnable, opt_state, frozen, videos, tokens, key, step)`; the first two are
     given up.
     """
-    optimizer = steps.make_optimizer(settings.optimizer, settings.steps_per_epoch)
+    optimizer = make_optimizer(settings.optimizer, settings.steps_per_epoch)
     step = functools.partial(_step, graphdef, optimizer, settings, mesh)
     ins = (Over.SAME, Over.SAME, Over.SAME, settings.batch, Over.CLASSES, Over.SAME, Over.SAME)
     return optimizer, Mapped(step, mesh, ins, _OUTS, spelling, donate=(LEARNABLE, OPT_STATE))
@@ -212,9 +212,7 @@ def _step(
         if settings.dropout
         else None
     )
-    rate = steps.schedule(settings.optimizer, settings.steps_per_epoch)(
-        steps.update_count(opt_state)
-    )
+    rate = schedule(settings.optimizer, settings.steps_per_epoch)(update_count(opt_state))
     *state, sums = steps.train_step(
         graphdef,
         optimizer,
@@ -225,7 +223,6 @@ def _step(
         tokens,
         drawn,
         mesh.axes(settings.classes),
-        settings.microbatches,
         settings.skip_nonfinite,
     )
     return *state, sums | {"lr": rate}

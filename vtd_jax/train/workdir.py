@@ -12,12 +12,14 @@ from vtd_jax.files import write_text
 from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.config import RunConfig
+from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.train.place import Place
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
+from vtd_jax.video.stored_lists import StoredList
 
-CONFIG_FILE = "config.json"
+TRAINING_LIST = "training_list.json"
+_REMOVE = "remove the file: tables will then not say what the run learnt on"
 _BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
 _AWAY = "give another --workdir, or move that file away"
@@ -145,6 +147,25 @@ def config_file(path: Path) -> RunConfig:
         path, dict[str, Any], what="config of a run", most=SMALL_JSON_BYTES, remedy=_BACK
     )
     try:
-        return RunConfig.from_dict(fields)
+        return RunConfig.from_saved(fields)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
+    """Notes in a run's folder what it learns on, for the tables of later evaluations."""
+    noted, path = stored.noted, Path(workdir) / TRAINING_LIST
+    try:
+        there = read_training_list(workdir) or noted
+    except UserError:
+        there = None
+    if there != noted:
+        warn(f"{path}: did not say what this run learns on ({noted['told']}); written again")
+    write_text(path, json.dumps(noted) + "\n")
+    return noted
+
+
+def read_training_list(workdir: Path) -> dict[str, str]:
+    """What a run learnt on, as `save_training_list` noted it; empty where nothing was learnt."""
+    path = Path(workdir) / TRAINING_LIST
+    return read_json(path, dict[str, str], remedy=_REMOVE) if os.path.lexists(path) else {}

@@ -63,6 +63,8 @@ LARGE_FRAME_PIXELS = 2**23
 # should be read twice
 PACKET_RATIO = 16
 PACKET_BYTES = 2**20
+# frames of a video that a run's settings or an exported model may ask for
+MOST_FRAMES_OF_A_VIDEO = 4096
 # frames as large as FRAME_PIXELS allows that a clip of training or evaluation holds at once
 CLIP_FRAMES = 16
 # scans of a stored JPEG; ours have one

@@ -17,6 +17,8 @@ from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
+from vtd_jax.train.groups import OptimizerConfig
+from vtd_jax.train.optimizer import make_optimizer
 
 DEEPER = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=4)
 # (text prompts, text depth, visual prompts, visual depth)
@@ -59,7 +61,7 @@ class Traced:
 
     def step_flops(self):
         """Of one training step."""
-        optimizer = step.make_optimizer(step.OptimizerConfig(), 10)
+        optimizer = make_optimizer(OptimizerConfig(), 10)
         batch = {
             "frames": self.frames,
             "label": jnp.zeros(VIDEOS, jnp.int32),

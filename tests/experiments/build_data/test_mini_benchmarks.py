@@ -66,7 +66,7 @@ def test_a_step_of_the_release_fits(dataset, listed, mini_records):
     config = base_to_novel.get_config(f"{dataset},shots=16")
     assert (
         len(open_records(mini_records / dataset, listed))
-        >= config.data.batch_size * config.optimizer.accumulation
+        >= config.data.batch_size * config.optimizer.gradient_accumulation_steps
     )
 
 

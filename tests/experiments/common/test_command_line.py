@@ -12,8 +12,8 @@ import pytest
 
 from experiments.common import command_line
 from support import warm
+from vtd_jax.fields import described
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.fields import described
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = "--config=experiments/configs/video_folder.py:train=list"
@@ -21,21 +21,21 @@ CONFIG = "--config=experiments/configs/video_folder.py:train=list"
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 from absl import app
-from experiments import _flags
+from experiments.common import command_line
 module, *lines = json.loads(sys.argv[1])
 importlib.import_module(f"experiments.{module}")
 app.define_help_flags()
 found = []
 for line in lines:
     sys.argv[1:] = line
-    _flags.flags.FLAGS.unparse_flags()
-    for name in _flags.flags.FLAGS:
+    command_line.flags.FLAGS.unparse_flags()
+    for name in command_line.flags.FLAGS:
         if not name.startswith("config."):
-            _flags.flags.FLAGS[name].unparse()
+            command_line.flags.FLAGS[name].unparse()
     out, errors, status = io.StringIO(), io.StringIO(), None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         try:
-            _flags.parse(sys.argv)
+            command_line.parse(sys.argv)
         except SystemExit as end:
             status = end.code
     found.append((status, out.getvalue(), errors.getvalue()))
@@ -85,7 +85,19 @@ TRAIN = {
         "--workdir=x",
         "--config.memory.x=1",
     ): "unknown config field memory.x: expected one of "
-    "memory.frame_chunks, memory.layers, memory.microbatches, memory.remat",
+    "memory.frame_chunks, memory.layers, memory.remat",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.optimizer.accumulation=4",
+    ): "unknown config field optimizer.accumulation: was renamed, set "
+    "optimizer.gradient_accumulation_steps",
+    (
+        CONFIG,
+        "--workdir=x",
+        "--config.memory.microbatches=4",
+    ): "unknown config field memory.microbatches: was removed, set a smaller data.batch_size and a "
+    "larger optimizer.gradient_accumulation_steps",
     (
         "--config=no:thing/config.json",
         "--workdir=x",
@@ -121,12 +133,30 @@ def _parsed(module: str, *lines: tuple[str, ...]) -> list[tuple[int, str, str]]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict", PREDICT)])
+@pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict.__main__", PREDICT)])
 def test_refused_in_one_clear_line(module, refused):
     for (line, told), (status, out, errors) in zip(
         refused.items(), _parsed(module, *refused), strict=True
     ):
         assert (status, out, errors) == (2, "", f"error: {told}; see --help\n"), line
+
+
+def test_a_config_file_that_sets_a_field_of_earlier_versions(tmp_path):
+    lines = (
+        "config.optimizer.accumulation = 3",
+        "config.optimizer.update(accumulation=3)",
+        "config.memory.microbatches = 3",
+    )
+    for number, line in enumerate(lines):
+        (tmp_path / f"{number}.py").write_text(
+            "from experiments.configs import video_folder\n\n\n"
+            f"def get_config():\n    config = video_folder.get_config()\n    {line}\n"
+            "    return config\n"
+        )
+    called = [(f"--config={tmp_path}/{number}.py", "--workdir=x") for number in range(len(lines))]
+    for status, out, errors in _parsed("train", *called):
+        assert (status, out, errors.count("\n")) == (2, "", 1)
+        assert "set optimizer.gradient_accumulation_steps" in errors or "data.batch_size" in errors
 
 
 def test_help_versions_and_fields():

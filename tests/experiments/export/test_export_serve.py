@@ -12,9 +12,10 @@ from support import small_run
 from support.helpers import random_state
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
-from vtd_jax.model.saved.tuned import describe, save_tuned
+from vtd_jax.model.saved.tuned import save_tuned
 from vtd_jax.predict.serve import encode_labels, served_program
 from vtd_jax.train import from_config
+from vtd_jax.train.learnt import describe
 
 LIST = {"origin": "given", "told": "base_train (given list; 10 videos)"}
 

@@ -98,7 +98,7 @@ def one(folder, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "fields",
-    [(), ("codebook_shards=2", "memory.microbatches=2", "memory.remat=block"), ("parallel=pmap",)],
+    [(), ("codebook_shards=2", "memory.remat=block"), ("parallel=pmap",)],
     ids=["data", "codebook", "pmap"],
 )
 def test_two_processes_are_as_one(folder, one, tmp_path, fields):

@@ -14,13 +14,17 @@ from experiments.common.evaluation import has_table
 from hostile.fuzzing.mutations import mutate_bytes, mutate_json, mutate_lines, mutate_value
 from hostile.fuzzing.target import Target
 from support import small_run
-from vtd_jax.evaluate.outputs import read_training_list, save_training_list
 from vtd_jax.parallel.preemption import Preempted, Preemption
 from vtd_jax.train import from_config as parts
 from vtd_jax.train import loop
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.workdir import prepare_workdir, read_config
+from vtd_jax.train.workdir import (
+    prepare_workdir,
+    read_config,
+    read_training_list,
+    save_training_list,
+)
 
 LAST = 6
 

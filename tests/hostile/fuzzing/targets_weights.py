@@ -15,8 +15,9 @@ from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_files import load_release, save_release
-from vtd_jax.model.saved.tuned import describe, load_tuned, save_tuned
+from vtd_jax.model.saved.tuned import load_tuned, save_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.train.learnt import describe
 
 # a small vocabulary: files of a few hundred KB
 STATE = random_state(CONFIG)

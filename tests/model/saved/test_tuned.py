@@ -19,8 +19,9 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved import tuned as export
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.train.checkpoints.checkpoint import flatten_arrays
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.learnt import describe, exported_config
+from vtd_jax.trees import flatten_arrays
 
 NAMES = ("red", "green", "shoot_bow")
 LEARNT_ON = {"origin": "own split", "told": "base_train (own split; 10 videos)"}
@@ -40,7 +41,7 @@ def made(clip, seed=3, dtype="float32", **settings):
     fields["clip"]["dtype"] = dtype
     config = RunConfig.from_dict(fields)
     model = VTDCLIP(load_clip(clip, dtype=dtype), config.model, rngs=nnx.Rngs(seed))
-    return model, export.describe(model, config, step=12, class_names=NAMES, learnt_on=LEARNT_ON)
+    return model, describe(model, config, step=12, class_names=NAMES, learnt_on=LEARNT_ON)
 
 
 def frames(seed=0):
@@ -115,7 +116,7 @@ def test_the_clip_that_ships_needs_no_path(tmp_path):
     fields = small_run.config(tmp_path, clip__path="tiny").to_dict()
     config = RunConfig.from_dict(fields)
     model = VTDCLIP(load_clip("tiny"), config.model, rngs=nnx.Rngs(0))
-    info = export.describe(model, config, step=None, class_names=(), learnt_on={})
+    info = describe(model, config, step=None, class_names=(), learnt_on={})
     export.save_tuned(tmp_path / "x.safetensors", model, info)
     found = export.load_tuned(tmp_path / "x.safetensors")
     assert found.info.told == f"an unknown step of small, config {config.fingerprint}"
@@ -226,15 +227,19 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     for later in ("normalization", "confidence", "templates", "ties"):
         del told["model"][later]
     del told["settings"]["model"]["ties"]
+    del told["settings"]["optimizer"]["gradient_accumulation_steps"]
+    told["settings"]["optimizer"]["accumulation"] = 3
+    told["settings"]["memory"]["microbatches"] = 4
     save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
     info = export.load_tuned(path).info
     model = info.model
     # the one that they were learnt with, where the default is another
-    assert (model.ties, info.config().model.ties, ModelConfig().ties) == (
+    assert (model.ties, exported_config(info).model.ties, ModelConfig().ties) == (
         "release",
         "release",
         "frames",
     )
+    assert exported_config(info).optimizer.gradient_accumulation_steps == 3
     assert model.normalization == ModelConfig().normalization
     assert (model.confidence, model.templates) == ("softmax", ())
 
@@ -247,7 +252,7 @@ def test_templates_and_uniform_confidence_are_in_the_file(clip, tmp_path):
     export.save_tuned(tmp_path / "x.safetensors", model, info)
     tuned = export.load_tuned(tmp_path / "x.safetensors", clip)
     assert tuned.info == info
-    assert tuned.info.config().model == tuned.info.model == info.model
+    assert exported_config(tuned.info).model == tuned.info.model == info.model
     np.testing.assert_array_equal(logits(tuned.model), logits(model))
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,20 +23,20 @@ from safetensors.numpy import save
 
 import vtd_jax
 from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
+from vtd_jax.clip.source import ClipSource
 from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors_metadata
 from vtd_jax.errors import UserError
+from vtd_jax.fields import build
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.printable import brief
-from vtd_jax.train.checkpoints.checkpoint import flatten_arrays, unflatten_arrays
-from vtd_jax.train.config import ClipSource, RunConfig
-from vtd_jax.train.fields import build
-from vtd_jax.train.ranges import MOST_FRAMES_OF_A_VIDEO
+from vtd_jax.trees import flatten_arrays, unflatten_arrays
 from vtd_jax.untrusted.json_text import parse_json
+from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
 
 METADATA_KEY = "vtd_jax.tuned"
 FORMAT = 1
@@ -92,7 +92,7 @@ class TunedInfo:
       step: micro-batches learnt; None where that is not known.
       learnt_on: `origin` of the training list, and what it says of itself as `told`; {} where that
         is not known.
-      settings: all of the run's settings, as `RunConfig.to_dict` gives them.
+      settings: all of the run's settings, as the version that wrote the file saved them.
       version: of the vtd_jax that wrote it.
     """
 
@@ -121,18 +121,6 @@ class TunedInfo:
         step = "an unknown step" if self.step is None else f"step {self.step}"
         return f"{step} of {self.run}, config {self.fingerprint}"
 
-    def config(self, path: str | os.PathLike = "") -> RunConfig:
-        """The run's settings; `path` is of the file, for messages.
-
-        Raises:
-          UserError: this version of vtd_jax has other fields, or a field has a value that it does
-            not take.
-        """
-        try:
-            return RunConfig.from_dict(self.settings)
-        except UserError as error:
-            raise UserError(f"{path}: its settings: {error}" if path else str(error)) from None
-
 
 class Tuned(NamedTuple):
     """A tuned model, and what its file says."""
@@ -141,47 +129,13 @@ class Tuned(NamedTuple):
     info: TunedInfo
 
 
-def describe(
-    model: VTDCLIP,
-    config: RunConfig,
-    *,
-    step: int | None,
-    class_names: Sequence[str],
-    learnt_on: Mapping[str, str],
-) -> TunedInfo:
-    """What an export of this run's model says of itself; the arguments are the fields of
-    `TunedInfo`.
-    """
-    clip = ClipReference(
-        architecture=model.clip.config.architecture,
-        weights=_fingerprint(model),
-        resolution=model.clip.config.image_resolution,
-        dtype=config.clip.dtype,
-        path=config.clip.path,
-        settings=model.clip_settings,
-        activation=config.clip.activation,
-        head_width=config.clip.head_width,
-    )
-    return TunedInfo(
-        model=model.config,
-        clip=clip,
-        frames=config.data.frames,
-        class_names=tuple(class_names),
-        run=config.name,
-        fingerprint=config.fingerprint,
-        step=step,
-        learnt_on=dict(learnt_on),
-        settings=config.to_dict(),
-    )
-
-
 def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None:
     """Writes what is learnable, float32, and `info`, as one safetensors file.
 
     Args:
       path: ends in `.safetensors`; written whole or not at all.
       model: the tuned model.
-      info: what `describe` gives.
+      info: what the file says of itself.
 
     Raises:
       UserError: another suffix, values that are not finite, or the file cannot be written.
@@ -272,7 +226,7 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
     Raises:
       UserError: another CLIP, or arrays that are not the model's by name or shape, or damaged.
     """
-    if (here := _fingerprint(model)) != info.clip.weights:
+    if (here := clip_fingerprint(model)) != info.clip.weights:
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights "
             f"{info.clip.weights}; here {here})"
@@ -343,5 +297,6 @@ def _parse(text: str, path: Path) -> TunedInfo:
         raise UserError(f"{told}: {error}") from None
 
 
-def _fingerprint(model: VTDCLIP) -> str:
+def clip_fingerprint(model: VTDCLIP) -> str:
+    """Fingerprint of the frozen CLIP in a model."""
     return weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))

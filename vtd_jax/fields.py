@@ -102,19 +102,25 @@ def _kind(hint: Any) -> str:
     )
 
 
-def build(cls: type, fields: Mapping[str, Any], where: str = "") -> Any:
-    """A dataclass, and those in it, from nested fields; `where` is the name of the group that they
-    are in, with a dot.
+def build(cls: type, fields: Mapping[str, Any], where: str = "", *, whole: bool = False) -> Any:
+    """A dataclass, and those in it, from nested fields.
+
+    Args:
+      cls: the dataclass.
+      fields: its fields by name; a missing one takes its default.
+      where: the name of the group that they are in, with a dot.
+      whole: whether fields of `cls` itself that have a default must be there as well.
 
     Raises:
       UserError: unknown, missing or mistyped fields, by their full name.
     """
+    # not msgspec.convert: of a dataclass it takes fields that are unknown, and names no closest ones
     hints = typing.get_type_hints(cls)
     for key in fields:
         if key not in hints:
             raise UserError(unknown_field(f"{where}{key}", [where + field for field in hints]))
     # fields that came later have the default that older runs ran with
-    needed = [field.name for field in dataclasses.fields(cls) if not _has_default(field)]
+    needed = [field.name for field in dataclasses.fields(cls) if whole or not _has_default(field)]
     missing = [where + field for field in needed if field not in fields]
     if missing:
         raise UserError(f"config: fields {', '.join(missing)} are missing")
@@ -180,6 +186,31 @@ def _check_text(value: str, where: str) -> None:
         raise UserError(f"config field {where}: {told}")
     if "\0" in value:
         raise UserError(f"config field {where}: {brief(value)} has a zero byte, expected text")
+
+
+def check_choice(field: str, value: Any, allowed: tuple) -> None:
+    """Raises a `UserError` that names the field, its value and what it may be."""
+    if value not in allowed:
+        raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")
+
+
+def check_ranges(group: str, config: Any, **ranges: tuple[float, float]) -> None:
+    """Raises a `UserError` that names a field of a group, its value and what was expected.
+
+    Args:
+      group: its name; "" for fields that are in none.
+      config: the group.
+      **ranges: field -> the least and the most that it may be.
+    """
+    for field, (least, most) in ranges.items():
+        value = getattr(config, field)
+        expected = (
+            f"{least} or more" if value < least else f"at most {most:,}" if value > most else ""
+        )
+        if expected:
+            raise UserError(
+                f"{f'{group}.{field}' if group else field}: {brief(value)}, expected {expected}"
+            )
 
 
 def _has_default(field: dataclasses.Field) -> bool:

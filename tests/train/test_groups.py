@@ -15,9 +15,10 @@ from experiments.parity import golden
 from support import small_run
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.fields import flatten
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved import tuned
-from vtd_jax.train.config import RunConfig, flatten
+from vtd_jax.train.config import RunConfig
 from vtd_jax.train.workdir import read_config
 
 FIELDS = video_folder.get_config().to_dict()

@@ -1,0 +1,210 @@
+"""The groups of a run's settings: typed, checked, frozen, and the only place of their defaults.
+
+Ranges are wide, and are there all the same: files of strangers hold settings, and nobody's machine
+holds 10⁹ frames.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from vtd_jax.clip.config import LAYOUTS
+from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice, check_ranges
+from vtd_jax.printable import brief
+from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
+
+REMAT = ("none", "block", "dots")
+# frames of one batch over all devices, which is 150 GB at 224 px
+MOST_FRAMES = 2**20
+
+
+def check_run_name(field: str, name: str) -> None:
+    """Refuses a name that files cannot be called by: `results_NAME.json` would be elsewhere."""
+    if not name or "/" in name or len(name.encode(errors="replace")) > 200:
+        raise UserError(
+            f"{field}: {brief(name)}, expected a name without slashes, of at most 200 bytes"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Records and batches.
+
+    Attributes:
+      data_dir: what `experiments.build_data --data_dir` wrote, or a folder of records in it.
+      train: name of the training list; "" where nothing is learnt.
+      evaluate: split -> name of its list, in the table's order.
+      frames: T, frames sampled from each video.
+      batch_size: videos of one micro-batch, over all devices.
+      workers: decoding processes; 0 decodes in this one.
+      shuffle: whether every epoch has an order of its own.
+      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with
+        weight 0).
+      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and
+        epoch e learns on those of epoch e mod N; 0 computes them in every step. Not while visual
+        prompts are learnt.
+    """
+
+    data_dir: str = "records"
+    train: str = ""
+    evaluate: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    frames: int = 32
+    batch_size: int = 4
+    workers: int = 2
+    shuffle: bool = True
+    drop_remainder: bool = True
+    stored_views: int = 0
+
+    def __post_init__(self):
+        check_ranges(
+            "data",
+            self,
+            frames=(1, MOST_FRAMES_OF_A_VIDEO),
+            batch_size=(1, MOST_FRAMES),
+            workers=(0, 4096),
+            stored_views=(0, 10_000),
+        )
+        if not self.evaluate:
+            raise UserError("data.evaluate: empty, expected at least one split=list")
+        for split, name in self.evaluate.items():
+            check_run_name("data.evaluate", split)
+            if not name or not isinstance(name, str):
+                raise UserError(
+                    f"data.evaluate.{split}: {brief(name)}, expected the name of a list in "
+                    "data.data_dir"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW on every learnable parameter (biases too) and the release's learning-rate rule.
+
+    Attributes:
+      lr: peak learning rate, see `optimizer.learning_rate` for the rule.
+      epochs: passes over the training videos.
+      warmup_epochs: epochs in which the rate rises from 0 to `lr`.
+      cosine_epochs: epoch at which the cosine ends, counted from the start.
+      min_lr_factor: the cosine ends at this share of `lr`.
+      step_interval_epochs: after the cosine, epochs between two steps of the rate.
+      step_factor: what each of these steps multiplies the rate by.
+      weight_decay: AdamW's, on every learnable parameter.
+      b1, b2: AdamW's decay of the first and of the second moment.
+      eps: AdamW's, added to the root of the second moment.
+      gradient_accumulation_steps: micro-batches whose mean gradient makes one update.
+    """
+
+    lr: float = 4e-4
+    epochs: int = 100
+    warmup_epochs: float = 5.0
+    cosine_epochs: float = 25.0
+    min_lr_factor: float = 0.1
+    step_interval_epochs: float = 5.0
+    step_factor: float = 0.5
+    weight_decay: float = 0.001
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-8
+    gradient_accumulation_steps: int = 1
+
+    def __post_init__(self):
+        check_ranges(
+            "optimizer",
+            self,
+            lr=(0, 1e38),
+            epochs=(1, 10**7),
+            warmup_epochs=(0, 1e9),
+            cosine_epochs=(0, 1e9),
+            min_lr_factor=(0, 1e9),
+            step_interval_epochs=(0, 1e9),
+            step_factor=(0, 1e9),
+            weight_decay=(0, 1e9),
+            eps=(0, 1e9),
+            gradient_accumulation_steps=(1, 10**6),
+        )
+        for field in ("eps", "min_lr_factor", "step_factor", "step_interval_epochs"):
+            if not getattr(self, field) > 0:
+                raise UserError(f"optimizer.{field}: {getattr(self, field)}, expected more than 0")
+        for field in ("b1", "b2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(
+                    f"optimizer.{field}: {getattr(self, field)}, expected 0 or more and less than 1"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+    """What a training step keeps in memory; the numbers stay the same to float32 rounding.
+
+    Attributes:
+      remat: what the towers compute again in the backward pass: "none" of it, everything inside a
+        "block", or all but the results of matrix products ("dots").
+      frame_chunks: equal parts of a device's frames that go through the image tower one after
+        another.
+      layers: how transformers are laid out: "list" (one program as long as the tower), "scan"
+        (stacked weights, one body) or "auto": a list on a CPU, where it is faster, else a scan,
+        which compiles in a fraction of the time.
+    """
+
+    remat: str = "none"
+    frame_chunks: int = 1
+    layers: str = "auto"
+
+    def __post_init__(self):
+        check_choice("memory.remat", self.remat, REMAT)
+        check_choice("memory.layers", self.layers, LAYOUTS)
+        check_ranges("memory", self, frame_chunks=(1, MOST_FRAMES_OF_A_VIDEO))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """How splits are scored.
+
+    Attributes:
+      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in
+        training.
+      spatial_views: crops of every frame, 1 (centre) or 3.
+      batch_size: videos of one batch, over all devices.
+      every_epochs: epochs between two evaluations while training; 0: only at the end.
+      store_features: whether frame features are kept on disk for the next evaluation, where no
+        visual prompt changes them.
+    """
+
+    temporal_views: int = 1
+    spatial_views: int = 1
+    batch_size: int = 16
+    every_epochs: int = 10
+    store_features: bool = True
+
+    def __post_init__(self):
+        check_choice("evaluate.spatial_views", self.spatial_views, (1, 3))
+        check_ranges(
+            "evaluate",
+            self,
+            temporal_views=(1, 1000),
+            batch_size=(1, MOST_FRAMES),
+            every_epochs=(0, 10**9),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written, and how many stay.
+
+    Attributes:
+      every_epochs: epochs between two checkpoints.
+      every_steps: micro-batches between two checkpoints within an epoch; 0: none there.
+      keep: how many of the last are kept beside the best.
+    """
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    keep: int = 2
+
+    def __post_init__(self):
+        check_ranges(
+            "checkpoint",
+            self,
+            every_epochs=(1, 10**9),
+            keep=(1, 10**6),
+            every_steps=(0, 10**12),
+        )

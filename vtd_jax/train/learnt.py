@@ -1,0 +1,227 @@
+"""What was learnt, from a run's checkpoint or from a file: into a model, and with the settings and
+class names that go with it.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vtd_jax.errors import UserError
+from vtd_jax.model.saved.release_files import load_release
+from vtd_jax.model.saved.tuned import (
+    ClipReference,
+    TunedInfo,
+    clip_fingerprint,
+    fill_tuned,
+    read_tuned,
+)
+from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.parallel.processes import is_first
+from vtd_jax.terminal import warn
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
+from vtd_jax.train.config import CONFIG_FILE, RunConfig
+from vtd_jax.train.from_config import open_training
+from vtd_jax.train.resume import settings_fingerprint
+from vtd_jax.train.workdir import config_file
+from vtd_jax.untrusted.json_text import convert
+
+
+def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
+    """Puts what a run learnt into a model of the same CLIP and settings.
+
+    Args:
+      model: changed in place.
+      workdir: of the run.
+      which: "last", "best" or a step.
+
+    Returns:
+      The checkpoint's step.
+
+    Raises:
+      UserError: there is no such checkpoint, or it was learnt on other CLIP weights or with other
+        settings.
+    """
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.choose(which)
+    noted = checkpoints.identity(step)
+    there, here = noted["clip"], clip_fingerprint(model)
+    settings = noted.get("clip_settings", model.clip_settings)
+    if there == here and settings != model.clip_settings:
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has "
+            f"{model.clip_settings}"
+        )
+    if there != here:
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here "
+            f"{here})"
+        )
+    nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
+    _check_settings(checkpoints, step)
+    checkpoints.close()
+    return step
+
+
+def _check_settings(checkpoints: Checkpoints, step: int) -> None:
+    """Warns where the config.json beside a checkpoint is of other settings; old checkpoints do not
+    tell theirs.
+    """
+    file, noted = checkpoints.workdir / CONFIG_FILE, checkpoints.progress(step).get("settings")
+    if noted is None or not is_first():
+        return
+    # whoever needs the settings reads the file, and says what is wrong with it
+    with contextlib.suppress(UserError):
+        if noted != settings_fingerprint(config_file(file)):
+            warn(f"{file} is not what the checkpoint of step {step} was trained with")
+
+
+def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str, str]:
+    """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word,
+    where it has it sealed.
+
+    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all
+    that is known.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+    """
+    checkpoints = Checkpoints(workdir)
+    sealed = checkpoints.progress(step).get("learnt_on", dict(noted))
+    checkpoints.close()
+    sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
+    if sealed != noted and is_first():
+        told = f"the checkpoint of step {step} learnt on: {sealed.get('told')}; tables say that"
+        warn(
+            f"{Path(workdir) / 'training_list.json'} "
+            f"{'does not say what' if noted else 'is missing;'} {told}"
+        )
+    return sealed
+
+
+class Learnt(NamedTuple):
+    """Where a file's parameters come from.
+
+    Attributes:
+      told: the file, and what it says of itself, for tables.
+      step: micro-batches learnt; None where the file does not say.
+      class_names: that were learnt on; () where it does not say.
+      learnt_on: `origin` and `told` of the training list.
+    """
+
+    told: str
+    step: int | None
+    class_names: tuple[str, ...]
+    learnt_on: Mapping[str, str]
+
+
+def checkpoint_file(which: str) -> Path | None:
+    """The file that `--checkpoint` names; None where it is "last", "best" or a step.
+
+    Raises:
+      UserError: a file of another kind.
+    """
+    path = Path(which)
+    if not path.suffix:
+        return None
+    if path.suffix not in (".safetensors", ".pth"):
+        raise UserError(
+            f"--checkpoint={which}: expected last, best, a step, or a file: .safetensors "
+            "(experiments.export wrote it) or .pth (of the authors' code)"
+        )
+    return path
+
+
+def load_file(model: VTDCLIP, path: Path) -> Learnt:
+    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same
+    CLIP and settings.
+
+    Raises:
+      UserError: no such file, a damaged one, another CLIP or other settings.
+    """
+    if path.suffix == ".pth":
+        compared = load_release(model, path)
+        clip = "its CLIP is the one used" if compared else "without a CLIP to compare"
+        return Learnt(
+            f"{path} (the authors' format, {clip})",
+            None,
+            (),
+            {"told": f"not known, {path.name} does not say"},
+        )
+    info = read_tuned(path)
+    fill_tuned(model, path, info)
+    return Learnt(f"{path} ({info.told})", info.step, info.class_names, info.learnt_on)
+
+
+def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]:
+    """The class names that a run's checkpoint was learnt on, in their order, from the records.
+
+    Raises:
+      UserError: the training records are not there, or have other names by now.
+    """
+    names = tuple(open_training(config).class_names)
+    checkpoints = Checkpoints(workdir)
+    noted = checkpoints.identity(step)["names"]
+    checkpoints.close()
+    if noted != names_fingerprint(names):
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on other class names than "
+            f"data.train={config.data.train} of {config.data.data_dir} has now"
+        )
+    return names
+
+
+def exported_config(info: TunedInfo, path: str | os.PathLike = "") -> RunConfig:
+    """The settings of the run that an exported file is of; `path` is the file's, for messages.
+
+    Raises:
+      UserError: this version of vtd_jax has other fields, or a field has a value that it does not
+        take.
+    """
+    settings = dict(info.settings)
+    if isinstance(memory := settings.get("memory"), Mapping):
+        # of earlier versions; no result depends on it, and nothing resumes from an exported file
+        settings["memory"] = {key: memory[key] for key in memory if key != "microbatches"}
+    try:
+        return RunConfig.from_saved(settings)
+    except UserError as error:
+        raise UserError(f"{path}: its settings: {error}" if path else str(error)) from None
+
+
+def describe(
+    model: VTDCLIP,
+    config: RunConfig,
+    *,
+    step: int | None,
+    class_names: Sequence[str],
+    learnt_on: Mapping[str, str],
+) -> TunedInfo:
+    """What an export of this run's model says of itself; the arguments are the fields of
+    `TunedInfo`.
+    """
+    clip = ClipReference(
+        architecture=model.clip.config.architecture,
+        weights=clip_fingerprint(model),
+        resolution=model.clip.config.image_resolution,
+        dtype=config.clip.dtype,
+        path=config.clip.path,
+        settings=model.clip_settings,
+        activation=config.clip.activation,
+        head_width=config.clip.head_width,
+    )
+    return TunedInfo(
+        model=model.config,
+        clip=clip,
+        frames=config.data.frames,
+        class_names=tuple(class_names),
+        run=config.name,
+        fingerprint=config.fingerprint,
+        step=step,
+        learnt_on=dict(learnt_on),
+        settings=config.to_dict(),
+    )
