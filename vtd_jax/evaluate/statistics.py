@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import bdtr
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
@@ -221,11 +220,10 @@ def paired_test(
       McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
     """
     both, only_a, only_b = (int(np.sum(these)) for these in (a & b, a & ~b, ~a & b))
-    p = (
-        min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-        if only_a != only_b
-        else 1.0
-    )
+    # imported here: it takes half a second
+    from scipy.stats import binomtest
+
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a != only_b else 1.0
     one, two = resample([{"": a}, {"": b}], None, draws, seed)
     low, high = percentiles(two[""] - one[""], level)
     return Paired(len(a), both, only_a, only_b, (only_b - only_a) / len(a), low, high, p)
