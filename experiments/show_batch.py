@@ -3,8 +3,10 @@ boxes, spatial views.
 
 Examples:
   python -m experiments.show_batch --seed=36 --out=augmentations.png
-  python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 --out=batch.png
-  python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 --config.augment.flip=0 \\
+  python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 \\
+      --out=batch.png
+  python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 \\
+      --config.augment.flip=0 \\
       --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
 The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is

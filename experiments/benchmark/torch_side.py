@@ -9,7 +9,6 @@ tests that imports PyTorch (the `parity` extra).
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,6 @@ _RENAMED = (
     ("positional_embedding", "text_model.embeddings.position_embedding.weight"),
     ("ln_final.", "text_model.final_layer_norm."),
 )
-NOTHING: Mapping[str, int] = MappingProxyType({})
 _INSIDE = (
     (".ln_", ".layer_norm"),
     (".c_fc.", ".fc1."),
@@ -249,7 +247,7 @@ def jobs(
     device: str,
     compiled: bool = False,
     tasks: Collection[str] = TASKS,
-    flops: Mapping[str, int] = NOTHING,
+    flops: Mapping[str, int] | None = None,
 ) -> list[Job]:
     """The tasks of `tasks.Programs` in PyTorch.
 
@@ -261,7 +259,7 @@ def jobs(
       device: "cpu" or "cuda".
       compiled: whether `torch.compile` takes the programs.
       tasks: those that are wanted.
-      flops: of each, see `tasks.plain_flops`; none where they do not matter.
+      flops: of each, see `tasks.plain_flops`; None where they do not matter.
     """
     model = model.to(device)
     videos = {key: torch.from_numpy(x).to(device) for key, x in setting.videos().items()}
@@ -309,7 +307,7 @@ def jobs(
             task,
             variant,
             partial(_until_there, runs[task], device),
-            flops.get(task),
+            (flops or {}).get(task),
             0 if task == CODEBOOK else setting.batch,
         )
         for task in TASKS

@@ -1,6 +1,7 @@
 """Base-to-novel: learn on the frequent half of the classes, evaluate on both halves.
 
-    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 --workdir=runs/hmdb51 \
+    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 \\
+        --workdir=runs/hmdb51 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51
 

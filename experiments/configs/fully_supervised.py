@@ -1,6 +1,7 @@
 """Fully supervised: learn on all of Kinetics-400, evaluate with 4 temporal x 3 spatial views.
 
-    python -m experiments.train --config=experiments/configs/fully_supervised.py:kinetics400 --workdir=runs/k400 \
+    python -m experiments.train --config=experiments/configs/fully_supervised.py:kinetics400 \\
+        --workdir=runs/k400 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/kinetics400
     python -m experiments.evaluate --workdir=runs/k400
 

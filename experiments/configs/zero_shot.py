@@ -1,8 +1,10 @@
 """Zero-shot: bare class names, nothing learnt, or a model learnt on Kinetics-400 with new names.
 
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 --workdir=runs/hmdb51_zero \
+    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 \\
+        --workdir=runs/hmdb51_zero \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 --workdir=runs/k400
+    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 \\
+        --workdir=runs/k400
 
 The second line takes the prompts learnt in `runs/k400` to the videos and names of this config.
 
@@ -18,8 +20,10 @@ mean and deviation. `lists=base_to_novel` evaluates `base_val` and `novel_val` i
 it, or a file with one text a line (neither can have a comma). The texts go into the config, so that
 a saved run does not depend on the file. Vanilla CLIP, all three ways:
 
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \
-        --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt --config.model.pooling=mean
+    python -m experiments.evaluate \\
+        --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \\
+        --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt \\
+        --config.model.pooling=mean
 
 with `ucf101,templates=video_of_a_person`, and with `ucf101` for bare names.
 
@@ -43,7 +47,10 @@ OFFICIAL = {
     "ssv2": {"val": "validation"},
     "kinetics400": {"val": "val"},
 }
-USAGE = "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel][,templates=NAME|FILE]"
+USAGE = (
+    "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel]"
+    "[,templates=NAME|FILE]"
+)
 
 
 def get_config(text: str = "") -> ConfigDict:

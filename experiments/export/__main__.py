@@ -7,7 +7,8 @@
     python -m experiments.export --checkpoint=authors.pth --out=authors.safetensors \\
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.served
-    python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
+    python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" \\
+        --out=two.served
 
 A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it
 belongs to, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of

@@ -1,4 +1,4 @@
-"""FLOPs of matrix products by formula, which the traced counter (`vtd_jax.cost.hlo`) is checked with.
+"""FLOPs of matrix products by formula, to check the traced counter (`vtd_jax.cost.hlo`) with.
 
 `plain`: every layer computes every token. Otherwise the savings that change no result: prompts
 whose outputs are thrown away are keys and values only, `[SOT] ctx` runs once for all classes, last

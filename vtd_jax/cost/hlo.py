@@ -47,7 +47,7 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
 class Sent(NamedTuple):
-    """Collectives of one kind: how many a device runs, and the bytes of their results on a device."""
+    """Collectives of one kind: how many a device runs, and the bytes of their results on it."""
 
     count: int
     bytes: int

@@ -133,8 +133,8 @@ def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusi
     """
     classes = len(result.class_names)
     wrong = ~result.hits & np.isfinite(result.scores).all(-1)
-    pairs, counts = np.unique(result.labels[wrong].astype(np.int64) * classes + result.predictions[wrong],
-                              return_counts=True)  # fmt: skip
+    taken = result.labels[wrong].astype(np.int64) * classes + result.predictions[wrong]
+    pairs, counts = np.unique(taken, return_counts=True)
     sizes, names = np.bincount(result.labels, minlength=classes), result.class_names
     found = []
     for place in np.argsort(-counts, kind="stable")[:top]:

@@ -1,5 +1,5 @@
-"""The benchmark of readers: every reader gives the same frames, ratios are right, and what the command
-prints and writes.
+"""The benchmark of readers: every reader gives the same frames, ratios are right, and what the
+command prints and writes.
 """
 
 import json
