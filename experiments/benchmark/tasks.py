@@ -119,22 +119,26 @@ def traced(model: VTDCLIP, given: Inputs, task: str) -> tuple[jax.stages.Traced,
       given: what the program works on.
       task: one of `TASKS`.
     """
+    parts = step.split(model)
     if task == STEP:
-        return _traced_step(step.split(model), given)
-    graphdef, state = nnx.split(model)
+        return _traced_step(parts, given)
 
-    def merged(state: nnx.State) -> VTDCLIP:
-        return nnx.merge(graphdef, state)
+    def merged(learnable: nnx.State, frozen: nnx.State) -> VTDCLIP:
+        return nnx.merge(parts.graphdef, learnable, frozen)
 
-    frames = given.videos["frames"]
+    ours, frames = (parts.learnable, parts.frozen), given.videos["frames"]
     programs: Mapping[str, tuple[Callable, tuple]] = {
-        FEATURES: (lambda s, x: merged(s).encode_frames(x), (frames,)),
-        CODEBOOK: (lambda s, x: merged(s).encode_classes(x), (given.tokens,)),
-        CLASSIFY: (lambda s, x, c: merged(s).classify(x, c).logits, (given.features, given.codes)),
-        EVALUATION: (lambda s, x, c: scores(merged(s), x, c), (frames, given.codes)),
+        FEATURES: (lambda a, b, x: merged(a, b).encode_frames(x), (*ours, frames)),
+        CODEBOOK: (lambda a, b, x: merged(a, b).encode_classes(x), (*ours, given.tokens)),
+        # the towers are no argument: to hand them through would take a part of its time
+        CLASSIFY: (
+            lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits,
+            (ours[0], given.features, given.codes),
+        ),
+        EVALUATION: (lambda a, b, x, c: scores(merged(a, b), x, c), (*ours, frames, given.codes)),
     }
     function, arguments = programs[task]
-    return jax.jit(function).trace(state, *arguments), (state, *arguments)
+    return jax.jit(function).trace(*arguments), arguments
 
 
 def _traced_step(parts: step.Split, given: Inputs) -> tuple[jax.stages.Traced, tuple]:
