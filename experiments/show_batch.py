@@ -2,16 +2,18 @@
 boxes, spatial views.
 
 Examples:
-  python -m experiments.show_batch --seed=36 --levels=24 --out=docs/augmentations.png
-  python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 --out=batch.png
-  python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 --config.augment.flip=0 \\
+  python -m experiments.show_batch --seed=36 --out=augmentations.png
+  python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 \\
+      --out=batch.png
+  python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 \\
+      --config.augment.flip=0 \\
       --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
-The first makes the picture in docs/, of a rendered clip: that is what is drawn without --data_dir.
-Rows: the view of evaluation; a training clip for each of --draws epochs from --epoch on, exactly as
-training with this seed gets it, with its box on the uncropped frame; the three spatial views of
-evaluation. A --config brings its augmentation, seed, frames and records; a flag that is given goes
-before it.
+The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is
+that picture in fewer colours. Rows: the view of evaluation; a training clip for each of --draws
+epochs from --epoch on, exactly as training with this seed gets it, with its box on the uncropped
+frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames and
+records; a flag that is given goes before it.
 """
 
 import tempfile
@@ -45,9 +47,6 @@ SEED = flags.DEFINE_integer("seed", None, "of the draws; 0, or the config's", lo
 EPOCH = flags.DEFINE_integer("epoch", 0, "of the first draw, from 0", lower_bound=0)
 INDEX = flags.DEFINE_integer("index", 0, "position of the video in its list, from 0", lower_bound=0)
 DRAWS = flags.DEFINE_integer("draws", 4, "training clips, one an epoch", lower_bound=0)
-LEVELS = flags.DEFINE_integer(
-    "levels", 256, "of each colour; 24 make a .png less than half as large", 2, 256
-)
 RENDERED = "orange striped arrow"
 
 
@@ -73,9 +72,8 @@ def main() -> str:
     )
     rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
     out.parent.mkdir(parents=True, exist_ok=True)
-    augmentations_picture(
-        out, rows, f"{name}: {example.file}, {counted(example.num_frames, 'frame')}", LEVELS.value
-    )
+    title = f"{name}: {example.file}, {counted(example.num_frames, 'frame')}"
+    augmentations_picture(out, rows, title)
     drawn = f"{counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')}"
     return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}"
 

@@ -1,36 +1,61 @@
-"""Measures this package against PyTorch, against its own plain path and against the machine's own
-products.
+"""Measures this package: its programs against PyTorch, its records against other readers, and its
+search for words against the one matrix product that it contains.
 
 Examples:
   python -m experiments.benchmark --out=benchmark.json
   python -m experiments.benchmark --architecture=ViT-B/32 --frames=8 --rounds=3
   python -m experiments.benchmark --data_dir=records --records=base_train
-  python -m experiments.benchmark --device_only --torch --batch=16     # a GPU machine with little installed
+  python -m experiments.benchmark --device_only --torch --batch=16     # on a bare GPU machine
   python -m experiments.benchmark --scaling=frames,batch,classes,devices --rounds=3
+  python -m experiments.benchmark --what=readers --videos=my/videos --clips=7 --out=readers.json
+  python -m experiments.benchmark --what=vocabulary --words=100000 --frames=16 --rounds=9
 
-All jobs run in turn in every round, so ratios hold where absolute times drift. Weights are random:
-speed does not depend on them. Classes are UCF-101's. What is measured and how to read it:
-docs/benchmark.md. Without --data_dir, clips of 340×256 and 300 frames are rendered and built into
-records of both storages first. --device_only leaves the input pipeline out and needs nothing but
-jax, flax, optax and numpy; PyTorch's side needs the `parity` extra.
+All jobs run in turn in every round, so ratios hold where absolute times drift. What is measured and
+how to read it: docs/benchmark.md.
+
+--what=programs: against PyTorch, against our own plain path and against the machine's own products.
+Weights are random: speed does not depend on them. Classes are UCF-101's. Without --data_dir, clips
+of 340×256 and 300 frames are rendered and built into records of both storages first. --device_only
+leaves the input pipeline out and needs nothing but jax, flax, optax and numpy; PyTorch's side needs
+the `parity` extra.
+
+--what=readers: clips a second on one core. The clips of a folder (rendered ones without --videos)
+are re-encoded at the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short
+side 256, centre crop 224, uint8. decord is measured if it is installed.
+
+--what=vocabulary: frames and words are seeded random vectors. The vocabulary is also read from a
+file (--words × --width × 4 bytes in --folder), as one larger than memory would be. Before anything
+is timed, the words found are compared with those of the plain computation.
 """
 
 import datetime
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from experiments.benchmark import bare  # noqa: F401
-from experiments.common import cli
+from experiments.common import cli, limit_flags
+from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
 
+flags.adopt_module_key_flags(limit_flags)
+# what is measured -> frames of a clip, or at once, where none are given
+_DEFAULT_FRAMES = {"programs": (16,), "readers": (16, 32), "vocabulary": (16, 128)}
+_WHAT = flags.DEFINE_enum("what", "programs", list(_DEFAULT_FRAMES), "what is measured")
+_FRAMES = flags.DEFINE_list(
+    "frames", [], "frames a clip, or at once; of readers and vocabulary also several: 16,32"
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
+_OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
+
 _ARCHITECTURE = flags.DEFINE_string("architecture", "ViT-B/16", "one of OpenAI's names, or tiny")
-_FRAMES = flags.DEFINE_integer("frames", 16, "frames a clip", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 1, "clips a batch", lower_bound=1)
 _CLASSES = flags.DEFINE_integer("classes", 101, "classes in the codebook", lower_bound=1)
 _PROMPTS = flags.DEFINE_integer(
@@ -39,7 +64,6 @@ _PROMPTS = flags.DEFINE_integer(
 _DEPTH = flags.DEFINE_integer(
     "depth", 12, "layers with prompts of their own, of both towers", lower_bound=1
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
 _DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "compute dtypes of our towers")
 _PLAIN = flags.DEFINE_bool("plain", True, "measure our own plain path in float32 too")
 _TORCH = flags.DEFINE_bool(
@@ -56,42 +80,117 @@ _RECORDS = flags.DEFINE_string("records", None, "name of the records in --data_d
 _DEVICE_ONLY = flags.DEFINE_bool(
     "device_only", False, "leave the input pipeline out, and tokenize without a tokenizer"
 )
-_OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
+
+_VIDEOS = flags.DEFINE_string("videos", None, "folder of video files; clips are rendered without")
+_CLIPS = flags.DEFINE_integer("clips", 8, "at most so many clips", lower_bound=1)
+_SECONDS = flags.DEFINE_integer("seconds", None, "cut all clips to this length", lower_bound=1)
+
+_WORDS = flags.DEFINE_integer("words", 1_000_000, "words in the vocabulary", lower_bound=5)
+_WIDTH = flags.DEFINE_integer("width", 512, "width of features", lower_bound=1)
+_ENCODED = flags.DEFINE_integer(
+    "encoded", 4096, "words that the tiny CLIP encodes; 0 for none", lower_bound=0
+)
+_FOLDER = flags.DEFINE_string(
+    "folder", None, "where the vocabulary's file is for a while; the system's default else"
+)
+
+_OWN = {
+    "programs": (
+        _ARCHITECTURE, _BATCH, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _PLAIN, _TORCH,
+        _START, _SCALING, _DATA_DIR, _RECORDS, _DEVICE_ONLY,
+    ),
+    "readers": (_VIDEOS, _CLIPS, _SECONDS),
+    "vocabulary": (_WORDS, _WIDTH, _ENCODED, _FOLDER),
+}  # fmt: skip
 
 
-def main() -> str:
-    """Measures, prints Markdown, writes JSON on request."""
-    from experiments.benchmark import run as bench
-    from experiments.benchmark.setting import DTYPES, Options
-
+def check_flags() -> None:
+    """Refuses flags that do not go together, before anything is read."""
+    for what, own in _OWN.items():
+        for flag in own:
+            if what != _WHAT.value and flags.FLAGS[flag.name].present:
+                raise UserError(f"--{flag.name} is for --what={what}, not --what={_WHAT.value}")
+    for flag in (_VIDEOS, _FOLDER):
+        if flag.value is not None and not Path(flag.value).is_dir():
+            raise UserError(f"--{flag.name}={flag.value}: there is no such folder")
     if (_DATA_DIR.value is None) != (_RECORDS.value is None):
         raise UserError(
             "--data_dir and --records go together: the folder, and the name of the records in it"
         )
+    if _OUT.value is not None:
+        read = [(f"--{f.name}={f.value}", f.value) for f in (_DATA_DIR, _VIDEOS, _FOLDER)]
+        check_outputs([Output("--out", Path(_OUT.value), ours=is_measurement)], read)
+
+
+def frames() -> Sequence[int]:
+    """What --frames says, or its default."""
+    if not all(count.isdecimal() and int(count) for count in _FRAMES.value):
+        raise UserError(
+            f"--frames={','.join(_FRAMES.value)}: expected whole numbers from 1 on, such as 16,32"
+        )
+    found = [int(count) for count in _FRAMES.value] or _DEFAULT_FRAMES[_WHAT.value]
+    if _WHAT.value == "programs" and len(found) > 1:
+        raise UserError(
+            f"--frames={','.join(_FRAMES.value)}: expected one number for --what=programs; "
+            "--scaling=frames measures several"
+        )
+    return found
+
+
+def measure() -> dict[str, Any]:
+    """Measures and prints tables; returns all numbers, JSON-able."""
+    counts = frames()
+    # imported here: --help and bad flags need no JAX, and programs no video libraries
+    if _WHAT.value == "readers":
+        check_backend()
+        from experiments.benchmark import readers
+
+        folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
+        return readers.compare(folder, _CLIPS.value, counts, _SECONDS.value, _ROUNDS.value)
+    if _WHAT.value == "vocabulary":
+        check_backend()
+        from experiments.benchmark import vocabulary
+
+        sizes = _WORDS.value, _WIDTH.value
+        return vocabulary.compare(
+            *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value
+        )
+    return measure_programs(counts[0])
+
+
+def measure_programs(count: int) -> dict[str, Any]:
+    """`measure` of programs, with so many frames a clip."""
+    from experiments.benchmark import run
+    from experiments.benchmark.setting import DTYPES, Options
+
     if unknown := set(_DTYPE.value) - set(DTYPES) or (not _DTYPE.value and {""}):
         raise UserError(
             f"--dtype: {', '.join(sorted(unknown))!r}, expected some of {', '.join(DTYPES)}"
         )
-    if _OUT.value is not None:
-        read = [(f"--data_dir={_DATA_DIR.value}", _DATA_DIR.value)]
-        check_outputs([Output("--out", Path(_OUT.value), ours=is_measurement)], read)
     options = Options(
-        _ARCHITECTURE.value, _FRAMES.value, _BATCH.value, _CLASSES.value,
+        _ARCHITECTURE.value, count, _BATCH.value, _CLASSES.value,
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value, _DEVICE_ONLY.value,
     )  # fmt: skip
     if _SCALING.value:
-        report = bench.scaling(options, _DTYPE.value, _SCALING.value)
-    else:
-        report = bench.compare(
-            options, _DTYPE.value, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
-            data_dir=_DATA_DIR.value, records=_RECORDS.value,
-        )  # fmt: skip
+        return run.scaling(options, _DTYPE.value, _SCALING.value)
+    return run.compare(
+        options, _DTYPE.value, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
+        data_dir=_DATA_DIR.value, records=_RECORDS.value,
+    )  # fmt: skip
+
+
+def main() -> str:
+    """Measures, prints Markdown, writes JSON on request."""
+    check_flags()
+    report = measure()
     report["command"] = shlex.join(["python", "-m", "experiments.benchmark", *sys.argv[1:]])
     report["date"] = datetime.date.today().isoformat()
-    print(
-        f"\n`{report['command']}`, {report['date']}: "
-        + ", ".join(f"{k} {v}" for k, v in report["machine"].items())
-    )
+    # programs keep apart what the others have beside their numbers
+    about = report.get("machine") or {
+        key: value for key, value in report.items() if not isinstance(value, (dict, list))
+    }
+    told = ", ".join(f"{k} {v}" for k, v in about.items() if k not in ("command", "date"))
+    print(f"\n`{report['command']}`, {report['date']}: {told}")
     if _OUT.value is None:
         return "measured; nothing was written (--out=FILE.json writes the numbers)"
     write_text(Path(_OUT.value), json.dumps(report, indent=2) + "\n")

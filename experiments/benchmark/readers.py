@@ -11,17 +11,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from experiments.benchmark.report import show
+from experiments.benchmark.timing import machine
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.tables import Table
 from vtd_jax.scenes.render import class_names, render_clip
 from vtd_jax.video import decode, opening
 from vtd_jax.video.augment import centre_crop, resize, resize_short_side
@@ -57,10 +61,13 @@ class Kind:
 KINDS = (
     Kind("Kinetics-like: H.264 mp4", "mp4", "libx264", {"crf": "23"}, 340, 256, 30, 10),
     # as XviD writes: B-frames, and key frames far apart
-    Kind("UCF- and HMDB-like: MPEG-4 avi", "avi", "mpeg4", {"b": "600k", "g": "300", "bf": "2"}, 320, 240, 25, 7),
     Kind(
-        "SSv2-like: VP9 webm", "webm", "libvpx-vp9", {"crf": "33", "b": "0", "cpu-used": "4", "row-mt": "0"},
-        427, 240, 12, 4,
+        "UCF- and HMDB-like: MPEG-4 avi", "avi", "mpeg4", {"b": "600k", "g": "300", "bf": "2"},
+        320, 240, 25, 7,
+    ),
+    Kind(
+        "SSv2-like: VP9 webm", "webm", "libvpx-vp9",
+        {"crf": "33", "b": "0", "cpu-used": "4", "row-mt": "0"}, 427, 240, 12, 4,
     ),
 )  # fmt: skip
 
@@ -271,12 +278,18 @@ def one_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """A table: clips/s, the ratio to seeking and to the best other reader, and the stored size."""
-    lines = [
-        "| clips | T | reader | clips/s | to seeking | to the best other | size, of the source |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def table(results: Sequence[Result]) -> Table:
+    """Clips/s, the ratio to seeking and to the best other reader, and the stored size."""
+    head = (
+        "clips",
+        "T",
+        "reader",
+        "clips/s",
+        "to seeking",
+        "to the best other",
+        "size, of the source",
+    )
+    rows = []
     for row in results:
         rates = {
             r.reader: r.clips_per_second
@@ -291,8 +304,38 @@ def markdown(results: Sequence[Result]) -> str:
             cells = [f"{row.clips_per_second:.1f}"]
             cells += [f"{row.clips_per_second / base:.2f}×" for base in (rates[BASE], best)]
         size = "–" if row.size is None else f"{row.size:.2f}×"
-        lines.append(f"| {row.kind} | {row.frames} | {row.reader} | {' | '.join(cells)} | {size} |")
-    return "\n".join(lines)
+        rows.append(dict(zip(head, (row.kind, row.frames, row.reader, *cells, size))))
+    return Table("Readers of the same files, one core", head, tuple(rows))
+
+
+def compare(
+    folder: Path | None, count: int, frames: Sequence[int], seconds: int | None, rounds: int
+) -> dict[str, Any]:
+    """Encodes, measures, prints the table.
+
+    Args:
+      folder: of video files; clips are rendered without.
+      count: clips at most.
+      frames: of a clip, each measured.
+      seconds: clips are cut to this length; None for that of their kind.
+      rounds: measured ones.
+
+    Returns:
+      All numbers, JSON-able.
+    """
+    clips, results = sources(folder, count), []
+    about = machine() | versions() | {"clips": len(clips), "rounds": rounds, "cores used": 1}
+    one_core()
+    with tempfile.TemporaryDirectory() as place:
+        for kind in KINDS:
+            if seconds is not None:
+                kind = replace(kind, seconds=min(kind.seconds, seconds))
+            files = [Path(place) / f"{i}.{kind.ending}" for i in range(len(clips))]
+            for path, (pictures, rate) in zip(files, clips):
+                write_clip(pictures, rate, kind, path)
+            results += measure(kind, files, frames, rounds)
+    show(table(results))
+    return about | {"results": [asdict(result) for result in results]}
 
 
 def versions() -> dict[str, str]:

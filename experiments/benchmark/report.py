@@ -1,4 +1,4 @@
-"""A benchmark's numbers as Markdown tables."""
+"""A benchmark's numbers as tables."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from experiments.benchmark.setting import Variant
 from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP
 from experiments.benchmark.timing import Ratio, Timing, best_rates, ratio
 from vtd_jax.cost.peaks import DEVICES, known_device
+from vtd_jax.evaluate.tables import Table
 
 # task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in
 # bfloat16
@@ -16,10 +17,13 @@ CEILING_GOAL, MFU_GOAL = 0.85, 0.55
 EAGER = (Variant("PyTorch", "float32", "eager"), Variant("PyTorch", "bfloat16", "eager"))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; all columns but the first are aligned to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def show(table: Table) -> None:
+    """Prints a table as Markdown, at once."""
+    print(f"{table.title}:\n\n{table.rows_to_markdown()}", flush=True)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    return Table(title, tuple(head), tuple(dict(zip(head, cells, strict=True)) for cells in rows))
 
 
 def spread(found: Ratio, unit: str = "") -> str:
@@ -88,7 +92,7 @@ class Measured:
             return None
         return ratio(timing.rates, [getattr(DEVICES[device], variant.dtype)] * len(timing.rates))
 
-    def tasks_table(self) -> str:
+    def tasks_table(self) -> Table:
         """One row a task and variant."""
         peaked = known_device(self.kind) is not None
         head = [
@@ -107,7 +111,7 @@ class Measured:
                     rows.append(
                         [f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)]
                     )
-        return table(head, rows)
+        return _table("Tasks", head, rows)
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
         share, task = self.of_ceiling(variant, timing.task), timing.task
@@ -124,7 +128,7 @@ class Measured:
         ratios = [self.against(variant, task, other) for other in EAGER if other in self.timings]
         return cells + ["–" if found is None else spread(found) for found in ratios]
 
-    def ceilings_table(self) -> str:
+    def ceilings_table(self) -> Table:
         """The machine's own ceilings."""
         rows = [
             [
@@ -134,7 +138,8 @@ class Measured:
             ]
             for (framework, dtype), rates in self.ceilings.items()
         ]
-        return table(["plain product", "GFLOP/s, median (min–max)", "fastest shape"], rows)
+        head = ["plain product", "GFLOP/s, median (min–max)", "fastest shape"]
+        return _table("Ceilings, of the same rounds", head, rows)
 
     def goals(self) -> list[dict[str, Any]]:
         """Goals that could be measured: what, the goal, the median, and whether it is met."""
@@ -175,7 +180,7 @@ def _goal(what: str, goal: float, reached: float) -> dict[str, Any]:
     return {"goal": what, "at least": goal, "measured": reached, "met": reached >= goal}
 
 
-def goals_table(goals: Sequence[Mapping[str, Any]]) -> str:
+def goals_table(goals: Sequence[Mapping[str, Any]]) -> Table:
     """Goal, measured, and by how much it is missed."""
     rows = [
         [
@@ -186,10 +191,10 @@ def goals_table(goals: Sequence[Mapping[str, Any]]) -> str:
         ]
         for goal in goals
     ]
-    return table(["goal", "at least", "measured", ""], rows)
+    return _table("Goals", ["goal", "at least", "measured", ""], rows)
 
 
-def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
+def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table:
     """Variant -> task -> bytes by kind, as XLA plans them."""
     rows = [
         [
@@ -199,10 +204,11 @@ def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
         for variant, tasks in memory.items()
         for task, planned in tasks.items()
     ]
-    return table(["program", "temporaries, MiB", "arguments, MiB", "results, MiB"], rows)
+    head = ["program", "temporaries, MiB", "arguments, MiB", "results, MiB"]
+    return _table("Memory as XLA plans it for one run", head, rows)
 
 
-def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Seconds to the first training step, part by part, and peak memory."""
     parts = ("importing", "building", "compiling", "first step")
     cells = []
@@ -216,20 +222,24 @@ def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells.append(
             [told, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)]
         )
-    return table(["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"], cells)
+    head = ["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"]
+    return _table("Time to the first training step, of a process of its own", head, cells)
 
 
-def input_table(timings: Sequence[Timing]) -> str:
+def input_table(timings: Sequence[Timing]) -> Table:
     """Clips a second of every pipeline."""
     rows = [[t.task, _seconds(t), f"{t.clips / t.median:.3g}"] for t in timings]
-    return table(
-        ["input pipeline, one core", f"seconds for {timings[0].clips} clips", "clips/s"], rows
-    )
+    head = ["records", f"seconds for {timings[0].clips} clips", "clips/s"]
+    return _table("Input pipeline, one core", head, rows)
 
 
-def loop_table(rows: Sequence[Mapping[str, Any]], alone: float) -> str:
-    """How long steps take in the loop and how long the device waits in it; `alone`: seconds without
-    input.
+def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) -> Table:
+    """How long steps take in the loop and how long the device waits in it.
+
+    Args:
+      rows: from `feeding.loop`.
+      alone: seconds of a step without input.
+      variant: whose steps they are.
     """
     cells = []
     for row in rows:
@@ -241,15 +251,18 @@ def loop_table(rows: Sequence[Mapping[str, Any]], alone: float) -> str:
                 f"{waited / seconds:.1%}",
             ]
         )
-    return table(
-        ["records", "seconds a step, in the loop", "alone", "waited for input", "share"], cells
-    )
+    head = ["records", "seconds a step, in the loop", "alone", "waited for input", "share"]
+    return _table(f"Training with its input, {variant}", head, cells)
 
 
-def scaling_table(axis: str, found: Mapping[int, Sequence[Timing]], per_unit: bool) -> str:
-    """One row a value; with `per_unit`, each task's seconds for one unit relative to those of the
-    first value.
+def scaling_table(
+    axis: str, found: Mapping[int, Sequence[Timing]], caption: str | None = None
+) -> Table:
+    """One row a value; without a caption also each task's seconds for one unit, relative to those
+    of the first value.
     """
+    relative = f"seconds per {axis} relative to the first row"
+    title = caption or f"Scaling with {axis}, median seconds (min–max); {relative}"
     heads = list(
         dict.fromkeys(f"{t.task}, {t.variant}" for timings in found.values() for t in timings)
     )
@@ -263,16 +276,17 @@ def scaling_table(axis: str, found: Mapping[int, Sequence[Timing]], per_unit: bo
                 cells.append("–")
                 continue
             each = named[head].median / value
-            relative = f"; {each / first.setdefault(head, each):.2f}" if per_unit else ""
-            cells.append(_seconds(named[head]) + relative)
+            share = f"; {each / first.setdefault(head, each):.2f}" if caption is None else ""
+            cells.append(_seconds(named[head]) + share)
         rows.append([f"{value}", *cells])
-    return table([axis, *heads], rows)
+    return _table(title, [axis, *heads], rows)
 
 
-def devices_table(timings: Sequence[Mapping[str, Any]], simulated: bool) -> str:
-    """Seconds of a step over devices, and what splitting costs (simulated devices) or brings (real
-    ones).
+def devices_table(devices: Mapping[str, Any]) -> Table:
+    """Seconds of a step over devices (`child.over_devices`), and what splitting costs (simulated
+    devices) or brings (real ones).
     """
+    simulated, timings = devices["platform"] == "cpu", devices["timings"]
     first, rows = timings[0]["seconds"], []
     for timing in timings:
         # against one device: as many times as long where they share one processor, as many times as
@@ -280,4 +294,10 @@ def devices_table(timings: Sequence[Mapping[str, Any]], simulated: bool) -> str:
         pair = (timing["seconds"], first) if simulated else (first, timing["seconds"])
         rows.append([timing["task"], spread(_of(timing["seconds"])), spread(ratio(*pair), "×")])
     told = "seconds, relative to one device" if simulated else "speed, relative to one device"
-    return table(["", "seconds a step, median (min–max)", told], rows)
+    title = f"One batch of {devices['batch']} clips over devices"
+    if simulated:
+        title += (
+            " that are simulated: they share this processor, so the table shows what splitting "
+            "costs, not what devices bring"
+        )
+    return _table(title, ["", "seconds a step, median (min–max)", told], rows)

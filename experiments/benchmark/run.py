@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import child, gemm, report
-from experiments.benchmark import timing as benchmark
 from experiments.benchmark.setting import INSTALL, Options, Variant, has_torch, variants
-from experiments.benchmark.tasks import STEP, Programs, Setting, random_model
-from experiments.benchmark.timing import Job, Timing
+from experiments.benchmark.tasks import STEP, Programs, Setting, plain_flops, random_model
+from experiments.benchmark.timing import Job, Timing, interleaved, machine
 from vtd_jax.errors import UserError
 
 SCALED = ("frames", "batch", "classes", "devices")
-_SPLITTING = (
-    "One batch over devices. The devices are simulated: they share this processor, so the table "
-    "shows what splitting costs, not what devices bring."
-)
 
 
 def compare(
@@ -57,7 +52,7 @@ def compare(
     )
     first_steps = child.first_steps(options, starting)
     # from here on this process uses the device
-    about = benchmark.machine()
+    about = machine()
     found = variants(
         dtypes=tuple(dtypes), plain=plain, torch=with_torch, gpu=about["platform"] == "gpu"
     )
@@ -66,7 +61,7 @@ def compare(
         sources, pipelines = _input(options, setting, Path(folder), data_dir, records)
         everything = [*(job for _, job in jobs), *pipelines]
         _progress(f"{len(everything)} jobs, {options.rounds} rounds")
-        timings = benchmark.interleaved(everything, options.rounds)
+        timings = interleaved(everything, options.rounds)
         fed = next(iter(programs.values()), None)
         loop = _loop(sources, setting, fed, options.rounds) if fed else []
     measured = _measured([who for who, _ in jobs], timings, about)
@@ -112,13 +107,13 @@ def _jobs(
     """
     jobs: list[tuple[Variant | tuple[str, str], Job]] = []
     programs: dict[Variant, Programs] = {}
-    images = setting.batch * setting.frames
+    images, flops = setting.batch * setting.frames, {}
     for variant in found:
         _progress(f"building {variant.name}")
         if variant.framework == "JAX":
             plain = variant.way == "plain"
             model = random_model(setting, variant.dtype, plain=plain)
-            programs[variant] = Programs(setting, model, variant.name, plain=plain)
+            programs[variant] = Programs(setting, model, variant.name)
             made = programs[variant].jobs
             products = gemm.jobs(setting.config, images, variant.dtype, f"JAX, {variant.dtype}")
         else:
@@ -127,7 +122,10 @@ def _jobs(
 
             model = torch_side.random_model(setting, variant.dtype)
             compiled = variant.way == "compiled"
-            made = torch_side.jobs(setting, model, variant.name, device=device, compiled=compiled)
+            flops = flops or plain_flops(setting)
+            made = torch_side.jobs(
+                setting, model, variant.name, device=device, compiled=compiled, flops=flops
+            )
             name = f"PyTorch, {variant.dtype}"
             products = torch_side.products(
                 setting.config, images, variant.dtype, name, device=device
@@ -159,11 +157,12 @@ def _input(
 ) -> tuple[dict[str, Any], list[Job]]:
     if options.device_only:
         return {}, []
-    from experiments.benchmark import input as _benchmark_input
+    # imported here: a bare machine has no video libraries
+    from experiments.benchmark import feeding
 
     _progress("making records" if data_dir is None else "opening records")
-    sources = _benchmark_input.sources(folder, data_dir, records)
-    return sources, _benchmark_input.pipelines(sources, setting)
+    sources = feeding.sources(folder, data_dir, records)
+    return sources, feeding.pipelines(sources, setting)
 
 
 def _loop(
@@ -171,10 +170,10 @@ def _loop(
 ) -> list[dict[str, Any]]:
     if not sources:
         return []
-    from experiments.benchmark import input as _benchmark_input
+    from experiments.benchmark import feeding
 
     _progress("training with input")
-    return _benchmark_input.loop(sources, setting, programs, steps)
+    return feeding.loop(sources, setting, programs, steps)
 
 
 def _print_comparison(
@@ -186,22 +185,19 @@ def _print_comparison(
     loop: Sequence[Any],
     fed: Variant,
 ) -> None:
-    parts = [measured.tasks_table(), "Ceilings, of the same rounds:", measured.ceilings_table()]
+    tables = [measured.tasks_table(), measured.ceilings_table()]
     if goals:
-        parts += ["Goals:", report.goals_table(goals)]
+        tables.append(report.goals_table(goals))
     if inputs:
-        parts.append(report.input_table(inputs))
+        tables.append(report.input_table(inputs))
     if loop:
-        alone = measured.timings[fed][STEP].median
-        parts += [f"Training with its input, {fed.name}:", report.loop_table(loop, alone)]
+        tables.append(report.loop_table(loop, measured.timings[fed][STEP].median, fed.name))
     if first_steps:
-        parts += [
-            "Time to the first training step, of a process of its own:",
-            report.first_steps_table(first_steps),
-        ]
+        tables.append(report.first_steps_table(first_steps))
     if memory:
-        parts += ["Memory as XLA plans it for one run:", report.memory_table(memory)]
-    print("\n\n".join(parts))
+        tables.append(report.memory_table(memory))
+    for table in tables:
+        report.show(table)
 
 
 def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
@@ -212,7 +208,7 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
         raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
     # first: a process of its own, which must not share an accelerator with this one
     devices = _over_devices(options, dtypes[0]) if "devices" in over else None
-    about = benchmark.machine()
+    about = machine()
     from experiments.benchmark import scaling as scale
 
     found: dict[str, dict[int, list[Timing]]] = {}
@@ -220,20 +216,11 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
         if axis in over:
             _progress(f"scaling with {axis}")
             found[axis] = scale.sizes(options, axis, values, dtypes)
-            told = (
-                f"Scaling with {axis}: median seconds (min–max); seconds per {axis} relative to "
-                "the first row."
-            )
-            print(
-                f"{told}\n\n{report.scaling_table(axis, found[axis], per_unit=True)}\n", flush=True
-            )
+            report.show(report.scaling_table(axis, found[axis]))
     if "classes" in over:
         _progress("scaling with classes")
         found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
-        print(
-            f"{scale.CAPTION}\n\n{report.scaling_table('classes', found['classes'], per_unit=False)}\n",
-            flush=True,
-        )
+        report.show(report.scaling_table("classes", found["classes"], scale.CAPTION))
     numbers = {
         axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
         for axis, rows in found.items()
@@ -252,13 +239,7 @@ def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
     if "failed" in devices:
         print(f"Scaling over devices was not measured: {devices['failed']}\n", flush=True)
         return devices
-    simulated = devices["platform"] == "cpu"
-    print(
-        _SPLITTING if simulated else "One batch over devices.",
-        f"{devices['batch']} clips.\n",
-        sep=" ",
-    )
-    print(report.devices_table(devices["timings"], simulated) + "\n", flush=True)
+    report.show(report.devices_table(devices))
     return devices
 
 

@@ -30,9 +30,9 @@ FRAMES, BATCHES, CLASSES = (8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000
 # a codebook of more is not encoded: on a CPU that alone takes longer than all else here
 ENCODED = 1000
 CAPTION = (
-    f"Scaling with classes: median seconds (min–max). The codebook is encoded up to {ENCODED} "
+    f"Scaling with classes, median seconds (min–max). The codebook is encoded up to {ENCODED} "
     "classes; discretization and fusion are given features and a codebook, backward to both and "
-    "to the fusion block."
+    "to the fusion block"
 )
 BACKWARD = f"{CLASSIFY}, forward and backward"
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int32
 
-from experiments.benchmark import flops as benchmark_flops
 from experiments.benchmark.timing import Job
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.cost.hlo import needed, traced_work
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
@@ -27,6 +28,7 @@ from vtd_jax.train.optimizer import make_optimizer
 FEATURES, CODEBOOK, CLASSIFY = "image features", "codebook", "discretization and fusion"
 STEP, EVALUATION = "training step", "evaluation"
 TASKS = (FEATURES, CODEBOOK, CLASSIFY, STEP, EVALUATION)
+_OPTIMIZER = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,32 +72,6 @@ class Setting:
         features = rng.standard_normal((self.batch, self.frames, width), dtype=np.float32)
         return features, rng.standard_normal((self.classes, width), dtype=np.float32)
 
-    def flops(self, task: str, *, plain: bool, length: int | None = None) -> int | None:
-        """Of one run of a task, by formula; None where there is none.
-
-        Args:
-          task: one of `TASKS`.
-          plain: whether every layer computes every token.
-          length: of the text rows, where it is not that of `tokens`.
-        """
-        config, settings, videos = self.config, self.model, (self.batch, self.frames)
-        images = benchmark_flops.image_features(
-            config, settings, self.batch * self.frames, plain=plain
-        )
-        length = self.tokens.shape[1] if length is None else length
-        book = benchmark_flops.codebook(config, settings, self.classes, length, plain=plain)
-        dropout = task == STEP and settings.dropout > 0
-        behind = benchmark_flops.classification(
-            settings, config.embed_dim, *videos, self.classes, plain=plain, dropout=dropout
-        )
-        if task in (CODEBOOK, CLASSIFY):
-            return (book if task == CODEBOOK else behind).forward
-        if images is None:
-            return None
-        if task == STEP:
-            return (images + book + behind).both
-        return images.forward + (behind.forward if task == EVALUATION else 0)
-
 
 def random_state(config: CLIPConfig) -> dict[str, np.ndarray]:
     """Seeded random tensors under OpenAI's names: speed does not depend on their values."""
@@ -123,6 +99,78 @@ def scores(model: VTDCLIP, frames: Array, codebook: Float[Array, "k d"]) -> Floa
     return jax.nn.softmax(model(frames, codebook).logits.astype(jnp.float32), axis=-1)
 
 
+class Inputs(NamedTuple):
+    """What programs are called with beside the model: see `Setting`."""
+
+    videos: Mapping[str, Any]
+    tokens: Any
+    features: Any
+    codes: Any
+
+
+def inputs(setting: Setting) -> Inputs:
+    """Seeded ones, in the host's memory."""
+    return Inputs(setting.videos(), setting.tokens, *setting.encoded())
+
+
+def traced(model: VTDCLIP, given: Inputs, task: str) -> tuple[jax.stages.Traced, tuple]:
+    """A task's program, and what it is called with.
+
+    Args:
+      model: see `random_model`; read only. It may be abstract, for a program that is not to run.
+      given: what the program works on.
+      task: one of `TASKS`.
+    """
+    parts = step.split(model)
+    if task == STEP:
+        return _traced_step(parts, given)
+
+    def merged(learnable: nnx.State, frozen: nnx.State) -> VTDCLIP:
+        return nnx.merge(parts.graphdef, learnable, frozen)
+
+    ours, frames = (parts.learnable, parts.frozen), given.videos["frames"]
+    programs: Mapping[str, tuple[Callable, tuple]] = {
+        FEATURES: (lambda a, b, x: merged(a, b).encode_frames(x), (*ours, frames)),
+        CODEBOOK: (lambda a, b, x: merged(a, b).encode_classes(x), (*ours, given.tokens)),
+        # the towers are no argument: to hand them through would take a part of its time
+        CLASSIFY: (
+            lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits,
+            (ours[0], given.features, given.codes),
+        ),
+        EVALUATION: (lambda a, b, x, c: scores(merged(a, b), x, c), (*ours, frames, given.codes)),
+    }
+    function, arguments = programs[task]
+    return jax.jit(function).trace(*arguments), arguments
+
+
+def _traced_step(parts: step.Split, given: Inputs) -> tuple[jax.stages.Traced, tuple]:
+    def update(state: Any, frozen: nnx.State, tokens: Array, key: Array, videos: Any) -> Any:
+        *state, sums = step.train_step(
+            parts.graphdef, _OPTIMIZER, *state, frozen, videos, tokens, key
+        )
+        return tuple(state), sums
+
+    state = parts.learnable, jax.eval_shape(_OPTIMIZER.init, parts.learnable)
+    arguments = (state, parts.frozen, given.tokens, jax.random.key(0), given.videos)
+    return jax.jit(update, donate_argnums=0).trace(*arguments), arguments
+
+
+def flops(program: jax.stages.Traced) -> int:
+    """Of matrix products and convolutions in one run."""
+    return traced_work(needed(program.jaxpr)).flops
+
+
+def plain_flops(setting: Setting) -> dict[str, int]:
+    """Task -> FLOPs where every layer computes every token of text rows of full length, as other
+    people's programs do; nothing is computed for it.
+    """
+    room = setting.config.context_length - setting.tokens.shape[1]
+    whole = dataclasses.replace(setting, tokens=np.pad(setting.tokens, ((0, 0), (0, room))))
+    model = nnx.eval_shape(lambda: VTDCLIP(CLIP(setting.config), setting.model, rngs=nnx.Rngs(0)))
+    model.take_plain_path()
+    return {task: flops(traced(model, inputs(whole), task)[0]) for task in TASKS}
+
+
 class Programs:
     """The programs of one variant, compiled.
 
@@ -134,54 +182,23 @@ class Programs:
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        model: VTDCLIP,
-        variant: str,
-        *,
-        plain: bool = False,
-        tasks: Collection[str] = TASKS,
+        self, setting: Setting, model: VTDCLIP, variant: str, *, tasks: Collection[str] = TASKS
     ):
         """
         Args:
           setting: what is computed.
           model: see `random_model`; read only.
           variant: named in the jobs.
-          plain: whether the model takes the plain path, which has more FLOPs.
           tasks: those that are wanted.
         """
-        self._setting, self._variant, self._plain = setting, variant, plain
+        self._setting, self._variant = setting, variant
         self.jobs: list[Job] = []
         self.memory: dict[str, dict[str, int]] = {}
         self.compiling: dict[str, float] = {}
-        parts, videos, tokens = (
-            step.split(model),
-            jax.device_put(setting.videos()),
-            jnp.asarray(setting.tokens),
-        )
-        features, codes = map(jnp.asarray, setting.encoded())
-
-        def merged(learnable: nnx.State, frozen: nnx.State) -> VTDCLIP:
-            return nnx.merge(parts.graphdef, learnable, frozen)
-
-        ours, frames = (parts.learnable, parts.frozen), videos["frames"]
-        wanted: Mapping[str, tuple[Callable, tuple]] = {
-            FEATURES: (lambda a, b, x: merged(a, b).encode_frames(x), (*ours, frames)),
-            CODEBOOK: (lambda a, b, x: merged(a, b).encode_classes(x), (*ours, tokens)),
-            # the towers are no argument: they would only be handed through
-            CLASSIFY: (
-                lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits,
-                (ours[0], features, codes),
-            ),
-            EVALUATION: (lambda a, b, x, c: scores(merged(a, b), x, c), (*ours, frames, codes)),
-        }
+        given = jax.device_put(inputs(setting))
         for task in TASKS:
-            if task == STEP and task in tasks:
-                self._compile_step(parts, videos, tokens)
-            elif task in tasks:
-                function, arguments = wanted[task]
-                run = partial(self._compiled(task, jax.jit(function), arguments), *arguments)
-                self._add(task, partial(_until_there, run))
+            if task in tasks:
+                self._compile(task, model, given)
 
     def train(self, videos: Mapping[str, Array]) -> dict[str, Array]:
         """One training step on this batch, from where the last one left off; does not wait for the
@@ -190,32 +207,10 @@ class Programs:
         self._state, sums = self._step(self._state, videos)
         return sums
 
-    def _compile_step(self, parts: step.Split, videos: Mapping[str, Array], tokens: Array) -> None:
-        optimizer = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
-        # copies: a step takes the memory of the state that it is given
-        start = jax.tree.map(jnp.array, (parts.learnable, optimizer.init(parts.learnable)))
-        key, frozen = jax.random.key(0), parts.frozen
-
-        def update(
-            state: Any, frozen: nnx.State, tokens: Array, key: Array, videos: Mapping[str, Array]
-        ) -> Any:
-            *state, sums = step.train_step(
-                parts.graphdef, optimizer, *state, frozen, videos, tokens, key
-            )
-            return tuple(state), sums
-
-        compiled = self._compiled(
-            STEP, jax.jit(update, donate_argnums=0), (start, frozen, tokens, key, videos)
-        )
-        self._state, self._step = (
-            start,
-            lambda state, videos: compiled(state, frozen, tokens, key, videos),
-        )
-        self._add(STEP, lambda: jax.block_until_ready((self.train(videos), self._state)))
-
-    def _compiled(self, task: str, jitted: Any, arguments: tuple) -> Any:
+    def _compile(self, task: str, model: VTDCLIP, given: Inputs) -> None:
         start = time.perf_counter()
-        compiled = jitted.lower(*arguments).compile()
+        program, arguments = traced(model, given, task)
+        compiled = program.lower().compile()
         self.compiling[task] = time.perf_counter() - start
         planned = compiled.memory_analysis()
         if planned is not None:
@@ -224,12 +219,19 @@ class Programs:
                 "arguments": planned.argument_size_in_bytes,
                 "results": planned.output_size_in_bytes,
             }
-        return compiled
-
-    def _add(self, task: str, run: Callable[[], Any]) -> None:
-        flops = self._setting.flops(task, plain=self._plain)
+        if task == STEP:
+            (learnable, _), *others, _ = arguments
+            # copies: a step takes the memory of the state that it is given
+            self._state = jax.tree.map(jnp.array, (learnable, _OPTIMIZER.init(learnable)))
+            self._step = lambda state, videos: compiled(state, *others, videos)
+            run = partial(self._train_and_wait, given.videos)
+        else:
+            run = partial(_until_there, partial(compiled, *arguments))
         clips = 0 if task == CODEBOOK else self._setting.batch
-        self.jobs.append(Job(task, self._variant, run, flops, clips))
+        self.jobs.append(Job(task, self._variant, run, flops(program), clips))
+
+    def _train_and_wait(self, videos: Mapping[str, Array]) -> Any:
+        return jax.block_until_ready((self.train(videos), self._state))
 
 
 def _until_there(run: Callable[[], Any]) -> Any:

@@ -37,7 +37,7 @@ class Job(NamedTuple):
       task: what is computed; jobs of one task are compared.
       variant: who computes it, and in which type.
       run: does it once and returns when the result is there.
-      flops: of matrix products in one run, by formula; None where there is no formula.
+      flops: of matrix products and convolutions in one run; None where they are not counted.
       clips: that one run processes; 0 where it has none.
     """
 

@@ -31,11 +31,9 @@ from experiments.benchmark.tasks import (
 )
 from experiments.benchmark.timing import Job
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import STATISTICS
 from vtd_jax.model.ties import TIE
-from vtd_jax.model.vtd_clip import VTDCLIP
 
 _RENAMED = (
     ("visual.class_embedding", "vision_model.embeddings.class_embedding"),
@@ -58,7 +56,7 @@ _INSIDE = (
 
 
 def transformers_state(state: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Tensors under OpenAI's names (`state_from_clip`) -> the state dict of
+    """Tensors under OpenAI's names (`params.state_from_clip`) -> the state dict of
     `transformers.CLIPModel`.
     """
     out = {}
@@ -79,7 +77,9 @@ def transformers_state(state: Mapping[str, np.ndarray]) -> dict[str, torch.Tenso
     return out
 
 
-def _torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPModel:
+def torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPModel:
+    """`transformers`' model of these tensors, which are under OpenAI's names."""
+
     def tower(width: int, layers: int, head: int, **more: int) -> dict[str, Any]:
         return dict(
             hidden_size=width,
@@ -119,9 +119,7 @@ def _torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPMode
 
 
 class Fusion(nn.Module):
-    """`x + fc2(relu(fc1(attention(query = x, key = value = video token))))` (docs/method.md section
-    4).
-    """
+    """`x + fc2(relu(fc1(attention(query = x, key = value = video token))))`."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -194,9 +192,7 @@ class TorchVTDCLIP(nn.Module):
         )
 
     def classify(self, features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Features `[B,T,D]` and codebook `[K,D]` -> logits `[B,K]` (docs/method.md sections 3 and
-        4).
-        """
+        """Features `[B,T,D]` and codebook `[K,D]` -> logits `[B,K]`."""
         directions = functional.normalize(codes, dim=-1)
         weights = (
             functional.normalize(features, dim=-1) @ directions.T / self.settings.temperature
@@ -228,7 +224,7 @@ class TorchVTDCLIP(nn.Module):
 
 
 def random_model(setting: Setting, dtype: str) -> TorchVTDCLIP:
-    """Random weights as those of `benchmark_tasks.random_model`, on the CPU; no JAX array is made."""
+    """Random weights as those of `tasks.random_model`, on the CPU; no JAX array is made."""
     config, settings, rng = setting.config, setting.model, np.random.default_rng(0)
     state = random_state(config)
     sizes = {
@@ -239,24 +235,8 @@ def random_model(setting: Setting, dtype: str) -> TorchVTDCLIP:
         name: np.float32(0.02) * rng.standard_normal(shape, np.float32)
         for name, shape in sizes.items()
     }
-    model = TorchVTDCLIP(_torch_clip(config, state), settings, prompts, float(state["logit_scale"]))
+    model = TorchVTDCLIP(torch_clip(config, state), settings, prompts, float(state["logit_scale"]))
     return model.to(getattr(torch, dtype)).eval()
-
-
-def from_ours(model: VTDCLIP) -> TorchVTDCLIP:
-    """The same weights, in float32, on the CPU."""
-    prompts = {
-        "text": np.array(model.text_prompts[...]),
-        "visual": np.array(model.visual_prompts[...]),
-    }
-    clip = _torch_clip(model.clip.config, state_from_clip(model.clip))
-    made = TorchVTDCLIP(clip, model.config, prompts, float(model.logit_scale[...])).eval()
-    with torch.no_grad():
-        for name in ("q", "k", "v", "out", "fc1", "fc2"):
-            ours, theirs = getattr(model.fusion, name), getattr(made.fusion, name)
-            theirs.weight.copy_(torch.tensor(np.array(ours.kernel[...]).T))
-            theirs.bias.copy_(torch.tensor(np.array(ours.bias[...])))
-    return made
 
 
 def jobs(
@@ -267,8 +247,9 @@ def jobs(
     device: str,
     compiled: bool = False,
     tasks: Collection[str] = TASKS,
+    flops: Mapping[str, int] | None = None,
 ) -> list[Job]:
-    """The tasks of `benchmark_tasks` in PyTorch.
+    """The tasks of `tasks.Programs` in PyTorch.
 
     Args:
       setting: what is computed; text rows are padded to the context length, as the release has
@@ -278,6 +259,7 @@ def jobs(
       device: "cpu" or "cuda".
       compiled: whether `torch.compile` takes the programs.
       tasks: those that are wanted.
+      flops: of each, see `tasks.plain_flops`; None where they do not matter.
     """
     model = model.to(device)
     videos = {key: torch.from_numpy(x).to(device) for key, x in setting.videos().items()}
@@ -325,7 +307,7 @@ def jobs(
             task,
             variant,
             partial(_until_there, runs[task], device),
-            setting.flops(task, plain=True, length=length),
+            (flops or {}).get(task),
             0 if task == CODEBOOK else setting.batch,
         )
         for task in TASKS
@@ -336,7 +318,7 @@ def jobs(
 def products(
     config: CLIPConfig, images: int, dtype: str, variant: str, *, device: str
 ) -> list[Job]:
-    """PyTorch's own ceiling: products of the shapes of `benchmark_gemm`."""
+    """PyTorch's own ceiling: products of the shapes of `gemm`."""
     made = []
     for m, k, n in gemm.shapes(config, images):
         sizes = ((m, k), (k, n), (m, n))

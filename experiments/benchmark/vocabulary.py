@@ -2,11 +2,12 @@
 plain computation.
 """
 
+import dataclasses
 import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from experiments.benchmark.report import show
+from experiments.benchmark.timing import machine
 from vtd_jax.cache import text_features
 from vtd_jax.clip.weights.checkpoints import load_clip
+from vtd_jax.evaluate.tables import Table
 from vtd_jax.model import vocabulary
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -145,20 +149,18 @@ def measure(
     return results, other_words(found)
 
 
-def markdown(results: list[Result]) -> str:
-    """A table; ratios are medians over rounds to the faster of the two products of the same round."""
-    lines = [
-        (
-            "| frames | way | seconds | least–most | to the product | of CPU time | to plain | "
-            "beside the inputs |"
-        ),
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def table(results: Sequence[Result]) -> Table:
+    """One row a way; ratios are medians over rounds, to the faster of the two products of the same
+    round.
+    """
+    head = ("frames", "way", "seconds", "least–most")
+    head += ("to the product", "of CPU time", "to plain", "beside the inputs")
+    rows = []
     for row in results:
         others = {r.way: r for r in results if r.frames == row.frames}
         base = min((others[way] for way in PRODUCTS), key=lambda r: statistics.median(r.seconds))
         plain = others["plain, top 5" if "top 5" in row.way else "plain, top 1"]
-        cells = [str(row.frames), row.way, f"{statistics.median(row.seconds):.2f}"]
+        cells = [row.frames, row.way, f"{statistics.median(row.seconds):.2f}"]
         cells.append(f"{min(row.seconds):.2f}–{max(row.seconds):.2f}")
         pairs = (
             (row.seconds, base.seconds),
@@ -169,8 +171,45 @@ def markdown(results: list[Result]) -> str:
             f"{statistics.median(a / b for a, b in zip(ours, its, strict=True)):.2f}×"
             for ours, its in pairs
         ]
-        lines.append(f"| {' | '.join(cells)} | {row.megabytes:.1f} MB |")
-    return "\n".join(lines)
+        rows.append(dict(zip(head, (*cells, f"{row.megabytes:.1f} MB"), strict=True)))
+    return Table("Ways to the nearest words", head, tuple(rows))
+
+
+def compare(
+    words: int, width: int, frames: Sequence[int], rounds: int, encoded: int, folder: str | None
+) -> dict[str, Any]:
+    """Compares words, measures, prints a table for each number of frames.
+
+    Args:
+      words: of the vocabulary.
+      width: of features.
+      frames: at once, each measured.
+      rounds: measured ones.
+      encoded: words that the tiny CLIP encodes; 0 for none.
+      folder: where the vocabulary's file is for a while; None for the system's default.
+
+    Returns:
+      All numbers, JSON-able.
+    """
+    results, wrong = [], {}
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        mapped = write_words(Path(place) / "words.npy", words, width)
+        rows = jnp.array(mapped)
+        for count in frames:
+            x = jax.random.normal(jax.random.key(count), (count, width)) / width**0.5
+            timed, others = measure(ways(x, rows, mapped), count, rounds)
+            show(table(timed))
+            results += timed
+            wrong |= {f"{count} frames, {way}": differ for way, differ in others.items()}
+    told = [f"{way}: {count}" for way, count in wrong.items() if count]
+    print(f"Frames with other words than the plain computation: {'; '.join(told) or 'none'}.")
+    about = machine() | {"words": words, "width": width, "rounds": rounds}
+    if encoded:
+        about["words/s encoded"], about["words/s read again"] = map(round, encoding_rate(encoded))
+    return about | {
+        "other words": wrong,
+        "results": [dataclasses.asdict(result) for result in results],
+    }
 
 
 def encoding_rate(count: int) -> tuple[float, float]:

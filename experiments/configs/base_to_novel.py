@@ -1,6 +1,7 @@
 """Base-to-novel: learn on the frequent half of the classes, evaluate on both halves.
 
-    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 --workdir=runs/hmdb51 \
+    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 \\
+        --workdir=runs/hmdb51 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51
 
@@ -11,16 +12,10 @@ video (list `base_train`). Left out, it is what the release learns on: all for H
 16 shots for SSv2; for Kinetics-400, of which we do not know it, 16 shots as peers do. Lists
 `base_val` and `novel_val` are evaluated, each with its own list of names.
 
-Expected, ViT-B/16, top-1, base / novel / HM: of VTD-CLIP (arXiv 2503.18407) only HM is known to us,
-as a later paper cites it: 70.0 for HMDB-51 and 15.4 for SSv2. Peers, HMDB-51 | UCF-101 | SSv2 |
-Kinetics-400: CLIP, bare names 53.3 / 46.8 / 49.8 | 78.5 / 63.6 / 70.3 | 4.9 / 5.3 / 5.1 | 62.3 /
-53.4 / 57.5 (arXiv 2212.03640); ViFi-CLIP 73.8 / 53.3 / 61.9 | 92.9 / 67.7 / 78.3 | 16.2 / 12.1 /
-13.9 | 76.4 / 61.1 / 67.9 (arXiv 2212.03640); Open-VCLIP 70.3 / 50.4 / 58.7 | 94.8 / 77.5 / 85.3 |
-16.0 / 11.0 / 13.0 | 76.5 / 62.6 / 68.9 (the method is arXiv 2302.00624, the numbers FROSTER's,
-arXiv 2402.03241); FROSTER 74.1 / 58.0 / 65.1 | 95.3 / 80.0 / 87.0 | 18.3 / 12.2 / 14.6 | 77.8 /
-64.3 / 70.4 (arXiv 2402.03241); TC-CLIP 73.3 / 54.1 / 62.2 | 95.5 / 78.0 / 85.9 | 17.5 / 13.4 / 15.2
-| 78.9 / 63.6 / 70.4 (arXiv 2404.09490). Peers learn on 16 shots and report the mean of 3 seeds:
-compare them with `shots=16` and split 1, 2 and 3.
+Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
+and `experiments.reproduce --table=base_to_novel` prints them beside ours. Peers learn on 16 shots
+and report the mean of 3 seeds: compare them with `shots=16` and split 1, 2 and 3. Of VTD-CLIP we
+know only the harmonic means of HMDB-51 and SSv2, as a later paper cites them.
 
 The release lets the last bit of the votes choose a video token where several classes tie. Here it
 is the class of more frames; `--config.model.ties=release` is as released.

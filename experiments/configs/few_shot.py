@@ -1,7 +1,8 @@
 """Few-shot: learn on 2, 4, 8 or 16 videos a class of split 1, evaluate on the validation list of
 all classes.
 
-    python -m experiments.train --config=experiments/configs/few_shot.py:hmdb51,shots=2 --workdir=runs/hmdb51_2 \
+    python -m experiments.train --config=experiments/configs/few_shot.py:hmdb51,shots=2 \\
+        --workdir=runs/hmdb51_2 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51_2
 
@@ -9,12 +10,9 @@ Arguments: `DATASET[,shots=2|4|8|16]` with DATASET one of hmdb51, ucf101, ssv2; 
 out. Lists:
 `train1_few_shot_K`, and `val1` (HMDB-51, UCF-101) or `validation` (SSv2).
 
-Expected: VTD-CLIP's own few-shot accuracies are not known to us. Peers with ViT-B/16, top-1 at K =
-2 / 4 / 8 / 16,
-HMDB-51 | UCF-101 | SSv2: X-CLIP 53.0 / 57.3 / 62.8 / 64.0 | 76.4 / 83.4 / 88.3 / 91.4 | not
-reported (arXiv 2208.02816); ViFi-CLIP 57.2 / 62.7 / 64.5 / 66.8 | 80.7 / 85.1 / 90.0 / 92.7 | 6.2 /
-7.4 / 8.5 / 12.4 (arXiv 2212.03640); TC-CLIP 57.3 / 62.3 / 67.3 / 68.6 | 85.9 / 89.9 / 92.5 / 94.6 |
-7.3 / 8.6 / 9.3 / 14.0 (arXiv 2404.09490).
+Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
+and `experiments.reproduce --table=few_shot` prints them beside ours. VTD-CLIP's own are not known
+to us.
 """
 
 from ml_collections import ConfigDict

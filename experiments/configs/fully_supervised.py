@@ -1,6 +1,7 @@
 """Fully supervised: learn on all of Kinetics-400, evaluate with 4 temporal x 3 spatial views.
 
-    python -m experiments.train --config=experiments/configs/fully_supervised.py:kinetics400 --workdir=runs/k400 \
+    python -m experiments.train --config=experiments/configs/fully_supervised.py:kinetics400 \\
+        --workdir=runs/k400 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/kinetics400
     python -m experiments.evaluate --workdir=runs/k400
 
@@ -9,10 +10,9 @@ epochs); at the end
 and in `experiments.evaluate`, all views: the score of a video is the sum over its views of
 softmax(logits).
 
-Expected: VTD-CLIP's own accuracy is not known to us. Peers with ViT-B/16, top-1: X-CLIP 84.7 (16
-frames; arXiv
-2208.02816), ViFi-CLIP 83.9 (arXiv 2212.03640), TC-CLIP 85.2 (arXiv 2404.09490), Vita-CLIP 81.8
-(arXiv 2304.03307).
+Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
+and `experiments.reproduce --table=fully_supervised` prints them beside ours. VTD-CLIP's own is not
+known to us.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,10 @@
 """Zero-shot: bare class names, nothing learnt, or a model learnt on Kinetics-400 with new names.
 
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 --workdir=runs/hmdb51_zero \
+    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 \\
+        --workdir=runs/hmdb51_zero \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 --workdir=runs/k400
+    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:hmdb51 \\
+        --workdir=runs/k400
 
 The second line takes the prompts learnt in `runs/k400` to the videos and names of this config.
 
@@ -18,19 +20,18 @@ mean and deviation. `lists=base_to_novel` evaluates `base_val` and `novel_val` i
 it, or a file with one text a line (neither can have a comma). The texts go into the config, so that
 a saved run does not depend on the file. Vanilla CLIP, all three ways:
 
-    python -m experiments.evaluate --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \
-        --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt --config.model.pooling=mean
+    python -m experiments.evaluate \\
+        --config=experiments/configs/zero_shot.py:ucf101,templates=actionclip16 \\
+        --workdir=runs/ucf101_actionclip16 --config.clip.path=ViT-B-16.pt \\
+        --config.model.pooling=mean
 
 with `ucf101,templates=video_of_a_person`, and with `ucf101` for bare names.
 
-Expected, ViT-B/16, top-1. Nothing learnt, `lists=base_to_novel`, bare names, base / novel / HM, the
-published row "CLIP, class names" (compare with `--config.model.pooling=mean`): HMDB-51 53.3 / 46.8
-/ 49.8, UCF-101 78.5 / 63.6 / 70.3, SSv2 4.9 / 5.3 / 5.1, Kinetics-400 62.3 / 53.4 / 57.5 (benchmark
-of ViFi-CLIP, arXiv 2212.03640; the same row is in the table of FROSTER, arXiv 2402.03241). For the
-two ensembles no number is known to us. From Kinetics-400, HMDB-51 / UCF-101 / Kinetics-600:
-ViFi-CLIP 51.3 / 76.8 / 71.2 (arXiv 2212.03640), FROSTER 54.8 / 84.8 / 74.8 (arXiv 2402.03241),
-TC-CLIP 54.2 / 82.9 / 75.8 (arXiv 2404.09490), X-CLIP 44.6 / 72.0 / 65.2 (arXiv 2208.02816).
-VTD-CLIP's own are not known to us.
+Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
+and `experiments.reproduce --table=zero_shot` prints those from Kinetics-400 beside ours. Where
+nothing is learnt, compare `lists=base_to_novel` and `--config.model.pooling=mean` with the row
+"CLIP, class names" of base to novel. For the two ensembles no number is known to us, nor are
+VTD-CLIP's own.
 """
 
 from ml_collections import ConfigDict
@@ -46,7 +47,10 @@ OFFICIAL = {
     "ssv2": {"val": "validation"},
     "kinetics400": {"val": "val"},
 }
-USAGE = "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel][,templates=NAME|FILE]"
+USAGE = (
+    "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel]"
+    "[,templates=NAME|FILE]"
+)
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -2,18 +2,20 @@
 (.pth); or serves it.
 
     python -m experiments.export --workdir=runs/hmdb51 --checkpoint=best --out=hmdb51.safetensors
-    python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip --module_prefix
+    python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip
     python -m experiments.export --checkpoint=hmdb51.safetensors --out=hmdb51.pth
     python -m experiments.export --checkpoint=authors.pth --out=authors.safetensors \\
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.served
-    python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" --out=two.served
+    python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" \\
+        --out=two.served
 
 A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it
 belongs to, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of
-it. A .pth holds {"model": state dict} in the names the authors use. A .served is a folder with a
-program, weights and labels that runs without this package, on a CPU, GPU or TPU: docs/serve.md.
-Where the CLIP or the records have moved, say so: --config.clip.path=…, --config.data.data_dir=….
+it. A .pth holds {"model": state dict} in the names the authors use, each after `module.`, as their
+script saves them. A .served is a folder with a program, weights and labels that runs without this
+package, on a CPU, GPU or TPU: docs/serve.md. Where the CLIP or the records have moved, say so:
+--config.clip.path=…, --config.data.data_dir=….
 """
 
 from pathlib import Path
@@ -57,9 +59,6 @@ FRAMES = flags.DEFINE_integer(
 TARGETS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on"
 )
-MODULE_PREFIX = flags.DEFINE_bool(
-    "module_prefix", False, "names in a .pth begin with module., as of DataParallel"
-)
 
 
 def check_out(out: Path) -> None:
@@ -71,10 +70,8 @@ def check_out(out: Path) -> None:
         )
     if out.is_dir() and out.suffix != source.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
-    if out.suffix != ".pth" and (WITH_CLIP.value or MODULE_PREFIX.value):
-        raise UserError(
-            f"--out={out}: --with_clip and --module_prefix are for the authors' format, .pth"
-        )
+    if out.suffix != ".pth" and WITH_CLIP.value:
+        raise UserError(f"--out={out}: --with_clip is for the authors' format, .pth")
     for name in ("labels", "frames", "platforms"):
         if out.suffix != source.SUFFIX and flags.FLAGS[name].present:
             raise UserError(f"--out={out}: --{name} is for {source.SUFFIX}")
@@ -135,9 +132,8 @@ def main() -> str:
         if out.suffix == SUFFIX:
             held = source.write_tuned(out, model, config, learnt)
         else:
-            names, prefix = learnt.class_names, MODULE_PREFIX.value
             count = save_release(
-                out, model, with_clip=WITH_CLIP.value, class_names=names, module_prefix=prefix
+                out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names
             )
             held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"

@@ -35,7 +35,7 @@ from vtd_jax.untrusted.regular_files import open_regular
 
 
 class Source(NamedTuple):
-    """A model to serve: what was loaded, the frames and labels it goes with, and what to say of it."""
+    """A model to serve: what was loaded, its frames and labels, and what to say of it."""
 
     model: VTDCLIP
     frames: int

@@ -29,16 +29,7 @@ from vtd_jax.output_checks import Output, check_outputs
 _DEFAULT = PretrainOptions()
 _OUT = flags.DEFINE_string("out", None, "file to write, ends in .safetensors", required=True)
 _STEPS = flags.DEFINE_integer("steps", _DEFAULT.steps, "optimizer updates", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch_size", _DEFAULT.batch_size, "images an update", lower_bound=2)
-_POOL = flags.DEFINE_integer("pool", _DEFAULT.pool, "rendered images kept in memory", lower_bound=2)
-_LR = flags.DEFINE_float("lr", _DEFAULT.lr, "peak learning rate", lower_bound=0.0)
 _SEED = flags.DEFINE_integer("seed", _DEFAULT.seed, "of weights, scenes and order", lower_bound=0)
-_STILLS = flags.DEFINE_integer(
-    "stills", 8, "fresh stills of each of the 256 classes to score on", lower_bound=1
-)
-_EVERY = flags.DEFINE_integer(
-    "report_every", 50, "updates between lines of progress", lower_bound=1
-)
 
 
 def main() -> str:
@@ -49,26 +40,24 @@ def main() -> str:
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
     check_outputs([Output("--out", out)], [])
-    if _POOL.value < _BATCH.value:
-        raise UserError(
-            f"--pool={_POOL.value}: a batch of {_BATCH.value} distinct images needs at least as "
-            "many"
-        )
     with locked_outputs([("--out", out, False)]):
-        return _make(out)
+        return make(out, PretrainOptions(steps=_STEPS.value, seed=_SEED.value))
 
 
-def _make(out: Path) -> str:
+def make(out: Path, options: PretrainOptions, *, stills: int = 8, every: int = 50) -> str:
+    """Trains a tiny CLIP, writes it, reads it back and scores it; prints progress and scores.
+
+    Args:
+      out: file to write, ends in `.safetensors`.
+      options: the recipe.
+      stills: fresh stills of each of the 256 classes to score on.
+      every: updates between lines of progress.
+
+    Returns:
+      The command's closing line.
+    """
     cv2.setNumThreads(1)  # images are small, the cores are the training's
     config = CLIPConfig.tiny()
-    options = PretrainOptions(
-        steps=_STEPS.value,
-        batch_size=_BATCH.value,
-        fresh=max(1, min(_DEFAULT.fresh, _BATCH.value * 2 // 3)),
-        pool=_POOL.value,
-        lr=_LR.value,
-        seed=_SEED.value,
-    )
     print(
         f"rendering {options.pool} stills, then {options.steps} updates of {options.batch_size} "
         "images",
@@ -77,11 +66,11 @@ def _make(out: Path) -> str:
     save_clip(
         out,
         config,
-        pretrain(config, options, _Printer(options.steps), _EVERY.value),
+        pretrain(config, options, _Printer(options.steps), every),
         dtype="float16",
     )
-    scores = zero_shot(load_clip(out), seed=options.seed + 1, each=_STILLS.value)
-    print(f"\nzero-shot on {256 * _STILLS.value} fresh clean stills, bare class names, top-1 %")
+    scores = zero_shot(load_clip(out), seed=options.seed + 1, each=stills)
+    print(f"\nzero-shot on {256 * stills} fresh clean stills, bare class names, top-1 %")
     for name, score in scores.items():
         print(f"  {name:<18}{100 * score:6.1f}")
     return (

@@ -144,7 +144,7 @@ class StillPool:
             self.next = (self.next + 1) % len(self.images)
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 images, mirrored and lit at random, and subjects; as distinct as the pool allows."""
+        """uint8 images, mirrored and lit at random, and their subjects, as distinct as possible."""
         self.render(self.options.fresh)
         rows = self.rng.choice(len(self.images), self.options.batch_size, replace=False)
         images = self.images[rows].astype(np.float32)

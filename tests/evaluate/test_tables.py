@@ -171,15 +171,18 @@ def test_text_that_reads_as_numbers_stands_right():
         "12 s",
         "3.5 min",
         "0:02.0",
+        "338 ms (1–2.5); 0.50",
+        "1× (1–1)",
         "1.5e-3",
         "4 × 3",
         "≈ 3",
         "3 classes",
+        "3 (a guess)",
     )
     right = [
         Table("t", ("x", "n"), ({"x": "a", "n": text}, {"x": "b"})).numbers() for text in texts
     ]
-    assert [bool(column) for column in right] == [True] * 6 + [False, True, False, False]
+    assert [bool(column) for column in right] == [True] * 8 + [False, True, False, False, False]
 
 
 def test_save_writes_three_files_and_leaves_no_part(table, tmp_path):

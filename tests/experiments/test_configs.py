@@ -269,30 +269,9 @@ def test_files_of_templates_that_are_refused(tmp_path, content, told):
         zero_shot.get_config(f"hmdb51,templates={tmp_path / 't.txt'}")
 
 
-def test_docstrings_name_the_source_of_every_number():
-    """A peer's numbers are followed by the arXiv id of their paper, as the written table has them."""
-    papers = {
-        "ViFi-CLIP": "2212.03640",
-        "TC-CLIP": "2404.09490",
-        "FROSTER": "2402.03241",
-        "X-CLIP": "2208.02816",
-    }
-    papers |= {"Vita-CLIP": "2304.03307", "Open-VCLIP": "2302.00624"}
+def test_published_numbers_are_in_one_place():
+    """Docstrings name the module that has them, and repeat none."""
     for file in (base_to_novel, few_shot, fully_supervised, zero_shot):
         expected = file.__doc__.split("Expected")[1]
-        named = [
-            paper for name, paper in papers.items() if re.search(rf"(?<![\w-]){name} \d", expected)
-        ]
-        assert len(named) >= 3, file.__name__
-        assert all(paper in expected for paper in named), file.__name__
-
-
-@pytest.mark.shared
-def test_docstrings_tell_the_written_numbers(shared_dir):
-    """Every triple or quadruple of accuracies in a docstring is in the written tables."""
-    written = (shared_dir / "spec" / "benchmarks.md").read_text()
-    for file in (base_to_novel, few_shot, zero_shot):
-        told = re.findall(r"\d+\.\d(?:\s/\s\d+\.\d)+", file.__doc__)
-        assert len(told) >= 6
-        for numbers in told:
-            assert " ".join(numbers.split()) in written, (file.__name__, numbers)
+        assert "`vtd_jax.evaluate.published`" in expected, file.__name__
+        assert not re.search(r"\d+\.\d\b", expected), file.__name__

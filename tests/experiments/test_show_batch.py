@@ -35,7 +35,7 @@ def records(tmp_path_factory) -> Path:
 
 def test_the_picture_in_docs_is_what_its_command_draws(tmp_path):
     out = tmp_path / "new" / "batch.png"
-    done = show("--seed=36", "--levels=24", f"--out={out}")
+    done = show("--seed=36", f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(
         f"wrote {out}: rendered.mp4 (orange striped arrow), 8 frames, 4 "

@@ -44,8 +44,12 @@ CASES = {
     "parity": ("parity", ["--case={}/case.npz", "--out={}/case.npz"], "is --case="),
     "show_batch": ("show_batch", ["--out={}/records/batch.png"], "is a place of the records in"),
     "pretrain_tiny_clip": ("pretrain_tiny_clip", ["--out={}/records/x.safetensors"], "is a place of the records in"),
-    "benchmark_input": ("benchmark_input", ["--videos={}", "--out={}/v.json"], "that this command did not write"),
-    "benchmark_vocabulary": ("benchmark_vocabulary", ["--folder={}", "--json={}/v.json"], "that this command did not"),
+    "benchmark readers": (
+        "benchmark", ["--what=readers", "--videos={}", "--out={}/v.json"], "that this command did not write"
+    ),
+    "benchmark vocabulary": (
+        "benchmark", ["--what=vocabulary", "--folder={}", "--out={}/v.json"], "that this command did not write"
+    ),
     "demo": ("demo", ["--out={}/demo"], "holds other files too (thesis.txt)"),
     "reproduce": ("reproduce", ["--table=few_shot", "--workdir={}", "--clip={}/few_shot.json"], "is --clip="),
     "reproduce over videos": ("reproduce", ["--table=few_shot", "--workdir={}/w", "--only=*_mean"], "no rendered data"),

@@ -15,7 +15,7 @@ from experiments.benchmark.classes import class_names
 from experiments.benchmark.tasks import TASKS, Setting
 from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
@@ -39,7 +39,23 @@ def _pair(text_depth, visual_depth):
     for prompts in (model.text_prompts, model.visual_prompts):
         prompts.set_value(10 * prompts[...])
     setting = Setting(CONFIG, settings, 5, 3, model.class_tokens(class_names(7)))
-    return model, bench.from_ours(model), setting
+    return model, _from_ours(model), setting
+
+
+def _from_ours(model):
+    """PyTorch's model with the same weights, in float32, on the CPU."""
+    prompts = {
+        "text": np.array(model.text_prompts[...]),
+        "visual": np.array(model.visual_prompts[...]),
+    }
+    clip = bench.torch_clip(model.clip.config, state_from_clip(model.clip))
+    made = bench.TorchVTDCLIP(clip, model.config, prompts, float(model.logit_scale[...])).eval()
+    with torch.no_grad():
+        for name in ("q", "k", "v", "out", "fc1", "fc2"):
+            ours, theirs = getattr(model.fusion, name), getattr(made.fusion, name)
+            theirs.weight.copy_(torch.tensor(np.array(ours.kernel[...]).T))
+            theirs.bias.copy_(torch.tensor(np.array(ours.bias[...])))
+    return made
 
 
 def _padded(setting):

@@ -31,12 +31,9 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_pytorch_reads_what_we_write(tmp_path, mmap, prefix):
+def test_pytorch_reads_what_we_write(tmp_path, mmap):
     source, path = model(1), tmp_path / "x.pth"
-    count = save_release(
-        path, source, with_clip=True, class_names=NAMES, module_prefix=bool(prefix)
-    )
+    prefix, count = "module.", save_release(path, source, with_clip=True, class_names=NAMES)
     state = torch.load(path, weights_only=True, mmap=mmap)["model"]
     assert len(state) == count
     assert all(
@@ -63,7 +60,7 @@ class CfgNode(dict):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_we_read_what_a_training_script_writes(tmp_path, dtype):
     source, target = model(1), model(2)
-    save_release(tmp_path / "x.pth", source, with_clip=True, class_names=NAMES, module_prefix=True)
+    save_release(tmp_path / "x.pth", source, with_clip=True, class_names=NAMES)
     state = {
         name: tensor.to(dtype) for name, tensor in torch.load(tmp_path / "x.pth")["model"].items()
     }

@@ -9,7 +9,6 @@ import pytest
 from matplotlib import image, rc_context
 
 from support.video_files import make_video
-from vtd_jax.errors import UserError
 from vtd_jax.report.augmentations import augmentations_picture, clip_rows
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec, draw_train_clip, eval_views
@@ -81,21 +80,6 @@ def test_png_of_any_number_of_frames(tmp_path, frames):
     augmentations_picture(path, rows, "a title")
     assert image.imread(path).shape[1] >= 600
     assert [file.name for file in path.parent.iterdir()] == ["clip.png"]
-
-
-def test_fewer_levels_make_a_smaller_file(tmp_path):
-    rows = clip_rows(example(tmp_path), SPEC, 0, [0])
-    for levels in (256, 8):
-        augmentations_picture(tmp_path / f"{levels}.png", rows, "a title", levels)
-    assert (tmp_path / "8.png").stat().st_size < (tmp_path / "256.png").stat().st_size
-    few = image.imread(tmp_path / "8.png")
-    assert len(np.unique(few)) <= 8
-    assert (
-        np.abs(few[..., :3] - image.imread(tmp_path / "256.png")[..., :3]).max() <= 0.5 / 7 + 0.01
-    )
-    for path, levels in (("a.svg", 8), ("a.png", 1), ("a.png", 257)):
-        with pytest.raises(UserError, match=f"levels={levels}, expected 2 to 256"):
-            augmentations_picture(tmp_path / path, rows, "a title", levels)
 
 
 def test_svg_holds_the_words(tmp_path):

@@ -3,7 +3,6 @@ themes.
 """
 
 import dataclasses
-import html
 import json
 import re
 
@@ -52,9 +51,15 @@ def test_pages_need_nothing_else(tmp_path, result):
 def test_clip_page_says_what_is_known(tmp_path):
     page, entry = _page(tmp_path, EXPLAINED)
     assert entry == PageEntry(
-        EXPLAINED.video, "page.html", EXPLAINED.label, EXPLAINED.score, EXPLAINED.duration, entry.thumbnail,
-        date=scenes.ABOUT["date"], key=video_key(EXPLAINED.video),
-    )  # fmt: skip
+        EXPLAINED.video,
+        "page.html",
+        EXPLAINED.label,
+        EXPLAINED.score,
+        EXPLAINED.duration,
+        entry.thumbnail,
+        date=scenes.ABOUT["date"],
+        key=video_key(EXPLAINED.video),
+    )
     assert f"{EXPLAINED.label} {100 * EXPLAINED.score:.1f} %" in page.text
     shown, best = EXPLAINED.order(12), int(EXPLAINED.order(1)[0])
     assert len(page.of("input")) == 12
@@ -140,6 +145,7 @@ def test_texts_cannot_leave_their_place(tmp_path):
     )
     index = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [name for name, _ in index.elements].count("script") == 1
+    assert index.of("li")[0]["data-label"] == entry.label
     assert scenes.HOSTILE[0] in index.text
 
 
@@ -213,7 +219,7 @@ def test_index_is_written_as_entries_come(tmp_path):
     assert "No video could be shown" in Page(nothing).text
 
 
-def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_page_is_there_whole_or_not_at_all(tmp_path):
     entry = write_page(tmp_path / "new", EXPLAINED, "clip", {})
     before = (tmp_path / "new" / "clip.html").read_bytes()
 
@@ -223,9 +229,9 @@ def test_a_page_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
     with pytest.raises(RuntimeError):
         write_index(tmp_path / "new", broken(), [], {})
-    monkeypatch.setattr(clip_page, "_token", None)
-    with pytest.raises(TypeError):
-        write_page(tmp_path / "new", EXPLAINED, "clip", {})
+    torn = dataclasses.replace(EXPLAINED, words=EXPLAINED.words[:5])
+    with pytest.raises(IndexError):
+        write_page(tmp_path / "new", torn, "clip", {})
     assert (tmp_path / "new" / "clip.html").read_bytes() == before
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["clip.html"]
 
@@ -301,4 +307,3 @@ def test_numbers_for_people():
     assert report_html.clock(59.96, tenths=True) == "1:00"
     assert report_html.clock(7, hours=True) == "0:00:07"
     assert [report_html.signed(x) for x in (1.254, -0.4, -0.001)] == ["+1.25", "−0.40", "+0.00"]
-    assert html.unescape(report_html.esc("<'\">&")) == "<'\">&"

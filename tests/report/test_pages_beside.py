@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -198,3 +199,32 @@ def test_pages_say_when_how_and_with_what_weights(tmp_path, result):
     text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "How this was made · 2026-11-28 14:05 UTC" in text
     assert "command python -m experiments.predict --video=a.mp4 weights 0f" in text
+
+
+def test_pages_of_earlier_versions_are_read_and_relinked(tmp_path):
+    _, entry = _page(tmp_path, HOSTILE)
+    meta = html.escape(json.dumps(entry.to_dict()))
+    name = report_html.ENTRY
+    old = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="{name}" content="{meta}">\n</head>\n<body>\n<nav class=ways '
+        'aria-label=Videos><a href="index.html">All videos</a><a rel=prev href="a.html">‹ '
+        "Previous</a></nav>it&#x27;s\n"
+    )
+    (tmp_path / "old.html").write_text(old, encoding="utf-8")
+    assert read_entry(tmp_path / "old.html") == dataclasses.replace(entry, page="old.html")
+    relink(tmp_path / "old.html", "b.html", "")
+    expected = old.replace('"a.html"', '"b.html"')
+    assert (tmp_path / "old.html").read_text(encoding="utf-8") == expected
+
+
+def test_no_template_lets_a_text_be_html():
+    environment = report_html.templates()
+    names = environment.list_templates()
+    assert {"clip.html", "index.html", "timeline.html"} <= set(names)
+    for name in names:
+        source = environment.loader.get_source(environment, name)[0]
+        assert not re.search(r"\|\s*safe\b|autoescape", source), name
+        # an attribute without quotes would end at a blank: only numbers stand in one
+        for value in re.findall(r"=\{\{(.*?)\}\}", source):
+            assert re.fullmatch(r" (loop\.index0|i|count|frames\|length \+ 1|.*\|int) ", value)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 # JAX's names of what becomes a collective
@@ -46,7 +47,7 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
 class Sent(NamedTuple):
-    """Collectives of one kind: how many a device runs, and the bytes of their results on a device."""
+    """Collectives of one kind: how many a device runs, and the bytes of their results on it."""
 
     count: int
     bytes: int
@@ -79,6 +80,14 @@ def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
             size = sum(out.aval.size * out.aval.dtype.itemsize for out in equation.outvars)
             found.append((_PRIMITIVES[name], times, size))
     return Work(flops, _sum_up(found))
+
+
+def needed(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """A traced program without what none of its results needs: XLA drops it, as the gradients of
+    queries that nothing learnt has reached.
+    """
+    kept, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return core.ClosedJaxpr(kept, jaxpr.consts)
 
 
 def _equations(

@@ -1,4 +1,4 @@
-"""Plots of accuracies as files: lines over a number of videos or frames, and bars of an ablation."""
+"""Plots of accuracies as files: lines over a number of videos or frames, bars of an ablation."""
 
 import io
 import math
@@ -134,7 +134,8 @@ def bar_figure(
     for place, name in heads:
         # at the left edge of the names, in the gap above its rows
         axes.annotate(
-            name, (0, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            name, (0, place), (4, 0),
+            xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", color=_INK, fontsize=9.5, fontweight="bold",
         )  # fmt: skip
     if reference is not None:
@@ -160,7 +161,8 @@ def _line(axes: Axes, place: int, name: str, points: np.ndarray) -> None:
     color = _COLORS[place % len(_COLORS)]
     x, mean, deviation = points.T
     axes.plot(
-        x, mean, label=name or None, color=color, marker=_MARKERS[place % len(_MARKERS)], markersize=6,
+        x, mean, label=name or None, color=color,
+        marker=_MARKERS[place % len(_MARKERS)], markersize=6,
         linestyle=_DASHES[place // len(_COLORS) % len(_DASHES)], linewidth=2, zorder=3,
     )  # fmt: skip
     known = np.isfinite(deviation) & (deviation > 0)

@@ -1,5 +1,8 @@
 """Accuracies after drawing videos anew, or exchanging two runs' answers, without touching a single
 video.
+
+SciPy's `bootstrap` and `permutation_test` take 35 to 460 times as long for 10 000 resamples of
+1 500 to 20 000 videos, and their other draws would change every interval that was ever reported.
 """
 
 import zlib

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import bdtr
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
@@ -134,8 +133,8 @@ def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusi
     """
     classes = len(result.class_names)
     wrong = ~result.hits & np.isfinite(result.scores).all(-1)
-    pairs, counts = np.unique(result.labels[wrong].astype(np.int64) * classes + result.predictions[wrong],
-                              return_counts=True)  # fmt: skip
+    taken = result.labels[wrong].astype(np.int64) * classes + result.predictions[wrong]
+    pairs, counts = np.unique(taken, return_counts=True)
     sizes, names = np.bincount(result.labels, minlength=classes), result.class_names
     found = []
     for place in np.argsort(-counts, kind="stable")[:top]:
@@ -221,11 +220,10 @@ def paired_test(
       McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
     """
     both, only_a, only_b = (int(np.sum(these)) for these in (a & b, a & ~b, ~a & b))
-    p = (
-        min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-        if only_a != only_b
-        else 1.0
-    )
+    # imported here: it takes half a second
+    from scipy.stats import binomtest
+
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a != only_b else 1.0
     one, two = resample([{"": a}, {"": b}], None, draws, seed)
     low, high = percentiles(two[""] - one[""], level)
     return Paired(len(a), both, only_a, only_b, (only_b - only_a) / len(a), low, high, p)

@@ -65,7 +65,7 @@ def _statistic(results: Results) -> tuple[str, Statistic]:
 
 
 def summarize(runs: Sequence[Results]) -> Summary:
-    """Means over runs, which are seeds of one setting; at least one run, all with the same splits."""
+    """Means over runs, which are seeds of one setting: one or more, all with the same splits."""
     each = [accuracies(results) for results in runs]
     name, statistic = _statistic(runs[0])
     errors = [

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rich.console
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.statistics import LEVEL, calibration_error, interval, overall, run_hits
@@ -18,9 +17,13 @@ from vtd_jax.outputs import CsvWriter
 from vtd_jax.printable import printable
 from vtd_jax.terminal import show_table
 
+if TYPE_CHECKING:
+    import rich.console
+
 # a cell of text that reads as a number: with a deviation, a range, a sign or a unit
 _NUMBER = re.compile(
-    r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*( ?(%|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?"
+    r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*"
+    r"( ?(%|×|ms|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?( \([\d.,]+–[\d.,]+\))?(; [\d.]+)?"
 )
 # the column of bootstrap intervals
 INTERVAL = f"{100 * LEVEL:.0f} % CI"
@@ -87,12 +90,16 @@ class Table:
 
     def to_markdown(self) -> str:
         """A Markdown table with its title above and `about` as a list below."""
-        lines, numbers = [f"# {printable(self.title)}", "", _line(self.columns)], self.numbers()
-        lines.append(_line(["---:" if column in numbers else "---" for column in self.columns]))
-        lines += [_line(row) for row in self.cells()]
+        text = f"# {printable(self.title)}\n\n{self.rows_to_markdown()}"
         if self.about:
-            lines += ["", *(f"- {line}" for line in self.told())]
-        return "\n".join(lines) + "\n"
+            text += "".join(["\n", *(f"- {line}\n" for line in self.told())])
+        return text
+
+    def rows_to_markdown(self) -> str:
+        """The Markdown table alone."""
+        numbers, lines = self.numbers(), [_line(self.columns)]
+        lines.append(_line(["---:" if column in numbers else "---" for column in self.columns]))
+        return "".join(f"{line}\n" for line in [*lines, *map(_line, self.cells())])
 
     def to_csv(self) -> str:
         """A header line, then the rows; fractions unrounded; two columns for an interval, `… low`
@@ -113,7 +120,7 @@ class Table:
         table = {"title": self.title, "rows": rows, "about": dict(self.about), **(more or {})}
         return json.dumps(table, indent=2) + "\n"
 
-    def show(self, console: rich.console.Console | None = None) -> None:
+    def show(self, console: "rich.console.Console | None" = None) -> None:
         """Prints the table, see `terminal.show_table`; without `about`."""
         show_table(
             self.title, self.columns, self.cells(),

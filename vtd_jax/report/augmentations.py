@@ -11,10 +11,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 
-from vtd_jax.errors import UserError
 from vtd_jax.files import write_bytes
 from vtd_jax.video.augment import Draw
 from vtd_jax.video.batches import BatchSpec, draw_train_clip, eval_views
@@ -105,9 +103,7 @@ def _told(draw: Draw, resized: tuple[int, int]) -> tuple[str, ...]:
     )
 
 
-def augmentations_picture(
-    path: Path, rows: Sequence[ClipRow], title: str, levels: int = 256
-) -> None:
+def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str) -> None:
     """Draws the rows as a PNG (or PDF, SVG by the path's ending); the file appears when it is
     whole.
 
@@ -115,29 +111,9 @@ def augmentations_picture(
       path: where to.
       rows: from `clip_rows`.
       title: one line above.
-      levels: of each colour in a PNG; 24 make a file less than half as large, and are hardly seen.
-
-    Raises:
-      UserError: fewer than 2 or more than 256 levels, or other levels than 256 for a file that is
-        no PNG.
     """
-    if not 2 <= levels <= 256 or (levels < 256 and path.suffix != ".png"):
-        raise UserError(
-            f"{path}: levels={levels}, expected 2 to 256, and below 256 a name that ends in .png"
-        )
-    figure = _draw(rows, title)
     content = io.BytesIO()
-    if levels == 256:
-        figure.savefig(content, format=path.suffix[1:] or None)
-    else:
-        figure.canvas.draw()
-        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
-        imsave(
-            content,
-            np.rint(pixels * (levels - 1)) / (levels - 1),
-            format="png",
-            pil_kwargs={"optimize": True},
-        )
+    _draw(rows, title).savefig(content, format=path.suffix[1:] or None)
     write_bytes(path, content.getbuffer())
 
 

@@ -22,6 +22,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_bytes
 from vtd_jax.predict.results import Explanation
 from vtd_jax.printable import printable
+from vtd_jax.report.html import evenly
 from vtd_jax.untrusted.regular_files import open_regular
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
@@ -166,13 +167,6 @@ def is_figure(path: Path) -> bool:
             return MADE_BY.encode() in head + file.read(_ENDS)
     except (OSError, UserError):
         return False
-
-
-def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
-    """Places of at most `most` of `count` things, evenly spaced, the first and the last among them."""
-    return (
-        np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
-    )
 
 
 @functools.cache

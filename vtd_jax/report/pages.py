@@ -20,21 +20,7 @@ from vtd_jax.files import replacing
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.printable import utf8
 from vtd_jax.report import clip_page, timeline_page
-from vtd_jax.report.html import (  # fmt: skip
-    ALONE,
-    ENTRY,
-    Beside,
-    bar,
-    bdi,
-    clock,
-    counted,
-    document,
-    esc,
-    link,
-    percent,
-    thumbnail,
-    ways,
-)
+from vtd_jax.report.html import ALONE, ENTRY, Beside, document, thumbnail, ways
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.regular_files import open_regular, read_text
 
@@ -125,7 +111,7 @@ def write_page(
       folder: of the report; made if it is not there.
       result: what to show.
       name: of the page, without ending: a file name, and not "index".
-      about: lines for the page's foot, such as model, settings and version; "date" is also told in
+      about: lines for the page's foot, such as model, settings and version; "date" is also shown in
         the index.
       beside: what the page says beside the result.
 
@@ -140,14 +126,25 @@ def write_page(
     label, score, picture = view.verdict(result)
     title = Path(result.video).name or result.video
     entry = PageEntry(
-        utf8(result.video), f"{name}.html", label, score, result.duration, thumbnail(picture), beside.truth,
-        about.get("date", ""), video_key(result.video),
-    )  # fmt: skip
-    heading = f"{ways(beside)}<h1>{bdi(title)}</h1>"
+        utf8(result.video),
+        f"{name}.html",
+        label,
+        score,
+        result.duration,
+        thumbnail(picture),
+        truth=beside.truth,
+        date=about.get("date", ""),
+        key=video_key(result.video),
+    )
     pieces = document(
-        f"{title} – {label}", heading, view.body(result, beside), {"video": result.video} | dict(about), view.SCRIPT,
-        notice=beside.notice, entry=json.dumps(entry.to_dict()),
-    )  # fmt: skip
+        view.TEMPLATE,
+        view.content(result, beside) | {"name": title},
+        title=f"{title} – {label}",
+        about={"video": result.video} | dict(about),
+        script=view.SCRIPT,
+        notice=beside.notice,
+        entry=json.dumps(entry.to_dict()),
+    )
     _write(folder / entry.page, pieces)
     return entry
 
@@ -164,9 +161,7 @@ def relink(path: Path, before: str, after: str) -> None:
     # texts of users cannot be it: their < is written as &lt;
     path_from, path_to = text.find("<nav class=ways"), text.find("</nav>") + len("</nav>")
     if 0 <= path_from < path_to:
-        _write(
-            path, iter((text[:path_from], ways(Beside(before=before, after=after)), text[path_to:]))
-        )
+        _write(path, iter((text[:path_from], ways(before, after), text[path_to:])))
 
 
 def write_index(
@@ -190,19 +185,12 @@ def write_index(
       notice: a warning above the list.
       right: videos whose best label is theirs, and videos whose label is known; None where none is.
     """
-    heading = "<p class=kicker>Video to text</p><h1>Videos</h1>"
     path = folder / "index.html"
-    _write(
-        path,
-        document(
-            "Videos",
-            heading,
-            _index(folder, entries, failed, right),
-            about,
-            "index.js",
-            notice=notice,
-        ),
+    content = {"cards": _cards(folder, entries), "failed": failed, "right": right}
+    pieces = document(
+        "index.html", content, title="Videos", about=about, script="index.js", notice=notice
     )
+    _write(path, pieces)
     return path
 
 
@@ -265,84 +253,14 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
         out.writelines(pieces)
 
 
-def _index(
-    folder: Path,
-    entries: Iterable[PageEntry],
-    failed: Sequence[tuple[str, str]],
-    right: tuple[int, int] | None,
-) -> Iterator[str]:
-    wrong = (
-        ""
-        if right is None
-        else '<option value="wrong">wrong first</option><option value="truth">truth</option>'
-    )
-    yield (
-        '<form class="js tools" role="search" id="tools"><label>Filter <input type="search" '
-        'id="filter" placeholder="name or label" autocomplete="off"></label><label>Sort by '
-        '<select id="sort"><option value="">order of the run</option><option '
-        'value="name">name</option><option value="label">label</option><option '
-        'value="score">score, highest first</option><option value="low">score, lowest '
-        f'first</option>{wrong}</select></label><p id="shown" role="status"></p></form>\n'
-    )
-    if right is not None:
-        share = f" ({percent(right[0] / right[1])})" if right[1] else ""
-        yield (
-            f"<p class=tally>{right[0]} of {counted(right[1], 'video')} with a known label are "
-            f"right{share}.</p>\n"
-        )
-    yield '<ul class=videos id="videos">\n'
+def _cards(folder: Path, entries: Iterable[PageEntry]) -> Iterator[tuple[PageEntry, str, bool]]:
+    """What the index shows, one at a time: a page's entry, its video's name, and whether an earlier
+    run wrote it.
+    """
     pages = set()
     for entry in entries:
         pages.add(entry.page)
-        yield _card(entry)
-    count = len(pages)
+        yield entry, Path(entry.video).name or entry.video, False
     for entry in earlier_pages(folder):
         if entry.page not in pages:
-            count += 1
-            yield _card(entry, earlier=True)
-    yield "</ul>\n"
-    if not count:
-        yield "<p class=note>No video could be shown.</p>\n"
-    if failed:
-        yield (
-            "<section class=failed aria-labelledby=h-failed><h2 "
-            f"id=h-failed>{counted(len(failed), 'file')} could not be read</h2><ul>\n"
-        )
-        for name, why in failed:
-            yield f"<li><b>{bdi(name)}</b> {bdi(why)}</li>\n"
-        yield "</ul></section>\n"
-
-
-def _card(entry: PageEntry, earlier: bool = False) -> str:
-    name = Path(entry.video).name or entry.video
-    length = (
-        ""
-        if entry.duration is None
-        else f"<span class=length>{clock(entry.duration, tenths=True)}</span>"
-    )
-    known = ""
-    if entry.truth is not None:
-        known = f' data-truth="{esc(entry.truth)}" data-wrong={int(entry.truth != entry.label)}'
-    return (
-        f'<li data-name="{esc(entry.video)}" data-label="{esc(entry.label)}" data-score="{entry.score:.6f}"{known}>'
-        f'<a href="{link(entry.page)}"><img src="{entry.thumbnail}" alt="" decoding=async>'
-        f"<span class=name>{bdi(name)}</span><span class=label>{bdi(entry.label)}</span>{bar(entry.score)}"
-        f"<span class=number>{percent(entry.score)}</span>{length}{_below(entry, earlier)}</a></li>\n"
-    )
-
-
-def _below(entry: PageEntry, earlier: bool) -> str:
-    """The last line of a card: whether it is right, and that it is of an earlier run."""
-    told = []
-    if entry.truth is not None:
-        right = entry.truth == entry.label
-        told.append(
-            "<span class=right>✓ right</span>"
-            if right
-            else f"<span class=wrong>✗ truth: {bdi(entry.truth)}</span>"
-        )
-    if earlier:
-        told.append(
-            f"<span class=earlier>earlier{f', {esc(entry.date)}' if entry.date else ''}</span>"
-        )
-    return f"<span class=below>{' · '.join(told)}</span>" if told else ""
+            yield entry, Path(entry.video).name or entry.video, True

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.colors import to_rgba
 
 from vtd_jax.predict.results import Timeline
-from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, evenly, file_title, short
-from vtd_jax.report.html import clock, tick_step
+from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, file_title, short
+from vtd_jax.report.html import clock, evenly, tick_step
 
 _PICTURES = 12
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import bare_machine
 import pytest
 
-from experiments.benchmark import bare, child, data, scaling
-from experiments.benchmark import input as _benchmark_input
+from experiments.benchmark import bare, child, data, feeding, scaling
 from experiments.benchmark.report import (
     Measured,
     devices_table,
@@ -36,8 +35,8 @@ def _run(*arguments):
     return warm.run(["-m", "experiments.benchmark", *arguments])
 
 
-def _cells(text):
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+def _cells(table):
+    return [list(table.columns), *table.cells()]
 
 
 def _measured(kind="cpu"):
@@ -97,6 +96,13 @@ def test_command_measures_and_writes_json(tmp_path):
         (["--scaling=frames,views"], "'views', expected some of frames, batch, classes, devices"),
         (["--dtype=float16"], "expected some of float32, bfloat16"),
         (["--device_only", "--prompts=4"], "expected 5 or more"),
+        (["--frames=16,x"], "--frames=16,x: expected whole numbers"),
+        (["--frames=8,16"], "--frames=8,16: expected one number"),
+        (["--words=9"], "--words is for --what=vocabulary, not --what=programs"),
+        (["--what=readers", "--torch"], "--torch is for --what=programs"),
+        (["--what=readers", "--videos=nowhere"], "--videos=nowhere: there is no such folder"),
+        (["--what=vocabulary", "--folder=nowhere"], "--folder=nowhere: there is no such folder"),
+        (["--what=readers", "--rounds=0"], "rounds"),
     ],
 )
 def test_bad_arguments(arguments, told):
@@ -157,10 +163,10 @@ def test_the_stand_in_has_every_annotation_that_is_used():
 def test_table_has_ratios_shares_and_rates():
     rows = _cells(_measured().tasks_table())
     assert rows[0][5:] == ["of the ceiling", "× PyTorch, float32"]
-    assert rows[2] == [
+    assert rows[1] == [
         f"{FEATURES}, ours, bfloat16", "2 s (1–4)", "1.5", "1000", "500", "0.25", "3 (2–3)",
     ]  # fmt: skip
-    assert rows[3][-2:] == ["1.00", "1 (1–1)"]
+    assert rows[2][-2:] == ["1.00", "1 (1–1)"]
 
 
 def test_mfu_where_the_peak_is_known():
@@ -177,8 +183,8 @@ def test_goals_say_by_how_much_they_are_missed():
     ]
     assert [goal["met"] for goal in goals] == [True, False]
     rows = _cells(goals_table(goals))
-    assert rows[2][1:] == ["2.4", "3", "met"]
-    assert rows[3][1:] == ["0.85", "0.25", "missed: 29% of it"]
+    assert rows[1][1:] == ["2.4", "3", "met"]
+    assert rows[2][1:] == ["0.85", "0.25", "missed: 29% of it"]
 
 
 def test_variants():
@@ -197,19 +203,21 @@ def test_options_travel_as_text():
 
 def test_small_tables():
     rows = [{"storage": "jpeg", "seconds": 2.0, "waited": 0.5, "steps": 3}]
-    assert _cells(loop_table(rows, 1.5))[2] == ["jpeg", "2", "1.5", "0.5", "25.0%"]
+    assert _cells(loop_table(rows, 1.5, "ours"))[1] == ["jpeg", "2", "1.5", "0.5", "25.0%"]
     failed = {"variant": "ours", "cache": "cold", "failed": "ended with status 1: no memory"}
-    assert _cells(first_steps_table([failed]))[2][:2] == [
+    assert _cells(first_steps_table([failed]))[1][:2] == [
         "ours, cold cache",
         "ended with status 1: no memory",
     ]
     found = {n: [Timing("step", "ours", (float(n * n),), None)] for n in (1, 2)}
-    assert [row[1] for row in _cells(scaling_table("frames", found, per_unit=True))[2:]] == [
+    assert [row[1] for row in _cells(scaling_table("frames", found))[1:]] == [
         "1 s (1–1); 1.00",
         "4 s (4–4); 2.00",
     ]
     timings = [{"task": f"{n} devices", "seconds": (4.0 / n, 4.0)} for n in (1, 2)]
-    assert _cells(devices_table(timings, simulated=False))[3][2] == "1.5× (1–2)"
+    devices = {"platform": "gpu", "batch": 8, "timings": timings}
+    assert _cells(devices_table(devices))[2][2] == "1.5× (1–2)"
+    assert "simulated" in devices_table(devices | {"platform": "cpu"}).title
 
 
 def test_scaling_measures_every_value():
@@ -240,8 +248,8 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     for name, value in (("FRAMES", 8), ("WIDTH", 96), ("HEIGHT", 72), ("CLIPS", 3)):
         monkeypatch.setattr(data, name, value)
     setting = TINY.setting()
-    sources = _benchmark_input.sources(tmp_path, None, None)
-    jobs = _benchmark_input.pipelines(sources, setting)
+    sources = feeding.sources(tmp_path, None, None)
+    jobs = feeding.pipelines(sources, setting)
     assert [job.task for job in jobs] == [
         f"{storage}, {told}"
         for storage in ("jpeg", "video")
@@ -249,7 +257,7 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     ]
     assert jobs[0].run()["frames"].shape == (8, 2, 64, 64, 3)
     programs = Programs(setting, random_model(setting, "float32"), "ours", tasks=(STEP,))
-    rows = _benchmark_input.loop(sources, setting, programs, 2)
+    rows = feeding.loop(sources, setting, programs, 2)
     assert [row["storage"] for row in rows] == ["jpeg", "video"]
     assert all(0 <= row["waited"] < row["seconds"] for row in rows)
 

@@ -1,19 +1,19 @@
-"""FLOPs by formula are those of the programs as traced: both paths, both towers, every depth of
-prompts, every task.
+"""FLOPs as traced are those of the formulas: both paths, both towers, every depth of prompts, every
+task.
 """
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from jax.extend import core
-from jax.interpreters import partial_eval
 
-from experiments.benchmark import flops as benchmark_flops
+from experiments.benchmark.setting import Options
+from experiments.benchmark.tasks import CLASSIFY, CODEBOOK, EVALUATION, FEATURES, STEP, plain_flops
+from support import flops as formula
 from support.helpers import SMALL
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
-from vtd_jax.cost.hlo import traced_work
+from vtd_jax.cost.hlo import needed, traced_work
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
@@ -85,12 +85,7 @@ class Traced:
 
 
 def _flops(function, *arguments):
-    """Of what XLA keeps: a gradient that nobody asked for (of queries that nothing learnt has
-    reached) is dropped.
-    """
-    traced = jax.make_jaxpr(function)(*arguments)
-    needed, _ = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
-    return traced_work(core.ClosedJaxpr(needed, traced.consts)).flops
+    return traced_work(needed(jax.make_jaxpr(function)(*arguments))).flops
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -99,19 +94,15 @@ def _flops(function, *arguments):
 def test_formulas_are_what_is_traced(config, prompts, plain):
     traced = Traced(config, prompts, plain)
     settings, sizes = traced.settings, (VIDEOS, FRAMES, CLASSES)
-    images = benchmark_flops.image_features(config, settings, VIDEOS * FRAMES, plain=plain)
+    images = formula.image_features(config, settings, VIDEOS * FRAMES, plain=plain)
     assert traced.flops(VTDCLIP.encode_frames, traced.frames) == (images.forward, images.both)
-    book = benchmark_flops.codebook(config, settings, CLASSES, LENGTH, plain=plain)
+    book = formula.codebook(config, settings, CLASSES, LENGTH, plain=plain)
     assert traced.flops(VTDCLIP.encode_classes, traced.tokens) == (book.forward, book.both)
-    behind = benchmark_flops.classification(
-        settings, config.embed_dim, *sizes, plain=plain, dropout=False
-    )
+    behind = formula.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=False)
     features = jnp.zeros((VIDEOS, FRAMES, config.embed_dim))
     found, _ = traced.flops(lambda model, x, c: model.classify(x, c).logits, features, traced.codes)
     assert found == behind.forward + (0 if plain else _rare(config))
-    behind = benchmark_flops.classification(
-        settings, config.embed_dim, *sizes, plain=plain, dropout=True
-    )
+    behind = formula.classification(settings, config.embed_dim, *sizes, plain=plain, dropout=True)
     assert traced.step_flops() == (images + book + behind).both
 
 
@@ -120,9 +111,9 @@ def test_formulas_are_what_is_traced(config, prompts, plain):
 def test_a_step_without_dropout(prompts, plain):
     traced = Traced(DEEPER, prompts, plain, dropout=0.0)
     settings = traced.settings
-    images = benchmark_flops.image_features(DEEPER, settings, VIDEOS * FRAMES, plain=plain)
-    book = benchmark_flops.codebook(DEEPER, settings, CLASSES, LENGTH, plain=plain)
-    behind = benchmark_flops.classification(
+    images = formula.image_features(DEEPER, settings, VIDEOS * FRAMES, plain=plain)
+    book = formula.codebook(DEEPER, settings, CLASSES, LENGTH, plain=plain)
+    behind = formula.classification(
         settings, DEEPER.embed_dim, VIDEOS, FRAMES, CLASSES, plain=plain, dropout=False
     )
     # forwards one product; backwards it again, and for codes and frames
@@ -143,18 +134,27 @@ def test_vit_b16_by_hand():
     tokens = 197 + 10
     layer = 24 * tokens * 768**2 + 4 * tokens**2 * 768
     image = 12 * layer + 2 * 196 * 768 * 768 + 2 * 768 * 512
-    assert benchmark_flops.image_features(config, settings, 16, plain=True).forward == 16 * image
+    assert formula.image_features(config, settings, 16, plain=True).forward == 16 * image
     text = 12 * (24 * 77 * 512**2 + 4 * 77**2 * 512) + 2 * 512 * 512
-    assert benchmark_flops.codebook(config, settings, 101, 77, plain=True).forward == 101 * text
-    # docs/method.md, section 7: 1 + P + K · suffix tokens in the place of K · 77
-    fast = benchmark_flops.codebook(config, settings, 101, 18, plain=False).forward
+    assert formula.codebook(config, settings, 101, 77, plain=True).forward == 101 * text
+    # 1 + P + K · suffix tokens in the place of K · 77
+    fast = formula.codebook(config, settings, 101, 18, plain=False).forward
     assert fast < 101 * text * (11 + 101 * 7) / (101 * 77)
 
 
-def test_a_resnet_has_no_formula():
-    assert (
-        benchmark_flops.image_features(
-            CLIPConfig.rn50(), ModelConfig(visual_prompts=0, visual_depth=0), 1, plain=True
-        )
-        is None
+def test_other_peoples_programs_compute_every_token_of_whole_rows():
+    setting = Options("tiny", 2, 3, 5, 6, 12, 1, False).setting()
+    config, settings = setting.config, setting.model
+    images = formula.image_features(config, settings, 6, plain=True)
+    book = formula.codebook(config, settings, 5, config.context_length, plain=True)
+    behind, step_behind = (
+        formula.classification(settings, config.embed_dim, 3, 2, 5, plain=True, dropout=dropout)
+        for dropout in (False, True)
     )
+    assert plain_flops(setting) == {
+        FEATURES: images.forward,
+        CODEBOOK: book.forward,
+        CLASSIFY: behind.forward,
+        STEP: (images + book + step_behind).both,
+        EVALUATION: images.forward + behind.forward,
+    }

@@ -99,7 +99,7 @@ def test_the_authors_format_and_back(folder, tmp_path):
     own, theirs = tmp_path / "own.safetensors", tmp_path / "theirs.pth"
     theirs.write_bytes(b"an older one")
     flags = [f"--workdir={folder / 'run'}", f"--out={theirs}"]
-    done = run("export", *flags, "--with_clip", "--module_prefix")
+    done = run("export", *flags, "--with_clip")
     assert "tensors in the authors' names, " in done.stdout.splitlines()[-1]
     fitting = [flag for flag in small_run.flags(folder) if "text_prompts" not in flag]
     clip = "--config.clip.architecture="
@@ -178,7 +178,7 @@ def test_refusals(folder, tmp_path):
         ([workdir, f"--out={tmp_path / 'x.npz'}"], "the name must end in .safetensors, or in .pth"),
         (
             [workdir, out, "--with_clip"],
-            "--with_clip and --module_prefix are for the authors' format, .pth",
+            "--with_clip is for the authors' format, .pth",
         ),
         ([out], "--workdir is needed: the folder of a run; or give --checkpoint=FILE"),
         ([f"--workdir={tmp_path}", out], "config.json: no such file; give the workdir of a run"),

@@ -91,10 +91,9 @@ def save_release(
     *,
     with_clip: bool = False,
     class_names: Sequence[str] = (),
-    module_prefix: bool = False,
 ) -> int:
     """Writes what was learnt as the authors' code does: `{"model": state dict}`, PyTorch's layouts,
-    float32.
+    float32, names after `module.`, since their script saves a model wrapped for parallel training.
 
     Args:
       path: ends in `.pth`; written whole or not at all.
@@ -102,8 +101,6 @@ def save_release(
       with_clip: whether the frozen CLIP is written as well, and the embeddings of the class names,
         so that the state dict is whole.
       class_names: needed with `with_clip`.
-      module_prefix: whether names begin with `module.`, as where their script wraps the model for
-        parallel training.
 
     Returns:
       How many tensors were written.
@@ -132,8 +129,7 @@ def save_release(
         named |= class_buffers(tokens, np.asarray(table), model.config.text_prompts) | _frozen(
             model
         )
-    prefix = _MODULE if module_prefix else ""
-    write_torch_archive(path, {prefix + name: array for name, array in named.items()})
+    write_torch_archive(path, {_MODULE + name: array for name, array in named.items()})
     return len(named)
 
 

@@ -1,11 +1,10 @@
-"""FLOPs of matrix products by formula (docs/method.md sections 2 to 4 and 7), for what each way of
-computing needs.
+"""FLOPs of matrix products by formula (docs/method.md, sections 2 to 4 and 7), to check the traced
+counter (`vtd_jax.cost.hlo`) with.
 
 `plain`: every layer computes every token. Otherwise the savings that change no result: prompts
-whose outputs are thrown
-away are keys and values only, `[SOT] ctx` runs once for all classes, last layers compute the one
-token that is read. Backward passes reach the prompts and the fusion block: activations of frozen
-layers get gradients, their weights none.
+whose outputs are thrown away are keys and values only, `[SOT] ctx` runs once for all classes, last
+layers compute the one token that is read. Backward passes reach the prompts and the fusion block:
+activations of frozen layers get gradients, their weights none.
 """
 
 from typing import NamedTuple
@@ -36,12 +35,8 @@ class Flops(NamedTuple):
 NOTHING = Flops(0, 0)
 
 
-def image_features(
-    config: CLIPConfig, settings: ModelConfig, images: int, *, plain: bool
-) -> Flops | None:
-    """Frame features of `images` images; None for a ResNet, which has no formula here."""
-    if config.is_resnet:
-        return None
+def image_features(config: CLIPConfig, settings: ModelConfig, images: int, *, plain: bool) -> Flops:
+    """Frame features of `images` images by a transformer."""
     width, patches = config.vision_width, config.grid**2
     if plain:
         layers = _layer(1 + patches + settings.visual_prompts, width).times(config.vision_layers)
