@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model import prompts

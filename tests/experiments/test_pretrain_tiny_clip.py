@@ -23,7 +23,8 @@ from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import decode
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP, load_clip
-from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.scenes.render import class_names
 
 ROOT = Path(__file__).resolve().parents[2]

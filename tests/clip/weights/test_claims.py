@@ -18,7 +18,7 @@ from support.foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, wr
 from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import CONFIG_KEY, read_checkpoint, save_clip
-from vtd_jax.clip.weights.torch_pickle import read_pickle
+from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted import limits
 
@@ -170,16 +170,16 @@ def test_records_that_lie(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as file:
         for i in range(100):
             file.writestr(f"archive/data/{i}", b"")
-    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.ZIP_TABLE_BYTES", 5000)
-    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.CHUNK", 5000)
+    monkeypatch.setattr("vtd_jax.clip.weights.pytorch.records.ZIP_TABLE_BYTES", 5000)
+    monkeypatch.setattr("vtd_jax.clip.weights.pytorch.records.CHUNK", 5000)
     refused(path, "a table of 6,090 bytes, expected at most 5,000")
     monkeypatch.undo()
-    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.PICKLE_BYTES", 100)
+    monkeypatch.setattr("vtd_jax.clip.weights.pytorch.records.PICKLE_BYTES", 100)
     refused(tf.save(path, {"w": tf.tensor(ONE)}), "record data.pkl of", "expected at most 100")
 
 
 def test_storages_that_are_read_over_and_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("vtd_jax.clip.weights.torch_archive.READ_AGAIN", 1)
+    monkeypatch.setattr("vtd_jax.clip.weights.pytorch.records.READ_AGAIN", 1)
     monkeypatch.setattr("vtd_jax.clip.weights.checkpoints.check_shapes", lambda *_: None)
     one, other = (tf.FakeStorage(np.zeros(200_000, np.float32), "f4") for _ in range(2))
     state = dict(random_state(CONFIG))

@@ -16,7 +16,7 @@ from experiments.parity import golden as parity
 from support import torch_files as tf
 from support.helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
-from vtd_jax.clip.weights.torch_archive import open_torch_archive
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.prompts import class_tokens

@@ -13,8 +13,8 @@ from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.weights import hugging_face_config, open_clip_config
 from vtd_jax.clip.weights.files import Weights
 from vtd_jax.clip.weights.foreign import is_hugging_face
+from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
-from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say
 

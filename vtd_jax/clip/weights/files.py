@@ -9,8 +9,9 @@ import numpy as np
 from safetensors import SafetensorError
 
 from vtd_jax.clip.weights.claims import check_names
+from vtd_jax.clip.weights.lazy import LazyTensor
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.clip.weights.safetensors_files import open_safetensors
-from vtd_jax.clip.weights.torch_archive import LazyTensor, open_torch_archive
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted import json_text
 from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES

@@ -12,8 +12,8 @@ from flax import nnx
 from vtd_jax.clip.weights.files import open_weights
 from vtd_jax.clip.weights.foreign import is_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
-from vtd_jax.clip.weights.torch_archive import LazyTensor
-from vtd_jax.clip.weights.torch_write import write_torch_archive
+from vtd_jax.clip.weights.lazy import LazyTensor
+from vtd_jax.clip.weights.pytorch.write import write_torch_archive
 from vtd_jax.errors import UserError
 from vtd_jax.model.prompts import class_tokens
 from vtd_jax.model.saved.release_names import (

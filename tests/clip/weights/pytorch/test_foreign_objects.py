@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from support import torch_files as tf
-from vtd_jax.clip.weights.torch_pickle import Foreign, TensorView, read_pickle
+from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
+from vtd_jax.clip.weights.pytorch.values import Foreign, TensorView
 from vtd_jax.errors import UserError
 
 
@@ -56,7 +57,7 @@ def test_what_is_kept_and_what_is_not(protocol):
     assert found["epoch"] == 7
     for name in ("settings", "namespace", "counter", "default", "scalar", "array", "kind"):
         assert isinstance(found[name], Foreign), name
-    assert found["settings"].kind.endswith("test_torch_foreign.Settings")
+    assert found["settings"].kind.endswith("test_foreign_objects.Settings")
     assert found["kind"].kind == "posixpath.join"
     assert [type(value) for value in found["list"]] == [Foreign, dict]
 
