@@ -61,11 +61,15 @@ def cell(value: Any) -> Any:
 
 
 class CsvWriter:
-    """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that
-    are read again.
+    """As `csv.writer`, for files that people open in spreadsheets.
+
+    Args:
+      out: gets the rows.
+      guarded: whether cells go through `cell`; not in files that a program reads again.
     """
 
-    def __init__(self, out: io.TextIOBase):
+    def __init__(self, out: io.TextIOBase, guarded: bool = True):
+        self._cell = cell if guarded else lambda value: value
         # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines
         # end with one
         self._out, self._row = out, io.StringIO(newline="")
@@ -73,7 +77,7 @@ class CsvWriter:
 
     def writerow(self, row: Iterable[Any]) -> None:
         """Writes one row."""
-        self._writer.writerow([cell(value) for value in row])
+        self._writer.writerow([self._cell(value) for value in row])
         self._out.write(self._row.getvalue()[:-2] + "\n")
         self._row.seek(0)
         self._row.truncate()
@@ -82,6 +86,30 @@ class CsvWriter:
         """Writes several."""
         for row in rows:
             self.writerow(row)
+
+
+def csv_text(rows: Iterable[Iterable[Any]], guarded: bool = True) -> str:
+    """Rows as `CsvWriter` writes them."""
+    out = io.StringIO()
+    CsvWriter(out, guarded).writerows(rows)
+    return out.getvalue()
+
+
+def check_suffix(path: Path, *suffixes: str, told: str = "") -> None:
+    """Refuses a path whose name ends in none of `suffixes`.
+
+    Args:
+      path: of a file or folder.
+      suffixes: each with its point.
+      told: what the message calls the path; "" for the path itself.
+
+    Raises:
+      UserError: names the suffixes.
+    """
+    if path.suffix not in suffixes:
+        *others, last = suffixes
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"{told or path}: the name must end in {expected}")
 
 
 def check_output(flag: str, value: str, *, folder: bool = False) -> None:

@@ -19,8 +19,8 @@ from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters, joining, processes
 from vtd_jax.parallel.preemption import INTERRUPTED, Preempted
-from vtd_jax.parallel.rollcall import Lost
 from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
+from vtd_jax.parallel.wires import Lost
 from vtd_jax.train.config import flatten
 
 # seconds for the others to say why a collective failed, and for them to be there when this process

@@ -61,7 +61,7 @@ def test_a_short_run_learns_and_its_file_loads(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--out=clip.pt"], "--out=clip.pt: the name has to end in .safetensors"),
+        (["--out=clip.pt"], "--out=clip.pt: the name must end in .safetensors"),
         (["--out=nowhere/clip.safetensors"], "no folder nowhere, make it first"),
         (["--out=clip.safetensors", "--pool=8", "--batch_size=16"], "--pool=8: a batch of 16"),
         (["--out=clip.safetensors", "--steps=0"], "steps"),

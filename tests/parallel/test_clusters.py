@@ -1,10 +1,14 @@
 """Who the other processes are, from arguments and made-up environments."""
 
+import re
+from pathlib import Path
+
+import jax
 import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters
-from vtd_jax.parallel.clusters import Hosts, is_address, plan, resolved
+from vtd_jax.parallel.clusters import Hosts, ask_jax, is_address, plan, resolved
 
 STEP = {
     "SLURM_JOB_ID": "77",
@@ -180,3 +184,51 @@ def test_what_jax_finds_out_is_known_before_it_connects(monkeypatch):
     # JAX connects by itself, and says what is wrong
     monkeypatch.setenv("SLURM_JOB_ID", "x")
     assert resolved(Hosts("Slurm"), 1) is None
+
+
+# what JAX lacks, as long as it does: where one of these fails, the piece of `clusters` can go
+# --------------------------------------------------------------------------------------------------
+
+
+def _asked(monkeypatch, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return ask_jax(Hosts(""), 1)
+
+
+def test_jax_waits_for_the_tasks_of_an_allocation_that_no_step_started(monkeypatch):
+    assert plan(None, None, None, INTERACTIVE) is None
+    assert _asked(monkeypatch, INTERACTIVE).num_processes == 4
+
+
+def test_jax_does_not_know_open_mpi_5(monkeypatch):
+    address = {"JAX_COORDINATOR_ADDRESS": "node1:99"}
+    assert plan(None, None, None, MPI | address).num_processes == 4
+    assert _asked(monkeypatch, MPI | address) is None
+
+
+def test_jax_takes_one_gpu_a_slurm_task(monkeypatch):
+    environ = {**STEP, "SLURM_STEP_NUM_NODES": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+    assert plan(None, None, None, environ).local_device_ids == tuple(range(8))
+    assert _asked(monkeypatch, environ).local_device_ids == (1,)
+
+
+def test_jax_reads_one_of_the_three_variables(monkeypatch):
+    for name, value in TOLD.items():
+        monkeypatch.setenv(name, value)
+    assert plan(None, None, None, TOLD) == Hosts("", "10.0.0.1:1234", 2, 1)
+    with pytest.raises(ValueError, match="Number of processes"):
+        jax.distributed.initialize()
+
+
+def test_jax_does_not_run_alone():
+    assert plan(None, None, None, {}) is None
+    with pytest.raises(ValueError, match="coordinator_address"):
+        jax.distributed.initialize()
+
+
+def test_one_place_imports_what_jax_does_not_promise():
+    root = Path(__file__).parents[2]
+    files = (path for name in ("vtd_jax", "experiments") for path in (root / name).rglob("*.py"))
+    private = re.compile(r"^\s*(from|import) (jax|orbax|flax)\S*\._src", re.M)
+    assert [path.name for path in files if private.search(path.read_text())] == ["clusters.py"]

@@ -22,11 +22,12 @@ import vtd_jax
 from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters
+from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.clusters import Hosts
 from vtd_jax.parallel.processes import alike, is_first, process_count
-from vtd_jax.parallel.rollcall import RollCall, answer, new_mark
+from vtd_jax.parallel.rollcall import RollCall
 from vtd_jax.parallel.watch import Watch
-from vtd_jax.parallel.wires import Hello, Wire, myself
+from vtd_jax.parallel.wires import Hello, Wire, myself, new_mark
 from vtd_jax.terminal import counted, say
 
 # seconds to wait for the others at the start; and after which one that is silent is taken for gone

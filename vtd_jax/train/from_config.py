@@ -17,6 +17,7 @@ from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.model.saved.tuned import fill_tuned, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
+from vtd_jax.printable import listed
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
 from vtd_jax.train.config import RunConfig
@@ -246,7 +247,7 @@ def check_splits(
         if both:
             raise UserError(
                 f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes "
-                f"are base classes too ({', '.join(both[:3])}); novel names must be names that "
+                f"are base classes too ({listed(both, 3)}); novel names must be names that "
                 "were not learnt"
             )
     if training is None or config.protocol == "zero_shot":

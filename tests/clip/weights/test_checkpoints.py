@@ -99,7 +99,7 @@ def test_ours_and_back(tmp_path, config):
 def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
     path = tmp_path / "a.safetensors"
     for call, told in (
-        (lambda: save_clip(tmp_path / "a.npz", CONFIG, state), "ends in .safetensors"),
+        (lambda: save_clip(tmp_path / "a.npz", CONFIG, state), "must end in .safetensors"),
         (lambda: save_clip(path, CONFIG, state, dtype="bfloat16"), "expected float32 or float16"),
         (lambda: save_clip(path, CONFIG, {"visual.proj": state["visual.proj"]}), "missing"),
         (

@@ -33,6 +33,7 @@ from vtd_jax.clip.weights.params import (
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
+from vtd_jax.outputs import check_suffix
 from vtd_jax.untrusted.json_text import parse_json
 
 TINY_CLIP = Path(__file__).parents[1] / "tiny" / "tiny_clip.safetensors"
@@ -153,8 +154,7 @@ def save_clip(
         or a failed write.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path}: the name of a CLIP checkpoint ends in .safetensors here")
+    check_suffix(path, ".safetensors")
     if dtype not in ("float32", "float16"):
         raise UserError(f"{path}: dtype {dtype!r}, expected float32 or float16")
     check_state(config, state, str(path))

@@ -12,6 +12,7 @@ from vtd_jax.clip.layers import Block, Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.tensor_names import tensor_shapes, tensors
 from vtd_jax.errors import UserError
+from vtd_jax.printable import listed
 
 # a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
 MOST_LOGIT_SCALE = 7.0
@@ -55,7 +56,7 @@ def clip_from_state(
 
 
 def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
-    """The inverse of `clip_from_state`: float32 arrays in PyTorch's layouts under OpenAI's names."""
+    """The inverse of `clip_from_state`: float32 arrays by OpenAI's names in PyTorch's layouts."""
     state = {}
     for tensor in tensors(clip.config):
         variable, layer = _variable(clip, tensor.path)
@@ -84,7 +85,7 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
         "surplus": [name for name in found if name not in shapes],
         "misshapen": wrong,
     }
-    told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    told = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
     if told:
         raise UserError(
             f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}"
@@ -103,11 +104,6 @@ def check_logit_scale(
             f"CLIPs at most ln 100 = 4.6: its exp, {scale:.2g}, multiplies scores; where "
             f"{value:g} is the scale itself, store its logarithm"
         )
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | None]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import folded
+from vtd_jax.printable import listed
 from vtd_jax.texts import told_pair
 from vtd_jax.video.lists.catalog import Entry, VideoList, spoken
 from vtd_jax.video.suffixes import SUFFIXES
@@ -135,9 +136,8 @@ class VideoIndex:
             # folders are named after classes, whose spellings differ
             best = [other for other in best if _spoken(other).endswith(_spoken(path))] or best
         if len(best) > 1:
-            some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
-                f"{self.video_dir}: {file!r:.200} of the list may be any of {some}; write the "
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; write the "
                 "path in the list, or point at a folder that holds one of them"
             )
         return best[0]

@@ -14,6 +14,7 @@ from vtd_jax.clip.weights.pytorch.records import Reader, Records
 from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 from vtd_jax.clip.weights.pytorch.values import Foreign, ScriptObject, TensorView
 from vtd_jax.errors import UserError
+from vtd_jax.printable import listed
 from vtd_jax.untrusted.limits import MODULE_ATTRIBUTES, SHARED_ELEMENTS, TENSOR_NAME, TENSORS
 
 # where training scripts put the weights inside what they save
@@ -98,11 +99,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
             f"{where}: holds an object of code ({level.kind}), which is not run; save its "
             "state_dict()"
         )
-    held = (
-        f"; it holds {', '.join(map(str, list(root)[:6])) or 'nothing'}"
-        if isinstance(root, dict)
-        else ""
-    )
+    held = f"; it holds {listed(list(root), 6) or 'nothing'}" if isinstance(root, dict) else ""
     raise UserError(
         f"{where}: a PyTorch archive without a state dict, bare or under {', '.join(_NESTED)}{held}"
     )
