@@ -1,7 +1,5 @@
 """Numbers that are NaN or infinite: where they are, and the refusal of what holds one."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from jaxtyping import Bool, Num
 
@@ -29,15 +27,6 @@ def check_finite(
         f"{where} has {array.size - finite.sum()} values that are NaN or infinite, the first is "
         f"{array[first]} at {list(map(int, first))}{remedy and f': {remedy}'}"
     )
-
-
-def not_finite(arrays: Mapping[str, Num[np.ndarray, "..."]]) -> list[str]:
-    """Names of the floating arrays that hold a number that is NaN or infinite."""
-    return [
-        name
-        for name, array in arrays.items()
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all()
-    ]
 
 
 def finite_rows(scores: Num[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:

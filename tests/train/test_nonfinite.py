@@ -8,10 +8,10 @@ import pytest
 
 from support import small_run
 from vtd_jax.errors import UserError
-from vtd_jax.finite import not_finite
 from vtd_jax.train import from_config, loop
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.nonfinite import not_finite
 from vtd_jax.train.trainer import Trainer
 
 
@@ -171,3 +171,37 @@ def test_parameters_that_are_not_finite_are_not_saved(folder, tmp_path, monkeypa
     ):
         small_run.train(config, tmp_path)
     assert Checkpoints(tmp_path).steps == [1]
+
+
+def test_not_finite_names_arrays():
+    arrays = {
+        "a": np.ones(2),
+        "b": np.array([1, np.nan], np.float32),
+        "c": np.array(3),
+        "d": np.array(-np.inf),
+    }
+    assert not_finite(arrays) == ["b", "d"]
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"3\n", "nonfinite.jsonl:1: expected object, got int"),
+        (b'{"step": 1}\n{"step": "2"}\n', "nonfinite.jsonl:2: step: expected int, got str"),
+        (b'{"step": 1}\n{"st', "nonfinite.jsonl:2: not JSON"),
+        (b"[" * 100_000, "nonfinite.jsonl:1: "),
+        (b'{"step": ' + b"9" * 5000 + b"}", "nonfinite.jsonl:1: "),
+        (b"\xff\xfe\x00", "nonfinite.jsonl: byte 0 is not UTF-8"),
+    ],
+)
+def test_a_damaged_list_of_batches_is_kept_aside(folder, tmp_path, spoil, capsys, content, told):
+    (tmp_path / "nonfinite.jsonl").write_bytes(content)
+    spoil({2}, False, loss=np.nan)
+    with pytest.raises(UserError, match="step 2: the loss is nan"):
+        small_run.train(small_run.run_config(folder), tmp_path)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith("warning: ")
+    assert told in errors[0]
+    assert (tmp_path / "nonfinite.jsonl.damaged").read_bytes() == content
+    assert [line["step"] for line in _lines(tmp_path)] == [2]

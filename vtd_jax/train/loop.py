@@ -12,7 +12,6 @@ import numpy as np
 
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.finite import not_finite
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
@@ -35,7 +34,7 @@ from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.logging import RunLog, Window
-from vtd_jax.train.nonfinite import Guard, StepSums
+from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best, Found, Progress
 from vtd_jax.train.step import split

@@ -150,5 +150,14 @@ class Guard:
         return lines
 
 
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the arrays that hold a number that is not finite."""
+    return [
+        name
+        for name, array in arrays.items()
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all()
+    ]
+
+
 def _number(value: Any) -> float | str:
     return value if math.isfinite(value) else str(value)
