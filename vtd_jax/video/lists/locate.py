@@ -14,7 +14,7 @@ from vtd_jax.files import folded
 from vtd_jax.printable import listed
 from vtd_jax.texts import told_pair
 from vtd_jax.video.lists.catalog import Entry, VideoList, spoken
-from vtd_jax.video.suffixes import SUFFIXES
+from vtd_jax.video.suffixes import is_video
 
 # what the two halves of a data set are called in folder names
 HALVES = {"train", "val", "test"}
@@ -90,8 +90,8 @@ class VideoIndex:
         self._folded: dict[str, list[str]] | None = None
         for folder, files in scan_folders(self.video_dir):
             for name in files:
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SUFFIXES:
+                stem, _ = os.path.splitext(name)
+                if is_video(name):
                     path = f"{folder}/{name}" if folder else name
                     self._paths.add(path)
                     self._names[name].append(path)
