@@ -92,7 +92,7 @@ def main(*arguments: str) -> str:
     """Prints the table; tells where it was written."""
     out = Path(OUT.value) if OUT.value else None
     if out:
-        check_suffix(out, ".md", ".csv", ".json", told=f"--out={out}")
+        check_suffix(out, ".md", ".csv", ".json", where=f"--out={out}")
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}")
     sides = [scores_files(argument) for argument in arguments]

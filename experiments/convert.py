@@ -47,7 +47,7 @@ _HEAD_WIDTH = flags.DEFINE_integer(
 def main() -> str:
     """Reads the source and writes it in our format."""
     source, out = Path(_SOURCE.value), Path(_OUT.value)
-    check_suffix(out, ".safetensors", told=f"--out={out}")
+    check_suffix(out, ".safetensors", where=f"--out={out}")
     check_outputs([Output("--out", out)], weights_read("--source", source))
     if source.is_dir() and Path(os.path.realpath(source)) in Path(os.path.realpath(out)).parents:
         raise UserError(

@@ -62,7 +62,7 @@ def main() -> str:
     frames = FRAMES.value or (config.data.frames if config else 8)
     seed = SEED.value if SEED.value is not None else config.seed if config else 0
     out = Path(OUT.value)
-    check_suffix(out, ".png", ".pdf", ".svg", told=f"--out={out}")
+    check_suffix(out, ".png", ".pdf", ".svg", where=f"--out={out}")
     check_outputs(
         [Output("--out", out, ours=_is_picture)], [(f"--data_dir={DATA_DIR.value}", DATA_DIR.value)]
     )

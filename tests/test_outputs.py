@@ -75,7 +75,7 @@ def _rows(text: str) -> list[list[str]]:
 def test_names_end_as_they_should():
     check_suffix(Path("a.md"), ".md", ".csv")
     with pytest.raises(UserError, match=r"^--out=a\.MD: .* end in \.md, \.csv or \.json$"):
-        check_suffix(Path("a.MD"), ".md", ".csv", ".json", told="--out=a.MD")
+        check_suffix(Path("a.MD"), ".md", ".csv", ".json", where="--out=a.MD")
     with pytest.raises(UserError, match=r"^b/x: the name must end in \.md$"):
         check_suffix(Path("b/x"), ".md")
 

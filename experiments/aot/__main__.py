@@ -75,7 +75,7 @@ def main() -> str:
     """Compiles program after program, prints the table, and fails if one does not fit."""
     out = Path(_OUT.value) if _OUT.value else None
     if out is not None:
-        check_suffix(out, ".md", ".json", told=f"--out={out}")
+        check_suffix(out, ".md", ".json", where=f"--out={out}")
     own = CONFIG.value is not None
     configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
     if out is not None:

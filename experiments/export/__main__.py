@@ -65,7 +65,7 @@ MODULE_PREFIX = flags.DEFINE_bool(
 
 def check_out(out: Path) -> None:
     """Refuses what does not go together, before anything is read."""
-    check_suffix(out, SUFFIX, ".pth", source.SUFFIX, told=f"--out={out}")
+    check_suffix(out, SUFFIX, ".pth", source.SUFFIX, where=f"--out={out}")
     if out.is_dir() and out.suffix != source.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.suffix != ".pth" and (WITH_CLIP.value or MODULE_PREFIX.value):

@@ -114,7 +114,7 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz whole or not at all."""
-    check_suffix(path, ".npz", told=f"--out={path}")
+    check_suffix(path, ".npz", where=f"--out={path}")
     if not path.parent.is_dir():
         raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
     with replacing(path) as part:

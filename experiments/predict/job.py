@@ -78,7 +78,7 @@ class Request:
             Windows(self.frames or 1, self.window, self.stride, self.threshold)
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None:
-                check_suffix(Path(value), ending, told=f"--{flag}={value}")
+                check_suffix(Path(value), ending, where=f"--{flag}={value}")
         outputs.check(self, videos)
         if self.restart and self.journal is None:
             raise UserError(

@@ -45,7 +45,7 @@ _EVERY = flags.DEFINE_integer(
 def main() -> str:
     """Trains, writes, reads back and scores; returns the closing line."""
     out = Path(_OUT.value)
-    check_suffix(out, ".safetensors", told=f"--out={out}")
+    check_suffix(out, ".safetensors", where=f"--out={out}")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
     check_outputs([Output("--out", out)], [])

@@ -59,7 +59,7 @@ class Checked:
     @staticmethod
     def check_path(path: Path) -> None:
         """Raises UserError if a report cannot be written there; to be asked before the work."""
-        check_suffix(Path(path.name.lower()), ".json", ".csv", told=f"--report={path}")
+        check_suffix(Path(path.name.lower()), ".json", ".csv", where=f"--report={path}")
         check_output("--report", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
