@@ -141,7 +141,7 @@ def _prepare_to_leave(error: Exception) -> None:
         mistake = isinstance(error, (UserError, OSError))
         _tell_others(f"{error}" if mistake else f"{type(error).__name__}: {error}")
         _leave_at_once(status)
-    elif processes.told_elsewhere(error):
+    elif processes.reported_elsewhere(error):
         sys.exit(status)
 
 

@@ -85,16 +85,13 @@ def test_a_single_process_only_calls():
     with pytest.raises(KeyError) as caught:
         processes.on_first(lambda: {}["x"])
     assert not processes.raised_everywhere(caught.value)
-    assert not processes.told_elsewhere(caught.value)
+    assert not processes.reported_elsewhere(caught.value)
     unpicklable = object()
     assert processes.on_first(lambda x: x, unpicklable) is unpicklable
     assert processes.together(lambda x: x, unpicklable) is unpicklable
     rows = np.arange(3)
     assert processes.gather_rows(rows) is rows
     processes.check_same(config="1")
-    assert processes.Nobody().save(1, metric=2) is None
-    with pytest.raises(AttributeError):
-        _ = processes.Nobody().__len__
     assert processes.is_first()
     assert (processes.process_count(), processes.process_index()) == (1, 0)
     joining.quiet_unless_first()

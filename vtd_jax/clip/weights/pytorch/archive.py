@@ -113,7 +113,7 @@ def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorVie
     while pending:
         prefix, module = pending.pop()
         visits += 1 + len(module.attributes)
-        # a module that holds itself would go on for ever, and a few that hold each other twice
+        # a module that holds itself would never end, and a few that hold each other twice
         # nearly so
         if visits > MODULE_ATTRIBUTES or len(named) > TENSORS or len(prefix) > TENSOR_NAME:
             raise UserError(f"{where}: damaged: its modules nest without end")
