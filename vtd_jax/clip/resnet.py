@@ -63,7 +63,7 @@ class Bottleneck(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """Multi-head attention whose one query is the mean of the feature map; the mean is also a key."""
+    """Multi-head attention whose one query is the mean of the feature map, which is also a key."""
 
     def __init__(self, grid: int, width: int, head_width: int, n_out: int):
         self.positional_embedding = zeros(1 + grid**2, width)

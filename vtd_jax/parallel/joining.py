@@ -107,7 +107,7 @@ def initialize(
 
 
 def joined() -> Watch | None:
-    """What hears of the other processes; None in one that runs alone, or where JAX alone does it."""
+    """What hears of the other processes; None in one that runs alone, or where only JAX hears."""
     return _joined
 
 

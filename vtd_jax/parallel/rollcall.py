@@ -96,10 +96,9 @@ class RollCall:
             ).start()
         while self._verdict is None and self.missing():
             if time.monotonic() > deadline:
-                self._own = replace(
-                    self._own,
-                    failed=f"not all {self._own.count} processes came ({self.missing_told()} missing)",
-                )
+                missing = f"({self.missing_told()} missing)"
+                failed = f"not all {self._own.count} processes came {missing}"
+                self._own = replace(self._own, failed=failed)
                 self._tell_all("failed", f"process 0 ({self._own.who}): {self._own.failed}")
                 self.close(self.wires.values())
                 return None
@@ -128,7 +127,7 @@ class RollCall:
         self.close(self.wires.values())
 
     def close(self, wires: Iterable[Wire] = ()) -> None:
-        """Gives the port back; the connections of those that have come stay, but for those given."""
+        """Gives the port back; connections of those that have come stay, except those given."""
         for wire in (*self._pending, *self._turned_away, *wires):
             wire.close()
         self._pending.clear()

@@ -169,8 +169,8 @@ FOLDERS = {
     "open_clip_config.json": OPEN_CLIP,
 }
 TEXTS = (
-    b"", b"[" * 100_000, b"9" * 5000, b'{"a": ' + b"9" * 400 + b"}", b"null", b"5", b'"x"', b"[]", b'{"a": NaN}',
-    b"\xff\xfe\x00\x00", b"\0\0\0\0", b'{"a\0": 1}',
+    b"", b"[" * 100_000, b"9" * 5000, b'{"a": ' + b"9" * 400 + b"}", b"null", b"5", b'"x"', b"[]",
+    b'{"a": NaN}', b"\xff\xfe\x00\x00", b"\0\0\0\0", b'{"a\0": 1}',
 )  # fmt: skip
 
 

@@ -175,10 +175,11 @@ def _asked_only(
             else ""
         )
         module = hugging_face_config if is_hugging_face(tensors) else open_clip_config
+        wanted = [_HOW[name] + (hint if name != "activation" else "") for name in lacking]
         raise UserError(
             f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and "
             f"nothing beside them says; put the model's {module.CONFIG} there, or give "
-            f"{' and '.join(_HOW[name] + (hint if name != 'activation' else '') for name in lacking)}{_WHERE}"
+            f"{' and '.join(wanted)}{_WHERE}"
         )
     if asked.get("vision_head_width") == 64 and width in WIDE_HEADS and sizes["vision_patch_size"]:
         raise UserError(

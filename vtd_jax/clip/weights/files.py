@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _misplaced(head: bytes) -> str:
-    """What a file that is no checkpoint most likely is, by its first bytes; "" where that is open."""
+    """What a file that is no checkpoint most likely is, by its first bytes; "" if that is open."""
     text = head.lstrip().lower()
     if not head:
         return "empty file: the download failed"
@@ -139,7 +139,8 @@ def _in_folder(folder: Path) -> Path:
             "CLIP that it was made of"
         )
     raise UserError(
-        f"{folder}: folder without weights, it holds {listed(found, 6) or 'nothing'}; expected one of {', '.join(FILES)}"
+        f"{folder}: folder without weights, it holds {listed(found, 6) or 'nothing'}; "
+        f"expected one of {', '.join(FILES)}"
     )
 
 

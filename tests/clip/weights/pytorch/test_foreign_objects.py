@@ -86,7 +86,8 @@ def test_nothing_runs(tmp_path, protocol):
 
 
 def test_a_tensor_of_a_storage_that_is_not_known_is_foreign():
-    storage = b"(X\x07\x00\x00\x00storagectorch\nQuantStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+    storage = b"(X\x07\x00\x00\x00storagectorch\nQuantStorage\n"
+    storage += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
     data = (
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
         + storage
