@@ -35,6 +35,7 @@ from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, begins, check_outputs
+from vtd_jax.outputs import check_suffix
 from vtd_jax.terminal import say
 
 STEM = flags.DEFINE_string(
@@ -90,8 +91,8 @@ def _is_table(path: Path) -> bool:
 def main(*arguments: str) -> str:
     """Prints the table; tells where it was written."""
     out = Path(OUT.value) if OUT.value else None
-    if out and out.suffix not in (".md", ".csv", ".json"):
-        raise UserError(f"--out={out}: the name must end in .md, .csv or .json")
+    if out:
+        check_suffix(out, ".md", ".csv", ".json", where=f"--out={out}")
     if out and not out.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}")
     sides = [scores_files(argument) for argument in arguments]

@@ -22,6 +22,7 @@ from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, check_outputs, weights_read
+from vtd_jax.outputs import check_suffix
 from vtd_jax.terminal import counted
 
 _SOURCE = flags.DEFINE_string("source", None, "checkpoint: a file or a folder", required=True)
@@ -46,8 +47,7 @@ _HEAD_WIDTH = flags.DEFINE_integer(
 def main() -> str:
     """Reads the source and writes it in our format."""
     source, out = Path(_SOURCE.value), Path(_OUT.value)
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out={out}: the name must end in .safetensors")
+    check_suffix(out, ".safetensors", where=f"--out={out}")
     check_outputs([Output("--out", out)], weights_read("--source", source))
     if source.is_dir() and Path(os.path.realpath(source)) in Path(os.path.realpath(out)).parents:
         raise UserError(

@@ -25,6 +25,7 @@ from absl import flags
 from experiments.common import cli, config_flag, limit_flags
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, begins, check_outputs
+from vtd_jax.outputs import check_suffix
 from vtd_jax.report.augmentations import augmentations_picture, clip_rows
 from vtd_jax.scenes.render import render_clip, write_mp4
 from vtd_jax.terminal import counted
@@ -60,8 +61,7 @@ def main() -> str:
     frames = FRAMES.value or (config.data.frames if config else 8)
     seed = SEED.value if SEED.value is not None else config.seed if config else 0
     out = Path(OUT.value)
-    if out.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--out={out}: the name must end in .png, .pdf or .svg")
+    check_suffix(out, ".png", ".pdf", ".svg", where=f"--out={out}")
     check_outputs(
         [Output("--out", out, ours=_is_picture)], [(f"--data_dir={DATA_DIR.value}", DATA_DIR.value)]
     )

@@ -15,8 +15,16 @@ import pytest
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import remedy, replacing, write_text
-from vtd_jax.outputs import CsvWriter, beside_name, cell, check_output, file_stem
-from vtd_jax.printable import printable, utf8
+from vtd_jax.outputs import (
+    CsvWriter,
+    beside_name,
+    cell,
+    check_output,
+    check_suffix,
+    csv_text,
+    file_stem,
+)
+from vtd_jax.printable import listed, printable, utf8
 from vtd_jax.video.ingest.validate import Checked
 from vtd_jax.video.lists.catalog import Problem, read_labels
 
@@ -64,10 +72,25 @@ def _rows(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
+def test_names_end_as_they_should():
+    check_suffix(Path("a.md"), ".md", ".csv")
+    with pytest.raises(UserError, match=r"^--out=a\.MD: .* end in \.md, \.csv or \.json$"):
+        check_suffix(Path("a.MD"), ".md", ".csv", ".json", where="--out=a.MD")
+    with pytest.raises(UserError, match=r"^b/x: the name must end in \.md$"):
+        check_suffix(Path("b/x"), ".md")
+
+
+def test_a_list_has_an_end():
+    assert listed([]) == ""
+    assert listed("abc", 3) == "a, b, c"
+    assert listed(range(9)) == "0, 1, 2, 3, 4, 5, 6, 7 and 1 more"
+    assert listed(["a", "b", "c"], 1, "; ", "or") == "a or 2 more"
+
+
 def test_every_table_for_people_is_guarded(tmp_path):
-    out = io.StringIO()
-    CsvWriter(out).writerows([["=a", -1.5], ["b", "-"]])
-    assert _rows(out.getvalue()) == [["'=a", "-1.5"], ["b", "'-"]]
+    rows = [["=a", -1.5], ["b", "-"]]
+    assert _rows(csv_text(rows)) == [["'=a", "-1.5"], ["b", "'-"]]
+    assert csv_text(rows, guarded=False) == "=a,-1.5\nb,-\n"
     out = io.StringIO(newline="")
     CsvWriter(out).writerows([["a\r=1", "b\n=2", "\r\n"], ["c", "\r=3", None]])
     assert out.getvalue() == '"a\r=1","b\n=2","\'\r\n"\nc,"\'\r=3",\n'

@@ -35,7 +35,7 @@ def file_stem(text: str) -> str:
 
 def shortened(name: str, most: int, whole: str = "") -> str:
     """A name of at most `most` bytes: its beginning, and a digest of it (or of `whole`), which
-    tells it from others.
+    sets it apart from others.
     """
     digest = hashlib.sha256(os.fsencode(whole or name)).hexdigest()[:8]
     return f"{os.fsencode(name)[: most - 9].decode(errors='ignore')}-{digest}"
@@ -61,11 +61,15 @@ def cell(value: Any) -> Any:
 
 
 class CsvWriter:
-    """As `csv.writer`, for files that people open in spreadsheets; see `cell`. Not for files that
-    are read again.
+    """As `csv.writer`, for files that people open in spreadsheets.
+
+    Args:
+      out: gets the rows.
+      guarded: whether cells go through `cell`; not in files that a program reads again.
     """
 
-    def __init__(self, out: io.TextIOBase):
+    def __init__(self, out: io.TextIOBase, guarded: bool = True):
+        self._cell = cell if guarded else lambda value: value
         # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines
         # end with one
         self._out, self._row = out, io.StringIO(newline="")
@@ -73,7 +77,7 @@ class CsvWriter:
 
     def writerow(self, row: Iterable[Any]) -> None:
         """Writes one row."""
-        self._writer.writerow([cell(value) for value in row])
+        self._writer.writerow([self._cell(value) for value in row])
         self._out.write(self._row.getvalue()[:-2] + "\n")
         self._row.seek(0)
         self._row.truncate()
@@ -82,6 +86,30 @@ class CsvWriter:
         """Writes several."""
         for row in rows:
             self.writerow(row)
+
+
+def csv_text(rows: Iterable[Iterable[Any]], guarded: bool = True) -> str:
+    """Rows as `CsvWriter` writes them."""
+    out = io.StringIO()
+    CsvWriter(out, guarded).writerows(rows)
+    return out.getvalue()
+
+
+def check_suffix(path: Path, *suffixes: str, where: str = "") -> None:
+    """Refuses a path whose name ends in none of `suffixes`.
+
+    Args:
+      path: of a file or folder.
+      suffixes: each with its point.
+      where: what the message calls the path; "" for the path itself.
+
+    Raises:
+      UserError: names the suffixes.
+    """
+    if path.suffix not in suffixes:
+        *others, last = suffixes
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"{where or path}: the name must end in {expected}")
 
 
 def check_output(flag: str, value: str, *, folder: bool = False) -> None:
@@ -97,7 +125,7 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
       UserError: empty, of the other kind, below a file, too long, or in a folder that cannot be
         written.
     """
-    kind, told = "folder" if folder else "file", f"{flag}={printable(value)}"
+    kind, where = "folder" if folder else "file", f"{flag}={printable(value)}"
     if not value:
         raise UserError(f"{flag}=: empty, expected the name of a {kind}")
     path = Path(value)
@@ -106,24 +134,24 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
         while not there.exists():
             if there.is_symlink():
                 raise UserError(
-                    f"{told}: {there} is a link to {os.readlink(there)}, which is not there; "
+                    f"{where}: {there} is a link to {os.readlink(there)}, which is not there; "
                     "remove it"
                 )
             there = there.parent
     except OSError as error:
         # a name that is too long
-        raise UserError(f"{told}: {error.strerror}; give another name of a {kind}") from None
+        raise UserError(f"{where}: {error.strerror}; give another name of a {kind}") from None
     if there == path and there.is_dir() != folder:
         other = "file" if folder else "folder"
-        raise UserError(f"{told}: is a {other}, expected the name of a {kind}; give another name")
+        raise UserError(f"{where}: is a {other}, expected the name of a {kind}; give another name")
     if there != path and not there.is_dir():
         raise UserError(
-            f"{told}: {there} is a file, and nothing can be below it; give a {kind} below a "
+            f"{where}: {there} is a file, and nothing can be below it; give a {kind} below a "
             "folder, or move that away"
         )
     needed = there if there.is_dir() else there.absolute().parent
     if not os.access(needed, os.W_OK | os.X_OK):
         raise UserError(
-            f"{told}: {needed} cannot be written (no permission); give a {kind} in a folder that "
+            f"{where}: {needed} cannot be written (no permission); give a {kind} in a folder that "
             "can be"
         )

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vtd_jax.untrusted.limits import SHOWN_CHARACTERS, SHOWN_WORD
 
@@ -61,6 +61,12 @@ def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
 def brief(value: object) -> str:
     """A value of a file as Python writes it, short enough to stand in a message."""
     return shown(repr(value), 120)
+
+
+def listed(items: Sequence[object], most: int = 8, joint: str = ", ", last: str = "and") -> str:
+    """The first items, and how many more there are: "a, b and 3 more"."""
+    told = joint.join(str(item) for item in items[:most])
+    return told if len(items) <= most else f"{told} {last} {len(items) - most} more"
 
 
 def _shorter(found: re.Match) -> str:

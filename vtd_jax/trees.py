@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.printable import listed
 
 
 def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -35,9 +36,8 @@ def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> An
         if key in arrays and np.shape(arrays[key]) != value.shape
     ]
     if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise UserError(
-            f"{where}: another run's checkpoint, these arrays differ: {', '.join(wrong[:4])}{more}"
+            f"{where}: another run's checkpoint, these arrays differ: {listed(wrong, 4)}"
         )
     leaves = [
         np.asarray(arrays[key]).astype(value.dtype, copy=False) for key, value in expected.items()

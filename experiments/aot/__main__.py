@@ -27,6 +27,7 @@ from vtd_jax.cost.tables import report_table, run_steps, save
 from vtd_jax.cost.topology import Target, cuda_target, tpu_target
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, check_outputs
+from vtd_jax.outputs import check_suffix
 from vtd_jax.terminal import say
 from vtd_jax.train.config import RunConfig
 
@@ -73,8 +74,8 @@ def names_of(config: RunConfig) -> tuple[Names | None, Names]:
 def main() -> str:
     """Compiles program after program, prints the table, and fails if one does not fit."""
     out = Path(_OUT.value) if _OUT.value else None
-    if out is not None and out.suffix not in (".md", ".json"):
-        raise UserError(f"--out={out}: expected a file that ends with .md or .json")
+    if out is not None:
+        check_suffix(out, ".md", ".json", where=f"--out={out}")
     own = CONFIG.value is not None
     configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
     if out is not None:

@@ -33,9 +33,9 @@ from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import Records, open_records
 from vtd_jax.video.sampling import test_indices
+from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 SHORT_SIDE, CROP, FEW_JPEGS = 256, 224, 64
-ENDINGS = (".mp4", ".avi", ".webm", ".mkv", ".mov")
 BASE = "PyAV, seek to each frame"
 OTHERS = (BASE, "PyAV, decode all", "OpenCV, grab in order", "decord")
 OURS = ("records, video", "records, jpeg", f"records, jpeg, at most {FEW_JPEGS}")
@@ -93,9 +93,11 @@ def sources(folder: Path | None, count: int) -> list[tuple[list[np.ndarray], flo
             for i in range(count)
         ]
         return [(list(clip[:, :256]), 30.0) for clip in clips]
-    files = sorted(path for path in folder.glob("*") if path.suffix in ENDINGS)[:count]
+    files = sorted(path for path in folder.glob("*") if is_video(path))[:count]
     if not files:
-        raise UserError(f"{folder}: no videos here; expected files ending in {', '.join(ENDINGS)}")
+        raise UserError(
+            f"{folder}: no videos here; expected files that end in {', '.join(sorted(SUFFIXES))}"
+        )
     return [
         ([image for _, image in decode.scan(path)], decode.probe(path).fps or 25.0)
         for path in files

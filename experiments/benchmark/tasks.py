@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Int32
 from experiments.benchmark.timing import Job
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.cost.hlo import needed, traced_work
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP

@@ -19,8 +19,8 @@ from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters, joining, processes
 from vtd_jax.parallel.preemption import INTERRUPTED, Preempted
-from vtd_jax.parallel.rollcall import Lost
 from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
+from vtd_jax.parallel.wires import Lost
 from vtd_jax.train.config import flatten
 
 # seconds for the others to say why a collective failed, and for them to be there when this process
@@ -141,7 +141,7 @@ def _prepare_to_leave(error: Exception) -> None:
         mistake = isinstance(error, (UserError, OSError))
         _tell_others(f"{error}" if mistake else f"{type(error).__name__}: {error}")
         _leave_at_once(status)
-    elif processes.told_elsewhere(error):
+    elif processes.reported_elsewhere(error):
         sys.exit(status)
 
 

@@ -24,6 +24,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked_outputs
 from vtd_jax.outputs import check_output
+from vtd_jax.printable import listed
 from vtd_jax.scenes.sets import SceneSet, write_scene_sets
 from vtd_jax.status import Line, counting, within
 
@@ -125,7 +126,7 @@ def _check_folder(out: Path) -> None:
         )
     if others:
         raise UserError(
-            f"--out={out}: holds other files too ({', '.join(others[:3])}), which would be lost: "
+            f"--out={out}: holds other files too ({listed(others, 3)}), which would be lost: "
             "move them"
         )
 

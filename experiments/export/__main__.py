@@ -29,6 +29,7 @@ from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.release_files import save_release
 from vtd_jax.model.saved.tuned import SUFFIX
 from vtd_jax.output_checks import Output, check_outputs, weights_read
+from vtd_jax.outputs import check_suffix
 from vtd_jax.terminal import counted
 from vtd_jax.train import from_config
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
@@ -63,11 +64,7 @@ TARGETS = flags.DEFINE_list(
 
 def check_out(out: Path) -> None:
     """Refuses what does not go together, before anything is read."""
-    if out.suffix not in (SUFFIX, ".pth", source.SUFFIX):
-        raise UserError(
-            f"--out={out}: the name must end in {SUFFIX}, or in .pth for the authors' format, or "
-            f"in {source.SUFFIX}"
-        )
+    check_suffix(out, SUFFIX, ".pth", source.SUFFIX, where=f"--out={out}")
     if out.is_dir() and out.suffix != source.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.suffix != ".pth" and WITH_CLIP.value:

@@ -14,13 +14,15 @@ import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model import prompts
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
+from vtd_jax.outputs import check_suffix
 from vtd_jax.printable import brief
 from vtd_jax.train import step
 from vtd_jax.train.groups import OptimizerConfig
@@ -114,8 +116,7 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz whole or not at all."""
-    if path.suffix != ".npz":
-        raise UserError(f"--out={path}: expected a name that ends in .npz")
+    check_suffix(path, ".npz", where=f"--out={path}")
     if not path.parent.is_dir():
         raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
     with replacing(path) as part:

@@ -13,7 +13,7 @@ from typing import Any
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
-from vtd_jax.printable import utf8
+from vtd_jax.printable import listed, utf8
 from vtd_jax.report.pages import PageEntry, video_key
 from vtd_jax.status import Line
 from vtd_jax.terminal import counted, say
@@ -212,8 +212,7 @@ def _words(result: Mapping[str, Any], most: int = 3) -> str:
         words = Counter(window["word"] for window in result["windows"])
     else:
         words = Counter(names[0]["word"] for names in result["words"])
-    told = [f"{word} × {count}" for word, count in words.most_common(most)]
-    return ", ".join(told) + ("" if len(words) <= most else f", {len(words) - most} more")
+    return listed([f"{word} × {count}" for word, count in words.most_common()], most)
 
 
 def clock(seconds: float) -> str:

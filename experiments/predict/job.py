@@ -22,7 +22,7 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.model.normalization import told as normalization_told
-from vtd_jax.outputs import beside_name
+from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Failure, Predictor
@@ -77,10 +77,8 @@ class Request:
         if self.window is not None:
             Windows(self.frames or 1, self.window, self.stride, self.threshold)
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
-            if value is not None and Path(value).suffix != ending:
-                raise UserError(
-                    f"--{flag}={value}: expected the name of a file that ends in {ending}"
-                )
+            if value is not None:
+                check_suffix(Path(value), ending, where=f"--{flag}={value}")
         outputs.check(self, videos)
         if self.restart and self.journal is None:
             raise UserError(

@@ -25,6 +25,7 @@ from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, check_outputs
+from vtd_jax.outputs import check_suffix
 
 _DEFAULT = PretrainOptions()
 _OUT = flags.DEFINE_string("out", None, "file to write, ends in .safetensors", required=True)
@@ -35,8 +36,7 @@ _SEED = flags.DEFINE_integer("seed", _DEFAULT.seed, "of weights, scenes and orde
 def main() -> str:
     """Trains, writes, reads back and scores; returns the closing line."""
     out = Path(_OUT.value)
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out={out}: the name has to end in .safetensors")
+    check_suffix(out, ".safetensors", where=f"--out={out}")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: no folder {out.parent}, make it first")
     check_outputs([Output("--out", out)], [])

@@ -20,7 +20,8 @@ from experiments.pretrain_tiny_clip.data import Captions, PretrainOptions, Still
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.tokenizer import tokenize
-from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.scenes.render import class_names, render_still
 
 _MEAN = (122.7709, 116.7460, 104.0937)  # CLIP's own, 0..255

@@ -16,6 +16,7 @@ from experiments.reproduce.sources import Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
@@ -333,9 +334,7 @@ def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
       UserError: no list of the protocol is there.
     """
     if not selected(plan, datasets, ()):
-        told = lacking(plan, datasets)
-        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-        told = "; ".join(told[:3]) + more or "none of its data sets is there"
+        told = listed(lacking(plan, datasets), 3, "; ") or "none of its data sets is there"
         raise UserError(
             f"--table={plan.table}: nothing to run: {told}; build the lists with "
             "experiments.build_data"

@@ -3,7 +3,7 @@
 import pytest
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import tensor_shapes
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 
 # parameters of OpenAI's released models (vision + text + logit scale), in units of one, buffers not

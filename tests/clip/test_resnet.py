@@ -11,8 +11,9 @@ from flax import nnx
 from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
-from vtd_jax.clip.resnet import ModifiedResNet, resnet_names, resnet_shapes
-from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes
+from vtd_jax.clip.resnet import ModifiedResNet
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
+from vtd_jax.clip.weights.tensor_names import tensors
 from vtd_jax.errors import UserError
 
 RNG = np.random.default_rng(11)
@@ -184,20 +185,19 @@ def test_names_and_shapes_cover_the_tower(name):
     config = CLIPConfig.named(name)
     tower = nnx.eval_shape(lambda: ModifiedResNet(config))
     arrays = {tuple(path): v.shape for path, v in nnx.to_flat_state(nnx.state(tower))}
-    shapes, names = resnet_shapes(config), resnet_names(config)
-    assert [n for n, _, _ in names] == list(shapes)
-    assert {path for _, path, _ in names} == set(arrays)
+    visual = [tensor for tensor in tensors(config) if tensor.name.startswith("visual.")]
+    assert {tensor.path for tensor in visual} == {("visual", *path) for path in arrays}
     turn = {
         "same": lambda s: s,
         "linear": lambda s: s[::-1],
         "conv": lambda s: (*s[2:], s[1], s[0]),
     }
-    for openai, path, kind in names:
-        assert arrays[path] == turn[kind](shapes[openai]), openai
-    assert all(n.startswith("visual.") for n in shapes)
-    assert set(shapes) < set(tensor_shapes(config))
+    for openai, path, kind, shape in visual:
+        assert arrays[path[1:]] == turn[kind](shape), openai
     if name in PUBLISHED:
-        learnt = sum(int(np.prod(s)) for n, s in shapes.items() if "running" not in n)
+        learnt = sum(
+            int(np.prod(tensor.shape)) for tensor in visual if "running" not in tensor.name
+        )
         assert learnt == PUBLISHED[name]
 
 

@@ -9,7 +9,8 @@ from flax import nnx
 from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen
-from vtd_jax.clip.weights.params import clip_from_state, state_from_clip, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 
 RNG = np.random.default_rng(7)

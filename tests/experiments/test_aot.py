@@ -147,7 +147,7 @@ def test_names_come_from_records(tmp_path):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["--out=table.txt"], "--out=table.txt: expected a file that ends with .md or .json"),
+        (["--out=table.txt"], "--out=table.txt: the name must end in .md or .json"),
         (
             ["--platform=cuda", "--devices=8,many"],
             "--devices=8,many: expected numbers of GPUs, as 1,8,64",

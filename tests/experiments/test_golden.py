@@ -97,7 +97,7 @@ def test_bad_files_and_outputs(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     with pytest.raises(UserError, match=r"not a golden \.npz"):
         parity.read_case(tmp_path / "bad.npz")
-    with pytest.raises(UserError, match=r"ends in \.npz"):
+    with pytest.raises(UserError, match=r"must end in \.npz"):
         parity.write_values(tmp_path / "out.txt", {})
     with pytest.raises(UserError, match="there is no folder"):
         parity.write_values(tmp_path / "no" / "out.npz", {})

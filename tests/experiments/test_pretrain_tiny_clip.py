@@ -24,7 +24,8 @@ from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import decode
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP, load_clip
-from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.scenes.render import class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,7 @@ def test_a_short_run_learns_and_its_file_loads(tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--out=clip.pt"], "--out=clip.pt: the name has to end in .safetensors"),
+        (["--out=clip.pt"], "--out=clip.pt: the name must end in .safetensors"),
         (["--out=nowhere/clip.safetensors"], "no folder nowhere, make it first"),
         (["--out=clip.safetensors", "--steps=0"], "steps"),
     ],

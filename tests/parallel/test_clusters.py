@@ -1,10 +1,15 @@
 """Who the other processes are, from arguments and made-up environments."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters
-from vtd_jax.parallel.clusters import Hosts, is_address, plan, resolved
+from vtd_jax.parallel.clusters import Hosts, ask_jax, is_address, plan, resolved
 
 STEP = {
     "SLURM_JOB_ID": "77",
@@ -180,3 +185,58 @@ def test_what_jax_finds_out_is_known_before_it_connects(monkeypatch):
     # JAX connects by itself, and says what is wrong
     monkeypatch.setenv("SLURM_JOB_ID", "x")
     assert resolved(Hosts("Slurm"), 1) is None
+
+
+# what JAX lacks, as long as it does: where one of these fails, the piece of `clusters` can go
+# --------------------------------------------------------------------------------------------------
+
+
+def _asked(monkeypatch, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return ask_jax(Hosts(""), 1)
+
+
+def test_jax_waits_for_the_tasks_of_an_allocation_that_no_step_started(monkeypatch):
+    assert plan(None, None, None, INTERACTIVE) is None
+    assert _asked(monkeypatch, INTERACTIVE).num_processes == 4
+
+
+def test_jax_does_not_know_open_mpi_5(monkeypatch):
+    address = {"JAX_COORDINATOR_ADDRESS": "node1:99"}
+    assert plan(None, None, None, MPI | address).num_processes == 4
+    assert _asked(monkeypatch, MPI | address) is None
+
+
+def test_jax_takes_one_gpu_a_slurm_task(monkeypatch):
+    environ = {**STEP, "SLURM_STEP_NUM_NODES": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+    assert plan(None, None, None, environ).local_device_ids == tuple(range(8))
+    assert _asked(monkeypatch, environ).local_device_ids == (1,)
+
+
+# in a process of its own: where JAX has begun to compute, it refuses for that
+BARE = """
+import os, jax
+for variables in ({}, %r):
+    os.environ |= variables
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_jax_neither_runs_alone_nor_reads_all_three_variables():
+    assert plan(None, None, None, {}) is None
+    assert plan(None, None, None, TOLD) == Hosts("", "10.0.0.1:1234", 2, 1)
+    call = [sys.executable, "-c", BARE % TOLD]
+    alone, told = subprocess.run(call, capture_output=True, text=True).stdout.splitlines()
+    assert "coordinator_address" in alone
+    assert "Number of processes" in told
+
+
+def test_one_place_imports_what_jax_does_not_promise():
+    root = Path(__file__).parents[2]
+    files = (path for name in ("vtd_jax", "experiments") for path in (root / name).rglob("*.py"))
+    private = re.compile(r"^\s*(from|import) (jax|orbax|flax)\S*\._src", re.M)
+    assert [path.name for path in files if private.search(path.read_text())] == ["clusters.py"]

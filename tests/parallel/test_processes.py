@@ -19,7 +19,7 @@ from vtd_jax.parallel import joining, processes
 
 
 def test_two_processes_share_devices_results_failures_and_arrays():
-    first, second = run_two("host_checks")
+    first, second = run_two("support.host_checks")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     # one that is quiet, and nothing of the libraries' on stdout
     assert (first.stdout, second.stdout) == ("process 0 is done\n", "")
@@ -50,9 +50,10 @@ def open_mpi(place: int) -> dict[str, str]:
 
 JOINED = """
 import jax
-from vtd_jax.train import distributed, joining
+from vtd_jax.parallel import joining, processes
 joining.initialize()
-print(distributed.process_index(), "of", distributed.process_count(), distributed.on_first(lambda: "hello"))
+said = processes.on_first(lambda: "hello")
+print(processes.process_index(), "of", processes.process_count(), said)
 """
 
 
@@ -84,16 +85,13 @@ def test_a_single_process_only_calls():
     with pytest.raises(KeyError) as caught:
         processes.on_first(lambda: {}["x"])
     assert not processes.raised_everywhere(caught.value)
-    assert not processes.told_elsewhere(caught.value)
+    assert not processes.reported_elsewhere(caught.value)
     unpicklable = object()
     assert processes.on_first(lambda x: x, unpicklable) is unpicklable
     assert processes.together(lambda x: x, unpicklable) is unpicklable
     rows = np.arange(3)
     assert processes.gather_rows(rows) is rows
     processes.check_same(config="1")
-    assert processes.Nobody().save(1, metric=2) is None
-    with pytest.raises(AttributeError):
-        _ = processes.Nobody().__len__
     assert processes.is_first()
     assert (processes.process_count(), processes.process_index()) == (1, 0)
     joining.quiet_unless_first()
@@ -118,12 +116,12 @@ def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
 
 LATE = """
 import sys
-from experiments import _hosts
-from vtd_jax.train import distributed, joining
+from experiments.common import hosts
+from vtd_jax.parallel import joining
 address, place = sys.argv[1:]
 del sys.argv[1:]
-_hosts.start = lambda catch_sigterm: joining.initialize(address, 2, int(place), timeout=1.5)
-_hosts.run(lambda: "never", "usage")
+hosts.start = lambda catch_sigterm: joining.initialize(address, 2, int(place), timeout=1.5)
+hosts.run(lambda: "never", "usage")
 """
 
 
@@ -169,9 +167,9 @@ PREEMPTED = """
 import time
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather, reached_preemption_sync_point
-from vtd_jax.train import distributed, joining
+from vtd_jax.parallel import joining, processes
 joining.initialize()
-me = distributed.process_index()
+me = processes.process_index()
 print("started", flush=True)
 for step in range(600):
     time.sleep(0.05)
@@ -202,7 +200,7 @@ def test_sigterm_to_one_process_stops_both_at_the_same_step():
 
 UNPREPARED = """
 import time
-from vtd_jax.train import distributed, joining
+from vtd_jax.parallel import joining
 joining.initialize(catch_sigterm=False)
 print("started", flush=True)
 time.sleep(60)

@@ -12,15 +12,17 @@ import pytest
 
 from support.two_processes import free_port
 from vtd_jax.errors import UserError
-from vtd_jax.parallel import joining, rollcall
-from vtd_jax.parallel.rollcall import Lost, RollCall, answer, new_mark
-from vtd_jax.parallel.wires import LINE, Hello, Wire, Word
+from vtd_jax.parallel import answering, joining, rollcall
+from vtd_jax.parallel.answering import answer
+from vtd_jax.parallel.rollcall import RollCall
+from vtd_jax.parallel.wires import LINE, Hello, Lost, Wire, Word, new_mark
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(rollcall, "_RETRY", 0.02)
-    monkeypatch.setattr(rollcall, "_SILENT", 0.5)
+    monkeypatch.setattr(answering, "_RETRY", 0.02)
+    for side in (answering, rollcall):
+        monkeypatch.setattr(side, "_SILENT", 0.5)
     monkeypatch.setattr(rollcall, "_MIRROR", 0.1)
 
 
@@ -227,7 +229,7 @@ def test_nobody_at_the_address(address):
 
 
 def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
-    monkeypatch.setattr(rollcall, "_PATIENT", 0.05)
+    monkeypatch.setattr(answering, "_PATIENT", 0.05)
     told = []
     with pytest.raises(TimeoutError):
         answer(address, hello(1), time.monotonic() + 0.3, 1, told.append)

@@ -1,4 +1,4 @@
-"""The small process beside each process of a run: who is gone is noticed, who ends in order is not."""
+"""The small process beside each of a run: it notices who is gone, and not who ends in order."""
 
 import os
 import select

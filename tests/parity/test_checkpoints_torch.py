@@ -14,7 +14,7 @@ from transformers import CLIPModel
 from parity import openai
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
-from vtd_jax.clip.weights.params import tensor_shapes
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

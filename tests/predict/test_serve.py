@@ -321,7 +321,7 @@ def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_pa
     other.mkdir()
     file.touch()
     for path, told in (
-        (tmp_path / "x.zip", "the name of a served model's folder ends in .served"),
+        (tmp_path / "x.zip", "the name must end in .served"),
         (own, "holds other files too (notes.txt), which would be lost: move them away"),
         (other, "is there already and is no served model; give another name, or move it away"),
         (file, "is there already and is no served model; give another name, or move it away"),
@@ -372,7 +372,7 @@ def test_refusals(model, tmp_path):
         (
             (broken, LABELS, 2),
             {"codebook": np.ones((3, SMALL.embed_dim), np.float32)},
-            "logit_scale has values that are NaN or infinite",
+            "logit_scale has 1 values that are NaN or infinite",
         ),
     ):
         with pytest.raises(UserError) as caught:

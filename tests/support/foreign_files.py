@@ -1,18 +1,45 @@
-"""A small CLIP as Hugging Face and open_clip write it: names, layouts, configs."""
+"""A small CLIP as Hugging Face and open_clip write it, and checks that a changed one is refused."""
 
+import copy
 import dataclasses
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from support.helpers import SMALL
+from vtd_jax.clip.weights.checkpoints import read_checkpoint
+from vtd_jax.errors import UserError
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
 HF_CONFIG = {
     "model_type": "clip",
     "text_config": {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "gelu"},
     "vision_config": {"hidden_size": 64, "num_attention_heads": 2, "hidden_act": "gelu"},
+}
+HALF = [0.5, 0.5, 0.5]
+PROCESSOR = {
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "image_mean": HALF,
+    "image_std": HALF,
+    "image_processor_type": "CLIPImageProcessor",
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 32},
+}
+PREPROCESS = {
+    "size": [32, 32],
+    "mode": "RGB",
+    "mean": HALF,
+    "std": HALF,
+    "interpolation": "bicubic",
+    "fill_color": 0,
 }
 OPEN_CLIP = {
     "model_cfg": {
@@ -62,3 +89,32 @@ def hugging_face(state: dict) -> dict[str, np.ndarray]:
 def write_json(path: Path, value) -> Path:
     path.write_text(json.dumps(value))
     return path
+
+
+def changed(file: Path, where: str, value: Any) -> None:
+    """Sets the key at a dotted place of a JSON file."""
+    content = copy.deepcopy(json.loads(file.read_text()))
+    *groups, last = where.split(".")
+    at = content
+    for key in groups:
+        at = at.setdefault(key, {})
+    at[last] = value
+    write_json(file, content)
+
+
+def refused(path: Path, told: str, **asked) -> str:
+    """The message with which the checkpoint is refused, which `told` matches."""
+    with pytest.raises(UserError, match=told) as error:
+        read_checkpoint(path, **asked)
+    return str(error.value)
+
+
+def refused_at_once(path: Path, *texts: str, seconds: float = 5) -> None:
+    """Checks that the checkpoint is refused within seconds, by name and with these texts."""
+    # of this process: the machine may have other work
+    started = time.process_time()
+    with pytest.raises(UserError) as caught:
+        read_checkpoint(path)
+    assert time.process_time() - started < seconds
+    for text in (str(path), *texts):
+        assert text in str(caught.value)

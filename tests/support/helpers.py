@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.params import tensor_shapes
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 
 SMALL = CLIPConfig(32, 32, 2, 64, 16, 64, text_layers=2)
 

@@ -94,7 +94,7 @@ def check_failures(me):
     error = raised(UserError, d.on_first, fail, UserError("a.txt: no such file"))
     assert str(error) == "a.txt: no such file"
     assert d.raised_everywhere(error)
-    assert d.told_elsewhere(error) == (me != 0)
+    assert d.reported_elsewhere(error) == (me != 0)
     kind, text = (OSError, "disk") if me == 0 else (RuntimeError, "process 0: OSError: disk")
     assert str(raised(kind, d.on_first, fail, OSError("disk"))) == text
 
@@ -102,7 +102,7 @@ def check_failures(me):
     work = (lambda: fail(UserError("shard 1 is damaged"))) if me == 1 else (lambda: "fine")
     error = raised(UserError, d.together, work)
     assert str(error) == "shard 1 is damaged"
-    assert d.told_elsewhere(error) == (me != 1)
+    assert d.reported_elsewhere(error) == (me != 1)
     kind, text = (KeyError, "'x'") if me == 1 else (RuntimeError, "process 1: KeyError: 'x'")
     assert str(raised(kind, d.together, (lambda: {}["x"]) if me == 1 else (lambda: 0))) == text
 
@@ -150,7 +150,7 @@ def check_sameness(me):
         "process 1: its weights and class names differ from those of process 0; "
     )
     assert d.raised_everywhere(error)
-    assert d.told_elsewhere(error) == (me != 0)
+    assert d.reported_elsewhere(error) == (me != 0)
 
 
 def main():

@@ -1,4 +1,4 @@
-"""How a CLIP's images were made ready when it was trained: what its frames must go through as well."""
+"""How a CLIP's images were prepared in its training: what its frames must go through as well."""
 
 import dataclasses
 import math

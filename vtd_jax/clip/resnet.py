@@ -63,7 +63,7 @@ class Bottleneck(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """Multi-head attention whose one query is the mean of the feature map; the mean is also a key."""
+    """Multi-head attention whose one query is the mean of the feature map, which is also a key."""
 
     def __init__(self, grid: int, width: int, head_width: int, n_out: int):
         self.positional_embedding = zeros(1 + grid**2, width)
@@ -104,14 +104,14 @@ class ModifiedResNet(nnx.Module):
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32"):
-        width = config.vision_width
-        sizes = [(3, width // 2, 2), (width // 2, width // 2, 1), (width // 2, width, 1)]
-        self.stem = nnx.List([ConvNorm(n_in, n_out, 3, stride) for n_in, n_out, stride in sizes])
+        self.stem = nnx.List(
+            [ConvNorm(n_in, n_out, 3, stride) for n_in, n_out, stride in stem(config)]
+        )
         self.layers = nnx.List(
-            [nnx.List([Bottleneck(*size) for size in stage]) for stage in _stages(config)]
+            [nnx.List([Bottleneck(*size) for size in stage]) for stage in stages(config)]
         )
         self.attnpool = AttentionPool(
-            config.grid, width * 32, config.vision_head_width, config.embed_dim
+            config.grid, config.vision_width * 32, config.vision_head_width, config.embed_dim
         )
         self.size, self.dtype = config.image_resolution, jnp.dtype(dtype)
 
@@ -146,23 +146,13 @@ class ModifiedResNet(nnx.Module):
         return self.attnpool(x)
 
 
-def resnet_names(config: CLIPConfig) -> list[tuple[str, tuple[str | int, ...], str]]:
-    """OpenAI's tensor name, path in `ModifiedResNet` and kind ("same", "linear" or "conv") of every
-    array.
-    """
-    return [(name, path, kind) for name, path, kind, _ in _tensors(config)]
+def stem(config: CLIPConfig) -> list[tuple[int, int, int]]:
+    """`(input channels, output channels, stride)` of the three first convolutions, of 3×3 each."""
+    width = config.vision_width
+    return [(3, width // 2, 2), (width // 2, width // 2, 1), (width // 2, width, 1)]
 
 
-def resnet_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
-    """PyTorch shape of every tensor of the tower by OpenAI's name, running statistics included."""
-    return {name: shape for name, _, _, shape in _tensors(config)}
-
-
-def _pool(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:
-    return x if size == 1 else nnx.avg_pool(x, (size, size), (size, size))
-
-
-def _stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
+def stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
     """`(input channels, planes, stride)` of every bottleneck, by stage."""
     stages, n_in = [], config.vision_width
     for stage, blocks in enumerate(config.vision_layers):
@@ -175,47 +165,5 @@ def _stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
     return stages
 
 
-def _tensors(config: CLIPConfig) -> list[tuple[str, tuple[str | int, ...], str, tuple[int, ...]]]:
-    """Name, path, kind and PyTorch shape of every tensor."""
-    width, out = config.vision_width, []
-    for i, (n_in, n_out) in enumerate(
-        [(3, width // 2), (width // 2, width // 2), (width // 2, width)]
-    ):
-        out += _conv_norm(
-            f"visual.conv{i + 1}", f"visual.bn{i + 1}", ("stem", i), (n_out, n_in, 3, 3)
-        )
-    for s, stage in enumerate(_stages(config)):
-        for b, (n_in, planes, stride) in enumerate(stage):
-            name, path = f"visual.layer{s + 1}.{b}", ("layers", s, b)
-            n_out = planes * EXPANSION
-            for i, shape in enumerate(
-                [(planes, n_in, 1, 1), (planes, planes, 3, 3), (n_out, planes, 1, 1)]
-            ):
-                out += _conv_norm(
-                    f"{name}.conv{i + 1}", f"{name}.bn{i + 1}", (*path, "convs", i), shape
-                )
-            if stride > 1 or n_in != n_out:
-                names = f"{name}.downsample.0", f"{name}.downsample.1"
-                out += _conv_norm(*names, (*path, "downsample"), (n_out, n_in, 1, 1))
-    name, path, width = "visual.attnpool", ("attnpool",), width * 32
-    embedding = "positional_embedding"
-    out.append((f"{name}.{embedding}", (*path, embedding), "same", (1 + config.grid**2, width)))
-    for part, n_out in (
-        ("q_proj", width),
-        ("k_proj", width),
-        ("v_proj", width),
-        ("c_proj", config.embed_dim),
-    ):
-        out.append((f"{name}.{part}.weight", (*path, part, "kernel"), "linear", (n_out, width)))
-        out.append((f"{name}.{part}.bias", (*path, part, "bias"), "same", (n_out,)))
-    return out
-
-
-def _conv_norm(
-    conv: str, norm: str, path: tuple[str | int, ...], shape: tuple[int, ...]
-) -> list[tuple]:
-    parts = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-    return [
-        (f"{conv}.weight", (*path, "kernel"), "conv", shape),
-        *((f"{norm}.{theirs}", (*path, ours), "same", shape[:1]) for theirs, ours in parts.items()),
-    ]
+def _pool(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 c"]:
+    return x if size == 1 else nnx.avg_pool(x, (size, size), (size, size))

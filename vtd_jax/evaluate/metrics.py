@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from vtd_jax.finite import finite_rows
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitResult:
@@ -47,7 +49,7 @@ class SplitResult:
     @property
     def hits(self) -> Bool[np.ndarray, " n"]:
         """Whether a video's highest score is its class's; never where a score is not a number."""
-        return (self.predictions == self.labels) & np.isfinite(self.scores).all(-1)
+        return (self.predictions == self.labels) & finite_rows(self.scores)
 
     @property
     def top1(self) -> float:
@@ -76,7 +78,7 @@ def top_k(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], k: in
     A row with a score that is not a number counts as wrong.
     """
     order = np.argsort(-scores, axis=-1, kind="stable")[:, :k]
-    hits = (order == labels[:, None]).any(-1) & np.isfinite(scores).all(-1)
+    hits = (order == labels[:, None]).any(-1) & finite_rows(scores)
     return float(hits.mean())
 
 

@@ -1,6 +1,5 @@
 """What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
 
-import io
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import told as normalization_told
-from vtd_jax.outputs import CsvWriter
+from vtd_jax.outputs import csv_text
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
@@ -226,20 +225,16 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _per_class(results: Mapping[str, SplitResult]) -> str:
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(["split", "class", "videos", "top-1"])
+    rows = [("split", "class", "videos", "top-1")]
     for split, result in results.items():
         counts = np.bincount(result.labels, minlength=len(result.class_names))
         for name, count, accuracy in zip(result.class_names, counts, result.per_class):
-            writer.writerow([split, name, int(count), float(accuracy) if count else ""])
-    return out.getvalue()
+            rows.append((split, name, int(count), float(accuracy) if count else ""))
+    return csv_text(rows)
 
 
 def _confusions(results: Mapping[str, SplitResult]) -> str:
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(["split", "true", "predicted", "videos", "share"])
-    for split, result in results.items():
-        writer.writerows([split, *pair] for pair in confusion_pairs(result))
-    return out.getvalue()
+    pairs = (
+        (split, *pair) for split, result in results.items() for pair in confusion_pairs(result)
+    )
+    return csv_text([("split", "true", "predicted", "videos", "share"), *pairs])

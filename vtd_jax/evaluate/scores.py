@@ -10,6 +10,7 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.files import replacing
+from vtd_jax.finite import finite_rows
 from vtd_jax.untrusted.arrays import read_npz
 
 SUFFIX = "_scores.npz"
@@ -70,7 +71,7 @@ def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
       UserError: says in which split, and how many.
     """
     for split, result in results.items():
-        if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
+        if lost := int((~finite_rows(result.scores)).sum()):
             raise UserError(
                 f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or "
                 "infinite, so there is no table; evaluate with --config.clip.dtype=float32, or "
@@ -138,7 +139,7 @@ def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitR
             raise UserError(f"{where}: a {what} is named twice")
     with np.errstate(over="ignore"):
         scores = scores.astype(np.float32)
-    if lost := int((~np.isfinite(scores).all(-1)).sum()):
+    if lost := int((~finite_rows(scores)).sum()):
         raise UserError(f"{where}: scores of {lost} of {count} videos are NaN or infinite")
     return SplitResult(
         tuple(names.tolist()),

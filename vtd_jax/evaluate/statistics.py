@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
+from vtd_jax.finite import finite_rows
 
 LEVEL, DRAWS, SWAPS, BINS = 0.95, 2000, 10_000, 15
 # split -> accuracies (numbers, or arrays with one entry a draw) -> the number of interest, or one a
@@ -132,7 +133,7 @@ def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusi
       top: how many pairs; None for all.
     """
     classes = len(result.class_names)
-    wrong = ~result.hits & np.isfinite(result.scores).all(-1)
+    wrong = ~result.hits & finite_rows(result.scores)
     taken = result.labels[wrong].astype(np.int64) * classes + result.predictions[wrong]
     pairs, counts = np.unique(taken, return_counts=True)
     sizes, names = np.bincount(result.labels, minlength=classes), result.class_names

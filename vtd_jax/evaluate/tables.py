@@ -1,7 +1,6 @@
 """Tables of accuracies: on the terminal, and as Markdown, CSV and JSON."""
 
 import dataclasses
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.statistics import LEVEL, calibration_error, interval, overall, run_hits
 from vtd_jax.files import write_text
-from vtd_jax.outputs import CsvWriter
+from vtd_jax.outputs import csv_text
 from vtd_jax.printable import printable
 from vtd_jax.terminal import show_table
 
@@ -104,14 +103,12 @@ class Table:
     def to_csv(self) -> str:
         """A header line, then the rows; fractions unrounded; two columns for an interval, `… low`
         and `… high`, and for means of several runs, whose second is `… std`."""
-        out = io.StringIO()
-        writer = CsvWriter(out)
         ends = {name: _ends(name, [row.get(name) for row in self.rows]) for name in self.columns}
-        writer.writerow(end for name in self.columns for end in ends[name])
+        rows = [[end for name in self.columns for end in ends[name]]]
         for row in self.rows:
             cells = (_parts(row.get(name), len(ends[name])) for name in self.columns)
-            writer.writerow(part for parts in cells for part in parts)
-        return out.getvalue()
+            rows.append([part for parts in cells for part in parts])
+        return csv_text(rows)
 
     def to_json(self, more: Mapping[str, Any] | None = None) -> str:
         """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded,

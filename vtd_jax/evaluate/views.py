@@ -17,6 +17,7 @@ from vtd_jax.cache.arrays import NotKept
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
+from vtd_jax.finite import finite_rows
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.joining import meet
@@ -97,7 +98,7 @@ def evaluate(
             raise RuntimeError(
                 f"split {name}: {result.count} videos were scored, the records hold {len(records)}"
             )
-        if lost := int((~np.isfinite(result.scores).all(-1)).sum()):
+        if lost := int((~finite_rows(result.scores)).sum()):
             warn(
                 f"split {name}: scores of {lost} of {len(records)} videos are NaN or infinite; "
                 "they count as wrong"

@@ -1,4 +1,19 @@
-"""How many processes a run has and how they find each other, told by arguments or the environment."""
+"""How many processes a run has and how they find each other, from arguments or the environment.
+
+`jax.distributed.initialize()` knows Slurm, Open MPI, TPU slices and Kubernetes; what it knows it
+is asked for (`ask_jax`). Here is only what it does not do, as `test_clusters` shows:
+
+- A process that runs alone. JAX raises where it finds no cluster, so that the caller must know
+  whether to call it; in a shell of a Slurm allocation it waits for tasks that nobody started.
+- `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`: of the three variables JAX reads the address only.
+- Open MPI 5, whose `mpirun` no longer sets the variable by which JAX knows it.
+- A Slurm task with several GPUs: JAX takes one a task, and leaves the others idle.
+- The CPU on a TPU's host, where JAX asks the metadata server all the same.
+- A pod of no indexed job: JAX raises there.
+- One line on what is missing or wrong, before any process waits for another.
+
+TPU hosts and pods cannot be tried in a test; what JAX does there is read from its source.
+"""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -7,7 +22,7 @@ from typing import NamedTuple
 from vtd_jax.errors import UserError
 
 FLAGS = ("coordinator_address", "num_processes", "process_id")
-# what `jax.distributed.initialize` finds a Slurm step by
+# what JAX knows a Slurm step by; salloc and sbatch set only some of these
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -15,7 +30,7 @@ class Hosts(NamedTuple):
     """The arguments of `jax.distributed.initialize`; what is None is found out by JAX from the
     cluster.
 
-    `cluster` names what was recognised: "" (told by hand), "Slurm", "Open MPI", "TPU" or
+    `cluster` names what was recognised: "" (given by hand), "Slurm", "Open MPI", "TPU" or
     "Kubernetes".
     """
 
@@ -35,11 +50,11 @@ def plan(
     """How this process joins the others; None for a process that runs alone.
 
     Arguments come first, then `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
-    then what the cluster tells. A shell inside a Slurm allocation, one task, one TPU host of GKE:
-    all of these run alone.
+    then the cluster. A shell inside a Slurm allocation, a single task and a single TPU host of GKE
+    run alone.
 
     Raises:
-      UserError: an argument is missing and no cluster tells it, or is no valid address or number.
+      UserError: an argument is missing and no cluster supplies it, or it is no address or number.
     """
     address = coordinator_address or environ.get("JAX_COORDINATOR_ADDRESS") or None
     count = _number(num_processes, "num_processes", environ)
@@ -62,38 +77,53 @@ def resolved(planned: Hosts, timeout: float) -> Hosts | None:
       planned: by `plan`.
       timeout: seconds for JAX to ask.
     """
-    told = (planned.coordinator_address, planned.num_processes, planned.process_id)
-    if None not in told and (not planned.cluster or planned.local_device_ids is not None):
+    known = planned[1:4]
+    if None not in known and (not planned.cluster or planned.local_device_ids is not None):
         return planned._replace(cluster="")
     try:
-        from jax._src.clusters import ClusterEnv
-
-        found = ClusterEnv.auto_detect_unset_distributed_params(
-            *told, planned.local_device_ids, None, round(timeout)
-        )
-        address, count, place, devices = found
-        devices = None if devices is None else tuple(devices)
-        return Hosts("", address, int(count), int(place), devices) if address else None
+        return ask_jax(planned, timeout)
     except Exception:
-        # not there in this JAX, or no answer: JAX is asked once more, and its error told
+        # another JAX, or no answer: `initialize` asks again, and says what is wrong
         return None
 
 
+def ask_jax(known: Hosts, timeout: float) -> Hosts | None:
+    """What JAX's own detection makes of this process's environment; None where it finds no cluster.
+
+    The one place that imports from `jax._src`: the public `initialize` connects right away and says
+    only then where to, and the roll call comes before that.
+
+    Args:
+      known: what is not None in it is taken as it is.
+      timeout: seconds to ask.
+
+    Raises:
+      Exception: any that JAX raises; this part of it is not promised to stay.
+    """
+    from jax._src.clusters import ClusterEnv
+
+    address, count, place, devices = ClusterEnv.auto_detect_unset_distributed_params(
+        *known[1:], None, round(timeout)
+    )
+    devices = None if devices is None else tuple(devices)
+    return Hosts("", address, int(count), int(place), devices) if address else None
+
+
 def _filled(found: Hosts, address: str | None, count: int | None, place: int | None) -> Hosts:
-    """What was told by hand over what the cluster tells."""
-    told = {"coordinator_address": address, "num_processes": count, "process_id": place}
-    told = {name: value for name, value in told.items() if value is not None}
-    if not found.cluster and len(told) < len(FLAGS):
-        missing = ", ".join(f"--{name}" for name in FLAGS if name not in told)
+    """What was given by hand, before what the cluster supplies."""
+    given = {"coordinator_address": address, "num_processes": count, "process_id": place}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not found.cluster and len(given) < len(FLAGS):
+        missing = ", ".join(f"--{name}" for name in FLAGS if name not in given)
         raise UserError(
-            f"--{', --'.join(told)} given, {missing} missing: outside Slurm, Open MPI, TPU slices "
+            f"--{', --'.join(given)} given, {missing} missing: outside Slurm, Open MPI, TPU slices "
             "and Kubernetes jobs each process needs all three (or JAX_COORDINATOR_ADDRESS, "
             "JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a single process"
         )
-    if len(told) == len(FLAGS):
+    if len(given) == len(FLAGS):
         # nothing is left to the cluster but which devices a task takes
-        return found._replace(**told) if found.cluster == "Slurm" else Hosts("", **told)
-    return found._replace(**told)
+        return found._replace(**given) if found.cluster == "Slurm" else Hosts("", **given)
+    return found._replace(**given)
 
 
 def _check(hosts: Hosts) -> None:
@@ -119,7 +149,7 @@ def is_address(text: str) -> bool:
 
 
 def _number(value: int | None, name: str, environ: Mapping[str, str]) -> int | None:
-    """An argument, or else its variable; raises UserError for a variable that is no whole number."""
+    """An argument, or else its variable; a UserError for a variable that is no whole number."""
     variable = f"JAX_{name.upper()}"
     if value is not None or not environ.get(variable):
         return value
@@ -153,7 +183,7 @@ def _open_mpi(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
     count = _integer(environ, "OMPI_COMM_WORLD_SIZE")
     if count == 1:
         return None
-    # from version 5 on mpirun does not tell its own address, by which JAX finds process 0
+    # JAX finds process 0 by this variable, which mpirun sets up to version 4
     if "OMPI_MCA_orte_hnp_uri" not in environ and not addressed:
         raise UserError(
             f"mpirun started {count} processes, but this Open MPI does not say where process 0 is: "
@@ -167,7 +197,7 @@ def _open_mpi(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
 
 
 def _slurm(environ: Mapping[str, str]) -> Hosts | None:
-    """None in the shell that salloc opens: the allocation has several tasks, but its step has one."""
+    """None in the shell that salloc opens: JAX counts the allocation's tasks, its step has one."""
     tasks = _integer(
         environ, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"
     )
@@ -175,8 +205,10 @@ def _slurm(environ: Mapping[str, str]) -> Hosts | None:
 
 
 def _slurm_devices(environ: Mapping[str, str], tasks: int) -> tuple[int, ...] | None:
-    """GPUs of this task, where JAX would choose badly; None: JAX takes one a task, the one of its
-    SLURM_LOCALID.
+    """GPUs of this task; None where it is right that JAX takes one, that of its SLURM_LOCALID.
+
+    JAX would leave 7 of 8 idle in a task that has a node to itself, and looks for GPU 1 where a
+    task's only GPU is its number 0.
     """
     visible = len([name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
     alone_on_node = environ.get("SLURM_STEP_NUM_NODES") == str(tasks)
@@ -184,13 +216,15 @@ def _slurm_devices(environ: Mapping[str, str], tasks: int) -> tuple[int, ...] | 
 
 
 def _wants_tpu(environ: Mapping[str, str]) -> bool:
+    """Whether the run is not kept off the TPU: JAX would ask the metadata server for it anyway."""
     platforms = environ.get("JAX_PLATFORMS", "")
     return not platforms or "tpu" in platforms.split(",")
 
 
 def _tpu(environ: Mapping[str, str]) -> Hosts | None:
-    """On GKE the environment tells the hosts; on a TPU VM the metadata server does, and JAX asks
-    it.
+    """On GKE the environment names the hosts; on a TPU VM the metadata server does, which JAX asks.
+
+    None for one host of GKE: JAX would start a service, and wait for the host's name to be known.
     """
     names = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
     slices = environ.get("MEGASCALE_NUM_SLICES") or "1"

@@ -22,11 +22,12 @@ import vtd_jax
 from vtd_jax import status
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import clusters
+from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.clusters import Hosts
 from vtd_jax.parallel.processes import alike, is_first, process_count
-from vtd_jax.parallel.rollcall import RollCall, answer, new_mark
+from vtd_jax.parallel.rollcall import RollCall
 from vtd_jax.parallel.watch import Watch
-from vtd_jax.parallel.wires import Hello, Wire, myself
+from vtd_jax.parallel.wires import Hello, Wire, myself, new_mark
 from vtd_jax.terminal import counted, say
 
 # seconds to wait for the others at the start; and after which one that is silent is taken for gone
@@ -53,9 +54,9 @@ def initialize(
     """Joins the other processes of the run, if there are any; call it before anything touches a
     device.
 
-    Who the others are is told by the arguments, by `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`
-    and `JAX_PROCESS_ID`, or by the cluster (`vtd_jax.parallel.clusters.plan`). A second call does
-    nothing.
+    Who the others are comes from the arguments, from `JAX_COORDINATOR_ADDRESS`,
+    `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`, or from the cluster
+    (`vtd_jax.parallel.clusters.plan`). A second call does nothing.
 
     From here on a process that hears of another one's end prints one line and ends with
     `watch.LOST_STATUS`: at once where that one died, after `heartbeat` seconds where nothing is
@@ -106,7 +107,7 @@ def initialize(
 
 
 def joined() -> Watch | None:
-    """What hears of the other processes; None in one that runs alone, or where JAX alone does it."""
+    """What hears of the other processes; None in one that runs alone, or where only JAX hears."""
     return _joined
 
 
@@ -226,7 +227,7 @@ def _connect(planned: Hosts, timeout: float, heartbeat: float) -> None:
                 planned.num_processes,
                 planned.process_id,
                 planned.local_device_ids,
-                # told by hand in full: nothing to detect, and no metadata server to wait for
+                # given in full: nothing to detect, and no metadata server to wait for
                 cluster_detection_method=None if planned.cluster else "deactivate",
                 # later than ours: at this deadline XLA ends the process with a stack trace
                 initialization_timeout=round(timeout) + 60,

@@ -1,8 +1,8 @@
-"""Several processes as one run: what they tell each other, and how they fail together (how they
-start: `joining`).
+"""Several processes as one run: what they exchange, and how all of them fail (how they start:
+`joining`).
 
 Everything here works in a single process too, where it does nothing but call what it was given.
-What is said with several processes must be called by all of them, in the same order.
+With several, all of them must make the same calls in the same order.
 """
 
 import contextlib
@@ -43,18 +43,18 @@ def on_first(function: Callable[..., Any], *args: Any) -> Any:
       *args: what it is called with.
 
     Raises:
-      UserError: it raised one, told by process 0 and raised by all.
+      UserError: it raised one, which all raise and process 0 reports.
       RuntimeError: it raised another exception, which process 0 raises itself.
     """
     if process_count() == 1:
         return function(*args)
-    told, failure = None, None
+    sent, failure = None, None
     if is_first():
         try:
-            told = pickle.dumps((function(*args), None))
+            sent = pickle.dumps((function(*args), None))
         except Exception as error:
-            failure, told = error, pickle.dumps((None, _description(error)))
-    result, description = pickle.loads(_broadcast(told, 0))
+            failure, sent = error, pickle.dumps((None, _description(error)))
+    result, description = pickle.loads(_broadcast(sent, 0))
     if description is not None:
         raise _everywhere(failure, description, 0)
     return result
@@ -77,20 +77,20 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
     if not failed.any():
         return result
     first = int(np.argmax(failed))
-    told = pickle.dumps(_description(failure)) if process_index() == first else None
-    raise _everywhere(failure, pickle.loads(_broadcast(told, first)), first)
+    sent = pickle.dumps(_description(failure)) if process_index() == first else None
+    raise _everywhere(failure, pickle.loads(_broadcast(sent, first)), first)
 
 
 def alike(error: Exception) -> Exception:
     """Marks an error that all processes raise by themselves, from what all of them know; process 0
-    tells it.
+    reports it.
     """
     error._raised_by = 0
     return error
 
 
 def check_same(**values: str) -> None:
-    """Refuses to go on where a value is not the same on all processes; all must give the same
+    """Refuses a value that is not the same on all processes; all must give the same
     names.
 
     Raises:
@@ -137,15 +137,6 @@ def finish(seconds: float) -> None:
         thread.join(seconds)
 
 
-class Nobody:
-    """Stands for what only the first process has: any method may be called, and does nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_, **__: None
-
-
 def raised_everywhere(error: BaseException) -> bool:
     """Whether all processes raise this now, so that each may leave in the ordinary way."""
     return getattr(error, "_raised_by", None) is not None
@@ -158,8 +149,8 @@ def alone(error: BaseException) -> bool:
     return process_count() > 1 and not raised_everywhere(error)
 
 
-def told_elsewhere(error: BaseException) -> bool:
-    """Whether another process tells the user of this error."""
+def reported_elsewhere(error: BaseException) -> bool:
+    """Whether another process reports this error to the user."""
     return getattr(error, "_raised_by", None) not in (None, process_index())
 
 

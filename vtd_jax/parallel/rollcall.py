@@ -4,46 +4,34 @@ command.
 Process 0 listens on the coordinator's port until all have said who they are, and gives the port to
 JAX's service then. The connections stay: by them processes hear of each other's end
 (`vtd_jax.parallel.watch`). Who is here twice, has other flags or another version, or cannot start
-at all, is one line on every process instead of minutes of waiting.
+at all, is one line on every process instead of minutes of waiting. The side of the other processes
+is `answering`.
 """
 
 import contextlib
 import os
-import secrets
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from vtd_jax.errors import UserError
 from vtd_jax.parallel.clusters import is_address
-from vtd_jax.parallel.wires import Hello, Wire, Word, listen, split
+from vtd_jax.parallel.wires import Hello, Lost, Wire, Word, listen, split
+from vtd_jax.printable import listed
 
-# seconds between two tries to reach process 0, and for which a connection may say nothing
-_RETRY, _SILENT = 0.3, 10.0
-# seconds without process 0 after which the user is told
-_PATIENT = 10.0
+# seconds for which a connection may say nothing
+_SILENT = 10.0
 # seconds between two tries of process 0 to reach itself
 _MIRROR = 5.0
-
-
 # where JAX's service listens, if not at the port by which others reach it
 _BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 
 
-class Lost(UserError):
-    """Another process of the run is gone; nothing that this one's user did wrong."""
-
-
-def new_mark() -> str:
-    """What no other process has."""
-    return secrets.token_hex(16)
-
-
 class RollCall:
-    """Process 0's side.
+    """Process 0 as it waits for the others.
 
     Attributes:
       wires: by place, of those that have come.
@@ -108,10 +96,9 @@ class RollCall:
             ).start()
         while self._verdict is None and self.missing():
             if time.monotonic() > deadline:
-                self._own = replace(
-                    self._own,
-                    failed=f"not all {self._own.count} processes came ({self.missing_told()} missing)",
-                )
+                missing = f"({self.missing_told()} missing)"
+                failed = f"not all {self._own.count} processes came {missing}"
+                self._own = replace(self._own, failed=failed)
                 self._tell_all("failed", f"process 0 ({self._own.who}): {self._own.failed}")
                 self.close(self.wires.values())
                 return None
@@ -140,7 +127,7 @@ class RollCall:
         self.close(self.wires.values())
 
     def close(self, wires: Iterable[Wire] = ()) -> None:
-        """Gives the port back; the connections of those that have come stay, but for those given."""
+        """Gives the port back; connections of those that have come stay, except those given."""
         for wire in (*self._pending, *self._turned_away, *wires):
             wire.close()
         self._pending.clear()
@@ -149,10 +136,7 @@ class RollCall:
 
     def missing_told(self) -> str:
         """The same for people."""
-        missing = self.missing()
-        return ", ".join(map(str, missing[:8])) + (
-            f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        )
+        return listed(self.missing())
 
     def _turn(self) -> None:
         """Looks once at what has come."""
@@ -275,91 +259,3 @@ def differs(first: Hello, hello: Hello, names: dict[int, str]) -> str:
 
 def _flag(name: str, value: str | None) -> str:
     return f"no --{name}" if value is None else f"--{name}={value}"
-
-
-def answer(
-    address: str,
-    own: Hello,
-    deadline: float,
-    patience: float,
-    told: Callable[[str], object] = lambda line: None,
-) -> tuple[Wire, str]:
-    """Says hello to process 0 and waits until all have come.
-
-    Args:
-      address: of process 0.
-      own: this process's.
-      deadline: by `time.monotonic`.
-      patience: seconds to go on asking one that answers, but not as process 0 does: the service of
-        a run that ended.
-      told: gets one line where process 0 does not come for 10 s.
-
-    Returns:
-      The connection, which stays, and who process 0 is.
-
-    Raises:
-      UserError: the processes do not fit each other, or one of them could not start; or another
-        program answers.
-      Lost: process 0 is gone.
-      TimeoutError: it could not be reached, or not all came in time; the message is for users.
-    """
-    strange, why = None, "nobody answers"
-    begun, silent = time.monotonic(), True
-    while time.monotonic() < deadline:
-        if silent and time.monotonic() - begun > _PATIENT:
-            left = max(deadline - time.monotonic(), 0)
-            told(
-                f"waiting for process 0 at {address}, for {left:.0f} s more: {why}; is it started?"
-            )
-            silent = False
-        try:
-            wire = Wire(
-                socket.create_connection(
-                    split(address), timeout=min(5, deadline - time.monotonic() + 0.1)
-                )
-            )
-        except OSError as error:
-            why = f"cannot be reached ({error.strerror or error})"
-        else:
-            wire.say(own)
-            if (who := _named(wire, deadline)) is not None:
-                try:
-                    _await_go(wire, who, deadline)
-                except BaseException:
-                    wire.close()
-                    raise
-                return wire, who
-            wire.close()
-            strange = strange or time.monotonic()
-            if time.monotonic() - strange > patience:
-                raise UserError(
-                    f"--coordinator_address={address}: something answers there, but not process 0 "
-                    "of this command; is the port another program's, or did the run begin "
-                    "without this process?"
-                )
-        time.sleep(_RETRY)
-    raise TimeoutError(why)
-
-
-def _named(wire: Wire, deadline: float) -> str | None:
-    """Who answers; None where it is not process 0."""
-    try:
-        word = wire.wait(min(_SILENT, deadline - time.monotonic()))
-    except (UserError, TimeoutError):
-        return None
-    return word.text if word is not None and word.kind == "here" else None
-
-
-def _await_go(wire: Wire, who: str, deadline: float) -> None:
-    while True:
-        # process 0 gives up at its own deadline, and says so
-        try:
-            word = wire.wait(deadline - time.monotonic() + 5)
-        except TimeoutError:
-            raise TimeoutError("not all processes came") from None
-        if word is None:
-            raise Lost(f"process 0 ({who}) ended before all processes had come")
-        if word.kind in ("failed", "lost"):
-            raise (Lost if word.kind == "lost" else UserError)(word.text)
-        if word.kind == "go":
-            return

@@ -153,7 +153,7 @@ class Sentinel:
         return f"process {place} ({self.names[place]})"
 
     def _is_stopped(self) -> bool:
-        """Whether somebody stopped the process (Ctrl-Z, a debugger): then it must not seem alive."""
+        """Whether the process was stopped (Ctrl-Z, a debugger): then it must not seem alive."""
         try:
             with open(f"/proc/{self.parent}/stat", "rb") as file:
                 return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")

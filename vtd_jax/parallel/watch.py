@@ -61,7 +61,7 @@ class Watch:
           patience: seconds for JAX's service to begin.
         """
         self._known, self._reason = threading.Event(), ""
-        # whoever has it tells the user, and ends this process
+        # whoever has it reports to the user, and ends this process
         self._last_word = threading.Lock()
         call = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sentinel.py"))]
         call += [str(place), str(heartbeat), str(os.getpid())]

@@ -5,6 +5,7 @@ and no more.
 import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 from dataclasses import asdict, dataclass
@@ -54,6 +55,15 @@ class Word:
 
     kind: Literal["here", "go", "failed", "lost"]
     text: str = ""
+
+
+class Lost(UserError):
+    """Another process of the run is gone; nothing that this one's user did wrong."""
+
+
+def new_mark() -> str:
+    """What no other process has."""
+    return secrets.token_hex(16)
 
 
 class Wire:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.suffixes import SUFFIXES
+from vtd_jax.video.suffixes import is_video
 
 # endings of files of words, and of files that people take for such
 _TEXTS = (".txt", ".csv")
@@ -44,7 +44,7 @@ def label_path(value: str, flag: str) -> Path | None:
         )
     given, several = value.strip(), "," in value or "\n" in value.strip()
     ending = os.path.splitext(given)[1].lower()
-    if ending in SUFFIXES and not several:
+    if is_video(given) and not several:
         raise UserError(
             f"{flag}={value}: is a video; give words parted by commas, or a file of them"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
-from vtd_jax.errors import UserError
+from vtd_jax.finite import check_finite
 from vtd_jax.printable import utf8
 from vtd_jax.video.clip import Clip
 
@@ -272,12 +272,10 @@ def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndar
     """The logits; a `UserError` where one is NaN or infinite, so that no score, file or page ever
     is.
     """
-    if not np.isfinite(logits).all():
-        raise UserError(
-            f"{video}: scores are NaN or infinite: numbers of this model leave the range of its "
-            "dtype; try dtype=float32, or other weights"
-        )
-    return logits
+    remedy = (
+        "numbers of this model leave the range of its dtype; try dtype=float32, or other weights"
+    )
+    return check_finite(logits, f"{video}: a row of scores", remedy)
 
 
 def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) -> dict[str, Any]:

@@ -33,10 +33,12 @@ from jaxtyping import Array, Float, Float32
 import vtd_jax
 from vtd_jax.cache.text_features import encode_texts
 from vtd_jax.errors import UserError
+from vtd_jax.finite import check_finite
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.outputs import STEM_BYTES, shortened
+from vtd_jax.outputs import STEM_BYTES, check_suffix, shortened
 from vtd_jax.predict.words import check_texts
+from vtd_jax.printable import listed
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side
@@ -98,10 +100,7 @@ def write_served(
     program, weights = served_program(model)
     weights |= {CODEBOOK: codebook}
     for name, array in weights.items():
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"{path}: {name} has values that are NaN or infinite: nothing worth serving"
-            )
+        check_finite(array, f"{path}: {name}", "nothing worth serving")
     exported = export_program(
         program, weights, frames, model.clip.config.image_resolution, platforms
     )
@@ -274,8 +273,7 @@ def _told(array: jax.core.ShapedArray) -> dict[str, Any]:
 
 def _check_place(path: Path) -> None:
     """Refuses a path where something else is: a folder is replaced only if all of it is ours."""
-    if path.suffix != SUFFIX:
-        raise UserError(f"{path}: the name of a served model's folder ends in {SUFFIX}")
+    check_suffix(path, SUFFIX)
     if not os.path.lexists(path):
         return
     try:
@@ -291,7 +289,7 @@ def _check_place(path: Path) -> None:
     others = sorted(file.name for file in path.iterdir() if file.name not in known)
     if others:
         raise UserError(
-            f"{path}: holds other files too ({', '.join(others[:3])}), which would be lost: move "
+            f"{path}: holds other files too ({listed(others, 3)}), which would be lost: move "
             "them away"
         )
 

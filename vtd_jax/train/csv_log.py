@@ -2,8 +2,6 @@
 resumes.
 """
 
-import csv
-import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import naming, write_text
+from vtd_jax.outputs import CsvWriter, csv_text
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoints.integrity import step_of
 from vtd_jax.untrusted.csv_text import csv_fields
@@ -52,18 +51,15 @@ class CsvLog:
                 f"{self.path}: {len(kept)} of {counted(rows, 'row')} up to step {step} are there, "
                 "the others are lost; checkpoints do not depend on them"
             )
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *kept])
-        write_text(self.path, out.getvalue())
+        write_text(self.path, csv_text([self.columns, *kept], guarded=False))
         self._file = self.path.open("a", newline="")
+        self._writer = CsvWriter(self._file, guarded=False)
         self.rows = len(kept)
 
     def write(self, row: Mapping[str, object]) -> None:
         """Appends a row; a column without a value stays empty."""
         with naming(self.path):
-            csv.writer(self._file, lineterminator="\n").writerow(
-                [row.get(column, "") for column in self.columns]
-            )
+            self._writer.writerow(row.get(column, "") for column in self.columns)
             self._file.flush()
         self.rows += 1
 

@@ -8,6 +8,7 @@ from flax import nnx
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.records import Records, open_records
@@ -89,7 +90,7 @@ def check_splits(
         if both:
             raise UserError(
                 f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes "
-                f"are base classes too ({', '.join(both[:3])}); novel names must be names that "
+                f"are base classes too ({listed(both, 3)}); novel names must be names that "
                 "were not learnt"
             )
     if training is None or config.protocol == "zero_shot":

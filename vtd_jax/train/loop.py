@@ -18,7 +18,6 @@ from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import (
-    Nobody,
     alike,
     before_end,
     check_same,
@@ -149,9 +148,11 @@ class _Run:
                 "CLIP settings": self.identity["clip_settings"],
             }
         )
-        # only the first process has files in the workdir
-        self.checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else Nobody()
-        before_end(self.checkpoints.wait)
+        # only rank 0 has files in the workdir
+        self.first, self.checkpoints = is_first(), None
+        if self.first:
+            self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+            before_end(self.checkpoints.wait)
         self.guard = Guard(config, records, self.per_epoch, workdir)
         self.state, self.best, self.missed = self.trainer.initial, None, False
         settings = {"settings": resuming.settings_fingerprint(config)}
@@ -163,8 +164,8 @@ class _Run:
         # steps done before this call, and the step of the last checkpoint
         self.start = self.saved = self.state.step
         splits = tuple(config.data.evaluate) if evaluate else ()
-        self.log = self.profile = self.place = Nobody()
-        if is_first():
+        self.log = self.profile = self.place = None
+        if self.first:
             self.log = RunLog(
                 workdir, total_steps=self.total, splits=splits, step=self.start, evaluated=not self.missed,
                 rows=found.rows if found else 0,
@@ -184,7 +185,8 @@ class _Run:
             self._close(failed=True)
             raise
         self._close()
-        self.place.check(["metrics.csv", f"checkpoints/{self.saved}"])
+        if self.first:
+            self.place.check(["metrics.csv", f"checkpoints/{self.saved}"])
         return Finished(
             self.trainer.model(self.state), self.state.step, self.state.step - self.start
         )
@@ -195,17 +197,21 @@ class _Run:
         if self.missed:
             self._make_up()
         self._store_features()
-        self.log.start_timing()
+        if self.first:
+            self.log.start_timing()
         while self.state.step < self.total:
-            self.profile.before(self.state.step + 1)
+            if self.first:
+                self.profile.before(self.state.step + 1)
             batch, placed = next(self.ahead)
             with self._compiling():
                 self.state, sums = self.trainer.step(self.state, placed)
-            self.log.begun(self.state.step)
+            if self.first:
+                self.log.begun(self.state.step)
             self.window.append((self.state.step, batch["index"], sums))
             if self.state.step < self.total:
                 self.ahead.prepare(sums)
-            self.profile.after(self.state.step, sums)
+            if self.first:
+                self.profile.after(self.state.step, sums)
             self._after_step()
             if self.state.step < self.total:
                 self._stop_if_asked()
@@ -226,7 +232,7 @@ class _Run:
             return
         epochs = range(self.state.step // self.per_epoch, self.config.optimizer.epochs)
         try:
-            self.batches.fill(epochs, self.log.line, self._check_evaluation)
+            self.batches.fill(epochs, self._line, self._check_evaluation)
         except BrokenOff:
             self._stop()
 
@@ -253,7 +259,8 @@ class _Run:
             self._save(metric, evaluated=True)
         else:
             self._save()
-        self.log.start_timing(self.ahead.waited)
+        if self.first:
+            self.log.start_timing(self.ahead.waited)
 
     def _evaluation_due(self) -> bool:
         step = self.state.step
@@ -271,7 +278,8 @@ class _Run:
         )
         metric = next(iter(values.values()), None)
         self._note_best(metric)
-        self.log.evaluation(step, step / self.per_epoch, values, self.best)
+        if self.first:
+            self.log.evaluation(step, step / self.per_epoch, values, self.best)
         return metric
 
     def _note_best(self, metric: float | None) -> None:
@@ -289,7 +297,7 @@ class _Run:
             metric = self._evaluate()
         except BrokenOff:
             self._stop()
-        if metric is not None:
+        if metric is not None and self.first:
             self.checkpoints.add_metric(self.state.step, metric, self.log.rows)
 
     def _tell_window(self) -> None:
@@ -332,6 +340,8 @@ class _Run:
         """One row for some micro-batches."""
         if not window:
             return
+        if not self.first:
+            return
         self.place.check()
         last = window[-1]
         told = Window.of([one.sums for one in window], self.guard.skipped)
@@ -353,8 +363,9 @@ class _Run:
             resuming.fingerprints(self.splits),
         )
         told = resuming.to_json(progress, state, self.identity)
-        self.place.check()
-        self.checkpoints.save(state.step, learnable, opt_state, told, metric, self.log.rows)
+        if self.first:
+            self.place.check()
+            self.checkpoints.save(state.step, learnable, opt_state, told, metric, self.log.rows)
         self.saved = state.step
 
     def _stop_if_asked(self) -> None:
@@ -367,7 +378,8 @@ class _Run:
         self._tell_window()
         if step != self.saved:
             self._save()
-        self.checkpoints.wait()
+        if self.first:
+            self.checkpoints.wait()
         told = (
             f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts "
             "again"
@@ -385,7 +397,7 @@ class _Run:
         self.state, progress = together(
             resuming.restore, found, start, self.batches, self.splits, where, override
         )
-        on_first(self.checkpoints.set_aside, found.damaged, found.step)
+        on_first(lambda: self.checkpoints.set_aside(found.damaged, found.step))
         self.best, self.guard.skipped, self.guard.in_a_row = (
             progress.best,
             progress.skipped,
@@ -401,9 +413,12 @@ class _Run:
         """Closes everything; after a failure that is what is told, and one more only warned of."""
         with contextlib.ExitStack() as stack:
             # the last one first, and each of them whatever becomes of the others
-            stack.callback(self._close_checkpoints, failed)
-            for part in (self.log, self.ahead, self.profile):
-                stack.callback(part.close)
+            if self.first:
+                stack.callback(self._close_checkpoints, failed)
+                stack.callback(self.log.close)
+            stack.callback(self.ahead.close)
+            if self.first:
+                stack.callback(self.profile.close)
 
     def _close_checkpoints(self, failed: bool) -> None:
         try:
@@ -413,10 +428,14 @@ class _Run:
                 raise
             warn(error)
 
+    def _line(self, text: str) -> None:
+        if self.first:
+            self.log.line(text)
+
     def _tell_start(self, model: VTDCLIP, records: Records) -> None:
         config, told = self.config, device_told(list(self.trainer.mesh.devices))
         hosts = f" of {self.trainer.mesh.hosts} processes" if self.trainer.mesh.hosts > 1 else ""
-        self.log.line(
+        self._line(
             f"{config.name}: {learnable_count(model):,} learnable numbers, "
             f"{counted(len(records), 'video')} of "
             f"{counted(len(records.class_names), 'class', 'classes')}, "
@@ -425,9 +444,7 @@ class _Run:
         )
         if self.start:
             first = ", with the evaluation that is missing there" if self.missed else ""
-            self.log.line(
-                f"going on from the checkpoint of step {self.start} of {self.total}{first}"
-            )
+            self._line(f"going on from the checkpoint of step {self.start} of {self.total}{first}")
 
 
 def _due(count: int, every: int) -> bool:

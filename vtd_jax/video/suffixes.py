@@ -1,5 +1,7 @@
 """Endings of video files."""
 
+import os
+
 _KINDS = (
     "mp4",
     "avi",
@@ -18,3 +20,8 @@ _KINDS = (
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 # as the end of a name in a pattern
 ENDING = rf"\.(?:{'|'.join(_KINDS)})"
+
+
+def is_video(name: str | os.PathLike) -> bool:
+    """Whether a file's name ends as videos' do, in capitals or not."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES

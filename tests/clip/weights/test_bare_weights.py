@@ -12,7 +12,7 @@ from support.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from support.helpers import openai_order, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import holds_clip, read_checkpoint, save_clip
-from vtd_jax.clip.weights.params import tensor_shapes
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 
 

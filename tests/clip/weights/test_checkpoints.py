@@ -12,16 +12,16 @@ from safetensors.numpy import load_file, save_file
 from support import torch_files as tf
 from support.helpers import SMALL, assert_same_state, openai_order, random_state
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.weights.architecture import check_architecture, config_of, sizes_of
 from vtd_jax.clip.weights.checkpoints import (
     CONFIG_KEY,
     TINY_CLIP,
-    check_architecture,
-    infer_config,
     load_clip,
     read_checkpoint,
     save_clip,
 )
-from vtd_jax.clip.weights.params import state_from_clip, tensor_shapes
+from vtd_jax.clip.weights.params import state_from_clip
+from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
@@ -49,8 +49,8 @@ def state() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", OPENAI)
 def test_openai_architectures_by_shape(name):
     config = CLIPConfig.named(name)
-    assert infer_config(tensor_shapes(config)) == config
-    assert infer_config(tensor_shapes(config)).architecture == name
+    found = config_of(sizes_of(tensor_shapes(config), "x"), "x")
+    assert (found, found.architecture) == (config, name)
 
 
 @pytest.mark.parametrize("config", [CONFIG, RESNET], ids=["vit", "resnet"])
@@ -99,7 +99,7 @@ def test_ours_and_back(tmp_path, config):
 def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
     path = tmp_path / "a.safetensors"
     for call, told in (
-        (lambda: save_clip(tmp_path / "a.npz", CONFIG, state), "ends in .safetensors"),
+        (lambda: save_clip(tmp_path / "a.npz", CONFIG, state), "must end in .safetensors"),
         (lambda: save_clip(path, CONFIG, state, dtype="bfloat16"), "expected float32 or float16"),
         (lambda: save_clip(path, CONFIG, {"visual.proj": state["visual.proj"]}), "missing"),
         (

@@ -175,7 +175,10 @@ def test_refusals(folder, tmp_path):
     pth = tmp_path / "x.pth"
     pth.write_bytes(b"PK\x03\x04")
     for flags, told in (
-        ([workdir, f"--out={tmp_path / 'x.npz'}"], "the name must end in .safetensors, or in .pth"),
+        (
+            [workdir, f"--out={tmp_path / 'x.npz'}"],
+            "the name must end in .safetensors, .pth or .served",
+        ),
         (
             [workdir, out, "--with_clip"],
             "--with_clip is for the authors' format, .pth",

@@ -217,7 +217,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
     [
         ({"stride": 2.0}, "--stride=2.0: is for windows"),
         ({"window": 4.0, "stride": 9.0}, "stride=9.0: expected seconds"),
-        ({"json": "out.txt"}, r"--json=out.txt: expected the name of a file that ends in \.json"),
+        ({"json": "out.txt"}, r"--json=out.txt: the name must end in \.json"),
         ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
         ({"report": "file"}, "--report=file: is a file"),
         ({"restart": True}, "--restart: there is nothing to throw away"),

@@ -16,7 +16,7 @@ from experiments.parity import golden as parity
 from support import torch_files as tf
 from support.helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
-from vtd_jax.clip.weights.torch_archive import open_torch_archive
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.prompts import class_tokens
@@ -226,7 +226,8 @@ def test_names_and_values_that_do_not_fit(tmp_path):
     broken = whole["lrf.fc2.weight"].copy()
     broken[3, 5] = np.nan
     told = refused(tmp_path, whole | {"lrf.fc2.weight": broken})
-    assert told == "tensor lrf.fc2.weight has values that are NaN or infinite"
+    assert "tensor lrf.fc2.weight has 1 values" in told
+    assert "nan at [3, 5]" in told
 
 
 def test_files_that_are_none(tmp_path):
@@ -311,9 +312,7 @@ def test_the_whole_state_dict(tmp_path):
 
 
 def test_what_is_not_written(tmp_path):
-    with pytest.raises(
-        UserError, match=r"x\.pt: the name of a checkpoint in the authors' format ends in \.pth"
-    ):
+    with pytest.raises(UserError, match=r"x\.pt: the name must end in \.pth"):
         save_release(tmp_path / "x.pt", model())
     with pytest.raises(
         UserError, match="the embeddings of the class names, and these are not known"

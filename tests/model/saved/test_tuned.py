@@ -169,9 +169,7 @@ def test_wrong_files(saved, clip, tmp_path):
     ):
         export.load_tuned(tmp_path / "y.safetensors")
     for call in (lambda p: export.load_tuned(p), lambda p: export.save_tuned(p, model, info)):
-        with pytest.raises(
-            UserError, match=r"x\.bin: the name of an exported model ends in \.safetensors"
-        ):
+        with pytest.raises(UserError, match=r"x\.bin: the name must end in \.safetensors"):
             call(tmp_path / "x.bin")
     with pytest.raises(UserError, match="not an exported model but other tensors"):
         export.load_tuned(clip)
@@ -207,9 +205,7 @@ def test_a_changed_header_or_array(saved, tmp_path):
             again(change)
     with pytest.raises(UserError, match=r"model\.assignment: 'x', expected"):
         again({"model": told["model"] | {"assignment": "x"}})
-    with pytest.raises(
-        UserError, match="damaged: logit_scale holds float32, or values that are NaN"
-    ):
+    with pytest.raises(UserError, match="damaged: logit_scale has 1 values that are NaN"):
         again(logit_scale=np.array(np.nan, np.float32))
     with pytest.raises(UserError, match="damaged: logit_scale holds int32"):
         again(logit_scale=np.array(1, np.int32))
@@ -261,7 +257,7 @@ def test_what_was_there_is_replaced_whole_or_stays(saved, clip):
     before = path.read_bytes()
     model = made(clip)[0]
     model.logit_scale.set_value(jnp.float32(np.nan))
-    with pytest.raises(UserError, match="logit_scale has values that are NaN or infinite"):
+    with pytest.raises(UserError, match="logit_scale has 1 values that are NaN or infinite"):
         export.save_tuned(path, model, info)
     with pytest.raises(UserError, match="cannot be written: No such file or directory"):
         export.save_tuned(path.parent / "no" / "x.safetensors", made(clip)[0], info)

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,28 @@ from safetensors.numpy import save_file
 
 from vtd_jax.clip.config import ACTIVATIONS, CLIPConfig
 from vtd_jax.clip.model import CLIP
+from vtd_jax.clip.weights.architecture import check_architecture, config_of, sizes_of
 from vtd_jax.clip.weights.facts import Facts, check_asked, settle
-from vtd_jax.clip.weights.files import SOURCES, Weights, open_weights
+from vtd_jax.clip.weights.files import Weights, open_weights
 from vtd_jax.clip.weights.foreign import is_clip, is_hugging_face, strip_wrappers, to_openai_names
 from vtd_jax.clip.weights.hugging_face_config import check_model_type
+from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.params import (
     check_logit_scale,
     check_shapes,
     check_state,
     clip_from_state,
 )
-from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
+from vtd_jax.finite import check_finite
+from vtd_jax.outputs import check_suffix
 from vtd_jax.untrusted.json_text import parse_json
 
 TINY_CLIP = Path(__file__).parents[1] / "tiny" / "tiny_clip.safetensors"
 CONFIG_KEY = "vtd_jax.clip_config"
 DTYPES = ("float32", "bfloat16")
-
-_BLOCK = r"transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\."
-_OPENAI = re.compile(
-    rf"visual\.(conv[123]|bn[123]|layer[1-4]\.\d+|attnpool|ln_pre|ln_post)\.|(visual\.)?{_BLOCK}"
-    r"|visual\.(class_embedding|positional_embedding|proj)$|(token_embedding|ln_final)\."
-    r"|(positional_embedding|text_projection|logit_scale)$"
-)
+_DIVERGED = "damaged, or saved from training that had diverged"
 
 
 def load_clip(
@@ -95,7 +91,7 @@ def read_checkpoint(
 
     Returns:
       The configuration, sizes read off the shapes as OpenAI's loader does, and float32 arrays of
-      the shapes of `vtd_jax.clip.weights.params.tensor_shapes`.
+      the shapes of `vtd_jax.clip.weights.tensor_names.tensor_shapes`.
 
     Raises:
       UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose
@@ -120,7 +116,10 @@ def read_checkpoint(
         # before any tensor is read
         check_shapes(config, shapes, where)
         check_architecture(config, expected, where)
-        state = {name: _finite(tensor, name, where) for name, tensor in tensors.items()}
+        state = {
+            name: check_finite(tensor.read(), f"{where}: tensor {name}", _DIVERGED)
+            for name, tensor in tensors.items()
+        }
     check_logit_scale(state["logit_scale"], where)
     return config, state
 
@@ -155,143 +154,15 @@ def save_clip(
         or a failed write.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path}: the name of a CLIP checkpoint ends in .safetensors here")
+    check_suffix(path, ".safetensors")
     if dtype not in ("float32", "float16"):
         raise UserError(f"{path}: dtype {dtype!r}, expected float32 or float16")
     check_state(config, state, str(path))
     with np.errstate(over="ignore"):
-        arrays = {name: np.ascontiguousarray(array, dtype) for name, array in state.items()}
+        arrays = {name: np.asarray(array, dtype, order="C") for name, array in state.items()}
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: tensor {name} has values that are not finite in {dtype}")
-    # ascontiguousarray makes a scalar one-dimensional
-    arrays = {name: array.reshape(np.shape(state[name])) for name, array in arrays.items()}
+        check_finite(array, f"{path}: tensor {name}", f"what {dtype} cannot hold is not saved")
     _write(path, lambda file: save_file(arrays, file, {CONFIG_KEY: json.dumps(config.to_dict())}))
-
-
-def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
-    """Raises a `UserError` unless `config` is of the architecture that a run was configured for (""
-    takes any).
-    """
-    if expected and config.architecture != expected:
-        raise UserError(
-            f"{where}: a CLIP {config.architecture}, the run's clip.architecture is {expected!r}: "
-            "give that checkpoint, or set clip.architecture to what this one is"
-        )
-
-
-def infer_config(
-    shapes: Mapping[str, tuple[int, ...]], where: str = "checkpoint", **settings: Any
-) -> CLIPConfig:
-    """The architecture that tensors of these shapes belong to (OpenAI's `build_model`).
-
-    Args:
-      shapes: PyTorch shapes by OpenAI's names.
-      where: the file, for messages.
-      **settings: fields of `CLIPConfig` that no shape tells; OpenAI's are the default.
-
-    Raises:
-      UserError: a tensor that tells a size is missing or misshapen, or another kind of model.
-    """
-    return _build(_sizes(shapes, where) | settings, where)
-
-
-def _build(fields: dict[str, Any], where: str) -> CLIPConfig:
-    try:
-        return CLIPConfig(**fields)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
-    is_resnet = any(name.startswith(("visual.layer", "visual.attnpool.")) for name in shapes)
-    grid_at = "visual.attnpool.positional_embedding" if is_resnet else "visual.positional_embedding"
-    patch_at = "visual.layer1.0.conv1.weight" if is_resnet else "visual.conv1.weight"
-    ranks = {
-        patch_at: 4,
-        grid_at: 2,
-        "text_projection": 2,
-        "positional_embedding": 2,
-        "token_embedding.weight": 2,
-    }
-    _check_telling(shapes, ranks, where)
-    side = round((shapes[grid_at][0] - 1) ** 0.5)
-    if side < 1 or side**2 + 1 != shapes[grid_at][0]:
-        raise UserError(
-            f"{where}: {grid_at} is {shapes[grid_at]}, expected one row more than a square grid "
-            "has cells"
-        )
-    if is_resnet:
-        stages = tuple(_count(rf"visual\.layer{stage}\.(\d+)\.", shapes) for stage in range(1, 5))
-        vision = {"vision_layers": stages, "vision_patch_size": None, "image_resolution": 32 * side}
-    else:
-        patch = shapes[patch_at][-1]
-        layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", shapes)
-        vision = {
-            "vision_layers": layers,
-            "vision_patch_size": patch,
-            "image_resolution": patch * side,
-        }
-    text_layers = _count(r"transformer\.resblocks\.(\d+)\.", shapes)
-    if 0 in (text_layers, *(stages if is_resnet else (layers,))):
-        raise UserError(f"{where}: not a whole CLIP: a tower without layers")
-    vision["vision_width"], text_width = shapes[patch_at][0], shapes["text_projection"][0]
-    return vision | {
-        "vision_mlp_width": None
-        if is_resnet
-        else _mlp_width(shapes, "visual.", vision["vision_width"]),
-        "text_mlp_width": _mlp_width(shapes, "", text_width),
-        "embed_dim": shapes["text_projection"][1],
-        "text_width": text_width,
-        "text_layers": text_layers,
-        "context_length": shapes["positional_embedding"][0],
-        "vocab_size": shapes["token_embedding.weight"][0],
-    }
-
-
-def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -> int | None:
-    """Hidden channels of the first block's MLP; None where they are four times the width, or not
-    there to tell.
-    """
-    found = shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", ())
-    return None if len(found) != 2 or found[0] in (0, 4 * width) else found[0]
-
-
-def _check_telling(
-    shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str
-) -> None:
-    """Raises where a tensor that tells a size is absent or of the wrong rank; names the first
-    foreign tensor.
-    """
-    if absent := [name for name in ranks if name not in shapes]:
-        foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
-        image = any(name.startswith("visual.") for name in shapes)
-        text = any(not name.startswith("visual.") and name != "logit_scale" for name in shapes)
-        if foreign is None and image != text:
-            raise UserError(
-                f"{where}: holds CLIP's {'image' if image else 'text'} tower only, as "
-                f"transformers' {'CLIPVisionModel' if image else 'CLIPTextModel'} or a diffusion "
-                "pipeline has it; both towers are needed: take the weights of the whole "
-                f"CLIPModel that it is from. {SOURCES}"
-            )
-        if foreign is None:
-            raise UserError(f"{where}: not a whole CLIP: missing: {', '.join(absent)}")
-        raise UserError(
-            f"{where}: not a CLIP with OpenAI's towers (timm, SigLIP, CoCa and other variants are "
-            f"not supported): its first foreign tensor is {foreign}; missing: "
-            f"{', '.join(absent)}. {SOURCES}"
-        )
-    for name, rank in ranks.items():
-        if len(shapes[name]) != rank or min(shapes[name]) < 1:
-            raise UserError(
-                f"{where}: misshapen: {name} is {shapes[name]}, expected {rank} dimensions, none "
-                "empty"
-            )
-
-
-def _count(pattern: str, names: Mapping[str, Any]) -> int:
-    return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
 def _config(
@@ -304,9 +175,9 @@ def _config(
     """Sizes from the shapes; what they cannot tell from what comes with the weights, or as it is
     asked for.
     """
-    sizes = _sizes(shapes, where)
+    sizes = sizes_of(shapes, where)
     if CONFIG_KEY not in weights.metadata:
-        return _build(sizes | settle(weights, named, sizes, asked, where), where)
+        return config_of(sizes | settle(weights, named, sizes, asked, where), where)
     config = _own_config(weights.metadata[CONFIG_KEY], sizes, where)
     asked = {name: value for name, value in asked.items() if value is not None}
     check_asked(Facts(dataclasses.asdict(config), "what the file says of itself"), asked, where)
@@ -330,19 +201,6 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
             f"{where}: damaged: its {CONFIG_KEY} is not that of its tensors: {', '.join(wrong)}"
         )
     return dataclasses.replace(config, **sizes)
-
-
-def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
-    array = tensor.read()
-    finite = np.isfinite(array)
-    if not finite.all():
-        first = np.unravel_index(np.argmin(finite), array.shape)
-        raise UserError(
-            f"{where}: tensor {name} has {array.size - finite.sum()} values that are NaN or "
-            f"infinite, the first is {array[first]} at {list(map(int, first))}: damaged, or saved "
-            "from training that had diverged"
-        )
-    return array
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:

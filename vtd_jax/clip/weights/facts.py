@@ -13,8 +13,8 @@ from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.weights import hugging_face_config, open_clip_config
 from vtd_jax.clip.weights.files import Weights
 from vtd_jax.clip.weights.foreign import is_hugging_face
+from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
-from vtd_jax.clip.weights.torch_archive import LazyTensor
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import say
 
@@ -175,10 +175,11 @@ def _asked_only(
             else ""
         )
         module = hugging_face_config if is_hugging_face(tensors) else open_clip_config
+        wanted = [_HOW[name] + (hint if name != "activation" else "") for name in lacking]
         raise UserError(
             f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and "
             f"nothing beside them says; put the model's {module.CONFIG} there, or give "
-            f"{' and '.join(_HOW[name] + (hint if name != 'activation' else '') for name in lacking)}{_WHERE}"
+            f"{' and '.join(wanted)}{_WHERE}"
         )
     if asked.get("vision_head_width") == 64 and width in WIDE_HEADS and sizes["vision_patch_size"]:
         raise UserError(

@@ -9,9 +9,11 @@ import numpy as np
 from safetensors import SafetensorError
 
 from vtd_jax.clip.weights.claims import check_names
+from vtd_jax.clip.weights.lazy import LazyTensor
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.clip.weights.safetensors_files import open_safetensors
-from vtd_jax.clip.weights.torch_archive import LazyTensor, open_torch_archive
 from vtd_jax.errors import UserError
+from vtd_jax.printable import listed
 from vtd_jax.untrusted import json_text
 from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
 from vtd_jax.untrusted.regular_files import is_regular, open_regular
@@ -102,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _misplaced(head: bytes) -> str:
-    """What a file that is no checkpoint most likely is, by its first bytes; "" where that is open."""
+    """What a file that is no checkpoint most likely is, by its first bytes; "" if that is open."""
     text = head.lstrip().lower()
     if not head:
         return "empty file: the download failed"
@@ -136,9 +138,9 @@ def _in_folder(folder: Path) -> Path:
             f"are in its program: run python {folder / 'predict.py'} VIDEO, or give the run or "
             "CLIP that it was made of"
         )
-    held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
     raise UserError(
-        f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}"
+        f"{folder}: folder without weights, it holds {listed(found, 6) or 'nothing'}; "
+        f"expected one of {', '.join(FILES)}"
     )
 
 

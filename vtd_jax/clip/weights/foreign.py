@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.clip.weights.torch_archive import LazyTensor
+from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.errors import UserError
 
 # buffers and numbers that carry no weights: OpenAI's loader and Hugging Face's drop them too

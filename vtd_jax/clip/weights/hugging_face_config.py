@@ -17,18 +17,21 @@ PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 # of transformers' PretrainedConfig: generation, training, storage and output formats; no tower
 # computes with them
 _IRRELEVANT = (
-    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention", "architectures",
-    "attention_dropout", "bad_words_ids", "begin_suppress_tokens", "chunk_size_feed_forward",
-    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dropout", "dtype",
-    "early_stopping", "encoder_no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-    "gradient_checkpointing", "id2label", "initializer_factor", "initializer_range", "is_composition", "is_decoder",
-    "is_encoder_decoder", "label2id", "length_penalty", "logit_scale_init_value", "max_length", "min_length",
-    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
-    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type", "remove_invalid_values",
-    "repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id", "suppress_tokens",
-    "task_specific_params", "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_word_embeddings", "top_k",
-    "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention",
+    "architectures", "attention_dropout", "bad_words_ids", "begin_suppress_tokens",
+    "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
+    "diversity_penalty", "do_sample", "dropout", "dtype", "early_stopping",
+    "encoder_no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
+    "forced_eos_token_id", "gradient_checkpointing", "id2label", "initializer_factor",
+    "initializer_range", "is_composition", "is_decoder", "is_encoder_decoder", "label2id",
+    "length_penalty", "logit_scale_init_value", "max_length", "min_length", "no_repeat_ngram_size",
+    "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
+    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type",
+    "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
+    "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
+    "tie_encoder_decoder", "tie_word_embeddings", "top_k", "top_p", "torch_dtype", "torchscript",
+    "transformers_version", "typical_p", "use_bfloat16", "use_cache",
 )  # fmt: skip
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _PROCESSORS = (
@@ -45,8 +48,9 @@ _ACTIVATIONS = {
 }
 # of image processors: names, memory layouts and devices
 _NOT_PIXELS = (
-    "_processor_class", "_valid_processor_keys", "data_format", "default_to_square", "device", "disable_grouping",
-    "do_convert_rgb", "image_seq_length", "input_data_format", "pad_size", "processor_class", "return_tensors",
+    "_processor_class", "_valid_processor_keys", "data_format", "default_to_square", "device",
+    "disable_grouping", "do_convert_rgb", "image_seq_length", "input_data_format", "pad_size",
+    "processor_class", "return_tensors",
 )  # fmt: skip
 
 

@@ -21,11 +21,13 @@ _OF_MODEL = (
 )
 # of parts that are refused where they are on, so their own settings say nothing; and of training
 _OF_VISION = (
-    "attn_pooler_queries", "attn_pooler_heads", "patch_dropout", "output_tokens", "timm_model_pretrained", "timm_pool",
-    "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path",
+    "attn_pooler_queries", "attn_pooler_heads", "patch_dropout", "output_tokens",
+    "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop",
+    "timm_drop_path",
 )  # fmt: skip
 _OF_TEXT = (
-    "pad_id", "eos_id", "output_tokens", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "proj", "pooler_type",
+    "pad_id", "eos_id", "output_tokens", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type",
+    "proj", "pooler_type",
 )  # fmt: skip
 # blocks of another kind, in either tower
 _OTHER_BLOCKS = (

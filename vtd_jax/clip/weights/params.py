@@ -1,7 +1,6 @@
-"""OpenAI's tensor names <-> the Flax modules: the one place where names and layouts meet."""
+"""Values between OpenAI's tensors and the Flax modules, and what of them is checked on the way."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,84 +10,14 @@ from jaxtyping import Float
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block, Frozen
 from vtd_jax.clip.model import CLIP
-from vtd_jax.clip.resnet import resnet_names, resnet_shapes
+from vtd_jax.clip.weights.tensor_names import tensor_shapes, tensors
 from vtd_jax.errors import UserError
+from vtd_jax.printable import listed
 
 # a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
 MOST_LOGIT_SCALE = 7.0
 # from here on its exp is no float32
 LOGIT_SCALE_OVERFLOW = 88.0
-
-
-class Tensor(NamedTuple):
-    """One tensor: OpenAI's name, where it lives in `CLIP`, and how its layout changes on the way.
-
-    `kind` is "same", "linear" (`[out, in] -> [in, out]`), "conv" (`OIHW -> HWIO`) or "patch" (`OIHW
-    -> [H·W·I, O]`).
-    """
-
-    name: str
-    path: tuple[str | int, ...]
-    kind: str
-
-
-def tensors(config: CLIPConfig) -> list[Tensor]:
-    """Every tensor of a checkpoint of this configuration."""
-    if config.is_resnet:
-        visual = [
-            Tensor(name, ("visual", *path), kind) for name, path, kind in resnet_names(config)
-        ]
-    else:
-        at = ("visual",)
-        visual = [
-            Tensor("visual.conv1.weight", (*at, "patch_kernel"), "patch"),
-            Tensor("visual.class_embedding", (*at, "class_embedding"), "same"),
-            Tensor("visual.positional_embedding", (*at, "positional_embedding"), "same"),
-            *_norm("visual.ln_pre", (*at, "ln_pre")),
-            *_blocks("visual.transformer", at, config.vision_layers),
-            *_norm("visual.ln_post", (*at, "ln_post")),
-            Tensor("visual.proj", (*at, "proj"), "same"),
-        ]
-    return [
-        *visual,
-        Tensor("token_embedding.weight", ("text", "token_embedding"), "same"),
-        Tensor("positional_embedding", ("text", "positional_embedding"), "same"),
-        *_blocks("transformer", ("text",), config.text_layers),
-        *_norm("ln_final", ("text", "ln_final")),
-        Tensor("text_projection", ("text", "text_projection"), "same"),
-        Tensor("logit_scale", ("logit_scale",), "same"),
-    ]
-
-
-def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
-    """PyTorch shape of every tensor of a checkpoint of this configuration, by OpenAI's name."""
-    if config.is_resnet:
-        visual = resnet_shapes(config)
-    else:
-        width, patch = config.vision_width, config.vision_patch_size
-        visual = {
-            "visual.conv1.weight": (width, 3, patch, patch),
-            "visual.class_embedding": (width,),
-            "visual.positional_embedding": (1 + config.grid**2, width),
-            "visual.ln_pre.weight": (width,),
-            "visual.ln_pre.bias": (width,),
-            **_block_shapes(
-                "visual.transformer", config.vision_layers, width, config.vision_mlp_width
-            ),
-            "visual.ln_post.weight": (width,),
-            "visual.ln_post.bias": (width,),
-            "visual.proj": (width, config.embed_dim),
-        }
-    width = config.text_width
-    return visual | {
-        "token_embedding.weight": (config.vocab_size, width),
-        "positional_embedding": (config.context_length, width),
-        **_block_shapes("transformer", config.text_layers, width, config.text_mlp_width),
-        "ln_final.weight": (width,),
-        "ln_final.bias": (width,),
-        "text_projection": (width, config.embed_dim),
-        "logit_scale": (),
-    }
 
 
 def clip_from_state(
@@ -127,13 +56,12 @@ def clip_from_state(
 
 
 def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:
-    """The inverse of `clip_from_state`: float32 arrays in PyTorch's layouts under OpenAI's names."""
-    shapes = tensor_shapes(clip.config)
+    """The inverse of `clip_from_state`: float32 arrays by OpenAI's names in PyTorch's layouts."""
     state = {}
     for tensor in tensors(clip.config):
         variable, layer = _variable(clip, tensor.path)
         array = np.asarray(variable[...] if layer is None else variable[layer])
-        state[tensor.name] = _to_torch(array, tensor.kind, shapes[tensor.name])
+        state[tensor.name] = _to_torch(array, tensor.kind, tensor.shape)
     return state
 
 
@@ -157,7 +85,7 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
         "surplus": [name for name in found if name not in shapes],
         "misshapen": wrong,
     }
-    told = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    told = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
     if told:
         raise UserError(
             f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}"
@@ -176,11 +104,6 @@ def check_logit_scale(
             f"CLIPs at most ln 100 = 4.6: its exp, {scale:.2g}, multiplies scores; where "
             f"{value:g} is the scale itself, store its logarithm"
         )
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | None]:
@@ -212,51 +135,3 @@ def _to_torch(array: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarra
             array.reshape(height, width, channels, out).transpose(3, 2, 0, 1)
         )
     return array
-
-
-def _norm(name: str, path: tuple[str | int, ...]) -> list[Tensor]:
-    return [
-        Tensor(f"{name}.weight", (*path, "scale"), "same"),
-        Tensor(f"{name}.bias", (*path, "bias"), "same"),
-    ]
-
-
-def _blocks(prefix: str, at: tuple[str, ...], layers: int) -> list[Tensor]:
-    out = []
-    for i in range(layers):
-        name, path = f"{prefix}.resblocks.{i}", (*at, "blocks", i)
-        out += _norm(f"{name}.ln_1", (*path, "ln_1"))
-        out += [
-            Tensor(f"{name}.attn.in_proj_weight", (*path, "attn", "qkv", "kernel"), "linear"),
-            Tensor(f"{name}.attn.in_proj_bias", (*path, "attn", "qkv", "bias"), "same"),
-            Tensor(f"{name}.attn.out_proj.weight", (*path, "attn", "out", "kernel"), "linear"),
-            Tensor(f"{name}.attn.out_proj.bias", (*path, "attn", "out", "bias"), "same"),
-        ]
-        out += _norm(f"{name}.ln_2", (*path, "ln_2"))
-        for part in ("c_fc", "c_proj"):
-            out += [
-                Tensor(f"{name}.mlp.{part}.weight", (*path, part, "kernel"), "linear"),
-                Tensor(f"{name}.mlp.{part}.bias", (*path, part, "bias"), "same"),
-            ]
-    return out
-
-
-def _block_shapes(
-    prefix: str, layers: int, width: int, mlp_width: int | None
-) -> dict[str, tuple[int, ...]]:
-    shapes, hidden = {}, mlp_width or 4 * width
-    for i in range(layers):
-        name = f"{prefix}.resblocks.{i}"
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"{name}.{norm}.weight": (width,), f"{name}.{norm}.bias": (width,)}
-        shapes |= {
-            f"{name}.attn.in_proj_weight": (3 * width, width),
-            f"{name}.attn.in_proj_bias": (3 * width,),
-            f"{name}.attn.out_proj.weight": (width, width),
-            f"{name}.attn.out_proj.bias": (width,),
-            f"{name}.mlp.c_fc.weight": (hidden, width),
-            f"{name}.mlp.c_fc.bias": (hidden,),
-            f"{name}.mlp.c_proj.weight": (width, hidden),
-            f"{name}.mlp.c_proj.bias": (width,),
-        }
-    return shapes

@@ -11,10 +11,11 @@ from flax import nnx
 
 from vtd_jax.clip.weights.files import open_weights
 from vtd_jax.clip.weights.foreign import is_clip
+from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
-from vtd_jax.clip.weights.torch_archive import LazyTensor
-from vtd_jax.clip.weights.torch_write import write_torch_archive
+from vtd_jax.clip.weights.pytorch.write import write_torch_archive
 from vtd_jax.errors import UserError
+from vtd_jax.finite import check_finite
 from vtd_jax.model.prompts import class_tokens
 from vtd_jax.model.saved.release_names import (
     class_buffers,
@@ -25,6 +26,8 @@ from vtd_jax.model.saved.release_names import (
     to_release,
 )
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.outputs import check_suffix
+from vtd_jax.printable import listed
 
 _SOURCES = (
     "Expected what the authors' training script writes: torch.save({'model': model.state_dict(), "
@@ -79,7 +82,10 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
             _check_settings(expected, learnt, where)
         _check_names(expected, learnt, where)
         _check_values(frozen, here, where)
-        arrays = {name: _finite(tensor, name, where) for name, tensor in learnt.items()}
+        arrays = {
+            name: check_finite(tensor.read(), f"{where}: tensor {name}")
+            for name, tensor in learnt.items()
+        }
     check_logit_scale(arrays["logit_scale"], where, LOGIT_SCALE_OVERFLOW)
     nnx.update(model, from_release(learnable(model), arrays, where))
     return bool(here)
@@ -109,8 +115,7 @@ def save_release(
       UserError: another suffix, a model with templates, no class names where they are needed, or
         the file cannot be written.
     """
-    if path.suffix != ".pth":
-        raise UserError(f"{path}: the name of a checkpoint in the authors' format ends in .pth")
+    check_suffix(path, ".pth")
     if templates := model.config.templates:
         raise UserError(
             f"{path}: the authors' format has one text a class, this model averages "
@@ -156,7 +161,8 @@ def _check_values(
 ) -> None:
     """Raises at the first tensor that is not the same, but for the rounding of how it is stored."""
     for name, tensor in here.items():
-        ours, theirs = frozen[name], _finite(tensor, name, where)
+        ours = frozen[name]
+        theirs = check_finite(tensor.read(), f"{where}: tensor {name}")
         apart = float(np.abs(ours - theirs).max(initial=0)) / max(
             float(np.abs(ours).max(initial=0)), 1e-30
         )
@@ -191,20 +197,9 @@ def _check_names(
         [n for n in learnt if n not in expected],
     )
     told = [
-        f"{kind}: {_some(names)}"
+        f"{kind}: {listed(names, 4)}"
         for kind, names in (("missing", missing), ("surplus", surplus))
         if names
     ]
     if told:
         raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(told)}")
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _finite(tensor: LazyTensor, name: str, where: str) -> np.ndarray:
-    array = tensor.read()
-    if not np.isfinite(array).all():
-        raise UserError(f"{where}: tensor {name} has values that are NaN or infinite")
-    return array

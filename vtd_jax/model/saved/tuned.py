@@ -30,9 +30,11 @@ from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors
 from vtd_jax.errors import UserError
 from vtd_jax.fields import build
 from vtd_jax.files import replacing
+from vtd_jax.finite import check_finite
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
+from vtd_jax.outputs import check_suffix
 from vtd_jax.printable import brief
 from vtd_jax.trees import flatten_arrays, unflatten_arrays
 from vtd_jax.untrusted.json_text import parse_json
@@ -141,18 +143,13 @@ def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None
       UserError: another suffix, values that are not finite, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
+    check_suffix(path, SUFFIX)
     arrays = {
         name: np.array(array, np.float32, order="C")
         for name, array in flatten_arrays(learnable(model)).items()
     }
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"{path}: {name} has values that are NaN or infinite: nothing worth exporting was "
-                "learnt"
-            )
+        check_finite(array, f"{path}: {name}", "nothing worth exporting was learnt")
     header = {METADATA_KEY: json.dumps({"format": FORMAT, **dataclasses.asdict(info)})}
     try:
         with replacing(path) as temporary:
@@ -243,10 +240,9 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
     for name, array in arrays.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise UserError(
-                f"{path}: damaged: {name} holds {array.dtype}, or values that are NaN or infinite"
-            )
+        if array.dtype != np.float32:
+            raise UserError(f"{path}: damaged: {name} holds {array.dtype}, expected float32")
+        check_finite(array, f"{path}: damaged: {name}")
     check_logit_scale(arrays.get("logit_scale", np.float32(0)), str(path), LOGIT_SCALE_OVERFLOW)
     nnx.update(
         model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path)))
@@ -261,8 +257,7 @@ def read_tuned(path: str | os.PathLike) -> TunedInfo:
         wrote.
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise UserError(f"{path}: the name of an exported model ends in {SUFFIX}")
+    check_suffix(path, SUFFIX)
     if not path.exists():
         raise UserError(f"{path}: no such file, expected what experiments.export wrote")
     metadata = safetensors_metadata(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.printable import printable, utf8
+from vtd_jax.printable import listed, printable, utf8
 from vtd_jax.terminal import counted
 from vtd_jax.texts import told_pair
 from vtd_jax.video import decode
@@ -142,9 +142,7 @@ class Inputs:
             return None, str(error)
         if found is None:
             meant = [printable(other) for other in index.near(file)]
-            named = " or ".join(told_pair(file, other)[1] for other in meant[:3]) + (
-                f" or {len(meant) - 3} more" if len(meant) > 3 else ""
-            )
+            named = listed([told_pair(file, other)[1] for other in meant], 3, " or ", "or")
             return None, f"{told}; was {named} meant, which is there?" if meant else told
         if not is_utf8(found):
             return (

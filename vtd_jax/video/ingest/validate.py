@@ -3,7 +3,6 @@ or mislabelled.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
-from vtd_jax.outputs import CsvWriter, check_output
+from vtd_jax.outputs import check_output, check_suffix, csv_text
 from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.video import decode
@@ -60,8 +59,7 @@ class Checked:
     @staticmethod
     def check_path(path: Path) -> None:
         """Raises UserError if a report cannot be written there; to be asked before the work."""
-        if path.is_dir() or path.suffix.lower() not in (".json", ".csv"):
-            raise UserError(f"--report={path}: expected a file ending in .json or .csv")
+        check_suffix(Path(path.name.lower()), ".json", ".csv", where=f"--report={path}")
         check_output("--report", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -69,11 +67,8 @@ class Checked:
         """Writes everything as JSON, or the problems as CSV where the path ends in .csv."""
         self.check_path(path)
         if path.suffix.lower() == ".csv":
-            out = io.StringIO()
-            writer = CsvWriter(out)
-            writer.writerow(("level", *COLUMNS))
-            writer.writerows((level, *astuple(problem)) for level, problem in self.leveled())
-            write_text(path, out.getvalue())
+            rows = ((level, *astuple(problem)) for level, problem in self.leveled())
+            write_text(path, csv_text([("level", *COLUMNS), *rows]))
             return
         content = {
             key: value for key, value in asdict(self).items() if key not in ("errors", "warnings")

@@ -8,7 +8,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.texts import told_pair
-from vtd_jax.video.suffixes import SUFFIXES
+from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
 def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
@@ -59,7 +59,7 @@ def _videos(source: str, flag: str) -> list[Path]:
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():
             videos.update(dict.fromkeys(_walk(match)))
-        elif _is_video(match) or "**" not in source:
+        elif is_video(match) or "**" not in source:
             videos[match] = None
     if not videos:
         raise UserError(f"{flag}={source}: no video matches")
@@ -82,9 +82,5 @@ def _walk(folder: Path) -> list[Path]:
         Path(parent) / name
         for parent, _, names in os.walk(folder)
         for name in names
-        if not name.startswith(".") and _is_video(Path(name))
+        if not name.startswith(".") and is_video(name)
     )
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import folded
+from vtd_jax.printable import listed
 from vtd_jax.texts import told_pair
 from vtd_jax.video.lists.catalog import Entry, VideoList, spoken
-from vtd_jax.video.suffixes import SUFFIXES
+from vtd_jax.video.suffixes import is_video
 
 # what the two halves of a data set are called in folder names
 HALVES = {"train", "val", "test"}
@@ -89,8 +90,8 @@ class VideoIndex:
         self._folded: dict[str, list[str]] | None = None
         for folder, files in scan_folders(self.video_dir):
             for name in files:
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SUFFIXES:
+                stem, _ = os.path.splitext(name)
+                if is_video(name):
                     path = f"{folder}/{name}" if folder else name
                     self._paths.add(path)
                     self._names[name].append(path)
@@ -135,9 +136,8 @@ class VideoIndex:
             # folders are named after classes, whose spellings differ
             best = [other for other in best if _spoken(other).endswith(_spoken(path))] or best
         if len(best) > 1:
-            some = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
             raise UserError(
-                f"{self.video_dir}: {file!r:.200} of the list may be any of {some}; write the "
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; write the "
                 "path in the list, or point at a folder that holds one of them"
             )
         return best[0]

@@ -1,6 +1,4 @@
-"""Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch, and without running
-what they carry.
-"""
+"""The records of a PyTorch archive: a zip file that is checked before and while it is read."""
 
 import contextlib
 import io
@@ -9,31 +7,15 @@ import os
 import struct
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from vtd_jax.clip.weights.claims import GREATEST, check_names, check_shape
-from vtd_jax.clip.weights.torch_pickle import (
-    Foreign,
-    ScriptObject,
-    Storage,
-    TensorView,
-    read_pickle,
-)
+from vtd_jax.clip.weights.claims import GREATEST, check_shape
+from vtd_jax.clip.weights.pytorch.values import Storage, TensorView
 from vtd_jax.errors import UserError
-from vtd_jax.untrusted.limits import (
-    MODULE_ATTRIBUTES,
-    PICKLE_BYTES,
-    READ_AGAIN,
-    SHARED_ELEMENTS,
-    TENSOR_NAME,
-    TENSORS,
-    ZIP_TABLE_BYTES,
-)
+from vtd_jax.untrusted.limits import PICKLE_BYTES, READ_AGAIN, ZIP_TABLE_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
 
 CHUNK = 1 << 24
@@ -50,63 +32,6 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
-# where training scripts put the weights inside what they save
-_NESTED = ("state_dict", "model_state_dict", "model")
-
-
-class LazyTensor(NamedTuple):
-    """A tensor of a checkpoint before it is read: its shape, a call that gives it as float32, and
-    the dtype that it is stored in where that is known ("f4", "f2", "bfloat16", …)."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
-    dtype: str = ""
-
-
-class TorchArchive(NamedTuple):
-    """What a `.pt` holds: tensors by dotted name, whether it is a TorchScript module, and of which
-    class.
-    """
-
-    tensors: dict[str, LazyTensor]
-    is_script: bool
-    kind: str
-
-
-def open_torch_archive(
-    path: Path, stack: contextlib.ExitStack, skip_foreign: bool = False
-) -> TorchArchive:
-    """Opens a `.pt`, `.pth` or `.bin` in PyTorch's zip format (1.6 and later, and every TorchScript
-    since 1.4).
-
-    Args:
-      path: the file.
-      stack: keeps the file open for as long as tensors are read.
-      skip_foreign: whether objects made by code, beside the state dict, are passed over (see
-        `read_pickle`).
-
-    Raises:
-      UserError: a truncated or damaged file, another kind of zip file, or one that carries code.
-    """
-    archive = _Archive(path, stack)
-    root = read_pickle(archive.read_small("data.pkl"), str(path), skip_foreign)
-    named = _named_tensors(root, str(path))
-    check_names((name for name, _ in named), str(path))
-    views = dict(named)
-    users = Counter(view.storage.key for view in views.values())
-    tensors, elements = {}, 0
-    for name, view in views.items():
-        archive.check(name, view)
-        elements += math.prod(view.shape)
-        if elements > SHARED_ELEMENTS * archive.size:
-            raise UserError(
-                f"{path}: damaged: its tensors, up to {name}, have {elements:,} elements, all in "
-                f"{archive.size:,} bytes"
-            )
-        reader = _Reader(archive, name, view, users[view.storage.key] > 1)
-        tensors[name] = LazyTensor(view.shape, reader, view.storage.dtype)
-    is_script = isinstance(root, ScriptObject)
-    return TorchArchive(tensors, is_script, root.kind if is_script else "")
 
 
 class _Bounded(io.BufferedReader):
@@ -120,7 +45,7 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-class _Archive:
+class Records:
     """The records of one zip file."""
 
     def __init__(self, path: Path, stack: contextlib.ExitStack):
@@ -261,12 +186,12 @@ class _Archive:
         return flat
 
 
-class _Reader(NamedTuple):
+class Reader(NamedTuple):
     """Reads one tensor as float32: strides and offset honoured, memory never shared with another
     tensor.
     """
 
-    archive: _Archive
+    records: Records
     name: str
     view: TensorView
     shared: bool
@@ -275,9 +200,9 @@ class _Reader(NamedTuple):
         storage, offset, shape, stride = self.view
         if storage.dtype[0] not in "bf":
             raise UserError(
-                f"{self.archive.path}: tensor {self.name} holds integers, expected floating point"
+                f"{self.records.path}: tensor {self.name} holds integers, expected floating point"
             )
-        flat = self.archive.elements(storage, self.shared)
+        flat = self.records.elements(storage, self.shared)
         # along a side of one element, any step is right
         steps = [step * flat.itemsize if size > 1 else 0 for size, step in zip(shape, stride)]
         array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps)
@@ -291,69 +216,3 @@ class _Reader(NamedTuple):
 
 def _item_size(storage: Storage) -> int:
     return 2 if storage.dtype == "bfloat16" else np.dtype(storage.dtype).itemsize
-
-
-def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
-    """Tensors by dotted name, of a TorchScript module or of the state dict wherever a training
-    script nested it.
-    """
-    if isinstance(root, ScriptObject):
-        return _module_tensors(root, where)
-    level = root
-    for _ in range(4):
-        if isinstance(level, ScriptObject):
-            return _module_tensors(level, where)
-        if not isinstance(level, dict):
-            break
-        named = [(name, value) for name, value in level.items() if isinstance(value, TensorView)]
-        if named:
-            if wrong := [name for name, _ in named if not isinstance(name, str)]:
-                raise UserError(
-                    f"{where}: tensor named {wrong[0]!r}, expected a state dict with text for names"
-                )
-            if foreign := [
-                (name, value.kind) for name, value in level.items() if isinstance(value, Foreign)
-            ]:
-                raise UserError(
-                    f"{where}: carries code ({foreign[0][1]}) as {foreign[0][0]!r} among its "
-                    "tensors; it has not run"
-                )
-            return named
-        level = next((level[key] for key in _NESTED if key in level), None)
-    if isinstance(level, Foreign):
-        raise UserError(
-            f"{where}: holds an object of code ({level.kind}), which is not run; save its "
-            "state_dict()"
-        )
-    held = (
-        f"; it holds {', '.join(map(str, list(root)[:6])) or 'nothing'}"
-        if isinstance(root, dict)
-        else ""
-    )
-    raise UserError(
-        f"{where}: a PyTorch archive without a state dict, bare or under {', '.join(_NESTED)}{held}"
-    )
-
-
-def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorView]]:
-    """Walks modules in attribute order; a module that appears twice has its tensors under both
-    names.
-    """
-    named, pending, visits = [], [("", root)], 0
-    while pending:
-        prefix, module = pending.pop()
-        visits += 1 + len(module.attributes)
-        # a module that holds itself would go on for ever, and a few that hold each other twice
-        # nearly so
-        if visits > MODULE_ATTRIBUTES or len(named) > TENSORS or len(prefix) > TENSOR_NAME:
-            raise UserError(f"{where}: damaged: its modules nest without end")
-        for name, value in module.attributes.items():
-            if isinstance(value, TensorView):
-                named.append((f"{prefix}{name}", value))
-            elif isinstance(value, ScriptObject):
-                pending.append((f"{prefix}{name}.", value))
-    if not named:
-        raise UserError(
-            f"{where}: a TorchScript archive without tensors; expected a CLIP checkpoint"
-        )
-    return named

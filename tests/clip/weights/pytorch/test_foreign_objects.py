@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from support import torch_files as tf
-from vtd_jax.clip.weights.torch_pickle import Foreign, TensorView, read_pickle
+from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
+from vtd_jax.clip.weights.pytorch.values import Foreign, TensorView
 from vtd_jax.errors import UserError
 
 
@@ -56,7 +57,7 @@ def test_what_is_kept_and_what_is_not(protocol):
     assert found["epoch"] == 7
     for name in ("settings", "namespace", "counter", "default", "scalar", "array", "kind"):
         assert isinstance(found[name], Foreign), name
-    assert found["settings"].kind.endswith("test_torch_foreign.Settings")
+    assert found["settings"].kind.endswith("test_foreign_objects.Settings")
     assert found["kind"].kind == "posixpath.join"
     assert [type(value) for value in found["list"]] == [Foreign, dict]
 
@@ -85,7 +86,8 @@ def test_nothing_runs(tmp_path, protocol):
 
 
 def test_a_tensor_of_a_storage_that_is_not_known_is_foreign():
-    storage = b"(X\x07\x00\x00\x00storagectorch\nQuantStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+    storage = b"(X\x07\x00\x00\x00storagectorch\nQuantStorage\n"
+    storage += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
     data = (
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
         + storage
@@ -97,10 +99,10 @@ def test_a_tensor_of_a_storage_that_is_not_known_is_foreign():
 
 def test_a_doubling_chain_of_keys_is_refused_at_once():
     data = b"\x80\x02}" + b"cposix\nsystem\n\x85" + b"q\x01h\x01\x86" * 60 + b"Ns."
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match="damaged"):
         read_pickle(data, "x", skip_foreign=True)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_flipped_bytes(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from support import torch_files as tf
-from vtd_jax.clip.weights.torch_archive import open_torch_archive
-from vtd_jax.clip.weights.torch_pickle import read_pickle
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
+from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 from vtd_jax.errors import UserError
 
 GRID = np.arange(12, dtype=np.float32).reshape(3, 4) / 8 - 0.5
@@ -143,17 +143,17 @@ RAW = {
 @pytest.mark.parametrize("data", RAW.values(), ids=RAW)
 def test_hand_made_streams(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match=r"carries code|damaged|without a state dict"):
         load(tf.save_raw(tmp_path / "x.pt", data))
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"], "nothing has run"
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_refused_name_leaves_no_trace():
     """Attributes for a class or function cannot reach our own objects."""
     data = b"\x80\x02ctorch._utils\n_rebuild_parameter\nN}X\x0c\x00\x00\x00__defaults__K\x01s\x86b."
-    with pytest.raises(UserError, match="attributes for a _Name"):
+    with pytest.raises(UserError, match="attributes for a"):
         read_pickle(data, "x")
     plain = pickle.dumps(
         {"a": [1, 2.5, True, None, "t", b"b", (), (1,), (1, 2), {3}, -1, 2**40]}, 4

@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from vtd_jax.clip.weights.torch_archive import open_torch_archive
-from vtd_jax.clip.weights.torch_write import write_torch_archive
+from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
+from vtd_jax.clip.weights.pytorch.write import write_torch_archive
 from vtd_jax.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,134 @@
+"""A CLIP's architecture, read off its tensors' names and shapes as OpenAI's loader does."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.weights.files import SOURCES
+from vtd_jax.errors import UserError
+
+_BLOCK = r"transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\."
+_OPENAI = re.compile(
+    rf"visual\.(conv[123]|bn[123]|layer[1-4]\.\d+|attnpool|ln_pre|ln_post)\.|(visual\.)?{_BLOCK}"
+    r"|visual\.(class_embedding|positional_embedding|proj)$|(token_embedding|ln_final)\."
+    r"|(positional_embedding|text_projection|logit_scale)$"
+)
+
+
+def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
+    """Raises a `UserError` unless `config` is of the architecture that a run was configured for (""
+    takes any).
+    """
+    if expected and config.architecture != expected:
+        raise UserError(
+            f"{where}: a CLIP {config.architecture}, the run's clip.architecture is {expected!r}: "
+            "give that checkpoint, or set clip.architecture to what this one is"
+        )
+
+
+def config_of(fields: dict[str, Any], where: str) -> CLIPConfig:
+    """A configuration of these fields; a `UserError` of theirs names the file."""
+    try:
+        return CLIPConfig(**fields)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def sizes_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
+    """The fields of `CLIPConfig` that the shapes of a whole CLIP give.
+
+    Args:
+      shapes: PyTorch shapes by OpenAI's names.
+      where: the file, for messages.
+
+    Raises:
+      UserError: a tensor that gives a size is missing or misshapen, or another kind of model.
+    """
+    is_resnet = any(name.startswith(("visual.layer", "visual.attnpool.")) for name in shapes)
+    grid_at = "visual.attnpool.positional_embedding" if is_resnet else "visual.positional_embedding"
+    patch_at = "visual.layer1.0.conv1.weight" if is_resnet else "visual.conv1.weight"
+    ranks = {
+        patch_at: 4,
+        grid_at: 2,
+        "text_projection": 2,
+        "positional_embedding": 2,
+        "token_embedding.weight": 2,
+    }
+    _check_telling(shapes, ranks, where)
+    side = round((shapes[grid_at][0] - 1) ** 0.5)
+    if side < 1 or side**2 + 1 != shapes[grid_at][0]:
+        raise UserError(
+            f"{where}: {grid_at} is {shapes[grid_at]}, expected one row more than a square grid "
+            "has cells"
+        )
+    if is_resnet:
+        stages = tuple(_count(rf"visual\.layer{stage}\.(\d+)\.", shapes) for stage in range(1, 5))
+        vision = {"vision_layers": stages, "vision_patch_size": None, "image_resolution": 32 * side}
+    else:
+        patch = shapes[patch_at][-1]
+        layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", shapes)
+        vision = {
+            "vision_layers": layers,
+            "vision_patch_size": patch,
+            "image_resolution": patch * side,
+        }
+    text_layers = _count(r"transformer\.resblocks\.(\d+)\.", shapes)
+    if 0 in (text_layers, *(stages if is_resnet else (layers,))):
+        raise UserError(f"{where}: not a whole CLIP: a tower without layers")
+    vision["vision_width"], text_width = shapes[patch_at][0], shapes["text_projection"][0]
+    return vision | {
+        "vision_mlp_width": None
+        if is_resnet
+        else _mlp_width(shapes, "visual.", vision["vision_width"]),
+        "text_mlp_width": _mlp_width(shapes, "", text_width),
+        "embed_dim": shapes["text_projection"][1],
+        "text_width": text_width,
+        "text_layers": text_layers,
+        "context_length": shapes["positional_embedding"][0],
+        "vocab_size": shapes["token_embedding.weight"][0],
+    }
+
+
+def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -> int | None:
+    """Hidden channels of the first block's MLP; None where they are four times the width, or not
+    there to tell.
+    """
+    found = shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", ())
+    return None if len(found) != 2 or found[0] in (0, 4 * width) else found[0]
+
+
+def _check_telling(
+    shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str
+) -> None:
+    """Raises where a tensor that tells a size is absent or of the wrong rank; names the first
+    foreign tensor.
+    """
+    if absent := [name for name in ranks if name not in shapes]:
+        foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
+        image = any(name.startswith("visual.") for name in shapes)
+        text = any(not name.startswith("visual.") and name != "logit_scale" for name in shapes)
+        if foreign is None and image != text:
+            raise UserError(
+                f"{where}: holds CLIP's {'image' if image else 'text'} tower only, as "
+                f"transformers' {'CLIPVisionModel' if image else 'CLIPTextModel'} or a diffusion "
+                "pipeline has it; both towers are needed: take the weights of the whole "
+                f"CLIPModel that it is from. {SOURCES}"
+            )
+        if foreign is None:
+            raise UserError(f"{where}: not a whole CLIP: missing: {', '.join(absent)}")
+        raise UserError(
+            f"{where}: not a CLIP with OpenAI's towers (timm, SigLIP, CoCa and other variants are "
+            f"not supported): its first foreign tensor is {foreign}; missing: "
+            f"{', '.join(absent)}. {SOURCES}"
+        )
+    for name, rank in ranks.items():
+        if len(shapes[name]) != rank or min(shapes[name]) < 1:
+            raise UserError(
+                f"{where}: misshapen: {name} is {shapes[name]}, expected {rank} dimensions, none "
+                "empty"
+            )
+
+
+def _count(pattern: str, names: Mapping[str, Any]) -> int:
+    return len({match[1] for name in names if (match := re.match(pattern, name))})
