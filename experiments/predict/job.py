@@ -5,11 +5,13 @@ asked for.
 import contextlib
 import dataclasses
 import functools
-import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from flax import nnx
 
 import vtd_jax
 from experiments.common.word_flags import given_words
@@ -21,7 +23,9 @@ from experiments.predict.truth import read_truth
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.normalization import told as normalization_told
+from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.outputs import beside_name
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.loading import load
@@ -38,6 +42,7 @@ from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
 
+_LAST_DIGITS = re.compile(r"(?<=, config [0-9a-f]{12})[0-9a-f]{4}(?=\)\Z)")
 # videos whose rows are shown on the terminal
 SHOWN = 40
 
@@ -158,11 +163,16 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         if truth is None
         else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
     )
+    legacy = {
+        "weights": functools.partial(legacy_weights_fingerprint, nnx.state(model.model)),
+        # of a run, it ends in the fingerprint of its settings, of which they showed twelve digits
+        "model": lambda: _LAST_DIGITS.sub("", job["model"]),
+    }
     with contextlib.ExitStack() as stack:
         stack.enter_context(outputs.locked(request))
         kind = line_kind(request.window is not None)
         journal = stack.enter_context(
-            Journal(request.journal, job | {"outputs": named}, request.restart, kind)
+            Journal(request.journal, job | {"outputs": named}, request.restart, kind, legacy)
         )
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
@@ -352,7 +362,7 @@ def _about(
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
+    return fingerprint("\n".join(texts))
 
 
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:

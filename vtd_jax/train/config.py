@@ -3,7 +3,6 @@ anything is computed.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.printable import brief
 from vtd_jax.train.fields import build, flatten, unknown_field
@@ -333,14 +333,14 @@ class RunConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change with any setting that can change a result."""
+        """Changes with any setting that can change a result."""
         flat = flatten(self.to_dict())
         fields = {
             k: v
             for k, v in flat.items()
             if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v
         }
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+        return fingerprint(fields)
 
     @property
     def everywhere(self) -> str:

@@ -29,7 +29,7 @@ from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.config import ModelConfig, saved_fields
-from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.printable import brief
 from vtd_jax.train.checkpoints.checkpoint import flatten_arrays, unflatten_arrays
@@ -154,7 +154,7 @@ def describe(
     """
     clip = ClipReference(
         architecture=model.clip.config.architecture,
-        weights=_fingerprint(model),
+        weights=weights_fingerprint(_frozen(model)),
         resolution=model.clip.config.image_resolution,
         dtype=config.clip.dtype,
         path=config.clip.path,
@@ -272,10 +272,10 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
     Raises:
       UserError: another CLIP, or arrays that are not the model's by name or shape, or damaged.
     """
-    if (here := _fingerprint(model)) != info.clip.weights:
+    if not are_weights(info.clip.weights, _frozen(model)):
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights "
-            f"{info.clip.weights}; here {here})"
+            f"{info.clip.weights}; here {weights_fingerprint(_frozen(model))})"
         )
     if info.clip.settings and info.clip.settings != model.clip_settings:
         raise UserError(
@@ -343,5 +343,5 @@ def _parse(text: str, path: Path) -> TunedInfo:
         raise UserError(f"{told}: {error}") from None
 
 
-def _fingerprint(model: VTDCLIP) -> str:
-    return weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+def _frozen(model: VTDCLIP) -> nnx.State:
+    return nnx.state(model, nnx.Not(nnx.Param))

@@ -3,7 +3,6 @@
 """
 
 import contextlib
-import hashlib
 import math
 import os
 import shutil
@@ -16,6 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint, same
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.integrity import Damaged, Stored
@@ -399,8 +399,15 @@ def _copied(tree: Any) -> dict[str, np.ndarray]:
 
 
 def names_fingerprint(names: tuple[str, ...]) -> str:
-    """Eight hex digits of class names in their order."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    """The fingerprint of class names in their order."""
+    return fingerprint("\n".join(names))
+
+
+def same_names(noted: str, here: str) -> bool:
+    """Whether a checkpoint's fingerprint of names, which earlier versions cut to eight digits, is
+    this one.
+    """
+    return same(noted, here, least=8)
 
 
 def _metric(metrics: Mapping[str, float]) -> float:
