@@ -28,7 +28,7 @@ from vtd_jax.parallel.processes import alone, is_first, on_first, together
 from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
 from vtd_jax.untrusted.regular_files import open_regular
 
 _IDENTITY, _LOG = "identity.json", "run.log"
@@ -202,7 +202,7 @@ def _elsewhere(source: str) -> str:
         return ""
     path = Path(source)
     if path.is_dir():
-        return f"{path}, steps {Checkpoints(path).steps}"
+        return f"{path}, steps {StoredCheckpoints(path).steps}"
     with open_regular(path, "checkpoint") as file:
         return f"{path}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 

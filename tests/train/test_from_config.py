@@ -11,7 +11,8 @@ from vtd_jax.model.saved.release_files import save_release
 from vtd_jax.model.saved.tuned import describe, save_tuned
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint
 from vtd_jax.train.config import RunConfig
 
 

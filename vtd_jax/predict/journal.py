@@ -14,7 +14,7 @@ from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import naming, open_own, replacing
-from vtd_jax.fingerprints import fingerprint, same
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import utf8
 from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import convert, parse_json
@@ -140,17 +140,17 @@ class Journal:
     def _compare(self, there: Any, job: Mapping[str, Any]) -> None:
         if not isinstance(there, dict):
             raise UserError(f"{self.path}:1: job: expected object; {_RESTART}")
-        differ = [key for key in {*there, *job} if there.get(key) != job.get(key)]
-        differ = sorted(key for key in differ if not self._is_legacy(key, there.get(key), job))
+        differ = sorted(
+            key
+            for key in {*there, *job}
+            if there.get(key) != job.get(key)
+            and not (key in self._legacy and there.get(key) == self._legacy[key]())
+        )
         if differ:
             raise UserError(
                 f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; "
                 "give that again to resume, or --restart to throw away what it finished"
             )
-
-    def _is_legacy(self, key: str, there: Any, job: Mapping[str, Any]) -> bool:
-        """Whether a field is a fingerprint of the same, as an earlier version spelled it."""
-        return key in self._legacy and same(there, job[key], legacy=self._legacy[key])
 
     def _renew(self, job: Mapping[str, Any]) -> None:
         """Gives checksums to the lines of an older version, which had none, as they are."""

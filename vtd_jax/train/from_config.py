@@ -18,7 +18,8 @@ from vtd_jax.model.saved.tuned import fill_tuned, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import counted, warn
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint, same_names
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint, same_names
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.resume import same_settings, settings_fingerprint
 from vtd_jax.train.workdir import CONFIG_FILE, config_file

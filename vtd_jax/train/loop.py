@@ -32,7 +32,8 @@ from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.batches import StoredBatches, open_batches
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite

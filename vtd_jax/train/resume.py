@@ -14,9 +14,11 @@ from msgspec import Meta
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import same
 from vtd_jax.train.batches import StoredBatches
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, same_names, unflatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import same_names
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import TrainState
+from vtd_jax.trees import unflatten_arrays
 from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records

@@ -32,10 +32,10 @@ from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.printable import brief
-from vtd_jax.train.checkpoints.checkpoint import flatten_arrays, unflatten_arrays
 from vtd_jax.train.config import ClipSource, RunConfig
 from vtd_jax.train.fields import build
 from vtd_jax.train.ranges import MOST_FRAMES_OF_A_VIDEO
+from vtd_jax.trees import flatten_arrays, unflatten_arrays
 from vtd_jax.untrusted.json_text import parse_json
 
 METADATA_KEY = "vtd_jax.tuned"

@@ -82,6 +82,17 @@ def step_of(name: str) -> int | None:
     return int(name) if _STEP.fullmatch(name) else None
 
 
+def steps_in(folder: Path) -> list[int]:
+    """Steps with a folder; anything else that lies there, or has a name that we do not write, is
+    none.
+    """
+    # a checkpoint gets its number as its name when it is whole
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    return sorted(
+        step for path in paths if (step := step_of(path.name)) is not None and path.is_dir()
+    )
+
+
 def digest(stored: Stored) -> str:
     """The fingerprint of names, dtypes, shapes and bytes of all arrays and of the JSON, whatever
     their order.
