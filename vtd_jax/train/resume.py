@@ -127,7 +127,9 @@ def settings_fingerprint(config: RunConfig) -> str:
 
 
 def same_settings(noted: str, here: str) -> bool:
-    """Whether a fingerprint of settings, which earlier versions cut to twelve digits, is this one."""
+    """Whether a checkpoint's fingerprint of settings, which earlier versions cut to twelve digits,
+    is this one.
+    """
     return same(noted, here, least=12)
 
 

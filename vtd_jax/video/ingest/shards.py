@@ -2,8 +2,8 @@
 any interruption.
 
 A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it
-is finished the shard (`NNNNN.array_record`) with a manifest (`NNNNN.done.json`) that says what it was
-made from. A shard whose manifest fits what is to be in it is never made again.
+is finished the shard (`NNNNN.array_record`) with a manifest (`NNNNN.done.json`) that says what it
+was made from. A shard whose manifest fits what is to be in it is never made again.
 """
 
 import functools
