@@ -3,7 +3,6 @@ written.
 """
 
 import csv
-import hashlib
 import io
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import printable, utf8
 
 # of a file name, on most file systems; on encrypted ones 143, of which endings and numbers take
@@ -37,7 +37,7 @@ def shortened(name: str, most: int, whole: str = "") -> str:
     """A name of at most `most` bytes: its beginning, and a digest of it (or of `whole`), which
     sets it apart from others.
     """
-    digest = hashlib.sha256(os.fsencode(whole or name)).hexdigest()[:8]
+    digest = fingerprint(os.fsencode(whole or name))[:8]
     return f"{os.fsencode(name)[: most - 9].decode(errors='ignore')}-{digest}"
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import zlib
 from collections.abc import Callable
 
 import jax
@@ -17,6 +16,7 @@ from ml_collections import ConfigDict
 from experiments.common import cli, command_line, config_flag
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.parallel import clusters, joining, processes
 from vtd_jax.parallel.preemption import INTERRUPTED, Preempted
 from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
@@ -91,11 +91,7 @@ def _told() -> dict[str, str]:
 
 def _short(value: object) -> str:
     text = str(value)
-    return (
-        text
-        if len(text) <= _SHOWN
-        else f"{text[:_SHOWN]}… ({zlib.crc32(text.encode(errors='replace')):08x})"
-    )
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({fingerprint(text)})"
 
 
 def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **others: str) -> None:

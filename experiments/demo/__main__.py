@@ -21,12 +21,13 @@ from absl import flags
 
 from experiments.common import cli
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
 from vtd_jax.locks import locked_outputs
+from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.outputs import check_output
 from vtd_jax.printable import listed
 from vtd_jax.scenes.sets import SceneSet, write_scene_sets
 from vtd_jax.status import Line, counting, within
+from vtd_jax.untrusted.regular_files import is_regular
 
 _DEFAULT = SceneSet(seed=0)
 _OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")
@@ -42,7 +43,7 @@ _IRRELEVANT = flags.DEFINE_float(
 _EPOCHS = flags.DEFINE_integer(
     "epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0
 )
-_MARKER, _LOCK = ".vtd_jax_demo", ".vtd_jax.lock"
+_MARKER, _LOCK, _DEMO = ".vtd_jax_demo", ".vtd_jax.lock", "demo"
 # what a demo leaves, also one that was killed
 _OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*\.part(\.\w+)?")
 
@@ -95,6 +96,7 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     table = rows.demo_table(found, about)
     table.show()
     table.save(out)
+    Manifest(_DEMO, {}, whole=True).write(out / _MARKER)
     return (
         f"wrote {out}/results.md, .csv, .json and {out}/clip.png in "
         f"{time.perf_counter() - start:.0f} s"
@@ -120,7 +122,7 @@ def _check_folder(out: Path) -> None:
         return
     names = sorted(path.name for path in out.iterdir() if not path.name.startswith(_LOCK))
     others = [name for name in names if not _OWN.fullmatch(name)]
-    if names and _MARKER not in names:
+    if names and not _is_demo(out):
         raise UserError(
             f"--out={out}: exists and is not an earlier demo's folder; name another one"
         )
@@ -131,9 +133,17 @@ def _check_folder(out: Path) -> None:
         )
 
 
+def _is_demo(out: Path) -> bool:
+    """Whether an earlier demo left the folder; the marker of the first versions is empty."""
+    try:
+        return read_manifest(out / _MARKER, _DEMO) is not None
+    except UserError:
+        return is_regular(out / _MARKER) and not (out / _MARKER).stat().st_size
+
+
 def _fresh_folder(out: Path) -> None:
     """Empties the folder but for its lock and the sign that it is a demo's."""
-    write_text(out / _MARKER, "")
+    Manifest(_DEMO, {}).write(out / _MARKER)
     for path in out.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

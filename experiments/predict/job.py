@@ -5,23 +5,27 @@ asked for.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import vtd_jax
 from experiments.common.word_flags import given_words
 from experiments.configs._templates import read_templates
 from experiments.predict import files, outputs
 from experiments.predict.lines import line_kind
-from experiments.predict.run import Run, connect, right_ones, sentence
+from experiments.predict.run import (
+    Run,
+    about,
+    connect,
+    journal_job,
+    legacy_fields,
+    right_ones,
+    sentence,
+)
 from experiments.predict.truth import read_truth
 from vtd_jax.clip.toy import toy_note
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.loading import load
@@ -139,7 +143,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     run = Run(
         request,
         videos,
-        _about(request, model, labels, words),
+        about(request, model, labels, words),
         truth,
         sentence(toy_note(model.model.clip.config)),
     )
@@ -147,20 +151,12 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])
-    named = {flag: getattr(request, flag) for flag in ("json", "csv", "report", "figures")}
-    # another device may finish what one began
-    job = {key: told for key, told in run.about.items() if key != "device"}
-    job |= {"labels": _digest(labels), "words": _digest(words or ())}
-    job |= (
-        {}
-        if truth is None
-        else {"truth": _digest([f"{video}\0{label}" for video, label in truth.items()])}
-    )
+    job = journal_job(run, labels, words)
     with contextlib.ExitStack() as stack:
         stack.enter_context(outputs.locked(request))
         kind = line_kind(request.window is not None)
         journal = stack.enter_context(
-            Journal(request.journal, job | {"outputs": named}, request.restart, kind)
+            Journal(request.journal, job, request.restart, kind, legacy_fields(job, model))
         )
         left = [video for video in videos if str(video) not in journal.done]
         if journal.done:
@@ -313,44 +309,6 @@ def _closing(
             f"{failed} of {count} videos could not be read, as told above; of the others: {where}"
         )
     return f"{counted(count, 'video')}: {where}"
-
-
-def _about(
-    request: Request, model: Predictor, labels: Sequence[str], words: Sequence[str] | None
-) -> dict[str, str]:
-    """What a result depends on, in words."""
-    config = model.model.config
-    told = {
-        "model": utf8(model.told),
-        "weights": model.weights,
-        "labels": f"{len(labels)}",
-        "frames named by": "the labels"
-        if words is None
-        else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
-        "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
-        "pooling": config.pooling,
-        "normalization": normalization_told(
-            config.normalization, model.model.clip.config.preprocessing
-        ),
-        "assignment": config.assignment,
-        "ties": config.ties,
-        "device": device_told(),
-        "vtd_jax": vtd_jax.__version__,
-    }
-    if config.templates:
-        told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
-    if request.window:
-        plan = Windows(
-            request.frames or model.frames, request.window, request.stride, request.threshold
-        )
-        told["windows"] = (
-            f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
-        )
-    return told
-
-
-def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:

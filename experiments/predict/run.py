@@ -5,12 +5,25 @@ last.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax import nnx
+
+import vtd_jax
+from vtd_jax.devices import device_told
+from vtd_jax.fingerprints import fingerprint
+from vtd_jax.model.normalization import told as normalization_told
+from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.predict.timeline import Windows
 from vtd_jax.printable import utf8
 from vtd_jax.report.pages import relink
+from vtd_jax.terminal import counted
+
+_LAST_DIGITS = re.compile(r"(?<=, config [0-9a-f]{12})[0-9a-f]{4}(?=\)\Z)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +60,64 @@ class Run:
     def place(self, video: Path) -> str:
         """Where a video is, as short as tells it from the others."""
         return os.path.relpath(os.path.abspath(video), self.folder)
+
+
+def about(
+    request: Any, model: Predictor, labels: Sequence[str], words: Sequence[str] | None
+) -> dict[str, str]:
+    """What a result depends on, in words."""
+    config = model.model.config
+    told = {
+        "model": utf8(model.told),
+        "weights": model.weights,
+        "labels": f"{len(labels)}",
+        "frames named by": "the labels"
+        if words is None
+        else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
+        "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
+        "pooling": config.pooling,
+        "normalization": normalization_told(
+            config.normalization, model.model.clip.config.preprocessing
+        ),
+        "assignment": config.assignment,
+        "ties": config.ties,
+        "device": device_told(),
+        "vtd_jax": vtd_jax.__version__,
+    }
+    if config.templates:
+        told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
+    if request.window:
+        plan = Windows(
+            request.frames or model.frames, request.window, request.stride, request.threshold
+        )
+        told["windows"] = (
+            f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
+        )
+    return told
+
+
+def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, Any]:
+    """What the journal of a run is of: all that its lines depend on, and the files asked for."""
+    # another device may finish what one began
+    job: dict[str, Any] = {key: told for key, told in run.about.items() if key != "device"}
+    job |= {"labels": _fingerprint(labels), "words": _fingerprint(words or ())}
+    if run.truth is not None:
+        job["truth"] = _fingerprint([f"{video}\0{label}" for video, label in run.truth.items()])
+    outputs = {flag: getattr(run.request, flag) for flag in ("json", "csv", "report", "figures")}
+    return job | {"outputs": outputs}
+
+
+def legacy_fields(job: Mapping[str, Any], model: Predictor) -> dict[str, Callable[[], str]]:
+    """The fields of a job in which earlier versions spelled fingerprints otherwise, and how."""
+    return {
+        "weights": functools.partial(legacy_weights_fingerprint, nnx.state(model.model)),
+        # of a run, it ends in the fingerprint of its settings, of which they showed twelve digits
+        "model": lambda: _LAST_DIGITS.sub("", job["model"]),
+    }
+
+
+def _fingerprint(texts: Sequence[str]) -> str:
+    return fingerprint("\n".join(texts))
 
 
 def connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:

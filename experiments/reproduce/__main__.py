@@ -106,7 +106,9 @@ def main() -> str:
             on_first(made.planner.data.prepare)
             on_first(_reproduce_plan.keep, made, asked.workdir)
             with Preemption() as preemption:
-                failed = execute.execute(made.runs, asked.workdir, made.weights, preemption)
+                failed = execute.execute(
+                    made.runs, asked.workdir, made.weights, preemption, made.legacy_weights
+                )
         try:
             with Line("making tables and plots"):
                 wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)

@@ -3,12 +3,13 @@ on.
 """
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
-import json
-import os
+import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,23 @@ from experiments.reproduce.plan import Run
 from experiments.reproduce.sources import list_fingerprint
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
-from vtd_jax.files import log_file, write_text
+from vtd_jax.files import log_file
+from vtd_jax.fingerprints import DIGITS
+from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import alone, is_first, on_first, together
 from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
 from vtd_jax.train.learnt import learnt_on, load_file, load_learnt
 from vtd_jax.train.workdir import read_training_list
-from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.regular_files import open_regular
 
 _IDENTITY, _LOG = "identity.json", "run.log"
+_RUN = "run of a table"
+_ALL_DIGITS = re.compile(r"[0-9a-f]{64}")
 
 
 def run_folder(workdir: Path, name: str) -> Path:
@@ -41,34 +45,64 @@ def run_folder(workdir: Path, name: str) -> Path:
 def is_finished(folder: Path) -> bool:
     """Whether a run of a table is, with its scores."""
     noted = _noted(folder)
-    return noted is not None and noted["finished"]
+    return noted is not None and noted.whole
 
 
-def _noted(folder: Path) -> dict[str, Any] | None:
-    """What a folder says of its run; None where it says nothing.
+def _noted(folder: Path) -> Manifest | None:
+    """What a folder says of its run, whole once that is finished; None where it says nothing.
 
     Raises:
       UserError: it is damaged.
     """
     path, remedy = folder / _IDENTITY, f"remove {folder} to make the run again"
-    if not os.path.lexists(path):
-        return None
-    noted = read_json(path, dict[str, Any], what="description of a run", remedy=remedy)
-    if not isinstance(noted.get("finished"), bool):
+    legacy = functools.partial(_legacy_manifest, path, remedy)
+    return read_manifest(path, _RUN, legacy=legacy, remedy=remedy)
+
+
+def _legacy_manifest(path: Path, remedy: str, fields: dict[str, Any]) -> Manifest:
+    """What earlier versions noted: the identity itself, and whether the run is finished."""
+    finished = fields.pop("finished", None)
+    if not isinstance(finished, bool):
         raise UserError(f"{path}: finished: expected true or false; {remedy}")
-    return noted
+    return Manifest(_RUN, _cut(fields), finished, version="")
+
+
+def _cut(value: Any) -> Any:
+    """Fingerprints of lists, which earlier versions noted in all of their digits, as they are
+    compared now.
+    """
+    if isinstance(value, dict):
+        return {key: _cut(each) for key, each in value.items()}
+    return value[:DIGITS] if isinstance(value, str) and _ALL_DIGITS.fullmatch(value) else value
+
+
+def _legacy_identity(identity: Mapping[str, Any], legacy_weights: str) -> dict[str, Any]:
+    """An identity with the fingerprints that earlier versions noted of it."""
+    earlier = dict(identity)
+    if "config" in earlier:
+        earlier["config"] = earlier["config"][:12]
+    if "CLIP weights" in earlier:
+        earlier["CLIP weights"] = legacy_weights
+    if isinstance(source := earlier.get("source"), dict):
+        earlier["source"] = _legacy_identity(source, legacy_weights)
+    return earlier
 
 
 def execute(
-    runs: Sequence[Run], workdir: Path, clip_weights: str, preemption: Preemption
+    runs: Sequence[Run],
+    workdir: Path,
+    clip_weights: str,
+    preemption: Preemption,
+    legacy_weights: str,
 ) -> list[str]:
-    """Makes every run that is not finished; a run that fails is told, and the others are made.
+    """Makes every run that is not finished; a run that fails is reported, and the others are made.
 
     Args:
       runs: in order.
       workdir: gets `runs/NAME/` with what each learnt, its scores and its output (`run.log`).
       clip_weights: fingerprint of the CLIP.
       preemption: listens for notices.
+      legacy_weights: fingerprint of the CLIP as earlier versions noted it.
 
     Returns:
       A line for every run that failed.
@@ -80,7 +114,8 @@ def execute(
     for number, run in enumerate(runs, 1):
         folder, start = run_folder(workdir, run.name), time.perf_counter()
         try:
-            if on_first(_claim, folder, _identity(run, runs, clip_weights)):
+            identity = _identity(run, runs, clip_weights)
+            if on_first(_claim, folder, identity, legacy_weights):
                 _tell(f"[{number}/{len(runs)}] {run.name}: finished already")
                 continue
             what = counted(run.config.optimizer.epochs, "epoch") if run.learns else "evaluation"
@@ -138,7 +173,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
     if folder.is_file():
         found = load_file(model, folder)
         return found.told, dict(found.learnt_on)
-    if (noted := _noted(folder)) is not None and not noted["finished"]:
+    if (noted := _noted(folder)) is not None and not noted.whole:
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = load_learnt(model, folder, "last")
@@ -166,35 +201,36 @@ def _elsewhere(source: str) -> str:
         return ""
     path = Path(source)
     if path.is_dir():
-        return f"{path}, steps {Checkpoints(path).steps}"
+        return f"{path}, steps {StoredCheckpoints(path).steps}"
     with open_regular(path, "checkpoint") as file:
         return f"{path}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> bool:
+def _claim(folder: Path, identity: dict[str, Any], legacy_weights: str = "") -> bool:
     """Makes the folder this run's; whether it is finished.
 
     Raises:
       UserError: it holds a run of other settings, videos or CLIP.
     """
     noted = _noted(folder)
-    if noted is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / _IDENTITY, json.dumps({"finished": False} | identity, indent=2) + "\n")
-        return False
-    finished = noted.pop("finished")
-    if noted != identity:
-        parts = ", ".join(key for key in identity if noted.get(key) != identity[key])
-        raise UserError(
-            f"{folder}: holds a run with other {parts}; give another --workdir, or remove it"
-        )
-    return finished
+    if noted is not None:
+        here = identity if noted.version else _legacy_identity(identity, legacy_weights)
+        if differ := noted.differences(here):
+            raise UserError(
+                f"{folder}: holds a run with other {', '.join(differ)}; give another --workdir, or "
+                "remove it"
+            )
+        if noted.version:
+            return noted.whole
+    folder.mkdir(parents=True, exist_ok=True)
+    claimed = Manifest(_RUN, identity, noted is not None and noted.whole)
+    claimed.write(folder / _IDENTITY)
+    return claimed.whole
 
 
 def _finish(folder: Path) -> None:
-    write_text(
-        folder / _IDENTITY, json.dumps((_noted(folder) or {}) | {"finished": True}, indent=2) + "\n"
-    )
+    noted = _noted(folder) or Manifest(_RUN, {})
+    dataclasses.replace(noted, whole=True).write(folder / _IDENTITY)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from experiments.reproduce.sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
-from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_fingerprint
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.terminal import say
@@ -53,7 +53,8 @@ class Request:
 
 class Made(NamedTuple):
     """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's
-    fingerprint, what tables tell of both, and the data sets that are asked for, () for all."""
+    fingerprint, what tables say of both, the data sets that are asked for, () for all, and the
+    CLIP's fingerprint as earlier versions noted it."""
 
     plans: tuple[Plan, ...]
     planner: Planner
@@ -61,6 +62,7 @@ class Made(NamedTuple):
     weights: str
     notes: Mapping[str, Any]
     datasets: tuple[str, ...] = ()
+    legacy_weights: str = ""
 
 
 def numbers(flag: str, values: Sequence[str], allowed: Sequence[int] = ()) -> tuple[int, ...]:
@@ -130,6 +132,7 @@ def make(asked: Request) -> Made:
     data = _data(asked, tables)
     clip = load_clip(asked.clip or "tiny")
     weights = weights_fingerprint(nnx.state(clip))
+    legacy_weights = legacy_weights_fingerprint(nnx.state(clip))
     settings = Settings(
         asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source
     )
@@ -159,7 +162,15 @@ def make(asked: Request) -> Made:
         )
     notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
-    return Made(tuple(plans), planner, tuple(runs.values()), weights, notes, asked.datasets)
+    return Made(
+        tuple(plans),
+        planner,
+        tuple(runs.values()),
+        weights,
+        notes,
+        asked.datasets,
+        legacy_weights,
+    )
 
 
 def _tables(asked: Request, embedded: bool) -> list[str]:

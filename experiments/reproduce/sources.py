@@ -5,18 +5,17 @@ embedded default.
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.fingerprints import DIGITS
+from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
 from vtd_jax.scenes.sets import Scenes, write_scene_sets
 from vtd_jax.status import Line, counting
-from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records, record_folders
@@ -25,7 +24,7 @@ from vtd_jax.video.stored_lists import list_names, read_stored_list
 SCENES = "scenes"
 # shares of irrelevant frames that the trained models are shown in the end
 SHARES = tuple(round(0.1 * i, 1) for i in range(10))
-_SETTINGS = "scenes.json"
+_SETTINGS, _SCENES = "scenes.json", "rendered scenes"
 
 
 def build_scenes(made: Scenes, folder: Path) -> None:
@@ -125,6 +124,7 @@ class SceneSource:
         for made, folder in jobs:
             with Line("building records"):
                 build_scenes(made, folder)
+            Manifest(_SCENES, dataclasses.asdict(made), whole=True).write(folder / _SETTINGS)
 
     def _sets(self) -> dict[str, Scenes]:
         noisy = (
@@ -141,9 +141,8 @@ def _claim(made: Scenes, folder: Path) -> None:
     Raises:
       UserError: there are videos or records that are none of ours.
     """
-    settings, noted = dataclasses.asdict(made), folder / _SETTINGS
-    there = _read_settings(noted)
-    if there == json.loads(json.dumps(settings)):
+    there = _noted(folder)
+    if there is not None and there.is_mine(dataclasses.asdict(made)):
         return
     parts = [folder / part for part in ("videos", "records") if os.path.lexists(folder / part)]
     if parts and there is None:
@@ -154,27 +153,33 @@ def _claim(made: Scenes, folder: Path) -> None:
     for part in parts:
         shutil.rmtree(part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(noted, json.dumps(settings, indent=2) + "\n")
+    Manifest(_SCENES, dataclasses.asdict(made)).write(folder / _SETTINGS)
 
 
 def _is_whole(made: Scenes, folder: Path) -> bool:
     """Whether records of just this data set are complete."""
-    if _read_settings(folder / _SETTINGS) != json.loads(json.dumps(dataclasses.asdict(made))):
+    noted = _noted(folder)
+    if noted is None or not noted.whole or not noted.is_mine(dataclasses.asdict(made)):
         return False
     there = record_folders(folder / "records") if (folder / "records").is_dir() else []
     return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
 
 
-def _read_settings(noted: Path) -> dict[str, Any] | None:
-    """What a folder's data set was rendered from; None where nothing is said."""
-    if not os.path.lexists(noted):
-        return None
-    return read_json(noted, dict[str, Any], remedy=f"remove {noted.parent} to render again")
+def _noted(folder: Path) -> Manifest | None:
+    """What a folder says of the data set that was rendered there; None where it says nothing."""
+    return read_manifest(
+        folder / _SETTINGS,
+        _SCENES,
+        # earlier versions noted the settings alone, and left it to the records whether all was made
+        legacy=lambda settings: Manifest(_SCENES, settings, whole=True, version=""),
+        remedy=f"remove {folder} to render again",
+    )
 
 
 def list_fingerprint(data_dir: str, name: str) -> str:
     """What a list and the videos in it are; changes with either."""
     for folder in record_folders(data_dir):
         if name in list_names(folder):
-            return read_stored_list(folder, name).fingerprint
+            # records of earlier versions have more digits of it
+            return read_stored_list(folder, name).fingerprint[:DIGITS]
     raise UserError(f"{data_dir}: no list {name}")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = """
 import sys
 from absl import flags
-from experiments import _cli
+from experiments.common import cli
 {early}
 def main():
     import jax, jax.numpy as jnp
@@ -27,7 +27,7 @@ def main():
     found, config = sum(event.endswith("cache_hits") for event in told), jax.config
     limits = config.jax_compilation_cache_max_size, config.jax_persistent_cache_min_compile_time_secs
     return f"{{found}} found, kept in {{config.jax_compilation_cache_dir}}, limits {{limits}}"
-_cli.run(main, "A command.")
+cli.run(main, "A command.")
 """
 
 

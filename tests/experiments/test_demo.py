@@ -11,6 +11,7 @@ import pytest
 
 from experiments.demo import rows as _demo
 from support import warm
+from vtd_jax.manifest import read_manifest
 from vtd_jax.scenes.sets import SceneSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def test_demo_end_to_end(tmp_path):
     assert not (out / "seed7").exists()
     assert "older" not in (out / "results.md").read_text()
     # the sign by which the next demo knows this one's folder
-    assert (out / ".vtd_jax_demo").is_file()
+    assert read_manifest(out / ".vtd_jax_demo", "demo").is_whole(out)
 
 
 @pytest.mark.parametrize("seeds", ["a", "1,1", "-3"])
@@ -62,6 +63,16 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert done.returncode == 2
     assert "not an earlier demo's folder" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_marker_that_no_demo_wrote_is_no_sign(tmp_path):
+    (tmp_path / "seed7").mkdir()
+    for text in ("mine", json.dumps({"manifest": 1})):
+        (tmp_path / ".vtd_jax_demo").write_text(text)
+        done = _run(f"--out={tmp_path}")
+        assert done.returncode == 2
+        assert "not an earlier demo's folder" in done.stderr
+        assert (tmp_path / "seed7").is_dir()
 
 
 def test_rows_differ_as_their_names_say(tmp_path):

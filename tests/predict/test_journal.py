@@ -284,3 +284,20 @@ def test_what_is_planted_in_its_place_is_not_written_to(tmp_path, restart):
     assert (tmp_path / "victim").read_text() == "precious"
     assert (tmp_path / "notes").read_text() == "mine\n"
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_journal_of_an_earlier_version_with_other_fingerprints(tmp_path):
+    path = tmp_path / "j"
+    with Journal(path, JOB | {"weights": "e3c4fa3d"}) as journal:
+        journal.add("a.mp4", result={})
+    before, job = path.read_bytes(), JOB | {"weights": "b2937bd798a328ef"}
+    with pytest.raises(UserError, match="another weights"):
+        Journal(path, job)
+    with pytest.raises(UserError, match="another weights"):
+        Journal(path, job, legacy={"weights": lambda: "ffffffff"})
+    with pytest.raises(UserError, match="another labels, weights"):
+        Journal(path, job | {"labels": 4}, legacy={"weights": lambda: "ffffffff"})
+    for _ in range(2):
+        with Journal(path, job, legacy={"weights": lambda: "e3c4fa3d"}) as again:
+            assert again.done == {"a.mp4"}
+    assert path.read_bytes() == before

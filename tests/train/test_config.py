@@ -154,7 +154,7 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     kept = {key: value for key, value in old_json(flat).items() if key not in free or key in scores}
     assert (
         old.fingerprint
-        == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
     )
     bare = dict(model__text_prompts=0, model__text_depth=0)
     changed = (
@@ -269,7 +269,7 @@ def test_what_a_continuation_may_change():
 
 def test_the_fingerprint_changes_with_what_changes_results():
     run = RunConfig.from_dict(FIELDS).fingerprint
-    assert re.fullmatch("[0-9a-f]{12}", run)
+    assert re.fullmatch("[0-9a-f]{16}", run)
     assert run == RunConfig.from_dict(_with(data__data_dir="elsewhere", log_every=3)).fingerprint
     for change in (
         dict(seed=1),

@@ -261,3 +261,42 @@ def test_an_error_of_the_run_is_told_before_one_of_its_last_checkpoint(
     with pytest.raises(ZeroDivisionError):
         small_run.train(_config(folder, checkpoint__every_steps=0), tmp_path)
     assert "warning: " in capsys.readouterr().err
+
+
+def _as_before(workdir, step):
+    """Spells the fingerprints of a checkpoint as version 0.1.0 did."""
+    folder = workdir / "checkpoints" / str(step)
+    stored = integrity.read(folder)
+    progress = dict(stored.progress, clip="38ae04d7")
+    progress |= {"names": progress["names"][:8], "settings": progress["settings"][:12]}
+    data = progress["batches"]["data"]
+    progress["batches"]["data"] = data | {"fingerprint": f"{data['fingerprint']:0<64}"}
+    progress["splits"] = {split: f"{each:0<64}" for split, each in progress["splits"].items()}
+    integrity.write_progress(folder, stored._replace(progress=progress))
+    file = folder / "progress" / "metadata"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"digest": f"{content['digest']:0<64}"}))
+
+
+def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(folder, whole, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    for step in (5, 6):
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    _as_before(workdir, 4)
+    model = from_config.build_model(_config(folder))
+    assert from_config.load_learnt(model, workdir) == 4
+    assert from_config.learnt_names(_config(folder), workdir, 4) == small_run.BASE
+    splits = from_config.open_splits(_config(folder))
+    other = tmp_path / "other.safetensors"
+    save_clip(other, small_run.SMALL, random_state(small_run.SMALL, 7))
+    changed = _config(folder, clip__path=str(other))
+    with pytest.raises(UserError, match=r"the CLIP weights differ \(fingerprint 38ae04d7; here"):
+        small_run.train(changed, workdir, resume=True, override=True)
+    with pytest.raises(UserError, match="was learnt on another CLIP"):
+        from_config.load_learnt(from_config.build_model(changed), workdir)
+    capsys.readouterr()
+    done = small_run.train(_config(folder), workdir, resume=True, splits=splits)
+    assert (done.steps_now, capsys.readouterr().err) == (2, "")
+    for name, value in small_run.learnt(done.model).items():
+        np.testing.assert_array_equal(value, whole[1][name], err_msg=name)

@@ -1,5 +1,5 @@
-"""Files of rows that are there whole or not at all, are mapped into memory, and are not believed
-when damaged.
+"""The one store of rows in the cache (frame features, text features): files that are there whole
+or not at all, are mapped into memory, and are not believed when damaged.
 """
 
 import io
@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from vtd_jax.cache.folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache.folder import VARIABLE, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.terminal import warn
@@ -18,31 +19,38 @@ from vtd_jax.untrusted.arrays import crc_bytes, map_array
 class NotKept(UserError):
     """Files cannot be written where they should be."""
 
-    def __init__(self, folder: Path, error: OSError):
+    def __init__(self, folder: Path, what: str, error: OSError):
         super().__init__(
-            f"{folder}: frame features cannot be kept there ({error.strerror or error}); set "
-            f"{VARIABLE} to a folder that can be written and has space"
+            f"{folder}: {what} cannot be kept there ({error.strerror or error}); set {VARIABLE} "
+            "to a folder that can be written and has space"
         )
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder; tells of one that cannot be written before the work, not after it.
+def make_folder(folder: Path, what: str) -> None:
+    """Makes a folder for rows; one that cannot be written is refused before the work, not after it.
+
+    Args:
+      folder: to make, with those above it.
+      what: the rows, for messages: "frame features".
 
     Raises:
       NotKept: it cannot be made or written.
     """
     try:
-        if folder.is_relative_to(cache_folder()):
-            make_folders(cache_folder())
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     except OSError as error:
-        raise NotKept(folder, error) from None
+        raise NotKept(folder, what, error) from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise NotKept(folder, OSError(0, "no permission"))
+        raise NotKept(folder, what, OSError(0, "no permission"))
 
 
-def write_rows(file: Path, rows: np.ndarray) -> None:
-    """An `.npy` file, followed by the CRC-32 of it, which NumPy does not read.
+def write_rows(file: Path, rows: Float[np.ndarray, "..."], what: str) -> None:
+    """Writes rows as an `.npy` file, followed by the CRC-32 of it, which NumPy does not read.
+
+    Args:
+      file: to write, whole or not at all.
+      rows: float32.
+      what: the rows, for messages.
 
     Raises:
       NotKept: no space, or no permission.
@@ -54,21 +62,18 @@ def write_rows(file: Path, rows: np.ndarray) -> None:
             out.write(content.getbuffer())
             out.write(crc_bytes(content.getbuffer()))
     except OSError as error:
-        raise NotKept(file.parent, error) from None
+        raise NotKept(file.parent, what, error) from None
 
 
-def read_rows(
-    file: Path, shape: tuple[int, ...], what: str = "frame features"
-) -> np.ndarray | None:
-    """The rows of a file, float32 of this shape, mapped into memory; None where there is no such
-    file.
+def read_rows(file: Path, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."] | None:
+    """The rows of a file, mapped into memory; None where there is no such file.
 
     One that is damaged, or a pipe in its place, is a warning and None.
 
     Args:
       file: as `write_rows` writes it.
-      shape: expected.
-      what: what the warning calls the rows.
+      shape: expected; the rows are float32.
+      what: the rows, for the warning.
     """
     try:
         return map_array(file, shape, crc=True)

@@ -3,8 +3,6 @@
 """
 
 import functools
-import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import VARIABLE, cache_folder
 from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Ahead
@@ -41,13 +40,16 @@ SHARD = 64
 # seconds between two lines of progress
 PAUSE = 10.0
 
-# part of every folder's name: counts up when files change their meaning
-_FORMAT = 1
+# part of every folder's name: counts up when files change their meaning. Files of other formats,
+# as of other versions, are not looked at: their features are computed once more.
+_FORMAT = 2
+# what messages call the rows
+_WHAT = "frame features"
 
 
 def tower_fingerprint(model: VTDCLIP) -> str:
-    """SHA-256 of all that raw frame features depend on beside the frames: the image tower, its
-    dtype, normalization.
+    """The fingerprint of all that raw frame features depend on beside the frames: the image tower,
+    its dtype, normalization.
 
     Independent of how the model lays its layers out: weights are taken under OpenAI's names.
     """
@@ -55,11 +57,7 @@ def tower_fingerprint(model: VTDCLIP) -> str:
         name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")
     }
     about = [repr(model.clip.config), str(model.clip.visual.dtype), model.config.normalization]
-    about += [[name, x.shape, str(x.dtype)] for name, x in visual.items()]
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for array in visual.values():
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return digest.hexdigest()
+    return fingerprint_all([about + list(visual), *visual.values()])
 
 
 class Stored:
@@ -165,7 +163,10 @@ class FeatureStore:
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
             found.append(
-                [read_rows(_file(folder, number), (n, *shape)) for number, n in enumerate(sizes)]
+                [
+                    read_rows(_file(folder, number), (n, *shape), _WHAT)
+                    for number, n in enumerate(sizes)
+                ]
             )
         missing = [
             _Part(place, number, _file(folders[place], number))
@@ -175,11 +176,11 @@ class FeatureStore:
         ]
         if missing:
             for folder in folders:
-                make_folder(folder)
+                make_folder(folder, _WHAT)
             self._compute(missing, records, spec, views, together, workers, tell, check)
             for part in missing:
                 rows = min(SHARD, len(records) - part.number * SHARD)
-                kept = read_rows(part.file, (rows, *shape))
+                kept = read_rows(part.file, (rows, *shape), _WHAT)
                 if kept is None:
                     raise UserError(
                         f"{part.file}: changed while it was written; does something else write "
@@ -199,21 +200,18 @@ class FeatureStore:
         drawn = [spec.temporal_views, spec.spatial_views]
         if spec.kind == "train":
             drawn = [spec.seed, view, spec.sample, asdict(spec.augment)]
-        videos = [
-            records.info["fingerprint"],
-            hashlib.sha256(records.stored.records.tobytes()).hexdigest(),
-        ]
         about = [
             _FORMAT,
             vtd_jax.__version__,
             self._tower,
-            *videos,
+            records.info["fingerprint"],
+            fingerprint(records.stored.records),
             spec.kind,
             spec.frames,
             spec.size,
             *drawn,
         ]
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
+        return fingerprint(about)
 
     def _compute(self, missing, records, spec, views, together, workers, tell, check) -> None:
         """Encodes the videos of missing files, one file after another, and writes them."""
@@ -247,7 +245,7 @@ class FeatureStore:
             begun.append(np.asarray(features)[: len(batch["weight"])][batch["weight"] > 0])
             progress.add(len(begun[-1]))
             if sum(map(len, begun)) == min(SHARD, len(records) - part.number * SHARD):
-                write_rows(part.file, np.concatenate(begun))
+                write_rows(part.file, np.concatenate(begun), _WHAT)
                 begun.clear()
 
         progress.line.open()

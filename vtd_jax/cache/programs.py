@@ -6,7 +6,6 @@ Whatever its own variables (`JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION
 config say comes first.
 """
 
-import hashlib
 import importlib.util
 import os
 import platform
@@ -16,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vtd_jax.cache.folder import PRIVATE, VARIABLE, cache_folder, make_folders, why_not_ours
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.terminal import warn
 
 # below the cache folder
@@ -42,7 +42,7 @@ def programs_folder() -> Path:
     one jaxlib only.
     """
     made_for = "\n".join([platform.system(), platform.machine(), *_cpu(), version("jaxlib")])
-    return cache_folder() / FOLDER / hashlib.sha256(made_for.encode()).hexdigest()[:16]
+    return cache_folder() / FOLDER / fingerprint(made_for)
 
 
 def keep_programs() -> Path | None:

@@ -3,9 +3,6 @@ once.
 """
 
 import functools
-import hashlib
-import io
-import json
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -17,12 +14,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from vtd_jax.cache.arrays import read_rows
-from vtd_jax.cache.folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
+from vtd_jax.cache.folder import cache_folder
 from vtd_jax.errors import UserError
-from vtd_jax.files import replacing
+from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.untrusted.arrays import crc_bytes
 
 # words a file
 SHARD = 8192
@@ -30,18 +26,20 @@ SHARD = 8192
 LEAST = 256
 
 # part of every file's name: counts up when files change their meaning
-_FORMAT = 1
+_FORMAT = 2
+# what messages call the rows
+_WHAT = "text features"
 # words a compiled call (of short lists the next power of two), and what number of positions is a
 # multiple of
 _BATCH, _POSITIONS = 256, 8
 
 
 class TextCache:
-    """Codebooks of word lists, kept on disk by the hash of everything that they depend on.
+    """Codebooks of word lists, kept on disk by the fingerprint of everything that they depend on.
 
     A list is kept in files of 8192 words: words added at the end leave the files before as they
-    are, and an encoding that was broken off goes on where it was. Lists of fewer than 256 words are
-    never written.
+    are, and an encoding that was broken off resumes where it was. Lists of fewer than 256 words are
+    never written. Files of earlier versions have other names: their words are encoded once more.
 
     Attributes:
       folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when
@@ -78,58 +76,30 @@ class TextCache:
             raise UserError("no words to encode: give one or more")
         kept = count >= LEAST
         if kept:
-            self._make_folder()
+            make_folder(self.folder, _WHAT)
         # a map starts at a page; memory is taken as rows are filled
         out = np.frombuffer(mmap.mmap(-1, count * width * 4), np.float32).reshape(count, width)
         for first in range(0, count, SHARD):
             part = list(words[first : first + SHARD])
             rows, report = out[first : first + len(part)], _report(told, first, count)
             file = self._file(model, part) if kept else None
-            known = None if file is None else read_rows(file, rows.shape, "text features")
+            known = None if file is None else read_rows(file, rows.shape, _WHAT)
             if known is not None:
                 rows[:] = known
                 report(len(part))
                 continue
             encode_texts(model, part, rows, report, first)
             if file is not None:
-                self._write(file, rows)
+                write_rows(file, rows, _WHAT)
         return out
-
-    def _make_folder(self) -> None:
-        """Tells of a folder that cannot be written before an hour's work, not after it."""
-        try:
-            make_folders(self.folder)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise self._unwritable(OSError(0, "no permission"))
-
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(
-            f"{self.folder}: text features cannot be kept there ({error.strerror}); set "
-            f"{VARIABLE} to a folder that can be written and has space"
-        )
-
-    def _write(self, file: Path, rows: np.ndarray) -> None:
-        """An `.npy` file, followed by the CRC-32 of it, which NumPy does not read."""
-        content = io.BytesIO()
-        np.save(content, rows)
-        try:
-            with replacing(file) as part:
-                part.write_bytes(content.getbuffer())
-                with part.open("ab") as end:
-                    end.write(crc_bytes(content.getbuffer()))
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def _file(self, model: VTDCLIP, words: list[str]) -> Path:
         """The name of a part of a list says all that its features depend on."""
-        name = hashlib.sha256(json.dumps([self._weights(model), words]).encode()).hexdigest()[:40]
-        return self.folder / f"text-{name}.npy"
+        return self.folder / f"text-{fingerprint([self._weights(model), words])}.npy"
 
     def _weights(self, model: VTDCLIP) -> str:
-        """The hash of the text tower, its prompts and settings; once a model, whose arrays never
-        change in place.
+        """The fingerprint of the text tower, its prompts and settings; once a model, whose arrays
+        never change in place.
         """
         prompts = [] if model.text_prompts is None else [model.text_prompts[...]]
         leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model.clip.text))
@@ -145,14 +115,10 @@ class TextCache:
             repr(tower),
             str(model.clip.text.dtype),
         ]
-        about += [
-            [jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in leaves
-        ]
-        digest = hashlib.sha256(json.dumps(about).encode())
-        for array in arrays:
-            digest.update(np.ascontiguousarray(jax.device_get(array)).view(np.uint8))
-        self._known = (arrays, digest.hexdigest())
-        return self._known[1]
+        about += [jax.tree_util.keystr(path) for path, _ in leaves]
+        name = fingerprint_all([about, *(jax.device_get(array) for array in arrays)])
+        self._known = (arrays, name)
+        return name
 
 
 def _report(

@@ -20,6 +20,7 @@ from vtd_jax.evaluate.scores import SUFFIX, check_finite, digest, read_scores, s
 from vtd_jax.evaluate.statistics import confusion_pairs
 from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
+from vtd_jax.fingerprints import same
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.outputs import csv_text
@@ -179,7 +180,7 @@ def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> 
       UserError: it is not there, damaged, no such table, or of other scores.
     """
     saved = read_json(path, Saved, what="table", remedy="evaluate again with experiments.evaluate")
-    if results is not None and saved.get(_SCORES, digest(results)) != digest(results):
+    if results is not None and _SCORES in saved and not same(saved[_SCORES], digest(results)):
         raise UserError(
             f"{path}: is of another evaluation than the scores beside it; evaluate again with "
             "experiments.evaluate"
@@ -193,9 +194,8 @@ def is_table_of(path: Path, scores: Path) -> str | None:
     """
     try:
         saved = read_table(path)
-        return (
-            str(saved["about"]["learnt"]) if saved[_SCORES] == digest(read_scores(scores)) else None
-        )
+        is_of = same(saved[_SCORES], digest(read_scores(scores)))
+        return str(saved["about"]["learnt"]) if is_of else None
     except (UserError, KeyError):
         return None
 

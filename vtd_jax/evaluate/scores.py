@@ -1,7 +1,6 @@
 """Scores of every video on disk, so that any table can be computed again without a GPU."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.files import replacing
+from vtd_jax.fingerprints import fingerprint_all
 from vtd_jax.finite import finite_rows
 from vtd_jax.untrusted.arrays import read_npz
 
@@ -80,19 +80,17 @@ def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
 
 
 def digest(results: Mapping[str, SplitResult]) -> str:
-    """What scores are, in 32 characters: of all that `save_scores` writes, whatever its file looks
-    like.
-    """
-    found = hashlib.sha256()
-    for split, result in results.items():
-        for text in (split, *result.class_names, "", *result.videos):
-            found.update(text.encode(errors="surrogatepass") + b"\0")
-        found.update(np.ascontiguousarray(result.scores, np.float32).tobytes())
-        found.update(np.ascontiguousarray(result.labels, np.int32).tobytes())
-        found.update(
-            b"" if result.tied is None else np.ascontiguousarray(result.tied, bool).tobytes()
-        )
-    return found.hexdigest()[:32]
+    """The fingerprint of scores: of all that `save_scores` writes, whatever its file looks like."""
+
+    def parts() -> Iterator[bytes | str]:
+        for split, result in results.items():
+            for text in (split, *result.class_names, "", *result.videos):
+                yield f"{text}\0"
+            yield np.ascontiguousarray(result.scores, np.float32).tobytes()
+            yield np.ascontiguousarray(result.labels, np.int32).tobytes()
+            yield b"" if result.tied is None else np.ascontiguousarray(result.tied, bool).tobytes()
+
+    return fingerprint_all(parts())
 
 
 def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:

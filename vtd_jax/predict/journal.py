@@ -3,17 +3,18 @@ interruption.
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import naming, open_own, replacing
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import utf8
 from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import convert, parse_json
@@ -33,6 +34,8 @@ _DAMAGED = f"damaged, its checksum does not fit; {_RESTART}"
 class Journal:
     """A file of JSON lines: first what the job is, then what became of each video.
 
+    It grows by a line a video, so it is no manifest, which is written as a whole.
+
     A line counts when it ends; half a line, of a process that was killed, is cut off. Every line
     carries a checksum over itself and the lines before it: one that was changed, lost or moved is
     refused, not taken over. A file of an older version, without checksums, is taken over with a
@@ -45,7 +48,12 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, job: Mapping[str, Any], restart: bool = False, kind: Any = dict[str, Any]
+        self,
+        path: Path,
+        job: Mapping[str, Any],
+        restart: bool = False,
+        kind: Any = dict[str, Any],
+        legacy: Mapping[str, Callable[[], str]] = MappingProxyType({}),
     ):
         """Opens or begins a journal.
 
@@ -55,13 +63,15 @@ class Journal:
           restart: whether what is there is thrown away.
           kind: type of a video's line, as `untrusted.json_text.convert` takes it; what it does not
             name may be there.
+          legacy: the fields of `job` that are fingerprints, and what computes them as earlier
+            versions did.
 
         Raises:
           UserError: what is there is of another job, is no journal, or has a damaged line; or a
             link or pipe is there.
           OSError: with the file's name, also where the disk is full.
         """
-        self.path, self.done, self._kind = path, set(), kind
+        self.path, self.done, self._kind, self._legacy = path, set(), kind, legacy
         if self._unbegun() or restart:
             self._begin(job)
             return
@@ -130,7 +140,12 @@ class Journal:
     def _compare(self, there: Any, job: Mapping[str, Any]) -> None:
         if not isinstance(there, dict):
             raise UserError(f"{self.path}:1: job: expected object; {_RESTART}")
-        differ = sorted(key for key in {*there, *job} if there.get(key) != job.get(key))
+        differ = sorted(
+            key
+            for key in {*there, *job}
+            if there.get(key) != job.get(key)
+            and not (key in self._legacy and there.get(key) == self._legacy[key]())
+        )
         if differ:
             raise UserError(
                 f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; "
@@ -244,7 +259,7 @@ def _text(value: Mapping[str, Any]) -> str:
 
 def _checksum(before: bytes, content: bytes) -> bytes:
     """Of a line without its end, after a line whose sum was `before`."""
-    return hashlib.sha256(before + content).hexdigest()[:16].encode()
+    return fingerprint(before + content).encode()
 
 
 def _sum_of(line: bytes) -> bytes:

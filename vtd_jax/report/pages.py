@@ -3,7 +3,6 @@ nothing.
 """
 
 import dataclasses
-import hashlib
 import html
 import json
 import os
@@ -17,6 +16,7 @@ from msgspec import Meta
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.printable import utf8
 from vtd_jax.report import clip_page, timeline_page
@@ -94,8 +94,8 @@ class PageEntry:
 
 
 def video_key(video: str) -> str:
-    """Tells a file from all others without naming it: a digest of its absolute path."""
-    return hashlib.sha256(os.fsencode(os.path.abspath(video))).hexdigest()[:16]
+    """Tells a file from all others without naming it: the fingerprint of its absolute path."""
+    return fingerprint(os.fsencode(os.path.abspath(video)))
 
 
 def write_page(

@@ -3,7 +3,6 @@ is computed.
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from vtd_jax.clip.source import ClipSource
 from vtd_jax.errors import UserError
 from vtd_jax.fields import build, check_choice, check_ranges, flatten, unknown_field
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.printable import brief
 from vtd_jax.train.groups import (
@@ -259,14 +259,14 @@ class RunConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change with any setting that can change a result."""
+        """Changes with any setting that can change a result."""
         flat = flatten(self.to_dict())
         fields = {
             _FIRST_NAMES.get(k, k): v
             for k, v in flat.items()
             if (not _free(k) or k in _SCORES) and _LATER.get(k, ...) != v
         }
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+        return fingerprint(fields)
 
     @property
     def everywhere(self) -> str:

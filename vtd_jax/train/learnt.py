@@ -13,21 +13,23 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vtd_jax.errors import UserError
+from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.model.saved.tuned import (
     ClipReference,
     TunedInfo,
-    clip_fingerprint,
     fill_tuned,
+    frozen,
     read_tuned,
 )
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import warn
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint, same_names
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.train.from_config import open_training
-from vtd_jax.train.resume import settings_fingerprint
+from vtd_jax.train.resume import same_settings, settings_fingerprint
 from vtd_jax.train.workdir import config_file
 from vtd_jax.untrusted.json_text import convert
 
@@ -50,17 +52,16 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     checkpoints = Checkpoints(workdir)
     step = checkpoints.choose(which)
     noted = checkpoints.identity(step)
-    there, here = noted["clip"], clip_fingerprint(model)
     settings = noted.get("clip_settings", model.clip_settings)
-    if there == here and settings != model.clip_settings:
+    if not are_weights(noted["clip"], frozen(model)):
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights "
+            f"{noted['clip']}, here {weights_fingerprint(frozen(model))})"
+        )
+    if settings != model.clip_settings:
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has "
             f"{model.clip_settings}"
-        )
-    if there != here:
-        raise UserError(
-            f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights {there}, here "
-            f"{here})"
         )
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     _check_settings(checkpoints, step)
@@ -77,7 +78,7 @@ def _check_settings(checkpoints: Checkpoints, step: int) -> None:
         return
     # whoever needs the settings reads the file, and says what is wrong with it
     with contextlib.suppress(UserError):
-        if noted != settings_fingerprint(config_file(file)):
+        if not same_settings(noted, settings_fingerprint(config_file(file))):
             warn(f"{file} is not what the checkpoint of step {step} was trained with")
 
 
@@ -168,7 +169,7 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
     checkpoints = Checkpoints(workdir)
     noted = checkpoints.identity(step)["names"]
     checkpoints.close()
-    if noted != names_fingerprint(names):
+    if not same_names(noted, names_fingerprint(names)):
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on other class names than "
             f"data.train={config.data.train} of {config.data.data_dir} has now"
@@ -206,7 +207,7 @@ def describe(
     """
     clip = ClipReference(
         architecture=model.clip.config.architecture,
-        weights=clip_fingerprint(model),
+        weights=weights_fingerprint(frozen(model)),
         resolution=model.clip.config.image_resolution,
         dtype=config.clip.dtype,
         path=config.clip.path,

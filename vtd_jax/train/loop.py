@@ -3,6 +3,7 @@ a checkpoint.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -12,7 +13,7 @@ import numpy as np
 
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
-from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
@@ -30,7 +31,8 @@ from vtd_jax.status import Line
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.batches import StoredBatches, open_batches
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
@@ -137,8 +139,9 @@ class _Run:
         self.total = self.per_epoch * config.optimizer.epochs
         devices = together(run_devices, config.devices)
         self.trainer = together(Trainer, config, model, names, self.per_epoch, devices)
+        frozen = split(model).frozen
         self.identity = {
-            "clip": weights_fingerprint(split(model).frozen),
+            "clip": weights_fingerprint(frozen),
             "names": names_fingerprint(names),
         }
         self.identity |= {"clip_settings": model.clip_settings}
@@ -157,7 +160,8 @@ class _Run:
         self.state, self.best, self.missed = self.trainer.initial, None, False
         settings = {"settings": resuming.settings_fingerprint(config)}
         same = self.identity | ({} if override else settings)
-        found = on_first(resuming.find, self.checkpoints, same) if resume else None
+        legacy_clip = functools.partial(legacy_weights_fingerprint, frozen)
+        found = on_first(resuming.find, self.checkpoints, same, legacy_clip) if resume else None
         self.identity |= settings | {"learnt_on": records.stored.noted}
         if found is not None:
             self._restore(found, override)

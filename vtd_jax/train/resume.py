@@ -1,7 +1,9 @@
 """What a checkpoint says beside its arrays, and going on from one."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
@@ -10,10 +12,13 @@ import numpy as np
 from msgspec import Meta
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import same
 from vtd_jax.train.batches import StoredBatches
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, unflatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import same_names
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import TrainState
+from vtd_jax.trees import unflatten_arrays
 from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
@@ -115,19 +120,29 @@ class Found(NamedTuple):
 
 
 def settings_fingerprint(config: RunConfig) -> str:
-    """Twelve hex digits of all settings that a continuation may not change."""
+    """The fingerprint of all settings that a continuation may not change."""
     once = dataclasses.replace(config.optimizer, epochs=1)
     view = dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1)
     return dataclasses.replace(config, optimizer=once, evaluate=view).fingerprint
 
 
-def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
+def same_settings(noted: str, here: str) -> bool:
+    """Whether a checkpoint's fingerprint of settings, which earlier versions cut to twelve digits,
+    is this one.
+    """
+    return same(noted, here, least=12)
+
+
+def find(
+    checkpoints: Checkpoints, identity: Mapping[str, str], legacy_clip: Callable[[], str]
+) -> Found | None:
     """The last whole checkpoint, or None where there are none at all; changes nothing.
 
     Args:
       checkpoints: of the run.
       identity: as given to `to_json`; what is not in it may differ. Of other settings are only
         checkpoints beside some of these settings.
+      legacy_clip: computes the fingerprint of CLIP's weights as earlier versions noted it.
 
     Raises:
       UserError: none is whole, or all are another run's: of another CLIP or of other names.
@@ -135,13 +150,16 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
     if not checkpoints.steps:
         return None
     try:
-        step, wrong = checkpoints.last_whole(lambda stored: _other(stored.progress, identity))
+        step, wrong = checkpoints.last_whole(
+            lambda stored: _other(stored.progress, identity, legacy_clip)
+        )
     except UserError:
         if "settings" not in identity:
             raise
         # settings that were changed with --override_config, and no checkpoint since: the others
         # decide
-        return find(checkpoints, {key: here for key, here in identity.items() if key != "settings"})
+        others = {key: here for key, here in identity.items() if key != "settings"}
+        return find(checkpoints, others, legacy_clip)
     there = checkpoints.stored(step)
     convert(there.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
     return Found(
@@ -155,11 +173,18 @@ def find(checkpoints: Checkpoints, identity: Mapping[str, str]) -> Found | None:
     )
 
 
-def _other(there: Mapping[str, Any], identity: Mapping[str, str]) -> str:
+def _other(
+    there: Mapping[str, Any], identity: Mapping[str, str], legacy_clip: Callable[[], str]
+) -> str:
     """Why a checkpoint is not of this run; "" where it is."""
+    is_same = {
+        "clip": functools.partial(same, legacy=legacy_clip),
+        "names": same_names,
+        "settings": same_settings,
+    }
     for key, here in identity.items():
         # some came later: checkpoints of before them do not have them
-        if there.get(key, here) != here:
+        if key in there and not is_same.get(key, operator.eq)(there[key], here):
             mark = "" if key == "clip_settings" else "fingerprint "
             return (
                 f"another run's checkpoint, the {_IDENTITY[key]} differ ({mark}{there[key]}; here "
@@ -219,7 +244,7 @@ def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], wher
     """
     for split, here in fingerprints(splits).items():
         there = stored.get(split, here)
-        if there != here:
+        if not same(there, here):
             raise UserError(
                 f"{where}: data.evaluate.{split}: the records of {splits[split].name} were "
                 f"replaced (fingerprint was {there[:12]}, is {here[:12]}), so accuracies before "

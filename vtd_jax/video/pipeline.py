@@ -20,6 +20,7 @@ from typing import Any, TypedDict
 import grain
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import same
 from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video import augment as aug
@@ -152,7 +153,7 @@ class BatchIterator(grain.DatasetIterator):
         changed = [
             f"{key} (was {state['data'].get(key)}, is {value})"
             for key, value in mine.items()
-            if state["data"].get(key) != value
+            if not _is_same(key, state["data"].get(key), value)
         ]
         if changed:
             raise UserError(
@@ -172,6 +173,11 @@ class BatchIterator(grain.DatasetIterator):
         """Ends threads and processes for good."""
         self._stop()
         super().close()
+
+
+def _is_same(key: str, there: Any, here: Any) -> bool:
+    """Whether a setting is that of a state, which may be of an earlier version."""
+    return same(there, here) if key == "fingerprint" else bool(there == here)
 
 
 def _identity(records: Records, spec: BatchSpec) -> dict:

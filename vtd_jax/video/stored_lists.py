@@ -6,7 +6,6 @@ record and its class, which videos were left out and why, and where the list cam
 stored once however many lists name them.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jaxtyping import Int64
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import utf8
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.json_text import Count, read_json
@@ -126,7 +126,8 @@ def list_content(
         "name": listed.name,
         "origin": listed.origin,
         "source": utf8(listed.source),
-        "fingerprint": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        # its JSON as it is, keys unsorted: lists of earlier versions have more of the same digits
+        "fingerprint": fingerprint(json.dumps(identity)),
         "class_names": listed.class_names,
         "records": [row[0] for row in rows],
         "labels": [row[1] for row in rows],

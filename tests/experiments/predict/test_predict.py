@@ -271,10 +271,11 @@ def test_what_the_terminal_says_of_several_videos(capsys):
 # the command, and then the most memory that its process ever had, in GB
 MEASURED = """
 import resource, sys
-from experiments import _cli, predict
+from experiments.common import cli
+from experiments.predict import __main__ as predict
 sys.argv[0] = "predict"
 try:
-    _cli.run(predict.main, predict.__doc__)
+    cli.run(predict.main, predict.__doc__)
 finally:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """

@@ -55,7 +55,8 @@ def first_hour(tmp_path_factory):
 CALLS = """
 import contextlib, io, json, sys
 from absl import flags
-from experiments import _cli, predict
+from experiments.common import cli
+from experiments.predict import __main__ as predict
 found = []
 for arguments in json.load(sys.stdin):
     for name in flags.FLAGS:
@@ -63,7 +64,7 @@ for arguments in json.load(sys.stdin):
     sys.argv, told = ["predict", *arguments], io.StringIO()
     with contextlib.redirect_stderr(told):
         try:
-            _cli.run(predict.main, predict.__doc__)
+            cli.run(predict.main, predict.__doc__)
         except SystemExit as end:
             found.append((end.code, told.getvalue()))
 json.dump(found, sys.stdout)

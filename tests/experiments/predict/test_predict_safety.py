@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from flax import nnx
 
 from experiments.predict import job
 from support.small_model import LABELS, small_model
@@ -15,6 +16,7 @@ from support.video_files import make_video
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
+from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.report.clip_figure import is_figure
@@ -241,3 +243,36 @@ def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
         job.run(asked, videos, model)
     path.write_text(text)
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
+
+
+def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatch):
+    told = "run (step 3 of small, config %s)"
+    cache = TextCache(None)
+    model = Predictor(
+        small_model(),
+        frames=2,
+        told=told % "149fc4c32f0b90ce",
+        weights="b2937bd798a328ef",
+        cache=cache,
+        devices=jax.devices()[:1],
+    )
+    asked = request(json=f"{tmp_path}/o.json")
+    path = _interrupted(asked, videos, model, monkeypatch)
+    first, line = (json.loads(text) for text in path.read_text().splitlines())
+    weights = legacy_weights_fingerprint(nnx.state(model.model))
+
+    def left(**earlier):
+        path.unlink(missing_ok=True)
+        with Journal(path, first["job"] | earlier) as journal:
+            journal.add(
+                line["video"], **{key: line[key] for key in line if key not in ("video", "sum")}
+            )
+
+    for other in ({"weights": "00000000"}, {"model": told % "149fc4c32f0c"}):
+        left(**{"weights": weights, "model": told % "149fc4c32f0b", **other})
+        with pytest.raises(UserError, match=f"another {next(iter(other))}"):
+            job.run(asked, videos, model)
+    # as version 0.1.0 spelled them
+    left(weights=weights, model=told % "149fc4c32f0b")
+    assert job.run(asked, videos, model).startswith("2 videos: wrote")
+    assert not path.exists()

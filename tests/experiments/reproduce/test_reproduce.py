@@ -27,14 +27,16 @@ ROOT = Path(__file__).resolve().parents[3]
 # the command with fewer and smaller clips: four classes, two shares of irrelevant frames
 SMALL = """
 import dataclasses, functools, sys
-from experiments import _hosts, _protocols, _reproduce_plan, _sources, reproduce
+from experiments.common import hosts
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import protocols, request, sources
 from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
 if __name__ == "__main__":
     fields = dict(classes=4, pool=16, val=6, unseen=2, unseen_val=2, size=32)
-    _reproduce_plan.SceneBenchmark = functools.partial(SceneBenchmark, **fields)
-    _sources.NoisyScenes = functools.partial(NoisyScenes, val=2)
-    _sources.SHARES = _protocols.SHARES = (0.0, 0.9)
-    _hosts.run(reproduce.main, reproduce.__doc__, catch_sigterm=True)
+    request.SceneBenchmark = functools.partial(SceneBenchmark, **fields)
+    sources.NoisyScenes = functools.partial(NoisyScenes, val=2)
+    sources.SHARES = protocols.SHARES = (0.0, 0.9)
+    hosts.run(reproduce.main, reproduce.__doc__, catch_sigterm=True)
 """
 EPOCHS = ("--set=optimizer.epochs=3", "--set=data.batch_size=8", "--set=log_every=1")
 # one run of every kind

@@ -5,7 +5,7 @@ with what to do.
 import json
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -235,3 +235,59 @@ def test_the_log_of_a_run_is_no_link(tmp_path):
     ):
         print("x")
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+# as version 0.1.0 noted them
+BEFORE = {
+    "config": "56fdba852b63",
+    "views": "1 x 1",
+    "CLIP weights": "46a701de",
+    "training list": None,
+    "lists": {"base": "53d91e42d1d248363875ac765eeb5a9f0e545d941c8a872a995c335a5f8a223b"},
+    "source": {"config": "590883a8c217", "CLIP weights": "46a701de", "source": ""},
+}
+NOW = {
+    "config": "56fdba852b63515d",
+    "views": "1 x 1",
+    "CLIP weights": "9d3f2c135a7f3b1b",
+    "training list": None,
+    "lists": {"base": "53d91e42d1d24836"},
+    "source": {"config": "590883a8c217013b", "CLIP weights": "9d3f2c135a7f3b1b", "source": ""},
+}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_an_earlier_version_is_known(tmp_path, finished):
+    path = tmp_path / "identity.json"
+    path.write_text(json.dumps({"finished": finished} | BEFORE, indent=2) + "\n")
+    assert execute.is_finished(tmp_path) == finished
+    with pytest.raises(UserError, match="a run with other CLIP weights, source;"):
+        execute._claim(tmp_path, NOW, "00000000")
+    for change in (
+        {"config": "56fdba852b64515d"},
+        {"views": "3 x 1"},
+        {"training list": "53d91e42d1d24836"},
+        {"lists": {"base": "53d91e42d1d24837"}},
+        {"source": ""},
+    ):
+        with pytest.raises(UserError, match=f"a run with other {next(iter(change))};"):
+            execute._claim(tmp_path, NOW | change, "46a701de")
+    # it is noted anew, and is the same run from then on
+    for legacy in ("46a701de", "00000000"):
+        assert execute._claim(tmp_path, NOW, legacy) == finished
+        assert execute.is_finished(tmp_path) == finished
+    execute._finish(tmp_path)
+    assert execute._claim(tmp_path, NOW)
+
+
+def test_scenes_of_an_earlier_version_are_ours(tmp_path):
+    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos" / "a.mp4").write_text("rendered")
+    # version 0.1.0 noted the settings alone
+    (folder / "scenes.json").write_text(json.dumps(asdict(made), indent=2) + "\n")
+    sources._claim(made, folder)
+    assert (folder / "videos" / "a.mp4").exists()
+    assert not sources._is_whole(made, folder)
+    sources._claim(replace(made, seed=9), folder)
+    assert not (folder / "videos").exists()

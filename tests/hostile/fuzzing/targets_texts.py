@@ -17,6 +17,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table, save_report
 from vtd_jax.evaluate.scores import read_scores, save_scores
 from vtd_jax.evaluate.tables import Table
+from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.words import read_words
 from vtd_jax.report import pages
@@ -111,6 +112,14 @@ def _write_json(folder: Path) -> None:
     files = {"plan": plan, "identity": {"finished": True, "config": "x"}, "case": _CASE}
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
+    files = {"00000.array_record": 4}
+    Manifest("x", {"key": "a"}, True, files, {"frames": 3}).write(folder / "manifest.json")
+
+
+def _is_whole(folder: Path) -> None:
+    noted = read_manifest(folder / "manifest.json", "x")
+    noted.is_whole(folder)
+    noted.differences({"key": "a"})
 
 
 def _read_json(folder: Path) -> None:
@@ -120,6 +129,7 @@ def _read_json(folder: Path) -> None:
         lambda: has_table(folder, 3),
         lambda: _plan.load_plan(folder / "plan.json"),
         lambda: execute._claim(folder, {"config": "x"}),
+        lambda: _is_whole(folder),
         lambda: read_case(folder / "case.json"),
     ]
     _each(calls)
@@ -128,14 +138,14 @@ def _read_json(folder: Path) -> None:
 def _write_arrays(folder: Path) -> None:
     save_scores(folder / "results_scores.npz", _RESULTS)
     np.savez(folder / "case.npz", case=json.dumps(_CASE))
-    arrays.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32))
+    arrays.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32), "rows")
 
 
 def _read_arrays(folder: Path) -> None:
     calls = [
         lambda: read_scores(folder / "results_scores.npz"),
         lambda: read_case(folder / "case.npz"),
-        lambda: arrays.read_rows(folder / "rows.npy", (4, 4)),
+        lambda: arrays.read_rows(folder / "rows.npy", (4, 4), "rows"),
     ]
     _each(calls)
 

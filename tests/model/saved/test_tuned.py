@@ -265,3 +265,18 @@ def test_what_was_there_is_replaced_whole_or_stays(saved, clip):
     model, info = made(clip, seed=9)
     export.save_tuned(path, model, info)
     np.testing.assert_array_equal(logits(export.load_tuned(path).model), logits(model))
+
+
+def test_a_file_of_an_earlier_version_knows_its_clip(saved, clip, tmp_path):
+    path, model, _ = saved
+    with safe_open(path, "numpy") as file:
+        told = json.loads(file.metadata()[export.METADATA_KEY])
+    # version 0.1.0 noted a CRC-32 of the weights, and fewer digits of the settings
+    told["clip"]["weights"], told["fingerprint"] = "38ae04d7", told["fingerprint"][:12]
+    save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
+    found = export.load_tuned(path, clip)
+    np.testing.assert_array_equal(logits(found.model), logits(model))
+    other = tmp_path / "other.safetensors"
+    save_clip(other, small_run.SMALL, random_state(small_run.SMALL, 1))
+    with pytest.raises(UserError, match=r"another CLIP .*weights 38ae04d7; here"):
+        export.load_tuned(path, other)

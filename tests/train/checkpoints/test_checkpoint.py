@@ -17,7 +17,8 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoints import integrity
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays, unflatten_arrays
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.trees import flatten_arrays, unflatten_arrays
 
 CONFIG = ModelConfig(text_prompts=2, text_depth=2, visual_prompts=2, visual_depth=1)
 

@@ -57,3 +57,9 @@ def test_folders_that_are_no_checkpoints(tmp_path):
     with pytest.raises(Damaged, match="learnable is missing"):
         read(tmp_path / "nowhere")
     assert read_metric(tmp_path) is None
+
+
+def test_the_digest_has_the_first_digits_of_earlier_versions():
+    # as version 0.1.0 sealed it
+    before = "db67b9b8a6d7cb514dac8307be1a6a19f7d6a9eb185c3c5f79d6e7dccbbb5198"
+    assert digest(STORED) == before[:16]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import asdict
 from itertools import chain
 
 import numpy as np
@@ -203,3 +204,21 @@ def test_a_staging_folder_without_finished_shards_goes_and_one_with_them_stays(t
     with staging_folder(tmp_path / "s", "x"):
         pass
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["00000.done.json", "lock"]
+
+
+def test_shards_of_an_earlier_version_are_not_made_again(clips, good_lines, tmp_path):
+    inputs = inputs_for(clips, tmp_path, good_lines)
+    with staging_folder(tmp_path / "staging", "x") as staging:
+        count = staging.prepare(inputs)
+        run_here(staging, count, 1, "test")
+        # as version 0.1.0 noted it: the report alone, and all digits of the SHA-256
+        for index in range(count):
+            report = asdict(staging.report(index))
+            whole = json.dumps(report | {"key": f"{report['key']:0<64}"})
+            (staging.folder / f"{index:05d}.done.json").write_text(whole)
+        assert staging.prepare(inputs) == count
+        assert staging.finished(count) == list(range(count))
+        staging.shard(0).write_bytes(staging.shard(0).read_bytes()[:-1])
+        assert staging.unfinished(count) == [0]
+        other = inputs_for(clips, tmp_path, [f"{line[:-1]}0" for line in good_lines])
+        assert not staging.finished(staging.prepare(other))

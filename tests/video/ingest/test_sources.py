@@ -131,3 +131,14 @@ def test_a_bad_video_that_was_replaced_is_noticed(folder, tmp_path):
     (folder / "two.avi").write_bytes(whole)
     with pytest.raises(UserError, match=CHANGED):
         build_records(config(folder, on_error="skip"), tmp_path / "out")
+
+
+def test_lists_of_an_earlier_version_are_the_same_lists(folder, tmp_path):
+    path = build_records(config(folder), tmp_path / "out").path / "lists/list.json"
+    stored = json.loads(path.read_text())
+    # version 0.1.0 noted all digits of the SHA-256
+    path.write_text(json.dumps(stored | {"fingerprint": f"{stored['fingerprint']:0<64}"}))
+    assert build_records(config(folder), tmp_path / "out").added == ()
+    path.write_text(json.dumps(stored | {"fingerprint": "0" * 64}))
+    with pytest.raises(UserError, match="another list has this name"):
+        build_records(config(folder), tmp_path / "out")

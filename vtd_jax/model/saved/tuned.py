@@ -32,7 +32,7 @@ from vtd_jax.fields import build
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
 from vtd_jax.model.config import ModelConfig, saved_fields
-from vtd_jax.model.saved.fingerprint import weights_fingerprint
+from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.outputs import check_suffix
 from vtd_jax.printable import brief
@@ -223,10 +223,10 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
     Raises:
       UserError: another CLIP, or arrays that are not the model's by name or shape, or damaged.
     """
-    if (here := clip_fingerprint(model)) != info.clip.weights:
+    if not are_weights(info.clip.weights, frozen(model)):
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights "
-            f"{info.clip.weights}; here {here})"
+            f"{info.clip.weights}; here {weights_fingerprint(frozen(model))})"
         )
     if info.clip.settings and info.clip.settings != model.clip_settings:
         raise UserError(
@@ -292,6 +292,6 @@ def _parse(text: str, path: Path) -> TunedInfo:
         raise UserError(f"{told}: {error}") from None
 
 
-def clip_fingerprint(model: VTDCLIP) -> str:
-    """Fingerprint of the frozen CLIP in a model."""
-    return weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))
+def frozen(model: VTDCLIP) -> nnx.State:
+    """The arrays of a model that are not learnt: those of its CLIP."""
+    return nnx.state(model, nnx.Not(nnx.Param))

@@ -3,13 +3,12 @@
 """
 
 import contextlib
-import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -18,32 +17,22 @@ from orbax.checkpoint import checkpoint_managers as managers
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints import integrity
-from vtd_jax.train.checkpoints.integrity import Damaged, Stored
-from vtd_jax.train.checkpoints.orbax_manager import Manager, StepNames, quiet, reason, steps_in
+from vtd_jax.train.checkpoints.integrity import Stored
+from vtd_jax.train.checkpoints.orbax_manager import Manager, StepNames, quiet, reason
 from vtd_jax.train.checkpoints.plain_path import plain
+from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
 from vtd_jax.train.place import Place, names_in, remove_remains
-from vtd_jax.trees import flatten_arrays, unflatten_arrays
-from vtd_jax.untrusted.json_text import convert
+from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
-_FOLDER, _ASIDE = "checkpoints", "damaged"
+_ASIDE = "damaged"
 # old checkpoints leave under this name, at once, and are deleted there: no half of one is ever
 # among the whole
 _LEAVING = "leaving"
 
 
-class Identity(TypedDict):
-    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older
-    ones do not have.
-    """
-
-    clip: str
-    names: str
-    clip_settings: NotRequired[str]
-
-
-class Checkpoints:
-    """The checkpoints under `workdir/checkpoints`, one folder a step.
+class Checkpoints(StoredCheckpoints):
+    """The checkpoints under `workdir/checkpoints`, one folder a step, of a run that writes them.
 
     Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON) with a
     digest over all three, which every reading checks. A checkpoint is written in the background,
@@ -56,8 +45,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int = 2):
-        self.workdir = Path(workdir)
-        self.folder = self.workdir / _FOLDER
+        super().__init__(workdir)
         keep_best = managers.BestN(
             get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False
         )
@@ -79,43 +67,12 @@ class Checkpoints:
         self._place: Place | None = None
         # what was in the workdir, and the checkpoints, when the one that is being written began
         self._before: tuple[set[str], set[int]] = set(), set()
-        self._read: dict[int, Stored] = {}
 
     @property
     def steps(self) -> list[int]:
         """Steps with a checkpoint, ascending; waits for the one that is being written."""
         self.wait()
         return self._steps()
-
-    def choose(self, which: str) -> int:
-        """The step that "last", "best" or a number names.
-
-        Raises:
-          UserError: there is none.
-        """
-        steps = self.steps
-        if not steps:
-            raise UserError(
-                f"{self.folder}: no checkpoints there; train first, or give the workdir of a run "
-                "that has some"
-            )
-        if which == "last":
-            return steps[-1]
-        if which == "best":
-            metrics = [
-                (metric, step) for step in steps if (metric := self.metric(step)) is not None
-            ]
-            if not metrics:
-                raise UserError(
-                    f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last"
-                )
-            return max(metrics)[1]
-        if (step := integrity.step_of(which)) in steps:
-            return step
-        raise UserError(
-            f"--checkpoint={which}: expected last, best or one of the steps {steps} of "
-            f"{self.folder}"
-        )
 
     def save(
         self,
@@ -194,56 +151,9 @@ class Checkpoints:
         shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
 
     def stored(self, step: int) -> Stored:
-        """All of one checkpoint, read once and checked.
-
-        Raises:
-          UserError: it is damaged; names the whole ones.
-        """
+        """As `StoredCheckpoints.stored`; waits for the one that is being written."""
         self.wait()
-        if step not in self._read:
-            try:
-                self._read = {step: integrity.read(self.folder / str(step))}
-            except Damaged as error:
-                whole = [
-                    other for other in self._steps() if integrity.is_whole(self.folder / str(other))
-                ]
-                told = ", ".join(map(str, whole)) or "none"
-                raise UserError(
-                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for "
-                    f"--checkpoint=STEP: {told}"
-                ) from error
-        return self._read[step]
-
-    def progress(self, step: int) -> dict[str, Any]:
-        """The JSON part of one checkpoint."""
-        return self.stored(step).progress
-
-    def identity(self, step: int) -> Identity:
-        """What one checkpoint was learnt on.
-
-        Raises:
-          UserError: it is damaged, or does not say.
-        """
-        return convert(
-            self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity
-        )
-
-    def learnable(self, step: int, template: Any) -> Any:
-        """The learnable variables of one checkpoint, in the structure of `template`."""
-        return unflatten_arrays(
-            template, self.stored(step).learnable, f"{self.folder / str(step)}: learnable"
-        )
-
-    def metric(self, step: int) -> float | None:
-        """The metric of one checkpoint; None where it was not evaluated, or cannot be read."""
-        try:
-            return integrity.read_metric(self.folder / str(step))
-        except Damaged:
-            return None
-
-    def rows(self, step: int) -> int:
-        """How many rows metrics.csv had up to this checkpoint; 0 where it does not say."""
-        return self.stored(step).noted.get("rows", 0)
+        return super().stored(step)
 
     def add_metric(self, step: int, metric: float, rows: int | None = None) -> None:
         """Notes what a checkpoint was found to be worth after it was written; before the first
@@ -259,41 +169,6 @@ class Checkpoints:
         )
         self._read = {step: stored._replace(noted=noted)}
         integrity.write_progress(self.folder / str(step), self._read[step])
-
-    def last_whole(
-        self, other: Callable[[Stored], str] = lambda stored: ""
-    ) -> tuple[int, dict[int, str]]:
-        """The last checkpoint that is whole, and what is wrong with others, by step; changes
-        nothing.
-
-        Args:
-          other: says of a whole checkpoint why it is not this run's; "" where it is.
-
-        Raises:
-          UserError: none is whole, or all that are whole are another run's.
-        """
-        wrong, whole, others = {}, [], {}
-        for step in self.steps:
-            try:
-                self._read = {step: integrity.read(self.folder / str(step))}
-            except Damaged as error:
-                wrong[step] = f"damaged, {error}"
-                continue
-            if why := other(self._read[step]):
-                others[step] = why
-            else:
-                whole.append(step)
-        if others and not whole:
-            raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
-        if not whole:
-            told = "; ".join(
-                f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items()
-            )
-            raise UserError(
-                f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
-                "to train from the start, give another --workdir or move this folder away"
-            )
-        return whole[-1], dict(sorted((wrong | others).items()))
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
         """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last`
@@ -320,7 +195,7 @@ class Checkpoints:
             self._manager = None
 
     def _steps(self) -> list[int]:
-        return steps_in(self.folder)
+        return integrity.steps_in(self.folder)
 
     def _move_aside(self, name: str) -> Path:
         aside = self.workdir / _ASIDE
@@ -396,11 +271,6 @@ class Checkpoints:
 def _copied(tree: Any) -> dict[str, np.ndarray]:
     # on a CPU, what NumPy sees of a device's array is its memory, which the next step writes over
     return {name: np.array(value, copy=True) for name, value in flatten_arrays(tree).items()}
-
-
-def names_fingerprint(names: tuple[str, ...]) -> str:
-    """Eight hex digits of class names in their order."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

@@ -1,11 +1,13 @@
 """Whether a checkpoint is what was written: a digest over everything in it, and reading that checks
 it.
+
+The digest is in the checkpoint's own JSON, not in a manifest beside it: orbax renames the two as
+one folder.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
@@ -14,6 +16,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.fingerprints import fingerprint_all, same
 from vtd_jax.train.checkpoints.stored_arrays import check_folder, read_arrays
 from vtd_jax.untrusted.json_text import Count, convert, parse_json, read_json
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES, SMALL_JSON_BYTES
@@ -79,9 +82,20 @@ def step_of(name: str) -> int | None:
     return int(name) if _STEP.fullmatch(name) else None
 
 
+def steps_in(folder: Path) -> list[int]:
+    """Steps with a folder; anything else that lies there, or has a name that we do not write, is
+    none.
+    """
+    # a checkpoint gets its number as its name when it is whole
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    return sorted(
+        step for path in paths if (step := step_of(path.name)) is not None and path.is_dir()
+    )
+
+
 def digest(stored: Stored) -> str:
-    """SHA-256, in hex, over names, dtypes, shapes and bytes of all arrays and over the JSON,
-    whatever their order.
+    """The fingerprint of names, dtypes, shapes and bytes of all arrays and of the JSON, whatever
+    their order.
 
     What was `noted` is left out: runs that come to the same have the same digest.
     """
@@ -118,10 +132,8 @@ def read(folder: Path) -> Stored:
             raise _unreadable(item, error) from error
         room -= sum(array.nbytes for array in arrays[item].values())
     stored = Stored(arrays[LEARNABLE], arrays[OPTIMIZER], progress)
-    if (
-        _digest(stored, {key: value for key, value in progress.items() if key != _DIGEST})
-        != progress[_DIGEST]
-    ):
+    told = {key: value for key, value in progress.items() if key != _DIGEST}
+    if not same(progress[_DIGEST], _digest(stored, told)):
         raise Damaged("its contents are not those that were written (the digest differs)")
     del progress[_DIGEST]
     noted = progress.pop(_NOTED, {})
@@ -195,16 +207,14 @@ def _metric(folder: Path, noted: Mapping[str, Any]) -> float | None:
 
 
 def _digest(stored: Stored, progress: dict[str, Any]) -> str:
-    found = hashlib.sha256()
-    for item in (stored.learnable, stored.optimizer):
-        for name in sorted(item):
-            array = np.ascontiguousarray(item[name])
-            # ascontiguousarray makes a scalar a row: the shape is told as it was
-            found.update(f"{name} {array.dtype} {np.shape(item[name])}\n".encode())
-            found.update(array.view(np.uint8).data)
-        found.update(b"\n")
-    found.update(json.dumps(progress, sort_keys=True).encode())
-    return found.hexdigest()
+    def parts() -> Iterator[Any]:
+        for item in (stored.learnable, stored.optimizer):
+            for name in sorted(item):
+                yield from (f"{name} ", item[name])
+            yield "\n"
+        yield progress
+
+    return fingerprint_all(parts())
 
 
 def _unreadable(item: str, error: Exception) -> Damaged:

@@ -72,7 +72,9 @@ class StepNames(ocp.path.step.NameFormat):
         return str(step)
 
     def find_all(self, base_path: Any) -> Iterator[_Step]:
-        return iter([_Step(step, base_path / str(step)) for step in steps_in(Path(base_path))])
+        return iter(
+            [_Step(step, base_path / str(step)) for step in integrity.steps_in(Path(base_path))]
+        )
 
     def find_step(self, base_path: Any, step: int) -> _Step:
         return _Step(step, base_path / str(step))
@@ -98,16 +100,3 @@ class Manager(ocp.CheckpointManager):
         """
         del step
         return False
-
-
-def steps_in(folder: Path) -> list[int]:
-    """Steps with a folder; anything else that lies there, or has a name that we do not write, is
-    none.
-    """
-    # a checkpoint gets its number as its name when it is whole
-    paths = list(folder.iterdir()) if folder.is_dir() else []
-    return sorted(
-        step
-        for path in paths
-        if (step := integrity.step_of(path.name)) is not None and path.is_dir()
-    )

@@ -2,8 +2,6 @@
 list.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import listed, printable, utf8
 from vtd_jax.terminal import counted
 from vtd_jax.texts import told_pair
@@ -212,7 +211,7 @@ class Inputs:
             self.config.on_error,
             [[v.file, v.size] for v in self.videos],
         ]
-        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+        return fingerprint(whole)
 
     def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
         """Videos spread evenly over the records."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.fingerprints import same
 from vtd_jax.terminal import counted
 from vtd_jax.video import records
 from vtd_jax.video.ingest.builder import builder_class, contents
@@ -177,7 +178,7 @@ def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
         if superseded(name, origin) or (old and ORIGINS.index(old.origin) > ORIGINS.index(origin)):
             continue
         if old and old.origin == origin:
-            if old.fingerprint == content["fingerprint"]:
+            if same(old.fingerprint, content["fingerprint"]):
                 continue
             path = folder / FOLDER / f"{name}.json"
             raise UserError(

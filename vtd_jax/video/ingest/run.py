@@ -26,7 +26,8 @@ from vtd_jax.video.ingest.shards import Staging
 from vtd_jax.video.workers import process_map
 
 # files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a
-# runner may retry
+# runner may retry. They are messages between processes of one build, which the next one removes:
+# what is finished, manifests say.
 BUILD, BAD, TROUBLE = "beam-build", "bad", "trouble"
 # seconds that a finished shard may stay unseen
 LATE = 90.0

@@ -2,18 +2,18 @@
 any interruption.
 
 A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it
-is finished the shard (`NNNNN.array_record`) with a report (`NNNNN.done.json`) that says what it was
-made from. A shard whose report fits what is to be in it is never made again.
+is finished the shard (`NNNNN.array_record`) with a manifest (`NNNNN.done.json`) that says what it
+was made from. A shard whose manifest fits what is to be in it is never made again.
 """
 
-import hashlib
+import functools
 import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,9 +22,11 @@ from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import open_own, write_text
+from vtd_jax.fingerprints import DIGITS, fingerprint
 from vtd_jax.locks import locked
+from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.printable import utf8
-from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.json_text import convert, read_json
 from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.ingest import encode
@@ -36,6 +38,7 @@ from vtd_jax.video.workers import ordered_map
 # random access to single records, no compression: JPEGs and videos are compressed already
 WRITER_OPTIONS = "group_size:1,uncompressed"
 SETTINGS = "settings.json"
+_SHARD = "shard of records"
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,16 @@ class Staging:
 
     def report(self, index: int) -> ShardReport | None:
         """The report of a finished shard; None where it is not finished."""
+        path, shard = self._path(index, "done.json"), self.shard(index).name
         try:
-            report = read_json(self._path(index, "done.json"), ShardReport)
+            noted = read_manifest(path, _SHARD, legacy=functools.partial(_legacy_manifest, shard))
+            if noted is None or not noted.is_whole(self.folder):
+                return None
+            told = {"key": noted.made_from.get("key"), "bytes": noted.files.get(shard)}
+            return convert({**noted.about, **told}, str(path), ShardReport)
         except UserError:
-            # not there, or of a build of an earlier version
+            # damaged: the shard is made again
             return None
-        shard = self.shard(index)
-        return report if shard.is_file() and shard.stat().st_size == report.bytes else None
 
     def shard(self, index: int) -> Path:
         """The file of a shard."""
@@ -207,7 +213,7 @@ class Staging:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, self.shard(index))
-        write_text(self._path(index, "done.json"), json.dumps(asdict(report)))
+        _manifest(self.shard(index).name, report).write(self._path(index, "done.json"))
         return report
 
     def begun(self, index: int) -> bool:
@@ -248,7 +254,20 @@ def _key(settings: dict, videos: Sequence[Video]) -> str:
     """What a shard is made from, as a hash: settings, and files with class, size and age."""
     used = [settings["stored"], settings["class_names"], settings["on_error"]]
     whole = [used, [[v.file, v.label, v.size, v.modified] for v in videos]]
-    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+    # its JSON as it is, keys unsorted: builds of earlier versions have more of the same digits
+    return fingerprint(json.dumps(whole))
+
+
+def _manifest(shard: str, report: ShardReport) -> Manifest:
+    """What is noted of a finished shard; `shard` is its file's name."""
+    about = {"files": report.files, "skipped": report.skipped, "frames": report.frames}
+    return Manifest(_SHARD, {"key": report.key}, True, {shard: report.bytes}, about)
+
+
+def _legacy_manifest(shard: str, fields: dict[str, Any]) -> Manifest:
+    """The same of what earlier versions noted: the report alone, its key in all 64 digits."""
+    report = convert(fields, shard, ShardReport)
+    return _manifest(shard, replace(report, key=report.key[:DIGITS]))
 
 
 def _folder(settings: _Settings) -> Path:
