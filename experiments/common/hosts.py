@@ -81,11 +81,11 @@ def _told() -> dict[str, str]:
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         if isinstance(flag.value, ConfigDict):
             told |= {
-                f"{flag.name}.{field}": _short(value)
+                f"--{flag.name}.{field}": _short(value)
                 for field, value in flatten(flag.value.to_dict()).items()
             }
         elif flag.name not in clusters.FLAGS and flag.value is not None:
-            told[flag.name] = _short(flag.value)
+            told[f"--{flag.name}"] = _short(flag.value)
     return told
 
 

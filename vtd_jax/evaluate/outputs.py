@@ -16,7 +16,7 @@ import numpy as np
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.published import learnt_otherwise
 from vtd_jax.evaluate.scores import SUFFIX, check_finite, digest, read_scores, save_scores
@@ -202,11 +202,13 @@ def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> 
     Raises:
       UserError: it is not there, damaged, no such table, or of other scores.
     """
-    saved = read_json(path, Saved, what="table", remedy="evaluate again with experiments.evaluate")
+    saved = read_json(
+        path, Saved, what="table", remedy=f"evaluate again with {function('evaluate')}"
+    )
     if results is not None and saved.get(_SCORES, digest(results)) != digest(results):
         raise UserError(
             f"{path}: is of another evaluation than the scores beside it; evaluate again with "
-            "experiments.evaluate"
+            f"{function('evaluate')}"
         )
     return saved
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from vtd_jax.clip.config import ACTIVATIONS
 from vtd_jax.clip.stack import LAYOUTS
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.model.config import ModelConfig, saved_fields
 from vtd_jax.printable import brief
 from vtd_jax.train.fields import build, flatten, unknown_field
@@ -295,7 +295,8 @@ class RunConfig:
         if asked and asked != self.model.templates:
             raise UserError(
                 f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for "
-                f"what {self.name} learnt with; leave templates=… out, or take another --workdir"
+                f"what {self.name} learnt with; leave templates=… out, or take another "
+                f"{setting('workdir')}"
             )
         mine = dataclasses.replace(
             other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
@@ -20,7 +20,6 @@ from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 CONFIG_FILE = "config.json"
 _BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
-_AWAY = "give another --workdir, or move that file away"
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
@@ -44,22 +43,26 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         return
     if not resume:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of a run, the last of step {steps[-1]}; "
-            "leave --noresume out to go on from there, or give another folder"
+            f"{setting('workdir', workdir)}: holds checkpoints of a run, the last of step "
+            f"{steps[-1]}; "
+            f"leave {setting('resume', False)} out to go on from there, or give another folder"
         )
     different = read_config(workdir).differences(config)
     if any(line.startswith("model.ties:") for line in different) and not override:
         different.append(
-            "set --config.model.ties=release to go on as a run of before there was this field began"
+            f"set {setting('model.ties', 'release')} to go on as a run of before there was this "
+            "field "
+            "began"
         )
     if different and not override:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of another run, these settings differ: "
-            f"{'; '.join(different)}; give another folder, or --override_config to go on with the "
-            "new ones"
+            f"{setting('workdir', workdir)}: holds checkpoints of another run, these settings "
+            "differ: "
+            f"{'; '.join(different)}; give another folder, or {setting('override')} to go on with "
+            "the new ones"
         )
     for line in different:
-        warn(f"--override_config: {line}")
+        warn(f"{setting('override')}: {line}")
 
 
 class Hold:
@@ -91,7 +94,7 @@ class Hold:
         """
         _check_kind(self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(locked(self.workdir / _LOCK, f"--workdir={self.workdir}"))
+        self._held.enter_context(locked(self.workdir / _LOCK, setting("workdir", self.workdir)))
         self._place = Place(self.workdir)
 
     def check(self) -> None:
@@ -101,7 +104,7 @@ class Hold:
 
 def _check_kind(workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
+        raise UserError(f"{setting('workdir', workdir)}: is a file, expected a folder")
 
 
 def _check_foreign(path: Path) -> None:
@@ -109,10 +112,10 @@ def _check_foreign(path: Path) -> None:
     if not os.path.lexists(path):
         return
     content = read_json(
-        path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_AWAY
+        path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_away()
     )
     if "optimizer" not in content:
-        raise UserError(f"{path}: is not the config of a run, and would be written over; {_AWAY}")
+        raise UserError(f"{path}: is not the config of a run, and would be written over; {_away()}")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
@@ -148,3 +151,7 @@ def config_file(path: Path) -> RunConfig:
         return RunConfig.from_dict(fields)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _away() -> str:
+    return f"give another {setting('workdir')}, or move that file away"

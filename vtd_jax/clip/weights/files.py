@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from vtd_jax.clip.weights.claims import check_names
 from vtd_jax.clip.weights.safetensors_files import open_safetensors
 from vtd_jax.clip.weights.torch_archive import LazyTensor, open_torch_archive
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.untrusted import json_text
 from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
 from vtd_jax.untrusted.regular_files import is_regular, open_regular
@@ -132,8 +132,9 @@ def _in_folder(folder: Path) -> Path:
     found = sorted(entry.name for entry in folder.iterdir())
     if "program.jaxexport" in found:
         raise UserError(
-            f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights "
-            f"are in its program: run python {folder / 'predict.py'} VIDEO, or give the run or "
+            f"{folder}: a folder of {function('write_served')}, whose labels are fixed and whose "
+            f"weights are in its program: run python {folder / 'predict.py'} VIDEO, or give the "
+            "run or "
             "CLIP that it was made of"
         )
     held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"

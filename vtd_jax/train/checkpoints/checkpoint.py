@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.integrity import Damaged, Stored
@@ -107,13 +107,14 @@ class Checkpoints:
             ]
             if not metrics:
                 raise UserError(
-                    f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last"
+                    f"{self.folder}: no checkpoint was evaluated yet, use "
+                    f"{setting('checkpoint', 'last')}"
                 )
             return max(metrics)[1]
         if (step := integrity.step_of(which)) in steps:
             return step
         raise UserError(
-            f"--checkpoint={which}: expected last, best or one of the steps {steps} of "
+            f"{setting('checkpoint', which)}: expected last, best or one of the steps {steps} of "
             f"{self.folder}"
         )
 
@@ -210,7 +211,7 @@ class Checkpoints:
                 told = ", ".join(map(str, whole)) or "none"
                 raise UserError(
                     f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for "
-                    f"--checkpoint=STEP: {told}"
+                    f"{setting('checkpoint', 'STEP')}: {told}"
                 ) from error
         return self._read[step]
 
@@ -291,7 +292,8 @@ class Checkpoints:
             )
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
-                "to train from the start, give another --workdir or move this folder away"
+                f"to train from the start, give another {setting('workdir')} or move this folder "
+                "away"
             )
         return whole[-1], dict(sorted((wrong | others).items()))
 

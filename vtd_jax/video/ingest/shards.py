@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import open_own, write_text
 from vtd_jax.locks import locked
 from vtd_jax.printable import utf8
@@ -162,7 +162,7 @@ class Staging:
                 else:
                     raise UserError(
                         f"{video.where}: {outcome.error}; mend the list, or leave bad videos out "
-                        "with --on_error=skip"
+                        f"with {setting('on_error', 'skip')}"
                     )
             writer.close()
             return self._finish(

@@ -58,11 +58,16 @@ class Checked:
         return [("error", p) for p in self.errors] + [("warning", p) for p in self.warnings]
 
     @staticmethod
-    def check_path(path: Path) -> None:
-        """Raises UserError if a report cannot be written there; to be asked before the work."""
+    def check_path(path: Path, flag: str = "report") -> None:
+        """Raises UserError if a report cannot be written there; to be asked before the work.
+
+        Args:
+          path: of the report.
+          flag: what messages call it, such as "--report".
+        """
         if path.is_dir() or path.suffix.lower() not in (".json", ".csv"):
-            raise UserError(f"--report={path}: expected a file ending in .json or .csv")
-        check_output("--report", str(path))
+            raise UserError(f"{flag}={path}: expected a file ending in .json or .csv")
+        check_output(flag, str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, path: Path) -> None:
