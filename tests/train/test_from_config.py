@@ -37,7 +37,7 @@ def test_model_and_records(folder):
 
 def test_no_checkpoint_given(folder):
     with pytest.raises(
-        UserError, match=r"clip\.path: empty; give a CLIP checkpoint with --config\.clip\.path"
+        UserError, match=r"clip\.path: empty; give a CLIP checkpoint with `clip\.path=FILE`"
     ):
         from_config.build_model(_config(folder, clip__path=""))
 
@@ -87,7 +87,7 @@ def test_what_names_a_file():
     assert from_config.checkpoint_file("c.safetensors") == Path("c.safetensors")
     with pytest.raises(
         UserError,
-        match=r"--checkpoint=x\.onnx: expected last, best, a step, or a file: \.safetensors",
+        match=r"`checkpoint=x\.onnx`: expected last, best, a step, or a file: \.safetensors",
     ):
         from_config.checkpoint_file("x.onnx")
 

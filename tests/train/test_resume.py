@@ -98,7 +98,7 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
     model = from_config.build_model(_config(folder))
     with pytest.raises(
         UserError,
-        match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$",
+        match=r"/6: damaged, optimizer is missing; whole checkpoints, for `checkpoint=STEP`: 1, 2, 3, 4, 5$",
     ):
         from_config.load_learnt(model, tmp_path)
     assert from_config.load_learnt(model, tmp_path, "5") == 5
@@ -171,7 +171,7 @@ def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
     # as after a change that was allowed once, and before the next checkpoint
     save_config(tmp_path, config)
     with pytest.raises(
-        UserError, match=r"settings differ: frames \(was 2, is 3\); --override_config goes on with"
+        UserError, match=r"settings differ: frames \(was 2, is 3\); `override` goes on with"
     ):
         small_run.train(config, tmp_path, resume=True)
 

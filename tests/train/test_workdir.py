@@ -56,7 +56,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
         first.take()
         with Hold(tmp_path / "run") as second, pytest.raises(UserError) as refused:
             second.take()
-        assert f"--workdir={tmp_path}/run: process {os.getpid()} on " in str(refused.value)
+        assert f"`workdir={tmp_path}/run`: process {os.getpid()} on " in str(refused.value)
     with Hold(tmp_path / "run") as after:
         after.take()
 
@@ -65,7 +65,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
 def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(
-        UserError, match=r"config\.json: .*give another --workdir, or move that file away"
+        UserError, match=r"config\.json: .*give another `workdir`, or move that file away"
     ):
         prepare_workdir(tmp_path, small_run.run_config(folder), resume=True)
     assert (tmp_path / "config.json").read_text() == content
