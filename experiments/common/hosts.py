@@ -26,7 +26,7 @@ from vtd_jax.train.config import flatten
 # seconds for the others to say why a collective failed, and for them to be there when this process
 # cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
-# XLA's words
+# XLA's words: JAX has no type for them where it starts
 _XLA = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
 # characters of a flag's value that messages show
 _SHOWN = 200
@@ -166,7 +166,7 @@ def _lost(error: Exception) -> str | None:
         return ended_by(reason)
     return (
         "another process of this run ended, or is far behind; its own output says why"
-        if "Gloo" in str(error)
+        if "Gloo" in str(error)  # all that tells it from XLA's other errors
         else None
     )
 
@@ -193,7 +193,7 @@ def _announce(end: SystemExit) -> None:
     why = (
         str(cause)
         if isinstance(cause, UserError)
-        else command_line.told(str(cause))
+        else command_line.told(cause)
         if cause is not None
         else ""
     )

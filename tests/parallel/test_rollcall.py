@@ -30,7 +30,9 @@ def address():
 
 
 def hello(place, count=2, **changes):
-    about = dict(versions="1", told={"--seed": "0"}, who=f"host, process id {place}", mark=new_mark())
+    about = dict(
+        versions="1", told={"--seed": "0"}, who=f"host, process id {place}", mark=new_mark()
+    )
     return Hello(place=place, count=count, **(about | changes))
 
 

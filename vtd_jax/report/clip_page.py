@@ -70,13 +70,6 @@ def _times(result: Explanation) -> list[str]:
     )
 
 
-def _unit(result: Explanation) -> str:
-    """What the contributions add up to."""
-    sums = result.contribution.sum(0)
-    logits = np.abs(sums - result.logits).max()
-    return "logit" if logits <= np.abs(sums - result.scores).max() else "score"
-
-
 def _described(result: Explanation, i: int) -> str:
     time = _times(result)[i]
     return (
@@ -137,7 +130,7 @@ def _stage(result: Explanation, uris: list[str], i: int, label: int) -> str:
         f"<h3>Nearest words</h3><ol class=rows>{near}</ol><p class=note>Cosine with the frame; named from {named}.</p>"
         f"<h3>For {bdi(result.labels[label], 'label')}</h3><dl class=facts>"
         f"<div><dt>Confidence among frames</dt><dd data-slot=confidence>{result.confidence[i, label]:.2f}</dd></div>"
-        f"<div><dt>Adds to its {_unit(result)}</dt>"
+        f"<div><dt>Adds to its {result.unit}</dt>"
         f"<dd data-slot=contribution>{signed(float(result.contribution[i, label]))}</dd></div>"
         f"<div><dt>{_lead_over(result, label)}</dt><dd data-slot=lead>{signed(float(result.lead(label)[i]))}</dd></div>"
         "</dl></div></section>\n"
@@ -164,7 +157,7 @@ def _labels(result: Explanation, shown: np.ndarray) -> str:
 def _lead_over(result: Explanation, label: int) -> str:
     """Names a lead, HTML."""
     against = _against(result, label)
-    return f"Lead over {bdi(against, 'rival')}" if against else f"Adds to its {_unit(result)}"
+    return f"Lead over {bdi(against, 'rival')}" if against else f"Adds to its {result.unit}"
 
 
 def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) -> str:
@@ -189,7 +182,7 @@ def _decided(result: Explanation, uris: list[str], keys: list[int], label: int) 
 
 def _lead_note(result: Explanation, label: int) -> str:
     """What the numbers of the cards are."""
-    unit, against = _unit(result), _against(result, label)
+    unit, against = result.unit, _against(result, label)
     if not against:
         return f"<p class=note>What each adds to the only label's {unit}.</p>"
     return (
@@ -351,5 +344,5 @@ def _data(result: Explanation, shown: np.ndarray) -> dict[str, Any]:
         "lead": numbers(np.stack([result.lead(int(k)) for k in shown], axis=1)),
         "rivals": [_against(result, int(k)) for k in shown],
         "keys": [keyframes(result, int(k)) for k in shown],
-        "unit": _unit(result),
+        "unit": result.unit,
     }

@@ -47,8 +47,9 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
             f"{steps[-1]}; "
             f"leave {setting('resume', False)} out to go on from there, or give another folder"
         )
-    different = read_config(workdir).differences(config)
-    if any(line.startswith("model.ties:") for line in different) and not override:
+    saved = read_config(workdir)
+    different = saved.differences(config)
+    if saved.model.ties != config.model.ties and not override:
         different.append(
             f"set {setting('model.ties', 'release')} to go on as a run of before there was this "
             "field "

@@ -197,9 +197,7 @@ def test_other_settings_name_the_fields_to_set(tmp_path):
         "`model.visual_depth=1` (here 2), `model.fusion=False` (here True)"
     )
     told = refused(tmp_path, learnt(model(1, visual_prompts=0, visual_depth=0)))
-    assert told.endswith(
-        "give `model.visual_prompts=0` (here 2), `model.visual_depth=0` (here 2)"
-    )
+    assert told.endswith("give `model.visual_prompts=0` (here 2), `model.visual_depth=0` (here 2)")
     # what it asks for is what loads
     target = model(2, visual_prompts=0, visual_depth=0)
     assert load_release(target, tmp_path / "x.pth") is False

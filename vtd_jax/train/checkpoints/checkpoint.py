@@ -278,7 +278,7 @@ class Checkpoints:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
             except Damaged as error:
-                wrong[step] = f"damaged, {error}"
+                wrong[step] = str(error)
                 continue
             if why := other(self._read[step]):
                 others[step] = why
@@ -287,15 +287,14 @@ class Checkpoints:
         if others and not whole:
             raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(
-                f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items()
-            )
+            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
                 f"to train from the start, give another {setting('workdir')} or move this folder "
                 "away"
             )
-        return whole[-1], dict(sorted((wrong | others).items()))
+        damaged = {step: f"damaged, {why}" for step, why in wrong.items()}
+        return whole[-1], dict(sorted((damaged | others).items()))
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
         """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last`

@@ -22,7 +22,7 @@ from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
-from vtd_jax.video.ingest.shards import Staging
+from vtd_jax.video.ingest.shards import NotWritten, Staging
 from vtd_jax.video.workers import process_map
 
 # files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a
@@ -265,13 +265,11 @@ def _beam_task(folder: str, build: str, given: Names, index: int) -> int:
         ) from None
     try:
         staging.write(index)
+    except NotWritten as error:
+        write_text(staging.folder / f"{index:05d}.{TROUBLE}", str(error))
+        raise
     except UserError as error:
-        # one with a cause is about a disk, and may not be so elsewhere or later
-        write_text(
-            staging.folder / f"{index:05d}.{TROUBLE if error.__cause__ else BAD}", str(error)
-        )
-        if error.__cause__:
-            raise
+        write_text(staging.folder / f"{index:05d}.{BAD}", str(error))
     except Exception:
         write_text(
             staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1]

@@ -57,6 +57,10 @@ class ShardReport:
     bytes: int
 
 
+class NotWritten(UserError):
+    """A shard that could not be written: not so elsewhere, maybe, or later."""
+
+
 class _Settings(TypedDict):
     video_dir: str
     class_names: list[str]
@@ -169,7 +173,7 @@ class Staging:
                 index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size)
             )
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{part}: cannot be written ({error}); is the disk full?") from error
+            raise NotWritten(f"{part}: cannot be written ({error}); is the disk full?") from error
         finally:
             with suppress(RuntimeError):
                 if writer.is_open():

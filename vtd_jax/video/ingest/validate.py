@@ -16,6 +16,7 @@ from vtd_jax.outputs import CsvWriter, check_output
 from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.video import decode
+from vtd_jax.video.codec.wholeness import NoFrames
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.inputs import Inputs, Video, summary
 from vtd_jax.video.ingest.run import cores, told_exit
@@ -111,7 +112,7 @@ def check_videos(config: BuildConfig) -> Checked:
                 outcome.error
                 or f"the process that decoded it died ({told_exit(outcome.exit_code)})"
             )
-            kind = "no frames" if "no frame decodes" in reason else "unreadable"
+            kind = "no frames" if isinstance(outcome.error, NoFrames) else "unreadable"
             bad[video.file] = Problem(kind, video.where, video.file, reason)
         else:
             whole[video.file] = outcome.result
