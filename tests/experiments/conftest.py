@@ -1,12 +1,25 @@
-"""Records of the four benchmarks in miniature, made once a session."""
+"""Records of the four benchmarks in miniature, made once a session; messages as commands print
+them.
+"""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 import mini_benchmarks
+from experiments.common.spelling import flag_names
+from vtd_jax.errors import named_by
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
+
+
+@pytest.fixture(autouse=True)
+def _flags_in_messages() -> Iterator[None]:
+    """Parts of commands are called here without `cli.run`, which has messages name flags."""
+    with named_by(flag_names(frozenset(flags.FLAGS))):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -90,12 +90,12 @@ def test_a_folder_that_goes_is_noticed(tmp_path):
         place.check(["file"])
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        UserError, match=r"run: was removed or moved while the run was writing into it"
+        UserError, match=r"run`: was removed or moved while the run was writing into it"
     ):
         place.check()
     (tmp_path / "run").mkdir()
     with pytest.raises(
-        UserError, match=r"run: was removed or moved, and another folder is in its place"
+        UserError, match=r"run`: was removed or moved, and another folder is in its place"
     ):
         place.check()
 
@@ -152,11 +152,11 @@ def test_a_write_that_fails_in_a_folder_that_went_says_so(tmp_path, monkeypatch,
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
-    with pytest.raises(UserError, match="run: was removed or moved") as told:
+    with pytest.raises(UserError, match="run`: was removed or moved") as told:
         checkpoints.wait()
     assert "space" not in str(told.value)
     assert (workdir.exists(), workdir.exists() and (workdir / "mine").exists()) == (left, left)
-    with pytest.raises(UserError, match="run: was removed or moved"):
+    with pytest.raises(UserError, match="run`: was removed or moved"):
         checkpoints.save(3, arrays, arrays, {})
     assert workdir.exists() == left
 
