@@ -22,6 +22,7 @@ _FIELDS = {
 _OTHERS = {
     "build_records.labels": "build_data --labels",
     "build_records.overwrite": "build_data --overwrite",
+    "checkpoint": "--checkpoint",
 }
 # what does for a user of commands what a function of the library does
 _FUNCTIONS = {

@@ -98,14 +98,25 @@ class Staging:
         for index, shard in enumerate(shards):
             todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
             path = self._path(index, "todo.json")
-            # a file's modification time can be set by anybody: what the system changed since counts
-            # too
-            since = path.stat().st_mtime_ns if path.exists() else 0
             fits = (done := self.report(index)) and done.key == todo["key"]
-            if done and not (fits and all(video.changed <= since for video in shard)):
+            if done and not (fits and self._unchanged(path, index, shard)):
                 self._path(index, "done.json").unlink()
             write_text(path, json.dumps(todo))
         return len(shards)
+
+    def _unchanged(self, path: Path, index: int, shard: Sequence[Video]) -> bool:
+        """Whether the system has changed no video since the last build noted them: anybody can set
+        the time of a file's modification, which the key holds.
+        """
+        try:
+            noted, until = self._todo(index)["videos"], path.stat().st_mtime_ns
+        except (OSError, UserError):
+            return False
+        # earlier versions did not note it (-1): there the note's own time says when they looked
+        return len(noted) == len(shard) and all(
+            now.changed == then.changed or (then.changed == -1 and now.changed <= until)
+            for now, then in zip(shard, noted)
+        )
 
     def report(self, index: int) -> ShardReport | None:
         """The report of a finished shard; None where it is not finished."""
