@@ -12,6 +12,7 @@ import experiments
 import mini_benchmarks
 from experiments.common.spelling import flag_names
 from vtd_jax.errors import named_by
+from vtd_jax.untrusted.raised import RAISED
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 
@@ -20,7 +21,7 @@ _FLAGS = frozenset(
     name
     for path in Path(experiments.__file__).parent.rglob("*.py")
     for name in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', path.read_text())
-) | {"config"}
+) | {"config", *(limit.flag for limit in RAISED)}
 
 
 @pytest.fixture(autouse=True)
