@@ -48,7 +48,7 @@ def test_a_checkpoint_of_another_architecture(folder):
 
 
 def test_nothing_to_train(folder):
-    with pytest.raises(UserError, match="small learns nothing; use experiments"):
+    with pytest.raises(UserError, match="small learns nothing; use `evaluate`"):
         from_config.open_training(_config(folder, data__train=""))
 
 

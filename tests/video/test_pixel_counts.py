@@ -41,7 +41,7 @@ def test_small_files_of_huge_frames(tmp_path):
             match=r"of 8190 × 8190, where large ones count more, from a file of 2,780 byte",
         ):
             read(path)
-    with pytest.raises(ValueError, match="`max_video_pixels"):
+    with pytest.raises(ValueError, match="--max_video_pixels"):
         serve_example.read_clip(path, 2, 32)
 
 
