@@ -26,7 +26,7 @@ OTHERS = {
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
-    """The strings of a module with their lines; those that are statements, as docstrings, left out."""
+    """The strings of a module with their lines, without docstrings."""
     tree = ast.parse(path.read_text())
     about = {
         id(node.value)
