@@ -96,9 +96,9 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
 
 def prepare(
     workdir: Path,
-) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, str, dict[str, str]]:
-    """Settings, records and model; what the model learnt, on what, and the stem of the files to
-    write.
+) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, int | None, str, dict[str, str]]:
+    """Settings, records and model; what the model learnt, the step of the checkpoint if it is one
+    of the run, the stem of the files to write, and what was learnt on.
     """
     file = checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
@@ -109,6 +109,7 @@ def prepare(
     splits = from_config.open_splits(config)
     from_config.check_splits(config, None, splits)
     model, training = from_config.build_model(config), read_training_list(workdir)
+    step = None
     if file:
         learnt, _, _, training = load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
@@ -119,7 +120,7 @@ def prepare(
         )
     else:
         learnt = runs.untrained(config)
-    return config, splits, model, learnt, stem, training
+    return config, splits, model, learnt, step, stem, training
 
 
 def main() -> str:
@@ -127,7 +128,7 @@ def main() -> str:
     workdir = Path(WORKDIR.value)
     check_output("--workdir", WORKDIR.value, folder=True)
     with Line("reading records and loading the model"):
-        config, splits, model, learnt, stem, training = together(prepare, workdir)
+        config, splits, model, learnt, step, stem, training = together(prepare, workdir)
     with contextlib.ExitStack() as stack:
         # training that goes on in this workdir meanwhile writes other files
         on_first(
@@ -137,7 +138,9 @@ def main() -> str:
         if is_first():
             say(f"learnt: {learnt}")
             say(f"device: {device_told(run_devices(config.devices))}")
-        table = runs.score_run(workdir, config, splits, model, learnt, training, stem=stem)
+        table = runs.score_run(
+            workdir, config, splits, model, learnt, training, step=step, stem=stem
+        )
     table.show()
     return (
         f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, "

@@ -15,14 +15,19 @@ from absl import app
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from experiments.common.command_line import steady_output, version
-from vtd_jax.errors import UserError
+from experiments.common.spelling import flag_names
+from vtd_jax.errors import UserError, named_by
 from vtd_jax.terminal import say
+
+# TFDS's flags that our messages name
+_FLAGS = ("data_dir", "overwrite")
 
 
 def main(arguments: build.Args) -> None:
     """Runs the command; bad input ends in one line and status 2."""
     try:
-        arguments.execute()
+        with named_by(flag_names(_FLAGS)):
+            arguments.execute()
     except UserError as error:
         say(f"error: {error}", sys.stderr)
         sys.exit(2)

@@ -219,6 +219,6 @@ def test_what_the_system_refuses_comes_with_a_remedy(number, told):
 def test_a_report_of_checks_below_a_file_is_refused_at_once(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        UserError, match=r"^--report=.*/file/x\.csv: .*/file is a file, and nothing can be below it"
+        UserError, match=r"^report=.*/file/x\.csv: .*/file is a file, and nothing can be below it"
     ):
         Checked.check_path(tmp_path / "file" / "x.csv")

@@ -36,7 +36,7 @@ _KINDS = (
         "the evaluation",
         ("results*", "identity.json", "run.log"),
     ),
-    (("plans", "runs"), "the tables of experiments.reproduce", ("plans", "scenes")),
+    (("plans", "runs"), "the reproduced tables", ("plans", "scenes")),
 )
 # what is read beside weights
 _BESIDE = (

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from experiments.benchmark import child, gemm, report
 from experiments.benchmark.setting import INSTALL, Options, Variant, has_torch, variants
 from experiments.benchmark.tasks import STEP, Programs, Setting, plain_flops, random_model
@@ -64,7 +66,7 @@ def compare(
         timings = interleaved(everything, options.rounds)
         fed = next(iter(programs.values()), None)
         loop = _loop(sources, setting, fed, options.rounds) if fed else []
-    measured = _measured([who for who, _ in jobs], timings, about)
+    measured = _measured([who for who, _ in jobs], timings)
     inputs = timings[len(jobs) :]
     memory = {variant.name: compiled.memory for variant, compiled in programs.items()}
     # of another setting they would say nothing
@@ -139,9 +141,7 @@ def _jobs(
     return sorted(jobs, key=lambda pair: places[pair[1].task]), programs
 
 
-def _measured(
-    owners: Sequence[Any], timings: Sequence[Timing], about: dict[str, Any]
-) -> report.Measured:
+def _measured(owners: Sequence[Any], timings: Sequence[Timing]) -> report.Measured:
     tasks: dict[Variant, dict[str, Timing]] = {}
     ceilings: dict[tuple[str, str], list[Timing]] = {}
     for who, timing in zip(owners, timings):
@@ -149,7 +149,7 @@ def _measured(
             tasks.setdefault(who, {})[timing.task] = timing
         else:
             ceilings.setdefault(who, []).append(timing)
-    return report.Measured(tasks, ceilings, about["device"].split(" × ")[1])
+    return report.Measured(tasks, ceilings, jax.devices()[0].device_kind)
 
 
 def _input(

@@ -76,7 +76,7 @@ def check(config: BuildConfig) -> str:
     report = Path(given.REPORT.value) if given.REPORT.value else None
     if report:
         outputs.check_report(config, report)
-        validate.Checked.check_path(report)
+        validate.Checked.check_path(report, "--report")
     checked = validate.check_videos(config)
     if report:
         # before anything is printed: nobody may read that to its end

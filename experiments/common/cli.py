@@ -9,10 +9,11 @@ from absl import app, flags, logging
 
 from experiments.common import interrupt
 from experiments.common.command_line import parse, steady_output
+from experiments.common.spelling import flag_names
 from vtd_jax import status
 from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.cache.programs import keep_programs
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, named_by
 from vtd_jax.files import remedy
 from vtd_jax.library_output import escape_library_output
 from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
@@ -93,7 +94,8 @@ def run(
     sys.modules["__main__"].__doc__ = usage
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
-    app.run(guarded, flags_parser=parse)
+    with named_by(flag_names(frozenset(flags.FLAGS))):
+        app.run(guarded, flags_parser=parse)
 
 
 def _end(line: str, code: int) -> NoReturn:

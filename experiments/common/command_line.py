@@ -14,6 +14,7 @@ from importlib import metadata
 from absl import flags
 
 import vtd_jax
+from vtd_jax.errors import UserError
 from vtd_jax.printable import shown
 
 # absl's words for a value that will not do -> ours
@@ -32,10 +33,25 @@ _WORDS = (
         "is a group of fields; set one of them, --print_config lists all",
     ),
 )
-# what is wrong with a file of settings, which names the file itself; it may not be of a flag that
-# was given
-_OF_FILE = re.compile(r"flag --config=(.*?): (\1: .*)")
 _STDERR = 2
+
+
+class Whole(UserError):
+    """What a flag's parser has to say, in a message that needs no flag before it.
+
+    Attributes:
+      see_help: whether `--help` says more.
+    """
+
+    see_help = True
+
+
+class OfFile(Whole):
+    """What is wrong with a file of settings, which the message names; it may not be of a flag that
+    was given.
+    """
+
+    see_help = False
 
 
 class _Outlet(io.FileIO):
@@ -93,9 +109,9 @@ def parse(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         if _wants_listing() and "must have a value other than None" in str(error):
             _list_config()
-        _refuse(str(error))
+        _refuse(error)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        _refuse(str(error))
+        _refuse(error)
     except SystemExit:
         # absl exits with 1 after its help
         sys.stdout.flush()
@@ -105,7 +121,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     for name in ("workdir", "out", "data_dir", "report", "json", "csv", "figures"):
         # an unset variable of a shell would be the current folder
         if name in flags.FLAGS and flags.FLAGS[name].value == "":
-            _refuse(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}")
+            _refuse(flags.Error(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}"))
     return rest
 
 
@@ -119,13 +135,17 @@ def version() -> str:
     return f"vtd_jax {vtd_jax.__version__} ({', '.join(told)})"
 
 
-def told(message: str) -> str:
+def told(error: BaseException) -> str:
     """What absl or a config file says of a flag, in plain words.
 
+    absl has one type for all that may be wrong: only its text says what is, here and in `_WORDS`.
+
     Args:
-      message: of the exception, which may be about several flags.
+      error: what parsing raised, which may be about several flags.
     """
-    message = " ".join(message.split())
+    if (own := _own(error)) is not None:
+        return str(own)
+    message = " ".join(str(error).split())
     lacking = re.findall(r"Flag --(\w+) must have a value other than None", message)
     if lacking:
         return "; ".join(f"--{name} is missing: {flags.FLAGS[name].help}" for name in lacking)
@@ -135,13 +155,14 @@ def told(message: str) -> str:
         return _unknown(unknown[1], unknown[2])
     if without := re.match(r"Missing value for flag (\S+)", message):
         return f"{without[1]}: a value is missing, expected {without[1]}=VALUE"
-    if about := _OF_FILE.match(message):
-        return about[2]
-    if about := re.match(r"flag (--[\w.]+=.*?): (unknown config field .*)$", message):
-        return about[2]
     if about := re.match(r"flag (--[\w.]+=.*?): (.*)$", message):
         return f"{about[1]}: {_plain(about[2])}"
     return message
+
+
+def _own(error: BaseException) -> Whole | None:
+    """What a parser of ours raised, which absl wraps in an error of its own."""
+    return next((one for one in (error, error.__context__) if isinstance(one, Whole)), None)
 
 
 def _plain(reason: str) -> str:
@@ -165,9 +186,10 @@ def _unknown(name: str, close: str | None) -> str:
     return f"unknown flag --{name}{means}"
 
 
-def _refuse(message: str) -> None:
-    see = "" if _OF_FILE.match(" ".join(message.split())) else "; see --help"
-    print(f"error: {shown(told(message))}{see}", file=sys.stderr)
+def _refuse(error: Exception) -> None:
+    own = _own(error)
+    see = "; see --help" if own is None or own.see_help else ""
+    print(f"error: {shown(told(error))}{see}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -179,7 +201,11 @@ def _list_config() -> None:
     from experiments.common.config_flag import show_fields
 
     if flags.FLAGS["config"].value is None:
-        _refuse("--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed")
+        _refuse(
+            flags.Error(
+                "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed"
+            )
+        )
     show_fields()
     sys.stdout.flush()
     sys.exit(0)

@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from experiments.common.command_line import OfFile, Whole
 from experiments.configs._base import locked
 from vtd_jax.errors import UserError
 from vtd_jax.fields import close_fields, described, flatten
@@ -44,13 +45,13 @@ class ConfigParser(flags.ArgumentParser):
                 "a config file's path cannot have a : in it, what follows one are arguments; "
                 "move the file"
             )
-        config = read_json(file) if file.suffix in _SAVED else self._load(argument)
+        config = _read_saved(file) if file.suffix in _SAVED else self._load(argument)
         known = list(flatten(config.to_dict()))
         for override in re.findall(r"(?m)^--?(?:no)?config\.([\w.]+)", "\n".join(sys.argv[1:])):
             if override not in known and not any(
                 field.startswith(f"{override}.") for field in known
             ):
-                raise UserError(no_such_field(override, known))
+                raise Whole(no_such_field(override, known))
         return config
 
     def _load(self, argument: str) -> ConfigDict:
@@ -107,6 +108,14 @@ def read_json(path: Path) -> ConfigDict:
     return locked(
         exported_config(read_tuned(path), path) if path.suffix == SUFFIX else config_file(path)
     )
+
+
+def _read_saved(path: Path) -> ConfigDict:
+    """As `read_json`, for a flag: what is wrong is wrong with the file."""
+    try:
+        return read_json(path)
+    except UserError as error:
+        raise OfFile(str(error)) from None
 
 
 def config_path(argument: str) -> Path:

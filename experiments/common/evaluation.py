@@ -1,13 +1,12 @@
 """Evaluations of a training run, and whether its last one is told already."""
 
 import itertools
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.evaluate.metrics import SplitResult
-from vtd_jax.evaluate.outputs import is_table_of
+from vtd_jax.evaluate.outputs import table_step
 from vtd_jax.evaluate.scores import SUFFIX
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -112,9 +111,7 @@ def has_table(workdir: Path, step: int) -> bool:
     """Whether the folder holds the whole results of this step, from training or from
     `experiments.evaluate`.
     """
-    learnt = is_table_of(workdir / "results.json", workdir / f"results{SUFFIX}")
-    found = re.search(r"step (\d+)", learnt or "")
-    return found is not None and int(found[1]) == step
+    return table_step(workdir / "results.json", workdir / f"results{SUFFIX}") == step
 
 
 def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: bool) -> str:

@@ -26,7 +26,7 @@ from vtd_jax.train.config import flatten
 # seconds for the others to say why a collective failed, and for them to be there when this process
 # cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
-# XLA's words
+# XLA's words: JAX has no type for them where it starts
 _XLA = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
 # characters of a flag's value that messages show
 _SHOWN = 200
@@ -81,11 +81,11 @@ def _told() -> dict[str, str]:
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         if isinstance(flag.value, ConfigDict):
             told |= {
-                f"{flag.name}.{field}": _short(value)
+                f"--{flag.name}.{field}": _short(value)
                 for field, value in flatten(flag.value.to_dict()).items()
             }
         elif flag.name not in clusters.FLAGS and flag.value is not None:
-            told[flag.name] = _short(flag.value)
+            told[f"--{flag.name}"] = _short(flag.value)
     return told
 
 
@@ -162,7 +162,7 @@ def _lost(error: Exception) -> str | None:
         return ended_by(reason)
     return (
         "another process of this run ended, or is far behind; its own output says why"
-        if "Gloo" in str(error)
+        if "Gloo" in str(error)  # all that tells it from XLA's other errors
         else None
     )
 
@@ -189,7 +189,7 @@ def _announce(end: SystemExit) -> None:
     why = (
         str(cause)
         if isinstance(cause, UserError)
-        else command_line.told(str(cause))
+        else command_line.told(cause)
         if cause is not None
         else ""
     )

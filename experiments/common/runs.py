@@ -88,7 +88,7 @@ def train_run(
             f"step {done.step}, the last",
         )
         table = results_table(
-            config, model.clip.config, evaluation.results, learnt, lists, learnt_on
+            config, model.clip.config, evaluation.results, learnt, lists, learnt_on, done.step
         )
         on_first(hold.check)
         on_first(save_report, workdir, "results", table, evaluation.results)
@@ -110,17 +110,19 @@ def score_run(
     learnt: str,
     training: Mapping[str, str] | None = None,
     *,
+    step: int | None = None,
     stem: str = "results",
     check: Callable[[], None] | None = None,
 ) -> Table:
     """Scores the splits with a model as it is and writes the table; `learnt` and `training` say
     what it learnt.
 
-    `check` is called before every batch, and may raise.
+    `step` is that of the run's checkpoint in the workdir, if the model has learnt it. `check` is
+    called before every batch, and may raise.
     """
     results = score(config, model, splits, check=check, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
-    table = results_table(config, model.clip.config, results, learnt, lists, training)
+    table = results_table(config, model.clip.config, results, learnt, lists, training, step)
     on_first(save_report, workdir, stem, table, results)
     return table
 

@@ -12,6 +12,6 @@ def given_words(value: str | None, flag: str, room: int = ROOM) -> tuple[str, ..
     if value is None:
         return None
     words = read_words(value, flag, room)
-    if told := doubt(words, flag):
+    if told := doubt(words, flag, are_labels=flag == "--labels"):
         say(f"note: {told}", sys.stderr)
     return words

@@ -115,7 +115,7 @@ def main() -> str:
             (f"--templates={TEMPLATES.value}", TEMPLATES.value),
         ],
     )
-    videos = find_videos(VIDEO.value)
+    videos = find_videos(VIDEO.value, "--video")
     request.check(videos)
     if CLIP.value is not None and not flags.FLAGS["model"].present:
         raise UserError(

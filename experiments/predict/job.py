@@ -28,7 +28,7 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.journal import Journal
-from vtd_jax.predict.loading import load
+from vtd_jax.predict.loading import WithoutSettings, load
 from vtd_jax.predict.predictor import Failure, Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
@@ -107,15 +107,23 @@ def load_model(
     texts = read_templates(templates)[1] if templates else ()
     towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
     with Line(f"loading {source}"):
-        model = load(
-            source,
-            clip=clip,
-            checkpoint=checkpoint,
-            templates=texts,
-            pooling=pooling,
-            cache=cache,
-            **towers,
-        )
+        try:
+            model = load(
+                source,
+                clip=clip,
+                checkpoint=checkpoint,
+                templates=texts,
+                pooling=pooling,
+                cache=cache,
+                **towers,
+            )
+        except WithoutSettings as error:
+            path = error.path
+            raise UserError(
+                f"{path}: the authors' format does not say its settings; make a file that does: "
+                f"python -m experiments.export --checkpoint={path} --out={path.stem}.safetensors "
+                "--config=… --config.clip.path=…"
+            ) from None
     if source == "tiny":
         say(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for "

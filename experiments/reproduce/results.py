@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from experiments.reproduce.execute import is_finished, run_folder
 from experiments.reproduce.plan import Plan, Row
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.facts import Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.published import COLUMNS, published
@@ -43,7 +44,7 @@ class Found:
 
     def __init__(self, workdir: Path):
         self.workdir = workdir
-        self._read: dict[str, tuple[Mapping[str, SplitResult], Mapping[str, Any]]] = {}
+        self._read: dict[str, tuple[Mapping[str, SplitResult], Mapping[str, Any], Facts]] = {}
 
     def has(self, name: str) -> bool:
         """Whether a run is finished."""
@@ -70,17 +71,22 @@ class Found:
         """What the tables of finished runs tell below."""
         return [self._of(name)[1] for name in names]
 
-    def _of(self, name: str) -> tuple[Mapping[str, SplitResult], Mapping[str, Any]]:
+    def facts(self, names: Sequence[str]) -> list[Facts]:
+        """What the tables of finished runs are of."""
+        return [self._of(name)[2] for name in names]
+
+    def _of(self, name: str) -> tuple[Mapping[str, SplitResult], Mapping[str, Any], Facts]:
         if name not in self._read:
             folder = run_folder(self.workdir, name)
             remedy = f"remove {folder} to make the run again"
             try:
                 results = read_scores(folder / f"results{SUFFIX}")
-                about = read_table(folder / "results.json", results)["about"]
+                saved = read_table(folder / "results.json", results)
+                about = saved["about"]
                 convert(about, f"{folder / 'results.json'}: about", _About)
             except UserError as error:
                 raise UserError(f"{error}, or {remedy}") from None
-            self._read[name] = results, about
+            self._read[name] = results, about, facts_of(saved)
         return self._read[name]
 
     def done(self, row: Row) -> dict[str, list[str]]:
@@ -154,16 +160,24 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
     names = [name for names in done.values() for name in names]
     counts = sorted({summary.runs for summary in summaries.values()})
     return (
-        cells | {"runs": "–".join(map(str, counts))} | _marks(found.about(names)) | {"source": OURS}
+        cells
+        | {"runs": "–".join(map(str, counts))}
+        | _marks(found.about(names), found.facts(names))
+        | {"source": OURS}
     )
 
 
-def _marks(about: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[str, str]:
     """What marks a number of ours beside others."""
-    origins = dict.fromkeys(_origin(str(told)) for one in about for told in _lists(one))
+    origins = dict.fromkeys(
+        origin for one in facts for origin in (one["training"], *one["lists"].values()) if origin
+    )
+    views = dict.fromkeys(
+        "unknown" if one["views"] is None else "{} × {}".format(*one["views"]) for one in facts
+    )
     return {
         "frames": alike(about, "frames"),
-        "views": alike(about, "views").replace(" temporal × ", " × ").replace(" spatial", ""),
+        "views": ", ".join(views),
         "norm.": alike(about, "normalisation"),
         "lists": ", ".join(origins),
     }
@@ -172,12 +186,6 @@ def _marks(about: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _lists(about: Mapping[str, Any]) -> list[str]:
     learnt = [about["training list"]] if "training list" in about else []
     return [*learnt, *about["lists"].values()]
-
-
-def _origin(told: str) -> str:
-    """Of a list, from what it says of itself: "official", "given", "own split", or "not known"."""
-    known = {"(official list": "official", "(given list": "given", "own split": "own split"}
-    return next((origin for text, origin in known.items() if text in told), "not known")
 
 
 def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:

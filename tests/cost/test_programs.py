@@ -233,9 +233,9 @@ def misfit(kind="training", videos=64, devices=8) -> programs.Report:
 
 
 NEEDS = "base_to_novel_kinetics400 on v5e:2x4: {} needs 27.5 GiB a device, a chip has 15.75; {}"
-REMAT = "set --config.memory.remat=block"
-FEWER = "lower data.batch_size=12 and raise optimizer.gradient_accumulation_steps=1 by as much"
-CHUNKS, BATCH = "raise --config.memory.frame_chunks=", "lower --config.evaluate.batch_size=16"
+REMAT = "set `memory.remat=block`"
+FEWER = "lower `data.batch_size=12` and raise `optimizer.gradient_accumulation_steps=1` by as much"
+CHUNKS, BATCH = "raise `memory.frame_chunks=", "lower `evaluate.batch_size=16`"
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ CHUNKS, BATCH = "raise --config.memory.frame_chunks=", "lower --config.evaluate.
         (misfit(), {}, f"{REMAT}, {FEWER} or use more chips"),
         (misfit(), {"memory__remat": "dots"}, f"{REMAT}, {FEWER} or use more chips"),
         (misfit(), {"memory__remat": "block"}, f"{FEWER} or use more chips"),
-        (misfit(videos=8), {"memory__remat": "block"}, f"{CHUNKS}1 or use larger chips"),
+        (misfit(videos=8), {"memory__remat": "block"}, f"{CHUNKS}1` or use larger chips"),
         (
             misfit(videos=8),
             {"memory__remat": "block", "memory__frame_chunks": 4},
             "use larger chips",
         ),
-        (misfit("evaluation"), {}, f"{BATCH}, {CHUNKS}1 or use more chips"),
-        (misfit("evaluation", videos=8), {}, f"{CHUNKS}1 or use larger chips"),
+        (misfit("evaluation"), {}, f"{BATCH}, {CHUNKS}1` or use more chips"),
+        (misfit("evaluation", videos=8), {}, f"{CHUNKS}1` or use larger chips"),
         (misfit("codebook", videos=0), {}, "use more chips"),
     ],
 )
@@ -259,13 +259,13 @@ def test_what_to_change_is_named(report, changes, remedy):
     line = complaint(report, tiny(**changes))
     assert line == NEEDS.format(report.kind, remedy)
     # every field that it names is one
-    for field in re.findall(r"([a-z]+\.\w+)=", line):
+    for field in re.findall(r"`([\w.]+)=", line):
         group, name = field.split(".")
         assert name in {known.name for known in dataclasses.fields(getattr(tiny(), group))}
 
 
 def test_a_config_that_cannot_be_compiled_ahead():
-    with pytest.raises(UserError, match=r"parallel=pmap: .* set --config\.parallel=shard_map"):
+    with pytest.raises(UserError, match=r"parallel=pmap: .* set `parallel=shard_map`"):
         training_step(tiny(parallel="pmap"), here(), Names(5, 9))
     with pytest.raises(UserError, match=r"clip\.architecture: empty"):
         abstract_model(tiny(clip__architecture="", clip__path=""))

@@ -54,7 +54,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         UserError,
-        match=r"--topology=v5e:2x4: libtpu is not installed; .*pip install -e '\.\[aot\]'",
+        match=r"`topology=v5e:2x4`: libtpu is not installed; .*pip install -e '\.\[aot\]'",
     ):
         tpu_target("v5e:2x4")
 
@@ -64,5 +64,5 @@ def test_as_many_simulated_gpus_as_there_are():
     assert (target.name, target.platform, target.memory) == ("8 × cuda", "cuda", None)
     assert target.devices == tuple(jax.devices("cpu")[:8])
     assert cuda_target(2).devices == target.devices[:2]
-    with pytest.raises(UserError, match=r"--devices=9: this process simulates 8 only"):
+    with pytest.raises(UserError, match=r"`devices=9`: this process simulates 8 only"):
         cuda_target(9)

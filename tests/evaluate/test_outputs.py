@@ -173,7 +173,7 @@ def test_about_tells_templates_and_uniform_confidence():
 
 def test_a_table_of_an_earlier_version_is_of_its_scores(tmp_path):
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
-    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "step 3")
+    table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "step 3", step=3)
     outputs.save_report(tmp_path, "results", table, RESULT)
     path, scores = tmp_path / "results.json", tmp_path / "results_scores.npz"
     saved = json.loads(path.read_text())
@@ -181,9 +181,9 @@ def test_a_table_of_an_earlier_version_is_of_its_scores(tmp_path):
     before = "4f3bf0813a076be9cfc76bf0561e1b5a"
     assert saved["scores"] == before[:16]
     path.write_text(json.dumps(saved | {"scores": before}))
-    assert outputs.is_table_of(path, scores) == "step 3"
+    assert outputs.table_step(path, scores) == 3
     assert outputs.read_table(path, RESULT)["scores"] == before
     path.write_text(json.dumps(saved | {"scores": "0" * 32}))
-    assert outputs.is_table_of(path, scores) is None
+    assert outputs.table_step(path, scores) is None
     with pytest.raises(UserError, match="another evaluation"):
         outputs.read_table(path, RESULT)

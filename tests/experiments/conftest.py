@@ -1,12 +1,34 @@
-"""Records of the four benchmarks in miniature, made once a session."""
+"""Records of the four benchmarks in miniature, made once a session; messages as commands print
+them.
+"""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import experiments
 import mini_benchmarks
+from experiments.common.spelling import flag_names
+from vtd_jax.errors import named_by
+from vtd_jax.untrusted.raised import RAISED
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
+
+# of all commands, whichever of them a test has imported
+_FLAGS = frozenset(
+    name
+    for path in Path(experiments.__file__).parent.rglob("*.py")
+    for name in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', path.read_text())
+) | {"config", *(limit.flag for limit in RAISED)}
+
+
+@pytest.fixture(autouse=True)
+def _flags_in_messages() -> Iterator[None]:
+    """Parts of commands are called here without `cli.run`, which has messages name flags."""
+    with named_by(flag_names(_FLAGS)):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def test_kubernetes_needs_its_package(monkeypatch):
     monkeypatch.setattr(clusters, "find_spec", lambda name: object())
     assert plan(None, None, None, environ) == Hosts("Kubernetes")
     monkeypatch.setattr(clusters, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'jax\[k8s\]'; or give --coordinator_address"):
+    with pytest.raises(UserError, match=r"pip install 'jax\[k8s\]'; or give `coordinator_address`"):
         plan(None, None, None, environ)
     assert plan(None, None, None, {**environ, **TOLD}) == Hosts("", "10.0.0.1:1234", 2, 1)
     assert plan(None, 1, None, environ) is None
@@ -128,25 +128,25 @@ def test_arguments_come_before_variables():
         (
             ("h:1", None, None),
             {},
-            "--coordinator_address given, --num_processes, --process_id missing: outside Slurm",
+            "`coordinator_address` given, `num_processes`, `process_id` missing: outside Slurm",
         ),
-        ((None, 2, 0), {}, "--num_processes, --process_id given, --coordinator_address missing"),
-        (("h:1", None, 0), SALLOC, "--num_processes missing"),
+        ((None, 2, 0), {}, "`num_processes`, `process_id` given, `coordinator_address` missing"),
+        (("h:1", None, 0), SALLOC, "`num_processes` missing"),
         (
             (None, None, None),
             {"JAX_PROCESS_ID": "1"},
-            "--process_id given, --coordinator_address, --num_proc",
+            "`process_id` given, `coordinator_address`, `num_proc",
         ),
         (
             (None, None, None),
             {**TOLD, "JAX_NUM_PROCESSES": "two"},
             "JAX_NUM_PROCESSES=two: expected a whole number",
         ),
-        (("h:1", 2, 2), {}, "--process_id=2: expected 0 to 1"),
-        (("h:1", 2, -1), {}, "--process_id=-1: expected 0 to 1"),
-        (("h:1", 0, 0), {}, "--num_processes=0: expected 1 or more"),
-        (("h", 2, 0), {}, "--coordinator_address=h: expected host:port"),
-        (("h:http", 2, 0), {}, "--coordinator_address=h:http: expected host:port"),
+        (("h:1", 2, 2), {}, "`process_id=2`: expected 0 to 1"),
+        (("h:1", 2, -1), {}, "`process_id=-1`: expected 0 to 1"),
+        (("h:1", 0, 0), {}, "`num_processes=0`: expected 1 or more"),
+        (("h", 2, 0), {}, "`coordinator_address=h`: expected host:port"),
+        (("h:http", 2, 0), {}, "`coordinator_address=h:http`: expected host:port"),
         (("h:70000", 2, 0), {}, "expected host:port"),
         (
             (None, None, None),

@@ -76,7 +76,7 @@ def test_a_cluster_that_cannot_be_asked(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     joining.initialize(environ={"TPU_ML_PLATFORM": "JAX"})
     with pytest.raises(
-        UserError, match=r"Slurm: the processes could not be joined: coord.*--num_processes=1 for"
+        UserError, match=r"Slurm: the processes could not be joined: coord.*`num_processes=1` for"
     ):
         joining.initialize(environ=slurm(0))
 

@@ -32,7 +32,9 @@ def address():
 
 
 def hello(place, count=2, **changes):
-    about = dict(versions="1", told={"seed": "0"}, who=f"host, process id {place}", mark=new_mark())
+    about = dict(
+        versions="1", told={"--seed": "0"}, who=f"host, process id {place}", mark=new_mark()
+    )
     return Hello(place=place, count=count, **(about | changes))
 
 
@@ -88,28 +90,28 @@ WRONG = {
     "one id": (
         (hello(1, 3), hello(1, 3, who=OTHER)),
         (
-            f"--process_id=1 was given to two processes (host, process id 1; {OTHER}); give each "
+            f"`process_id=1` was given to two processes (host, process id 1; {OTHER}); give each "
             "process an id of its own"
         ),
     ),
     "two of 0": (
         (hello(0, who=OTHER),),
         (
-            f"--process_id=0 was given to two processes (host, process id 0; {OTHER}); give each "
+            f"`process_id=0` was given to two processes (host, process id 0; {OTHER}); give each "
             "process an id of its own"
         ),
     ),
     "count": (
         (hello(1, 3),),
-        f"{ONE}--num_processes=3, but process 0 has 2; give all the same number",
+        f"{ONE}`num_processes=3`, but process 0 has 2; give all the same number",
     ),
-    "id": ((hello(5),), "process 5 (host, process id 5): --process_id=5, expected 0 to 1"),
+    "id": ((hello(5),), "process 5 (host, process id 5): `process_id=5`, expected 0 to 1"),
     "version": (
         (hello(1, versions="2"),),
         f"{ONE}has 2, but process 0 has 1; install the same on all hosts",
     ),
     "flag": (
-        (hello(1, told={"seed": "7\x1b[31m"}),),
+        (hello(1, told={"--seed": "7\x1b[31m"}),),
         f"{ONE}--seed=7\\x1b[31m, but process 0 has --seed=0; give all processes the same command",
     ),
     "no flag": (
@@ -134,7 +136,7 @@ def test_what_does_not_fit_is_one_line_for_all(address, what):
 def test_those_that_come_late_are_told_too(address):
     found = gather(address, hello(1, 4), hello(1, 4, who="twin"), hello(3, 4))
     assert {str(one).partition(" (")[0] for one in found} == {
-        "--process_id=1 was given to two processes"
+        "`process_id=1` was given to two processes"
     }
 
 

@@ -101,7 +101,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     path.write_text(text)
     for restart in (False, True):
         with pytest.raises(
-            UserError, match="not what an interrupted run left, so --restart would not remove it"
+            UserError, match="not what an interrupted run left, so `restart` would not remove it"
         ):
             Journal(path, JOB, restart)
     assert path.read_text() == text
@@ -142,7 +142,7 @@ def _lines(path, edit):
 def test_a_damaged_line_is_named_with_what_to_do(left, edit, number):
     text = _lines(left, edit)
     with pytest.raises(
-        UserError, match=rf"j:{number}: damaged, its checksum does not fit; give --restart to begin"
+        UserError, match=rf"j:{number}: damaged, its checksum does not fit; give `restart` to begin"
     ) as error:
         Journal(left, JOB)
     assert left.read_bytes() == text
@@ -191,13 +191,13 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
 @pytest.mark.parametrize(
     "line, told",
     [
-        ({"video": "b.mp4", "score": "1"}, r"j:3: score: .*; give --restart"),
-        ({"video": "", "score": 1}, r"j:3: names no video; give --restart"),
-        ([], r"j:3: .*; give --restart"),
+        ({"video": "b.mp4", "score": "1"}, r"j:3: score: .*; give `restart`"),
+        ({"video": "", "score": 1}, r"j:3: names no video; give `restart`"),
+        ([], r"j:3: .*; give `restart`"),
         # the first line had a checksum, and lost it
         (
             {"video": "b.mp4", "score": 1, "sum": "0" * 16},
-            r"j:1: damaged, its checksum does not fit; give --restart",
+            r"j:1: damaged, its checksum does not fit; give `restart`",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_journal_of_an_older_version_is_of_the_same_job_or_empty(tmp_path, cap
 def test_a_damaged_first_line_is_no_mistake_of_the_users(left, edit):
     text = _lines(left, lambda lines: [edit(lines[0]), *lines[1:]])
     with pytest.raises(
-        UserError, match=r"j:1: damaged, its checksum does not fit; give --restart to begin again$"
+        UserError, match=r"j:1: damaged, its checksum does not fit; give `restart` to begin again$"
     ):
         Journal(left, JOB)
     assert left.read_bytes() == text
@@ -255,7 +255,7 @@ class _Line(TypedDict):
 def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
     with Journal(tmp_path / "j", JOB) as journal:
         journal.add("a.mp4", **fields)
-    with pytest.raises(UserError, match=r"j:2: .*; give --restart"):
+    with pytest.raises(UserError, match=r"j:2: .*; give `restart`"):
         Journal(tmp_path / "j", JOB, kind=_Line)
 
 
@@ -266,7 +266,7 @@ def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
 def test_a_line_names_its_video(tmp_path, entry):
     with Journal(tmp_path / "j", JOB) as journal:
         journal._line(entry)
-    with pytest.raises(UserError, match=r"j:2: names no video; give --restart"):
+    with pytest.raises(UserError, match=r"j:2: names no video; give `restart`"):
         Journal(tmp_path / "j", JOB)
 
 

@@ -96,7 +96,7 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     np.testing.assert_array_equal(
         model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits
     )
-    with pytest.raises(UserError, match="--checkpoint=8"):
+    with pytest.raises(UserError, match="`checkpoint=8`"):
         load(tmp_path, checkpoint="8")
 
 

@@ -43,6 +43,16 @@ def test_scores_are_those_of_the_method(learnt, clips):
         assert result.top(2)[0] == (result.label, result.score)
 
 
+@pytest.mark.parametrize("pooling, unit", [("mean", "logit"), ("softmax_mean", "score")])
+def test_contributions_add_up_to_what_an_explanation_names(noise, pooling, unit):
+    model = small_model(pooling=pooling)
+    predictor = Predictor(model, frames=6, cache=TextCache(None), devices=jax.devices()[:1])
+    found = predictor.explain(noise, LABELS)
+    assert found.unit == unit
+    sums = found.contribution.sum(axis=0)
+    np.testing.assert_allclose(sums, getattr(found, f"{unit}s"), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("assignment, top_n", [("euclidean", 3), ("cosine", 1)])
 def test_an_explanation_is_the_method_taken_apart(noise, assignment, top_n):
     model = small_model(assignment=assignment, top_n=top_n)

@@ -100,7 +100,7 @@ def test_data_of_the_page_are_the_results(tmp_path):
     )
     assert data["rivals"] == [EXPLAINED.labels[shown[1]], *[EXPLAINED.label] * (len(shown) - 1)]
     assert data["unit"] == "logit"
-    mean = dataclasses.replace(EXPLAINED, contribution=EXPLAINED.confidence * EXPLAINED.scores)
+    mean = dataclasses.replace(EXPLAINED, unit="score")
     assert json.loads(_page(tmp_path, mean)[0].blocks[0])["unit"] == "score"
 
 

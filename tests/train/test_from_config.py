@@ -30,7 +30,7 @@ def test_model_and_records(folder):
 
 def test_no_checkpoint_given(folder):
     with pytest.raises(
-        UserError, match=r"clip\.path: empty; give a CLIP checkpoint with --config\.clip\.path"
+        UserError, match=r"clip\.path: empty; give a CLIP checkpoint with `clip\.path=FILE`"
     ):
         from_config.build_model(_config(folder, clip__path=""))
 
@@ -41,7 +41,7 @@ def test_a_checkpoint_of_another_architecture(folder):
 
 
 def test_nothing_to_train(folder):
-    with pytest.raises(UserError, match="small learns nothing; use experiments"):
+    with pytest.raises(UserError, match="small learns nothing; use `evaluate`"):
         from_config.open_training(_config(folder, data__train=""))
 
 

@@ -11,7 +11,8 @@ from vtd_jax.model.saved.release_files import save_release
 from vtd_jax.model.saved.tuned import save_tuned
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints, names_fingerprint
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.learnt import (
     Learnt,
@@ -38,7 +39,7 @@ def test_what_names_a_file():
     assert checkpoint_file("c.safetensors") == Path("c.safetensors")
     with pytest.raises(
         UserError,
-        match=r"--checkpoint=x\.onnx: expected last, best, a step, or a file: \.safetensors",
+        match=r"`checkpoint=x\.onnx`: expected last, best, a step, or a file: \.safetensors",
     ):
         checkpoint_file("x.onnx")
 

@@ -183,7 +183,7 @@ def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
 def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
     before = (whole[0] / "metrics.csv").read_text()
     with pytest.raises(
-        UserError, match=r"holds checkpoints of a run, the last of step 6; leave --noresume out"
+        UserError, match=r"holds checkpoints of a run, the last of step 6; leave `resume=False` out"
     ):
         _train(_config(folder), whole[0])
     assert (whole[0] / "metrics.csv").read_text() == before
@@ -192,7 +192,7 @@ def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
 def test_another_runs_checkpoints_are_refused(folder, whole):
     with pytest.raises(
         UserError,
-        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; give .* or --override_config",
+        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; give .* or `override`",
     ):
         _train(_config(folder, optimizer__lr=0.5, data__frames=3), whole[0], resume=True)
     assert read_config(whole[0]) == _config(folder)
@@ -204,7 +204,7 @@ def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_go_on(folder, whole
     (tmp_path / "config.json").write_text(json.dumps(fields))
     (tmp_path / "checkpoints").symlink_to(whole[0] / "checkpoints")
     told = (
-        r"settings differ: model\.ties: 'release' -> 'frames'; set --config\.model\.ties=release to go on as a run of "
+        r"settings differ: model\.ties: 'release' -> 'frames'; set `model\.ties=release` to go on as a run of "
         "before there was this field began; give another folder"
     )
     with pytest.raises(UserError, match=told):
@@ -256,8 +256,8 @@ def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
     done = _train(changed, tmp_path, resume=True, override=True)
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "warning: --override_config: data.frames: 2 -> 3",
-        "warning: --override_config: optimizer.lr: 0.01 -> 0.5",
+        "warning: `override`: data.frames: 2 -> 3",
+        "warning: `override`: optimizer.lr: 0.01 -> 0.5",
     ]
     assert done.steps_now == 3
     assert read_config(tmp_path) == changed

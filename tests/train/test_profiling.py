@@ -20,7 +20,7 @@ def test_steps(value, steps):
 @pytest.mark.parametrize("value", ["10", "10-15", "0:3", "5:4", "a:b", "1:2:3", "-1:3", ":", "²:3"])
 def test_no_steps(value):
     with pytest.raises(
-        UserError, match=rf"--profile_steps={value}: expected FIRST:LAST, .* e\.g\. 10:15"
+        UserError, match=rf"`profile={value}`: expected FIRST:LAST, .* e\.g\. 10:15"
     ):
         read_steps(value)
 
@@ -42,7 +42,7 @@ def test_steps_that_are_done_already(folder, tmp_path, capsys):
     small_run.train(small_run.run_config(folder, optimizer__epochs=1), tmp_path)
     small_run.train(small_run.run_config(folder), tmp_path, resume=True, profile=(1, 2))
     assert (
-        "--profile_steps=1:2: this run made none of these steps, nothing traced"
+        "`profile=1:2`: this run made none of these steps, nothing traced"
         in capsys.readouterr().out
     )
     assert not (tmp_path / "profile").exists()

@@ -18,7 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.learnt import learnt_on, load_learnt
+from vtd_jax.train.learnt import learnt_names, learnt_on, load_learnt
 from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import save_config
 
@@ -116,7 +116,7 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
     model = from_config.build_model(_config(folder))
     with pytest.raises(
         UserError,
-        match=r"/6: damaged, optimizer is missing; whole checkpoints, for --checkpoint=STEP: 1, 2, 3, 4, 5$",
+        match=r"/6: damaged, optimizer is missing; whole checkpoints, for `checkpoint=STEP`: 1, 2, 3, 4, 5$",
     ):
         load_learnt(model, tmp_path)
     assert load_learnt(model, tmp_path, "5") == 5
@@ -189,7 +189,7 @@ def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
     # as after a change that was allowed once, and before the next checkpoint
     save_config(tmp_path, config)
     with pytest.raises(
-        UserError, match=r"settings differ: frames \(was 2, is 3\); --override_config goes on with"
+        UserError, match=r"settings differ: frames \(was 2, is 3\); `override` goes on with"
     ):
         small_run.train(config, tmp_path, resume=True)
 
@@ -285,8 +285,8 @@ def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(folder, whole, tmp
         shutil.rmtree(workdir / "checkpoints" / str(step))
     _as_before(workdir, 4)
     model = from_config.build_model(_config(folder))
-    assert from_config.load_learnt(model, workdir) == 4
-    assert from_config.learnt_names(_config(folder), workdir, 4) == small_run.BASE
+    assert load_learnt(model, workdir) == 4
+    assert learnt_names(_config(folder), workdir, 4) == small_run.BASE
     splits = from_config.open_splits(_config(folder))
     other = tmp_path / "other.safetensors"
     save_clip(other, small_run.SMALL, random_state(small_run.SMALL, 7))
@@ -294,7 +294,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(folder, whole, tmp
     with pytest.raises(UserError, match=r"the CLIP weights differ \(fingerprint 38ae04d7; here"):
         small_run.train(changed, workdir, resume=True, override=True)
     with pytest.raises(UserError, match="was learnt on another CLIP"):
-        from_config.load_learnt(from_config.build_model(changed), workdir)
+        load_learnt(from_config.build_model(changed), workdir)
     capsys.readouterr()
     done = small_run.train(_config(folder), workdir, resume=True, splits=splits)
     assert (done.steps_now, capsys.readouterr().err) == (2, "")

@@ -70,7 +70,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
         first.take()
         with Hold(tmp_path / "run") as second, pytest.raises(UserError) as refused:
             second.take()
-        assert f"--workdir={tmp_path}/run: process {os.getpid()} on " in str(refused.value)
+        assert f"`workdir={tmp_path}/run`: process {os.getpid()} on " in str(refused.value)
     with Hold(tmp_path / "run") as after:
         after.take()
 
@@ -79,7 +79,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
 def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(
-        UserError, match=r"config\.json: .*give another --workdir, or move that file away"
+        UserError, match=r"config\.json: .*give another `workdir`, or move that file away"
     ):
         prepare_workdir(tmp_path, small_run.run_config(folder), resume=True)
     assert (tmp_path / "config.json").read_text() == content
@@ -104,12 +104,12 @@ def test_a_folder_that_goes_is_noticed(tmp_path):
         place.check(["file"])
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        UserError, match=r"run: was removed or moved while the run was writing into it"
+        UserError, match=r"run`: was removed or moved while the run was writing into it"
     ):
         place.check()
     (tmp_path / "run").mkdir()
     with pytest.raises(
-        UserError, match=r"run: was removed or moved, and another folder is in its place"
+        UserError, match=r"run`: was removed or moved, and another folder is in its place"
     ):
         place.check()
 
@@ -166,11 +166,11 @@ def test_a_write_that_fails_in_a_folder_that_went_says_so(tmp_path, monkeypatch,
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
-    with pytest.raises(UserError, match="run: was removed or moved") as told:
+    with pytest.raises(UserError, match="run`: was removed or moved") as told:
         checkpoints.wait()
     assert "space" not in str(told.value)
     assert (workdir.exists(), workdir.exists() and (workdir / "mine").exists()) == (left, left)
-    with pytest.raises(UserError, match="run: was removed or moved"):
+    with pytest.raises(UserError, match="run`: was removed or moved"):
         checkpoints.save(3, arrays, arrays, {})
     assert workdir.exists() == left
 

@@ -143,7 +143,7 @@ def test_records_of_the_first_version_still_open(folder):
 )
 def test_a_dataset_info_other_than_ours(folder, keys, value, words):
     change(folder / "dataset_info.json", *keys, to=value)
-    refused(folder, words, "build these records again with build_data --overwrite")
+    refused(folder, words, "build these records again with `overwrite`")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_dataset_info_other_than_ours(folder, keys, value, words):
 )
 def test_a_list_whose_labels_and_positions_cannot_be(folder, keys, value, words):
     change(folder / "lists/jpeg.json", *keys, to=value)
-    refused(folder, f"{folder}/lists/jpeg.json", words, "remove this list and run build_data")
+    refused(folder, f"{folder}/lists/jpeg.json", words, "remove this list and build")
 
 
 @pytest.mark.parametrize(
@@ -180,10 +180,10 @@ def test_no_file_of_them_may_be_anything(folder, again, name, content):
         os.mkfifo(folder / name)
     else:
         (folder / name).write_text(content)
-    told = refused(folder, name, "--overwrite" if content is not None else "a pipe")
+    told = refused(folder, name, "`overwrite`" if content is not None else "a pipe")
     # and a build says the same, or what to do
     if not name.startswith("lists") and content is not None:
-        with pytest.raises(UserError, match="--overwrite"):
+        with pytest.raises(UserError, match="`overwrite`"):
             build_records(again, folder.parents[2])
     assert len(told) < 600
 

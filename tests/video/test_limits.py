@@ -78,7 +78,7 @@ def test_frames_that_are_too_large(kind, tmp_path):
     path.write_bytes(CLAIMS[kind])
     for read in READERS.values():
         with pytest.raises(
-            VideoError, match=r"x\.mp4: a frame of \d+ × \d+, more than 67,108,864 pixels.*--max_f"
+            VideoError, match=r"x\.mp4: a frame of \d+ × \d+, more than 67,108,864 pixels.*`max_f"
         ):
             read(path)
     with pytest.raises((ValueError, av.error.FFmpegError)):
@@ -108,7 +108,7 @@ def test_frames_that_grow_in_mid_stream(tmp_path, monkeypatch):
     monkeypatch.setenv(MAX_FRAME_PIXELS.variable, "1000000")
     for read in (probe, READERS["clip"], READERS["timeline"]):
         with pytest.raises(
-            VideoError, match=r"of 1280 × 960, more than 1,000,000 pixels; --max_frame_pixels=N"
+            VideoError, match=r"of 1280 × 960, more than 1,000,000 pixels; `max_frame_pixels=N`"
         ):
             read(path)
     path.write_bytes(raw_video((640, 480)))
@@ -136,7 +136,7 @@ def test_all_frames_together(tmp_path, monkeypatch):
     for read in (probe, READERS["clip"], READERS["timeline"]):
         with pytest.raises(
             VideoError,
-            match=r"more than [\d,]+ pixels in all its frames, of 500 × 500.*--max_video",
+            match=r"more than [\d,]+ pixels in all its frames, of 500 × 500.*`max_video",
         ):
             read(path)
     monkeypatch.setattr(serve_example, "LIMITS", serve_example.LIMITS | {"max_video_pixels": 1000})
@@ -200,7 +200,7 @@ def late(path, times: list[float], length: float | None = None):
 def test_a_timeline_is_no_longer_than_its_frames(times, length, tmp_path, monkeypatch):
     path = late(tmp_path / "x.mkv", times, length)
     with pytest.raises(
-        VideoError, match=r"x\.mkv: \d frames that last [\d,]+ s by their time.* --max_moments=N"
+        VideoError, match=r"x\.mkv: \d frames that last [\d,]+ s by their time.* `max_moments=N`"
     ):
         list(frames_at(path, 0.5, 32))
     # nor does a build reserve room for it
@@ -274,7 +274,7 @@ def test_clips_that_do_not_fit(tmp_path, monkeypatch):
     for wanted in (range(6), [0] * 6):
         with pytest.raises(
             VideoError,
-            match=r"a clip of 6 frames of 64 × 48, more than 1,000,000 pixels; --max_frame",
+            match=r"a clip of 6 frames of 64 × 48, more than 1,000,000 pixels; `max_frame",
         ):
             decode_frames(path, wanted)
         with pytest.raises(VideoError, match=r"a clip of 6 frames"):

@@ -20,7 +20,7 @@ from vtd_jax.clip.stack import layout
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.cost.hlo import Program, Sent, traced_work
 from vtd_jax.cost.topology import GIB, Target, refused
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped
 from vtd_jax.train import step as steps
@@ -146,7 +146,8 @@ def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
         clip = read_checkpoint(config.clip.path, **config.clip.asked)[0]
     else:
         raise UserError(
-            "clip.architecture: empty; say which CLIP, e.g. --config.clip.architecture=ViT-B/16"
+            "clip.architecture: empty; say which CLIP, e.g. "
+            f"{setting('clip.architecture', 'ViT-B/16')}"
         )
     layers = layout(config.memory.layers, platform)
     model = nnx.eval_shape(
@@ -167,7 +168,7 @@ def mesh_of(config: RunConfig, target: Target) -> DeviceMesh:
     if config.parallel != "shard_map":
         raise UserError(
             f"parallel={config.parallel}: is compiled as it first runs; set "
-            "--config.parallel=shard_map"
+            f"{setting('parallel', 'shard_map')}"
         )
     return DeviceMesh(target.devices, config.codebook_shards)
 
@@ -318,21 +319,21 @@ def _remedy(report: Report, config: RunConfig) -> str:
     videos = -(-report.videos * shards // report.devices)
     changes = []
     if report.kind == "training":
-        changes += ["set --config.memory.remat=block"] * (memory.remat != "block")
+        changes += [f"set {setting('memory.remat', 'block')}"] * (memory.remat != "block")
         steps, batch = config.optimizer.gradient_accumulation_steps, config.data.batch_size
         # as many videos an update, fewer of them at a time
         smaller = (
-            f"lower data.batch_size={batch} and raise "
-            f"optimizer.gradient_accumulation_steps={steps} by as much"
+            f"lower {setting('data.batch_size', batch)} and raise "
+            f"{setting('optimizer.gradient_accumulation_steps', steps)} by as much"
         )
         changes += [smaller] * (videos > 1)
     elif report.kind == "evaluation":
-        changes += [f"lower --config.evaluate.batch_size={config.evaluate.batch_size}"] * (
+        changes += [f"lower {setting('evaluate.batch_size', config.evaluate.batch_size)}"] * (
             videos > 1
         )
     # frames in parts is what is left where a device has one video
     in_parts = report.kind == "evaluation" or (report.kind == "training" and videos == 1)
     if in_parts and memory.frame_chunks * shards < report.frames:
-        changes.append(f"raise --config.memory.frame_chunks={memory.frame_chunks}")
+        changes.append(f"raise {setting('memory.frame_chunks', memory.frame_chunks)}")
     more = "use larger chips" if videos == 1 else "use more chips"
     return f"{', '.join(changes)} or {more}" if changes else more

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 GIB = 2**30
 # libtpu reads these when it is loaded: ask no metadata server, write no logs, let other processes
@@ -54,7 +54,8 @@ def tpu_target(topology: str) -> Target:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            f"--topology={topology}: libtpu is not installed; `make aot` makes an environment "
+            f"{setting('topology', topology)}: libtpu is not installed; `make aot` makes an "
+            "environment "
             "that has it, or run pip install -e '.[aot]' in one of its own"
         )
     os.environ.update(_LIBTPU)
@@ -63,7 +64,8 @@ def tpu_target(topology: str) -> Target:
         devices = topologies.get_topology_desc(topology, "tpu").devices
     except Exception as error:
         raise UserError(
-            f"--topology={topology}: {first_line(error)}; expected GENERATION:SHAPE, as v5e:2x4, "
+            f"{setting('topology', topology)}: {first_line(error)}; expected GENERATION:SHAPE, as "
+            "v5e:2x4, "
             "v6e:4x4 or v5p:2x2x2"
         ) from None
     devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
@@ -84,7 +86,8 @@ def cuda_target(count: int) -> Target:
     devices = tuple(jax.devices("cpu"))
     if len(devices) < count:
         raise UserError(
-            f"--devices={count}: this process simulates {len(devices)} only; start it again with "
+            f"{setting('devices', count)}: this process simulates {len(devices)} only; start it "
+            "again with "
             f"{count}"
         )
     return Target(f"{count} × cuda", "cuda", devices[:count], None)

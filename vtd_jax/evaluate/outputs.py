@@ -13,7 +13,8 @@ import numpy as np
 import vtd_jax
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.devices import device_told
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
+from vtd_jax.evaluate.facts import UNKNOWN, Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.published import learnt_otherwise
 from vtd_jax.evaluate.scores import SUFFIX, check_finite, digest, read_scores, save_scores
@@ -49,6 +50,7 @@ def results_table(
     learnt: str,
     lists: Mapping[str, StoredList] | None = None,
     training: Mapping[str, str] | None = None,
+    step: int | None = None,
 ) -> Table:
     """The table of a run's evaluation; of scores that are NaN or infinite there is none.
 
@@ -60,6 +62,7 @@ def results_table(
         published one), with the number of videos that it lacks.
       training: `origin` of the training list, and what it says of itself as `told`; own splits are
         marked here too.
+      step: of the run's checkpoint that was used; None for anything else.
 
     Raises:
       UserError: a score is NaN or infinite.
@@ -82,7 +85,17 @@ def results_table(
     where = f"{config.name} {config.data.data_dir}"
     otherwise = learnt_otherwise(config.protocol, where, config.shots) if config.data.train else ""
     title = f"{config.name}: top-1 in percent" + (f" ({otherwise})" if otherwise else "")
-    return split_table(title, config.protocol, results, told, origins, lacking)
+    table = split_table(title, config.protocol, results, told, origins, lacking)
+    facts = Facts(
+        step=step,
+        views=(config.evaluate.temporal_views, config.evaluate.spatial_views),
+        training=training.get("origin", UNKNOWN) if config.data.train else "",
+        lists={
+            split: lists[split].origin if split in lists else UNKNOWN
+            for split in {**config.data.evaluate, **lists}
+        },
+    )
+    return dataclasses.replace(table, facts=facts)
 
 
 def about(
@@ -161,12 +174,15 @@ _Row = TypedDict(
 
 
 class Saved(TypedDict):
-    """A table as its `.json` holds it; `scores` says which scores it is of, older files do not say."""
+    """A table as its `.json` holds it; `scores` says which scores it is of. Older files have
+    neither that nor facts.
+    """
 
     title: str
     rows: list[_Row]
     about: dict[str, Any]
     scores: NotRequired[str]
+    facts: NotRequired[Facts]
 
 
 def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> Saved:
@@ -179,23 +195,25 @@ def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> 
     Raises:
       UserError: it is not there, damaged, no such table, or of other scores.
     """
-    saved = read_json(path, Saved, what="table", remedy="evaluate again with experiments.evaluate")
+    saved = read_json(
+        path, Saved, what="table", remedy=f"evaluate again with {function('evaluate')}"
+    )
     if results is not None and _SCORES in saved and not same(saved[_SCORES], digest(results)):
         raise UserError(
             f"{path}: is of another evaluation than the scores beside it; evaluate again with "
-            "experiments.evaluate"
+            f"{function('evaluate')}"
         )
     return saved
 
 
-def is_table_of(path: Path, scores: Path) -> str | None:
-    """What a table was learnt with, if it is whole: a table that says it is of just these scores;
-    else None.
+def table_step(path: Path, scores: Path) -> int | None:
+    """The step of the checkpoint that a table is of, if it is whole: a table that says it is of
+    just these scores; else None.
     """
     try:
         saved = read_table(path)
         is_of = same(saved[_SCORES], digest(read_scores(scores)))
-        return str(saved["about"]["learnt"]) if is_of else None
+        return facts_of(saved)["step"] if is_of else None
     except (UserError, KeyError):
         return None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.files import replacing
 from vtd_jax.fingerprints import fingerprint_all
@@ -57,7 +57,7 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
             raise UserError(f"{path}: no splits in it")
         return {split: _checked(f"{path}: {split}", split, arrays) for split in splits}
     except UserError as error:
-        raise UserError(f"{error}; evaluate again with experiments.evaluate") from None
+        raise UserError(f"{error}; evaluate again with {function('evaluate')}") from None
 
 
 def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
@@ -74,8 +74,9 @@ def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
         if lost := int((~finite_rows(result.scores)).sum()):
             raise UserError(
                 f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or "
-                "infinite, so there is no table; evaluate with --config.clip.dtype=float32, or "
-                "another checkpoint, as --checkpoint=best"
+                "infinite, so there is no table; evaluate with "
+                f"{setting('clip.dtype', 'float32')}, "
+                f"or another checkpoint, as {setting('checkpoint', 'best')}"
             )
 
 
@@ -173,7 +174,7 @@ def match(
             holder, without = (first, name) if lacking[0] in splits else (name, first)
             raise UserError(
                 f"split {lacking[0]}: in {holder}, not in {without}; compare what both have with "
-                "--common"
+                f"{setting('common')}"
             )
         splits = [split for split in splits if split in results]
     if not splits:
@@ -209,8 +210,8 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
             holder, without = (first, name) if video else (name, first)
             video = video or next(each for each in result.videos if each not in known)
             raise UserError(
-                f"split {split}: {video} is in {holder}, not in {without}; --common compares the "
-                "others"
+                f"split {split}: {video} is in {holder}, not in {without}; "
+                f"{setting('common')} compares the others"
             )
         kept = [video for video in kept if video in held]
     if reference.videos and not kept:

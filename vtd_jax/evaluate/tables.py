@@ -62,6 +62,7 @@ class Table:
       whole: columns of names that are to be copied, which a narrow terminal neither wraps nor
         leaves out.
       less: columns that a narrow terminal leaves out before others, the least important first.
+      facts: what programs read again of the `.json`; shown nowhere.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Table:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     whole: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def cells(self) -> list[list[str]]:
         """The rows as printable text."""
@@ -114,7 +116,9 @@ class Table:
         """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded,
         0..1, an interval as `[low, high]`, a mean over runs as `{"mean", "std"}`."""
         rows = [{column: _plain(row.get(column)) for column in self.columns} for row in self.rows]
-        table = {"title": self.title, "rows": rows, "about": dict(self.about), **(more or {})}
+        table = {"title": self.title, "rows": rows, "about": dict(self.about)}
+        table |= {"facts": dict(self.facts)} if self.facts else {}
+        table |= more or {}
         return json.dumps(table, indent=2) + "\n"
 
     def show(self, console: "rich.console.Console | None" = None) -> None:

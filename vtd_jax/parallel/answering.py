@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel.wires import Hello, Lost, Wire, split
 
 # seconds between two tries to reach process 0, and for which it may say nothing
@@ -69,7 +69,7 @@ def answer(
             strange = strange or time.monotonic()
             if time.monotonic() - strange > patience:
                 raise UserError(
-                    f"--coordinator_address={address}: something answers there, but not process 0 "
+                    f"{setting('coordinator_address', address)}: something answers there, but not process 0 "
                     "of this command; is the port another program's, or did the run begin "
                     "without this process?"
                 )

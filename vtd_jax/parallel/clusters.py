@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 FLAGS = ("coordinator_address", "num_processes", "process_id")
 # what JAX knows a Slurm step by; salloc and sbatch set only some of these
@@ -114,10 +114,10 @@ def _filled(found: Hosts, address: str | None, count: int | None, place: int | N
     given = {"coordinator_address": address, "num_processes": count, "process_id": place}
     given = {name: value for name, value in given.items() if value is not None}
     if not found.cluster and len(given) < len(FLAGS):
-        missing = ", ".join(f"--{name}" for name in FLAGS if name not in given)
+        missing = ", ".join(setting(name) for name in FLAGS if name not in given)
         raise UserError(
-            f"--{', --'.join(given)} given, {missing} missing: outside Slurm, Open MPI, TPU slices "
-            "and Kubernetes jobs each process needs all three (or JAX_COORDINATOR_ADDRESS, "
+            f"{', '.join(map(setting, given))} given, {missing} missing: outside Slurm, Open MPI, "
+            "TPU slices and Kubernetes jobs each process needs all three (or JAX_COORDINATOR_ADDRESS, "
             "JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a single process"
         )
     if len(given) == len(FLAGS):
@@ -129,16 +129,16 @@ def _filled(found: Hosts, address: str | None, count: int | None, place: int | N
 def _check(hosts: Hosts) -> None:
     address, count, place = hosts.coordinator_address, hosts.num_processes, hosts.process_id
     if count is not None and count < 1:
-        raise UserError(f"--num_processes={count}: expected 1 or more")
+        raise UserError(f"{setting('num_processes', count)}: expected 1 or more")
     if place is not None and (place < 0 or (count is not None and place >= count)):
         raise UserError(
-            f"--process_id={place}: expected 0 to "
+            f"{setting('process_id', place)}: expected 0 to "
             f"{count - 1 if count else 'the number of processes - 1'}"
         )
     if address is not None and not is_address(address):
         raise UserError(
-            f"--coordinator_address={address}: expected host:port of process 0, the same for all "
-            "processes, e.g. 10.0.0.1:1234"
+            f"{setting('coordinator_address', address)}: expected host:port of process 0, the same "
+            "for all processes, e.g. 10.0.0.1:1234"
         )
 
 
@@ -187,7 +187,8 @@ def _open_mpi(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
     if "OMPI_MCA_orte_hnp_uri" not in environ and not addressed:
         raise UserError(
             f"mpirun started {count} processes, but this Open MPI does not say where process 0 is: "
-            "add --coordinator_address=HOST:PORT, the host of rank 0 and a free port of it"
+            f"add {setting('coordinator_address', 'HOST:PORT')}, the host of rank 0 and a free "
+            "port of it"
         )
     if "OMPI_MCA_orte_hnp_uri" in environ:
         return Hosts("Open MPI")
@@ -237,7 +238,8 @@ def _kubernetes(addressed: bool) -> Hosts:
     if find_spec("kubernetes") is None and not addressed:
         raise UserError(
             "this is a pod of an indexed Kubernetes job, and JAX needs the package kubernetes to "
-            "find the others: pip install 'jax[k8s]'; or give --coordinator_address, "
-            "--num_processes and --process_id; --num_processes=1 for a pod that runs alone"
+            "find the others: pip install 'jax[k8s]'; or give "
+            f"{setting('coordinator_address')}, {setting('num_processes')} and "
+            f"{setting('process_id')}; {setting('num_processes', 1)} for a pod that runs alone"
         )
     return Hosts("Kubernetes" if find_spec("kubernetes") else "")

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 import vtd_jax
 from vtd_jax import status
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel import clusters
 from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.clusters import Hosts
@@ -155,9 +155,9 @@ def _call_roll(
         _called = True
         if (wires := call.all_here(deadline, patience, address)) is None:
             raise UserError(
-                f"--coordinator_address={address}: not all {own.count} processes came "
+                f"{setting('coordinator_address', address)}: not all {own.count} processes came "
                 f"({call.missing_told()} missing); does each run this command, with its own "
-                f"--process_id? Waited {timeout:g} s"
+                f"{setting('process_id')}? Waited {timeout:g} s"
             )
         return wires, call.names
     _called = True
@@ -165,8 +165,8 @@ def _call_roll(
         wire, who = answer(address, own, deadline, patience, lambda line: say(line, sys.stderr))
     except TimeoutError as why:
         raise UserError(
-            f"--coordinator_address={address}: {why}; is process 0 running there, is the port "
-            f"open? Waited {timeout:g} s"
+            f"{setting('coordinator_address', address)}: {why}; is process 0 running there, is the "
+            f"port open? Waited {timeout:g} s"
         ) from None
     return {0: wire}, {0: who, own.place: own.who}
 
@@ -251,8 +251,8 @@ def _connect(planned: Hosts, timeout: float, heartbeat: float) -> None:
         # no metadata server (a notebook with a TPU): libtpu knows its hosts by itself
         return
     raise UserError(
-        f"{where}: the processes could not be joined: {failures[0]}; --num_processes=1 for a "
-        "process that runs alone"
+        f"{where}: the processes could not be joined: {failures[0]}; "
+        f"{setting('num_processes', 1)} for a process that runs alone"
     ) from failures[0]
 
 

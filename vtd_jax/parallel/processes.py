@@ -19,6 +19,8 @@ from jaxtyping import Shaped
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint
 
+_RAISED_BY = "raised_by_process"
+
 
 def process_count() -> int:
     """How many processes the run has."""
@@ -85,8 +87,7 @@ def alike(error: Exception) -> Exception:
     """Marks an error that all processes raise by themselves, from what all of them know; process 0
     reports it.
     """
-    error._raised_by = 0
-    return error
+    return _mark(error, 0)
 
 
 def check_same(**values: str) -> None:
@@ -141,7 +142,7 @@ def finish(seconds: float) -> None:
 
 def raised_everywhere(error: BaseException) -> bool:
     """Whether all processes raise this now, so that each may leave in the ordinary way."""
-    return getattr(error, "_raised_by", None) is not None
+    return _marked(error) is not None
 
 
 def alone(error: BaseException) -> bool:
@@ -153,7 +154,7 @@ def alone(error: BaseException) -> bool:
 
 def reported_elsewhere(error: BaseException) -> bool:
     """Whether another process reports this error to the user."""
-    return getattr(error, "_raised_by", None) not in (None, process_index())
+    return _marked(error) not in (None, process_index())
 
 
 def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all ..."]:
@@ -196,8 +197,21 @@ def _everywhere(failure: Exception | None, description: tuple[bool, str], first:
     mendable, message = description
     if failure is None:
         failure = UserError(message) if mendable else RuntimeError(f"process {first}: {message}")
-    failure._raised_by = first
-    return failure
+    return _mark(failure, first)
+
+
+def _mark(error: Exception, process: int) -> Exception:
+    """Notes on an error that all processes raise it, and which of them tells the user.
+
+    An attribute, not a type of its own: callers and commands go by the type that the error has.
+    """
+    setattr(error, _RAISED_BY, process)
+    return error
+
+
+def _marked(error: BaseException) -> int | None:
+    """The process that tells the user of an error that all raise; None where one raises alone."""
+    return getattr(error, _RAISED_BY, None)
 
 
 def _broadcast(data: bytes | None, source: int) -> bytes:

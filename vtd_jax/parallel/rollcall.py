@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel.clusters import is_address
 from vtd_jax.parallel.wires import Hello, Lost, Wire, Word, listen, split
 from vtd_jax.printable import listed
@@ -61,8 +61,9 @@ class RollCall:
         except OSError as error:
             why = os.strerror(error.errno)
             raise UserError(
-                f"--coordinator_address={address}: process 0 cannot listen on port {port} ({why}); "
-                "give another port, the same for all processes"
+                f"{setting('coordinator_address', address)}: process 0 cannot listen on port "
+                f"{port} "
+                f"({why}); give another port, the same for all processes"
             ) from None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ)
@@ -234,16 +235,17 @@ def differs(first: Hello, hello: Hello, names: dict[int, str]) -> str:
     here = f"process {hello.place} ({hello.who})"
     if hello.place in names:
         return (
-            f"--process_id={hello.place} was given to two processes ({names[hello.place]}; "
-            f"{hello.who}); give each process an id of its own"
+            f"{setting('process_id', hello.place)} was given to two processes "
+            f"({names[hello.place]}; {hello.who}); give each process an id of its own"
         )
     if hello.count != first.count:
         return (
-            f"{here}: --num_processes={hello.count}, but process 0 has {first.count}; give all "
+            f"{here}: {setting('num_processes', hello.count)}, but process 0 has {first.count}; "
+            "give all "
             "the same number"
         )
     if not 0 < hello.place < first.count:
-        return f"{here}: --process_id={hello.place}, expected 0 to {first.count - 1}"
+        return f"{here}: {setting('process_id', hello.place)}, expected 0 to {first.count - 1}"
     if hello.versions != first.versions:
         return (
             f"{here}: has {hello.versions}, but process 0 has {first.versions}; install the same "
@@ -258,4 +260,4 @@ def differs(first: Hello, hello: Hello, names: dict[int, str]) -> str:
 
 
 def _flag(name: str, value: str | None) -> str:
-    return f"no --{name}" if value is None else f"--{name}={value}"
+    return f"no {name}" if value is None else f"{name}={value}"

@@ -111,16 +111,14 @@ def inline_words(value: str, flag: str) -> list[str]:
     return words
 
 
-def doubt(words: Sequence[str], flag: str) -> str | None:
+def doubt(words: Sequence[str], flag: str, *, are_labels: bool) -> str | None:
     """What is probably a mistake, though it can be done: a single label, or a single word to name
     frames.
     """
     if len(words) != 1:
         return None
     what = (
-        "a single label, so that it scores 100 % in every video"
-        if flag == "--labels"
-        else "a single word"
+        "a single label, so that it scores 100 % in every video" if are_labels else "a single word"
     )
     return (
         f"{flag}: {words[0]!r:.80} is {what}; several are parted by commas, or stand one a line "

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import naming, open_own, replacing
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import utf8
@@ -27,8 +27,6 @@ _FIRST = b'{"job": '
 _END = re.compile(rb', "sum": "([0-9a-f]{16})"\}\n\Z')
 # halves of characters, and bytes of file names that are no text, which JSON cannot hold
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_RESTART = "give --restart to begin again"
-_DAMAGED = f"damaged, its checksum does not fit; {_RESTART}"
 
 
 class Journal:
@@ -117,8 +115,8 @@ class Journal:
             head = file.read(len(_FIRST))
         if head != _FIRST[: len(head)] and not any(map(_END.search, self._lines())):
             raise UserError(
-                f"{self.path}: not what an interrupted run left, so --restart would not remove it "
-                "either; move it away, or give another output"
+                f"{self.path}: not what an interrupted run left, so {setting('restart')} would not "
+                "remove it either; move it away, or give another output"
             )
         first = list(itertools.islice(self._lines(), 2))
         return not first or (
@@ -134,12 +132,12 @@ class Journal:
             self._renew(job)
             return
         if end[1] != _checksum(b"", line[: end.start()]):
-            raise UserError(f"{where}: {_DAMAGED}")
-        self._compare(parse_json(line, where, dict[str, Any], remedy=_RESTART).get("job"), job)
+            raise UserError(f"{where}: {_damaged()}")
+        self._compare(parse_json(line, where, dict[str, Any], remedy=_restart()).get("job"), job)
 
     def _compare(self, there: Any, job: Mapping[str, Any]) -> None:
         if not isinstance(there, dict):
-            raise UserError(f"{self.path}:1: job: expected object; {_RESTART}")
+            raise UserError(f"{self.path}:1: job: expected object; {_restart()}")
         differ = sorted(
             key
             for key in {*there, *job}
@@ -149,7 +147,7 @@ class Journal:
         if differ:
             raise UserError(
                 f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; "
-                "give that again to resume, or --restart to throw away what it finished"
+                f"give that again to resume, or {setting('restart')} to throw away what it finished"
             )
 
     def _renew(self, job: Mapping[str, Any]) -> None:
@@ -159,7 +157,7 @@ class Journal:
             for number, line in enumerate(self._lines(), start=1):
                 where = f"{self.path}:{number}"
                 try:
-                    entry = parse_json(line, where, dict[str, Any], remedy=_RESTART)
+                    entry = parse_json(line, where, dict[str, Any], remedy=_restart())
                 except UserError:
                     if number > 1:
                         raise
@@ -168,9 +166,9 @@ class Journal:
                     self._compare(entry["job"], job)
                 elif number == 1 or "sum" in entry:
                     # the first line had a checksum once, as others have
-                    raise UserError(f"{self.path}:1: {_DAMAGED}")
+                    raise UserError(f"{self.path}:1: {_damaged()}")
                 else:
-                    convert(entry, where, self._kind, remedy=_RESTART)
+                    convert(entry, where, self._kind, remedy=_restart())
                     _video(dict(entry), where)
                 self._line(entry)
         warn(
@@ -211,14 +209,14 @@ class Journal:
             where, end = f"{self.path}:{number}", _END.search(line)
             if end is None or end[1] != _checksum(before, line[: end.start()]):
                 kept = f"; or cut the file off before this line, to keep the {number - 2} before it"
-                raise UserError(f"{where}: {_DAMAGED}{kept if number > 2 else ''}")
+                raise UserError(f"{where}: {_damaged()}{kept if number > 2 else ''}")
             before = end[1]
             text = line[: end.start()] + b"}"
             if number == 1:
                 yield line, {}
                 continue
-            entry = parse_json(text, where, dict[str, Any], remedy=_RESTART)
-            convert(entry, where, self._kind, remedy=_RESTART)
+            entry = parse_json(text, where, dict[str, Any], remedy=_restart())
+            convert(entry, where, self._kind, remedy=_restart())
             yield line, entry | {"video": _video(entry, where)}
 
     def _line(self, value: Mapping[str, Any]) -> None:
@@ -274,5 +272,13 @@ def _video(entry: Mapping[str, Any], where: str) -> str:
     except (TypeError, ValueError):
         found = None
     if not isinstance(found, str) or not found:
-        raise UserError(f"{where}: names no video; {_RESTART}")
+        raise UserError(f"{where}: names no video; {_restart()}")
     return found
+
+
+def _restart() -> str:
+    return f"give {setting('restart')} to begin again"
+
+
+def _damaged() -> str:
+    return f"damaged, its checksum does not fit; {_restart()}"

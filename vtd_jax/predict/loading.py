@@ -13,7 +13,7 @@ from vtd_jax.backend import check_backend
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.files import is_possible
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
@@ -33,6 +33,21 @@ ZERO_SHOT = ModelConfig(
     normalization="clip",
 )
 ZERO_SHOT_FRAMES = 16
+
+
+class WithoutSettings(UserError):
+    """A file in the authors' format, which does not say the settings of its model.
+
+    Attributes:
+      path: of the file.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(
+            f"{path}: the authors' format does not say its settings; make a file that does with "
+            f"{function('save_tuned')}"
+        )
+        self.path = path
 
 
 def load(
@@ -126,11 +141,7 @@ def _kind(path: Path) -> str:
     if (path / CONFIG_FILE).is_file() and (path / "checkpoints").is_dir():
         return "run"
     if path.suffix == ".pth" and not holds_clip(path):
-        raise UserError(
-            f"{path}: the authors' format does not say its settings; make a file that does: "
-            f"python -m experiments.export --checkpoint={path} --out={path.stem}.safetensors "
-            "--config=… --config.clip.path=…"
-        )
+        raise WithoutSettings(path)
     if path.suffix == ".safetensors" and path.is_file():
         return "tuned" if METADATA_KEY in safetensors_metadata(path) else "zero-shot"
     return "zero-shot"

@@ -365,4 +365,5 @@ class Predictor:
             change=parts.change if fused else None,
             vocabulary_size=len(words.words),
             vocabulary_is_labels=job.words is None,
+            unit="score" if self.model.config.pooling == "softmax_mean" else "logit",
         )

@@ -4,7 +4,7 @@ pages and figures.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
@@ -95,6 +95,7 @@ class Explanation(Prediction):
         otherwise.
       contribution: what every frame adds to every label's logit; sums to the logits over the frames
         (with pooling "softmax_mean", which averages probabilities, to the scores).
+      unit: what the contributions add up to, "logit" or "score".
       attention: weight of every video token in every frame's fusion, mean over heads, sums to 1
         over the tokens; None for a model without fusion.
       change: how far fusion moves every frame, |h - x| / |x|; None for a model without fusion.
@@ -114,6 +115,7 @@ class Explanation(Prediction):
     change: Float32[np.ndarray, " t"] | None
     vocabulary_size: int
     vocabulary_is_labels: bool
+    unit: Literal["logit", "score"] = field(default="logit", kw_only=True)
 
     def rival(self, label: int) -> int | None:
         """The best of the other labels: the runner-up of the best label, the best label of all

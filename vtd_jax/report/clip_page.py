@@ -52,7 +52,7 @@ def content(result: Explanation, beside: Beside) -> dict[str, Any]:
         "named_from": _named_from(result),
         "confidence": float(result.confidence[keys[0], best]),
         "contribution": float(result.contribution[keys[0], best]),
-        "unit": _unit(result),
+        "unit": result.unit,
         "rival": _against(result, best),
         "choices": [(result.labels[k], float(result.scores[k])) for k in shown],
         "more": len(result.labels) - len(shown),
@@ -136,13 +136,6 @@ def _times(result: Explanation) -> list[str]:
     )
 
 
-def _unit(result: Explanation) -> str:
-    """What the contributions add up to."""
-    sums = result.contribution.sum(0)
-    logits = np.abs(sums - result.logits).max()
-    return "logit" if logits <= np.abs(sums - result.scores).max() else "score"
-
-
 def _described(result: Explanation, i: int) -> str:
     time = _times(result)[i]
     return (
@@ -177,5 +170,5 @@ def _data(result: Explanation, shown: np.ndarray) -> dict[str, Any]:
         "lead": numbers(np.stack([result.lead(int(k)) for k in shown], axis=1)),
         "rivals": [_against(result, int(k)) for k in shown],
         "keys": [keyframes(result, int(k)) for k in shown],
-        "unit": _unit(result),
+        "unit": result.unit,
     }

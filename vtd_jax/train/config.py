@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.source import ClipSource
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fields import build, check_choice, check_ranges, flatten, unknown_field
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.config import ModelConfig, saved_fields
@@ -221,7 +221,8 @@ class RunConfig:
         if asked and asked != self.model.templates:
             raise UserError(
                 f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for "
-                f"what {self.name} learnt with; leave templates=… out, or take another --workdir"
+                f"what {self.name} learnt with; leave templates=… out, or take another "
+                f"{setting('workdir')}"
             )
         mine = dataclasses.replace(
             other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.weights.checkpoints import load_clip
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
@@ -23,9 +23,10 @@ def build_model(config: RunConfig) -> VTDCLIP:
     """
     if not config.clip.path:
         raise UserError(
-            "clip.path: empty; give a CLIP checkpoint with --config.clip.path=FILE (OpenAI's "
-            ".pt, a Hugging Face or open_clip file or folder, or what experiments.convert "
-            "wrote), or 'tiny' for the small one that ships"
+            f"clip.path: empty; give a CLIP checkpoint with {setting('clip.path', 'FILE')} "
+            "(OpenAI's "
+            ".pt, a Hugging Face or open_clip file or folder, or what "
+            f"{function('save_clip')} wrote), or 'tiny' for the small one that ships"
         )
     source = config.clip
     clip = load_clip(
@@ -48,8 +49,8 @@ def open_training(config: RunConfig) -> Records:
     """
     if not config.data.train:
         raise UserError(
-            f"data.train: empty, {config.name} learns nothing; use experiments.evaluate, or set "
-            "data.train"
+            f"data.train: empty, {config.name} learns nothing; use {function('evaluate')}, or "
+            "set data.train"
         )
     return open_records(config.data.data_dir, config.data.train)
 
@@ -99,5 +100,6 @@ def check_splits(
         if split != "novel" and tuple(records.class_names) != tuple(training.class_names):
             raise UserError(
                 f"data.evaluate.{split}={config.data.evaluate[split]}: its class names are not "
-                f"those of data.train={config.data.train}; build both lists with the same --labels"
+                f"those of data.train={config.data.train}; build both lists with the same "
+                f"labels ({setting('labels', of='build_records')})"
             )

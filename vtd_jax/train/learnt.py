@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.model.saved.tuned import (
@@ -132,8 +132,8 @@ def checkpoint_file(which: str) -> Path | None:
         return None
     if path.suffix not in (".safetensors", ".pth"):
         raise UserError(
-            f"--checkpoint={which}: expected last, best, a step, or a file: .safetensors "
-            "(experiments.export wrote it) or .pth (of the authors' code)"
+            f"{setting('checkpoint', which)}: expected last, best, a step, or a file: .safetensors "
+            f"({function('save_tuned')} wrote it) or .pth (of the authors' code)"
         )
     return path
 

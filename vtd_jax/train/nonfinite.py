@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import warn
@@ -89,7 +89,7 @@ class Guard:
                 f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
                 "nothing moves any more, so the same would come again; their videos are in "
                 f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-                "(with --override_config) may help"
+                f"(with {setting('override')}) may help"
             )
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> None:
@@ -103,7 +103,7 @@ class Guard:
         raise UserError(
             f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
             f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-            f"(with --override_config){skip} may help"
+            f"(with {setting('override')}){skip} may help"
         )
 
     def _note(self, one: StepSums, wrong: str) -> None:

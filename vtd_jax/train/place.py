@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 
 class Place:
@@ -46,7 +46,8 @@ class Place:
     def lost(self, what: str = "was removed or moved") -> UserError:
         """The error of a folder that went, or lost all that was in it."""
         return UserError(
-            f"--workdir={self.workdir}: {what} while the run was writing into it; what was not "
+            f"{setting('workdir', self.workdir)}: {what} while the run was writing into it; what "
+            "was not "
             "saved before is lost; the same command resumes from the checkpoints that are there, "
             "or starts again"
         )

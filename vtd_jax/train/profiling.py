@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 FOLDER = "profile"
 
@@ -26,7 +26,7 @@ def read_steps(value: str) -> tuple[int, int] | None:
     first, colon, last = value.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise UserError(
-            f"--profile_steps={value}: expected FIRST:LAST, steps counted from 1, e.g. 10:15"
+            f"{setting('profile', value)}: expected FIRST:LAST, steps counted from 1, e.g. 10:15"
         )
     return int(first), int(last)
 
@@ -60,8 +60,9 @@ class Profile:
             return
         if self._begun is None:
             self._tell(
-                f"--profile_steps={self._steps[0]}:{self._steps[1]}: this run made none of these "
-                "steps, nothing traced"
+                f"{setting('profile', f'{self._steps[0]}:{self._steps[1]}')}: this run made none "
+                "of "
+                "these steps, nothing traced"
             )
         else:
             jax.block_until_ready(self._pending)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from msgspec import Meta
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -248,7 +248,8 @@ def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], wher
             raise UserError(
                 f"{where}: data.evaluate.{split}: the records of {splits[split].name} were "
                 f"replaced (fingerprint was {there[:12]}, is {here[:12]}), so accuracies before "
-                "and after cannot be compared; --override_config goes on with the new ones"
+                "and after cannot be compared; "
+                f"{setting('override')} goes on with the new ones"
             )
 
 
@@ -256,7 +257,7 @@ def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
     try:
         batches.set_state(state)
     except UserError as error:
-        raise UserError(f"{error}; --override_config goes on with the new ones") from None
+        raise UserError(f"{error}; {setting('override')} goes on with the new ones") from None
 
 
 def _key(stored: Mapping[str, Any], start: np.ndarray, where: str) -> np.ndarray:

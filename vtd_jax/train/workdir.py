@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
@@ -22,7 +22,6 @@ TRAINING_LIST = "training_list.json"
 _REMOVE = "remove the file: tables will then not say what the run learnt on"
 _BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
-_AWAY = "give another --workdir, or move that file away"
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
@@ -46,22 +45,27 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         return
     if not resume:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of a run, the last of step {steps[-1]}; "
-            "leave --noresume out to go on from there, or give another folder"
+            f"{setting('workdir', workdir)}: holds checkpoints of a run, the last of step "
+            f"{steps[-1]}; "
+            f"leave {setting('resume', False)} out to go on from there, or give another folder"
         )
-    different = read_config(workdir).differences(config)
-    if any(line.startswith("model.ties:") for line in different) and not override:
+    saved = read_config(workdir)
+    different = saved.differences(config)
+    if saved.model.ties != config.model.ties and not override:
         different.append(
-            "set --config.model.ties=release to go on as a run of before there was this field began"
+            f"set {setting('model.ties', 'release')} to go on as a run of before there was this "
+            "field "
+            "began"
         )
     if different and not override:
         raise UserError(
-            f"--workdir={workdir}: holds checkpoints of another run, these settings differ: "
-            f"{'; '.join(different)}; give another folder, or --override_config to go on with the "
-            "new ones"
+            f"{setting('workdir', workdir)}: holds checkpoints of another run, these settings "
+            "differ: "
+            f"{'; '.join(different)}; give another folder, or {setting('override')} to go on with "
+            "the new ones"
         )
     for line in different:
-        warn(f"--override_config: {line}")
+        warn(f"{setting('override')}: {line}")
 
 
 class Hold:
@@ -93,7 +97,7 @@ class Hold:
         """
         _check_kind(self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(locked(self.workdir / _LOCK, f"--workdir={self.workdir}"))
+        self._held.enter_context(locked(self.workdir / _LOCK, setting("workdir", self.workdir)))
         self._place = Place(self.workdir)
 
     def check(self) -> None:
@@ -103,7 +107,7 @@ class Hold:
 
 def _check_kind(workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: is a file, expected a folder")
+        raise UserError(f"{setting('workdir', workdir)}: is a file, expected a folder")
 
 
 def _check_foreign(path: Path) -> None:
@@ -111,10 +115,10 @@ def _check_foreign(path: Path) -> None:
     if not os.path.lexists(path):
         return
     content = read_json(
-        path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_AWAY
+        path, dict[str, Any], most=SMALL_JSON_BYTES, what="config of a run", remedy=_away()
     )
     if "optimizer" not in content:
-        raise UserError(f"{path}: is not the config of a run, and would be written over; {_AWAY}")
+        raise UserError(f"{path}: is not the config of a run, and would be written over; {_away()}")
 
 
 def save_config(workdir: Path, config: RunConfig) -> None:
@@ -169,3 +173,7 @@ def read_training_list(workdir: Path) -> dict[str, str]:
     """What a run learnt on, as `save_training_list` noted it; empty where nothing was learnt."""
     path = Path(workdir) / TRAINING_LIST
     return read_json(path, dict[str, str], remedy=_REMOVE) if os.path.lexists(path) else {}
+
+
+def _away() -> str:
+    return f"give another {setting('workdir')}, or move that file away"

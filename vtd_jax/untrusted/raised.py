@@ -7,7 +7,7 @@ the readers of training) have the same limits.
 import os
 from dataclasses import dataclass
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.untrusted import limits
 
 
@@ -47,7 +47,7 @@ class Limit:
     @property
     def remedy(self) -> str:
         """How to raise it, for a message."""
-        return f"--{self.flag}=N or {self.variable}=N raises the limit"
+        return f"{setting(self.flag, 'N')} or {self.variable}=N raises the limit"
 
     def set(self, value: int | None) -> None:
         """Sets it for this process and those that it starts; None leaves it as it is."""

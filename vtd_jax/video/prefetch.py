@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from vtd_jax.errors import Names, names, use_names
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.workers import begin_deaf, follow_parent
 
@@ -51,7 +53,9 @@ class WorkerBatches:
         dataset = grain.MapDataset.source(_SharedSource(source, self._names)).to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
-        self._iterator = iter(dataset.mp_prefetch(options, worker_init_fn=_start_worker))
+        self._iterator = iter(
+            dataset.mp_prefetch(options, worker_init_fn=partial(_start_worker, names()))
+        )
         self._first: Future | None = None
 
     def __next__(self) -> Batch:
@@ -191,7 +195,7 @@ def _remove(name: str) -> None:
     segment.unlink()
 
 
-def _start_worker(index: int, count: int) -> None:
+def _start_worker(given: Names, index: int, count: int) -> None:
     """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end
       with its reader.
 
@@ -199,5 +203,6 @@ def _start_worker(index: int, count: int) -> None:
     shared memory once reader and workers are gone.
     """
     del index, count
+    use_names(given)
     cv2.setNumThreads(1)
     follow_parent()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.untrusted.json_text import Count, Whole, convert, read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.untrusted.regular_files import is_regular
@@ -25,7 +25,6 @@ FILES = "files.json"
 # when every source file was last modified and changed (mtime and ctime, in ns), as of its last
 # comparison: of the records, then of the bad videos
 SEEN = "seen.json"
-REMEDY = "build these records again with build_data --overwrite"
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _Digits = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,15}$")]
@@ -118,14 +117,14 @@ def read_layout(folder: Path) -> Layout:
         dict[str, Any],
         most=SMALL_JSON_BYTES,
         what="file of records",
-        remedy=REMEDY,
+        remedy=remedy(),
     )
-    convert(metadata, str(folder / METADATA), _Metadata, remedy=REMEDY)
+    convert(metadata, str(folder / METADATA), _Metadata, remedy=remedy())
     _check_features(folder / FEATURES, metadata["storage"])
     layout = Layout(_shards(folder), metadata)
     if metadata["videos"] != layout.videos:
         told = f"videos: {metadata['videos']:,}, but {INFO} counts {layout.videos:,}"
-        raise UserError(f"{folder / METADATA}: {told}; {REMEDY}")
+        raise UserError(f"{folder / METADATA}: {told}; {remedy()}")
     return layout
 
 
@@ -141,16 +140,16 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
     """
     path = folder / FILES
     kind = list[Annotated[list[str | Count], msgspec.Meta(min_length=2, max_length=3)]]
-    rows = read_json(path, kind, what="list of the videos of the records", remedy=REMEDY)
+    rows = read_json(path, kind, what="list of the videos of the records", remedy=remedy())
     if len(rows) != videos:
         raise UserError(
-            f"{path}: names of {len(rows):,} videos, but there are {videos:,} records; {REMEDY}"
+            f"{path}: names of {len(rows):,} videos, but there are {videos:,} records; {remedy()}"
         )
     files = [StoredFile(row[0], row[1], row[2] if len(row) > 2 else "") for row in rows]
     for place, (file, size, digest) in enumerate(files):
         if not (isinstance(file, str) and isinstance(size, int) and isinstance(digest, str)):
             raise UserError(
-                f"{path}: [{place}]: expected a path, a number of bytes and a SHA-256; {REMEDY}"
+                f"{path}: [{place}]: expected a path, a number of bytes and a SHA-256; {remedy()}"
             )
     return files
 
@@ -174,7 +173,7 @@ def read_seen(folder: Path, count: int) -> list[tuple[int, int]]:
 
 def _read(path: Path, kind: Any) -> Any:
     # a million shards fit into that
-    return read_json(path, kind, most=SMALL_JSON_BYTES, what="file of records", remedy=REMEDY)
+    return read_json(path, kind, most=SMALL_JSON_BYTES, what="file of records", remedy=remedy())
 
 
 def _shards(folder: Path) -> tuple[Shard, ...]:
@@ -184,27 +183,27 @@ def _shards(folder: Path) -> tuple[Shard, ...]:
     split = info["splits"][0]
     if split["name"] != SPLIT:
         raise UserError(
-            f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {REMEDY}"
+            f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {remedy()}"
         )
     if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
         told = (
             f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected "
             f"{_TEMPLATE!r}"
         )
-        raise UserError(f"{path}: {told}; {REMEDY}")
+        raise UserError(f"{path}: {told}; {remedy()}")
     lengths, prefix = split["shardLengths"], f"{info['name']}-{SPLIT}.{FORMAT}-"
     there = sum(name.startswith(prefix) for name in os.listdir(folder))
     if len(lengths) > there:
         raise UserError(
             f"{path}: splits[0].shardLengths: {len(lengths):,} shards, {there:,} are there; "
-            f"{REMEDY}"
+            f"{remedy()}"
         )
     shards = []
     for number, length in enumerate(lengths):
         file = folder / f"{prefix}{number:05d}-of-{len(lengths):05d}"
         if not is_regular(file):
             raise UserError(
-                f"{file}: this shard of the records is missing, or is no file; {REMEDY}"
+                f"{file}: this shard of the records is missing, or is no file; {remedy()}"
             )
         shards.append(Shard(str(file), int(length)))
     return tuple(shards)
@@ -252,7 +251,7 @@ def _check_features(path: Path, storage: str) -> None:
         features = {key: value for key, value in features.items() if key != "damaged"}
     expected = _feature("features_dict.FeaturesDict", featuresDict={"features": features})
     if told := _difference(there, expected, ""):
-        raise UserError(f"{path}: {told}; these are not the features of our records; {REMEDY}")
+        raise UserError(f"{path}: {told}; these are not the features of our records; {remedy()}")
 
 
 def _difference(there: Any, expected: Any, place: str) -> str:
@@ -275,3 +274,8 @@ def _difference(there: Any, expected: Any, place: str) -> str:
         if told := _difference(there[key], value, f"{place}.{key}"):
             return told
     return ""
+
+
+def remedy() -> str:
+    """What to do about damaged records, for messages."""
+    return f"build these records again with {setting('overwrite', of='build_records')}"

@@ -15,11 +15,11 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.video import decode, stored_lists
 from vtd_jax.video.limits import check_stored
 from vtd_jax.video.record_fields import parse_record
-from vtd_jax.video.record_files import INFO, REMEDY, read_files, read_layout
+from vtd_jax.video.record_files import INFO, read_files, read_layout, remedy
 from vtd_jax.video.shard_source import ShardSource
 from vtd_jax.video.stored_lists import list_names, read_stored_list
 
@@ -105,7 +105,7 @@ class Records:
         if last >= layout.videos:
             raise UserError(
                 f"{self.stored.path}: records: position {last:,}, but there are {layout.videos:,} "
-                f"records; {stored_lists.REMEDY}"
+                f"records; {stored_lists.remedy()}"
             )
         self.videos = layout.videos
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
@@ -114,7 +114,7 @@ class Records:
             self._source = ShardSource(layout.shards)
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(
-                f"{self.path}: these records cannot be opened ({error}); {REMEDY}"
+                f"{self.path}: these records cannot be opened ({error}); {remedy()}"
             ) from None
 
     def __len__(self) -> int:
@@ -176,13 +176,12 @@ def open_records(data_dir: str | Path, name: str) -> Records:
         where = "" if data_dir.is_absolute() else f" in {Path.cwd()}"
         raise UserError(
             f"{data_dir}: there is no such data folder{where}; say where it is, or make records "
-            "with python -m experiments.build_data"
+            f"with {function('build_records')}"
         )
     folders = record_folders(data_dir)
     if not folders:
         raise UserError(
-            f"{data_dir}: no records in this folder; make some with python -m "
-            "experiments.build_data"
+            f"{data_dir}: no records in this folder; make some with {function('build_records')}"
         )
     having = [folder for folder in folders if name in list_names(folder)]
     if len(having) > 1:

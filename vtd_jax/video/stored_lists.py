@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Int64
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import utf8
@@ -25,7 +25,6 @@ from vtd_jax.untrusted.json_text import Count, read_json
 from vtd_jax.video.lists.catalog import VideoList
 
 FOLDER = "lists"
-REMEDY = "remove this list and run build_data with it again, or build all with --overwrite"
 
 
 class _LeftOut(TypedDict):
@@ -156,7 +155,7 @@ def read_stored_list(folder: Path, name: str) -> StoredList:
         ascend.
     """
     path = folder / FOLDER / f"{name}.json"
-    content = read_json(path, _Content, what="list of records", remedy=REMEDY)
+    content = read_json(path, _Content, what="list of records", remedy=remedy())
     names = tuple(content["class_names"])
     records, labels = (np.asarray(content[key], np.int64) for key in ("records", "labels"))
     told = ""
@@ -175,7 +174,7 @@ def read_stored_list(folder: Path, name: str) -> StoredList:
             f"records[{steps[0] + 1}]: {records[steps[0] + 1]:,}, expected more than the one before"
         )
     if told:
-        raise UserError(f"{path}: {told}; {REMEDY}")
+        raise UserError(f"{path}: {told}; {remedy()}")
     return StoredList(
         path,
         name,
@@ -186,4 +185,12 @@ def read_stored_list(folder: Path, name: str) -> StoredList:
         labels,
         tuple(content["left_out"]),
         content["fingerprint"],
+    )
+
+
+def remedy() -> str:
+    """What to do about a damaged list, for messages."""
+    return (
+        "remove this list and build with it again, or build all with "
+        f"{setting('overwrite', of='build_records')}"
     )

@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import Names, UserError, names, use_names
 
 # a message of a worker about its work, as opposed to its end
 TOLD, DONE, FAILED = "told", "done", "failed"
@@ -130,7 +130,7 @@ def _give(
     """Hands an item to an idle worker, or to a new one."""
     if idle_worker is None:
         mine, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(function, theirs), daemon=True)
+        process = context.Process(target=_work, args=(function, theirs, names()), daemon=True)
         with deaf():
             process.start()
         started.append(process)
@@ -142,8 +142,9 @@ def _give(
         mine.send(item)
 
 
-def _work(function: Callable, connection: Connection) -> None:
+def _work(function: Callable, connection: Connection, given: Names) -> None:
     """A worker's life: items come, outcomes go, until the other end is closed."""
+    use_names(given)
     follow_parent()
     while True:
         try:

@@ -45,10 +45,10 @@ def test_bare_weights(tmp_path, state):
         path,
         "the activation and the width of the image tower's attention heads: not in the weights",
     )
-    assert "--activation=gelu (LAION" in told
-    assert "--head_width=N (80 in published towers of width 1280)" in told
+    assert "`activation=gelu` (LAION" in told
+    assert "`head_width=N` (80 in published towers of width 1280)" in told
     with pytest.raises(
-        UserError, match="--head_width=64: image towers of width 1280 have heads of 80, never 64"
+        UserError, match="`head_width=64`: image towers of width 1280 have heads of 80, never 64"
     ):
         read_checkpoint(path, activation="gelu", head_width=64)
     found = read_checkpoint(path, activation="gelu", head_width=80)[0]
@@ -70,7 +70,7 @@ def test_bare_weights(tmp_path, state):
     save_file(state | numbers, tmp_path / "n.safetensors")
     assert read_checkpoint(tmp_path / "n.safetensors")[0] == CONFIG
     with pytest.raises(
-        UserError, match="--activation=gelu contradicts OpenAI's own archive, which says quick_gelu"
+        UserError, match="`activation=gelu` contradicts OpenAI's own archive, which says quick_gelu"
     ):
         read_checkpoint(tmp_path / "n.safetensors", activation="gelu")
     with pytest.raises(UserError, match="head_width 0, expected a positive whole number"):
@@ -84,7 +84,7 @@ def test_what_a_file_of_ours_says_is_not_contradicted(tmp_path, state):
         == CONFIG
     )
     with pytest.raises(
-        UserError, match="--activation=gelu contradicts what the file says of itself"
+        UserError, match="`activation=gelu` contradicts what the file says of itself"
     ):
         read_checkpoint(tmp_path / "a.safetensors", activation="gelu")
 

@@ -34,7 +34,7 @@ def test_open_clip_names_and_activation(tmp_path, state):
     save_file(custom, tmp_path / "open_clip_model.safetensors")
     with pytest.raises(
         UserError,
-        match=r"not in the weights.*put the model's open_clip_config\.json there, or give --act",
+        match=r"not in the weights.*put the model's open_clip_config\.json there, or give `act",
     ):
         read_checkpoint(tmp_path)
     assert read_checkpoint(tmp_path, activation="gelu", head_width=32)[0].vision_head_width == 32
@@ -57,7 +57,7 @@ def test_hugging_face_folder(tmp_path, state):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     with pytest.raises(
         UserError,
-        match=r"put the model's config\.json there, or give --activation=quick_gelu .*--head_w",
+        match=r"put the model's config\.json there, or give `activation=quick_gelu` .*`head_w",
     ):
         read_checkpoint(tmp_path / "model.safetensors")
     found, arrays = read_checkpoint(

@@ -12,6 +12,7 @@ from experiments.common import config_flag
 from experiments.common.evaluation import Evaluation, has_table
 from support import small_run
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.facts import Facts
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
@@ -100,6 +101,16 @@ def test_a_table_is_that_of_a_step(tmp_path, learnt, step, whole):
     assert not has_table(tmp_path, step)
     (tmp_path / "results_scores.npz").unlink()
     assert not has_table(tmp_path, step)
+
+
+@pytest.mark.parametrize("step, whole", [(3, True), (None, False), (30, False)])
+def test_the_text_of_a_table_does_not_say_its_step(tmp_path, step, whole):
+    results = {"val": SplitResult(("a",), np.ones((1, 1), np.float32), np.array([0], np.int32))}
+    facts = Facts(step=step, views=(1, 1), training="", lists={})
+    table = replace(split_table("t", "mine", results, {"learnt": "x, step 30"}), facts=facts)
+    save_report(tmp_path, "results", table, results)
+    assert has_table(tmp_path, 3) == whole
+    assert has_table(tmp_path, 30) == (step == 30)
 
 
 @pytest.mark.parametrize(

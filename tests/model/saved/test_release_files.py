@@ -192,14 +192,12 @@ def test_other_settings_name_the_fields_to_set(tmp_path):
     other = dict(text_prompts=4, text_depth=1, visual_prompts=5, visual_depth=1, fusion=False)
     told = refused(tmp_path, learnt(model(1, **other)))
     assert told == (
-        "was learnt with other settings, give --config.model.text_prompts=4 (here 3), "
-        "--config.model.text_depth=1 (here 2), --config.model.visual_prompts=5 (here 2), "
-        "--config.model.visual_depth=1 (here 2), --config.model.fusion=False (here True)"
+        "was learnt with other settings, give `model.text_prompts=4` (here 3), "
+        "`model.text_depth=1` (here 2), `model.visual_prompts=5` (here 2), "
+        "`model.visual_depth=1` (here 2), `model.fusion=False` (here True)"
     )
     told = refused(tmp_path, learnt(model(1, visual_prompts=0, visual_depth=0)))
-    assert told.endswith(
-        "give --config.model.visual_prompts=0 (here 2), --config.model.visual_depth=0 (here 2)"
-    )
+    assert told.endswith("give `model.visual_prompts=0` (here 2), `model.visual_depth=0` (here 2)")
     # what it asks for is what loads
     target = model(2, visual_prompts=0, visual_depth=0)
     assert load_release(target, tmp_path / "x.pth") is False
@@ -222,7 +220,7 @@ def test_names_and_values_that_do_not_fit(tmp_path):
     told = refused(tmp_path, whole | {"lrf.fc1.bias": np.zeros(3, np.float32)})
     assert "misshapen: ['lrf.fc1.bias is (3,), expected (128,)']" in told
     told = refused(tmp_path, whole | {"prompt_learner.ctx": np.zeros((), np.float32)})
-    assert "--config.model.text_prompts=0 (here 3)" in told
+    assert "`model.text_prompts=0` (here 3)" in told
     broken = whole["lrf.fc2.weight"].copy()
     broken[3, 5] = np.nan
     told = refused(tmp_path, whole | {"lrf.fc2.weight": broken})

@@ -78,7 +78,7 @@ def test_last_and_best_are_kept(tmp_path, parts):
     )
     checkpoints.close()
     with pytest.raises(
-        UserError, match=r"--checkpoint=3: expected last, best or one of the steps \[2, 4, 5\]"
+        UserError, match=r"`checkpoint=3`: expected last, best or one of the steps \[2, 4, 5\]"
     ):
         Checkpoints(tmp_path).choose("3")
 

@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_told_and_left_by_readers(three, tmp_path, damag
     damage(tmp_path / "run" / "checkpoints" / "3")
     before, checkpoints = _listing(tmp_path), Checkpoints(tmp_path / "run")
     with pytest.raises(
-        UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* --checkpoint=STEP: 1, 2$"
+        UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* `checkpoint=STEP`: 1, 2$"
     ):
         checkpoints.stored(3)
     assert checkpoints.choose("last") == 3
@@ -197,7 +197,7 @@ def test_none_whole(three, tmp_path):
     before = _listing(tmp_path)
     with pytest.raises(
         UserError,
-        match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another --wo",
+        match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another `wo",
     ):
         Checkpoints(tmp_path).last_whole()
     assert _listing(tmp_path) == before

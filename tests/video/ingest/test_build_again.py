@@ -146,12 +146,12 @@ def test_records_in_pieces_are_not_taken_for_whole(folder, tmp_path):
     shard = next(path.glob("*array_record*"))
     data = shard.read_bytes()
     shard.write_bytes(data[:-9])
-    with pytest.raises(UserError, match="missing or cut short; replace them with --overwrite"):
+    with pytest.raises(UserError, match="missing or cut short; replace them with `overwrite`"):
         build_records(config, tmp_path / "out")
     shard.unlink()
     with pytest.raises(
         UserError,
-        match="1 shards, 0 are there; build these records again with build_data --overwrite",
+        match="1 shards, 0 are there; build these records again with `overwrite` of",
     ):
         build_records(config, tmp_path / "out")
     shard.write_bytes(data)
@@ -235,7 +235,7 @@ def test_space_that_finished_shards_take_is_not_asked_for_again(folder, tmp_path
         if fits:
             assert build_records(config, tmp_path / "out").videos == 6
         else:
-            with pytest.raises(UserError, match="are free; choose another --data_dir"):
+            with pytest.raises(UserError, match="are free; choose another `data_dir`"):
                 build_records(config, tmp_path / "out")
 
 

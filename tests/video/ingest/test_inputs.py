@@ -338,7 +338,7 @@ def test_entries_that_leave_the_folder_are_refused_unless_a_flag_allows_them(tmp
     pair = tuple(map(str, write_catalog(tmp_path, lines)))
     inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), on_error="skip"))
     with pytest.raises(
-        UserError, match=r"list\.txt:3: '.*secret\.mp4' lies outside .*/v; --allow_outside takes it"
+        UserError, match=r"list\.txt:3: '.*secret\.mp4' lies outside .*/v; `allow_outside` takes it"
     ):
         inputs.check()
     assert [video.file for video in inputs.videos if "secret" in video.file] == []

@@ -55,7 +55,7 @@ def test_a_bad_video_stops_the_build_and_leaves_nothing(folder, tmp_path, bad, w
         build_records(config, tmp_path / "out")
     assert f"{config.lists[0][0]}:2: " in str(error.value)
     assert words in str(error.value)
-    assert "--on_error=skip" in str(error.value)
+    assert "`on_error=skip`" in str(error.value)
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 
@@ -115,7 +115,7 @@ def test_same_inputs_are_reused_and_others_refused(folder, tmp_path):
     assert (again.reused, first.reused, again.added) == (True, False, ())
     assert closing(again, config).startswith("nothing to do: ")
     assert shard.stat().st_mtime_ns == stamp
-    with pytest.raises(UserError, match=r"storage is jpeg, not video.*--overwrite"):
+    with pytest.raises(UserError, match=r"storage is jpeg, not video.*`overwrite`"):
         build_records(
             config_for(folder, ["one.mp4 0", "two.avi 1"], storage="video"), tmp_path / "out"
         )
@@ -157,7 +157,7 @@ def test_records_with_skipped_videos_are_refused_to_a_build_that_must_not_skip(f
     build_records(
         config_for(folder, ["one.mp4 0", "empty.mp4 1"], on_error="skip"), tmp_path / "out"
     )
-    with pytest.raises(UserError, match=r"empty\.mp4 is bad and was left out of .*--on_error=skip"):
+    with pytest.raises(UserError, match=r"empty\.mp4 is bad and was left out of .*`on_error=skip`"):
         build_records(config_for(folder, ["one.mp4 0", "empty.mp4 1"]), tmp_path / "out")
 
 

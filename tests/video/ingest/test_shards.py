@@ -101,7 +101,7 @@ def test_finished_shards_stay_and_others_are_made(clips, good_lines, tmp_path, m
         assert not list(staging.folder.glob(".*"))
 
 
-@pytest.mark.parametrize("change", ["label", "file", "storage", "shard", "report"])
+@pytest.mark.parametrize("change", ["label", "file", "time", "storage", "shard", "report"])
 def test_a_shard_of_other_content_is_made_again(clips, good_lines, tmp_path, change):
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -122,6 +122,11 @@ def test_a_shard_of_other_content_is_made_again(clips, good_lines, tmp_path, cha
             ]
         elif change == "file":
             (folder / changed).write_bytes((folder / changed).read_bytes())
+        elif change == "time":
+            # other content of the same size, with the time that it had
+            status = (folder / changed).stat()
+            (folder / changed).write_bytes(bytes(status.st_size))
+            os.utime(folder / changed, ns=(status.st_atime_ns, status.st_mtime_ns))
         elif change == "storage":
             fields = {"storage": "jpeg", "shard_mb": 0.02}
         elif change == "shard":
@@ -134,6 +139,21 @@ def test_a_shard_of_other_content_is_made_again(clips, good_lines, tmp_path, cha
         assert 0 not in finished
         if change != "storage":
             assert finished == list(range(1, count))
+
+
+def test_shards_of_an_earlier_version_stay(clips, good_lines, tmp_path):
+    """It did not note when the system last changed a video, or -1."""
+    inputs = inputs_for(clips, tmp_path, good_lines)
+    with staging_folder(tmp_path / "staging", "x") as staging:
+        count = staging.prepare(inputs)
+        run_here(staging, count, 1, "test")
+        for index in range(count):
+            path = staging.folder / f"{index:05d}.todo.json"
+            content = json.loads(path.read_text())
+            for video in content["videos"]:
+                del video["changed"]
+            path.write_text(json.dumps(content))
+        assert staging.finished(staging.prepare(inputs)) == list(range(count))
 
 
 def test_a_report_says_what_is_in_the_shard(clips, good_lines, tmp_path):

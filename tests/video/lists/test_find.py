@@ -53,17 +53,17 @@ def test_files_folders_and_globs(folder, sources, expected):
 @pytest.mark.parametrize(
     "sources, message",
     [
-        ([], "--video: none given"),
-        (["nothing.mp4"], "--video=nothing.mp4: no such file or folder"),
-        (["clips/*.avi"], r"--video=clips/\*.avi: no video matches"),
+        ([], "sources: none given"),
+        (["nothing.mp4"], "sources=nothing.mp4: no such file or folder"),
+        (["clips/*.avi"], r"sources=clips/\*.avi: no video matches"),
         (
             ["clips/B.mp4"],
-            "--video=clips/B.mp4: no such file or folder; was 'clips/b.mp4' meant, which is there?",
+            "sources=clips/B.mp4: no such file or folder; was 'clips/b.mp4' meant, which is there?",
         ),
         (["Clips\\deep\\er\\c.webm"], "no such file or folder; was 'clips/deep/er/c.webm' meant"),
-        (["x" * 300], "--video=x+: no such file or folder$"),
-        (["empty"], "--video=empty: no videos in this folder"),
-        (["clips", ""], "--video=: is empty, expected a file, a folder or a glob"),
+        (["x" * 300], "sources=x+: no such file or folder$"),
+        (["empty"], "sources=empty: no videos in this folder"),
+        (["clips", ""], "sources=: is empty, expected a file, a folder or a glob"),
     ],
 )
 def test_nothing_to_look_at_is_told(folder, sources, message):

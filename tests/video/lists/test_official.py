@@ -233,7 +233,7 @@ def test_annotations_are_found_from_above_and_from_inside(downloads, layout, inn
     shutil.copytree(source / inner, tmp_path / "a/d" / inner)
     message = fails(layout, tmp_path)
     assert f"{tmp_path}/a/b/{inner}, {tmp_path}/a/d/{inner}" in message
-    assert message.endswith("point --source at one of them")
+    assert message.endswith("point `source` at one of them")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from vtd_jax.clip.weights.files import Weights
 from vtd_jax.clip.weights.foreign import is_hugging_face
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.terminal import say
 
 # widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
@@ -23,17 +23,8 @@ WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 _OPENAI = {"activation": "quick_gelu", "vision_head_width": 64, "text_head_width": 64}
 # OpenAI's archives have these as buffers; its class, and open_clip, do not write them
 _OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
-_HOW = {
-    "activation": (
-        "--activation=quick_gelu (OpenAI, MetaCLIP, DFN) or --activation=gelu (LAION and most "
-        "others of open_clip)"
-    ),
-    "vision_head_width": "--head_width=N",
-}
-_WHERE = (
-    "; flags of convert and predict, fields of --config.clip of a run, arguments of vtd_jax.load "
-    "and load_clip; what convert writes says it itself"
-)
+# field of `CLIPConfig` -> the argument that sets it
+_ARGUMENTS = {"activation": "activation", "vision_head_width": "head_width"}
 
 
 class Facts(NamedTuple):
@@ -71,7 +62,7 @@ def settle(
         check_tokenizer_files(weights.folder)
         images = _images(weights.folder, sizes["image_resolution"], is_hugging_face(tensors))
         fields = _asked_only(tensors, sizes, asked, where) | {"preprocessing": images}
-        known = Facts(fields, "the flags", binding=False)
+        known = Facts(fields, "the caller", binding=False)
     check_asked(known, asked, where)
     fields = known.fields | asked
     if any(known.fields[name] != value for name, value in asked.items()):
@@ -92,9 +83,9 @@ def check_asked(known: Facts, asked: Mapping[str, Any], where: str) -> None:
     """Raises a `UserError` where an explicit value contradicts what comes with the weights."""
     for name, value in asked.items() if known.binding else ():
         if known.fields[name] != value:
-            flag = _HOW[name].partition("=")[0]
             raise UserError(
-                f"{where}: {flag}={value} contradicts {known.source}, which says "
+                f"{where}: {setting(_ARGUMENTS[name], value)} contradicts {known.source}, which "
+                "says "
                 f"{known.fields[name]}: leave it out"
             )
 
@@ -174,16 +165,23 @@ def _asked_only(
             if width in WIDE_HEADS
             else ""
         )
+        how = {
+            "activation": (
+                f"{setting('activation', 'quick_gelu')} (OpenAI, MetaCLIP, DFN) or "
+                f"{setting('activation', 'gelu')} (LAION and most others of open_clip)"
+            ),
+            "vision_head_width": f"{setting('head_width', 'N')}{hint}",
+        }
         module = hugging_face_config if is_hugging_face(tensors) else open_clip_config
-        wanted = [_HOW[name] + (hint if name != "activation" else "") for name in lacking]
         raise UserError(
             f"{where}: {' and '.join(names[name] for name in lacking)}: not in the weights, and "
             f"nothing beside them says; put the model's {module.CONFIG} there, or give "
-            f"{' and '.join(wanted)}{_WHERE}"
+            f"{' and '.join(how[name] for name in lacking)}; what {function('save_clip')} writes "
+            "says it itself"
         )
     if asked.get("vision_head_width") == 64 and width in WIDE_HEADS and sizes["vision_patch_size"]:
         raise UserError(
-            f"{where}: --head_width=64: image towers of width {width} have heads of "
+            f"{where}: {setting('head_width', 64)}: image towers of width {width} have heads of "
             f"{WIDE_HEADS[width]}, never 64"
         )
     # text towers of all published CLIPs have heads of 64

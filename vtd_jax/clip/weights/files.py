@@ -12,7 +12,7 @@ from vtd_jax.clip.weights.claims import check_names
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.clip.weights.safetensors_files import open_safetensors
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.printable import listed
 from vtd_jax.untrusted import json_text
 from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
@@ -134,8 +134,9 @@ def _in_folder(folder: Path) -> Path:
     found = sorted(entry.name for entry in folder.iterdir())
     if "program.jaxexport" in found:
         raise UserError(
-            f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights "
-            f"are in its program: run python {folder / 'predict.py'} VIDEO, or give the run or "
+            f"{folder}: a folder of {function('write_served')}, whose labels are fixed and whose "
+            f"weights are in its program: run python {folder / 'predict.py'} VIDEO, or give the "
+            "run or "
             "CLIP that it was made of"
         )
     raise UserError(

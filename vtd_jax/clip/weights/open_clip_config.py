@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
+from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, RESIZE, Preprocessing
 from vtd_jax.clip.weights.files import read_json
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
+from vtd_jax.printable import brief
 
 CONFIG = "open_clip_config.json"
 
@@ -185,9 +186,13 @@ def _preprocessing(whole: Keys, file: Path, side: int) -> Preprocessing:
     mean, std = keys.get("mean", OPENAI_MEAN), keys.get("std", OPENAI_STD)
     resize = keys.get("resize_mode", "shortest")
     keys.finish()
+    # the only field that has another name there
+    if resize not in RESIZE:
+        raise UserError(
+            f"{file}: preprocess_cfg.resize_mode is {brief(resize)}, expected one of "
+            f"{', '.join(RESIZE)}"
+        )
     try:
         return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
     except UserError as error:
-        # its fields have these names there too, but for one
-        told = str(error).replace("resize is", "resize_mode is")
-        raise UserError(f"{file}: preprocess_cfg.{told}") from None
+        raise UserError(f"{file}: preprocess_cfg.{error}") from None

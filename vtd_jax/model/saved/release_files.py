@@ -14,7 +14,7 @@ from vtd_jax.clip.weights.foreign import is_clip
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale, state_from_clip
 from vtd_jax.clip.weights.pytorch.write import write_torch_archive
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.finite import check_finite
 from vtd_jax.model.prompts import class_tokens
 from vtd_jax.model.saved.release_names import (
@@ -64,7 +64,7 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         if is_clip(tensors):
             raise UserError(
                 f"{path}: a CLIP itself, nothing that was learnt on one: give it as "
-                "--config.clip.path, or to experiments.predict as --model"
+                f"{setting('clip.path')}, or to {function('load')}"
             )
         if all(name.startswith(_MODULE) for name in tensors):
             tensors = {name.removeprefix(_MODULE): tensor for name, tensor in tensors.items()}
@@ -181,7 +181,7 @@ def _check_settings(
     ours = release_settings({name: array.shape for name, array in expected.items()})
     theirs = release_settings({name: tensor.shape for name, tensor in learnt.items()})
     wrong = [
-        f"--config.model.{key}={theirs[key]} (here {ours[key]})"
+        f"{setting(f'model.{key}', theirs[key])} (here {ours[key]})"
         for key in ours
         if ours[key] != theirs[key]
     ]

@@ -27,7 +27,7 @@ from vtd_jax.clip.source import ClipSource
 from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors_metadata
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function
 from vtd_jax.fields import build
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
@@ -259,12 +259,12 @@ def read_tuned(path: str | os.PathLike) -> TunedInfo:
     path = Path(path)
     check_suffix(path, SUFFIX)
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected what experiments.export wrote")
+        raise UserError(f"{path}: no such file, expected what {function('save_tuned')} wrote")
     metadata = safetensors_metadata(path)
     if METADATA_KEY not in metadata:
         raise UserError(
-            f"{path}: not an exported model but other tensors; expected what experiments.export "
-            "wrote"
+            f"{path}: not an exported model but other tensors; expected what "
+            f"{function('save_tuned')} wrote"
         )
     return _parse(metadata[METADATA_KEY], path)
 

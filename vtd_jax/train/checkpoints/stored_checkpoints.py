@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import fingerprint, same
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.integrity import Damaged, Stored
@@ -62,13 +62,14 @@ class StoredCheckpoints:
             ]
             if not metrics:
                 raise UserError(
-                    f"{self.folder}: no checkpoint was evaluated yet, use --checkpoint=last"
+                    f"{self.folder}: no checkpoint was evaluated yet, use "
+                    f"{setting('checkpoint', 'last')}"
                 )
             return max(metrics)[1]
         if (step := integrity.step_of(which)) in steps:
             return step
         raise UserError(
-            f"--checkpoint={which}: expected last, best or one of the steps {steps} of "
+            f"{setting('checkpoint', which)}: expected last, best or one of the steps {steps} of "
             f"{self.folder}"
         )
 
@@ -88,7 +89,7 @@ class StoredCheckpoints:
                 told = ", ".join(map(str, whole)) or "none"
                 raise UserError(
                     f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for "
-                    f"--checkpoint=STEP: {told}"
+                    f"{setting('checkpoint', 'STEP')}: {told}"
                 ) from error
         return self._read[step]
 
@@ -140,7 +141,7 @@ class StoredCheckpoints:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
             except Damaged as error:
-                wrong[step] = f"damaged, {error}"
+                wrong[step] = str(error)
                 continue
             if why := other(self._read[step]):
                 others[step] = why
@@ -149,14 +150,14 @@ class StoredCheckpoints:
         if others and not whole:
             raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(
-                f"{step}: {why.removeprefix('damaged, ')}" for step, why in wrong.items()
-            )
+            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
-                "to train from the start, give another --workdir or move this folder away"
+                f"to train from the start, give another {setting('workdir')} or move this folder "
+                "away"
             )
-        return whole[-1], dict(sorted((wrong | others).items()))
+        damaged = {step: f"damaged, {why}" for step, why in wrong.items()}
+        return whole[-1], dict(sorted((damaged | others).items()))
 
 
 def names_fingerprint(names: tuple[str, ...]) -> str:

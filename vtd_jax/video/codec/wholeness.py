@@ -18,6 +18,10 @@ class VideoError(UserError):
     """A video that is missing, empty, truncated, damaged or not a video at all."""
 
 
+class NoFrames(VideoError):
+    """A video of which no frame decodes."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What decoding a whole video showed.
@@ -59,7 +63,7 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
         whole, or it ends within a fragment.
     """
     if decoder.decoded == 0:
-        raise VideoError(f"{name}: no frame decodes; the file is damaged or truncated")
+        raise NoFrames(f"{name}: no frame decodes; the file is damaged or truncated")
     seen = decoder.decoded + max(decoder.repeats, _holes(decoder.container, decoder.stream))
     lack = _frames_lacking(decoder, seen) or _seconds_lacking(decoder, seen)
     if not lack and ends_in_fragment(source, decoder.container, decoder.stream):

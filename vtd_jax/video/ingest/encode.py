@@ -14,6 +14,7 @@ import simplejpeg
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
+from vtd_jax.errors import setting
 from vtd_jax.video import decode
 from vtd_jax.video.augment import resize, short_side_size
 from vtd_jax.video.lists.catalog import Entry
@@ -128,7 +129,8 @@ def _check_size(path: Path, size: int, what: str) -> None:
     if size > MAX_RECORD_BYTES:
         raise decode.VideoError(
             f"{path}: {what} take more than {MAX_RECORD_BYTES / 2**30:g} GiB, the most that a "
-            "record may hold; cut the video into parts, or keep fewer frames with --max_frames"
+            "record may hold; cut the video into parts, or keep fewer frames with "
+            f"{setting('max_frames')}"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.lists.catalog import Problem, VideoList, read_labels, read_list
 from vtd_jax.video.lists.label_rows import refuse_alike
@@ -37,7 +37,8 @@ def given_list(
     labels = labels_file or labels_for(Path(list_file))
     if not labels:
         raise UserError(
-            f"{list_file}: no label file found for this list; name its id,name CSV with --labels"
+            f"{list_file}: no label file found for this list; name its id,name CSV with "
+            f"{setting('labels')}"
         )
     if Path(list_file).name.startswith("."):
         raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import listed, printable, utf8
 from vtd_jax.terminal import counted
@@ -110,7 +110,7 @@ class Inputs:
             elif index.is_outside(file) and not self.config.allow_outside:
                 told = (
                     f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; "
-                    "--allow_outside takes it"
+                    f"{setting('allow_outside')} takes it"
                 )
                 self.problems.append(Problem("outside", where, printable(entry.file), told))
                 file = None
@@ -192,9 +192,9 @@ class Inputs:
         fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
         if fatal:
             first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
-            what = "see them all with --check_only"
+            what = f"see them all with {function('check_videos')}"
             if first.kind == "missing":
-                what += ", or leave missing videos out with --on_error=skip"
+                what += f", or leave missing videos out with {setting('on_error', 'skip')}"
             raise UserError(
                 f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}"
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
 from vtd_jax.terminal import counted
 from vtd_jax.video import records
@@ -122,7 +122,7 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
     ):
         raise UserError(
             f"{folder}: files of these records are missing or cut short; replace them with "
-            "--overwrite"
+            f"{setting('overwrite')}"
         )
     there, wanted = layout.metadata, inputs.config.stored()
     skipped = {entry["file"]: entry for entry in there["skipped"]}
@@ -137,7 +137,7 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
     if changed:
         raise UserError(
             f"{folder}: other records have this name: {'; '.join(changed)}; choose another "
-            "--name, or replace them with --overwrite"
+            f"{setting('name')}, or replace them with {setting('overwrite')}"
         )
     inputs.check()
     if inputs.config.on_error == "fail" and (
@@ -146,7 +146,7 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
         raise UserError(
             f"{mine[0].where}: {mine[0].file} is bad and was left out of {folder}, and "
             f"{len(mine) - 1} more ({skipped[mine[0].file]['reason']}); accept that with "
-            "--on_error=skip, or build again with --overwrite"
+            f"{setting('on_error', 'skip')}, or build again with {setting('overwrite')}"
         )
     return _built(folder, True, _add_lists(folder, contents(inputs, files, there["skipped"])))
 
@@ -215,8 +215,8 @@ def _check_space(inputs: Inputs, staging: Path) -> None:
     if needed > free:
         raise UserError(
             f"{staging.parent}: the records need about {readable(needed)} more and "
-            f"{readable(free)} are free; choose another --data_dir, --storage=video or "
-            "--max_frames"
+            f"{readable(free)} are free; choose another {setting('data_dir')}, "
+            f"{setting('storage', 'video')} or {setting('max_frames')}"
         )
 
 

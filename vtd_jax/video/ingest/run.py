@@ -16,13 +16,13 @@ from typing import Any
 
 from absl import logging as absl_logging
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import Names, UserError, names, setting, use_names
 from vtd_jax.files import write_text
 from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
-from vtd_jax.video.ingest.shards import Staging
+from vtd_jax.video.ingest.shards import NotWritten, Staging
 from vtd_jax.video.workers import process_map
 
 # files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a
@@ -59,7 +59,7 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
                 raise outcome.error
             # one that died after its shard was whole has cost nothing
             if outcome.exit_code is not None and not staging.report(outcome.item):
-                advice = "; with fewer --workers a build needs less memory" * (
+                advice = f"; with fewer {setting('workers')} a build needs less memory" * (
                     outcome.exit_code == -signal.SIGKILL
                 )
                 raise UserError(
@@ -105,8 +105,9 @@ def beam_config(runner: str | None, options: str | None) -> Any:
         import apache_beam as beam
     except ImportError:
         raise UserError(
-            "--beam_runner: Apache Beam is not installed; in an environment of its own, pip "
-            "install -e '.[beam]'"
+            f"{setting('beam_runner')}: Apache Beam is not installed; in an environment of its "
+            "own, "
+            "pip install -e '.[beam]'"
         ) from None
     parsed = _beam_options(options or "")
     runner = (
@@ -117,14 +118,17 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     try:
         made = beam.runners.runner.create_runner(runner)
     except (ImportError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"--beam_runner={runner}: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"{setting('beam_runner', runner)}: {' '.join(str(error).split())}"
+        ) from None
     unknown = (
         parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
     )
     # the job servers of other runners have options that Beam itself does not know
     if unknown and isinstance(made, (beam.runners.DirectRunner, beam.runners.DataflowRunner)):
         raise UserError(
-            f"--beam_options: {runner} has no option {min(unknown)!r}; its options are those of "
+            f"{setting('beam_options')}: {runner} has no option {min(unknown)!r}; its options are "
+            "those of "
             "Apache Beam"
         )
     return tfds.download.DownloadConfig(beam_runner=runner).replace(beam_options=parsed)
@@ -138,7 +142,8 @@ def _beam_options(text: str) -> Any:
     for option in given:
         if not re.fullmatch(r"\w+(=.*)?", option):
             raise UserError(
-                f"--beam_options: {option!r} is not name=value; give name=value,name=value"
+                f"{setting('beam_options')}: {option!r} is not name=value; give "
+                "name=value,name=value"
             )
     said = io.StringIO()
     try:
@@ -149,7 +154,7 @@ def _beam_options(text: str) -> Any:
             options.get_all_options()
     except SystemExit:
         mistake = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
-        raise UserError(f"--beam_options={text}: {mistake}") from None
+        raise UserError(f"{setting('beam_options', text)}: {mistake}") from None
     return options
 
 
@@ -171,7 +176,7 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
         for leftover in staging.folder.glob(f"[0-9]*.{kind}"):
             leftover.unlink()
     # workers have other working directories
-    task = partial(_beam_task, str(staging.folder.absolute()), _mark(staging))
+    task = partial(_beam_task, str(staging.folder.absolute()), _mark(staging), names())
     trouble = None
     with progress_of(staging, todo), lost_workers() as lost:
         try:
@@ -244,12 +249,13 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
         time.sleep(0.5)
 
 
-def _beam_task(folder: str, build: str, index: int) -> int:
+def _beam_task(folder: str, build: str, given: Names, index: int) -> int:
     """What a Beam worker does; its mistake is left in a file, as runners wrap exceptions in text.
 
     A bad video is no exception for Beam, which would try it again: this and the other tasks end
     without work.
     """
+    use_names(given)
     staging = Staging(Path(folder))
     try:
         if read_text(staging.folder / BUILD) != build or any(staging.folder.glob(f"[0-9]*.{BAD}")):
@@ -260,13 +266,11 @@ def _beam_task(folder: str, build: str, index: int) -> int:
         ) from None
     try:
         staging.write(index)
+    except NotWritten as error:
+        write_text(staging.folder / f"{index:05d}.{TROUBLE}", str(error))
+        raise
     except UserError as error:
-        # one with a cause is about a disk, and may not be so elsewhere or later
-        write_text(
-            staging.folder / f"{index:05d}.{TROUBLE if error.__cause__ else BAD}", str(error)
-        )
-        if error.__cause__:
-            raise
+        write_text(staging.folder / f"{index:05d}.{BAD}", str(error))
     except Exception:
         write_text(
             staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1]

@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import open_own, write_text
 from vtd_jax.fingerprints import DIGITS, fingerprint
 from vtd_jax.locks import locked
@@ -60,6 +60,10 @@ class ShardReport:
     bytes: int
 
 
+class NotWritten(UserError):
+    """A shard that could not be written: not so elsewhere, maybe, or later."""
+
+
 class _Settings(TypedDict):
     video_dir: str
     class_names: list[str]
@@ -97,14 +101,25 @@ class Staging:
         for index, shard in enumerate(shards):
             todo = {"key": _key(settings, shard), "videos": [asdict(video) for video in shard]}
             path = self._path(index, "todo.json")
-            # a file's modification time can be set by anybody: what the system changed since counts
-            # too
-            since = path.stat().st_mtime_ns if path.exists() else 0
             fits = (done := self.report(index)) and done.key == todo["key"]
-            if done and not (fits and all(video.changed <= since for video in shard)):
+            if done and not (fits and self._unchanged(path, index, shard)):
                 self._path(index, "done.json").unlink()
             write_text(path, json.dumps(todo))
         return len(shards)
+
+    def _unchanged(self, path: Path, index: int, shard: Sequence[Video]) -> bool:
+        """Whether the system has changed no video since the last build noted them: anybody can set
+        the time of a file's modification, which the key holds.
+        """
+        try:
+            noted, until = self._todo(index)["videos"], path.stat().st_mtime_ns
+        except (OSError, UserError):
+            return False
+        # earlier versions did not note it (-1): there the note's own time says when they looked
+        return len(noted) == len(shard) and all(
+            now.changed == then.changed or (then.changed == -1 and now.changed <= until)
+            for now, then in zip(shard, noted)
+        )
 
     def report(self, index: int) -> ShardReport | None:
         """The report of a finished shard; None where it is not finished."""
@@ -168,14 +183,14 @@ class Staging:
                 else:
                     raise UserError(
                         f"{video.where}: {outcome.error}; mend the list, or leave bad videos out "
-                        "with --on_error=skip"
+                        f"with {setting('on_error', 'skip')}"
                     )
             writer.close()
             return self._finish(
                 index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size)
             )
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{part}: cannot be written ({error}); is the disk full?") from error
+            raise NotWritten(f"{part}: cannot be written ({error}); is the disk full?") from error
         finally:
             with suppress(RuntimeError):
                 if writer.is_open():

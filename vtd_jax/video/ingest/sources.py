@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.terminal import counted
 from vtd_jax.video.ingest.inputs import Inputs, Video
@@ -128,6 +128,6 @@ class _Digests:
         except Exception as error:
             # array_record reports damage as RuntimeError, ValueError or IndexError
             raise UserError(
-                f"{name} cannot be read ({error}); replace the records with --overwrite"
+                f"{name} cannot be read ({error}); replace the records with {setting('overwrite')}"
             ) from None
         return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")

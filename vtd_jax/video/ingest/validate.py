@@ -15,6 +15,7 @@ from vtd_jax.outputs import check_output, check_suffix, csv_text
 from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.video import decode
+from vtd_jax.video.codec.wholeness import NoFrames
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.inputs import Inputs, Video, summary
 from vtd_jax.video.ingest.run import cores, told_exit
@@ -57,10 +58,15 @@ class Checked:
         return [("error", p) for p in self.errors] + [("warning", p) for p in self.warnings]
 
     @staticmethod
-    def check_path(path: Path) -> None:
-        """Raises UserError if a report cannot be written there; to be asked before the work."""
-        check_suffix(Path(path.name.lower()), ".json", ".csv", where=f"--report={path}")
-        check_output("--report", str(path))
+    def check_path(path: Path, flag: str = "report") -> None:
+        """Raises UserError if a report cannot be written there; to be asked before the work.
+
+        Args:
+          path: of the report.
+          flag: what messages call it, such as "--report".
+        """
+        check_suffix(Path(path.name.lower()), ".json", ".csv", where=f"{flag}={path}")
+        check_output(flag, str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, path: Path) -> None:
@@ -101,7 +107,7 @@ def check_videos(config: BuildConfig) -> Checked:
                 outcome.error
                 or f"the process that decoded it died ({told_exit(outcome.exit_code)})"
             )
-            kind = "no frames" if "no frame decodes" in reason else "unreadable"
+            kind = "no frames" if isinstance(outcome.error, NoFrames) else "unreadable"
             bad[video.file] = Problem(kind, video.where, video.file, reason)
         else:
             whole[video.file] = outcome.result

@@ -11,7 +11,7 @@ from vtd_jax.texts import told_pair
 from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
-def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
+def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
     """All videos that are meant, each once however its path is written; by source, and within one
     by name.
 
@@ -19,7 +19,7 @@ def find_videos(sources: Sequence[str], flag: str = "--video") -> list[Path]:
       sources: a file, whatever its name; a folder, of which all videos are taken however deep, by
         their endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
         likewise.
-      flag: what messages call the option.
+      flag: what messages call `sources`, such as "--video".
 
     Raises:
       UserError: nothing given, nothing there, or a folder or glob without videos.

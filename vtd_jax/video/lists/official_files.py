@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.lists.catalog import Entry, read_text
 from vtd_jax.video.lists.locate import scan_folders
@@ -37,7 +37,8 @@ def find_shallowest(
     if len(found) > 1:
         places = ", ".join(str(path.parent) for path in found)
         raise UserError(
-            f"{source}: {what} lies in several folders ({places}); point --source at one of them"
+            f"{source}: {what} lies in several folders ({places}); point "
+            f"{setting('source')} at one of them"
         )
     return found[0] if found else None
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.untrusted.csv_text import csv_rows
 from vtd_jax.video.lists.catalog import VideoList, read_text
 from vtd_jax.video.lists.locate import VideoIndex, split_name
@@ -132,6 +132,7 @@ def _shallowest(source: Path, places: Iterable[str]) -> str:
     same = [place for place in ranked if place.count("/") == ranked[0].count("/")]
     if len(same) > 1:
         raise UserError(
-            f"{source}: {', '.join(same)} look alike; point --source at the folder of one of them"
+            f"{source}: {', '.join(same)} look alike; point {setting('source')} at the "
+            "folder of one of them"
         )
     return ranked[0]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.video.lists.catalog import (
     Entry,
     Problem,
@@ -146,7 +146,7 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
         if len(members) < 2:
             raise UserError(
                 f"{listed.source}: class {listed.class_names[label]!r} has one video, too few to "
-                "hold one out; add videos, or build without --holdout"
+                f"hold one out; add videos, or build without {setting('holdout')}"
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
         members.sort(key=lambda entry: file_key(entry.file, seed))
