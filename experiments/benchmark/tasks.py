@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int32
 
 from experiments.benchmark import flops as benchmark_flops
 from experiments.benchmark.timing import Job
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state, tensor_shapes
 from vtd_jax.model.config import ModelConfig
@@ -110,9 +111,7 @@ def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLI
     compute every token.
     """
     clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
-    model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0))
-    if plain:
-        model.take_plain_path()
+    model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
     return model.rounded()
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
@@ -47,9 +48,8 @@ def build_model(config: RunConfig) -> VTDCLIP:
         layers=config.memory.layers,
         **source.asked,
     )
-    model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
-    model.save_memory(config.memory.remat, config.memory.frame_chunks)
-    return model
+    compute = Compute(remat=config.memory.remat, frame_chunks=config.memory.frame_chunks)
+    return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed), compute=compute)
 
 
 def open_training(config: RunConfig) -> Records:
