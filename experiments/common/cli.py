@@ -45,9 +45,8 @@ def run(
         raises does not say.
 
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad
-      flag and what the
-    system refuses (no permission, no space). Ctrl-C ends with status 130, a run that was preempted
-    and saved with 75; a second Ctrl-C ends the process at once.
+    flag and what the system refuses (no permission, no space). Ctrl-C ends with status 130, a run
+    that was preempted and saved with 75; a second Ctrl-C ends the process at once.
     """
 
     steady_output()

@@ -96,9 +96,8 @@ def pretrain(
     """Trains a CLIP from scratch on scenes; returns its tensors by OpenAI's names.
 
     Token rows that no caption uses keep their random initial values. The logit scale is not
-      learned: it rises from
-    1/0.07 to 100, where OpenAI's models end, over the first half, so that a temperature of 0.01
-    means here what it means there.
+    learned: it rises from 1/0.07 to 100, where OpenAI's models end, over the first half, so that a
+    temperature of 0.01 means here what it means there.
 
     Args:
       config: sizes; a transformer image tower.

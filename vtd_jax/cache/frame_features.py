@@ -78,7 +78,7 @@ class Stored:
         these places.
 
         Fewer than `rows` are filled up with weight 0 and the features of the first video: ordinary
-          numbers.
+        numbers.
         """
         places = np.zeros(rows, np.int64)
         places[: len(chosen)] = chosen

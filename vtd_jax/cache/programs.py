@@ -50,8 +50,8 @@ def keep_programs() -> Path | None:
     anything compiles.
 
     With several processes JAX reads in all and writes in the first. Compiled programs are native
-      code: folders are made
-    for this user alone, and nothing is read from one into which others can write.
+    code: folders are made for this user alone, and nothing is read from one into which others can
+    write.
 
     Returns:
       The folder; None where JAX was told itself what to do, or where the folder cannot be written

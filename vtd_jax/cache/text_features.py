@@ -40,8 +40,8 @@ class TextCache:
     """Codebooks of word lists, kept on disk by the hash of everything that they depend on.
 
     A list is kept in files of 8192 words: words added at the end leave the files before as they
-      are, and an encoding
-    that was broken off goes on where it was. Lists of fewer than 256 words are never written.
+    are, and an encoding that was broken off goes on where it was. Lists of fewer than 256 words are
+    never written.
 
     Attributes:
       folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when

@@ -245,10 +245,9 @@ def paired_difference(
     order.
 
     p is that of a paired randomisation test: were A and B equally good, exchanging their hits on a
-      video would change
-    nothing, so the difference is compared with those after exchanging at random. The runs of a side
-    (its seeds) are exchanged together, video by video, so both sides need as many: with other
-    numbers p is None.
+    video would change nothing, so the difference is compared with those after exchanging at random.
+    The runs of a side (its seeds) are exchanged together, video by video, so both sides need as
+    many: with other numbers p is None.
 
     Args:
       a, b: of each run, split -> bool `[N]`; the same splits and N everywhere.

@@ -16,7 +16,7 @@ class Hosts(NamedTuple):
     cluster.
 
     `cluster` names what was recognised: "" (told by hand), "Slurm", "Open MPI", "TPU" or
-      "Kubernetes".
+    "Kubernetes".
     """
 
     cluster: str

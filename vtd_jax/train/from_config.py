@@ -128,7 +128,7 @@ def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str
     where it has it sealed.
 
     Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all
-      that is known.
+    that is known.
 
     Raises:
       UserError: the checkpoint is damaged.

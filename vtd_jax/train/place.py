@@ -14,7 +14,7 @@ class Place:
     """A folder that is written into for hours, and whether it is still the one it was.
 
     The folder is kept open: file systems that number folders as they are asked for keep its number
-      meanwhile.
+    meanwhile.
     """
 
     def __init__(self, workdir: Path):

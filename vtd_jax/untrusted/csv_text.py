@@ -13,7 +13,7 @@ def csv_rows(
     """The rows of a CSV text with their line numbers, counted from 1; empty lines are left out.
 
     A quoted field ends in its own line: one stray quote would take all rows behind it into a single
-      cell.
+    cell.
 
     Args:
       text: of the file; LF, CRLF and CR end a line.

@@ -107,8 +107,7 @@ class BatchSource:
         where it is padded.
 
         Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every
-          record once, without
-        those of a dropped remainder.
+        record once, without those of a dropped remainder.
         """
         spec = self.spec
         epoch, batch = divmod(self.start + int(position), self.per_epoch)

@@ -132,9 +132,8 @@ class Inputs:
         """The file that an entry means, or why there is none.
 
         A file of the same base name in other folders is the same video only if nothing speaks
-          against it: the folder
-        of another class does, and in lists that were given, folders that have nothing in common
-        with those listed.
+        against it: the folder of another class does, and in lists that were given, folders that
+        have nothing in common with those listed.
         """
         told = f"{self.video_dir / printable(file)}: there is no such video file"
         try:

@@ -64,8 +64,7 @@ def build_records(
     not.
 
     Videos are encoded in processes of their own where there is more than one shard to make: a
-      script that calls this
-    needs the usual `if __name__ == "__main__":`.
+    script that calls this needs the usual `if __name__ == "__main__":`.
 
     Args:
       config: what to build.
