@@ -19,9 +19,9 @@ def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[
     """`einsum(spec, a, b)` of two arrays of one dtype; float32, whatever they are: the caller
     rounds.
 
-    bfloat16 is summed in float32. The backward pass rounds the cotangent to bfloat16 first: products
-    of two dtypes are much slower than those of either, on a CPU slower than float32. Gradients have
-    the dtype of `a` and `b`.
+    bfloat16 is summed in float32. The backward pass first rounds the cotangent to bfloat16:
+    products of two dtypes are much slower than those of either, on a CPU slower than float32.
+    Gradients have the dtype of `a` and `b`.
 
     Args:
       spec: with "->", without "...", every letter in at least two of its three parts.

@@ -169,7 +169,8 @@ def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> 
     mesh, plan = run.trainer.mesh, run.plan
     hosts = f" of {mesh.hosts} processes" if mesh.hosts > 1 else ""
     run.outputs.line(
-        f"{config.name}: {learnable_count(model):,} learnable numbers, {counted(len(records), 'video')} of "
+        f"{config.name}: {learnable_count(model):,} learnable numbers, "
+        f"{counted(len(records), 'video')} of "
         f"{counted(len(records.class_names), 'class', 'classes')}, "
         f"{counted(plan.per_epoch, 'batch', 'batches')} of {config.data.batch_size} an epoch, "
         f"{counted(plan.epochs, 'epoch')} on {device_told(list(mesh.devices))}{hosts}"

@@ -42,7 +42,7 @@ class StepSums(NamedTuple):
 
     @property
     def wrong(self) -> str | None:
-        """The first of loss and gradient that is not finite, with its value; None where both are."""
+        """The first of loss and gradient that is not finite, with its value; else None."""
         for key, told in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
             if not math.isfinite(self.sums[key]):
                 return f"{told} is {self.sums[key]}"
@@ -107,14 +107,13 @@ class Guard:
             self.stop(one, wrong, last_saved)
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
-            raise alike(
-                UserError(
-                    f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
-                    "nothing moves any more, so the same would come again; their videos are in "
-                    f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-                    "(with --override_config) may help"
-                )
+            error = UserError(
+                f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
+                "nothing moves any more, so the same would come again; their videos are in "
+                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
+                "(with --override_config) may help"
             )
+            raise alike(error)
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
@@ -128,13 +127,12 @@ class Guard:
         """
         self._note(one, wrong)
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
-        raise alike(
-            UserError(
-                f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
-                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-                f"(with --override_config){skip} may help"
-            )
+        error = UserError(
+            f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
+            f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
+            f"(with --override_config){skip} may help"
         )
+        raise alike(error)
 
     def _note(self, one: StepSums, wrong: str) -> None:
         """Writes one line for the batch, and drops an earlier one of this step: a resumed run may
