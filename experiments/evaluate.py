@@ -20,7 +20,8 @@ NAME, or where a file NAME was evaluated in the workdir of a run).
 """
 
 import contextlib
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from absl import flags
@@ -63,6 +64,29 @@ CHECKPOINT = flags.DEFINE_string(
 )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What an evaluation needs.
+
+    Attributes:
+      config: its settings.
+      splits: the videos, by split.
+      model: with what was learnt.
+      learnt: what the model learnt, for the table.
+      step: of the checkpoint, if it is one of the run in the workdir.
+      stem: of the files to write.
+      training: `origin` and `told` of the list that was learnt on.
+    """
+
+    config: RunConfig
+    splits: Mapping[str, Records]
+    model: VTDCLIP
+    learnt: str
+    step: int | None
+    stem: str
+    training: Mapping[str, str]
+
+
 def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) -> RunConfig:
     """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a
     flag sets them.
@@ -94,11 +118,11 @@ def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])
 
 
-def prepare(
-    workdir: Path,
-) -> tuple[RunConfig, dict[str, Records], VTDCLIP, str, int | None, str, dict[str, str]]:
-    """Settings, records and model; what the model learnt, the step of the checkpoint if it is one
-    of the run, the stem of the files to write, and what was learnt on.
+def prepare(workdir: Path) -> Prepared:
+    """Reads settings, records and model.
+
+    Raises:
+      UserError: one of them cannot be read, or does not fit the others.
     """
     file = checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
@@ -120,31 +144,38 @@ def prepare(
         )
     else:
         learnt = runs.untrained(config)
-    return config, splits, model, learnt, step, stem, training
+    return Prepared(config, splits, model, learnt, step, stem, training)
 
 
 def main() -> str:
-    """Evaluates every split and tells where the table is."""
+    """Evaluates every split and returns a line that says where the table is."""
     workdir = Path(WORKDIR.value)
     check_output("--workdir", WORKDIR.value, folder=True)
     with Line("reading records and loading the model"):
-        config, splits, model, learnt, step, stem, training = together(prepare, workdir)
+        found = together(prepare, workdir)
+    results = workdir / found.stem
     with contextlib.ExitStack() as stack:
-        # training that goes on in this workdir meanwhile writes other files
-        on_first(
-            stack.enter_context, locked_outputs([("--workdir", workdir / f"{stem}.md", False)])
-        )
-        runs.note_toy(config, model)
+        # a run that trains in this workdir meanwhile writes other files
+        lock = locked_outputs([("--workdir", Path(f"{results}.md"), False)])
+        on_first(stack.enter_context, lock)
+        runs.note_toy(found.config, found.model)
         if is_first():
-            say(f"learnt: {learnt}")
-            say(f"device: {device_told(run_devices(config.devices))}")
+            say(f"learnt: {found.learnt}")
+            say(f"device: {device_told(run_devices(found.config.devices))}")
         table = runs.score_run(
-            workdir, config, splits, model, learnt, training, step=step, stem=stem
+            workdir,
+            found.config,
+            found.splits,
+            found.model,
+            found.learnt,
+            found.training,
+            step=found.step,
+            stem=found.stem,
         )
     table.show()
     return (
-        f"{headline(table)}; wrote {workdir / stem}.md, .csv, .json, _per_class.csv, "
-        "_confusions.csv, _scores.npz"
+        f"{headline(table)}; wrote {results}.md, .csv, .json, _per_class.csv, _confusions.csv, "
+        "_scores.npz"
     )
 
 

@@ -16,6 +16,8 @@ for batches whose loss or gradient was not finite, and profile/. One run at a ti
 second one is refused, by .train.lock.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
@@ -39,10 +41,10 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the run; made where it is not there", required=True
 )
 RESUME = flags.DEFINE_bool(
-    "resume", True, "go on from the last checkpoint; --noresume refuses a workdir that has some"
+    "resume", True, "resume from the last checkpoint; --noresume refuses a workdir that has some"
 )
 OVERRIDE = flags.DEFINE_bool(
-    "override_config", False, "go on with settings other than those of the checkpoints"
+    "override_config", False, "resume with settings other than those of the checkpoints"
 )
 PROFILE = flags.DEFINE_string(
     "profile_steps",
@@ -51,30 +53,61 @@ PROFILE = flags.DEFINE_string(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a run needs.
+
+    Attributes:
+      config: its settings.
+      profile: first and last step to trace; None for no trace.
+      records: the training videos.
+      splits: the videos to evaluate, by split.
+      model: at its start.
+    """
+
+    config: RunConfig
+    profile: tuple[int, int] | None
+    records: Records
+    splits: Mapping[str, Records]
+    model: VTDCLIP
+
+
 def main() -> str:
-    """Trains, evaluates, and tells where everything is."""
+    """Trains, evaluates, and returns a line that says where everything is."""
     with Preemption() as preemption:
-        return run(preemption, Path(WORKDIR.value), *together(prepare))
+        return run(preemption, Path(WORKDIR.value), together(prepare))
 
 
-def prepare() -> tuple[RunConfig, tuple[int, int] | None, Records, dict[str, Records], VTDCLIP]:
-    """Settings, steps to trace, training records, those of the splits, and the model."""
+def prepare() -> Prepared:
+    """Reads settings, records and model.
+
+    Raises:
+      UserError: no config, one that learns nothing, or something in it that cannot be read.
+    """
     if CONFIG.value is None:
         example = "experiments/configs/base_to_novel.py:hmdb51,shots=16"
         raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
         from_config.open_training(config)  # says what to use instead
-    return config, profile, *runs.prepare(config)
+    records, splits, model = runs.prepare(config)
+    return Prepared(config, profile, records, splits, model)
 
 
-def run(preemption, workdir, config, profile, records, splits, model) -> str:
-    """The whole run, from records to the table."""
-    runs.note_toy(config, model)
+def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
+    """Makes the whole run, from records to the table, and returns a line about it."""
+    runs.note_toy(prepared.config, prepared.model)
     step, table = runs.train_run(
-        workdir, config, records, splits, model, preemption, resume=RESUME.value, override=OVERRIDE.value,
-        profile=profile,
-    )  # fmt: skip
+        workdir,
+        prepared.config,
+        prepared.records,
+        prepared.splits,
+        prepared.model,
+        preemption,
+        resume=RESUME.value,
+        override=OVERRIDE.value,
+        profile=prepared.profile,
+    )
     if table is None:
         return (
             f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from vtd_jax.model.prompts import trim
+from vtd_jax.model.codebook import trim
 
 _NAMES = """
 ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball

@@ -9,8 +9,8 @@ from experiments.benchmark.classes import class_names, name_lengths, stand_in_to
 from experiments.benchmark.tasks import Setting
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.model.codebook import class_tokens, trim
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.prompts import class_tokens, trim
 
 INSTALL = (
     "PyTorch's side needs torch and transformers: pip install -e '.[parity]' (or torch==2.13.0 "

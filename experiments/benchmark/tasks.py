@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int32
 
 from experiments.benchmark.timing import Job
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.params import clip_from_state
@@ -89,9 +90,7 @@ def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLI
     compute every token.
     """
     clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
-    model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0))
-    if plain:
-        model.take_plain_path()
+    model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
     return model.rounded()
 
 
@@ -167,8 +166,10 @@ def plain_flops(setting: Setting) -> dict[str, int]:
     """
     room = setting.config.context_length - setting.tokens.shape[1]
     whole = dataclasses.replace(setting, tokens=np.pad(setting.tokens, ((0, 0), (0, room))))
-    model = nnx.eval_shape(lambda: VTDCLIP(CLIP(setting.config), setting.model, rngs=nnx.Rngs(0)))
-    model.take_plain_path()
+    plain = Compute(plain=True)
+    model = nnx.eval_shape(
+        lambda: VTDCLIP(CLIP(setting.config), setting.model, rngs=nnx.Rngs(0), compute=plain)
+    )
     return {task: flops(traced(model, inputs(whole), task)[0]) for task in TASKS}
 
 

@@ -18,7 +18,7 @@ from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
-from vtd_jax.model import prompts
+from vtd_jax.model.codebook import class_tokens, trim
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_names import from_release, to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, Output, learnable
@@ -97,15 +97,15 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Every quantity of a golden file, by its key (see the golden README), from our own code."""
     model = build_model(case)
     clips, labels = draw_clip(case, 0)
-    tokens = prompts.class_tokens(case["classes"], model.config.text_prompts)
+    tokens = class_tokens(case["classes"], model.config.text_prompts)
     values: dict[str, Any] = {"case": json.dumps(dict(case)), "tokens": tokens, "labels": labels}
     parts = step.split(model)
     batch = _batch(clips, labels)
     gradient = jax.jit(jax.value_and_grad(step.loss_fn, has_aux=True), static_argnums=2)
     (loss, (_, output)), grads = gradient(
-        parts.learnable, parts.frozen, parts.graphdef, batch, prompts.trim(tokens)
+        parts.learnable, parts.frozen, parts.graphdef, batch, trim(tokens)
     )
-    codebook = model.encode_classes(prompts.trim(tokens))
+    codebook = model.encode_classes(trim(tokens))
     values |= {"text_features": codebook, "loss": loss, **_describe(output, codebook)}
     values |= _norms_and_heads("grad", to_release(grads))
     values["trainable"] = np.array(list(to_release(parts.learnable)))
@@ -227,7 +227,7 @@ def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> di
         step_factor=case.get("step_factor", 0.5),
     )  # fmt: skip
     optimizer = make_optimizer(config, _UPDATES_PER_EPOCH)
-    trimmed = prompts.trim(tokens)
+    trimmed = trim(tokens)
     update = jax.jit(partial(step.train_step, parts.graphdef, optimizer))
     state, opt_state, losses = parts.learnable, optimizer.init(parts.learnable), []
     for n in range(case["steps"]):

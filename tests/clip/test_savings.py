@@ -4,6 +4,7 @@ gradients, both layouts.
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from flax import nnx
 from jax.extend import core
 
 from support.helpers import random_state
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
@@ -41,11 +44,16 @@ def _tokens(prompts=7):
     return tokens
 
 
-def _clip(layers="list", *, plain=False, dtype="float32", remat="none", config=CONFIG):
-    clip = clip_from_state(config, STATE, layers=layers, dtype=dtype)
-    for tower in (clip.visual, clip.text):
-        tower.plain, tower.remat = plain, remat
-    return clip
+class Towers(NamedTuple):
+    """A CLIP and how it computes."""
+
+    clip: CLIP
+    compute: Compute
+
+
+def _clip(layers="list", *, plain=False, dtype="float32", remat="none"):
+    clip = clip_from_state(CONFIG, STATE, layers=layers, dtype=dtype)
+    return Towers(clip, Compute(plain=plain, remat=remat))
 
 
 def _prompts(shape):
@@ -69,12 +77,12 @@ def _both(encode, clip, given, prompts):
     return features, *gradients
 
 
-def _image(clip, images, prompts):
-    return clip.encode_images(images, prompts)
+def _image(towers, images, prompts):
+    return towers.clip.encode_images(images, prompts, towers.compute)
 
 
-def _text(clip, tokens, prompts):
-    return clip.encode_text(tokens, prompts)
+def _text(towers, tokens, prompts):
+    return towers.clip.encode_text(tokens, prompts, towers.compute)
 
 
 def _features(encode, clip, given, prompts=None):
@@ -143,16 +151,16 @@ def test_texts_that_share_no_prefix_take_the_plain_path_or_are_not_numbers():
     short[2, 5] = 199
     short[2, 6:] = 0
     for tokens in (jnp.asarray(other), jnp.asarray(short)):
-        plain = _clip(plain=True).encode_text(tokens, prompts)
-        _near([_clip().encode_text(tokens, prompts)], [plain])
-        traced = jax.jit(lambda tokens: _clip().encode_text(tokens, prompts))(tokens)
+        plain = _text(_clip(plain=True), tokens, prompts)
+        _near([_text(_clip(), tokens, prompts)], [plain])
+        traced = _features(_text, _clip(), tokens, prompts)
         assert np.isnan(traced).all()
 
 
 def test_texts_as_long_as_their_prompts_take_the_plain_path_when_traced():
     prompts, tokens = _prompts((2, 7)), jnp.asarray(_tokens()[:, :8])
-    traced = jax.jit(lambda tokens: _clip().encode_text(tokens, prompts))(tokens)
-    _near([traced], [_clip(plain=True).encode_text(tokens, prompts)])
+    traced = _features(_text, _clip(), tokens, prompts)
+    _near([traced], [_text(_clip(plain=True), tokens, prompts)])
 
 
 def _flops(encode, clip, given, prompts):
@@ -268,7 +276,7 @@ def test_stacked_weights_are_not_kept_twice_for_the_backward_pass(dtype):
 
 
 def test_layouts_hold_the_same_tensors_and_have_one_fingerprint():
-    small, stacked = _clip("list"), _clip("scan")
+    small, stacked = _clip("list").clip, _clip("scan").clip
     back = state_from_clip(stacked)
     for name, x in STATE.items():
         np.testing.assert_array_equal(back[name], x, err_msg=name)
@@ -285,10 +293,8 @@ def test_a_tower_of_one_layer_has_only_a_last_one():
         name: x for name, x in STATE.items() if not any(f"resblocks.{i}." in name for i in (1, 2))
     }
     for layers in ("list", "scan"):
-        clip, plain = (clip_from_state(config, state, layers=layers) for _ in range(2))
-        plain.visual.plain = plain.text.plain = True
+        clip = clip_from_state(config, state, layers=layers)
+        both = Towers(clip, Compute()), Towers(clip, Compute(plain=True))
         for encode, given in ((_image, IMAGES), (_text, jnp.asarray(_tokens()))):
-            found, expected = (
-                _features(encode, who, given, _prompts((1, 7))) for who in (clip, plain)
-            )
+            found, expected = (_features(encode, who, given, _prompts((1, 7))) for who in both)
             _near([found], [expected])

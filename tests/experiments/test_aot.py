@@ -16,7 +16,7 @@ from support import small_run
 from vtd_jax.cost.programs import Names, training_step
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
-from vtd_jax.model.prompts import class_tokens, trim
+from vtd_jax.model.codebook import class_tokens, trim
 from vtd_jax.train.config import RunConfig
 
 FILES = {

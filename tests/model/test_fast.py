@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from support.exact import ROUNDING, apart, clip_like, logits, with_rounding
 from support.helpers import random_state
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model import fast_discretize, fast_fusion
@@ -35,11 +36,8 @@ def _clip():
 
 
 def _model(plain=False, **settings):
-    model = VTDCLIP(_clip(), ModelConfig(**NOTHING | settings), rngs=nnx.Rngs(0))
-    if plain:
-        model.take_plain_path()
-    elif model.fusion is not None:
-        assert not model.plain
+    config = ModelConfig(**NOTHING | settings)
+    model = VTDCLIP(_clip(), config, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
     if model.fusion is not None:
         # the video token adds vectors two thirds as long as frames
         model.fusion.fc2.kernel.set_value(8 * model.fusion.fc2.kernel[...])

@@ -6,11 +6,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from support.helpers import SMALL, random_state
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.cost.hlo import traced_work
@@ -29,10 +31,8 @@ def _clip(config=WIDE):
 
 def _model(plain=False, clip=None, **settings):
     nothing = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)
-    model = VTDCLIP(clip or _clip(), ModelConfig(**nothing | settings), rngs=nnx.Rngs(0))
-    if plain:
-        model.take_plain_path()
-    return model
+    config = ModelConfig(**nothing | settings)
+    return VTDCLIP(clip or _clip(), config, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
 
 
 def _functions(model, keys):
@@ -127,14 +127,17 @@ def test_memory_of_many_classes_is_that_of_a_chunk(settings, dropout):
         assert temporaries < B * T * classes * 4 / 2
 
 
-def test_who_takes_the_plain_path():
+def test_a_resnet_has_a_plain_path_too():
+    clip = _clip(CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2))
+    tokens = jnp.asarray([[198, 7, 199]])
+    fast, plain = (_model(plain, clip).encode_classes(tokens) for plain in (False, True))
+    np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_other_settings_leave_the_model_as_it_was():
     model = _model(clip=_clip(SMALL))
-    assert not model.plain
-    model.take_plain_path()
-    assert model.plain
-    assert model.clip.text.plain
-    assert model.clip.visual.plain
-    resnet = _model(clip=_clip(CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2)))
-    resnet.take_plain_path()
-    assert resnet.clip.text.plain
-    assert not hasattr(resnet.clip.visual, "plain")
+    changed = model.with_compute(Compute(plain=True, frame_chunks=2)).with_pooling("mean")
+    assert (changed.compute.plain, changed.config.pooling) == (True, "mean")
+    assert (model.compute, model.config.pooling) == (Compute(), "confidence")
+    for ours, theirs in zip(jax.tree.leaves(nnx.state(model)), jax.tree.leaves(nnx.state(changed))):
+        assert ours is theirs

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from support.small_model import small_model
+from vtd_jax.clip.compute import Compute
 from vtd_jax.model import discretize, fast_discretize, ties
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -74,9 +75,7 @@ def expected(rule, count, temperature=0.01):
 
 def model_of(rule, count, plain=False):
     model = small_model(**BARE, ties=rule, top_n=count)
-    if plain:
-        model.take_plain_path()
-    return model
+    return model.with_compute(Compute(plain=True)) if plain else model
 
 
 @functools.cache

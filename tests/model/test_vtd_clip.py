@@ -15,8 +15,7 @@ from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.tokenizer import tokenize
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
-from vtd_jax.model import prompts
-from vtd_jax.model.codebook import template_tokens
+from vtd_jax.model.codebook import class_tokens, template_tokens, trim
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images
 from vtd_jax.model.saved.release_names import from_release, to_release
@@ -61,7 +60,7 @@ def test_everything_else_is_frozen():
 
 
 def test_context_of_four_starts_as_words_and_longer_ones_at_random():
-    ids = prompts.class_tokens(["x"], 4)[0, 1:5]
+    ids = class_tokens(["x"], 4)[0, 1:5]
     words = _model().text_prompts[...][0]
     np.testing.assert_array_equal(words, CLIP.text.token_embedding[...][ids])
     longer = _model(text_prompts=16).text_prompts[...]
@@ -71,7 +70,7 @@ def test_context_of_four_starts_as_words_and_longer_ones_at_random():
 def test_short_contexts_replace_the_first_words_and_keep_the_rest():
     """As released: with two tokens, "of a" stays as words between the context and the name."""
     for length in (1, 2, 4):
-        assert prompts.class_tokens(["pour"], length)[0, 1:5].tolist() == [320, 1125, 539, 320]
+        assert class_tokens(["pour"], length)[0, 1:5].tolist() == [320, 1125, 539, 320]
     model = _model(text_prompts=2)
     tokens = model.class_tokens(NAMES)
     learned, kept = tokens.copy(), tokens.copy()
@@ -91,12 +90,12 @@ def test_stand_in_words_never_matter():
 
 
 def test_zero_shot_names_are_bare_and_keep_underscores():
-    tokens = prompts.class_tokens(["Playing_Guitar"], 0)
-    spaced = prompts.class_tokens(["Playing Guitar"], 0)
+    tokens = class_tokens(["Playing_Guitar"], 0)
+    spaced = class_tokens(["Playing Guitar"], 0)
     assert tokens[0].tolist() != spaced[0].tolist()
     assert (
-        prompts.class_tokens(["Playing_Guitar"], 4)[0].tolist()
-        == prompts.class_tokens(["Playing Guitar"], 4)[0].tolist()
+        class_tokens(["Playing_Guitar"], 4)[0].tolist()
+        == class_tokens(["Playing Guitar"], 4)[0].tolist()
     )
 
 
@@ -225,7 +224,7 @@ def test_the_code_of_templates_by_hand():
     assert tokens.dtype == np.int32
     texts = [[template.replace("{}", name) for template in TEMPLATES] for name in NAMES]
     np.testing.assert_array_equal(
-        tokens, prompts.trim(np.stack([tokenize(of_class) for of_class in texts]))
+        tokens, trim(np.stack([tokenize(of_class) for of_class in texts]))
     )
     raw = np.stack(
         [

@@ -36,7 +36,7 @@ def test_donated_memory_is_taken_over(spelling):
         return x + jax.lax.psum(split.sum(), DATA)
 
     mapped = Mapped(
-        add, DeviceMesh(run_devices()), (Over.SAME, Over.VIDEOS), Over.SAME, spelling, donate=(0,)
+        add, DeviceMesh(run_devices()), (Over.SAME, Over.VIDEOS), Over.SAME, spelling, donate=("x",)
     )
     first, split = (
         mapped.place(0, np.zeros((64, 64), np.float32)),

@@ -18,6 +18,7 @@ from jax import export
 from support.helpers import random_state
 from support.small_run import SMALL
 from support.video_files import make_audio, make_video
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.params import clip_from_state
@@ -41,11 +42,9 @@ LEARNT = {
 
 def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     clip = clip_from_state(config, random_state(config), dtype=dtype)
-    model = VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0))
-    # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be
-    # asked for
-    model.save_memory("block", 3)
-    return model
+    # as of a run with memory.remat=block: 3 chunks divide no T here, and none must be asked for
+    compute = Compute(remat="block", frame_chunks=3)
+    return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
 
 
 def example(folder):
@@ -58,7 +57,7 @@ def example(folder):
 
 def expected(model, frames, code=None):
     """What the package computes."""
-    model.save_memory("none", 1)
+    model = model.with_compute(Compute())
     code = encode_labels(model, LABELS) if code is None else code
     out = nnx.jit(lambda model, *args: model(*args))(model, frames, code)
     return {

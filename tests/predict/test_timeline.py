@@ -10,7 +10,8 @@ from support.timed_files import timed_video
 from support.video_files import make_video
 from vtd_jax.errors import UserError
 from vtd_jax.predict import timeline as module
-from vtd_jax.predict.timeline import Segments, Windows, _Cut
+from vtd_jax.predict.segments import Segments
+from vtd_jax.predict.timeline import WindowCutter, Windows
 from vtd_jax.video.clip import frames_at
 
 
@@ -31,15 +32,15 @@ def long(tmp_path_factory):
 @pytest.mark.parametrize("frames, steps", [(4, 2), (4, 4), (4, 1), (5, 3)])
 def test_windows_are_cut_alike_however_the_frames_come(count, frames, steps):
     plan = Windows(frames, float(frames), float(steps), 0.5)
-    features, ids = np.arange(count, dtype=np.float32)[:, None], np.arange(count)
+    features, ids = np.arange(count, dtype=np.float32)[:, None], np.arange(count, dtype=np.int32)
     starts = list(range(0, max(1, count - frames + 1), steps))
     if count > frames and starts[-1] + frames < count:
         starts.append(count - frames)
     for part in (1, 3, 7, 100):
-        cut, found = _Cut(plan), []
+        cut, found = WindowCutter(plan), []
         for first in range(0, count, part):
             found += list(cut.add(features[first : first + part], ids[first : first + part]))
-            assert len(cut._features) <= frames + part
+            assert cut.held <= frames + part
         found += list(cut.last())
         assert [first for first, _, _ in found] == starts
         for first, rows, names in found:

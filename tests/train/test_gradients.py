@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from support.helpers import SMALL, random_state
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.axes import WHOLE
@@ -40,8 +41,9 @@ NAMES = (
 
 def _parts(remat="none", frame_chunks=1, **changes):
     clip = clip_from_state(SMALL, random_state(SMALL, 5))
-    model = VTDCLIP(clip, dataclasses.replace(SETTINGS, **changes), rngs=nnx.Rngs(0))
-    model.save_memory(remat, frame_chunks)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    compute = Compute(remat=remat, frame_chunks=frame_chunks)
+    model = VTDCLIP(clip, settings, rngs=nnx.Rngs(0), compute=compute)
     return step.split(model), model
 
 

@@ -11,9 +11,7 @@ from jaxtyping import Array, Float
 
 
 def precision(x: Array) -> jax.lax.Precision:
-    """float32 means float32 on every backend: TPUs and GPUs round inputs of products unless told
-    not to.
-    """
+    """The precision at which float32 stays float32; TPUs and GPUs round inputs by default."""
     return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
@@ -21,8 +19,8 @@ def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[
     """`einsum(spec, a, b)` of two arrays of one dtype; float32, whatever they are: the caller
     rounds.
 
-    bfloat16 is summed in float32. Backwards the cotangent is rounded to bfloat16 first: products of
-    two dtypes run at a fraction of the speed of either, on a CPU even below that of float32.
+    bfloat16 is summed in float32. The backward pass first rounds the cotangent to bfloat16:
+    products of two dtypes are much slower than those of either, on a CPU slower than float32.
     Gradients have the dtype of `a` and `b`.
 
     Args:
@@ -39,7 +37,7 @@ def _mixed(spec: str, a: Array, b: Array) -> Array:
 
 
 def _forward(spec: str, a: Any, b: Any) -> tuple[Array, tuple[Array | None, Array | None]]:
-    # frozen weights get no gradient: then nothing is kept for it, and nothing computed
+    # frozen weights get no gradient, so nothing is kept or computed for one
     kept = (a.value if b.perturbed else None, b.value if a.perturbed else None)
     return _mixed(spec, a.value, b.value), kept
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import zeros
 from vtd_jax.clip.resnet import ModifiedResNet
@@ -16,10 +17,11 @@ from vtd_jax.clip.vit import VisionTransformer
 class CLIP(nnx.Module):
     """A frozen CLIP. Parameters are float32; towers compute in `dtype` ("float32" or "bfloat16").
 
-    `layers` lays the blocks of transformers out, see `stack.layout`; a ResNet takes no notice of
-    it.
+    `layers` is how the blocks of transformers are laid out, see `stack.layout`; it does not matter
+    to a ResNet.
 
-    Built with zeros: `load_clip` or `clip_from_state` of `vtd_jax.clip.weights` fill it.
+    All parameters are zeros until `load_clip` or `clip_from_state` of `vtd_jax.clip.weights` fills
+    them.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
@@ -57,15 +59,24 @@ class CLIP(nnx.Module):
         )
 
     def encode_images(
-        self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
+        self,
+        images: Float[Array, "n h w 3"],
+        prompts: Float[Array, "depth p width"] | None = None,
+        compute: Compute = DEFAULT,
     ) -> Float[Array, "n d"]:
         """Image features `[N, D]`, unnormalised float32, of normalised images; see
         `VisionTransformer`.
         """
-        return self.visual(images, prompts)
+        if self.config.is_resnet:
+            # it takes no prompts: no gradient passes through it, and there is nothing to choose
+            return self.visual(images, prompts)
+        return self.visual(images, prompts, compute)
 
     def encode_text(
-        self, tokens: Int[Array, "k l"], prompts: Float[Array, "depth p width"] | None = None
+        self,
+        tokens: Int[Array, "k l"],
+        prompts: Float[Array, "depth p width"] | None = None,
+        compute: Compute = DEFAULT,
     ) -> Float[Array, "k d"]:
         """Text features `[K, D]`, unnormalised float32; see `TextTransformer`."""
-        return self.text(tokens, prompts)
+        return self.text(tokens, prompts, compute)

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Int
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block
 
-# how a layer's weights are cut out of stacked ones and rounded: cheap to do again
+# primitives that cut a layer's weights out of stacked ones and round them: cheap to do again
 _CUTTING = ("dynamic_slice", "squeeze", "slice", "convert_element_type")
-# (block, what goes from layer to layer, this layer's part of `each`) -> what goes on
+# (block, carry, this layer's part of `each`) -> the next carry
 Step = Callable[[Block, Any, Any], Any]
 
 
@@ -70,42 +70,51 @@ def run_blocks(
     each: Float[Array, "layers ..."] | None = None,
     remat: str = "none",
 ) -> Any:
-    """Goes through some layers, one after another.
+    """Runs some layers, one after another.
 
     Args:
-      stack: of `blocks`.
-      carry: arrays that go in; `step` must leave their shapes and dtypes.
-      layers: which.
-      step: one layer.
+      stack: from `blocks`.
+      carry: arrays that go in; `step` must keep their shapes and dtypes.
+      layers: which layers.
+      step: runs one layer.
       each: a part for each of `layers`; None for none.
-      remat: what the backward pass computes again: "none", "block" (all of it) or "dots" (all but
-        matrix products).
+      remat: see `Compute`.
+
+    Returns:
+      What `step` made of `carry` in the last layer.
     """
-    if isinstance(stack, nnx.List):
-        for place, layer in enumerate(layers):
-            part = None if each is None else each[place]
-            carry = again(lambda carry, part, block=stack[layer]: step(block, carry, part), remat)(
-                carry, part
-            )
+    stacked = not isinstance(stack, nnx.List)
+
+    def run(carry: Any, layer: int | Int[Array, ""], part: Any) -> Any:
+        # the block is looked up inside: the backward pass then looks it up again and keeps no copy
+        function = recomputed(lambda *args: step(block_at(stack, layer), *args), remat, stacked)
+        return function(carry, part)
+
+    if not layers:
         return carry
-    if not len(layers):
-        return carry
-
-    def body(carry: Any, at: Any) -> tuple[Any, None]:
-        layer, part = at
-        return step(block_at(stack, layer), carry, part), None
-
-    scanned = again(body, remat, stacked=True)
-    return jax.lax.scan(scanned, carry, (jnp.arange(layers.start, layers.stop), each))[0]
+    if stacked:
+        numbers = jnp.arange(layers.start, layers.stop)
+        return jax.lax.scan(lambda carry, at: (run(carry, *at), None), carry, (numbers, each))[0]
+    for place, layer in enumerate(layers):
+        carry = run(carry, layer, None if each is None else each[place])
+    return carry
 
 
-def again(function: Callable[..., Any], remat: str, stacked: bool = False) -> Callable[..., Any]:
-    """`function`, of which the backward pass computes again what `remat` says; see `run_blocks`."""
+def recomputed(
+    function: Callable[..., Any], remat: str, stacked: bool = False
+) -> Callable[..., Any]:
+    """The same function, with the backward pass computing again what `remat` says (see `Compute`).
+
+    Args:
+      function: takes and returns arrays.
+      remat: "none", "block" or "dots".
+      stacked: whether it runs inside a scan over stacked layers.
+    """
     policies = jax.checkpoint_policies
     if remat == "none":
-        # kept for the backward pass, the weights of every round would be a second copy of the tower
+        # else every layer's weights would be kept, a second copy of the tower
         return jax.checkpoint(function, policy=_all_but_weights) if stacked else function
-    # attention's products have batch axes and are large: they are computed again in either case
+    # attention's products have batch axes and are large: "dots" computes them again too
     keep = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
     return jax.checkpoint(function, policy=keep)
 

@@ -4,25 +4,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen, LayerNorm, zeros
+from vtd_jax.clip.layers import Block, Frozen, LayerNorm, zeros
 from vtd_jax.clip.matmul import precision, product
-from vtd_jax.clip.stack import again, block_at, blocks, count, layout, run_blocks
+from vtd_jax.clip.stack import block_at, blocks, count, layout, recomputed, run_blocks
 from vtd_jax.errors import UserError
 
 
 class VisionTransformer(nnx.Module):
     """Image tower of the ViT checkpoints: patches, class token, pre-LN blocks, projection of the
-      class token.
+    class token.
 
     Attributes:
       patch_kernel: `[patch·patch·3, W]`, the patch convolution as one matrix product.
       class_embedding: `[W]`.
       positional_embedding: `[1 + grid², W]`.
       proj: `[W, D]`.
-      remat: see `stack.run_blocks`.
-      plain: whether every token goes through every layer, as the formulas say; else the same features are computed
-        from what can reach them (docs/method.md, section 7).
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
@@ -35,7 +33,6 @@ class VisionTransformer(nnx.Module):
         self.ln_post = LayerNorm(width)
         self.proj: Frozen = zeros(width, config.embed_dim)
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
-        self.remat, self.plain = "none", False
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
         """Class token and patch tokens with positions, before `ln_pre`; images of another size are
@@ -57,7 +54,10 @@ class VisionTransformer(nnx.Module):
         )
 
     def __call__(
-        self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
+        self,
+        images: Float[Array, "n h w 3"],
+        prompts: Float[Array, "depth p width"] | None = None,
+        compute: Compute = DEFAULT,
     ) -> Float[Array, "n d"]:
         """Image features, unnormalised float32.
 
@@ -66,69 +66,70 @@ class VisionTransformer(nnx.Module):
           prompts: learnable tokens a layer. Row 0 is appended after the patch tokens, before
             `ln_pre`; row i takes the place of the last P activations before block i (VTD-CLIP's
             deep visual prompts).
+          compute: `plain` and `remat` are used.
         """
         x = self.ln_pre(self.embed(images))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
             prompts = jnp.concatenate([self.ln_pre(prompts[:1]), prompts[1:]])
-        x = self._every_token(x, prompts) if self.plain else self._class_token(x, prompts)
-        pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
+        tower = self._every_token if compute.plain else self._class_token
+        pooled = self.ln_post(tower(x, prompts, compute.remat)[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 
+    def _every_token(
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, remat: str
+    ) -> Float[Array, "n m w"]:
+        """All tokens after the last block: the reference."""
+        depth, layers = 0 if prompts is None else prompts.shape[0], count(self.blocks)
+        if not depth:
+            return run_blocks(self.blocks, x, range(layers), _alone, remat=remat)
+        x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
+        length = prompts.shape[1]
+
+        def replacing(block: Block, x: Array, prompt: Array) -> Array:
+            return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
+
+        x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], remat)
+        return run_blocks(self.blocks, x, range(depth - 1, layers), _alone, remat=remat)
+
     def _class_token(
-        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, remat: str
     ) -> Float[Array, "n 1 w"]:
         """The class token after the last block.
 
-        What a block makes of prompts is thrown away where the next block replaces them or none
-        follows: there they are keys and values only, the same for all images. Of the last block
-        only the class token is wanted.
+        What a block makes of prompts is dropped where the next block replaces them, and after the
+        last block. Such prompts are keys and values only, the same for all images. The last block
+        computes only the class token.
         """
         last = count(self.blocks) - 1
         depth = 0 if prompts is None else prompts.shape[0]
         replaced = max(depth - 1, 0)
-        seen = None if prompts is None else prompts[:replaced]
+        each = None if prompts is None else prompts[:replaced]
         x = run_blocks(
             self.blocks,
             x,
             range(replaced),
-            lambda block, x, seen: block(x, context=seen),
-            seen,
-            self.remat,
+            lambda block, x, prompt: block(x, context=prompt),
+            each,
+            remat,
         )
         context = None
         if depth > last:
             context = prompts[last]
         elif depth:
+            # no block replaces these prompts, so they go on as tokens of every image
             x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
-        x = run_blocks(
-            self.blocks, x, range(replaced, last), lambda block, x, _: block(x), remat=self.remat
-        )
-        final = again(
-            lambda x, seen: block_at(self.blocks, last)(x, context=seen, rows=lambda x: x[:, :1]),
-            self.remat,
-        )
-        return final(x, context)
+        x = run_blocks(self.blocks, x, range(replaced, last), _alone, remat=remat)
 
-    def _every_token(
-        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None
-    ) -> Float[Array, "n m w"]:
-        """All tokens after the last block: the reference."""
-        depth, layers = 0 if prompts is None else prompts.shape[0], count(self.blocks)
-        if not depth:
-            return run_blocks(
-                self.blocks, x, range(layers), lambda block, x, _: block(x), remat=self.remat
-            )
-        x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
-        length = prompts.shape[1]
+        def final(x: Array, context: Array | None) -> Array:
+            return block_at(self.blocks, last)(x, context=context, rows=lambda x: x[:, :1])
 
-        def replacing(block: nnx.Module, x: Array, prompt: Array) -> Array:
-            return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
+        return recomputed(final, remat)(x, context)
 
-        x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], self.remat)
-        return run_blocks(
-            self.blocks, x, range(depth - 1, layers), lambda block, x, _: block(x), remat=self.remat
-        )
+
+def _alone(block: Block, x: Float[Array, "n t w"], _: None) -> Float[Array, "n t w"]:
+    """A block without prompts of its own."""
+    return block(x)
 
 
 def _for_all(

@@ -6,13 +6,12 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vtd_jax.clip.source import ClipSource
 from vtd_jax.cost.hlo import traced_work
 from vtd_jax.cost.peaks import DEVICES, Peak
 from vtd_jax.cost.programs import Names, Step, training_step
@@ -20,17 +19,8 @@ from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.model.config import ModelConfig
 from vtd_jax.terminal import timespan
 from vtd_jax.train.config import RunConfig
-from vtd_jax.train.groups import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluateConfig,
-    MemoryConfig,
-    OptimizerConfig,
-)
-from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 
 HERE = "here"
@@ -96,14 +86,10 @@ def run_cost(
       UserError: a batch that is larger than the list with `drop_remainder`, or a config without an
         architecture.
     """
-    clip = dataclasses.replace(
-        config.clip, path="" if config.clip.architecture else config.clip.path
-    )
-    parts = (clip, config.model, config.memory, config.data.frames)
     views = config.evaluate.temporal_views * config.evaluate.spatial_views
     score = codebook = 0
     for videos, names in evaluated.values():
-        batch, encoding = _evaluation_flops(*parts, names, config.evaluate.batch_size)
+        batch, encoding = _evaluation_flops(_counted(config, config.evaluate.batch_size), names)
         score += batch * BatchSpec(
             "eval", config.data.frames, 1, config.evaluate.batch_size
         ).per_epoch(videos)
@@ -123,7 +109,8 @@ def run_cost(
     every = config.evaluate.every_epochs
     # the last epoch's evaluation is the one with all views
     early = (config.optimizer.epochs - 1) // every if every else 0
-    training = _training_flops(*parts, names, config.data.batch_size, config.on_nonfinite)
+    counted = _counted(config, config.data.batch_size, config.on_nonfinite)
+    training = _training_flops(counted, names)
     return RunCost(
         steps,
         steps // config.optimizer.gradient_accumulation_steps,
@@ -269,65 +256,51 @@ def _measured(dtype: str) -> float:
     return statistics.median(rates)
 
 
-@functools.lru_cache(maxsize=256)
-def _training_flops(
-    clip: ClipSource,
-    model: ModelConfig,
-    memory: MemoryConfig,
-    frames: int,
-    names: Names,
-    videos: int,
-    nonfinite: str,
-) -> int:
-    """Of one step; its arguments are all that they depend on, so runs that differ in rates share
-    one tracing.
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """A config whose work is counted.
+
+    Two are equal where all that the work depends on is equal: runs that differ in rates, seeds or
+    videos share one tracing.
     """
-    config = _config(
-        clip, model, memory, DataConfig(evaluate={"val": "val"}, frames=frames, batch_size=videos)
-    )
-    config = dataclasses.replace(config, on_nonfinite=nonfinite)
-    return _flops(training_step(config, _one_device(), names))
+
+    depends_on: tuple[Hashable, ...]
+    config: RunConfig = dataclasses.field(compare=False)
 
 
-@functools.lru_cache(maxsize=256)
-def _evaluation_flops(
-    clip: ClipSource,
-    model: ModelConfig,
-    memory: MemoryConfig,
-    frames: int,
-    names: Names,
-    videos: int,
-) -> tuple[int, int]:
-    """Of scoring one view of a batch (views go one after another), and of a codebook."""
-    config = _config(clip, model, memory, DataConfig(evaluate={"val": "val"}, frames=frames))
-    config = dataclasses.replace(config, evaluate=EvaluateConfig(batch_size=videos))
-    score, codebook = evaluation_steps(config, _one_device(), names)
-    return _flops(score), _flops(codebook)
+def _counted(config: RunConfig, *depends_on: Hashable) -> _Counted:
+    """The same run on one device, of frames, with one view.
 
-
-def _config(
-    clip: ClipSource, model: ModelConfig, memory: MemoryConfig, data: DataConfig
-) -> RunConfig:
-    """A run of one device; what is set here changes no FLOPs."""
-    return RunConfig(
-        name="estimate",
-        protocol="few_shot",
-        shots=0,
-        seed=0,
+    Args:
+      config: of the run.
+      *depends_on: settings that the work depends on, besides the model's.
+    """
+    # where an architecture is named, nothing is read from the path
+    path = "" if config.clip.architecture else config.clip.path
+    config = dataclasses.replace(
+        config,
         parallel="shard_map",
         devices=1,
         codebook_shards=1,
-        log_every=1,
-        on_nonfinite="stop",
-        clip=clip,
-        model=model,
-        data=data,
-        augment=Augment(),
-        optimizer=OptimizerConfig(),
-        memory=memory,
-        evaluate=EvaluateConfig(),
-        checkpoint=CheckpointConfig(),
+        clip=dataclasses.replace(config.clip, path=path),
+        data=dataclasses.replace(config.data, stored_views=0),
+        evaluate=dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1),
     )
+    parts = (config.clip, config.model, config.memory, config.data.frames)
+    return _Counted((*parts, *depends_on), config)
+
+
+@functools.lru_cache(maxsize=256)
+def _training_flops(run: _Counted, names: Names) -> int:
+    """Of one step."""
+    return _flops(training_step(run.config, _one_device(), names))
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluation_flops(run: _Counted, names: Names) -> tuple[int, int]:
+    """Of scoring one view of a batch (views go one after another), and of a codebook."""
+    score, codebook = evaluation_steps(run.config, _one_device(), names)
+    return _flops(score), _flops(codebook)
 
 
 def _one_device() -> Target:

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.stack import layout
@@ -150,13 +151,13 @@ def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
             f"{setting('clip.architecture', 'ViT-B/16')}"
         )
     layers = layout(config.memory.layers, platform)
-    model = nnx.eval_shape(
-        lambda: VTDCLIP(
-            CLIP(clip, dtype=config.clip.dtype, layers=layers), config.model, rngs=nnx.Rngs(0)
-        ).rounded()
-    )
-    model.save_memory(config.memory.remat, config.memory.frame_chunks)
-    return model
+    compute = Compute(remat=config.memory.remat, frame_chunks=config.memory.frame_chunks)
+
+    def build() -> VTDCLIP:
+        tower = CLIP(clip, dtype=config.clip.dtype, layers=layers)
+        return VTDCLIP(tower, config.model, rngs=nnx.Rngs(0), compute=compute).rounded()
+
+    return nnx.eval_shape(build)
 
 
 def mesh_of(config: RunConfig, target: Target) -> DeviceMesh:

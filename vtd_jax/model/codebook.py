@@ -1,6 +1,4 @@
-"""Class names in templates -> codebook: what vanilla CLIP baselines do in the place of learnt
-prompts.
-"""
+"""Class names -> tokens, behind learned prompts or in templates; templates -> one code a class."""
 
 from collections.abc import Sequence
 
@@ -9,19 +7,48 @@ import numpy as np
 from jaxtyping import Array, Float, Int32
 
 from vtd_jax.model.discretize import normalize
+from vtd_jax.model.prompts import INIT_WORDS
+
+
+def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, "k 77"]:
+    """Token ids of every class.
+
+    Args:
+      names: class names, as the codebook's entries.
+      prompt_length: P_t, learned prompts before a name. 0 takes bare names, underscores kept
+        (zero-shot mode). Otherwise a text is P_t stand-in words, whose embeddings the prompts
+        replace, the name with spaces in place of underscores, and a full stop. As in the release
+        the stand-ins are "a photo of a" up to 4 tokens, of which the first P_t are replaced, else
+        "X X … X".
+
+    Raises:
+      UserError: a text that is too long.
+    """
+    # imported late: a benchmark on a bare machine has no tokenizer
+    from vtd_jax.clip.tokenizer import tokenize
+
+    if not prompt_length:
+        return tokenize(names)
+    stand_in = INIT_WORDS if prompt_length <= 4 else " ".join(["X"] * prompt_length)
+    return tokenize([f"{stand_in} {name.replace('_', ' ')}." for name in names])
+
+
+def trim(tokens: Int32[np.ndarray, "... l"]) -> Int32[np.ndarray, "... n"]:
+    """Drops the positions after the longest text, which the causal mask keeps out of any result."""
+    return np.ascontiguousarray(tokens[..., : int(tokens.argmax(axis=-1).max()) + 1])
 
 
 def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.ndarray, "k m 77"]:
-    """Token ids of every class in every template.
+    """Token ids of every class in every template, as vanilla CLIP baselines have them.
 
     Args:
-      names: K class names, which go in as they are, underscores kept (as bare names do).
+      names: K class names, taken as they are, underscores kept (as bare names).
       templates: M texts with `{}` where the name goes.
 
     Raises:
       UserError: a text that is too long.
     """
-    # imported where it is needed: a benchmark on a bare machine has no tokenizer
+    # imported late: a benchmark on a bare machine has no tokenizer
     from vtd_jax.clip.tokenizer import tokenize
 
     texts = [template.replace("{}", name) for name in names for template in templates]

@@ -196,10 +196,10 @@ def votes_of_classes(named: Named, axes: Axes) -> Float[Array, "b r"]:
 
 @jax.custom_vjp
 def _take(codebook: Array, places: Array) -> tuple[Array, Array]:
-    """(codebook, its rows at `places`), zeros for places behind the last row.
+    """The codebook, and its rows at `places`: zeros for places after the last row.
 
-    Gradients of the rows are added into that of the codebook that comes back: one array of its size
-    less.
+    Gradients of the rows are added into that of the returned codebook, which saves an array of its
+    size.
     """
     return codebook, codebook.at[places].get(mode="fill", fill_value=0)
 

@@ -1,12 +1,13 @@
-"""Confidence logits with what is not needed left out (docs/method.md, section 7); the plain
-reference is `fusion.py`.
+"""Confidence logits without what is not needed (docs/method.md, section 7); the plain reference
+is `fusion.py`.
 
-Where every frame of a video gets the same vector added, products of fused frames and codes follow
-from those of the frames. Many classes pass in chunks, forwards and backwards.
+Where fusion adds the same vector to every frame of a video, products of fused frames and codes
+follow from those of the frames. Many classes go in chunks, forwards and backwards.
 """
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,8 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.fast_discretize import Named, chunk_of, chunk_size, products
 
 _EXACT = jax.lax.Precision.HIGHEST
-# so many times longer than its fused frame a frame may be: what cancels leaves the rounding of the
-# products
+# how many times longer a frame may be than its fused frame: where more of it cancels, the rounding
+# of the products shows
 _LONGER = 2.0
 
 
@@ -47,7 +48,7 @@ def unfused(features: Float[Array, "b t d"]) -> Fused:
 
 
 def shifted(features: Float[Array, "b t d"], added: Float[Array, "b d"]) -> Fused:
-    """Frames `h = x + δ` with one `δ` a video: their products with codes follow from those of `x`."""
+    """Frames `h = x + δ` with one `δ` a video: products with codes follow from those of `x`."""
     features = features.astype(jnp.float32)
     fused = features + added[:, None]
     # the very factors of `normalize`, so that their rounding cancels
@@ -72,78 +73,101 @@ def mean_cosines(fused: Fused, named: Named, config: ModelConfig) -> Float[Array
       config: `temperature` and `confidence` are used.
     """
     if named.codes is None:
-        settings = (
-            config.temperature,
-            config.confidence,
-            chunk_size(fused.unit, named.codebook.shape[0]),
-        )
+        chunk = chunk_size(fused.unit, named.codebook.shape[0])
+        settings = _Chunks(config.temperature, config.confidence, chunk)
         return _in_chunks(settings, fused, named.codebook)
-    return _average(named.weights, named.similarity, named.codes, fused)
+    return _average(_Compared(named.weights, named.similarity, named.codes, fused))
 
 
-def _average(weights: Array, similarity: Array, codes: Array, fused: Fused) -> Array:
-    """`[B, R]`, from the frames' confidence in unit codes and their cosines."""
-    if fused.fused is None:
-        return _weighted(weights, similarity)
-    function = _of_given if fused.added is None else _of_shifted
-    return function(weights, similarity, codes, fused)
+class _Compared(NamedTuple):
+    """Frames and unit codes, as they were compared before fusion.
+
+    Attributes:
+      weights: `[B, T, R]`, confidence of the frames in the codes.
+      similarity: `[B, T, R]`, cosines of frames and codes.
+      codes: `[R, D]`, of unit length.
+      fused: the frames after fusion.
+    """
+
+    weights: Float[Array, "b t r"]
+    similarity: Float[Array, "b t r"]
+    codes: Float[Array, "r d"]
+    fused: Fused
+
+
+def _average(frames: _Compared) -> Array:
+    """`[B, R]`, the mean cosine of fused frames and codes, weighted by confidence."""
+    if frames.fused.fused is None:
+        return _weighted(frames.weights, frames.similarity)
+    return _of_given(frames) if frames.fused.added is None else _of_shifted(frames)
 
 
 def _weighted(weights: Array, cosines: Array) -> Array:
     return (weights * cosines).sum(axis=1) / weights.sum(axis=1)
 
 
-def _of_given(weights: Array, similarity: Array, codes: Array, fused: Fused) -> Array:
-    return _weighted(weights, products(fused.fused, codes))
+def _of_given(frames: _Compared) -> Array:
+    """By a product of fused frames and codes."""
+    return _weighted(frames.weights, products(frames.fused.fused, frames.codes))
 
 
-def _of_sums(weights: Array, similarity: Array, codes: Array, fused: Fused) -> Array:
-    of_added = jnp.einsum("bd,kd->bk", fused.added, codes, precision=_EXACT)
-    return _weighted(
-        weights, fused.kept[..., None] * similarity + fused.share[..., None] * of_added[:, None]
-    )
+def _of_sums(frames: _Compared) -> Array:
+    """By `cos(h, c)` as `Fused` writes it: a product of `δ` and codes, one row a video."""
+    fused = frames.fused
+    of_added = jnp.einsum("bd,kd->bk", fused.added, frames.codes, precision=_EXACT)
+    cosines = fused.kept[..., None] * frames.similarity + fused.share[..., None] * of_added[:, None]
+    return _weighted(frames.weights, cosines)
 
 
 @jax.custom_vjp
-def _of_shifted(*parts: Any) -> Array:
-    """Without a second product of frames and codes, unless a frame's `δ` nearly takes it away.
+def _of_shifted(frames: _Compared) -> Array:
+    """By sums, unless `δ` nearly cancels a frame.
 
-    Differentiated by hand for what is kept: JAX would keep what either way needs.
+    The gradient is written by hand: JAX would keep what both branches need.
     """
-    return jax.lax.cond(_steady(parts), _of_sums, _of_given, *parts)
+    return jax.lax.cond(_steady(frames.fused), _of_sums, _of_given, frames)
 
 
-def _shifted_forward(*parts: Any) -> tuple[Array, Any]:
-    return _of_shifted(*parts), parts
+def _shifted_forward(frames: _Compared) -> tuple[Array, _Compared]:
+    return _of_shifted(frames), frames
 
 
-def _shifted_backward(parts: Any, gradient: Array) -> Any:
-    def pull_back(function: Any, parts: Any) -> Any:
-        return jax.vjp(function, *parts)[1](gradient)
+def _shifted_backward(frames: _Compared, gradient: Array) -> tuple[_Compared]:
+    def pull_back(function: Callable[[_Compared], Array], frames: _Compared) -> tuple[_Compared]:
+        return jax.vjp(function, frames)[1](gradient)
 
-    ways = (functools.partial(pull_back, function) for function in (_of_sums, _of_given))
-    return jax.lax.cond(_steady(parts), *ways, parts)
+    by_sums, by_given = (functools.partial(pull_back, way) for way in (_of_sums, _of_given))
+    return jax.lax.cond(_steady(frames.fused), by_sums, by_given, frames)
 
 
-def _steady(parts: Any) -> Array:
-    return (parts[-1].kept <= _LONGER).all()
+def _steady(fused: Fused) -> Array:
+    """Whether no frame is nearly cancelled by `δ`."""
+    return (fused.kept <= _LONGER).all()
 
 
 _of_shifted.defvjp(_shifted_forward, _shifted_backward)
 
 
-def _chunk(settings: tuple[float, str, int], fused: Fused, codes: Array) -> Array:
+class _Chunks(NamedTuple):
+    """How many classes go at once, and how their confidence is computed."""
+
+    temperature: float
+    confidence: str
+    size: int
+
+
+def _chunk(settings: _Chunks, fused: Fused, codes: Array) -> Array:
     """`mean_cosines` of some raw codes."""
     codes = discretize.normalize(codes)
     similarity = products(fused.unit, codes)
-    weights = discretize.confidence(similarity, settings[0], settings[1])
-    return _average(weights, similarity, codes, fused)
+    weights = discretize.confidence(similarity, settings.temperature, settings.confidence)
+    return _average(_Compared(weights, similarity, codes, fused))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _in_chunks(settings: tuple[float, str, int], fused: Fused, codebook: Array) -> Array:
-    """`mean_cosines`, some classes at a time; backwards every chunk is computed again."""
-    rows, chunk = len(codebook), settings[2]
+def _in_chunks(settings: _Chunks, fused: Fused, codebook: Array) -> Array:
+    """`mean_cosines`, some classes at a time; the backward pass computes every chunk again."""
+    rows, chunk = len(codebook), settings.size
 
     def step(i: Array, found: Array) -> Array:
         start, codes = chunk_of(codebook, i, chunk)
@@ -154,20 +178,18 @@ def _in_chunks(settings: tuple[float, str, int], fused: Fused, codebook: Array) 
     return jax.lax.fori_loop(0, -(-rows // chunk), step, jnp.zeros((fused.unit.shape[0], rows)))
 
 
-def _forward(settings: tuple[float, str, int], fused: Fused, codebook: Array) -> tuple[Array, Any]:
+def _forward(settings: _Chunks, fused: Fused, codebook: Array) -> tuple[Array, tuple[Fused, Array]]:
     return _in_chunks(settings, fused, codebook), (fused, codebook)
 
 
-def _backward(
-    settings: tuple[float, str, int], kept: tuple[Fused, Array], gradient: Array
-) -> tuple[Fused, Array]:
+def _backward(settings: _Chunks, kept: tuple[Fused, Array], gradient: Array) -> tuple[Fused, Array]:
     fused, codebook = kept
-    rows, chunk = len(codebook), settings[2]
+    rows, chunk = len(codebook), settings.size
 
     def step(i: Array, total: tuple[Fused, Array]) -> tuple[Fused, Array]:
         start, codes = chunk_of(codebook, i, chunk)
         here = jax.lax.dynamic_slice_in_dim(gradient, start, chunk, axis=1)
-        # the last chunk reaches back over classes that had their turn
+        # the last chunk reaches back over classes of the one before
         here = jnp.where(start + jnp.arange(chunk) >= i * chunk, here, 0.0)
         _, pull_back = jax.vjp(functools.partial(_chunk, settings), fused, codes)
         of_fused, of_codes = pull_back(here)

@@ -35,8 +35,8 @@ class Dense(nnx.Module):
 class Fusion(nnx.Module):
     """`h = x + fc2(relu(fc1(attention(query = x, key = value = video tokens))))`.
 
-    With one video token the attention weight is exactly 1: outside training every frame of a video
-    gets the same vector added, and `q` and `k` get zero gradient.
+    With one video token the attention weight is exactly 1. Without dropout every frame of a video
+    then gets the same vector added, and `q` and `k` get zero gradient.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float, init: str, rngs: nnx.Rngs):
@@ -67,7 +67,7 @@ class Fusion(nnx.Module):
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
     def shift(self, token: Float[Array, "b 1 d"]) -> Float[Array, "b d"]:
-        """What every frame of a video gets added with one video token and without dropout
+        """What is added to every frame of a video, with one video token and without dropout
         (docs/method.md, section 7).
         """
         attended = self.out(self.v(token.astype(jnp.float32)))
@@ -76,7 +76,7 @@ class Fusion(nnx.Module):
     def attention(
         self, features: Float[Array, "b t d"], tokens: Float[Array, "b n d"]
     ) -> Float[Array, "b h t n"]:
-        """How much every head of every frame takes of every video token; sums to 1 over the tokens."""
+        """Attention of every head and frame to every video token; sums to 1 over the tokens."""
         q, k = self._split(self.q(features)), self._split(self.k(tokens))
         scores = jnp.einsum("bthc,bnhc->bhtn", q, k, precision=_EXACT) * q.shape[-1] ** -0.5
         return jax.nn.softmax(scores, axis=-1)

@@ -1,5 +1,6 @@
 """VTD-CLIP: composition only; the ideas are in the files beside this one."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,14 +10,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 
+from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion, ties
 from vtd_jax.model.axes import WHOLE, Axes
-from vtd_jax.model.codebook import ensemble, template_tokens
+from vtd_jax.model.codebook import class_tokens, ensemble, template_tokens, trim
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images, squashes
-from vtd_jax.model.prompts import Prompt, class_tokens, text_prompts, trim, visual_prompts
+from vtd_jax.model.prompts import Prompt, text_prompts, visual_prompts
 
 Frames = (
     UInt8[Array, "b t h w 3"]
@@ -57,46 +59,34 @@ class VTDCLIP(nnx.Module):
 
     The codebook is an argument, not state: base, novel and anyone's own classes differ only in the
     names encoded. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
-    `vtd_jax.clip.layers.Frozen`. With `plain` true nothing is left out of what the method says: see
-    `take_plain_path`.
+    `vtd_jax.clip.layers.Frozen`. Settings are given here and never change: `with_compute` and
+    `with_pooling` return another model.
     """
 
-    def __init__(self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.clip, self.config = clip, config
+    def __init__(
+        self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs, compute: Compute = DEFAULT
+    ):
+        self.clip, self.config, self.compute = clip, config, compute
         self.text_prompts = self._text_prompts(rngs)
         self.visual_prompts = self._visual_prompts(rngs)
         self.fusion = self._fusion(rngs)
         self.logit_scale = nnx.Param(clip.logit_scale[...])
-        self.frame_chunks, self.plain = 1, False
 
-    def take_plain_path(self) -> None:
-        """Computes everything as the method writes it: the reference that tests and benchmarks
-        compare with.
-        """
-        self.plain = self.clip.text.plain = True
-        if not self.clip.config.is_resnet:
-            self.clip.visual.plain = True
+    def with_compute(self, compute: Compute) -> "VTDCLIP":
+        """The same model, computed in another way; its arrays are those of this one."""
+        model = nnx.merge(*nnx.split(self))
+        model.compute = compute
+        return model
 
-    def save_memory(self, remat: str, frame_chunks: int) -> None:
-        """Chooses what the backward pass computes again; results stay the same to rounding.
-
-        Args:
-          remat: "none", "block" (everything inside a transformer block) or "dots" (all but matrix
-            products).
-          frame_chunks: equal parts of a video's frames that are encoded one after another, all of
-            it again backwards.
-        """
-        self.clip.text.remat = remat
-        # no gradient passes through a ResNet: it takes no prompts, so nothing of it is kept
-        if not self.clip.config.is_resnet:
-            self.clip.visual.remat = remat
-        self.frame_chunks = frame_chunks
+    def with_pooling(self, pooling: str) -> "VTDCLIP":
+        """The same model with another `ModelConfig.pooling`; its arrays are those of this one."""
+        model = nnx.merge(*nnx.split(self))
+        model.config = dataclasses.replace(self.config, pooling=pooling)
+        return model
 
     @property
     def clip_settings(self) -> str:
-        """What frames and texts go through that no weight tells, as text: a run goes on with the
-        same only.
-        """
+        """Settings of the CLIP that no weight shows, as text. A run resumes only with the same."""
         clip = self.clip.config
         heads = f"{clip.vision_head_width} and {clip.text_head_width}"
         return (
@@ -112,7 +102,9 @@ class VTDCLIP(nnx.Module):
         return squashes(self.config.normalization, self.clip.config.preprocessing)
 
     def rounded(self) -> "VTDCLIP":
-        """The same model, for programs: see `CLIP.rounded`; what is learnable is shared."""
+        """The same model, for programs: see `CLIP.rounded`; learnable arrays are those of this
+        one.
+        """
         model = nnx.merge(*nnx.split(self))
         model.clip = self.clip.rounded()
         return model
@@ -163,17 +155,15 @@ class VTDCLIP(nnx.Module):
           tokens: `[K, L]`; or `[K, M, L]`, of which the M texts of a class become one code. These
             are encoded one text a class at a time, so memory is that of K texts.
         """
-        tokens, prompts = (
-            jnp.asarray(tokens),
-            None if self.text_prompts is None else self.text_prompts[...],
-        )
+        tokens = jnp.asarray(tokens)
+        prompts = None if self.text_prompts is None else self.text_prompts[...]
+
+        def encode(texts: Array) -> Array:
+            return self.clip.encode_text(texts, prompts, self.compute)
+
         if tokens.ndim == 2:
-            return self.clip.encode_text(tokens, prompts)
-        return ensemble(
-            jax.lax.map(
-                lambda texts: self.clip.encode_text(texts, prompts), jnp.moveaxis(tokens, 1, 0)
-            )
-        )
+            return encode(tokens)
+        return ensemble(jax.lax.map(encode, jnp.moveaxis(tokens, 1, 0)))
 
     def encode_frames(self, frames: Frames) -> Float[Array, "b t d"]:
         """Raw frame features.
@@ -183,13 +173,12 @@ class VTDCLIP(nnx.Module):
             device), or floating and already normalised.
         """
         frames = jnp.asarray(frames)
-        if self.frame_chunks == 1:
+        if self.compute.frame_chunks == 1:
             return self._encode(frames)
         batch, count, *image = frames.shape
-        chunks = jnp.moveaxis(frames.reshape(batch, self.frame_chunks, -1, *image), 1, 0)
-        return jnp.moveaxis(jax.lax.map(jax.checkpoint(self._encode), chunks), 0, 1).reshape(
-            batch, count, -1
-        )
+        chunks = frames.reshape(batch, self.compute.frame_chunks, -1, *image)
+        features = jax.lax.map(jax.checkpoint(self._encode), jnp.moveaxis(chunks, 1, 0))
+        return jnp.moveaxis(features, 0, 1).reshape(batch, count, -1)
 
     def _encode(self, frames: Array) -> Array:
         """All of `[B, T, H, W, 3]` at once."""
@@ -199,7 +188,8 @@ class VTDCLIP(nnx.Module):
             self.config.normalization,
             self.clip.config.preprocessing,
         )
-        return self.clip.encode_images(images, prompts).reshape(*frames.shape[:2], -1)
+        features = self.clip.encode_images(images, prompts, self.compute)
+        return features.reshape(*frames.shape[:2], -1)
 
     def __call__(
         self,
@@ -228,7 +218,7 @@ class VTDCLIP(nnx.Module):
           axes: how classes are split; `k` is this device's share in everything that comes back.
         """
         # several video tokens may be codes without votes, which only counting every code finds
-        if self.plain or self.config.top_n > 1:
+        if self.compute.plain or self.config.top_n > 1:
             return self._classify_plainly(features, codebook, dropout_keys, axes)
         config = self.config
         named = fast_discretize.name_frames(features, codebook, config, axes)

@@ -1,8 +1,9 @@
-"""One program for one device, mapped over many: `jit` + `shard_map` over a mesh, or `pmap`; on one
-host or several.
+"""One program for one device, mapped over the devices of one host or several: `jit` + `shard_map`
+over a mesh, or `pmap`.
 """
 
 import enum
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,9 @@ DATA, CODEBOOK = "data", "codebook"
 class Over(enum.Enum):
     """What an array is split over.
 
-    VIDEOS: its first axis over the data axis. FRAMES: that, and its second axis over the codebook
-      axis. CLASSES: its
-    first axis over all devices, in the order that `DeviceMesh.lay_out` makes. SAME: not split,
-    every device has all.
+    VIDEOS: its first axis over the data axis. FRAMES: also its second axis over the codebook axis.
+    CLASSES: its first axis over all devices, in the order of `DeviceMesh.lay_out`. SAME: not split,
+    every device has all of it.
     """
 
     VIDEOS = PartitionSpec(DATA)
@@ -38,7 +38,7 @@ FEATURES = {"features" if name == "frames" else name: over for name, over in BAT
 
 
 def run_devices(count: int = 0) -> list[jax.Device]:
-    """The first `count` devices of every host, all of them for 0; hosts in their order.
+    """The first `count` devices of every host, in the order of hosts; all of them for 0.
 
     Raises:
       UserError: fewer devices than asked for.
@@ -165,36 +165,37 @@ class Mapped:
         ins: Sequence[Any],
         outs: Any,
         spelling: str = "shard_map",
-        donate: Sequence[int] = (),
+        donate: Sequence[str] = (),
     ):
         """
         Args:
-          function: of one device; takes the arguments positionally.
+          function: of one device; takes its arguments by position.
           mesh: the devices.
           ins: for each argument an `Over`, or a prefix of its tree.
           outs: the same for what it returns; `Over.SAME` for values that are equal on every device.
           spelling: "shard_map" or "pmap".
-          donate: numbers of the arguments whose memory the results may take; these must not be used
-            again.
+          donate: names of the arguments whose memory the results may take; a caller must not use
+            these again.
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
-            self._call = self._pmap(function, donate)
+            names = list(inspect.signature(function).parameters)
+            self._call = self._pmap(function, tuple(names.index(name) for name in donate))
             return
         specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
         # check_vma=False: gradients are summed by the function itself, exactly as under pmap
         mapped = jax.shard_map(
             function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
         )
-        self._call = self.jitted = jax.jit(mapped, donate_argnums=tuple(donate))
+        self._call = self.jitted = jax.jit(mapped, donate_argnames=tuple(donate))
 
     def __call__(self, *args: Any) -> Any:
-        """Runs a global batch of arguments that `place` put on the devices."""
+        """Calls the function with arguments that `place` put on the devices."""
         return self._call(*args)
 
     def place(self, number: int, argument: Any) -> Any:
-        """Argument `number` as a call takes it; axes that are split must be multiples of their
-        parts (`pad_batch`).
+        """Puts argument `number` onto the devices, as a call takes it. Axes that are split must be
+        multiples of their parts (`pad_batch`).
         """
         if self.spelling == "shard_map":
             return self.mesh.place(argument, self.ins[number])
@@ -212,7 +213,7 @@ class Mapped:
 
         return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
 
-    def _pmap(self, function: Callable[..., Any], donate: Sequence[int]) -> Callable[..., Any]:
+    def _pmap(self, function: Callable[..., Any], donated: tuple[int, ...]) -> Callable[..., Any]:
         if self.mesh.codebook_shards > 1:
             raise UserError("codebook_shards: pmap has the data axis only; use parallel=shard_map")
         ins, outs = jax.tree.map(
@@ -224,7 +225,7 @@ class Mapped:
             in_axes=ins,
             out_axes=outs,
             devices=self.mesh.devices,
-            donate_argnums=tuple(donate),
+            donate_argnums=donated,
         )
 
         def fold(x: jax.Array, kind: Over) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The next batch is fetched and put onto the devices while they work on the one before."""
+"""Fetches the next batch and puts it onto the devices while they work on the one before."""
 
 import threading
 import time
@@ -7,21 +7,21 @@ from typing import Any
 
 import jax
 
-# seconds between two looks at whether the devices are done
+# seconds from one look at the devices to the next
 _LOOK = 0.005
 
 
 class Ahead:
     """Iterates over `(batch, placed)`: each batch, and what `place` made of it.
 
-    As an iterator alone it fetches when it is asked: whoever gives work to the devices and does not
-    wait for it gets the next batch meanwhile. `prepare` fetches one before it is asked for, so that
-    waiting for results later on (for metrics, a checkpoint) costs nothing. Nobody notices but the
-    clock: order, state and errors are those of `batches`.
+    As a plain iterator it fetches a batch when it is asked for one, which overlaps with work that
+    was given to the devices before. `prepare` fetches the next batch before it is asked for, so
+    that waiting for results (metrics, a checkpoint) does not delay it. Order, state and errors are
+    those of `batches`.
 
     Attributes:
-      waited: seconds, so far, that were spent waiting for `batches`; where `prepare` was told what
-        the devices were doing, only those after they were done with it.
+      waited: seconds spent so far waiting for `batches`. Where `prepare` was given results of the
+        devices, only the time after these were there counts.
     """
 
     def __init__(self, batches: Iterable[Any], place: Callable[[Any], Any]):
@@ -31,8 +31,7 @@ class Ahead:
           place: puts a batch onto the devices without waiting for them.
         """
         self._source, self._batches, self._place = batches, iter(batches), place
-        # of the batch that is ahead, if one is: (batch, placed) or what was raised instead, and the
-        # state before it
+        # the batch that was prepared, or what was raised instead, and the state before it
         self._found: tuple[Any, Any] | Exception | None = None
         self._state: Any = None
         self._watch: _Watch | None = None
@@ -50,11 +49,10 @@ class Ahead:
         return found
 
     def prepare(self, running: Any = None) -> None:
-        """Fetches the next batch and places it; what that raises is raised when the batch is asked
-        for.
+        """Fetches and places the next batch. An error is raised when the batch is asked for.
 
         Args:
-          running: results that the devices are working on; None where they have nothing to do.
+          running: results that the devices are working on; None where they are idle.
         """
         if self._found is not None:
             return
@@ -65,16 +63,17 @@ class Ahead:
             self._found = error
 
     def get_state(self) -> Any:
-        """The state of `batches` after the last batch that was handed out, whatever is ahead."""
+        """The state of `batches` after the last batch that was returned, prepared ones left out."""
         return self._source.get_state() if self._found is None else self._state
 
     def close(self) -> None:
-        """Drops what is ahead, stops looking at the devices and closes `batches`."""
+        """Drops a prepared batch, stops watching the devices and closes `batches`."""
         self._found = None
         self._end_watch()
         self._source.close()
 
     def _fetch(self, running: Any) -> tuple[Any, Any]:
+        """The next batch; counts the time that the devices waited for it."""
         self._end_watch()
         if running is not None:
             self._watch = _Watch(running)
@@ -82,12 +81,15 @@ class Ahead:
         try:
             batch = next(self._batches)
         finally:
-            end = time.perf_counter()
-            if running is None:
-                self.waited += end - start
-            elif self._watch.done is not None:
-                self.waited += max(0.0, end - max(start, self._watch.done))
+            self.waited += self._idle(start, time.perf_counter())
         return batch, self._place(batch)
+
+    def _idle(self, start: float, end: float) -> float:
+        """Seconds from `start` to `end` in which the devices had nothing to do."""
+        if self._watch is None:
+            return end - start
+        done = self._watch.done
+        return 0.0 if done is None else max(0.0, end - max(start, done))
 
     def _end_watch(self) -> None:
         if self._watch is not None:
@@ -98,23 +100,23 @@ class Ahead:
 class _Watch:
     """Notes when results of the devices are there.
 
-    Its thread looks now and then and never waits inside JAX: when Python ends, a thread in there
-    would take the whole process with it (abort, status 134).
+    Its thread looks again and again and never waits inside JAX: a thread that is there when Python
+    ends would abort the process (status 134).
 
     Attributes:
-      done: the time at which they were there; None until then.
+      done: when the results were there, by `time.perf_counter`; None until then.
     """
 
     def __init__(self, running: Any):
         self.done: float | None = None
-        # results on hosts, or that stand for some in tests, are there
+        # results on the host are there already
         self._left = [leaf for leaf in jax.tree.leaves(running) if hasattr(leaf, "is_ready")]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="vtd-watch")
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; the results are let go."""
+        """Ends the thread and forgets the results."""
         self._end.set()
         self._thread.join()
 
@@ -130,5 +132,5 @@ class _Watch:
 
 
 def _is_there(result: Any) -> bool:
-    # one that was given away has nothing to be asked any more
+    # a donated array can no longer be asked
     return result.is_deleted() or result.is_ready()

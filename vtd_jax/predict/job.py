@@ -1,4 +1,4 @@
-"""What is the same for all videos of a call, and what stands for one that cannot be read."""
+"""What is the same for all videos of a call, and the result of one that cannot be read."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,12 @@ from vtd_jax.printable import utf8
 
 
 class Failure(NamedTuple):
-    """A video that could not be read, in the place of its result: which, and what is wrong with it."""
+    """The result of a video that cannot be read.
+
+    Attributes:
+      video: its file, or "frames" for an array.
+      error: what is wrong with it.
+    """
 
     video: str
     error: UserError
@@ -21,7 +26,7 @@ class Failure(NamedTuple):
 
 
 def check_on_error(on_error: str) -> None:
-    """Refuses what is neither of the two."""
+    """Raises a `UserError` for anything but "raise" and "return"."""
     if on_error not in ("raise", "return"):
         raise UserError(
             f'on_error={on_error!r}: expected "raise", or "return" for a Failure in the place of '
@@ -29,18 +34,27 @@ def check_on_error(on_error: str) -> None:
         )
 
 
+def check_numbers(frames: int, fps: float | None, runner_ups: int | None, workers: int) -> None:
+    """Raises a `UserError` for an option of `Predictor.stream` that is out of its range."""
+    if frames < 1:
+        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if fps is not None and not fps > 0:
+        raise UserError(f"fps={fps}: expected frames a second, above 0")
+    if runner_ups is not None and runner_ups < 0:
+        raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
+    if workers < 0:
+        raise UserError(f"workers={workers}: expected 0 or more")
+
+
 class Job(NamedTuple):
-    """What is the same for all videos of a stream.
+    """What is the same for all videos of a call.
 
     Attributes:
-      labels, codebook: that classify.
-      words: that name frames where the labels do not; else None.
-      naming: that name frames, labels or not; only explaining needs it.
-      runner_ups: None where nothing is explained.
+      labels: K texts that videos are scored for.
+      codebook: their codes, on the devices.
+      vocabulary: the words that name frames: the labels where no others are given.
     """
 
     labels: tuple[str, ...]
     codebook: Float32[Array, "k d"]
-    words: Vocabulary | None
-    naming: Vocabulary | None
-    runner_ups: int | None
+    vocabulary: Vocabulary

@@ -123,7 +123,7 @@ def load(
         told = f"{path}, {model.clip.config.architecture}, zero-shot"
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
-        model.config = dataclasses.replace(model.config, pooling=pooling)
+        model = model.with_pooling(pooling)
     weights = weights_fingerprint(nnx.state(model))
     return Predictor(
         model,

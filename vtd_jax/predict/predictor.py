@@ -7,31 +7,28 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float32, Int32, UInt8
+from jaxtyping import Array, Float32, UInt8
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.predict.job import Failure, Job, check_on_error
-from vtd_jax.predict.programs import Told, Vocabulary, compiled
-from vtd_jax.predict.results import Explanation, Prediction, Timeline, facts
+from vtd_jax.predict.device_model import DeviceModel
+from vtd_jax.predict.job import Failure, Job, check_numbers, check_on_error
+from vtd_jax.predict.programs import Told, Vocabulary
+from vtd_jax.predict.results import Explanation, Prediction, Timeline
+from vtd_jax.predict.scoring import score_clip
 from vtd_jax.predict.words import check_texts
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.read_ahead import read_ahead
 
-# frames that a device encodes at once: enough to fill it, few enough for any memory
-CHUNK = 32
 # lists of labels whose codebooks stay in memory
 _KEPT = 4
 
 
 class Predictor:
-    """Names videos with any labels; nothing is learnt here. Not changed by any call but for what it
-    remembers.
+    """Names videos with any labels. Nothing is learnt here: calls change only what it remembers.
 
     Attributes:
       model: the VTD-CLIP; its `config` says how frames become scores.
@@ -39,7 +36,6 @@ class Predictor:
       class_names: that were learnt on; labels where none are given. () for zero-shot.
       told: where the model is from, for tables and pages.
       weights: fingerprint of all of its numbers.
-      chunk: frames that are encoded at once, over all devices.
     """
 
     def __init__(
@@ -56,19 +52,19 @@ class Predictor:
         self.model, self.frames, self.class_names = model, frames, tuple(class_names)
         self.told, self.weights = told, weights
         self._cache = TextCache(None) if cache is None else cache
-        devices = tuple(jax.local_devices() if devices is None else devices)
-        self._mesh = Mesh(np.array(devices), ("frames",))
-        self.chunk = CHUNK * len(devices)
-        graphdef, state = nnx.split(model.rounded())
-        self._programs = compiled(graphdef)
-        self._state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
+        self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}
         self._vocabulary: Vocabulary | None = None
 
     @property
     def size(self) -> int:
         """Side of the frames that the model sees, pixels."""
-        return self.model.clip.config.image_resolution
+        return self._on_devices.size
+
+    @property
+    def chunk(self) -> int:
+        """Frames that are encoded at once, over all devices."""
+        return self._on_devices.chunk
 
     @property
     def label_room(self) -> int:
@@ -172,11 +168,10 @@ class Predictor:
         from vtd_jax.predict.timeline import Windows, make_timeline
 
         check_on_error(on_error)
-        words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
-        labels = self.check_labels(labels)
+        job = self._job(labels, vocabulary)
         try:
-            return make_timeline(self, os.fspath(video), labels, words, plan, told)
+            return make_timeline(self._on_devices, os.fspath(video), job, plan, told)
         except VideoError as error:
             if on_error == "raise":
                 raise
@@ -210,49 +205,27 @@ class Predictor:
         """
         frames = self.frames if frames is None else frames
         check_on_error(on_error)
-        if frames < 1:
-            raise UserError(f"frames={frames}: expected 1 or more frames of a video")
-        if fps is not None and not fps > 0:
-            raise UserError(f"fps={fps}: expected frames a second, above 0")
-        if runner_ups is not None and runner_ups < 0:
-            raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
-        if workers < 0:
-            raise UserError(f"workers={workers}: expected 0 or more")
-        labels = self.check_labels(labels)
-        # encoded before the first video is opened: a label that does not fit is told at once
-        codebook = self.encode_words(labels)
-        words = None if vocabulary is None else self.encode_vocabulary(vocabulary)
-        naming = None if runner_ups is None else self.naming(labels, words)
-        job = Job(labels, codebook, words, naming, runner_ups)
+        check_numbers(frames, fps, runner_ups, workers)
+        # before the first video is opened: a label that does not fit is refused at once
+        job = self._job(labels, vocabulary)
         read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
-        return self._stream(read, job, on_error)
+        return self._stream(read, job, runner_ups, on_error)
 
     def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
-        """Raw features of N frames of this model's size, a fixed number at a time on all devices."""
-        found = []
-        for start in range(0, len(frames), self.chunk):
-            part = frames[start : start + self.chunk]
-            # powers of two: few programs, and a single short video is not padded to a whole chunk
-            rows = max(len(self._mesh.devices), 1 << (len(part) - 1).bit_length())
-            rows = -(-rows // len(self._mesh.devices)) * len(self._mesh.devices)
-            padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
-            placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
-            found.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
-        return np.concatenate(found)
+        """Raw features of N frames of this model's size."""
+        return self._on_devices.encode_frames(frames)
 
     def encode_words(
         self, labels: tuple[str, ...], told: Told | None = None
     ) -> Float32[Array, "k d"]:
-        """The codebook of these texts, raw; the last few are remembered, long lists on disk too
+        """The codebook of these texts, raw. The last few are remembered, long lists also on disk
         (`TextCache`).
         """
         if labels not in self._codebooks:
             codes = self._cache.encode(self.model, labels, told)
             while len(self._codebooks) >= _KEPT:
                 self._codebooks.pop(next(iter(self._codebooks)))
-            self._codebooks[labels] = jax.device_put(
-                codes, NamedSharding(self._mesh, PartitionSpec())
-            )
+            self._codebooks[labels] = self._on_devices.replicate(codes)
         return self._codebooks[labels]
 
     def encode_vocabulary(self, words: Sequence[str], told: Told | None = None) -> Vocabulary:
@@ -276,8 +249,8 @@ class Predictor:
         """The labels to use; the learnt ones for None.
 
         Raises:
-          UserError: none, or texts that are empty or twice there, or that CLIP reads alike (Unicode
-            form, case, blanks, HTML entities; underscores where prompts are learnt).
+          UserError: none, or texts that are empty, twice there or the same to CLIP (Unicode form,
+            case, blanks, HTML entities; underscores where prompts are learnt).
         """
         if labels is None and not self.class_names:
             raise UserError(
@@ -287,29 +260,25 @@ class Predictor:
         labels = self.class_names if labels is None else labels
         return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
 
-    def naming(self, labels: tuple[str, ...], words: Vocabulary | None) -> Vocabulary:
-        """The words that name the frames: the labels where there are no others."""
-        return Vocabulary(labels, self.encode_words(labels)) if words is None else words
+    def _job(self, labels: Sequence[str] | None, vocabulary: Sequence[str] | None) -> Job:
+        """Labels and vocabulary, checked and encoded."""
+        checked = self.check_labels(labels)
+        codebook = self.encode_words(checked)
+        if vocabulary is None:
+            return Job(checked, codebook, Vocabulary(checked, codebook, is_labels=True))
+        return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
-    def logits(
+    def _all(
         self,
-        features: Float32[np.ndarray, "b t d"],
-        codebook: Float32[Array, "k d"],
-        words: Vocabulary | None,
-        ids: Int32[np.ndarray, "b t"] | None = None,
-    ) -> Float32[np.ndarray, "b k"]:
-        """Logits of B encoded videos; `words` name the frames, None for the labels; `ids` is how,
-        where it is known.
-        """
-        if words is None or self.model.fusion is None:
-            return np.asarray(self._programs.classify(self._state, features, codebook))
-        config = self.model.config
-        if ids is None:
-            ids = words.nearest(features.reshape(-1, features.shape[-1]), 1, config.assignment).ids
-        tokens = words.video_tokens(features, ids.reshape(features.shape[:2]), config)
-        return np.asarray(self._programs.score(self._state, features, codebook, tokens.codes))
-
-    def _all(self, video, labels, frames, vocabulary, fps, runner_ups, on_error):
+        video: Any,
+        labels: Sequence[str] | None,
+        frames: int | None,
+        vocabulary: Sequence[str] | None,
+        fps: float | None,
+        runner_ups: int | None,
+        on_error: str,
+    ) -> Any:
+        """The result of one video, or a list of those of several."""
         videos, single = as_videos(video)
         results = self.stream(
             videos,
@@ -322,48 +291,21 @@ class Predictor:
         )
         return next(results) if single else list(results)
 
-    def _stream(self, read: Iterator[Clip | Failure], job: Job, on_error: str) -> Iterator:
+    def _stream(
+        self, read: Iterator[Clip | Failure], job: Job, runner_ups: int | None, on_error: str
+    ) -> Iterator[Prediction | Explanation | Failure]:
         with contextlib.closing(read):
             for clip in read:
-                if isinstance(clip, Failure) and on_error == "raise":
+                if isinstance(clip, Clip):
+                    # each video alone: in a batch its last digits would depend on the others
+                    yield score_clip(self._on_devices, clip, job, runner_ups)
+                elif on_error == "raise":
                     raise clip.error
-                yield clip if isinstance(clip, Failure) else self._result(clip, job)
+                else:
+                    yield clip
 
     def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
         try:
             return read_clip(video, frames, self.size, fps=fps, squash=self.model.squash)
         except UserError as error:
             return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
-
-    def _result(self, clip: Clip, job: Job) -> Prediction:
-        # every video by itself: in a batch with others its last digits would depend on them
-        features = self.encode_frames(clip.frames)
-        if job.runner_ups is not None:
-            return self._explain(clip, features, job)
-        return Prediction(
-            **facts(clip, job.labels, self.logits(features[None], job.codebook, job.words)[0])
-        )
-
-    def _explain(self, clip: Clip, features: np.ndarray, job: Job) -> Explanation:
-        words = job.naming
-        found = words.nearest(features, 1 + job.runner_ups, self.model.config.assignment)
-        tokens = words.video_tokens(features[None], found.ids[None, :, 0], self.model.config)
-        parts = self._programs.explain(self._state, features[None], job.codebook, tokens.codes)
-        parts = type(parts)(*(np.asarray(part)[0] for part in parts))
-        fused = self.model.fusion is not None
-        return Explanation(
-            **facts(clip, job.labels, parts.logits),
-            pictures=clip.frames,
-            words=tuple(tuple(words.words[i] for i in row) for row in found.ids),
-            similarity=found.similarity,
-            video_token=tuple(words.words[i] for i in tokens.ids[0]),
-            votes=tokens.votes[0],
-            confidence=parts.confidence,
-            frame_weight=parts.weight,
-            contribution=parts.contribution,
-            attention=parts.attention if fused else None,
-            change=parts.change if fused else None,
-            vocabulary_size=len(words.words),
-            vocabulary_is_labels=job.words is None,
-            unit="score" if self.model.config.pooling == "softmax_mean" else "logit",
-        )

@@ -40,12 +40,12 @@ class Parts(NamedTuple):
       change: `[B, T]`; zeros without a fusion block.
     """
 
-    logits: Float[Array, "b k"]
-    confidence: Float[Array, "b t k"]
-    weight: Float[Array, "b t k"]
-    contribution: Float[Array, "b t k"]
-    attention: Float[Array, "b t n"]
-    change: Float[Array, "b t"]
+    logits: Float[Array, "*b k"]
+    confidence: Float[Array, "*b t k"]
+    weight: Float[Array, "*b t k"]
+    contribution: Float[Array, "*b t k"]
+    attention: Float[Array, "*b t n"]
+    change: Float[Array, "*b t"]
 
 
 class Programs(NamedTuple):
@@ -143,15 +143,29 @@ class Vocabulary:
 
     Attributes:
       words: V texts.
-      codes: `[V, D]` float32, raw text features.
+      is_labels: whether they are the labels that a video is scored for.
     """
 
     def __init__(
-        self, words: Sequence[str], codes: Float32[np.ndarray, "v d"] | Float32[Array, "v d"]
+        self,
+        words: Sequence[str],
+        codes: Float32[np.ndarray, "v d"] | Float32[Array, "v d"],
+        is_labels: bool = False,
     ):
-        self.words, self.codes = words, np.asarray(codes)
-        self._rows = jnp.asarray(codes) if codes.nbytes < _ON_DEVICE else self.codes
-        self._squares = squared_norms(self._rows)
+        self.words, self.is_labels, self._given = words, is_labels, codes
+
+    @functools.cached_property
+    def codes(self) -> Float32[np.ndarray, "v d"]:
+        """Raw text features."""
+        return np.asarray(self._given)
+
+    @functools.cached_property
+    def _rows(self) -> Float32[np.ndarray, "v d"] | Float32[Array, "v d"]:
+        return jnp.asarray(self._given) if self._given.nbytes < _ON_DEVICE else self.codes
+
+    @functools.cached_property
+    def _squares(self) -> Float32[Array, " v"] | Float32[np.ndarray, " v"]:
+        return squared_norms(self._rows)
 
     def nearest(self, features: Float32[np.ndarray, "n d"], top: int, metric: str) -> Nearest:
         """The nearest words of N frames."""

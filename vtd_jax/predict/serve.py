@@ -32,6 +32,7 @@ from jaxtyping import Array, Float, Float32
 
 import vtd_jax
 from vtd_jax.cache.text_features import encode_texts
+from vtd_jax.clip.compute import Compute
 from vtd_jax.errors import UserError
 from vtd_jax.finite import check_finite
 from vtd_jax.model.normalization import statistics
@@ -156,9 +157,8 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
       `program(weights, frames)`, see `write_served`, and float32 arrays of all that it takes but
       the text tower.
     """
-    bare = nnx.merge(*nnx.split(model))
-    # nothing is learnt here: no part of the frames need be computed again
-    bare.save_memory("none", 1)
+    # a copy; nothing is learnt here, so nothing needs to be computed again
+    bare = model.with_compute(Compute())
     del bare.clip.text, bare.clip.logit_scale
     bare.text_prompts = None
     graphdef, state = nnx.split(bare)

@@ -1,16 +1,20 @@
-"""Hours of video: windows of frames that are encoded once, and the segments of every label."""
+"""Hours of video: windows of frames, each frame encoded once, and their scores."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from vtd_jax.errors import UserError
+from vtd_jax.predict.device_model import DeviceModel
+from vtd_jax.predict.job import Job
 from vtd_jax.predict.programs import Told
-from vtd_jax.predict.results import Segment, Timeline, finite
+from vtd_jax.predict.results import Timeline, finite
+from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at
 from vtd_jax.video.codec.wholeness import VideoInfo
@@ -20,7 +24,7 @@ from vtd_jax.video.sampling import test_indices
 KEPT = 5
 # pictures of the whole video, at most, and their side
 PICTURES, PICTURE_SIDE = 120, 112
-# windows that are classified together; of many labels fewer
+# windows that are classified at once, and their scores: with many labels fewer windows
 _WINDOWS, _SCORES = 8, 2**22
 
 
@@ -64,49 +68,8 @@ class Windows:
         return min(self.frames, max(1, round(stride / self.step)))
 
 
-class Segments:
-    """Grows the segments of every label, window by window."""
-
-    def __init__(self, labels: tuple[str, ...], threshold: float):
-        self._labels, self._threshold = labels, threshold
-        self._open: dict[int, list[Any]] = {}
-        self._done: list[Segment] = []
-
-    def add(
-        self, start: float, end: float, middle: float, scores: Float32[np.ndarray, " k"]
-    ) -> None:
-        """The next window, which stands for start..end: it shows its best label and all from the
-        threshold on.
-        """
-        best = int(scores.argmax())
-        shown = {best, *np.flatnonzero(scores >= self._threshold).tolist()}
-        for label in [label for label in self._open if label not in shown]:
-            self._close(label)
-        for label in shown:
-            score = float(scores[label])
-            run = self._open.setdefault(label, [start, end, [], 0.0, 0.0, False])
-            run[1] = end
-            run[2].append(score)
-            if score > run[3]:
-                run[3:5] = score, middle
-            run[5] = run[5] or label == best
-
-    def close(self) -> tuple[Segment, ...]:
-        """All segments, by start and label."""
-        for label in list(self._open):
-            self._close(label)
-        return tuple(sorted(self._done, key=lambda segment: (segment.start, segment.label)))
-
-    def _close(self, label: int) -> None:
-        start, end, scores, peak, peak_at, best = self._open.pop(label)
-        mean = float(np.mean(scores))
-        self._done.append(Segment(self._labels[label], start, end, mean, peak, peak_at, best))
-
-
 class _Pictures:
-    """Frames evenly spaced in time, never more than `PICTURES`: when there are, every second one
-    goes.
-    """
+    """Frames evenly spaced in time, at most `PICTURES`: beyond that every second one is dropped."""
 
     def __init__(self):
         self.images: list[np.ndarray] = []
@@ -119,181 +82,222 @@ class _Pictures:
             self.images.append(cv2.resize(frame.image, (side, side), interpolation=cv2.INTER_AREA))
             self.seconds.append(frame.seconds)
             if len(self.images) > PICTURES:
-                self.images, self.seconds, self._every = (
-                    self.images[::2],
-                    self.seconds[::2],
-                    2 * self._every,
-                )
+                self.images, self.seconds = self.images[::2], self.seconds[::2]
+                self._every *= 2
         self._seen += 1
 
 
-class _Cut:
-    """Frames in, windows out: keeps the features that the next window needs, and no more."""
+class Window(NamedTuple):
+    """A window of encoded frames.
+
+    Attributes:
+      first: place of its first frame.
+      features: raw.
+      ids: the word of every frame.
+    """
+
+    first: int
+    features: Float32[np.ndarray, "t d"]
+    ids: Int32[np.ndarray, " t"]
+
+
+class WindowCutter:
+    """Frames in, windows out. Keeps only the features that the next window needs."""
 
     def __init__(self, plan: Windows):
-        self.plan, self.count, self.next = plan, 0, 0
-        self._features, self._ids, self._first = [], [], 0
+        self._plan, self._count, self._next = plan, 0, 0
+        # of the frames from `_first` on
+        self._features: list[np.ndarray] = []
+        self._ids: list[int] = []
+        self._first = 0
+
+    @property
+    def held(self) -> int:
+        """Frames whose features are kept."""
+        return len(self._features)
 
     def add(
-        self, features: np.ndarray, ids: np.ndarray
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """More frames and their words; gives `(first frame, features [T, D], ids [T])` of what
-        became whole.
-        """
+        self, features: Float32[np.ndarray, "n d"], ids: Int32[np.ndarray, " n"]
+    ) -> Iterator[Window]:
+        """Takes more frames and their words; gives the windows that are whole now."""
         self._features.extend(features)
         self._ids.extend(ids)
-        self.count += len(features)
-        while self.next + self.plan.frames <= self.count:
-            yield self._window(self.next)
-            self.next += self.plan.steps
+        self._count += len(features)
+        while self._next + self._plan.frames <= self._count:
+            yield self._window(self._next)
+            self._next += self._plan.steps
         # the last T frames stay: the last window may be made of them
-        drop = max(0, min(self.next, self.count - self.plan.frames) - self._first)
+        drop = max(0, min(self._next, self._count - self._plan.frames) - self._first)
         del self._features[:drop], self._ids[:drop]
         self._first += drop
 
-    def last(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """The window at the end, where the others do not reach it; of a short video its only one,
-        frames repeating.
+    def last(self) -> Iterator[Window]:
+        """Gives a window at the end, if the others do not reach it. A video shorter than a window
+        has only this one, in which frames repeat.
         """
-        frames = self.plan.frames
-        if self.count < frames:
-            places = test_indices(self.count, frames)
-            yield (
-                0,
-                np.stack([self._features[i] for i in places]),
-                np.array([self._ids[i] for i in places]),
-            )
-        elif self.next - self.plan.steps + frames < self.count:
-            yield self._window(self.count - frames)
+        frames = self._plan.frames
+        if self._count < frames:
+            places = test_indices(self._count, frames)
+            features = np.stack([self._features[i] for i in places])
+            yield Window(0, features, np.array([self._ids[i] for i in places]))
+        elif self._next - self._plan.steps + frames < self._count:
+            yield self._window(self._count - frames)
 
-    def _window(self, first: int) -> tuple[int, np.ndarray, np.ndarray]:
-        part = slice(first - self._first, first - self._first + self.plan.frames)
-        return first, np.stack(self._features[part]), np.array(self._ids[part])
+    def _window(self, first: int) -> Window:
+        part = slice(first - self._first, first - self._first + self._plan.frames)
+        return Window(first, np.stack(self._features[part]), np.array(self._ids[part]))
+
+
+class Row(NamedTuple):
+    """A classified window.
+
+    Attributes:
+      middle: seconds.
+      scores: of all labels, 0..1.
+      word: its video token.
+    """
+
+    middle: float
+    scores: Float32[np.ndarray, " k"]
+    word: str
 
 
 def make_timeline(
-    predictor: Any,
-    video: str,
-    labels: tuple[str, ...],
-    words: Any,
-    plan: Windows,
-    told: Told | None = None,
+    on_devices: DeviceModel, video: str, job: Job, plan: Windows, told: Told | None = None
 ) -> Timeline:
     """A timeline; see `Predictor.timeline`.
 
     Args:
-      predictor: a `Predictor`.
+      on_devices: the model.
       video: path of a file.
-      labels: K texts.
-      words: the `Vocabulary` that names the frames; None for the labels.
-      plan: how it is cut.
+      job: labels, and the words that name frames.
+      plan: how the video is cut.
       told: called with the seconds done and those there are.
     """
-    reader = _Scores(predictor, labels, words, plan)
-    pictures, chunk, frames = (
-        _Pictures(),
-        [],
-        frames_at(video, plan.step, predictor.size, predictor.model.squash),
-    )
-    length = decode.length(video) if told else 0.0
-    while True:
-        try:
-            frame = next(frames)
-        except StopIteration as end:
-            info = end.value
-            break
-        pictures.add(frame)
-        chunk.append(frame.image)
-        if len(chunk) == predictor.chunk:
-            reader.add(np.stack(chunk))
-            chunk = []
-            if told:
-                told(min(frame.seconds, length or frame.seconds), length)
-    if chunk:
-        reader.add(np.stack(chunk))
-    return reader.close(video, info, pictures)
+    reader = _Reader(on_devices, video, plan.step, told)
+    windows = _windows(on_devices, job, plan, reader.chunks())
+    summary = _Summary(job.labels, plan)
+    for row in _rows(on_devices, job, plan, windows):
+        summary.add(row)
+    return summary.timeline(video, reader.info, reader.pictures)
 
 
-class _Scores:
-    """Classifies windows as they become whole, a few together, and keeps what a timeline shows of
-    them.
+class _Reader:
+    """Reads a video's frames, as many at a time as are encoded at once.
+
+    Attributes:
+      pictures: of the frames so far.
+      info: about the file; None until all is read.
     """
 
-    def __init__(self, predictor: Any, labels: tuple[str, ...], words: Any, plan: Windows):
-        self.predictor, self.labels, self.plan = predictor, labels, plan
-        self.codebook = predictor.encode_words(labels)
-        self.words, self.named_by = words, predictor.naming(labels, words)
-        self.batch = max(1, min(_WINDOWS, _SCORES // (plan.frames * len(labels))))
-        self.cut, self.waiting = _Cut(plan), []
-        self.firsts, self.rows, self.tokens = [], [], []
-        self.total = np.zeros(len(labels), np.float64)
-        self.segments, self.held = Segments(labels, plan.threshold), None
+    def __init__(self, on_devices: DeviceModel, video: str, step: float, told: Told | None):
+        self.pictures = _Pictures()
+        self.info: VideoInfo | None = None
+        self._frames = frames_at(video, step, on_devices.size, on_devices.model.squash)
+        self._size, self._told = on_devices.chunk, told
+        self._length = decode.length(video) if told else 0.0
 
-    def add(self, frames: np.ndarray) -> None:
-        features = self.predictor.encode_frames(frames)
-        ids = self.named_by.nearest(features, 1, self.predictor.model.config.assignment).ids[:, 0]
-        for window in self.cut.add(features, ids):
-            self._wait(window)
+    def chunks(self) -> Iterator[np.ndarray]:
+        """uint8 frames `[N, R, R, 3]`."""
+        chunk: list[np.ndarray] = []
+        for frame in self._all():
+            self.pictures.add(frame)
+            chunk.append(frame.image)
+            if len(chunk) == self._size:
+                yield np.stack(chunk)
+                chunk = []
+                if self._told:
+                    done = min(frame.seconds, self._length or frame.seconds)
+                    self._told(done, self._length)
+        if chunk:
+            yield np.stack(chunk)
 
-    def _wait(self, window) -> None:
-        self.waiting.append(window)
-        if len(self.waiting) == self.batch:
-            self._classify()
+    def _all(self) -> Iterator[TimedFrame]:
+        self.info = yield from self._frames
 
-    def _classify(self) -> None:
-        real = len(self.waiting)
-        if not real:
-            return
+
+def _windows(
+    on_devices: DeviceModel, job: Job, plan: Windows, chunks: Iterator[np.ndarray]
+) -> Iterator[Window]:
+    """Encodes frames, names them, and cuts them into windows."""
+    cutter, metric = WindowCutter(plan), on_devices.model.config.assignment
+    for chunk in chunks:
+        features = on_devices.encode_frames(chunk)
+        yield from cutter.add(features, job.vocabulary.nearest(features, 1, metric).ids[:, 0])
+    yield from cutter.last()
+
+
+def _rows(
+    on_devices: DeviceModel, job: Job, plan: Windows, windows: Iterator[Window]
+) -> Iterator[Row]:
+    """Classifies windows, some at once."""
+    size = max(1, min(_WINDOWS, _SCORES // (plan.frames * len(job.labels))))
+    while batch := tuple(itertools.islice(windows, size)):
         # always the same number, so that there is one program
-        firsts, features, ids = zip(*(self.waiting + self.waiting[-1:] * (self.batch - real)))
-        features, ids = np.stack(features), np.stack(ids)
-        logits = finite(self.predictor.logits(features, self.codebook, self.words, ids), "a window")
-        tokens = self.named_by.video_tokens(features, ids, self.predictor.model.config)
+        padded = batch + batch[-1:] * (size - len(batch))
+        features = np.stack([window.features for window in padded])
+        ids = np.stack([window.ids for window in padded])
+        logits = on_devices.logits(features, job.codebook, job.vocabulary, ids)
+        finite(logits, "a window")
+        tokens = job.vocabulary.video_tokens(features, ids, on_devices.model.config)
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
-        for row in range(real):
-            self._keep(firsts[row], scores[row], self.named_by.words[tokens.ids[row, 0]])
-        self.waiting = []
+        for place, window in enumerate(batch):
+            middle = (window.first + plan.frames / 2) * plan.step
+            yield Row(middle, scores[place], job.vocabulary.words[tokens.ids[place, 0]])
 
-    def _keep(self, first: int, scores: np.ndarray, word: str) -> None:
-        top = np.argsort(-scores, kind="stable")[:KEPT]
-        self.firsts.append(first)
-        self.rows.append((top, scores[top]))
-        self.tokens.append(word)
-        self.total += scores
-        middle = (first + self.plan.frames / 2) * self.plan.step
-        begin = 0.0
-        # a window ends half-way to the next one, so it waits for that
-        if self.held is not None:
-            began, before, held = self.held
-            begin = (before + middle) / 2
-            self.segments.add(began, begin, before, held)
-        self.held = begin, middle, scores
 
-    def close(self, video: str, info: VideoInfo, pictures: _Pictures) -> Timeline:
-        for window in self.cut.last():
-            self._wait(window)
-        self._classify()
-        duration = info.duration
-        begin, middle, scores = self.held
-        self.segments.add(begin, duration, min(middle, duration), scores)
-        middles = (np.array(self.firsts) + self.plan.frames / 2) * self.plan.step
+class _Summary:
+    """What a timeline shows of the windows."""
+
+    def __init__(self, labels: tuple[str, ...], plan: Windows):
+        self._labels, self._plan = labels, plan
+        self._segments = Segments(labels, plan.threshold)
+        self._middles: list[float] = []
+        self._top: list[np.ndarray] = []
+        self._top_scores: list[np.ndarray] = []
+        self._words: list[str] = []
+        self._total = np.zeros(len(labels), np.float64)
+        # the last window, and where it starts: it ends half-way to the next one
+        self._open: Row | None = None
+        self._start = 0.0
+
+    def add(self, row: Row) -> None:
+        """The next window."""
+        top = np.argsort(-row.scores, kind="stable")[:KEPT]
+        self._middles.append(row.middle)
+        self._top.append(top)
+        self._top_scores.append(row.scores[top])
+        self._words.append(row.word)
+        self._total += row.scores
+        if self._open is not None:
+            end = (self._open.middle + row.middle) / 2
+            self._segments.add(self._start, end, self._open.middle, self._open.scores)
+            self._start = end
+        self._open = row
+
+    def timeline(self, video: str, info: VideoInfo, pictures: _Pictures) -> Timeline:
+        """The timeline, after the last window."""
+        duration, plan = info.duration, self._plan
+        middle = min(self._open.middle, duration)
+        self._segments.add(self._start, duration, middle, self._open.scores)
+        middles = np.array(self._middles)
         bounds = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [duration]])
         return Timeline(
             video=video,
-            labels=self.labels,
+            labels=self._labels,
             duration=duration,
-            window=self.plan.window,
-            stride=self.plan.steps * self.plan.step,
-            frames=self.plan.frames,
-            threshold=self.plan.threshold,
-            segments=self.segments.close(),
+            window=plan.window,
+            stride=plan.steps * plan.step,
+            frames=plan.frames,
+            threshold=plan.threshold,
+            segments=self._segments.close(),
             starts=bounds[:-1],
             ends=bounds[1:],
-            top=np.stack([top for top, _ in self.rows]).astype(np.int64),
-            top_scores=np.stack([scores for _, scores in self.rows]),
-            words=tuple(self.tokens),
-            mean_scores=(self.total / len(self.rows)).astype(np.float32),
+            top=np.stack(self._top).astype(np.int64),
+            top_scores=np.stack(self._top_scores),
+            words=tuple(self._words),
+            mean_scores=(self._total / len(self._words)).astype(np.float32),
             pictures=np.stack(pictures.images),
             pictures_at=np.array(pictures.seconds),
             note=info.note,

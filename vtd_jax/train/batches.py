@@ -1,6 +1,4 @@
-"""Where a run's batches come from: clips, decoded and augmented anew, or frame features that are
-kept on disk.
-"""
+"""The batches of a run: clips, decoded and augmented anew, or frame features kept on disk."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,8 +16,8 @@ from vtd_jax.video.records import Records
 def open_batches(
     config: RunConfig, model: VTDCLIP, records: Records
 ) -> "BatchIterator | StoredBatches":
-    """This process's rows; endless in epochs: the loop counts, so that more epochs go on with the
-    same data.
+    """This process's rows, epoch after epoch without end: the loop counts epochs, so that a run
+    resumed with more of them sees the same data.
 
     Raises:
       UserError: settings out of range, or `data.stored_views` with several processes.
@@ -48,18 +46,18 @@ def open_batches(
             f"process, this one has {process_count()}; set data.stored_views=0"
         )
     store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
-    # no more at once than a step or an evaluation has
-    together = max(data.batch_size, config.evaluate.batch_size)
+    # no more at once than a step or an evaluation encodes
+    at_once = max(data.batch_size, config.evaluate.batch_size)
     return StoredBatches(
-        clips, records, store, views=data.stored_views, workers=data.workers, together=together
+        clips, records, store, views=data.stored_views, workers=data.workers, at_once=at_once
     )
 
 
 class StoredBatches:
-    """The batches of a `BatchIterator` of one process, with frame features in the place of frames.
+    """The batches of a `BatchIterator` of one process, with frame features instead of frames.
 
-    Epoch e has those of the clips that epoch `e mod views` draws, in its own order. State and order
-    are the iterator's.
+    Epoch e has the clips that epoch `e mod views` draws, in its own order. State and order are
+    those of the iterator.
 
     Attributes:
       batches_per_epoch: how many batches an epoch has.
@@ -73,19 +71,19 @@ class StoredBatches:
         *,
         views: int,
         workers: int,
-        together: int,
+        at_once: int,
     ):
         """
         Args:
-          clips: what is stood for; never asked for a batch.
+          clips: gives order and state; never asked for a batch.
           records, workers: of `clips`.
           store: keeps the features.
-          views: N, how many epochs' clips are kept.
-          together: videos that are encoded at once.
+          views: N, epochs whose clips are kept.
+          at_once: videos that are encoded at once.
         """
         self.batches_per_epoch = clips.batches_per_epoch
         self._clips, self._records, self._spec, self._store = clips, records, clips.spec, store
-        self._views, self._workers, self._together = views, workers, together
+        self._views, self._workers, self._at_once = views, workers, at_once
         self._source, self._position = BatchSource(records, clips.spec), 0
         self._stored: dict[int, Stored] = {}
 
@@ -95,12 +93,13 @@ class StoredBatches:
         tell: Callable[[str], None],
         check: Callable[[], None] | None = None,
     ) -> None:
-        """Computes what these epochs need and is not kept yet; must come before the first batch.
+        """Computes the features of these epochs that are not kept yet; to be called before the
+        first batch.
 
         Args:
           epochs: their numbers, from 0.
           tell: called with lines of progress.
-          check: called before every batch that is encoded; may raise to break off, what was done is
+          check: called before every batch that is encoded; may raise to stop, and what is done is
             kept.
 
         Raises:
@@ -111,7 +110,7 @@ class StoredBatches:
             self._records,
             self._spec,
             views,
-            together=self._together,
+            together=self._at_once,
             workers=self._workers,
             tell=tell,
             check=check,
@@ -136,10 +135,10 @@ class StoredBatches:
         return self._clips.get_state() | {"batch": self._position}
 
     def set_state(self, state: dict) -> None:
-        """Goes on from a state; raises UserError for one of other records or settings."""
+        """Continues from a state; raises a `UserError` for one of other records or settings."""
         self._clips.set_state(state)
         self._position = state["batch"]
 
     def close(self) -> None:
-        """Nothing is open but the features, which stay."""
+        """Closes the clips; the features stay."""
         self._clips.close()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from flax import nnx
 
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -36,9 +37,8 @@ def build_model(config: RunConfig) -> VTDCLIP:
         layers=config.memory.layers,
         **source.asked,
     )
-    model = VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed))
-    model.save_memory(config.memory.remat, config.memory.frame_chunks)
-    return model
+    compute = Compute(remat=config.memory.remat, frame_chunks=config.memory.frame_chunks)
+    return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed), compute=compute)
 
 
 def open_training(config: RunConfig) -> Records:

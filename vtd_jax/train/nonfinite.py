@@ -1,19 +1,17 @@
-"""Losses and gradients that are not finite: which batch it was, and when there is no use in going
-on.
-"""
+"""Losses and gradients that are not finite: which batch they come from, and when to stop."""
 
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NoReturn, TypedDict
 
 import numpy as np
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
-from vtd_jax.parallel.processes import is_first
+from vtd_jax.parallel.processes import alike, gather_rows, is_first
 from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import Count, parse_json
@@ -21,7 +19,7 @@ from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.records import Records
 
 FILE = "nonfinite.jsonl"
-# skipped updates in a row after which nothing can be expected to change any more
+# skipped updates in a row after which the rest would be skipped too
 LIMIT = 10
 
 
@@ -30,7 +28,7 @@ class _Line(TypedDict):
 
 
 class StepSums(NamedTuple):
-    """What one micro-batch came to.
+    """The results of one micro-batch.
 
     Attributes:
       step: its number, from 1.
@@ -44,7 +42,7 @@ class StepSums(NamedTuple):
 
     @property
     def wrong(self) -> str | None:
-        """The first of loss and gradient that is not finite, with its value; None where both are."""
+        """The first of loss and gradient that is not finite, with its value; else None."""
         for key, told in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
             if not math.isfinite(self.sums[key]):
                 return f"{told} is {self.sums[key]}"
@@ -52,67 +50,98 @@ class StepSums(NamedTuple):
 
     @property
     def unusual(self) -> bool:
-        """Whether it is not to be passed over: numbers that are not finite, or a skipped update."""
+        """Whether loss or gradient is not finite, or the update was skipped."""
         return self.wrong is not None or self.sums["skipped"] > 0
 
 
 class Guard:
-    """Stops at numbers that are not finite, or counts what the step skipped, and notes the batches
-    in a file.
+    """Stops at numbers that are not finite, or counts skipped updates; writes the batches into a
+    file.
 
-    `skipped` and `in_a_row` count skipped updates of the whole run; they belong into its
-    checkpoints.
+    All processes call it for the same micro-batches, and all of them raise.
+
+    Attributes:
+      file: the list of batches.
+      skipped: updates skipped in the whole run; a part of its checkpoints.
+      in_a_row: of these, the last ones without a gap; a part of its checkpoints too.
     """
 
-    def __init__(self, config: RunConfig, records: Records, per_epoch: int, workdir: Path):
+    def __init__(
+        self,
+        config: RunConfig,
+        records: Records,
+        per_epoch: int,
+        workdir: Path,
+        skipped: int = 0,
+        in_a_row: int = 0,
+    ):
+        """
+        Args:
+          config: of the run.
+          records: the training videos.
+          per_epoch: micro-batches.
+          workdir: gets the file.
+          skipped, in_a_row: the counts so far.
+        """
         self._config, self._records, self._per_epoch = config, records, per_epoch
         self.file = Path(workdir) / FILE
-        self.skipped = self.in_a_row = 0
+        self.skipped, self.in_a_row = skipped, in_a_row
 
     def check(self, one: StepSums, last_saved: int) -> None:
-        """Looks at one micro-batch; `last_saved` is the step of the last checkpoint, 0 for none.
+        """Looks at one micro-batch.
+
+        Args:
+          one: the micro-batch, with the videos of this process.
+          last_saved: step of the last checkpoint; 0 for none.
 
         Raises:
           UserError: training cannot go on.
         """
-        wrong, skipped = one.wrong, one.sums["skipped"] > 0
+        skipped = one.sums["skipped"] > 0
         self.skipped += skipped
         self.in_a_row = self.in_a_row + 1 if skipped else 0
         if not one.unusual:
             return
-        wrong = wrong or "update is not finite"
+        wrong = one.wrong or "update is not finite"
         if not skipped:
             self.stop(one, wrong, last_saved)
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
-            raise UserError(
+            error = UserError(
                 f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
                 "nothing moves any more, so the same would come again; their videos are in "
                 f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
                 f"(with {setting('override')}) may help"
             )
+            raise alike(error)
 
-    def stop(self, one: StepSums, wrong: str, last_saved: int) -> None:
+    def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
+
+        Args:
+          one, last_saved: as for `check`.
+          wrong: what is not finite, after "the ".
 
         Raises:
           UserError: always.
         """
         self._note(one, wrong)
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
-        raise UserError(
+        error = UserError(
             f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
             f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
             f"(with {setting('override')}){skip} may help"
         )
+        raise alike(error)
 
     def _note(self, one: StepSums, wrong: str) -> None:
-        """One line for the batch, in the place of an earlier one for this step: a run that goes on
-        may redo steps.
+        """Writes one line for the batch, and drops an earlier one of this step: a resumed run may
+        repeat steps.
         """
+        everywhere = gather_rows(one.index)
         if not is_first():
             return
-        index = [int(i) for i in one.index if i >= 0]
+        index = [int(i) for i in everywhere if i >= 0]
         line = {
             "step": one.step,
             "epoch": (one.step - 1) // self._per_epoch,
@@ -133,8 +162,8 @@ class Guard:
         )
 
     def _noted(self) -> list[str]:
-        """Lines of before; a file that this class did not write is moved away, for what is noted
-        now to be kept.
+        """The lines so far. A file that this class did not write is moved away, so that new lines
+        can be kept.
         """
         if not os.path.lexists(self.file):
             return []

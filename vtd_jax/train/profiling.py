@@ -32,10 +32,16 @@ def read_steps(value: str) -> tuple[int, int] | None:
 
 
 class Profile:
-    """Traces the steps of a range, or those of them that this run makes."""
+    """Traces the steps of a range that this run makes."""
 
-    def __init__(self, steps: tuple[int, int] | None, workdir: Path, tell: Callable[[str], None]):
-        self._steps, self._folder, self._tell = steps, Path(workdir) / FOLDER, tell
+    def __init__(self, steps: tuple[int, int] | None, workdir: Path, log: Callable[[str], None]):
+        """
+        Args:
+          steps: the first and the last, counted from 1; None traces nothing.
+          workdir: gets the trace.
+          log: prints a line.
+        """
+        self._steps, self._folder, self._log = steps, Path(workdir) / FOLDER, log
         self._begun: int | None = None
         self._last, self._pending = 0, None
 
@@ -55,17 +61,16 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Ends the trace, and says what was traced; once."""
+        """Ends the trace and prints what was traced; a second call does nothing."""
         if self._steps is None:
             return
         if self._begun is None:
-            self._tell(
+            self._log(
                 f"{setting('profile', f'{self._steps[0]}:{self._steps[1]}')}: this run made none "
-                "of "
-                "these steps, nothing traced"
+                "of these steps, nothing traced"
             )
         else:
             jax.block_until_ready(self._pending)
             jax.profiler.stop_trace()
-            self._tell(f"profile: steps {self._begun} to {self._last} traced into {self._folder}")
+            self._log(f"profile: steps {self._begun} to {self._last} traced into {self._folder}")
         self._steps = None

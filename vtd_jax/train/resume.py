@@ -66,6 +66,13 @@ class Best(NamedTuple):
     value: float
     step: int
 
+    @classmethod
+    def of(cls, best: "Best | None", metric: float | None, step: int) -> "Best | None":
+        """The better one of `best` and the metric of a later step; of equals the later one."""
+        if metric is None or (best is not None and metric < best.value):
+            return best
+        return cls(metric, step)
+
 
 class Progress(NamedTuple):
     """How far a run is, beside its arrays.

@@ -1,8 +1,8 @@
-"""What a run carries from one micro-batch to the next, and the step that moves it on."""
+"""The state of a run, and the compiled step from one micro-batch to the next."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,19 +19,37 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.groups import OptimizerConfig
 from vtd_jax.train.optimizer import make_optimizer, schedule, update_count
 
-# arguments of the compiled step, in their order
-LEARNABLE, OPT_STATE, FROZEN, VIDEOS, TOKENS, KEY, STEP = range(7)
-_OUTS = (Over.SAME, Over.SAME, Over.SAME)
+
+class StepArguments(NamedTuple):
+    """The arguments of the compiled step, in their order; on the devices or not.
+
+    Attributes:
+      learnable: the learnable variables.
+      opt_state: optax's state.
+      frozen: all other variables.
+      videos: arrays of the batch by name.
+      tokens: class tokens, laid out over the devices.
+      key: raw data of the run's random key.
+      number: of the micro-batch, from 0.
+    """
+
+    learnable: Any
+    opt_state: Any
+    frozen: Any
+    videos: Any
+    tokens: Any
+    key: Any
+    number: Any
 
 
 class TrainState(NamedTuple):
-    """All that changes while training, and the key of all that is drawn.
+    """All that changes in training, and the random key.
 
     Attributes:
       step: micro-batches done.
       learnable: the learnable variables.
       opt_state: optax's state.
-      key: raw data of the run's random key; every step folds its number in.
+      key: raw data of the run's random key; every step folds its number into it.
     """
 
     step: int
@@ -49,7 +67,7 @@ class Placed(NamedTuple):
 class Trainer:
     """A model, its optimizer and the compiled step over all devices.
 
-    The result does not depend on the number of devices beyond float32 rounding: the loss is the
+    The result does not depend on the number of devices, up to float32 rounding: the loss is the
     mean over the global batch, padding has weight 0, and every video draws its dropout from a key
     of its own.
 
@@ -67,6 +85,14 @@ class Trainer:
         steps_per_epoch: int,
         devices: Sequence[Any],
     ):
+        """
+        Args:
+          config: the run.
+          model: at its start; left as it is.
+          class_names: K names that are learnt.
+          steps_per_epoch: micro-batches.
+          devices: of all processes.
+        """
         self._whole = steps.split(model)
         parts = steps.split(model.rounded())
         self.mesh = DeviceMesh(devices, config.codebook_shards)
@@ -76,34 +102,28 @@ class Trainer:
             parts.graphdef, settings, self.mesh, config.parallel
         )
         self._arrays = tuple(settings.batch)
-        self.frozen = self._mapped.place(FROZEN, parts.frozen)
-        self._tokens = self._mapped.place(
-            TOKENS, self.mesh.lay_out(model.class_tokens(class_names))
-        )
+        self.frozen = self._place("frozen", parts.frozen)
+        self._tokens = self._place("tokens", self.mesh.lay_out(model.class_tokens(class_names)))
         self._rows = global_batch(config, self.mesh) // self.mesh.hosts
-        # copies: a step takes the memory of the state that it is given
-        start = jax.tree.map(
+        # copies: a step takes over the memory of its state
+        learnable, opt_state = jax.tree.map(
             np.array, jax.device_get((parts.learnable, optimizer.init(parts.learnable)))
         )
-        self.initial = TrainState(
-            0, *start, np.asarray(jax.random.key_data(jax.random.key(config.seed)))
-        )
+        key = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+        self.initial = TrainState(0, learnable, opt_state, key)
 
     def place(self, state: TrainState) -> TrainState:
         """A state in host memory on the devices, in memory of its own."""
-        step, *arrays = jax.tree.map(np.array, state)
-        placed = (
-            self._mapped.place(number, part)
-            for number, part in zip((LEARNABLE, OPT_STATE, KEY), arrays)
-        )
-        return TrainState(int(step), *placed)
+        names = ("learnable", "opt_state", "key")
+        copies = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
+        return TrainState(state.step, **{name: self._place(name, x) for name, x in copies.items()})
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Placed:
-        """This host's rows on their way to the devices; does not wait for what these are doing."""
+        """Puts this host's rows onto the devices, without waiting for what these are doing."""
         batch = {name: batch[name] for name in self._arrays}
-        # 64-bit indices would be cut without a word: JAX computes in 32 bits
+        # JAX computes in 32 bits and would cut 64-bit indices silently
         batch["index"] = batch["index"].astype(np.int32)
-        return Placed(self._mapped.place(VIDEOS, pad_batch(batch, self._rows)))
+        return Placed(self._place("videos", pad_batch(batch, self._rows)))
 
     def step(
         self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed
@@ -111,8 +131,8 @@ class Trainer:
         """One micro-batch.
 
         Args:
-          state: from `place` or the step before; its memory is taken over, it must not be used
-            again.
+          state: from `place` or the step before. The step takes over its memory, so it must not
+            be used again.
           batch: this host's rows, or what `place_batch` made of them.
 
         Returns:
@@ -121,10 +141,16 @@ class Trainer:
           and `skipped`, 1 where nothing was changed because loss or gradient was not finite.
         """
         videos = (batch if isinstance(batch, Placed) else self.place_batch(batch)).videos
-        number = self._mapped.place(STEP, np.int32(state.step))
-        learnable, opt_state, sums = self._mapped(
-            state.learnable, state.opt_state, self.frozen, videos, self._tokens, state.key, number
+        arguments = StepArguments(
+            learnable=state.learnable,
+            opt_state=state.opt_state,
+            frozen=self.frozen,
+            videos=videos,
+            tokens=self._tokens,
+            key=state.key,
+            number=self._place("number", np.int32(state.step)),
         )
+        learnable, opt_state, sums = self._mapped(*arguments)
         return TrainState(state.step + 1, learnable, opt_state, state.key), sums
 
     def model(self, state: TrainState) -> VTDCLIP:
@@ -133,13 +159,17 @@ class Trainer:
         learnable = jax.device_put(jax.tree.map(np.array, jax.device_get(state.learnable)), first)
         return nnx.merge(self._whole.graphdef, learnable, jax.device_put(self._whole.frozen, first))
 
+    def _place(self, name: str, argument: Any) -> Any:
+        """An argument of the step, by its name, on the devices."""
+        return self._mapped.place(StepArguments._fields.index(name), argument)
+
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """All that a compiled step depends on beside the model and the mesh.
+    """All that a compiled step depends on, besides the model and the mesh.
 
     Attributes:
-      optimizer: without the number of epochs, which no update depends on.
+      optimizer: with 1 epoch: no update depends on the number of epochs.
       steps_per_epoch: micro-batches.
       classes: K.
       dropout: whether anything is dropped.
@@ -156,14 +186,14 @@ class StepSettings:
 
     @classmethod
     def of(cls, config: RunConfig, steps_per_epoch: int, classes: int) -> "StepSettings":
-        """What a run's config says of its step."""
+        """The settings of a run's step."""
         return cls(
-            dataclasses.replace(config.optimizer, epochs=1),
-            steps_per_epoch,
-            classes,
-            config.model.fusion and config.model.dropout > 0,
-            config.on_nonfinite == "skip",
-            config.data.stored_views > 0,
+            optimizer=dataclasses.replace(config.optimizer, epochs=1),
+            steps_per_epoch=steps_per_epoch,
+            classes=classes,
+            dropout=config.model.fusion and config.model.dropout > 0,
+            skip_nonfinite=config.on_nonfinite == "skip",
+            stored=config.data.stored_views > 0,
         )
 
     @property
@@ -183,46 +213,73 @@ def compiled_step(
 ) -> tuple[optax.GradientTransformation, Mapped]:
     """One compiled program a kind of run: other seeds, videos and weights run through the same one.
 
-    Its arguments are `(learnable, opt_state, frozen, videos, tokens, key, step)`; the first two are
-    given up.
+    Args:
+      graphdef: of the model, from `steps.split`.
+      settings: of the step.
+      mesh: the devices.
+      spelling: "shard_map" or "pmap".
+
+    Returns:
+      The optimizer, and the step, which takes `StepArguments` and returns `(learnable, opt_state,
+      sums)` in the memory of the first two.
     """
     optimizer = make_optimizer(settings.optimizer, settings.steps_per_epoch)
-    step = functools.partial(_step, graphdef, optimizer, settings, mesh)
-    ins = (Over.SAME, Over.SAME, Over.SAME, settings.batch, Over.CLASSES, Over.SAME, Over.SAME)
-    return optimizer, Mapped(step, mesh, ins, _OUTS, spelling, donate=(LEARNABLE, OPT_STATE))
+    ins = StepArguments(
+        learnable=Over.SAME,
+        opt_state=Over.SAME,
+        frozen=Over.SAME,
+        videos=settings.batch,
+        tokens=Over.CLASSES,
+        key=Over.SAME,
+        number=Over.SAME,
+    )
+    return optimizer, Mapped(
+        _step_function(graphdef, optimizer, settings, mesh),
+        mesh,
+        ins,
+        (Over.SAME, Over.SAME, Over.SAME),
+        spelling,
+        donate=("learnable", "opt_state"),
+    )
 
 
-def _step(
+def _step_function(
     graphdef: Any,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
     mesh: DeviceMesh,
-    learnable: nnx.State,
-    opt_state: optax.OptState,
-    frozen: nnx.State,
-    videos: Mapping[str, Array],
-    tokens: Array,
-    key: Array,
-    step: Int[Array, ""],
-) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
-    """`steps.train_step` of one device, with the step's key and rate."""
-    # 1 sets training apart from what else a seed is used for
-    drawn = (
-        jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), 1), step)
-        if settings.dropout
-        else None
-    )
-    rate = schedule(settings.optimizer, settings.steps_per_epoch)(update_count(opt_state))
-    *state, sums = steps.train_step(
-        graphdef,
-        optimizer,
-        learnable,
-        opt_state,
-        frozen,
-        videos,
-        tokens,
-        drawn,
-        mesh.axes(settings.classes),
-        settings.skip_nonfinite,
-    )
-    return *state, sums | {"lr": rate}
+) -> Callable[..., tuple[nnx.State, optax.OptState, dict[str, Array]]]:
+    """`steps.train_step` of one device as a function of `StepArguments`."""
+    rate_of = schedule(settings.optimizer, settings.steps_per_epoch)
+    axes = mesh.axes(settings.classes)
+
+    def step(
+        learnable: nnx.State,
+        opt_state: optax.OptState,
+        frozen: nnx.State,
+        videos: Mapping[str, Array],
+        tokens: Int[Array, "c ... l"],
+        key: UInt32[Array, " n"],
+        number: Int[Array, ""],
+    ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
+        drawn = None
+        if settings.dropout:
+            # 1 sets training apart from other uses of the seed
+            training = jax.random.fold_in(jax.random.wrap_key_data(key), 1)
+            drawn = jax.random.fold_in(training, number)
+        rate = rate_of(update_count(opt_state))
+        learnable, opt_state, sums = steps.train_step(
+            graphdef,
+            optimizer,
+            learnable,
+            opt_state,
+            frozen,
+            batch=videos,
+            tokens=tokens,
+            key=drawn,
+            axes=axes,
+            skip_nonfinite=settings.skip_nonfinite,
+        )
+        return learnable, opt_state, sums | {"lr": rate}
+
+    return step

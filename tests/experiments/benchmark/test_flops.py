@@ -11,6 +11,7 @@ from experiments.benchmark.setting import Options
 from experiments.benchmark.tasks import CLASSIFY, CODEBOOK, EVALUATION, FEATURES, STEP, plain_flops
 from support import flops as formula
 from support.helpers import SMALL
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.cost.hlo import needed, traced_work
@@ -38,9 +39,8 @@ class Traced:
             visual_depth=min(visual_depth, config.vision_layers),
             dropout=dropout,
         )
-        model = VTDCLIP(CLIP(config), self.settings, rngs=nnx.Rngs(0))
-        if plain:
-            model.take_plain_path()
+        compute = Compute(plain=plain)
+        model = VTDCLIP(CLIP(config), self.settings, rngs=nnx.Rngs(0), compute=compute)
         self.parts = step.split(model)
         size = config.image_resolution
         self.frames = jnp.zeros((VIDEOS, FRAMES, size, size, 3), jnp.uint8)

@@ -12,7 +12,7 @@ from experiments.benchmark.classes import class_names, name_lengths, stand_in_to
 from experiments.benchmark.timing import Job, Timing, best_rates, interleaved, machine, ratio
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.cost.peaks import DEVICES, known_device
-from vtd_jax.model.prompts import class_tokens, trim
+from vtd_jax.model.codebook import class_tokens, trim
 
 
 def test_jobs_run_in_turn_after_a_warm_up():

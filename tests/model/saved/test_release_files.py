@@ -18,8 +18,8 @@ from support.helpers import SMALL, random_state
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.errors import UserError
+from vtd_jax.model.codebook import class_tokens
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.prompts import class_tokens
 from vtd_jax.model.saved.release_files import load_release, save_release
 from vtd_jax.model.saved.release_names import to_release
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable

@@ -16,7 +16,7 @@ from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale,
 from vtd_jax.clip.weights.pytorch.write import write_torch_archive
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.finite import check_finite
-from vtd_jax.model.prompts import class_tokens
+from vtd_jax.model.codebook import class_tokens
 from vtd_jax.model.saved.release_names import (
     class_buffers,
     from_release,

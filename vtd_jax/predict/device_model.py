@@ -1,0 +1,103 @@
+"""A model and its compiled programs on the devices that it predicts with."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float32, Int32, UInt8
+
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.programs import Parts, Vocabulary, compiled
+
+# frames that a device encodes at once: enough to fill it, few enough for any memory
+CHUNK = 32
+
+
+class DeviceModel:
+    """A model and its compiled programs on some devices.
+
+    Attributes:
+      model: the VTD-CLIP.
+      chunk: frames that are encoded at once, over all devices.
+    """
+
+    def __init__(self, model: VTDCLIP, devices: Sequence[jax.Device] | None = None):
+        """
+        Args:
+          model: left as it is.
+          devices: that frames are encoded on; None for all of this process.
+        """
+        self.model = model
+        devices = tuple(jax.local_devices() if devices is None else devices)
+        self.chunk = CHUNK * len(devices)
+        self._mesh = Mesh(np.array(devices), ("frames",))
+        graphdef, state = nnx.split(model.rounded())
+        self._programs = compiled(graphdef)
+        self._state = self.replicate(state)
+
+    @property
+    def size(self) -> int:
+        """Side of the frames that the model sees, pixels."""
+        return self.model.clip.config.image_resolution
+
+    def replicate(self, tree: nnx.State | Float32[np.ndarray, "k d"]) -> nnx.State | Array:
+        """Arrays on all devices, as programs take them."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw features of N frames of this model's size, a chunk at a time over all devices."""
+        count, found = len(self._mesh.devices), []
+        for start in range(0, len(frames), self.chunk):
+            part = frames[start : start + self.chunk]
+            # powers of two: few programs, and a single short video is not padded to a whole chunk
+            rows = max(count, 1 << (len(part) - 1).bit_length())
+            rows = -(-rows // count) * count
+            padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+            placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
+            found.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
+        return np.concatenate(found)
+
+    def logits(
+        self,
+        features: Float32[np.ndarray, "b t d"],
+        codebook: Float32[Array, "k d"],
+        vocabulary: Vocabulary,
+        ids: Int32[np.ndarray, "b t"] | None = None,
+    ) -> Float32[np.ndarray, "b k"]:
+        """Logits of B encoded videos.
+
+        Args:
+          features: raw.
+          codebook: of the labels.
+          vocabulary: the words that name the frames.
+          ids: the word of every frame, if known.
+        """
+        if vocabulary.is_labels or self.model.fusion is None:
+            return np.asarray(self._programs.classify(self._state, features, codebook))
+        config = self.model.config
+        if ids is None:
+            flat = features.reshape(-1, features.shape[-1])
+            ids = vocabulary.nearest(flat, 1, config.assignment).ids.reshape(features.shape[:2])
+        tokens = vocabulary.video_tokens(features, ids, config)
+        return np.asarray(self._programs.score(self._state, features, codebook, tokens.codes))
+
+    def explain(
+        self,
+        features: Float32[np.ndarray, "t d"],
+        codebook: Float32[Array, "k d"],
+        tokens: Float32[np.ndarray, "1 n d"],
+    ) -> Parts:
+        """What the logits of one encoded video are made of.
+
+        Args:
+          features: raw.
+          codebook: of the labels.
+          tokens: raw video tokens.
+
+        Returns:
+          NumPy arrays without the axis of videos.
+        """
+        parts = self._programs.explain(self._state, features[None], codebook, tokens)
+        return Parts(*(np.asarray(part)[0] for part in parts))

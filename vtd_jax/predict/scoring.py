@@ -1,0 +1,47 @@
+"""One clip to a prediction or an explanation."""
+
+from vtd_jax.predict.device_model import DeviceModel
+from vtd_jax.predict.job import Job
+from vtd_jax.predict.results import Explanation, Prediction, facts
+from vtd_jax.video.clip import Clip
+
+
+def score_clip(
+    on_devices: DeviceModel, clip: Clip, job: Job, runner_ups: int | None
+) -> Prediction | Explanation:
+    """Scores a clip for the labels of a job.
+
+    Args:
+      on_devices: the model.
+      clip: frames as the model sees them.
+      job: labels, and the words that name frames.
+      runner_ups: None predicts; a number explains, with as many further words a frame.
+
+    Raises:
+      UserError: scores are not finite.
+    """
+    features = on_devices.encode_frames(clip.frames)
+    if runner_ups is None:
+        logits = on_devices.logits(features[None], job.codebook, job.vocabulary)[0]
+        return Prediction(**facts(clip, job.labels, logits))
+    words, config = job.vocabulary.words, on_devices.model.config
+    found = job.vocabulary.nearest(features, 1 + runner_ups, config.assignment)
+    tokens = job.vocabulary.video_tokens(features[None], found.ids[None, :, 0], config)
+    parts = on_devices.explain(features, job.codebook, tokens.codes)
+    fused = on_devices.model.fusion is not None
+    return Explanation(
+        **facts(clip, job.labels, parts.logits),
+        pictures=clip.frames,
+        words=tuple(tuple(words[i] for i in row) for row in found.ids),
+        similarity=found.similarity,
+        video_token=tuple(words[i] for i in tokens.ids[0]),
+        votes=tokens.votes[0],
+        confidence=parts.confidence,
+        frame_weight=parts.weight,
+        contribution=parts.contribution,
+        attention=parts.attention if fused else None,
+        change=parts.change if fused else None,
+        vocabulary_size=len(words),
+        vocabulary_is_labels=job.vocabulary.is_labels,
+        unit="score" if config.pooling == "softmax_mean" else "logit",
+    )

@@ -1,0 +1,81 @@
+"""Where one call of a run begins: at step 0, or at a checkpoint."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.train.batches import StoredBatches
+from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.resume import Best, find, restore
+from vtd_jax.train.run.plan import Plan
+from vtd_jax.train.trainer import TrainState
+from vtd_jax.video.pipeline import BatchIterator
+from vtd_jax.video.records import Records
+
+
+class Start(NamedTuple):
+    """Where one call of a run begins.
+
+    Attributes:
+      state: of training.
+      best: the best evaluation so far.
+      evaluated: False where the evaluation that is due after this step is missing.
+      skipped, in_a_row: see `Guard`.
+      rows: of metrics.csv up to this step.
+    """
+
+    state: TrainState
+    best: Best | None = None
+    evaluated: bool = True
+    skipped: int = 0
+    in_a_row: int = 0
+    rows: int = 0
+
+    @property
+    def step(self) -> int:
+        """Micro-batches done before."""
+        return self.state.step
+
+
+def find_start(
+    checkpoints: Checkpoints | None,
+    identity: Mapping[str, str],
+    legacy_clip: Callable[[], str],
+    start: Start,
+    batches: BatchIterator | StoredBatches,
+    splits: Mapping[str, Records],
+    plan: Plan,
+    workdir: Path,
+    override: bool,
+) -> Start:
+    """The last whole checkpoint, or `start` where there is none; damaged ones are moved away.
+
+    All processes call it.
+
+    Args:
+      checkpoints: of the run; None on all processes but the first.
+      identity: what a checkpoint must have been written with, see `resume.find`.
+      legacy_clip: see `resume.find`.
+      start: at step 0.
+      batches: set to what follows the checkpoint.
+      splits: the records that are evaluated.
+      plan: when evaluations are due.
+      workdir: the folder of the run, for messages.
+      override: see `resume.restore`.
+
+    Raises:
+      UserError: no checkpoint is whole, or the last one is another run's.
+    """
+    found = on_first(find, checkpoints, identity, legacy_clip)
+    if found is None:
+        return start
+    where = f"{workdir}/checkpoints/{found.step}"
+    state, progress = together(restore, found, start.state, batches, splits, where, override)
+    on_first(lambda: checkpoints.set_aside(found.damaged, found.step))
+    best = progress.best
+    if not progress.evaluated:
+        # a metric was added after the checkpoint was written
+        best = Best.of(best, found.metric, state.step)
+    missing = plan.evaluates(state.step) and not progress.evaluated and found.metric is None
+    return Start(state, best, not missing, progress.skipped, progress.in_a_row, found.rows)
