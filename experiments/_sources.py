@@ -5,12 +5,11 @@ import dataclasses
 import io
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import remove_tree, write_text
 from vtd_jax.status import Line, counting
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.build import build_records
@@ -119,12 +118,20 @@ class SceneSource:
 
 
 def _claim(made: Scenes, folder: Path) -> None:
-    """Makes the folder this data set's; what another one of ours left there goes.
+    """Makes the folder this data set's; what another one of ours left there goes before it is said whose it is.
 
     Raises:
-      UserError: there are videos or records that are none of ours.
+      UserError: there are videos or records that are none of ours, or links where they would be written.
+      OSError: what another one left cannot be removed.
     """
     settings, noted = dataclasses.asdict(made), folder / _SETTINGS
+    for part in (folder / "videos", folder / "records"):
+        # what is whole may be read through a link; through one, others' files would be taken for ours, or written over
+        if part.is_symlink():
+            raise UserError(
+                f"{part}: a link, and what is below it has to be rendered anew, expected a folder; remove the link, or "
+                "give another folder"
+            )
     there = _read_settings(noted)
     if there == json.loads(json.dumps(settings)):
         return
@@ -132,7 +139,7 @@ def _claim(made: Scenes, folder: Path) -> None:
     if parts and there is None:
         raise UserError(f"{parts[0]}: is there already, and no rendered data set; move it away, or give another folder")
     for part in parts:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(noted, json.dumps(settings, indent=2) + "\n")
 

@@ -11,7 +11,6 @@ A seed fixes the classes, the clips and the training. Nothing is downloaded: the
 """
 
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from absl import flags
 
 from experiments import _cli
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import remove_tree, write_text
 from vtd_jax.locks import locked_outputs
 from vtd_jax.outputs import check_output
 from vtd_jax.status import Line, counting, within
@@ -110,10 +109,8 @@ def _fresh_folder(out: Path) -> None:
     """Empties the folder but for its lock and the sign that it is a demo's."""
     write_text(out / _MARKER, "")
     for path in out.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != _MARKER and not path.name.startswith(_LOCK):
-            path.unlink()
+        if path.name != _MARKER and not path.name.startswith(_LOCK):
+            remove_tree(path)
 
 
 if __name__ == "__main__":

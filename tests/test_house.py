@@ -69,6 +69,13 @@ def test_no_file_is_too_long():
             assert len(path.read_text().splitlines()) <= 350, path
 
 
+def test_folders_are_removed_in_one_place():
+    # shutil.rmtree waits for the writer of a pipe, and does nothing to a link where errors are ignored
+    for folder in ("vtd_jax", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert path.name == "files.py" or "rmtree" not in path.read_text(), f"{path}: use files.remove_tree"
+
+
 def test_no_path_of_one_machine_and_no_tensorflow_import():
     for folder in ("vtd_jax", "experiments", "data"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -184,6 +184,41 @@ def test_scenes_write_over_no_videos_of_others(tmp_path):
     _sources._claim(made, folder)
     assert not (folder / "videos").exists()
     assert not _sources._is_whole(made, folder)
+
+
+@pytest.mark.parametrize("part", ["videos", "records"])
+@pytest.mark.parametrize("settings", ["", '{"seed": 9}'])
+def test_scenes_are_not_rendered_through_a_link(settings, part, tmp_path):
+    made, folder, disk = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes", tmp_path / "disk"
+    folder.mkdir()
+    disk.mkdir()
+    (disk / "old.mp4").write_text("of other settings")
+    (folder / part).symlink_to(disk)
+    (folder / "scenes.json").write_text(settings or json.dumps(asdict(made)))
+    before = (folder / "scenes.json").read_text()
+    with pytest.raises(UserError, match=rf"scenes/{part}: .*link"):
+        _sources._claim(made, folder)
+    assert (folder / "scenes.json").read_text() == before
+    assert os.listdir(disk) == ["old.mp4"]
+
+
+def test_scenes_are_ours_once_the_old_ones_are_gone(tmp_path, monkeypatch):
+    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
+    folder.mkdir()
+    (folder / "scenes.json").write_text('{"seed": 9}')
+    os.mkfifo(folder / "videos")
+    _sources._claim(made, folder)
+    assert os.listdir(folder) == ["scenes.json"]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (folder / "records").mkdir()
+    (folder / "scenes.json").write_text('{"seed": 9}')
+    monkeypatch.setattr(_sources, "remove_tree", refuse)
+    with pytest.raises(PermissionError):
+        _sources._claim(made, folder)
+    assert (folder / "scenes.json").read_text() == '{"seed": 9}'
 
 
 def test_tables_are_no_inputs(tmp_path):

@@ -31,6 +31,7 @@ import vtd_jax
 from vtd_jax.errors import UserError
 from vtd_jax.explain.text_cache import encode_texts
 from vtd_jax.explain.words import check_texts
+from vtd_jax.files import remove_tree
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import STEM_BYTES, shortened
@@ -276,7 +277,7 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
                 before.rename(path)
             raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_tree(temporary, must=False)
         # still there where the new folder has taken its place
         if path.exists():
-            shutil.rmtree(before, ignore_errors=True)
+            remove_tree(before, must=False)

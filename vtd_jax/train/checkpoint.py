@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -14,6 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import remove_tree
 from vtd_jax.terminal import warn
 from vtd_jax.train import integrity
 from vtd_jax.train.flat import flatten_arrays, unflatten_arrays
@@ -166,7 +166,7 @@ class Checkpoints:
             raise self._unwritten(error) from error
         self._check_place()
         self._writing = None
-        shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+        remove_tree(self.folder / _LEAVING, must=False)
 
     def stored(self, step: int) -> Stored:
         """All of one checkpoint, read once and checked.
@@ -294,8 +294,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            leaving = self.folder / _LEAVING
-            leaving.unlink() if leaving.is_symlink() else shutil.rmtree(leaving, ignore_errors=True)
+            remove_tree(self.folder / _LEAVING, must=False)
             quiet()
             self._manager = Manager(
                 plain(self.folder),

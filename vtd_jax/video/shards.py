@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import open_own, write_text
+from vtd_jax.files import open_own, remove_tree, write_text
 from vtd_jax.locks import locked
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.json_text import read_json
@@ -259,4 +258,4 @@ def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
             yield Staging(folder)
         finally:
             if not any(folder.glob("*.done.json")):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, must=False)
