@@ -76,6 +76,14 @@ def test_folders_are_removed_in_one_place():
             assert path.name == "files.py" or "rmtree" not in path.read_text(), f"{path}: use files.remove_tree"
 
 
+def test_figures_are_made_and_saved_in_one_place():
+    # where names of strangers are no formulas, and a letter without a font is a box
+    for folder in ("vtd_jax", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            made = any(word in path.read_text() for word in (" Figure(", ".savefig(", "pyplot", "parse_math"))
+            assert path == ROOT / "vtd_jax" / "figures.py" or not made, f"{path}: use vtd_jax.figures"
+
+
 def test_no_path_of_one_machine_and_no_tensorflow_import():
     for folder in ("vtd_jax", "experiments", "data"):
         for path in (ROOT / folder).rglob("*.py"):

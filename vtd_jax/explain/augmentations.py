@@ -1,17 +1,18 @@
 """One video as training and evaluation see it: sampled frames, training draws, and spatial views, as a picture."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 
+from vtd_jax import figures
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_bytes
 from vtd_jax.video.augment import Draw
@@ -112,32 +113,32 @@ def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str, level
     """
     if not 2 <= levels <= 256 or (levels < 256 and path.suffix != ".png"):
         raise UserError(f"{path}: levels={levels}, expected 2 to 256, and below 256 a name that ends in .png")
-    figure = _draw(rows, title)
-    content = io.BytesIO()
-    if levels == 256:
-        figure.savefig(content, format=path.suffix[1:] or None)
-    else:
+    with _drawn(rows, title) as figure:
+        if levels == 256:
+            figures.save(figure, path)
+            return
         figure.canvas.draw()
-        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
-        imsave(content, np.rint(pixels * (levels - 1)) / (levels - 1), format="png", pil_kwargs={"optimize": True})
+    pixels, content = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255, io.BytesIO()
+    imsave(content, np.rint(pixels * (levels - 1)) / (levels - 1), format="png", pil_kwargs={"optimize": True})
     write_bytes(path, content.getbuffer())
 
 
-def _draw(rows: Sequence[ClipRow], title: str) -> Figure:
+@contextlib.contextmanager
+def _drawn(rows: Sequence[ClipRow], title: str) -> Iterator[Figure]:
     frames = max(len(row.clip) for row in rows)
     cell = min(1.0, max(0.75, 12 / frames))
     # a row is as high as its frames and number, or as its text
     step = max(cell + _NUMBER, _LINES)
     width, height = max(_column(frames, cell) + 0.16, _NARROW), _HEAD + len(rows) * step + 0.05
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, color=_INK, va="center")
-    seen = _column(0, cell)
-    for text, left in (("first frame, whole", _TEXT), ("what the model sees, and the frame's number", seen)):
-        figure.text(left / width, 1 - 0.5 / height, text, fontsize=7.5, color=_FAINT, va="center")
-    for number, row in enumerate(rows):
-        _draw_row(figure, row, height - _HEAD - number * step, cell)
-    return figure
+    texts = [title, *(text for row in rows for text in (row.heading, *row.details))]
+    with figures.drawing(width, height, texts, dpi=100) as figure:
+        figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, color=_INK, va="center")
+        seen = _column(0, cell)
+        for text, left in (("first frame, whole", _TEXT), ("what the model sees, and the frame's number", seen)):
+            figure.text(left / width, 1 - 0.5 / height, text, fontsize=7.5, color=_FAINT, va="center")
+        for number, row in enumerate(rows):
+            _draw_row(figure, row, height - _HEAD - number * step, cell)
+        yield figure
 
 
 def _draw_row(figure: Figure, row: ClipRow, top: float, cell: float) -> None:
