@@ -10,6 +10,7 @@ import pytest
 
 from experiments import _plan, _reproduce, _reproduce_plan, _results, _sources
 from experiments._reproduce_plan import Request
+from hostile import corpus_plans, harness
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.report import save_report
@@ -157,6 +158,38 @@ def test_a_damaged_plan(workdir, change):
         path.write_text(text)
         with pytest.raises(UserError, match=r"base_to_novel\.json: .*; run this table again"):
             _tables(workdir)
+
+
+@pytest.mark.parametrize("name", corpus_plans.REFUSED)
+def test_a_plan_is_no_larger_than_a_table(workdir, name):
+    change, told = corpus_plans.REFUSED[name]
+    path = workdir / "plans" / "base_to_novel.json"
+    plan = json.loads(path.read_text())
+    change(plan)
+    path.write_text(json.dumps(plan))
+    harness.check_call_refused(lambda: _tables(workdir), texts=[str(path), told, "run this table again"])
+
+
+@pytest.mark.parametrize("name", corpus_plans.ODD)
+def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
+    text = corpus_plans.ODD[name]
+    # a name of a file has no control characters, and an end
+    dataset = text if name in ("formula", "roots") else "d" * 200
+    rows = tuple(_plan.Row(dataset.replace("\\", ""), text, text, {shots: ("one",)}) for shots in ("2", "4"))
+    _save(workdir / "runs" / "one", {"val": _halves()["base"]})
+    _plan.save_plan(workdir / "plans" / "few_shot.json", _plan.Plan("few_shot", rows, (), (), ()), {})
+    flags = ["--table=few_shot", f"--workdir={workdir}", "--tables_only"]
+    harness.check_right("reproduce", flags, folder=workdir.parent, outputs=[workdir])
+    assert list(workdir.glob("few_shot_*.png"))
+
+
+def test_the_end_of_a_long_source_is_told(workdir):
+    row = _plan.Row("hmdb51", "VTD-CLIP", "/folder" * 500 + "/run", {"": ("one",)})
+    _plan.save_plan(workdir / "plans" / "base_to_novel.json", _plan.Plan("base_to_novel", (row,), (), (), ()), {})
+    _tables(workdir)
+    told = (workdir / "base_to_novel.md").read_text()
+    assert "/run" in told
+    assert "/folder" * 100 not in told
 
 
 def test_an_ablation_table_has_ablations(workdir):
