@@ -101,6 +101,8 @@ def write_served(
             (folder / PROGRAM).write_bytes(serialized)
             np.savez(folder / WEIGHTS, **weights)
             shutil.copyfile(Path(__file__).with_name("serve_example.py"), folder / EXAMPLE)
+            read = json.loads(json.dumps(told))  # as it is read: all keys are texts
+            told["about_sha256"] = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
             # the path of a CLIP may hold bytes that are not UTF-8
             text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8", errors="backslashreplace")
