@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -227,8 +228,8 @@ def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[
     return tuple(run for run in plan.runs if run.name in chosen)
 
 
-# they become names of files
-_Name = Annotated[str, Meta(pattern=r"\A(?!\.\.?\Z)[^/\\\x00-\x1f]+\Z", max_length=PLAN_NAME_BYTES)]
+# names of runs and data sets become names of files
+_NAME = re.compile(r"(?!\.\.?\Z)[^/\\\x00-\x1f]+")
 _Text = Annotated[str, Meta(max_length=PLAN_TEXT)]
 _Lines = Annotated[list[str], Meta(max_length=PLAN_LINES)]
 _Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
@@ -242,11 +243,11 @@ class _KeptAblation(TypedDict):
 
 
 class _KeptRow(TypedDict):
-    dataset: _Name
+    dataset: str
     method: _Text
     # the path of --source, where that is given
     learnt_on: Annotated[str, Meta(max_length=NAME_CHARACTERS)]
-    cells: Annotated[dict[_Column, list[_Name]], Meta(max_length=PLAN_COLUMNS)]
+    cells: Annotated[dict[_Column, list[str]], Meta(max_length=PLAN_COLUMNS)]
     ablation: _KeptAblation | None
 
 
@@ -299,7 +300,9 @@ def _check_names(kept: _Kept, where: str, remedy: str) -> None:
     ):
         if count > most:
             raise UserError(f"{where}: rows: {count:,} {what}, expected at most {most:,}; {remedy}")
-    for name in {*runs, *datasets}:
+    for name in sorted({*runs, *datasets}):
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{where}: rows: {name!r} is no name of a file, and a run or data set has it; {remedy}")
         if (size := len(name.encode())) > PLAN_NAME_BYTES:
             raise UserError(
                 f"{where}: rows: the name {name!r} has {size} bytes, expected at most {PLAN_NAME_BYTES}; {remedy}"

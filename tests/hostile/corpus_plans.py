@@ -33,8 +33,8 @@ REFUSED: dict[str, tuple[Callable[[Plan], object], str]] = {
     "learnt_on": (_row(learnt_on="m" * 2**20), "learnt_on"),
     "group": (_row(ablation={"group": "g" * 2**20, "name": "n", "slug": "s", "changes": {}}), "group"),
     "wide_name": (_row(dataset="ü" * 200), "400 bytes"),
-    "above": (_row(cells={"": [".."]}), "cells"),
-    "here": (_row(dataset="."), "dataset"),
+    "above": (_row(cells={"": [".."]}), "'..' is no name"),
+    "here": (_row(dataset="."), "'.' is no name"),
     "missing": (lambda plan: plan.update(missing=["x"] * 50_000), "missing"),
     "notes": (lambda plan: plan.update(notes=dict.fromkeys(map(str, range(5000)), 1)), "notes"),
 }
