@@ -63,7 +63,7 @@ def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
     path = None if config is None else config.clip.path
     inputs = [_config.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
     inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
-    output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported)
+    output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported, whole=True)
     check_outputs([output], [*inputs, (f"--workdir={WORKDIR.value}", WORKDIR.value)])
 
 
