@@ -61,9 +61,10 @@ def check_out(out: Path) -> None:
 def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
     """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the run."""
     path = None if config is None else config.clip.path
-    inputs = [_config.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
-    inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
-    output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported)
+    # the settings may come from the checkpoint, which is called by the flag that was given
+    inputs = [*weights_read("--checkpoint", which), _config.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
+    inputs += weights_read("--config.clip.path", path)
+    output = Output("--out", out, out.suffix == _serve.SUFFIX, _serve.is_exported, whole=True)
     check_outputs([output], [*inputs, (f"--workdir={WORKDIR.value}", WORKDIR.value)])
 
 

@@ -127,6 +127,11 @@ def _in_folder(folder: Path) -> Path:
             f"{folder}: a folder of experiments.export, whose labels are fixed and whose weights are in its program: "
             f"run python {folder / 'predict.py'} VIDEO, or give the run or CLIP that it was made of"
         )
+    if "checkpoints" in found:
+        raise UserError(
+            f"{folder}: a run's folder that lacks its config.json, without which checkpoints say nothing; copy that "
+            "file from where the run was made"
+        )
     held = f"{', '.join(found[:6])}{', …' if len(found) > 6 else ''}" if found else "nothing"
     raise UserError(f"{folder}: folder without weights, it holds {held}; expected one of {', '.join(FILES)}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache_folder import VARIABLE, cache_folder, check_ours, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -89,7 +89,8 @@ class TextCache:
         return out
 
     def _make_folder(self) -> None:
-        """Tells of a folder that cannot be written before an hour's work, not after it."""
+        """Tells of a folder that cannot be written, or is not ours, before an hour's work, not after it."""
+        check_ours(self.folder)
         try:
             make_folders(self.folder)
         except OSError as error:

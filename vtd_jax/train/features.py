@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 import vtd_jax
-from vtd_jax.cache_folder import VARIABLE, cache_folder
+from vtd_jax.cache_folder import VARIABLE, cache_folder, check_ours
 from vtd_jax.clip.params import state_from_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -40,7 +40,7 @@ SHARD = 64
 PAUSE = 10.0
 
 # part of every folder's name: counts up when files change their meaning
-_FORMAT = 1
+_FORMAT = 2
 
 
 def tower_fingerprint(model: VTDCLIP) -> str:
@@ -141,12 +141,15 @@ class FeatureStore:
           check: called before every batch that is encoded; may raise to break off: whole files are kept.
 
         Raises:
-          UserError: files cannot be written (it names the variable that says where), or videos cannot be read.
+          UserError: files cannot be written (it names the variable that says where) or are in a folder of others, or
+            videos cannot be read.
         """
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
         shape = (*([count] if count > 1 else []), spec.frames, self.width)
         folders = [self.folder / self._key(records, spec, view) for view in views]
+        for folder in folders:
+            check_ours(folder)
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
@@ -183,8 +186,9 @@ class FeatureStore:
         drawn = [spec.temporal_views, spec.spatial_views]
         if spec.kind == "train":
             drawn = [spec.seed, view, spec.sample, asdict(spec.augment)]
-        videos = [records.info["fingerprint"], hashlib.sha256(records.stored.records.tobytes()).hexdigest()]
-        about = [_FORMAT, vtd_jax.__version__, self._tower, *videos, spec.kind, spec.frames, spec.size, *drawn]
+        # of the videos themselves: what a record folder says of itself may be anybody's
+        videos = records.digest
+        about = [_FORMAT, vtd_jax.__version__, self._tower, videos, spec.kind, spec.frames, spec.size, *drawn]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
 
     def _compute(self, missing, records, spec, views, together, workers, tell, check) -> None:

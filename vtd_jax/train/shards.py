@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtd_jax.cache_folder import VARIABLE, cache_folder, make_folders
+from vtd_jax.cache_folder import VARIABLE, make_folders
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.terminal import warn
@@ -30,9 +30,7 @@ def make_folder(folder: Path) -> None:
       NotKept: it cannot be made or written.
     """
     try:
-        if folder.is_relative_to(cache_folder()):
-            make_folders(cache_folder())
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     except OSError as error:
         raise NotKept(folder, error) from None
     if not os.access(folder, os.W_OK | os.X_OK):
