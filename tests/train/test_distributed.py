@@ -167,15 +167,10 @@ for step in itertools.count():
 """
 
 
-def terminate(process):
-    """Sends SIGTERM when the process has said that it is at work."""
-    process.wait_until_it_says("started")
-    process.send_signal(signal.SIGTERM)
-
-
 def test_sigterm_to_one_process_stops_both_at_the_same_step():
     started = two_processes.start(PREEMPTED)
-    terminate(started[1])
+    started[1].wait_until_it_says("started")
+    started[1].send_signal(signal.SIGTERM)
     first, second = two_processes.finish(started, timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     stopped = [line for line in first.stdout.splitlines() if line.startswith("stopped")]
@@ -189,14 +184,18 @@ import time
 from vtd_jax.train import distributed, joining
 joining.initialize(catch_sigterm=False)
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def test_sigterm_ends_a_command_that_does_not_ask_for_it():
     started = two_processes.start(UNPREPARED)
-    for process in started[::-1]:
-        terminate(process)
+    for process in started:
+        process.wait_until_it_says("started")
+    # both have it before one of them can hear of the other's end
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+        for process in started:
+            process.send_signal(number)
     assert [one.returncode for one in two_processes.finish(started, timeout=30)] == [-signal.SIGTERM] * 2
 
 
