@@ -80,7 +80,7 @@ def test_one_death_too_many_is_one_line(jpeg, monkeypatch, number, words):
     batches, _, workers = start(jpeg, 1)
     with contextlib.closing(batches):
         os.kill(workers[0].pid, number)
-        workers[0].join(10)
+        workers[0].join(60)
         with pytest.raises(UserError, match=words):
             list(itertools.islice(batches, 20))
 
@@ -149,8 +149,12 @@ if __name__ == "__main__":
     batches = train_batches(records, frames=2, size=16, batch_size=1, seed=0, augment=Augment(), workers=2)
     for taken in (1, 2, 3):
         next(batches)
+        ahead = lambda: len(open(sys.argv[2]).readlines()) - taken
+        end = time.monotonic() + 60
+        while ahead() < 2 and time.monotonic() < end:
+            time.sleep(0.05)
         time.sleep(1)
-        print(len(open(sys.argv[2]).readlines()) - taken)
+        print(ahead())
     batches.close()
 """
     done = script(tmp_path, built, "plain", ending)
@@ -225,7 +229,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, seconds: float = 15) -> bool:
+def wait_for(condition, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.1)
