@@ -12,7 +12,8 @@ def hold(event, arguments):
     # a video of the shard is noted here before it is encoded; the first one makes the file
     if event != "open" or not str(arguments[0]).endswith(".current") or not os.path.exists(arguments[0]):
         return
-    if len(glob.glob(os.path.dirname(arguments[0]) + "/*.done.json")) >= SHARDS:
+    # who looks at which one it was, reads
+    if arguments[2] & os.O_APPEND and len(glob.glob(os.path.dirname(arguments[0]) + "/*.done.json")) >= SHARDS:
         time.sleep(600)
 
 sys.addaudithook(hold)
