@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from held_builds import held
+from holds import held_build
 
 import layouts
 from video_files import make_video, write_catalog
@@ -177,14 +177,14 @@ def test_skipped_videos_are_reported(hmdb51, tmp_path):
 
 def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
     hidden = tmp_path / ".building-video_folder-m"
-    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM, environment=held(tmp_path / "hold", 3))
+    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM, environment=held_build(tmp_path / "hold", 3))
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 3, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    wait_for(lambda: not any(worker.is_running() for worker in workers))
     shutil.rmtree(tmp_path / "hold")
+    wait_for(lambda: not any(worker.is_running() for worker in workers))
     assert record_names(tmp_path) == []
     made = identities(hidden)
     assert 3 <= len(made) < len(list(hidden.glob("*.todo.json")))
@@ -199,11 +199,12 @@ def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
 def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
     """Beam alone would wait for it without an end."""
     hidden = tmp_path / ".building-video_folder-m"
-    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM, environment=held(tmp_path / "hold", 2))
+    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM, environment=held_build(tmp_path / "hold", 2))
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 2, process)
     family = psutil.Process(process.pid).children(recursive=True)
     worker = next(one for one in family if not one.children() and "sdk_worker_main" in " ".join(one.cmdline()))
     os.kill(worker.pid, signal.SIGKILL)
+    shutil.rmtree(tmp_path / "hold")
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 2
     last = errors.splitlines()[-1]

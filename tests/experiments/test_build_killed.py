@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from held_builds import held
+from holds import held_build
 
 from video_files import make_video, write_catalog
 from vtd_jax.video.inputs import Video
@@ -44,7 +44,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def start(call: list[str], out: Path, hold: int = 0) -> subprocess.Popen:
     """A build, which stops half way when `hold` shards are finished."""
     command = [sys.executable, "-c", LISTEN, "-m", "experiments.build_data", *call, f"--data_dir={out}"]
-    environment = held(out.with_name("hold"), hold) if hold else None
+    environment = held_build(out.with_name("hold"), hold) if hold else None
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 

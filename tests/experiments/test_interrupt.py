@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from holds import held_import, held_workers
 
 import small_run
 import warm
@@ -26,8 +27,8 @@ def folder(tmp_path_factory):
     return small_run.build(tmp_path_factory.mktemp("small"))
 
 
-def _start(name, *arguments):
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+def _start(name, *arguments, environment=os.environ):
+    environment = dict(environment, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
     return warm.Started(["-c", OWN_GROUP, name, *arguments], environment)
 
 
@@ -69,7 +70,7 @@ def _ended(process):
 def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}", "--config.data.workers=2"]
     flags += ["--config.optimizer.epochs=2000", "--config.log_every=1"]
-    process = _start("train", *flags)
+    process = _start("train", *flags, environment=held_workers(tmp_path / "hold"))
     # they have not ignored it themselves yet
     _wait(lambda: _workers(process.pid), process)
     assert _ended(process) == (130, ["interrupted: no step was made; the same command resumes"])
@@ -84,10 +85,10 @@ def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / saved).is_dir()
 
 
-def test_while_libraries_are_imported():
+def test_while_libraries_are_imported(tmp_path):
     call = [sys.executable, "-m", "experiments.train", "--help"]
     options = dict(cwd=small_run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    process = subprocess.Popen(call, text=True, **options)
+    process = subprocess.Popen(call, text=True, env=held_import(tmp_path / "hold", "jax.numpy"), **options)
     _wait(lambda: "numpy" in _read(Path(f"/proc/{process.pid}/maps")), process)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
@@ -167,6 +168,7 @@ def test_one_that_is_raised_in_a_callback_whose_errors_python_passes_over():
 
 
 def test_rendering_in_processes(tmp_path):
-    process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1")
+    environment = held_workers(tmp_path / "hold")
+    process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1", environment=environment)
     _wait(lambda: _workers(process.pid), process)
     assert _ended(process) == (130, ["interrupted: the same command starts again"])

@@ -102,7 +102,9 @@ class Probe:
         with open(self.log, "a") as file:
             print(index, self.look() if self.mode == "look" else os.getpid(), file=file)
         if self.mode == "crash" and index == 2:
-            time.sleep(0.5)  # the batch before it is on its way
+            # the batches before it have come
+            while not os.path.exists(self.log + ".2"):
+                time.sleep(0.01)
             os.kill(os.getpid(), 11)
         return self.inner[index]
     def look(self):
@@ -116,7 +118,10 @@ def main():
     _, data_dir, log, mode = sys.argv
     batches = eval_batches(Probe(data_dir, log, mode), frames=2, size=16, batch_size=1, workers=1)
     try:
-        print(sum(1 for _ in batches), "batches")
+        count = 0
+        for count, _ in enumerate(batches, 1):
+            open(f"{log}.{count}", "w").close()
+        print(count, "batches")
     except UserError as error:
         print("error:", error)
     finally:
