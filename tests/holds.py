@@ -23,10 +23,11 @@ def hold(event, arguments):
 sys.addaudithook(hold)
 """
 WORKERS = """
-import time
+import os, time
 with open("/proc/self/cmdline") as file:
-    if "spawn_main" in file.read():
-        time.sleep(600)
+    end = time.monotonic() + 600 * ("spawn_main" in file.read())
+while os.path.exists(__file__) and time.monotonic() < end:
+    time.sleep(0.01)
 """
 IMPORT = """
 import sys, time
@@ -48,7 +49,7 @@ def held_build(folder: Path, shards: int) -> dict[str, str]:
 
 
 def held_workers(folder: Path) -> dict[str, str]:
-    """Worker processes come no further than their start."""
+    """Worker processes come no further than their start while the folder is there."""
     return _with(folder, WORKERS)
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C in commands, which a terminal sends to all of their processes: one line, status 130, and what resumes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,10 +56,12 @@ def _workers(pid):
     return [child for child in _children(pid) if "spawn_main" in _read(Path(f"/proc/{child}/cmdline"))]
 
 
-def _ended(process):
-    """Status and lines on stderr, when all of its processes are gone."""
+def _ended(process, hold=None):
+    """Status and lines on stderr, when all of its processes are gone; those that were held go on meanwhile."""
     workers = _children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
+    if hold:
+        shutil.rmtree(hold)
     _, errors = process.communicate(60)
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
@@ -171,4 +174,4 @@ def test_rendering_in_processes(tmp_path):
     environment = held_workers(tmp_path / "hold")
     process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1", environment=environment)
     _wait(lambda: _workers(process.pid), process)
-    assert _ended(process) == (130, ["interrupted: the same command starts again"])
+    assert _ended(process, tmp_path / "hold") == (130, ["interrupted: the same command starts again"])
