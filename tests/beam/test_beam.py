@@ -182,8 +182,9 @@ def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    # they have its pipes, and end with what they are at
     shutil.rmtree(tmp_path / "hold")
+    process.communicate()
     wait_for(lambda: not any(worker.is_running() for worker in workers))
     assert record_names(tmp_path) == []
     made = identities(hidden)
