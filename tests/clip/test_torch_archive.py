@@ -136,11 +136,11 @@ RAW = {
 @pytest.mark.parametrize("data", RAW.values(), ids=RAW)
 def test_hand_made_streams(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match=r"carries code|damaged|without a state dict"):
         load(tf.save_raw(tmp_path / "x.pt", data))
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"], "nothing has run"
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_refused_name_leaves_no_trace():

@@ -85,10 +85,10 @@ def test_a_tensor_of_a_storage_that_is_not_known_is_foreign():
 
 def test_a_doubling_chain_of_keys_is_refused_at_once():
     data = b"\x80\x02}" + b"cposix\nsystem\n\x85" + b"q\x01h\x01\x86" * 60 + b"Ns."
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match="damaged"):
         read_pickle(data, "x", skip_foreign=True)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_flipped_bytes(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import jax
 import numpy as np
@@ -104,10 +103,12 @@ def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
     assert called == ["vtd-finish"]
     distributed.before_end(lambda: {}["damaged"])
     distributed.finish(5)
-    distributed.before_end(lambda: time.sleep(3))
-    began = time.monotonic()
+    # it is not waited for when that takes longer
+    released, waited = threading.Event(), []
+    distributed.before_end(lambda: waited.append(released.wait(60)))
     distributed.finish(0.05)
-    assert time.monotonic() - began < 2
+    assert waited == []
+    released.set()
 
 
 LATE = """
@@ -149,14 +150,15 @@ def test_a_port_in_use_is_one_line_at_once():
 
 
 PREEMPTED = """
-import time
+import itertools, time
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather, reached_preemption_sync_point
 from vtd_jax.train import distributed, joining
 joining.initialize()
 me = distributed.process_index()
-print("started", flush=True)
-for step in range(600):
+for step in itertools.count():
+    if step == 3:
+        print("started", flush=True)
     time.sleep(0.05)
     process_allgather(np.float32(step))
     if reached_preemption_sync_point(step):
@@ -165,16 +167,10 @@ for step in range(600):
 """
 
 
-def terminate(process, after):
-    """Sends SIGTERM when the process has said that it is at work."""
-    process.wait_until_it_says("started")
-    time.sleep(after)
-    process.send_signal(signal.SIGTERM)
-
-
 def test_sigterm_to_one_process_stops_both_at_the_same_step():
     started = two_processes.start(PREEMPTED)
-    terminate(started[1], after=0.3)
+    started[1].wait_until_it_says("started")
+    started[1].send_signal(signal.SIGTERM)
     first, second = two_processes.finish(started, timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     stopped = [line for line in first.stdout.splitlines() if line.startswith("stopped")]
@@ -188,18 +184,26 @@ import time
 from vtd_jax.train import distributed, joining
 joining.initialize(catch_sigterm=False)
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def test_sigterm_ends_a_command_that_does_not_ask_for_it():
     started = two_processes.start(UNPREPARED)
-    for process in started[::-1]:
-        terminate(process, after=0)
+    for process in started:
+        process.wait_until_it_says("started")
+    # both have it before one of them can hear of the other's end
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+        for process in started:
+            process.send_signal(number)
     assert [one.returncode for one in two_processes.finish(started, timeout=30)] == [-signal.SIGTERM] * 2
 
 
 def test_processes_that_hang_are_ended_and_both_told():
-    stuck = "import sys, time\nprint(f'{1}-stuck', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
-    with pytest.raises(AssertionError, match=r"not done within 1 s\n(?s:.*1-stuck.*1-stuck)"):
-        run_two(stuck, timeout=1)
+    stuck = "import sys, time\nprint(f'{1}-stuck', file=sys.stderr, flush=True)\n"
+    started = two_processes.start(stuck + "print('there', flush=True)\ntime.sleep(600)\n")
+    for process in started:
+        process.wait_until_it_says("there")
+    with pytest.raises(AssertionError, match=r"not done within 0.1 s\n(?s:.*1-stuck.*1-stuck)"):
+        two_processes.finish(started, timeout=0.1)
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
