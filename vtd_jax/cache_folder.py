@@ -39,15 +39,16 @@ def check_ours(folder: Path) -> None:
     The user's own links are followed, as to a larger disk.
 
     Args:
-      folder: the cache folder or one below it, there or not.
+      folder: the cache folder, one below it, or one that was given in its place; there or not.
 
     Raises:
-      UserError: it, or one above it up to the cache folder, is another user's, or everybody can write into it.
+      UserError: it, or one between it and the cache folder, is another user's, or everybody can write into it.
     """
     if not hasattr(os, "getuid"):
         return
-    root = cache_folder().absolute()
-    for part in (folder, *folder.parents):
+    folder, root = folder.absolute(), cache_folder().absolute()
+    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    for part in (folder, *above):
         if os.path.exists(part):
             owners, mode = {os.lstat(part).st_uid, os.stat(part).st_uid}, os.stat(part).st_mode
             strange = sorted(owners - {os.getuid(), 0})
@@ -57,8 +58,6 @@ def check_ours(folder: Path) -> None:
                     f"{part}: others could have put features there, which decide results ({why}); remove it, make it "
                     f"yours alone (chmod go-w), or set {VARIABLE} to another folder"
                 )
-        if part.absolute() == root:
-            return
 
 
 def why_not_ours(folder: Path) -> str:

@@ -19,6 +19,7 @@ from vtd_jax.cache_folder import VARIABLE, cache_folder, check_ours, make_folder
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import warn
 from vtd_jax.train.shards import read_rows
 from vtd_jax.untrusted.arrays import crc_bytes
 
@@ -69,7 +70,7 @@ class TextCache:
         count, width = len(words), model.clip.config.embed_dim
         if not count:
             raise UserError("no words to encode: give one or more")
-        kept = count >= LEAST
+        kept = count >= LEAST and self._is_ours()
         if kept:
             self._make_folder()
         # a map starts at a page; memory is taken as rows are filled
@@ -88,9 +89,17 @@ class TextCache:
                 self._write(file, rows)
         return out
 
+    def _is_ours(self) -> bool:
+        """Whether nobody else could have put features there; if not, a warning says what to do."""
+        try:
+            check_ours(self.folder)
+        except UserError as error:
+            warn(f"text features are neither read nor kept: {error}")
+            return False
+        return True
+
     def _make_folder(self) -> None:
-        """Tells of a folder that cannot be written, or is not ours, before an hour's work, not after it."""
-        check_ours(self.folder)
+        """Tells of a folder that cannot be written before an hour's work, not after it."""
         try:
             make_folders(self.folder)
         except OSError as error:
