@@ -112,7 +112,7 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
 
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
     """Refuses results that would write over what is evaluated, before anything is read."""
-    outputs = [Output("--workdir", workdir, folder=True)]
+    outputs = [Output("--workdir", workdir, folder=True, whole=True)]
     outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
     inputs = [config_flag.given_file(), *weights_read("clip.path", config.clip.path)]
     check_outputs(outputs, [*inputs, (f"--checkpoint={file}", file)])

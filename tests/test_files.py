@@ -1,7 +1,9 @@
 """Files are whole or not there."""
 
+import errno
 import os
 import resource
+import signal
 
 import pytest
 
@@ -97,3 +99,69 @@ def test_a_log_on_a_full_disk_is_named(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(tmp_path / "log")
+
+
+@pytest.mark.parametrize("must", [True, False])
+@pytest.mark.parametrize("what", ["nothing", "folder", "file", "pipe", "link", "dangling"])
+def test_whatever_stands_in_a_place_is_removed(what, must, tmp_path):
+    path, other = tmp_path / "place", tmp_path / "other"
+    (other / "inner").mkdir(parents=True)
+    (other / "inner" / "mine").write_text("precious")
+    if what == "folder":
+        (path / "inner").mkdir(parents=True)
+        os.mkfifo(path / "inner" / "pipe")
+        (path / "link").symlink_to(other)
+    elif what == "file":
+        path.write_text("x")
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what != "nothing":
+        path.symlink_to(other if what == "link" else tmp_path / "gone")
+    # a pipe that is opened is waited for: see that it would end
+    signal.alarm(30)
+    files.remove_tree(path, must=must)
+    signal.alarm(0)
+    assert sorted(os.listdir(tmp_path)) == ["other"]
+    assert (other / "inner" / "mine").read_text() == "precious"
+
+
+def test_what_cannot_be_removed_is_a_fault_or_not(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(files.os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        files.remove_tree(tmp_path / "file")
+    files.remove_tree(tmp_path / "file", must=False)
+
+
+@pytest.mark.parametrize(
+    "place", ["a folder", "below nothing", "below a file", "in no folder of ours"]
+)
+def test_an_error_names_the_file_that_was_asked_for(place, tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    if place == "a folder":
+        path.mkdir()
+    elif place == "in no folder of ours":
+
+        def refuse(name, *args):
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+
+        monkeypatch.setattr(files.os, "open", refuse)
+    else:
+        path = tmp_path / "none" / "out.json"
+        if place == "below a file":
+            path.parent.write_text("x")
+    with pytest.raises(OSError) as caught:
+        write_text(path, "new")
+    assert caught.value.filename == str(path)
+    assert ".part" not in str(caught.value)
+    assert files.remedy(caught.value) or place in ("below nothing", "in no folder of ours")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "out.json"):
+        (tmp_path / "input.json").read_text()
+    assert caught.value.filename == str(tmp_path / "input.json")

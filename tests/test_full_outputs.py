@@ -80,9 +80,9 @@ def test_a_lock_holds_on_a_full_disk(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("full", ["stdout", "stderr"])
 def test_an_output_that_is_full_is_named_once(full):
-    code = "from experiments import _cli\nimport sys\nfrom vtd_jax.terminal import say\n"
+    code = "from experiments.common import cli\nimport sys\nfrom vtd_jax.terminal import say\n"
     code += "def main():\n    say('first')\n    say('note', sys.stderr)\n    return 'last'\n"
-    code += "_cli.run(main, 'usage', keeps_programs=False)"
+    code += "cli.run(main, 'usage', keeps_programs=False)"
     with open("/dev/full", "w") as device:
         streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE) | {full: device}
         done = subprocess.run([sys.executable, "-c", code], text=True, cwd=ROOT, **streams)

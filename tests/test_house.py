@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# what a package of vtd_jax may import from the others; modules beside the packages may be imported by all
+# what a package of vtd_jax may import from the others; modules beside the packages may be imported
+# by all
 ALLOWED = {
     "untrusted": set(),
     "clip": {"untrusted"},
@@ -129,6 +130,29 @@ def test_files_and_folders_stay_small():
             for path in files:
                 lines = len(path.read_text().splitlines())
                 assert lines <= _MOST_LINES, f"{path}: {lines} lines"
+
+
+def test_folders_are_removed_in_one_place():
+    # shutil.rmtree waits for the writer of a pipe, and does nothing to a link where errors are
+    # ignored
+    for folder in ("vtd_jax", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert path.name == "files.py" or "rmtree" not in path.read_text(), (
+                f"{path}: use files.remove_tree"
+            )
+
+
+def test_figures_are_made_and_saved_in_one_place():
+    # where names of strangers are no formulas, and a letter without a font is a box
+    for folder in ("vtd_jax", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            made = any(
+                word in path.read_text()
+                for word in (" Figure(", ".savefig(", "pyplot", "parse_math")
+            )
+            assert path == ROOT / "vtd_jax" / "figures.py" or not made, (
+                f"{path}: use vtd_jax.figures"
+            )
 
 
 def test_no_tensorflow_and_no_torch_import():

@@ -113,3 +113,9 @@ def test_a_killed_owners_lock_file_is_taken_and_removed(tmp_path, holder):
     with locked(tmp_path / "lock", "x", stays=False):
         pass
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_folder_in_its_place_is_told(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(UserError, match=r"lock: .*folder.*; move it away"):
+        _take(tmp_path)

@@ -133,6 +133,24 @@ def test_no_folder_is_one_of_records(here):
         check_outputs([Output("--report", here, folder=True)], [])
 
 
+@pytest.mark.parametrize(
+    "marks, what",
+    [
+        (("about.json", "program.jaxexport"), "the served model"),
+        (("config.json", "checkpoints"), "the run"),
+        (("results.json", "results_scores.npz"), "the evaluation"),
+        (("plans", "runs"), "the tables"),
+    ],
+)
+def test_a_folder_of_pages_is_not_what_others_own_as_a_whole(here, marks, what):
+    for mark in marks:
+        (here / mark).touch()
+    with pytest.raises(UserError, match=f"is a place of {what}"):
+        check_outputs([Output("--report", here, folder=True)], [])
+    # whose it is may go on with it
+    check_outputs([Output("--workdir", here, folder=True, whole=True)], [])
+
+
 def test_configs_beside_weights_are_read_too(here):
     for name in ("model.safetensors", "config.json"):
         (here / name).write_text("{}")

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import secrets
+import shutil
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     planted there before is followed.
 
     Raises:
-      OSError: with the name of the file, also where the disk is full.
+      OSError: with the name of the file, whatever the system says of the sibling, also where the
+        disk is full.
     """
     around = f".{secrets.token_hex(6)}.part{path.suffix}"
     room, stem = NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
@@ -42,7 +44,36 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        # what went wrong before says more
+        remove_tree(temporary, must=False)
+
+
+def remove_tree(path: str | os.PathLike, *, must: bool = True) -> None:
+    """Removes a folder with all that is in it, or whatever else stands in its place; what is not
+    there is no fault.
+
+    Of a link only the link goes. A pipe is removed without being opened: `shutil.rmtree` waits for
+      its writer.
+
+    Args:
+      path: of the folder.
+      must: whether what could not be removed is a fault; else as much as can be goes, without a
+        word.
+
+    Raises:
+      OSError: something could not be removed.
+    """
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path, ignore_errors=not must)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        if os.path.lexists(path) and must:
+            raise
+    except OSError:
+        if must:
+            raise
 
 
 def open_own(path: Path, mode: str) -> BinaryIO:
@@ -106,7 +137,8 @@ def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Names the file that was written in the error of a full disk, which says only that it is full.
+    """Names the file that was written in an error that says only that the disk is full, or another
+    name for it.
 
     Args:
       path: the file's name, for people.
@@ -115,7 +147,8 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL or error.filename not in (None, str(path), str(temporary)):
+        nameless = error.errno in _FULL and error.filename in (None, str(path))
+        if not nameless and (temporary is None or error.filename != str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
 
@@ -129,6 +162,11 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return (
             "; a file is where a folder would have to be: give another path, or move that file away"
+        )
+    if error.errno == errno.EISDIR:
+        return (
+            "; a folder is where a file would have to be: give another path, or move that folder "
+            "away"
         )
     if error.errno == errno.ENAMETOOLONG:
         return "; give a shorter one"

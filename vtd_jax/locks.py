@@ -43,7 +43,7 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
       OSError: the folder cannot be written.
     """
     path = Path(path)
-    _refuse_link(path)
+    _refuse_other(path)
     try:
         lock = _acquired(path, what)
     except OSError as error:
@@ -116,10 +116,12 @@ def _acquired(path: Path, what: str) -> filelock.BaseFileLock:
     return lock
 
 
-def _refuse_link(path: Path) -> None:
+def _refuse_other(path: Path) -> None:
     # a lock is opened for writing: a link planted here would have another file emptied
     if path.is_symlink():
         raise UserError(f"{path}: a link in the place of a lock file; remove it")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder in the place of a lock file; move it away")
 
 
 def _sign(path: Path, content: bytes) -> None:

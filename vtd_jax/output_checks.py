@@ -58,6 +58,8 @@ class Output:
       ours: whether a file that is there is one that this command wrote; only such a file is
         replaced in a folder that the command reads. None is for no file.
       belongs: whether it may be a file of a run, as the results of an evaluation are.
+      whole: of a folder: whether it may be a run or a served model itself, which is replaced or
+        gone on with.
     """
 
     flag: str
@@ -65,6 +67,7 @@ class Output:
     folder: bool = False
     ours: Callable[[Path], bool] | None = None
     belongs: bool = False
+    whole: bool = False
 
     @property
     def told(self) -> str:
@@ -172,12 +175,15 @@ def _check_owner(output: Output) -> None:
     below = Path(os.path.realpath(output.path))
     for folder in (below, *below.parents) if output.folder else below.parents:
         first = "".join(below.relative_to(folder).parts[:1]).casefold()
-        # a run or a served model is replaced or added to as a whole, records are built by
-        # build_data alone
-        for marks, what, names in _KINDS if first else _KINDS[:1]:
+        # records are built by build_data alone
+        for marks, what, names in _KINDS[:1] if output.whole and not first else _KINDS:
             if not all(os.path.lexists(folder / mark) for mark in marks):
                 continue
-            if not names or any(first == name or _starts(first, name) for name in names):
+            if (
+                not names
+                or not first
+                or any(first == name or _starts(first, name) for name in names)
+            ):
                 raise UserError(
                     f"{output.told}: is a place of {what} in {printable(str(folder))}; give "
                     "another name"

@@ -26,7 +26,7 @@ def check_records(config: BuildConfig, data_dir: Path) -> None:
     Raises:
       UserError: the folder is there and holds no records.
     """
-    check_outputs([Output("--data_dir", data_dir, folder=True)], [])
+    check_outputs([Output("--data_dir", data_dir, folder=True, whole=True)], [])
     target = record_folder(data_dir, config.dataset, config.name)
     if not os.path.lexists(target):
         return

@@ -13,7 +13,6 @@ is downloaded: the small CLIP is part of the repository.
 """
 
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from absl import flags
 
 from experiments.common import cli
 from vtd_jax.errors import UserError
+from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
 from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.outputs import check_output
@@ -145,10 +145,8 @@ def _fresh_folder(out: Path) -> None:
     """Empties the folder but for its lock and the sign that it is a demo's."""
     Manifest(_DEMO, {}).write(out / _MARKER)
     for path in out.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != _MARKER and not path.name.startswith(_LOCK):
-            path.unlink()
+        if path.name != _MARKER and not path.name.startswith(_LOCK):
+            remove_tree(path)
 
 
 if __name__ == "__main__":

@@ -79,9 +79,11 @@ def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
     run.
     """
     path = None if config is None else config.clip.path
-    inputs = [config_flag.given_file(), (f"--labels={LABELS.value}", LABELS.value)]
-    inputs += [*weights_read("--checkpoint", which), *weights_read("--config.clip.path", path)]
-    output = Output("--out", out, out.suffix == source.SUFFIX, source.is_exported)
+    # the settings may come from the checkpoint, which is called by the flag that was given
+    labels = (f"--labels={LABELS.value}", LABELS.value)
+    inputs = [*weights_read("--checkpoint", which), config_flag.given_file(), labels]
+    inputs += weights_read("--config.clip.path", path)
+    output = Output("--out", out, out.suffix == source.SUFFIX, source.is_exported, whole=True)
     check_outputs([output], [*inputs, (f"--workdir={WORKDIR.value}", WORKDIR.value)])
 
 

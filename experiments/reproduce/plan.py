@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -20,6 +21,18 @@ from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.untrusted.limits import (
+    NAME_CHARACTERS,
+    PLAN_COLUMNS,
+    PLAN_DATASETS,
+    PLAN_LINES,
+    PLAN_NAME_BYTES,
+    PLAN_NOTES,
+    PLAN_ROWS,
+    PLAN_RUNS,
+    PLAN_TEXT,
+    SMALL_JSON_BYTES,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,32 +255,35 @@ def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[
     return tuple(run for run in plan.runs if run.name in chosen)
 
 
-# they become names of files
-_Name = Annotated[str, Meta(pattern=r"\A[^/\\\x00-\x1f]+\Z", max_length=200)]
+# names of runs and data sets become names of files
+_NAME = re.compile(r"(?!\.\.?\Z)[^/\\\x00-\x1f]+")
+_Text = Annotated[str, Meta(max_length=PLAN_TEXT)]
+_Lines = Annotated[list[str], Meta(max_length=PLAN_LINES)]
 _Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
 
 
 class _KeptAblation(TypedDict):
-    group: str
-    name: str
-    slug: str
+    group: _Text
+    name: _Text
+    slug: _Text
     changes: dict[str, Any]
 
 
 class _KeptRow(TypedDict):
-    dataset: _Name
-    method: str
-    learnt_on: str
-    cells: dict[_Column, list[_Name]]
+    dataset: str
+    method: _Text
+    # the path of --source, where that is given
+    learnt_on: Annotated[str, Meta(max_length=NAME_CHARACTERS)]
+    cells: Annotated[dict[_Column, list[str]], Meta(max_length=PLAN_COLUMNS)]
     ablation: _KeptAblation | None
 
 
 class _Kept(TypedDict):
     table: str
-    rows: list[_KeptRow]
-    missing: list[str]
-    differs: list[str]
-    notes: dict[str, Any]
+    rows: Annotated[list[_KeptRow], Meta(max_length=PLAN_ROWS)]
+    missing: _Lines
+    differs: _Lines
+    notes: Annotated[dict[str, Any], Meta(max_length=PLAN_NOTES)]
 
 
 def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
@@ -297,7 +313,8 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     remedy = "run this table again, without --tables_only"
     if not os.path.lexists(path):
         raise UserError(f"{path}: no such file; run this table first, without --tables_only")
-    kept = read_json(path, _Kept, what="plan", remedy=remedy)
+    kept = read_json(path, _Kept, what="plan", most=SMALL_JSON_BYTES, remedy=remedy)
+    _check_names(kept, str(path), remedy)
     rows = []
     for row in kept["rows"]:
         cells = {column: tuple(names) for column, names in row["cells"].items()}
@@ -315,6 +332,31 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     return Plan(
         kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])
     ), kept["notes"]
+
+
+def _check_names(kept: _Kept, where: str, remedy: str) -> None:
+    """Refuses names of runs and data sets that no file can have, and more of them than a table has."""
+    runs = [name for row in kept["rows"] for names in row["cells"].values() for name in names]
+    datasets = {row["dataset"] for row in kept["rows"]}
+    columns = {column for row in kept["rows"] for column in row["cells"]}
+    for count, most, what in (
+        (len(runs), PLAN_RUNS, "runs in its cells"),
+        (len(datasets), PLAN_DATASETS, "data sets"),
+        (len(columns), PLAN_COLUMNS, "columns"),
+    ):
+        if count > most:
+            raise UserError(f"{where}: rows: {count:,} {what}, expected at most {most:,}; {remedy}")
+    for name in sorted({*runs, *datasets}):
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{where}: rows: {name!r} is no name of a file, and a run or data set has it; "
+                f"{remedy}"
+            )
+        if (size := len(name.encode())) > PLAN_NAME_BYTES:
+            raise UserError(
+                f"{where}: rows: the name {name!r} has {size} bytes, expected at most "
+                f"{PLAN_NAME_BYTES}; {remedy}"
+            )
 
 
 def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:

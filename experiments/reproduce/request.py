@@ -101,7 +101,7 @@ def check_outputs_of(asked: Request) -> None:
         for name in names
         for ending in ("md", "csv", "json", "png")
     ]
-    outputs = [Output("--workdir", asked.workdir, folder=True)]
+    outputs = [Output("--workdir", asked.workdir, folder=True, whole=True)]
     outputs += [Output("--workdir", file, belongs=True) for file in files]
     source = None if asked.source in ("auto", "none") else asked.source
     inputs = [(f"--data_dir={asked.data_dir}", asked.data_dir), (f"--source={source}", source)]

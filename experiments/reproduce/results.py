@@ -18,6 +18,7 @@ from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.json_text import convert
+from vtd_jax.untrusted.limits import PLAN_TEXT
 
 OURS = "this run"
 TITLES = {
@@ -143,7 +144,10 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
     cells: dict[str, Any] = {"data set": row.dataset}
     if row.ablation:
         cells["group"] = row.ablation.group
-    cells |= {"method": row.method, "learnt on": row.learnt_on}
+    learnt_on = (
+        row.learnt_on if len(row.learnt_on) <= PLAN_TEXT else f"…{row.learnt_on[1 - PLAN_TEXT :]}"
+    )
+    cells |= {"method": row.method, "learnt on": learnt_on}
     summaries = {column: summarize(found.results(names)) for column, names in done.items()}
     for column, summary in summaries.items():
         if table in _METRIC and _METRIC[table] not in summary.values:

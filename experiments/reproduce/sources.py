@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import io
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import remove_tree
 from vtd_jax.fingerprints import DIGITS
 from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
@@ -136,11 +136,22 @@ class SceneSource:
 
 
 def _claim(made: Scenes, folder: Path) -> None:
-    """Makes the folder this data set's; what another one of ours left there goes.
+    """Makes the folder this data set's; what another one of ours left there goes before it is said
+    whose it is.
 
     Raises:
-      UserError: there are videos or records that are none of ours.
+      UserError: there are videos or records that are none of ours, or links where they would be
+        written.
+      OSError: what another one left cannot be removed.
     """
+    for part in (folder / "videos", folder / "records"):
+        # what is whole may be read through a link; through one, others' files would be taken for
+        # ours, or written over
+        if part.is_symlink():
+            raise UserError(
+                f"{part}: a link, and what is below it has to be rendered anew, expected a "
+                "folder; remove the link, or give another folder"
+            )
     there = _noted(folder)
     if there is not None and there.is_mine(dataclasses.asdict(made)):
         return
@@ -151,7 +162,7 @@ def _claim(made: Scenes, folder: Path) -> None:
             "another folder"
         )
     for part in parts:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
     folder.mkdir(parents=True, exist_ok=True)
     Manifest(_SCENES, dataclasses.asdict(made)).write(folder / _SETTINGS)
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from support import layouts
+from support.holds import held_build
 from support.video_files import make_video, write_catalog
 from vtd_jax.video.records import open_records, record_names
 
@@ -32,11 +33,10 @@ MANY = 120
 pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
 
 
-def start(module: str, *arguments) -> subprocess.Popen:
+def start(module: str, *arguments, environment: dict[str, str] | None = None) -> subprocess.Popen:
     call = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
-    return subprocess.Popen(
-        call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(call, cwd=ROOT, env=environment, **pipes)
 
 
 def run(module: str, *arguments) -> tuple[int, str, str]:
@@ -46,7 +46,7 @@ def run(module: str, *arguments) -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def wait_for(condition, process=None, seconds=60):
+def wait_for(condition, process=None, seconds=200):
     deadline = time.monotonic() + seconds
     while (
         not condition()
@@ -97,7 +97,7 @@ def local(hmdb51, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def many(clips, tmp_path_factory) -> list[str]:
-    """A build that takes some seconds."""
+    """A build of many shards."""
     folder = tmp_path_factory.mktemp("many")
     for i in range(MANY):
         shutil.copyfile(clips[i % 2], folder / f"{i}.avi")
@@ -215,13 +215,21 @@ def test_skipped_videos_are_reported(hmdb51, tmp_path):
 
 def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
     hidden = tmp_path / ".building-video_folder-m"
-    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM)
+    process = start(
+        "build_data",
+        *many,
+        f"--data_dir={tmp_path}",
+        *BEAM,
+        environment=held_build(tmp_path / "hold", 3),
+    )
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 3, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
+    # they have its pipes, and end with what they are at
+    shutil.rmtree(tmp_path / "hold")
     process.communicate()
-    wait_for(lambda: not any(worker.is_running() for worker in workers), seconds=10)
+    wait_for(lambda: not any(worker.is_running() for worker in workers))
     assert record_names(tmp_path) == []
     made = identities(hidden)
     assert 3 <= len(made) < len(list(hidden.glob("*.todo.json")))
@@ -236,21 +244,28 @@ def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
 def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
     """Beam alone would wait for it without an end."""
     hidden = tmp_path / ".building-video_folder-m"
-    process = start("build_data", *many, f"--data_dir={tmp_path}", *BEAM)
+    process = start(
+        "build_data",
+        *many,
+        f"--data_dir={tmp_path}",
+        *BEAM,
+        environment=held_build(tmp_path / "hold", 2),
+    )
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 2, process)
     family = psutil.Process(process.pid).children(recursive=True)
     worker = next(
         one for one in family if not one.children() and "sdk_worker_main" in " ".join(one.cmdline())
     )
     os.kill(worker.pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    shutil.rmtree(tmp_path / "hold")
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 2
     last = errors.splitlines()[-1]
     assert last.startswith("error: ")
     assert "a Beam worker that encoded this died (killed, most likely for lack of memory)" in last
     assert "shards are finished, the next build goes on from them" in last
     assert record_names(tmp_path) == []
-    wait_for(lambda: not any(one.is_running() for one in family), seconds=10)
+    wait_for(lambda: not any(one.is_running() for one in family))
     status, _, errors = run("build_data", *many, f"--data_dir={tmp_path}")
     assert status == 0, errors
     assert len(open_records(tmp_path, "many")) == MANY

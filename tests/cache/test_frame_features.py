@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -115,6 +116,35 @@ def test_and_by_the_videos_and_the_view(store, records, folder):
         dict(drop_remainder=True),
     ):
         assert store._key(records, dataclasses.replace(TRAIN, **same), 0) == names[0]
+
+
+def test_what_other_records_say_of_themselves_finds_no_features_of_ours(
+    store, records, folder, tmp_path
+):
+    """Records with our lists and fingerprints but other videos: a stranger's, or ours after damage."""
+    _open(store, records)
+    shutil.copytree(folder / "records", tmp_path / "copy")
+    same = open_records(tmp_path / "copy", "base_train")
+    assert same.digest == records.digest
+    shard = min(same.path.glob("*array_record*"))
+    content = bytearray(shard.read_bytes())
+    # a byte of the first record, which is a video of several kilobytes
+    content[2000] ^= 1
+    shard.write_bytes(content)
+    other = open_records(tmp_path / "copy", "base_train")
+    assert other.info["fingerprint"] == records.info["fingerprint"]
+    assert store._key(other, TRAIN, 0) != store._key(records, TRAIN, 0)
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="build these records again"):
+        _open(store, open_records(tmp_path / "copy", "base_train"))
+
+
+@pytest.mark.parametrize("part", ["", "features"])
+def test_a_folder_that_everybody_can_write_is_not_believed(store, records, tmp_path, part):
+    _open(store, records)
+    (tmp_path / part).chmod(0o777)
+    with pytest.raises(UserError, match=f"{tmp_path / part}: others could"):
+        _open(store, records)
 
 
 @pytest.mark.parametrize("spec, views", [(TRAIN, (0, 3)), (EVAL, (0,))], ids=["train", "eval"])

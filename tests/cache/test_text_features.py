@@ -199,6 +199,20 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monke
     assert encoded == []
 
 
+def test_in_a_folder_that_everybody_can_write_nothing_is_read_or_kept(tmp_path, capsys):
+    TextCache(tmp_path).encode(_model(), WORDS)
+    files = sorted(tmp_path.iterdir())
+    for file in files:
+        file.write_bytes(b"planted")
+    tmp_path.chmod(0o777)
+    found = TextCache(tmp_path).encode(_model(), WORDS)
+    np.testing.assert_allclose(
+        found, TextCache(tmp_path / "own").encode(_model(), WORDS), rtol=0, atol=0
+    )
+    assert capsys.readouterr().err.count("warning: text features are neither read nor kept") == 1
+    assert all(file.read_bytes() == b"planted" for file in files)
+
+
 def test_what_cannot_be_encoded_is_told(tmp_path):
     with pytest.raises(UserError, match="no words"):
         TextCache(tmp_path).encode(_model(), ())

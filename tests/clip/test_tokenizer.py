@@ -162,9 +162,9 @@ def test_wrong_arguments():
 
 def test_the_vocabulary_is_whole_and_quick_to_load():
     tokenizer._bpe.cache_clear()
-    start = time.perf_counter()
+    start = time.process_time()
     vocabulary = tokenizer._bpe().get_vocab()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert sorted(vocabulary.values()) == list(range(49408))
     assert [vocabulary[word] for word in ("!", "!</w>", "in", "<|endoftext|>")] == [
         0,

@@ -165,3 +165,20 @@ def test_nothing_is_left_of_a_picture_that_cannot_be_drawn(tmp_path):
     with pytest.raises(UserError):
         bars(tmp_path / "bars.png", [], title="title", x_label="x")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["b$\\foo$", r"$\frac{a}{$", "$" + r"\sqrt{" * 200 + "x" + "}" * 200 + "$", "綱引き $", "\x00"],
+)
+@pytest.mark.parametrize("ending", [".png", ".pdf"])
+def test_names_are_no_formulas(name, ending, tmp_path):
+    lines(
+        tmp_path / f"lines{ending}",
+        {name: [(1, 2, 0)], "b": [(2, 3, 1)]},
+        title=name,
+        x_label=name,
+        y_label=name,
+    )
+    bars(tmp_path / f"bars{ending}", [(name, 2.0, NAN)], title=name, x_label=name, groups=[name])
+    assert len(list(tmp_path.iterdir())) == 2

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hostile import harness
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.scores import match, read_scores, save_scores
+from vtd_jax.untrusted.limits import SCORE_SPLITS, SCORE_VIDEOS
 
 VIDEOS = ("x.mp4", "y.mp4", "z.mp4")
 
@@ -110,3 +112,17 @@ def test_runs_without_names_are_matched_by_place():
     assert [run["val"].count for run in found] == [3, 3]
     with pytest.raises(UserError, match="3 videos in A, 2 in B, and A does not name them"):
         match({"A": {"val": _result(())}, "B": {"val": _result(VIDEOS[:2], (0, 1))}})
+
+
+@pytest.mark.parametrize("videos, splits", [(SCORE_VIDEOS // 2 + 1, 2), (1, SCORE_SPLITS + 1)])
+def test_no_more_is_compared_than_takes_seconds(videos, splits, tmp_path):
+    half = {"scores": np.zeros((videos, 2), np.float16), "labels": np.zeros(videos, np.uint8)}
+    half["class_names"] = np.array(["x", "y"])
+    path = tmp_path / "s.npz"
+    np.savez_compressed(
+        path, **{f"{number}/{part}": a for number in range(splits) for part, a in half.items()}
+    )
+    told = harness.check_call_refused(
+        lambda: read_scores(path), texts=[str(path), "expected at most"]
+    )
+    assert "videos" in told or "splits" in told

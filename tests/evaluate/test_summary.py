@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from vtd_jax.evaluate.comparison import runs_told
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
 from vtd_jax.evaluate.summary import accuracies, alike, compare, spread, summarize
 from vtd_jax.evaluate.tables import Spread, Table
@@ -105,3 +106,10 @@ def test_spreads_in_every_format():
     ]
     read = json.loads(table.to_json())["rows"]
     assert [row["HM"] for row in read] == [{"mean": 0.5, "std": 0.125}, 0.25, None]
+
+
+def test_runs_that_differ_in_training_alone_are_not_told_alike():
+    one, two = {"frames": 8, "config": "a1"}, {"frames": 8, "config": "b2"}
+    assert runs_told([{"x": one}, {"y": dict(one)}])["settings that differ"] == "none"
+    (told,) = runs_told([{"x": one}, {"y": two}])["settings that differ"]
+    assert "a1 / b2" in told

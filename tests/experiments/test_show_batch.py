@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
+from hostile import harness
 from support.video_files import make_video, write_catalog
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
@@ -64,6 +65,25 @@ def test_a_video_of_records_with_the_augmentation_of_a_config(tmp_path, records)
     assert line == f"wrote {out}: {file} (right turn), 8 frames, 2 training draws of seed 9"
     # text is drawn as outlines, but every row has its images: first frame and 8 of the clip
     assert out.read_text().count("<image") == 9 * (1 + 2 + 3)
+
+
+@pytest.mark.parametrize("name", ["b$\\foo$", "$\\frac{a}{$", "綱引き"], ids=ascii)
+def test_names_are_drawn_as_they_are(tmp_path, name):
+    for label in ("red", name):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        make_video(tmp_path / "source" / label / f"{name}.mp4", 4)
+    build_records(
+        BuildConfig(name="list", source=str(tmp_path / "source"), workers=1), tmp_path / "records"
+    )
+    flags = [
+        f"--data_dir={tmp_path}/records",
+        "--name=source",
+        "--index=0",
+        "--draws=1",
+        "--size=32",
+    ]
+    out = tmp_path / "out.png"
+    harness.check_right("show_batch", [*flags, f"--out={out}"], folder=tmp_path, outputs=[out])
 
 
 def test_refuses_in_one_line(tmp_path, records):

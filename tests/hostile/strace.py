@@ -59,20 +59,19 @@ class Trace:
     def read(self, path: Path, cwd: str) -> "Trace":
         """Takes over what strace wrote; paths are from `cwd`."""
         for line in path.read_text(errors="replace").splitlines():
-            call = re.sub(r"^\d+ +", "", line)
-            if found := _OPENED.match(call):
+            if found := _OPENED.match(line):
                 where = _path(found[1], cwd)
                 self.opened.add(where)
                 if {"O_WRONLY", "O_RDWR", "O_CREAT"} & set(found[2].split("|")):
                     self.written.add(where)
-            elif found := _MADE.match(call):
+            elif found := _MADE.match(line):
                 self.written.add(_path(found[2], cwd))
-            elif found := _MOVED.match(call):
+            elif found := _MOVED.match(line):
                 self.written.add(_path(found[1], cwd))
-            elif re.match(r"(connect|bind|sendto)\(.*AF_INET", call):
-                self.sockets.append(call)
-            elif call.startswith("execve(") and call.endswith("= 0"):
-                self.programs.append(call)
+            elif re.match(r"(connect|bind|sendto)\(.*AF_INET", line):
+                self.sockets.append(line)
+            elif line.startswith("execve(") and line.endswith("= 0"):
+                self.programs.append(line)
         return self
 
 
@@ -93,7 +92,8 @@ def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace
     pipe = _opened_for_its_reader(pid, go)
     out, said, trace = scratch / "strace", scratch / "strace.said", Trace(scratch / "tmp")
     what = ["-e", f"trace={_CALLS}", "-e", "signal=none"]
-    call = ["strace", "-f", "-qq", "-s", "4096", *what, "-o", str(out), "-p", str(pid)]
+    # a file for each thread: calls of several threads in one file are written in halves
+    call = ["strace", "-ff", "-qq", "-s", "4096", *what, "-o", str(out), "-p", str(pid)]
     with said.open("wb") as errors:
         process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
     try:
@@ -101,7 +101,8 @@ def traced(pid: int, go: Path | None, scratch: Path, cwd: str) -> Iterator[Trace
         os.write(pipe, b"x")
         yield trace
         process.wait(30)
-        trace.read(out, cwd)
+        for of_a_thread in scratch.glob("strace.[0-9]*"):
+            trace.read(of_a_thread, cwd)
     finally:
         os.close(pipe)
         process.kill()

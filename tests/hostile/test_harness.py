@@ -104,6 +104,19 @@ def test_strace_sees_files_sockets_and_programs(fake, tmp_path):
     fake(harness.check_right, "open('there')", trace=True)
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_strace_sees_what_threads_do_at_once(fake, tmp_path):
+    code = (
+        "import threading\ndef write(thread):\n    for i in range(50): "
+        f"open(f'{tmp_path.parent}/outside_{{thread}}_{{i}}', 'w').close()\nthreads = "
+        "[threading.Thread(target=write, args=(i,)) for i in range(4)]\n[thread.start() for "
+        "thread in threads]; [thread.join() for thread in threads]"
+    )
+    with pytest.raises(AssertionError) as caught:
+        fake(harness.check_safe, code, trace=True)
+    assert str(caught.value).count(f"wrote {tmp_path.parent}/outside_") == 200
+
+
 def test_a_new_interpreter_keeps_the_rule_too(fake):
     assert fake(
         harness.check_refused,

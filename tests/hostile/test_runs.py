@@ -7,7 +7,7 @@ import pytest
 
 from hostile import harness
 from support import small_run
-from vtd_jax.train.workdir import Hold
+from vtd_jax.train.workdir import _FILES, Hold
 
 
 def _train(small, workdir, *flags):
@@ -52,6 +52,51 @@ def test_pipes_in_a_checkpoint_are_not_waited_for(command, place, small, workdir
     flags = _train(small, workdir) if command == "train" else [f"--workdir={workdir}"]
     done = harness.check_refused(command, flags, folder=tmp_path, outputs=[workdir])
     assert f"{place[0]} " in done.error
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "file"])
+def test_old_checkpoints_leave_whatever_stands_in_their_way(kind, small, workdir, tmp_path):
+    place, mine = workdir / "checkpoints" / "leaving", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("precious")
+    {
+        "pipe": lambda: os.mkfifo(place),
+        "link": lambda: place.symlink_to(mine),
+        "file": lambda: place.write_text("x"),
+    }[kind]()
+    flags = _train(small, workdir, "--config.optimizer.epochs=2")
+    harness.check_right(
+        "train", flags, folder=tmp_path, outputs=[workdir], limits=harness.Limits(cpu=60)
+    )
+    assert (workdir / "checkpoints" / "6").is_dir()
+    assert os.listdir(mine) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".train.lock",
+        "training_list.json",
+        "results.json",
+        "results_confusions.csv",
+        "results_scores.npz",
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_training(
+    name, small, workdir, tmp_path
+):
+    (workdir / name).unlink()
+    (workdir / name).mkdir()
+    flags = _train(small, workdir, "--config.optimizer.epochs=2")
+    done = harness.check_refused(
+        "train", flags, folder=tmp_path, outputs=[workdir], texts=[str(workdir / name)]
+    )
+    assert "move it away" in done.error
+    assert not (workdir / "checkpoints" / "6").exists()
+
+
+def test_every_file_of_a_run_is_known(trained):
+    assert {path.name for path in trained.iterdir() if path.is_file()} <= set(_FILES)
 
 
 def test_a_link_out_of_the_workdir_is_not_followed(small, workdir, tmp_path):

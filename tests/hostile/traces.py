@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 def left_processes(session: int) -> list[str]:
-    """Processes of the session that are there two seconds after its leader has gone; they are
+    """Processes of the session that are there ten seconds after its leader has gone; they are
     ended.
     """
-    end = time.monotonic() + 2
+    end = time.monotonic() + 10
     while (there := _of_session(session)) and time.monotonic() < end:
         time.sleep(0.05)
     for pid in there:

@@ -125,13 +125,13 @@ def test_processes_that_train_together_agree_through_jax(monkeypatch):
 
 
 TOGETHER = """
-import sys, time
+import itertools, sys, time
 import jax
 from vtd_jax.parallel.preemption import Preemption
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 with Preemption() as preemption:
     print("ready", flush=True)
-    for step in range(2000):
+    for step in itertools.count():
         # not at one pace
         time.sleep(0.01 * (1 + int(sys.argv[2])))
         if preemption.asked(step):
@@ -167,7 +167,6 @@ def test_two_processes_stop_at_one_step(number):
     told = [out.split() for out, _ in outputs]
     assert told[0] == told[1]
     assert told[0][0] == "stopped"
-    assert int(told[0][1]) < 1999
 
 
 @pytest.fixture

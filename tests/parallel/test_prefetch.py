@@ -3,7 +3,6 @@ them.
 """
 
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +15,14 @@ from vtd_jax.parallel.prefetch import Ahead
 class Numbers:
     """0, 1, … as batches, with a state as the pipeline's: the number of the next one."""
 
-    def __init__(self, wrong=None, pause=0.0):
-        self.position, self.wrong, self.pause, self.closed = 0, wrong, pause, False
+    def __init__(self, wrong=None, making=lambda: None):
+        self.position, self.wrong, self.making, self.closed = 0, wrong, making, False
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        time.sleep(self.pause)
+        self.making()
         if self.position == self.wrong:
             raise KeyError(self.position)
         self.position += 1
@@ -86,51 +85,88 @@ def test_it_ends_with_its_batches():
 
 
 class Running:
-    """Stands for results of the devices that are there after so many seconds."""
+    """Stands for results of the devices; not there before they are told to be."""
 
-    def __init__(self, seconds):
-        self.end = time.perf_counter() + seconds
+    def __init__(self):
+        self.there = threading.Event()
 
     def is_deleted(self):
         return False
 
     def is_ready(self):
-        return time.perf_counter() >= self.end
+        return self.there.is_set()
 
 
-def test_waiting_counts_where_the_devices_have_nothing_to_do():
-    ahead = Ahead(Numbers(pause=0.2), _negative)
+class Clock:
+    """Stands for the module `time`."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def go_on(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("vtd_jax.parallel.prefetch.time", clock)
+    return clock
+
+
+def _seen():
+    """Waits until it is noted that the devices are done."""
+    for thread in threading.enumerate():
+        if thread.name == "vtd-watch":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_waiting_counts_where_the_devices_have_nothing_to_do(clock):
+    numbers = Numbers(making=lambda: clock.go_on(0.25))
+    ahead = Ahead(numbers, _negative)
     next(ahead)
-    assert ahead.waited >= 0.2
-    first = ahead.waited
+    assert ahead.waited == 0.25
     # busy for longer than the input takes
-    ahead.prepare(Running(5.0))
-    assert ahead.waited == first
+    ahead.prepare(Running())
+    assert ahead.waited == 0.25
     next(ahead)
-    assert ahead.waited == first
+    assert ahead.waited == 0.25
     # done long before
+    numbers.making = lambda: (_seen(), clock.go_on(0.5))
     ahead.prepare(jax.block_until_ready(jnp.ones(3)))
     next(ahead)
-    assert ahead.waited - first > 0.1
+    assert ahead.waited == 0.75
 
 
-def test_waiting_counts_from_the_end_of_what_the_devices_did():
-    ahead = Ahead(Numbers(pause=1.0), _negative)
-    ahead.prepare(Running(0.6))
-    assert 0 < ahead.waited < 0.6
+def test_waiting_counts_from_the_end_of_what_the_devices_did(clock):
+    running = Running()
+
+    def making():
+        clock.go_on(0.75)
+        running.there.set()
+        _seen()
+        clock.go_on(0.5)
+
+    ahead = Ahead(Numbers(making=making), _negative)
+    ahead.prepare(running)
+    assert ahead.waited == 0.5
 
 
 def test_results_that_were_given_away_are_no_error_here():
     given = jnp.ones(3)
     given.delete()
-    ahead = Ahead(Numbers(pause=0.05), _negative)
+    ahead = Ahead(Numbers(making=_seen), _negative)
     ahead.prepare(given)
     assert next(ahead) == (0, 0)
 
 
 def test_nothing_looks_at_the_devices_after_the_end():
     ahead = Ahead(Numbers(wrong=0), _negative)
-    ahead.prepare(Running(60.0))
+    ahead.prepare(Running())
     assert "vtd-watch" in [thread.name for thread in threading.enumerate()]
     with pytest.raises(KeyError):
         next(ahead)

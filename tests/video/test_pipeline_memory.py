@@ -36,7 +36,7 @@ def training(records, count):
     return batches, [next(batches) for _ in range(count)]
 
 def made_ahead():
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while segments() < 4 and time.monotonic() < end:
         time.sleep(0.02)
     assert segments() >= 4, "nothing was made ahead"

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from vtd_jax.errors import UserError
+
 VARIABLE = "VTD_JAX_CACHE"
 # of folders that nobody else may write, and of those that nobody else may read either
 NOT_WRITABLE, PRIVATE = 0o755, 0o700
@@ -34,6 +36,36 @@ def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
         part.mkdir(mode, exist_ok=True)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def check_ours(folder: Path) -> None:
+    """Refuses features in a folder into which others could have put them: numbers would depend on
+      whoever did.
+
+    The user's own links are followed, as to a larger disk.
+
+    Args:
+      folder: the cache folder, one below it, or one that was given in its place; there or not.
+
+    Raises:
+      UserError: it, or one between it and the cache folder, is another user's, or everybody can
+        write into it.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    folder, root = folder.absolute(), cache_folder().absolute()
+    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    for part in (folder, *above):
+        if os.path.exists(part):
+            owners, mode = {os.lstat(part).st_uid, os.stat(part).st_uid}, os.stat(part).st_mode
+            strange = sorted(owners - {os.getuid(), 0})
+            why = f"it belongs to user {strange[0]}" if strange else "everybody can write into it"
+            if strange or mode & stat.S_IWOTH:
+                raise UserError(
+                    f"{part}: others could have put features there, which decide results ({why}); "
+                    f"remove it, make it yours alone (chmod go-w), or set {VARIABLE} to another "
+                    "folder"
+                )
 
 
 def why_not_ours(folder: Path) -> str:

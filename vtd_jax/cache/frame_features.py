@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 import vtd_jax
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
-from vtd_jax.cache.folder import VARIABLE, cache_folder
+from vtd_jax.cache.folder import VARIABLE, cache_folder, check_ours
 from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
@@ -152,13 +152,15 @@ class FeatureStore:
             kept.
 
         Raises:
-          UserError: files cannot be written (it names the variable that says where), or videos
-            cannot be read.
+          UserError: files cannot be written (it names the variable that says where) or are in a
+            folder of others, or videos cannot be read.
         """
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
         shape = (*([count] if count > 1 else []), spec.frames, self.width)
         folders = [self.folder / self._key(records, spec, view) for view in views]
+        for folder in folders:
+            check_ours(folder)
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
@@ -204,8 +206,8 @@ class FeatureStore:
             _FORMAT,
             vtd_jax.__version__,
             self._tower,
-            records.info["fingerprint"],
-            fingerprint(records.stored.records),
+            # of the videos themselves: what a record folder says of itself may be anybody's
+            records.digest,
             spec.kind,
             spec.frames,
             spec.size,

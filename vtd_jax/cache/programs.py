@@ -61,8 +61,11 @@ def keep_programs() -> Path | None:
         return None
     try:
         folder = programs_folder()
-        make_folders(folder, PRIVATE)
-        if why := why_not_ours(folder):
+        # nothing is made where a link leads
+        why = f"{folder.parent} is a link" if folder.parent.is_symlink() else ""
+        if not why:
+            make_folders(folder, PRIVATE)
+        if why := why or why_not_ours(folder):
             warn(
                 f"{folder}: compiled programs are code, and none is read from there ({why}), so "
                 "every start compiles again; remove it, make it yours alone (chmod go-w), or set "

@@ -15,10 +15,11 @@ from flax import nnx
 from jaxtyping import Float
 
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
-from vtd_jax.cache.folder import cache_folder
+from vtd_jax.cache.folder import cache_folder, check_ours
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import warn
 
 # words a file
 SHARD = 8192
@@ -74,7 +75,7 @@ class TextCache:
         count, width = len(words), model.clip.config.embed_dim
         if not count:
             raise UserError("no words to encode: give one or more")
-        kept = count >= LEAST
+        kept = count >= LEAST and self._is_ours()
         if kept:
             make_folder(self.folder, _WHAT)
         # a map starts at a page; memory is taken as rows are filled
@@ -92,6 +93,15 @@ class TextCache:
             if file is not None:
                 write_rows(file, rows, _WHAT)
         return out
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else could have put features there; if not, a warning says what to do."""
+        try:
+            check_ours(self.folder)
+        except UserError as error:
+            warn(f"text features are neither read nor kept: {error}")
+            return False
+        return True
 
     def _file(self, model: VTDCLIP, words: list[str]) -> Path:
         """The name of a part of a list says all that its features depend on."""

@@ -134,9 +134,12 @@ def runs_told(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
             for key in dict.fromkeys((*one, *two))
             if key not in _PLACES and one.get(key) != two.get(key)
         ]
-        told["settings that differ"] = [
-            f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys
-        ] or "none"
+        differ = [f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys]
+        if not differ and one.get("config") != two.get("config"):
+            # a table lists what its numbers are of, not how long and how fast was learnt
+            made = f"config {one.get('config')} / {two.get('config')}"
+            differ = [f"those of training, see the config.json of the runs ({made})"]
+        told["settings that differ"] = differ or "none"
     return told
 
 

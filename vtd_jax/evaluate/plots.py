@@ -1,18 +1,17 @@
 """Plots of accuracies as files: lines over a number of videos or frames, bars of an ablation."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from vtd_jax import figures
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_bytes
+from vtd_jax.figures import short
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 # Okabe and Ito's colours, told apart with every kind of colour blindness; markers and dashes tell
@@ -20,6 +19,7 @@ _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
+_MOST = 90  # letters of a title or a name that is not in front of a bar
 _BAR, _BETTER = "#0072b2", "#d55e00"
 
 
@@ -89,19 +89,22 @@ def line_figure(
     """The figure that `lines` saves."""
     points = {name: np.array(sorted(found), float).reshape(-1, 3) for name, found in series.items()}
     _check_lines(points, title, log2_x)
-    figure, axes = _figure(7.0, 4.2, title)
-    for place, (name, found) in enumerate(points.items()):
-        _line(axes, place, name, found)
-    ticks = sorted({float(x) for found in points.values() for x in found[:, 0]})
-    if log2_x:
-        axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel(y_label, color=_INK)
-    axes.grid(True, axis="y", color=_GRID)
-    if len(points) > 1 or next(iter(points)):
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
+    with figures.drawing(
+        7.0, 4.2, [title, x_label, y_label, *points], layout="constrained"
+    ) as figure:
+        axes = _axes(figure, title)
+        for place, (name, found) in enumerate(points.items()):
+            _line(axes, place, name, found)
+        ticks = sorted({float(x) for found in points.values() for x in found[:, 0]})
+        if log2_x:
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(x_label, color=_INK)
+        axes.set_ylabel(y_label, color=_INK)
+        axes.grid(True, axis="y", color=_GRID)
+        if len(points) > 1 or next(iter(points)):
+            axes.legend(frameon=False, labelcolor=_INK, fontsize=10)
     return figure
 
 
@@ -119,41 +122,44 @@ def bar_figure(
     names, means = [name for name, _, _ in rows], np.array([mean for _, mean, _ in rows], float)
     deviations = np.array([deviation for _, _, deviation in rows], float)
     deviations = np.where(np.isfinite(deviations) & (deviations > 0), deviations, 0.0)
-    figure, axes = _figure(7.0, 1.2 + 0.27 * (heights[-1] + 1), title)
-    better = np.full(len(means), False) if reference is None else means > reference
-    axes.barh(
-        heights,
-        means,
-        height=0.68,
-        color=[_BETTER if found else _BAR for found in better],
-        zorder=2,
-    )
-    for place, mean, deviation in zip(heights, means, deviations, strict=True):
-        _value(axes, place, mean, deviation)
-    axes.set_yticks(heights, names)
-    for place, name in heads:
-        # at the left edge of the names, in the gap above its rows
-        axes.annotate(
-            name, (0, place), (4, 0),
-            xycoords=("axes fraction", "data"), textcoords="offset points",
-            va="center", color=_INK, fontsize=9.5, fontweight="bold",
-        )  # fmt: skip
-    if reference is not None:
-        axes.axvline(reference, color=_INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4)
-    axes.set_ylim(heights[-1] + 0.6, min(0.0, *heights) - 0.7)
-    ends = [
-        0.0,
-        *(means + deviations),
-        *(means - deviations),
-        *([] if reference is None else [reference]),
-    ]
-    # room for the values beyond the ends
-    room = 0.2 * (max(ends) - min(ends) or 1.0)
-    axes.set_xlim(min(ends) - room if min(ends) < 0 else 0.0, max(ends) + room)
-    axes.set_xlabel(x_label, color=_INK)
-    axes.grid(True, axis="x", color=_GRID)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(min(ends) >= 0)
+    texts = [title, x_label, *names, *(name for _, name in heads)]
+    height = 1.2 + 0.27 * (heights[-1] + 1)
+    with figures.drawing(7.0, height, texts, layout="constrained") as figure:
+        axes = _axes(figure, title)
+        better = np.full(len(means), False) if reference is None else means > reference
+        axes.barh(
+            heights,
+            means,
+            height=0.68,
+            color=[_BETTER if found else _BAR for found in better],
+            zorder=2,
+        )
+        for place, mean, deviation in zip(heights, means, deviations, strict=True):
+            _value(axes, place, mean, deviation)
+        axes.set_yticks(heights, [short(name) for name in names])
+        for place, name in heads:
+            # at the left edge of the names, in the gap above its rows
+            axes.annotate(
+                short(name, _MOST), (0, place), (4, 0),
+                xycoords=("axes fraction", "data"), textcoords="offset points",
+                va="center", color=_INK, fontsize=9.5, fontweight="bold",
+            )  # fmt: skip
+        if reference is not None:
+            axes.axvline(reference, color=_INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4)
+        axes.set_ylim(heights[-1] + 0.6, min(0.0, *heights) - 0.7)
+        ends = [
+            0.0,
+            *(means + deviations),
+            *(means - deviations),
+            *([] if reference is None else [reference]),
+        ]
+        # room for the values beyond the ends
+        room = 0.2 * (max(ends) - min(ends) or 1.0)
+        axes.set_xlim(min(ends) - room if min(ends) < 0 else 0.0, max(ends) + room)
+        axes.set_xlabel(x_label, color=_INK)
+        axes.grid(True, axis="x", color=_GRID)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(min(ends) >= 0)
     return figure
 
 
@@ -161,7 +167,7 @@ def _line(axes: Axes, place: int, name: str, points: np.ndarray) -> None:
     color = _COLORS[place % len(_COLORS)]
     x, mean, deviation = points.T
     axes.plot(
-        x, mean, label=name or None, color=color,
+        x, mean, label=short(name, _MOST) or None, color=color,
         marker=_MARKERS[place % len(_MARKERS)], markersize=6,
         linestyle=_DASHES[place // len(_COLORS) % len(_DASHES)], linewidth=2, zorder=3,
     )  # fmt: skip
@@ -217,28 +223,23 @@ def _places(groups: Sequence[str]) -> tuple[list[float], list[tuple[float, str]]
     return heights, heads
 
 
-def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=130, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+def _axes(figure: Figure, title: str) -> Axes:
     axes = figure.add_subplot()
-    axes.set_title(title, color=_INK, fontsize=11.5, loc="left", pad=10)
+    axes.set_title(short(title, _MOST), color=_INK, fontsize=11.5, loc="left", pad=10)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK, labelsize=9.5)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(_FAINT)
-    return figure, axes
+    return axes
 
 
 def _save(figure: Figure, path: Path) -> None:
     # neither the time nor matplotlib's version, so that the same numbers make the same file
     pdf = {"CreationDate": None, "Creator": None, "Producer": None}
     metadata = pdf if path.suffix == ".pdf" else {"Software": None}
-    # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:], metadata=metadata)
-    write_bytes(path, content.getbuffer())
+    figures.save(figure, path, metadata=metadata)
 
 
 def _check_lines(points: Mapping[str, np.ndarray], title: str, log2_x: bool) -> None:

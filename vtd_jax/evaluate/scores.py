@@ -12,6 +12,7 @@ from vtd_jax.files import replacing
 from vtd_jax.fingerprints import fingerprint_all
 from vtd_jax.finite import finite_rows
 from vtd_jax.untrusted.arrays import read_npz
+from vtd_jax.untrusted.limits import SCORE_SPLITS, SCORE_VIDEOS
 
 SUFFIX = "_scores.npz"
 # what a split of a file may hold
@@ -55,6 +56,19 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
         splits = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
         if not splits:
             raise UserError(f"{path}: no splits in it")
+        if len(splits) > SCORE_SPLITS:
+            raise UserError(
+                f"{path}: {len(splits):,} splits in it, expected at most {SCORE_SPLITS}"
+            )
+        videos = sum(
+            array.shape[0]
+            for key, array in arrays.items()
+            if key.endswith("/scores") and array.ndim
+        )
+        if videos > SCORE_VIDEOS:
+            raise UserError(
+                f"{path}: {videos:,} videos in its splits, expected at most {SCORE_VIDEOS:,}"
+            )
         return {split: _checked(f"{path}: {split}", split, arrays) for split in splits}
     except UserError as error:
         raise UserError(f"{error}; evaluate again with {function('evaluate')}") from None

@@ -34,6 +34,7 @@ import vtd_jax
 from vtd_jax.cache.text_features import encode_texts
 from vtd_jax.clip.compute import Compute
 from vtd_jax.errors import UserError
+from vtd_jax.files import remove_tree
 from vtd_jax.finite import check_finite
 from vtd_jax.model.normalization import statistics
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -113,6 +114,10 @@ def write_served(
             (folder / PROGRAM).write_bytes(serialized)
             np.savez(folder / WEIGHTS, **weights)
             shutil.copyfile(Path(__file__).with_name("serve_example.py"), folder / EXAMPLE)
+            read = json.loads(json.dumps(told))  # as it is read: all keys are texts
+            told["about_sha256"] = hashlib.sha256(
+                json.dumps(read, sort_keys=True).encode()
+            ).hexdigest()
             # the path of a CLIP may hold bytes that are not UTF-8
             text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -319,7 +324,7 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
                 before.rename(path)
             raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_tree(temporary, must=False)
         # still there where the new folder has taken its place
         if path.exists():
-            shutil.rmtree(before, ignore_errors=True)
+            remove_tree(before, must=False)

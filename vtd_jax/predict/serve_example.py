@@ -69,7 +69,7 @@ class Served:
             raise ValueError("program.jaxexport is damaged, copy it again")
         try:
             exported = export.deserialize(bytearray(program))
-            (expected, _), _ = exported.in_tree.unflatten(exported.in_avals)
+            (expected, images), _ = exported.in_tree.unflatten(exported.in_avals)
             scores = exported.out_tree.unflatten(exported.out_avals)["scores"]
         except (
             Exception
@@ -77,18 +77,23 @@ class Served:
             raise ValueError(
                 f"program.jaxexport cannot be read by JAX {jax.__version__} ({error})"
             ) from None
-        if scores.shape[1] != len(self.labels):
+        if (*images.shape[1:], scores.shape[1]) != (
+            self.frames,
+            self.size,
+            self.size,
+            3,
+            len(self.labels),
+        ):
             raise ValueError("about.json is of another program, copy the folder again")
         weights = read_weights(folder / "weights.npz")
-        if (
-            len(
-                {
-                    str({k: (v.shape, v.dtype) for k, v in sorted(one.items())})
-                    for one in (weights, expected)
-                }
-            )
-            > 1
-        ):
+        digest = hashlib.sha256()
+        for name in sorted(weights):
+            digest.update(name.encode() + weights[name].tobytes())
+        shapes = {
+            str({k: (v.shape, v.dtype) for k, v in sorted(one.items())})
+            for one in (weights, expected)
+        }
+        if len(shapes) > 1 or digest.hexdigest() != about.get("weights_sha256"):
             raise ValueError("weights.npz is damaged or of another program, copy the folder again")
         self._call, self._weights = jax.jit(exported.call), jax.device_put(weights)
 
@@ -121,13 +126,22 @@ def opened(path: str | Path) -> io.FileIO:
 
 
 def read_about(path: Path) -> dict:
-    """What `about.json` says; checked is what is used here."""
+    """What `about.json` says; checked is what is used here, and its digest, which earlier versions
+    did not write.
+    """
     try:
         with opened(path) as file:
             about = json.loads(file.read(ABOUT_BYTES))
+        rest = json.dumps(
+            {key: about[key] for key in about if key != "about_sha256"}, sort_keys=True
+        )
         "".join([*about["labels"], about["program_sha256"]]).encode()
         good = about["preprocessing"].get("squash", False) in (False, True) and isinstance(
             about["labels"], list
+        )
+        good = good and about.get("about_sha256") in (
+            None,
+            hashlib.sha256(rest.encode()).hexdigest(),
         )
         if (
             good
@@ -322,20 +336,21 @@ def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStrea
     films = [stream for stream in streams.video if not stream.disposition & beside]
     best = streams.best("video")
     if best is None or best.index not in {stream.index for stream in films}:
-        best = max(films, key=merit, default=None)
+        # as FFmpeg does: the default one, then the one with more pixels
+        pixels = {
+            one: one.codec_context.width * one.codec_context.height if one.codec_context else 0
+            for one in films
+        }
+        best = max(
+            films,
+            key=lambda one: (bool(one.disposition & Disposition.default), pixels[one]),
+            default=None,
+        )
     if best is None or best.codec_context is None:
         raise ValueError("no video in it" if best is None else "no decoder for its video")
     check_frame(best.codec_context)
     best.codec_context.options = {"max_pixels": str(LIMITS["max_frame_pixels"])}
     return best
-
-
-def merit(stream: av.VideoStream) -> tuple[bool, int]:
-    """By what a stream is chosen where FFmpeg thinks a cover best: the default one, the one with
-    more pixels.
-    """
-    pixels = stream.codec_context.width * stream.codec_context.height if stream.codec_context else 0
-    return bool(stream.disposition & Disposition.default), pixels
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
@@ -365,8 +380,9 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
 def shown(frame: av.VideoFrame) -> np.ndarray:
     """A frame in RGB, turned and mirrored as the file asks."""
     transpose, rows, columns, angle = orientation(frame)
-    frame = filtered(frame, [("rotate", f"{angle}*PI/180")]) if angle else frame
-    image = frame.to_ndarray(format="rgb24")
+    image = (filtered(frame, [("rotate", f"{angle}*PI/180")]) if angle else frame).to_ndarray(
+        format="rgb24"
+    )
     image = image.transpose(1, 0, 2) if transpose else image
     return image[:: -1 if rows else 1, :: -1 if columns else 1]
 
@@ -390,8 +406,10 @@ def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> 
     """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's
     first frame.
     """
-    height, width = (int(side * round(size * (256 / 224)) / min(shape) + 0.5) for side in shape)
-    height, width = (size, size) if squash else (height, width)
+    height, width = (
+        size if squash else int(side * round(size * (256 / 224)) / min(shape) + 0.5)
+        for side in shape
+    )
     for h, w in (shape, (height, width)):
         if image.shape[:2] != (h, w):
             image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
@@ -434,7 +452,14 @@ def main() -> int:
     for path in args.videos:
         try:
             out = model(model.read_clip(path)[None])
-        except (OSError, ValueError, MemoryError, OverflowError, av.error.FFmpegError) as error:
+        except (
+            OSError,
+            ValueError,
+            MemoryError,
+            OverflowError,
+            av.error.FFmpegError,
+            cv2.error,
+        ) as error:
             print(
                 shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"),
                 file=sys.stderr,

@@ -2,18 +2,17 @@
 as a picture.
 """
 
-import io
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vtd_jax.files import write_bytes
+from vtd_jax import figures
 from vtd_jax.video.augment import Draw
 from vtd_jax.video.batches import BatchSpec, draw_train_clip, eval_views
 from vtd_jax.video.records import Example
@@ -112,29 +111,31 @@ def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str) -> No
       rows: from `clip_rows`.
       title: one line above.
     """
-    content = io.BytesIO()
-    _draw(rows, title).savefig(content, format=path.suffix[1:] or None)
-    write_bytes(path, content.getbuffer())
+    with _drawn(rows, title) as figure:
+        figures.save(figure, path)
 
 
-def _draw(rows: Sequence[ClipRow], title: str) -> Figure:
+@contextlib.contextmanager
+def _drawn(rows: Sequence[ClipRow], title: str) -> Iterator[Figure]:
     frames = max(len(row.clip) for row in rows)
     cell = min(1.0, max(0.75, 12 / frames))
     # a row is as high as its frames and number, or as its text
     step = max(cell + _NUMBER, _LINES)
     width, height = max(_column(frames, cell) + 0.16, _NARROW), _HEAD + len(rows) * step + 0.05
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, color=_INK, va="center")
-    seen = _column(0, cell)
-    for text, left in (
-        ("first frame, whole", _TEXT),
-        ("what the model sees, and the frame's number", seen),
-    ):
-        figure.text(left / width, 1 - 0.5 / height, text, fontsize=7.5, color=_FAINT, va="center")
-    for number, row in enumerate(rows):
-        _draw_row(figure, row, height - _HEAD - number * step, cell)
-    return figure
+    texts = [title, *(text for row in rows for text in (row.heading, *row.details))]
+    with figures.drawing(width, height, texts, dpi=100) as figure:
+        figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, color=_INK, va="center")
+        seen = _column(0, cell)
+        for text, left in (
+            ("first frame, whole", _TEXT),
+            ("what the model sees, and the frame's number", seen),
+        ):
+            figure.text(
+                left / width, 1 - 0.5 / height, text, fontsize=7.5, color=_FAINT, va="center"
+            )
+        for number, row in enumerate(rows):
+            _draw_row(figure, row, height - _HEAD - number * step, cell)
+        yield figure
 
 
 def _draw_row(figure: Figure, row: ClipRow, top: float, cell: float) -> None:

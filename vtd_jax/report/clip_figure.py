@@ -3,23 +3,18 @@ each class.
 """
 
 import contextlib
-import functools
-import io
 import os
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vtd_jax import figures
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_bytes
+from vtd_jax.figures import short
 from vtd_jax.predict.results import Explanation
 from vtd_jax.printable import printable
 from vtd_jax.report.html import evenly
@@ -87,7 +82,7 @@ def clip_picture(
             hspace=0.42,
             wspace=0.04,
         )
-        figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99, parse_math=False)
+        figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99)
         _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, truth)
         heat = figure.add_subplot(grid[1, 0])
         columns = [str(i + 1) for i in range(len(frames))] if times is None else list(times)
@@ -141,21 +136,10 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
     """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends
     without an error.
     """
-    fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
-    style = {"font.family": fonts, "pdf.fonttype": 42}
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        # a letter that no font has is a box in the figure, not a reason to have no figure
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)
-        figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
-        FigureCanvasAgg(figure)
+    with figures.drawing(width, height, texts) as figure:
         yield figure
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
-        # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
-        content = io.BytesIO()
-        figure.savefig(
-            content, format=path.suffix[1:] or None, bbox_inches="tight", metadata=metadata
-        )
-    write_bytes(path, content.getbuffer())
+        figures.save(figure, path, metadata=metadata, tight=True)
 
 
 def is_figure(path: Path) -> bool:
@@ -169,45 +153,9 @@ def is_figure(path: Path) -> bool:
         return False
 
 
-@functools.cache
-def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
-    """Installed families that have the letters which matplotlib's own font lacks, as few as are
-    needed.
-    """
-    missing = {ord(c) for c in letters if c.isprintable()} - _covered(
-        font_manager.findfont("DejaVu Sans")
-    )
-    found, families = [], {}
-    if missing:
-        for font in font_manager.fontManager.ttflist:
-            families.setdefault(font.name, font.fname)
-    # families made for many scripts first: a search through hundreds of Latin fonts takes seconds
-    for name in sorted(
-        families, key=lambda name: (not any(s in name for s in ("CJK", "Noto", "WenQuanYi")), name)
-    ):
-        covered = missing & _covered(families[name]) if missing else set()
-        if covered:
-            found.append(name)
-            missing -= covered
-    return tuple(found)
-
-
-@functools.cache
-def _covered(file: str) -> frozenset[int]:
-    try:
-        return frozenset(font_manager.get_font(file).get_charmap())
-    except (OSError, RuntimeError):  # a font that FreeType cannot open helps nobody
-        return frozenset()
-
-
 def file_title(video: str) -> str:
     """A file's name for a line above a figure: short, and of letters that can be drawn."""
     return short(printable(Path(video).name), 60)
-
-
-def short(text: str, most: int = 40) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _lines(word: str) -> str:
@@ -229,7 +177,7 @@ def _frames(figure, grid, frames, words, truth):
         axes.set_xticks([])
         axes.set_yticks([])
         color = INK if truth is None else _GOOD if word == truth else _BAD
-        axes.set_xlabel(_lines(word), fontsize=7.5, color=color, labelpad=3, parse_math=False)
+        axes.set_xlabel(_lines(word), fontsize=7.5, color=color, labelpad=3)
         for side in axes.spines.values():
             side.set_color(_LINE if truth is None else color)
             side.set_linewidth(0.8 if truth is None else 1.6)
@@ -248,9 +196,7 @@ def _heat(axes, values, names, truth, columns, brightest):
             fontsize=7,
             color=ink,
         )
-    axes.set_yticks(
-        range(len(names)), [short(name) for name in names], fontsize=8, parse_math=False
-    )
+    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(_GOOD if name == truth else INK)
     axes.set_xticks(range(values.shape[1]), columns, fontsize=7, color=FAINT)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgba
 
+from vtd_jax.figures import short
 from vtd_jax.predict.results import Timeline
-from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, file_title, short
+from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, file_title
 from vtd_jax.report.html import clock, evenly, tick_step
 
 _PICTURES = 12
@@ -37,7 +38,7 @@ def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str
             2, 1, height_ratios=[0.66, rows], hspace=0.06 / (0.33 + rows / 2), top=0.9, bottom=0.1
         )
         above = figure.add_subplot(grid[0])
-        above.set_title(title, color=INK, fontsize=11, pad=8, parse_math=False)
+        above.set_title(title, color=INK, fontsize=11, pad=8)
         _pictures(above, timeline)
         _lanes(figure.add_subplot(grid[1]), timeline, labels)
 
@@ -66,13 +67,7 @@ def _lanes(axes, timeline, labels):
         axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=colors, linewidth=0)
     axes.set_xlim(0, timeline.duration)
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    axes.set_yticks(
-        range(len(labels)),
-        [short(label) for label in labels],
-        fontsize=8,
-        color=INK,
-        parse_math=False,
-    )
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels], fontsize=8, color=INK)
     ticks = np.arange(0, timeline.duration, tick_step(timeline.duration, 10))
     texts = [clock(float(t), hours=timeline.duration >= 3600) for t in ticks]
     axes.set_xticks(ticks, texts, fontsize=7, color=FAINT)

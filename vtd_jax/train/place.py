@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError, setting
+from vtd_jax.files import remove_tree
 
 
 class Place:
@@ -73,5 +73,7 @@ def remove_remains(folder: Path, mine: set[str]) -> None:
     """
     with contextlib.suppress(OSError):
         there = {path.name.partition(".orbax-checkpoint-tmp")[0] for path in folder.iterdir()}
-        if os.listdir(folder.parent) == [folder.name] and there <= mine:
-            shutil.rmtree(folder.parent)
+        # a link was made by somebody else
+        alone = os.listdir(folder.parent) == [folder.name] and not folder.parent.is_symlink()
+        if alone and there <= mine:
+            remove_tree(folder.parent)

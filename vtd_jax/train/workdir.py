@@ -22,6 +22,12 @@ TRAINING_LIST = "training_list.json"
 _REMOVE = "remove the file: tables will then not say what the run learnt on"
 _BACK = "put it back, or give another folder"
 _LOCK = ".train.lock"
+# all that a run writes as files
+_FILES = (
+    _LOCK, CONFIG_FILE, "metrics.csv", TRAINING_LIST, "nonfinite.jsonl", "results.md",
+    "results.csv", "results.json", "results_per_class.csv", "results_confusions.csv",
+    "results_scores.npz",
+)  # fmt: skip
 
 
 def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bool = False) -> None:
@@ -93,7 +99,8 @@ class Hold:
         """Makes the folder if need be, and keeps other runs out of it until the block ends.
 
         Raises:
-          UserError: another run has it, or its name is no folder's.
+          UserError: another run has it, its name is no folder's, or a folder is where the run would
+            write a file.
         """
         _check_kind(self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -108,6 +115,12 @@ class Hold:
 def _check_kind(workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{setting('workdir', workdir)}: is a file, expected a folder")
+    for name in _FILES:
+        # told before the training, not after it; a link is replaced
+        if (path := workdir / name).is_dir() and not path.is_symlink():
+            raise UserError(
+                f"{path}: is a folder, expected the place of a file of the run; move it away"
+            )
 
 
 def _check_foreign(path: Path) -> None:

@@ -93,3 +93,17 @@ CHECKPOINT_BYTES = 2 * 2**30
 # at 8 MiB
 CHECKPOINT_FILES = 10_000
 CHECKPOINT_INDEX_BYTES = 64 * 2**20
+# of a table's plan: rows (all ablations of four data sets are 120), columns, data sets, each of
+# which has a picture, runs; characters of a text in a row; bytes of a name of a run or data set,
+# which becomes one of a file; lines about what is missing or differs; notes
+PLAN_ROWS = 300
+PLAN_COLUMNS = 30
+PLAN_DATASETS = 20
+PLAN_RUNS = 3000
+PLAN_TEXT = 200
+PLAN_NAME_BYTES = 200
+PLAN_LINES = 10_000
+PLAN_NOTES = 100
+# of a file of scores: splits, and videos of all of them, which take some 7 s to compare
+SCORE_SPLITS = 100
+SCORE_VIDEOS = 2**20

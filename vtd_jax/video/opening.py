@@ -57,12 +57,13 @@ def container(source: Source) -> Iterator[av.container.InputContainer]:
 
 
 def _file(source: Source) -> File:
-    # without a buffer: FFmpeg reads on where the file is
-    return (
-        io.BytesIO(source)
-        if isinstance(source, bytes)
-        else open_regular(source, "video file").detach()
-    )
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        # without a buffer: FFmpeg reads on where the file is
+        return open_regular(source, "video file").detach()
+    except UserError as error:
+        raise VideoError(str(error)) from None
 
 
 def _demuxer(file: File) -> av.container.InputContainer:
@@ -120,7 +121,7 @@ def video(
       VideoError: for a file that is missing, empty, unreadable, not a video or without one.
     """
     try:
-        if not isinstance(source, bytes) and not Path(source).is_file():
+        if not isinstance(source, bytes) and not Path(source).exists():
             raise VideoError(f"{name}: there is no such video file")
         with _file(source) as file:
             head = file.read(_HEAD_BYTES)

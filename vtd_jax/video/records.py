@@ -131,6 +131,21 @@ class Records:
         stored = read_files(self.path, self.videos)
         return tuple(stored[position].file for position in self.stored.records.tolist())
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the stored bytes of all videos of the list, which it reads; no file's claim
+        is part of it.
+
+        Raises:
+          UserError: a shard is damaged.
+        """
+        try:
+            return self._source.digest(self.stored.records.tolist())
+        except (ValueError, IndexError, OSError) as error:
+            raise UserError(
+                f"{self.path}: these records cannot be read ({error}); {REMEDY}"
+            ) from None
+
     def __getitem__(self, index: int) -> Example:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""
         if not 0 <= index < len(self):

@@ -8,10 +8,12 @@ compress nothing. A compressed chunk of 30 bytes can claim gigabytes, and array_
 for that, so a chunk's header is looked at before the record is read.
 """
 
+import hashlib
 import os
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -19,6 +21,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from vtd_jax.video.record_files import Shard
 
 _BLOCK, _BLOCK_HEADER = 2**16, 24
+# bytes that are hashed at a time
+_READ = 2**20
 # hash of the header, bytes of the data, their hash, type and number of records, bytes of the
 # records
 _CHUNK = struct.Struct("<5Q")
@@ -54,6 +58,38 @@ class ShardSource:
                 )
             _chunk(file.fileno(), places[position - self._ends[number] + shard.take], records=1)
         return self._source[position]
+
+    def digest(self, positions: Sequence[int]) -> str:
+        """SHA-256 over the bytes of records, as they lie in the shards; reads them all and decodes
+        nothing.
+        """
+        by_shard: dict[int, list[int]] = {}
+        for position in positions:
+            by_shard.setdefault(bisect_right(self._ends, position), []).append(position)
+        with ThreadPoolExecutor() as pool:
+            digests = pool.map(self._digest, by_shard, by_shard.values())
+            return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def _digest(self, number: int, positions: Sequence[int]) -> bytes:
+        """Of records of one shard."""
+        shard = self._shards[number]
+        digest = hashlib.sha256()
+        with open(shard.filename, "rb", buffering=0) as file:
+            # no claim of the footer says how much is read at a time
+            places = [*_places(file.fileno()), os.fstat(file.fileno()).st_size]
+            if len(places) != shard.take + 1 or places != sorted(places):
+                raise ValueError(f"{shard.filename}: its footer is damaged")
+            for position in positions:
+                at = position - self._ends[number] + shard.take
+                begin, end = places[at], places[at + 1]
+                digest.update(struct.pack("<Q", end - begin))
+                while begin < end:
+                    part = os.pread(file.fileno(), min(end - begin, _READ), begin)
+                    if not part:
+                        raise ValueError(f"{shard.filename} is cut short")
+                    digest.update(part)
+                    begin += len(part)
+        return digest.digest()
 
 
 def _places(file: int) -> list[int]:

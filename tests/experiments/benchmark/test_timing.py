@@ -2,7 +2,7 @@
 device is known.
 """
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,21 +26,23 @@ def test_jobs_run_in_turn_after_a_warm_up():
     ]
 
 
-def test_what_is_fast_is_repeated_and_what_is_slow_is_not():
-    counts = {"fast": 0, "slow": 0}
+def test_what_is_fast_is_repeated_and_what_is_slow_is_not(monkeypatch):
+    counts, clock = {"fast": 0, "slow": 0}, [0.0]
 
     def job(name, seconds):
         def run():
             counts[name] += 1
-            time.sleep(seconds)
+            clock[0] += seconds
 
         return Job(name, "", run)
 
-    fast, slow = interleaved([job("fast", 0.001), job("slow", 0.03)], 2, at_least=0.02, pause=0)
-    assert counts["slow"] == 2 + 2
-    assert 2 + 2 * 2 < counts["fast"] <= 2 + 2 * 21
+    # what is counted in powers of two is exact
+    known = SimpleNamespace(perf_counter=lambda: clock[0], sleep=lambda seconds: None)
+    monkeypatch.setattr(timing, "time", known)
+    fast, slow = interleaved([job("fast", 2**-10), job("slow", 2**-5)], 2, at_least=2**-6, pause=0)
+    assert counts == {"fast": 2 + 2 * 16, "slow": 2 + 2}
     # seconds are those of one run
-    assert 0.001 <= fast.median < 0.02 <= slow.median
+    assert (fast.seconds, slow.seconds) == ((2**-10,) * 2, (2**-5,) * 2)
 
 
 def test_ratios_are_of_the_same_round():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.holds import held_build
 from support.video_files import make_video, write_catalog
 from vtd_jax.video.ingest.inputs import Video
 from vtd_jax.video.ingest.shards import Staging
@@ -48,7 +49,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def start(call: list[str], out: Path) -> subprocess.Popen:
+def start(call: list[str], out: Path, hold: int = 0) -> subprocess.Popen:
+    """A build, which stops half way when `hold` shards are finished."""
     command = [
         sys.executable,
         "-c",
@@ -58,12 +60,12 @@ def start(call: list[str], out: Path) -> subprocess.Popen:
         *call,
         f"--data_dir={out}",
     ]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    environment = held_build(out.with_name("hold"), hold) if hold else None
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
 
-def wait_for(condition, process=None, seconds=60):
+def wait_for(condition, process=None, seconds=200):
     deadline = time.monotonic() + seconds
     while (
         not condition()
@@ -82,7 +84,7 @@ def children(pid: int) -> list[int]:
 def test_a_build_killed_half_way_goes_on(call, tmp_path, workers):
     out = tmp_path / "out"
     hidden = out / ".building-video_folder-k"
-    process = start([*call, f"--workers={workers}"], out)
+    process = start([*call, f"--workers={workers}"], out, hold=3)
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 3, process)
     workers_then = children(process.pid)
     process.send_signal(signal.SIGKILL)
@@ -108,33 +110,6 @@ def test_a_build_killed_half_way_goes_on(call, tmp_path, workers):
     assert set(finished.values()) <= shards
 
 
-def stopped_while_encoding(process: subprocess.Popen, hidden: Path) -> int:
-    """A worker that stands still in the middle of a shard: both are stopped, one goes on if that
-    one is not at work.
-    """
-    while process.poll() is None:
-        workers = [
-            pid
-            for pid in children(process.pid)
-            if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
-        ]
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in workers:
-            wait_for(lambda at=Path(f"/proc/{pid}/stat"): at.read_text().split(") ")[1][0] == "T")
-        # as many shards are open as there are workers: each of them is at one
-        begun = [
-            path for path in hidden.glob("*.current") if not path.with_suffix(".done.json").exists()
-        ]
-        if len(workers) == len(begun) == 2:
-            os.kill(workers[1], signal.SIGCONT)
-            return workers[0]
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
-        time.sleep(0.01)
-    raise AssertionError("the build ended")
-
-
 def test_a_worker_that_dies_before_its_first_video_names_it(tmp_path):
     staging = Staging(tmp_path)
     (tmp_path / "00003.todo.json").write_text(
@@ -147,11 +122,20 @@ def test_a_worker_that_dies_before_its_first_video_names_it(tmp_path):
 
 def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_path):
     out = tmp_path / "out"
-    process = start([*call, "--workers=2"], out)
+    process = start([*call, "--workers=2"], out, hold=2)
     hidden = out / ".building-video_folder-k"
     wait_for(lambda: len(list(hidden.glob("*.done.json"))) >= 2, process)
-    os.kill(stopped_while_encoding(process, hidden), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    # each worker is in the middle of one
+    wait_for(lambda: len(list(hidden.glob("*.current"))) == 2, process)
+    os.kill(
+        next(
+            pid
+            for pid in children(process.pid)
+            if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
+        ),
+        signal.SIGKILL,
+    )
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     last = errors.splitlines()[-1]
     assert last.startswith("error: ")
@@ -168,11 +152,11 @@ def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_pat
 
 def test_an_interrupted_build_ends_quietly(call, tmp_path):
     out = tmp_path / "out"
-    process = start([*call, "--workers=2"], out)
+    process = start([*call, "--workers=2"], out, hold=1)
     wait_for(lambda: len(list(out.glob(".building-*/*.done.json"))) >= 1, process)
     workers = children(process.pid)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (
         errors.splitlines()[-1] == "interrupted: finished shards are kept; the same command resumes"

@@ -3,6 +3,7 @@ what resumes.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support import small_run, warm
+from support.holds import held_import, held_workers
 
 # a process group of its own, as a terminal gives to a command
 OWN_GROUP = """
@@ -27,8 +29,8 @@ def folder(tmp_path_factory):
     return small_run.build(tmp_path_factory.mktemp("small"))
 
 
-def _start(name, *arguments):
-    environment = dict(os.environ, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+def _start(name, *arguments, environment=os.environ):
+    environment = dict(environment, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
     return warm.Started(["-c", OWN_GROUP, name, *arguments], environment)
 
 
@@ -61,10 +63,14 @@ def _workers(pid):
     ]
 
 
-def _ended(process):
-    """Status and lines on stderr, when all of its processes are gone."""
+def _ended(process, hold=None):
+    """Status and lines on stderr, when all of its processes are gone; those that were held go on
+    meanwhile.
+    """
     workers = _children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
+    if hold:
+        shutil.rmtree(hold)
     _, errors = process.communicate(60)
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
@@ -76,7 +82,7 @@ def _ended(process):
 def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}", "--config.data.workers=2"]
     flags += ["--config.optimizer.epochs=2000", "--config.log_every=1"]
-    process = _start("train", *flags)
+    process = _start("train", *flags, environment=held_workers(tmp_path / "hold"))
     # they have not ignored it themselves yet
     _wait(lambda: _workers(process.pid), process)
     assert _ended(process) == (130, ["interrupted: no step was made; the same command resumes"])
@@ -91,12 +97,14 @@ def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / saved).is_dir()
 
 
-def test_while_libraries_are_imported():
+def test_while_libraries_are_imported(tmp_path):
     call = [sys.executable, "-m", "experiments.train", "--help"]
     options = dict(
         cwd=small_run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    process = subprocess.Popen(call, text=True, **options)
+    process = subprocess.Popen(
+        call, text=True, env=held_import(tmp_path / "hold", "jax.numpy"), **options
+    )
     _wait(lambda: "numpy" in _read(Path(f"/proc/{process.pid}/maps")), process)
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
@@ -105,35 +113,41 @@ def test_while_libraries_are_imported():
 
 
 STUCK = """
-import sys, time
-from experiments import _cli
+import ctypes, signal
+from types import SimpleNamespace
+from experiments.common import cli, interrupt
+
+# the second one is the first one again, as a wrapper passes it on; the third is another
+times = iter((0, 0.9, 1.1))
+
+def monotonic():
+    time = next(times)
+    print(f"heard at {time}", flush=True)
+    return time * interrupt.TWICE
 
 def main():
+    interrupt.time = SimpleNamespace(monotonic=monotonic)
+    # one that comes before the next line changes nothing
+    signal.signal(signal.SIGINT, lambda *_: None)
     print("at work", flush=True)
-    while True:
-        try:
-            time.sleep(60)
-        except KeyboardInterrupt:
-            # stands for a program that XLA compiles: Python's handlers wait
-            print("heard", flush=True)
+    # stands for a program that XLA compiles: Python's handlers wait
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(lock)
 
-_cli.run(main, "usage")
+cli.run(main, "usage")
 """
 
 
 def test_a_second_one_stops_at_once():
     process = warm.Started(["-c", STUCK])
     process.wait_until_it_says("at work")
+    for heard in (0, 0.9):
+        process.send_signal(signal.SIGINT)
+        process.wait_until_it_says(f"heard at {heard}")
     process.send_signal(signal.SIGINT)
-    process.wait_until_it_says("heard")
-    # the same one, as a wrapper passes it on
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, errors = process.communicate(30)
-    assert time.monotonic() - began < 10
+    output, errors = process.communicate(60)
+    assert output.endswith("heard at 1.1\n")
     told = (
         "interrupted twice: stopped at once; the same command resumes from what was saved before\n"
     )
@@ -142,7 +156,7 @@ def test_a_second_one_stops_at_once():
 
 LOST = """
 import gc, signal, sys, time
-from experiments import _cli
+from experiments.common import cli
 
 def callback(phase, info):
     if phase == "start" and asked:
@@ -158,7 +172,7 @@ def main():
     return "never interrupted"
 
 asked = []
-_cli.run(main, "usage")
+cli.run(main, "usage")
 """
 
 
@@ -172,6 +186,10 @@ def test_one_that_is_raised_in_a_callback_whose_errors_python_passes_over():
 
 
 def test_rendering_in_processes(tmp_path):
-    process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1")
+    environment = held_workers(tmp_path / "hold")
+    process = _start("demo", f"--out={tmp_path / 'demo'}", "--seeds=1", environment=environment)
     _wait(lambda: _workers(process.pid), process)
-    assert _ended(process) == (130, ["interrupted: the same command starts again"])
+    assert _ended(process, tmp_path / "hold") == (
+        130,
+        ["interrupted: the same command starts again"],
+    )

@@ -8,7 +8,7 @@ import json
 import os
 import resource
 import shutil
-import time
+import threading
 from pathlib import Path
 
 import jax
@@ -21,6 +21,7 @@ from experiments.predict import job
 from experiments.predict.truth import read_truth
 from support.small_model import LABELS, small_model
 from support.video_files import make_video
+from vtd_jax import terminal
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.toy import toy_note
@@ -325,13 +326,23 @@ def test_names_are_unique_and_stable():
 
 
 def test_a_video_that_takes_long_is_named_once(capsys, monkeypatch):
-    monkeypatch.setattr(_predict_files, "_SLOW", 0.05)
+    said = threading.Event()
+
+    def say(text, file):
+        terminal.say(text, file)
+        said.set()
 
     def results():
         yield 1
-        time.sleep(0.3)
+        assert said.wait(60)
         yield 2
 
-    videos = [Path("a.mp4"), Path("b.mp4"), Path("c.mp4")]
-    assert list(_predict_files.slow_told(videos, results())) == [1, 2]
+    monkeypatch.setattr(_predict_files, "say", say)
+    monkeypatch.setattr(_predict_files, "_SLOW", 1000)
+    told = _predict_files.slow_told([Path("a.mp4"), Path("b.mp4"), Path("c.mp4")], results())
+    assert next(told) == 1
+    with monkeypatch.context() as quick:
+        quick.setattr(_predict_files, "_SLOW", 0.05)
+        assert next(told) == 2
+    assert list(told) == []
     assert capsys.readouterr().err == "b.mp4: not finished after 0.05 s, still working on it\n"

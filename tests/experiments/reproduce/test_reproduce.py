@@ -2,6 +2,7 @@
 layout of benchmarks.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -26,16 +27,27 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 ROOT = Path(__file__).resolve().parents[3]
 # the command with fewer and smaller clips: four classes, two shares of irrelevant frames
 SMALL = """
-import dataclasses, functools, sys
+import dataclasses, functools, os, sys
 from experiments.common import hosts
 from experiments.reproduce import __main__ as reproduce
 from experiments.reproduce import protocols, request, sources
 from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
+from vtd_jax.train.logging import RunLog
 if __name__ == "__main__":
     fields = dict(classes=4, pool=16, val=6, unseen=2, unseen_val=2, size=32)
     request.SceneBenchmark = functools.partial(SceneBenchmark, **fields)
     sources.NoisyScenes = functools.partial(NoisyScenes, val=2)
     sources.SHARES = protocols.SHARES = (0.0, 0.9)
+    if gate := os.environ.get("GATE"):
+        # stops after this line of a log, until somebody opens the pipe and closes it again
+        line = RunLog.line
+
+        def held(self, text):
+            line(self, text)
+            if text.startswith(os.environ["HELD_AFTER"]):
+                open(gate).read()
+
+        RunLog.line = held
     hosts.run(reproduce.main, reproduce.__doc__, catch_sigterm=True)
 """
 EPOCHS = ("--set=optimizer.epochs=3", "--set=data.batch_size=8", "--set=log_every=1")
@@ -121,25 +133,30 @@ def _whole(workdir: Path) -> dict:
     }
 
 
-def _until(process: warm.Started, path: Path, text: str) -> None:
-    """Waits until a file says something, as long as the process lives."""
+def _held(process: warm.Started, gate: Path) -> int:
+    """Waits until the process stands still at a pipe, and opens it."""
     for _ in range(2400):
-        if path.is_file() and text in path.read_text():
-            return
+        with contextlib.suppress(OSError):
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    raise AssertionError(f"{path} never said {text!r}")
+    raise AssertionError("it never came there")
 
 
 def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_path):
     workdir = tmp_path / "tables"
     shutil.copytree(finished / "scenes", workdir / "scenes")
     arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}"]
-    log = workdir / "runs" / "base_to_novel_scenes_16shot_s1" / "run.log"
+    log, gate = workdir / "runs" / "base_to_novel_scenes_16shot_s1" / "run.log", tmp_path / "gate"
+    os.mkfifo(gate)
     for number, status, where in ((signal.SIGTERM, 75, "step 2/"), (signal.SIGKILL, -9, "step 6/")):
-        process = warm.Started([*small, *arguments], _environment())
-        _until(process, log, where)
+        process = warm.Started(
+            [*small, *arguments], _environment() | {"GATE": str(gate), "HELD_AFTER": where}
+        )
+        opened = _held(process, gate)
+        assert where in log.read_text()
         process.send_signal(number)
+        os.close(opened)
         assert process.wait(120) == status
         assert not (workdir / "base_to_novel.md").exists()
     done = _run(small, *arguments)

@@ -14,6 +14,8 @@ from experiments.reproduce import execute, request, sources
 from experiments.reproduce import plan as _plan
 from experiments.reproduce import results as _results
 from experiments.reproduce.request import Request
+from hostile import harness
+from hostile.corpus import plans
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
@@ -182,6 +184,48 @@ def test_a_damaged_plan(workdir, change):
             _tables(workdir)
 
 
+@pytest.mark.parametrize("name", plans.REFUSED)
+def test_a_plan_is_no_larger_than_a_table(workdir, name):
+    change, told = plans.REFUSED[name]
+    path = workdir / "plans" / "base_to_novel.json"
+    plan = json.loads(path.read_text())
+    change(plan)
+    path.write_text(json.dumps(plan))
+    harness.check_call_refused(
+        lambda: _tables(workdir), texts=[str(path), told, "run this table again"]
+    )
+
+
+@pytest.mark.parametrize("name", plans.ODD)
+def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
+    text = plans.ODD[name]
+    # a name of a file has no control characters, and an end
+    dataset = text if name in ("formula", "roots") else "d" * 200
+    rows = tuple(
+        _plan.Row(dataset.replace("\\", ""), text, text, {shots: ("one",)}) for shots in ("2", "4")
+    )
+    _save(workdir / "runs" / "one", {"val": _halves()["base"]})
+    _plan.save_plan(
+        workdir / "plans" / "few_shot.json", _plan.Plan("few_shot", rows, (), (), ()), {}
+    )
+    flags = ["--table=few_shot", f"--workdir={workdir}", "--tables_only"]
+    harness.check_right("reproduce", flags, folder=workdir.parent, outputs=[workdir])
+    assert list(workdir.glob("few_shot_*.png"))
+
+
+def test_the_end_of_a_long_source_is_told(workdir):
+    row = _plan.Row("hmdb51", "VTD-CLIP", "/folder" * 500 + "/run", {"": ("one",)})
+    _plan.save_plan(
+        workdir / "plans" / "base_to_novel.json",
+        _plan.Plan("base_to_novel", (row,), (), (), ()),
+        {},
+    )
+    _tables(workdir)
+    told = (workdir / "base_to_novel.md").read_text()
+    assert "/run" in told
+    assert "/folder" * 100 not in told
+
+
 def test_an_ablation_table_has_ablations(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
     path = workdir / "plans" / "ablations.json"
@@ -213,6 +257,41 @@ def test_scenes_write_over_no_videos_of_others(tmp_path):
     sources._claim(made, folder)
     assert not (folder / "videos").exists()
     assert not sources._is_whole(made, folder)
+
+
+@pytest.mark.parametrize("part", ["videos", "records"])
+@pytest.mark.parametrize("settings", ["", '{"seed": 9}'])
+def test_scenes_are_not_rendered_through_a_link(settings, part, tmp_path):
+    made, folder, disk = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes", tmp_path / "disk"
+    folder.mkdir()
+    disk.mkdir()
+    (disk / "old.mp4").write_text("of other settings")
+    (folder / part).symlink_to(disk)
+    (folder / "scenes.json").write_text(settings or json.dumps(asdict(made)))
+    before = (folder / "scenes.json").read_text()
+    with pytest.raises(UserError, match=rf"scenes/{part}: .*link"):
+        sources._claim(made, folder)
+    assert (folder / "scenes.json").read_text() == before
+    assert os.listdir(disk) == ["old.mp4"]
+
+
+def test_scenes_are_ours_once_the_old_ones_are_gone(tmp_path, monkeypatch):
+    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
+    folder.mkdir()
+    (folder / "scenes.json").write_text('{"seed": 9}')
+    os.mkfifo(folder / "videos")
+    sources._claim(made, folder)
+    assert os.listdir(folder) == ["scenes.json"]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (folder / "records").mkdir()
+    (folder / "scenes.json").write_text('{"seed": 9}')
+    monkeypatch.setattr(sources, "remove_tree", refuse)
+    with pytest.raises(PermissionError):
+        sources._claim(made, folder)
+    assert (folder / "scenes.json").read_text() == '{"seed": 9}'
 
 
 def test_tables_are_no_inputs(tmp_path):

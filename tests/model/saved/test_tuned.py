@@ -194,7 +194,7 @@ def test_a_changed_header_or_array(saved, tmp_path):
         return export.load_tuned(path)
 
     assert again().info.step == 12
-    with pytest.raises(UserError, match=r"format 2 of vtd_jax 0\.9, this is .*: update it"):
+    with pytest.raises(UserError, match=r"format 2, expected 1: vtd_jax .*0\.9"):
         again({"format": 2, "version": "0.9"})
     with pytest.raises(
         UserError, match=r"vtd_jax 0\.9 wrote it and knows model settings \(magic\)"

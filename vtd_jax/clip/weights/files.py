@@ -139,6 +139,11 @@ def _in_folder(folder: Path) -> Path:
             "run or "
             "CLIP that it was made of"
         )
+    if "checkpoints" in found:
+        raise UserError(
+            f"{folder}: a run's folder that lacks its config.json, without which checkpoints say "
+            "nothing; copy that file from where the run was made"
+        )
     raise UserError(
         f"{folder}: folder without weights, it holds {listed(found, 6) or 'nothing'}; "
         f"expected one of {', '.join(FILES)}"

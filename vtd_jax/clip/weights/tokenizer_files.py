@@ -16,6 +16,32 @@ from vtd_jax.untrusted.regular_files import read_text
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
 # of SentencePiece and WordPiece
 _FOREIGN = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt")
+# how the "fast" tokenizers tell CLIP's: what is done to a text, and how it is cut into words, since
+# 2022 and before
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_MARKED_WORDS = rf"<\|startoftext\|>|<\|endoftext\|>|{_WORDS}"
+_SPACES = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+_NORMALIZER = {"type": "Sequence", "normalizers": [{"type": "NFC"}, _SPACES, {"type": "Lowercase"}]}
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False}
+_CUTS = [
+    {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": True},
+            _BYTES,
+        ],
+    }
+    for words in (_WORDS, _MARKED_WORDS)
+]
+_WAYS = [*((_NORMALIZER, cut) for cut in _CUTS), (None, _BYTES)]
+# what changes the tokens of a word -> values that do not
+_OF_MODEL = {
+    "end_of_word_suffix": ("</w>",),
+    "continuing_subword_prefix": ("", None),
+    "byte_fallback": (False,),
+    "ignore_merges": (False,),
+    "dropout": (None, 0),
+}
 _REMEDY = (
     "texts would be cut otherwise than the model learnt; a CLIP with another tokenizer is not "
     "supported"
@@ -26,7 +52,8 @@ def check_tokenizer_files(folder: Path) -> None:
     """Compares `tokenizer_config.json`, `tokenizer.json`, `vocab.json` and `merges.txt`, as far as
     they are there.
 
-    Tokens beyond CLIP's 49 408, which texts never become here, are no difference.
+    What a tokenizer.json does not say is taken as CLIP's; all that `tokenizers` wrote say
+    everything. Tokens beyond its 49 408, which texts never become here, are no difference.
 
     Raises:
       UserError: a file that cannot be read, or one of another tokenizer, with the first thing that
@@ -37,10 +64,18 @@ def check_tokenizer_files(folder: Path) -> None:
     if (file := folder / "tokenizer_config.json").is_file():
         _check_config(read_json(file), file)
     if (file := folder / "tokenizer.json").is_file():
-        model = read_json(file).get("model")
+        content = read_json(file)
+        _check_way(content, file)
+        _check_added(content.get("added_tokens", []), file)
+        model = content.get("model")
         model = model if isinstance(model, dict) else {}
         if (kind := model.get("type", "BPE")) != "BPE":
             raise UserError(f"{file}: model.type is {brief(kind)}, expected 'BPE': {_REMEDY}")
+        for key, values in _OF_MODEL.items():
+            if model.get(key, values[0]) not in values:
+                raise UserError(
+                    f"{file}: model.{key} is {brief(model[key])}, expected {values[0]!r}: {_REMEDY}"
+                )
         _check_vocabulary(model.get("vocab"), file)
         _check_merges(_pairs(model.get("merges")), file)
     if (file := folder / "vocab.json").is_file():
@@ -64,6 +99,69 @@ def _check_config(content: Mapping[str, Any], file: Path) -> None:
         raise UserError(
             f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}"
         )
+    added = content.get("added_tokens_decoder", {})
+    if not isinstance(added, dict) or not all(isinstance(one, dict) for one in added.values()):
+        raise UserError(
+            f"{file}: added_tokens_decoder is {brief(added)}, expected an object of ids and tokens"
+        )
+    _check_added(
+        [one | {"id": int(key) if key.isdecimal() else key} for key, one in added.items()], file
+    )
+
+
+def _check_way(content: Mapping[str, Any], file: Path) -> None:
+    """Refuses other things done to a text, or other words than CLIP's, before they become tokens."""
+    keys = ("normalizer", "pre_tokenizer")
+    if not any(key in content for key in keys):
+        return
+    found = tuple(content.get(key) for key in keys)
+    if any(all(map(_holds, found, way)) for way in _WAYS):
+        return
+    # the key that is CLIP's in no way, or the one that goes with the other in none
+    wrong = next(
+        (place for place in (0, 1) if not any(_holds(found[place], way[place]) for way in _WAYS)), 0
+    )
+    raise UserError(
+        f"{file}: {keys[wrong]} is {brief(found[wrong])}, expected CLIP's own: {_REMEDY}"
+    )
+
+
+def _holds(found: Any, expected: Any) -> bool:
+    """Whether a part of a tokenizer.json says what is expected, and maybe more."""
+    if isinstance(expected, dict):
+        # only newer ones of bytes say that they cut words
+        said = isinstance(found, dict) and (
+            expected.get("type") != "ByteLevel" or found.get("use_regex", True) is True
+        )
+        return said and all(_holds(found.get(key), one) for key, one in expected.items())
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(expected)
+            and all(map(_holds, found, expected))
+        )
+    return type(found) is type(expected) and found == expected
+
+
+def _check_added(found: Any, file: Path) -> None:
+    """Refuses tokens that are put beside the vocabulary, but under an id or a name that CLIP's has
+    already.
+    """
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{file}: added_tokens is {brief(found)}, expected a list of tokens")
+    for one in found:
+        token, number = one.get("content"), one.get("id")
+        if not isinstance(token, str) or type(number) is not int or number < 0:
+            raise UserError(
+                f"{file}: an added token is {brief(one)}, expected one with a text and a whole id"
+            )
+        if vocabulary().get(token, number) != number or (
+            number <= EOT and token not in vocabulary()
+        ):
+            right = vocabulary().get(token, "none of CLIP's")
+            raise UserError(
+                f"{file}: added token {brief(token)} has id {number}, expected {right}: {_REMEDY}"
+            )
 
 
 def _check_vocabulary(found: Any, file: Path) -> None:

@@ -189,7 +189,14 @@ def load_tuned(
     asked = ClipSource(
         activation=activation or info.clip.activation, head_width=head_width or info.clip.head_width
     )
-    tower = load_clip(given, dtype=dtype or info.clip.dtype, **asked.asked)
+    try:
+        tower = load_clip(given, dtype=dtype or info.clip.dtype, **asked.asked)
+    except UserError as error:
+        if clip is not None:
+            raise
+        raise UserError(
+            f"{path}: notes that its CLIP is {given}, but {error}; say which it is: clip=PATH"
+        ) from None
     if tower.config.architecture != info.clip.architecture:
         raise UserError(
             f"{path}: was learnt on another CLIP ({info.clip.architecture}; {given} is "
@@ -241,8 +248,11 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
             raise UserError(f"{path}: truncated or damaged ({error}); copy it again") from None
     for name, array in arrays.items():
         if array.dtype != np.float32:
-            raise UserError(f"{path}: damaged: {name} holds {array.dtype}, expected float32")
-        check_finite(array, f"{path}: damaged: {name}")
+            raise UserError(
+                f"{path}: damaged: {name} holds {array.dtype}, expected float32; export the run "
+                "again"
+            )
+        check_finite(array, f"{path}: damaged: {name}", "export the run again")
     check_logit_scale(arrays.get("logit_scale", np.float32(0)), str(path), LOGIT_SCALE_OVERFLOW)
     nnx.update(
         model, jax.tree.map(jnp.asarray, unflatten_arrays(learnable(model), arrays, str(path)))
@@ -275,8 +285,9 @@ def _parse(text: str, path: Path) -> TunedInfo:
     form, version = fields.pop("format", None), fields.get("version")
     if form != FORMAT:
         raise UserError(
-            f"{path}: format {brief(form)} of vtd_jax {version}, this is {vtd_jax.__version__}: "
-            "update it"
+            f"{path}: its {METADATA_KEY} has format {brief(form)}, expected {FORMAT}: vtd_jax "
+            f"{brief(version)} wrote it, this is {vtd_jax.__version__}; take the version that "
+            "wrote it, or export the run with this one"
         )
     if isinstance(model := fields.get("model"), dict):
         if unknown := set(model) - {field.name for field in dataclasses.fields(ModelConfig)}:

@@ -5,7 +5,6 @@
 import contextlib
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
+from vtd_jax.files import remove_tree
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.integrity import Stored
@@ -148,7 +148,7 @@ class Checkpoints(StoredCheckpoints):
             raise self._unwritten(error) from error
         self._check_place()
         self._writing = None
-        shutil.rmtree(self.folder / _LEAVING, ignore_errors=True)
+        remove_tree(self.folder / _LEAVING, must=False)
 
     def stored(self, step: int) -> Stored:
         """As `StoredCheckpoints.stored`; waits for the one that is being written."""
@@ -222,8 +222,7 @@ class Checkpoints(StoredCheckpoints):
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            leaving = self.folder / _LEAVING
-            leaving.unlink() if leaving.is_symlink() else shutil.rmtree(leaving, ignore_errors=True)
+            remove_tree(self.folder / _LEAVING, must=False)
             quiet()
             self._manager = Manager(
                 plain(self.folder),

@@ -3,9 +3,10 @@
 import atexit
 import functools
 import re
-import shutil
 import tempfile
 from pathlib import Path
+
+from vtd_jax.files import remove_tree
 
 # patterns of glob, what stands before `//`, what is a separator elsewhere, and bytes that are not
 # UTF-8
@@ -23,7 +24,7 @@ def plain(folder: Path) -> Path:
 @functools.lru_cache(maxsize=64)
 def _linked(folder: Path) -> Path:
     place = Path(tempfile.mkdtemp(prefix="vtd_jax_"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    atexit.register(remove_tree, place, must=False)
     link = place / "folder"
     link.symlink_to(folder, target_is_directory=True)
     return link

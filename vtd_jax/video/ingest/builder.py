@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import split_builder as tfds_split_builder
 
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
+from vtd_jax.files import remove_tree, write_text
 from vtd_jax.terminal import say
 from vtd_jax.video import records
 from vtd_jax.video.ingest import encode
@@ -96,7 +96,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             self._make(staging, count, download_config or tfds.download.DownloadConfig())
             self._gather(staging, inputs, [staging.report(index) for index in range(count)])
             if self.staging is None:
-                shutil.rmtree(staging.folder)
+                remove_tree(staging.folder)
 
     def _make(self, staging: Staging, count: int, download_config: Any) -> None:
         """Makes the shards here, or with Beam where a runner or its options are given."""
@@ -134,7 +134,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         template = self._get_filename_template(split_name=SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
-            shutil.rmtree(staging.folder)
+            remove_tree(staging.folder)
             all_are = (
                 "the only video is"
                 if len(inputs.videos) == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.errors import UserError, setting
+from vtd_jax.files import remove_tree
 from vtd_jax.fingerprints import same
 from vtd_jax.terminal import counted
 from vtd_jax.video import records
@@ -89,7 +90,8 @@ def build_records(
     with staging_folder(data_dir / f".building-{config.dataset}-{config.name}", told) as staging:
         _check_space(inputs, staging.folder)
         root, old = staging.folder / "tfds", staging.folder / "old"
-        _remove(root)
+        # TFDS would restore itself from whatever lies there
+        remove_tree(root)
         if old.is_dir() and not target.exists():
             os.replace(old, target)  # a build was killed between the two renames below
         builder = builder_class(config.dataset)(data_dir=root, config=config)
@@ -101,16 +103,8 @@ def build_records(
         if target.exists():
             os.replace(target, old)
         os.replace(records.record_folder(root, config.dataset, config.name), target)
-        shutil.rmtree(staging.folder)
+        remove_tree(staging.folder)
     return _built(target, False, list_names(target))
-
-
-def _remove(folder: Path) -> None:
-    """Removes what is left of a build; TFDS would restore itself from whatever lies there."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
 
 
 def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None) -> Built:

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 
 from vtd_jax.errors import UserError, setting
-from vtd_jax.files import open_own, write_text
+from vtd_jax.files import open_own, remove_tree, write_text
 from vtd_jax.fingerprints import DIGITS, fingerprint
 from vtd_jax.locks import locked
 from vtd_jax.manifest import Manifest, read_manifest
@@ -316,4 +315,4 @@ def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
             yield Staging(folder)
         finally:
             if not any(folder.glob("*.done.json")):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, must=False)
