@@ -28,6 +28,7 @@ from absl import flags
 
 from experiments.common import config_flag, hosts, limit_flags, runs
 from experiments.common.evaluation import stem_of
+from vtd_jax.console.status import Line
 from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
@@ -39,7 +40,6 @@ from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import is_first, on_first, together
-from vtd_jax.status import Line
 from vtd_jax.terminal import say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints

@@ -14,15 +14,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # what a package of vtd_jax may import from the others; modules beside the packages may be imported
 # by all
 ALLOWED = {
+    "console": set(),
     "untrusted": set(),
     "clip": {"untrusted"},
-    "video": {"untrusted"},
+    "video": {"console", "untrusted"},
     "scenes": {"video"},
     "model": {"clip", "untrusted"},
-    "parallel": {"model", "untrusted"},
+    "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches
-    "cache": {"clip", "model", "parallel", "untrusted", "video"},
-    "train": {"cache", "clip", "model", "parallel", "untrusted", "video"},
+    "cache": {"clip", "console", "model", "parallel", "untrusted", "video"},
+    "train": {"cache", "clip", "console", "model", "parallel", "untrusted", "video"},
     "evaluate": {"cache", "clip", "model", "parallel", "train", "untrusted", "video"},
     "predict": {"cache", "clip", "model", "train", "untrusted", "video"},
     "report": {"predict", "untrusted", "video"},

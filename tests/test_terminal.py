@@ -2,6 +2,7 @@
 
 import ast
 import io
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import rich.console
 
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable, shown
-from vtd_jax.terminal import counted, say, show_table, timespan, verbatim
+from vtd_jax.terminal import counted, duration, say, show_table, timespan, verbatim
 
 ROOT = Path(__file__).resolve().parent.parent
 # what people have called their files and labels; rich would read the first ones as markup and emoji
@@ -215,3 +216,10 @@ def test_every_line_for_people_goes_through_one_helper():
             assert called != "print", (
                 f"{name}:{node.lineno}: print; use say or warn of vtd_jax.terminal"
             )
+
+
+@pytest.mark.parametrize(
+    "seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")]
+)
+def test_duration(seconds, told):
+    assert duration(seconds) == told

@@ -2,6 +2,7 @@
 words.
 """
 
+import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,15 @@ def timespan(seconds: float) -> str:
     unit, size = ("s", 1) if seconds < 59.5 else ("min", 60) if seconds < 59.5 * 60 else ("h", 3600)
     value = seconds / size
     return f"{value:.{0 if value >= 9.95 else 1 if value >= 0.095 or not value else 3}f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, `2:03`, or `?` where it is not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def show_table(

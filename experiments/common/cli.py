@@ -10,12 +10,12 @@ from absl import app, flags, logging
 from experiments.common import interrupt
 from experiments.common.command_line import parse, steady_output
 from experiments.common.spelling import flag_names
-from vtd_jax import status
 from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.cache.programs import keep_programs
+from vtd_jax.console import status
+from vtd_jax.console.library_output import escape_library_output
 from vtd_jax.errors import UserError, named_by
 from vtd_jax.files import remedy
-from vtd_jax.library_output import escape_library_output
 from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
 from vtd_jax.terminal import say
 from vtd_jax.untrusted.raised import RAISED

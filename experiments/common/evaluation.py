@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vtd_jax.cache.frame_features import FeatureStore
+from vtd_jax.console.status import Line
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import table_step
 from vtd_jax.evaluate.scores import SUFFIX
@@ -13,7 +14,6 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import file_stem
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.status import Line
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.video.records import Records
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vtd_jax import status
+from vtd_jax.console import status
 from vtd_jax.parallel.preemption import INTERRUPTED, TWICE
 
 _WATCHING = threading.Lock()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from experiments.common.evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
+from vtd_jax.console.status import Line
 from vtd_jax.evaluate.outputs import results_table, save_report
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import is_first, on_first
-from vtd_jax.status import Line
 from vtd_jax.terminal import say, warn
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig

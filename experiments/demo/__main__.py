@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli
+from vtd_jax.console.status import Line, counting, within
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
@@ -26,7 +27,6 @@ from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.outputs import check_output
 from vtd_jax.printable import listed
 from vtd_jax.scenes.sets import SceneSet, write_scene_sets
-from vtd_jax.status import Line, counting, within
 from vtd_jax.untrusted.regular_files import is_regular
 
 _DEFAULT = SceneSet(seed=0)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from experiments.configs import scenes
+from vtd_jax.console.status import Line
 from vtd_jax.evaluate.metrics import harmonic_mean
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.evaluate.views import evaluate
 from vtd_jax.files import log_file
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.scenes.sets import SceneSet
-from vtd_jax.status import Line
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train

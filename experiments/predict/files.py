@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vtd_jax.console.status import Line
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
 from vtd_jax.printable import listed, utf8
 from vtd_jax.report.pages import PageEntry, video_key
-from vtd_jax.status import Line
 from vtd_jax.terminal import counted, say
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")

@@ -25,6 +25,8 @@ from experiments.predict.run import (
 )
 from experiments.predict.truth import read_truth
 from vtd_jax.clip.toy import toy_note
+from vtd_jax.console.progress import Progress
+from vtd_jax.console.status import Line, Part
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.journal import Journal
@@ -33,12 +35,10 @@ from vtd_jax.predict.predictor import Failure, Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
 from vtd_jax.printable import utf8
-from vtd_jax.progress import Progress
 from vtd_jax.report.clip_figure import explanation_figure
 from vtd_jax.report.html import Beside
 from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
 from vtd_jax.report.timeline_figure import timeline_figure
-from vtd_jax.status import Line, Part
 from vtd_jax.terminal import counted, say
 from vtd_jax.video.decode import VideoError
 

@@ -27,12 +27,12 @@ from absl import flags
 from experiments.common import hosts
 from experiments.reproduce import execute
 from experiments.reproduce import request as _reproduce_plan
+from vtd_jax.console.status import Line
 from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import on_first, together
-from vtd_jax.status import Line
 from vtd_jax.terminal import counted
 
 _TABLE = flags.DEFINE_enum(

@@ -16,6 +16,7 @@ from typing import Any
 from experiments.common import runs as _runs
 from experiments.reproduce.plan import Run
 from experiments.reproduce.sources import list_fingerprint
+from vtd_jax.console.status import Line, within
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.files import log_file
@@ -24,7 +25,6 @@ from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import alone, is_first, on_first, together
-from vtd_jax.status import Line, within
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints

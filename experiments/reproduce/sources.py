@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from vtd_jax.console.status import Line, counting
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
 from vtd_jax.fingerprints import DIGITS
 from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.scenes.benchmark import NoisyScenes, SceneBenchmark
 from vtd_jax.scenes.sets import Scenes, write_scene_sets
-from vtd_jax.status import Line, counting
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records, record_folders

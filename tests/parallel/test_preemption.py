@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from support import small_run
 from support.terminal import Terminal
-from vtd_jax import status
+from vtd_jax.console import status
 from vtd_jax.parallel.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.trainer import Trainer

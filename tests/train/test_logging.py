@@ -15,9 +15,9 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from support.terminal import Terminal
-from vtd_jax import status
+from vtd_jax.console import status
 from vtd_jax.errors import UserError
-from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, Window, duration, memory
+from vtd_jax.train.logging import BASE_COLUMNS, CsvLog, Pace, RunLog, Window, memory
 
 
 def _rows(path):
@@ -154,13 +154,6 @@ def test_pace_leaves_the_compiling_window_out():
     pace.window(30, 10, 40.0, 20.0)
     assert pace.videos_per_second == pytest.approx(2.0)
     assert pace.seconds_left == pytest.approx(70 * 1.5)
-
-
-@pytest.mark.parametrize(
-    "seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")]
-)
-def test_duration(seconds, told):
-    assert duration(seconds) == told
 
 
 def test_run_log_writes_everywhere(tmp_path):

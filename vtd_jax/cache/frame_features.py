@@ -20,15 +20,14 @@ import vtd_jax
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import VARIABLE, cache_folder, check_ours
 from vtd_jax.clip.weights.params import state_from_clip
+from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.status import Line
-from vtd_jax.terminal import counted
-from vtd_jax.train.logging import duration
+from vtd_jax.terminal import counted, duration
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
 import vtd_jax
-from vtd_jax import status
+from vtd_jax.console import status
 from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel import clusters
 from vtd_jax.parallel.answering import answer

@@ -15,7 +15,7 @@ import threading
 import time
 from types import TracebackType
 
-from vtd_jax import status
+from vtd_jax.console import status
 
 # EX_TEMPFAIL: try again later; schedulers can tell it from success, a bad setting (2) and a crash
 EXIT_STATUS = 75

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vtd_jax import status
+from vtd_jax.console import status
 from vtd_jax.parallel.processes import finish
 from vtd_jax.parallel.wires import Wire, split
 from vtd_jax.terminal import say

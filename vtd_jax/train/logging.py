@@ -14,9 +14,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from vtd_jax.console.status import Line, Part
 from vtd_jax.files import naming
-from vtd_jax.status import Line, Part
-from vtd_jax.terminal import say, verbatim
+from vtd_jax.terminal import duration, say, verbatim
 from vtd_jax.train.csv_log import CsvLog
 
 BASE_COLUMNS = (
@@ -282,12 +282,3 @@ class RunLog:
             {"step": step, "epoch": f"{epoch:.4f}", **{k: f"{v:.8g}" for k, v in values.items()}}
         )
         self._events.write(step, values)
-
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03`, or `?` where it is not known."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

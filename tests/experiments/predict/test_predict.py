@@ -18,8 +18,8 @@ from support.small_model import LABELS, WORDS, small_model
 from support.terminal import Terminal
 from support.timed_files import stating, timed_video
 from support.video_files import make_video
-from vtd_jax import status
 from vtd_jax.cache.text_features import TextCache
+from vtd_jax.console import status
 from vtd_jax.errors import UserError
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.scenes.render import render_still

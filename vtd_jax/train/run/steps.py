@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import alike
-from vtd_jax.status import Line
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.logging import Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite

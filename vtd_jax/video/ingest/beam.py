@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vtd_jax.progress import Progress
+from vtd_jax.console.progress import Progress
 from vtd_jax.video.ingest.shards import Staging
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
+from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.outputs import check_output, check_suffix, csv_text
-from vtd_jax.progress import Progress
 from vtd_jax.terminal import counted
 from vtd_jax.video import decode
 from vtd_jax.video.codec.wholeness import NoFrames

@@ -12,8 +12,8 @@ import rich.console
 
 from experiments.common.evaluation import _counted
 from support.terminal import Terminal
-from vtd_jax import status
-from vtd_jax.status import Line, Part, counting, fit, within
+from vtd_jax.console import status
+from vtd_jax.console.status import Line, Part, counting, fit, within
 
 PARTS = (Part("step 1/2"), Part("epoch 3", 4), Part("12.5 videos/s", 5), Part("1:02 left", 1))
 

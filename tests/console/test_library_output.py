@@ -9,7 +9,7 @@ import pytest
 from absl import logging as absl_logging
 
 from experiments.common import cli
-from vtd_jax.library_output import EscapedLines, escape_library_output
+from vtd_jax.console.library_output import EscapedLines, escape_library_output
 
 NAME = "\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
 TOLD = r"\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"

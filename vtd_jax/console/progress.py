@@ -3,7 +3,7 @@
 import sys
 import time
 
-from vtd_jax.status import Line, Part
+from vtd_jax.console.status import Line, Part
 from vtd_jax.terminal import counted, say
 
 
