@@ -103,7 +103,7 @@ browser: $(VENV)/.installed-browser
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
 	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist worksteal $(FAST)
-	$(VENV_NEWEST)/bin/python tests/versions.py $(VENV_NEWEST)/scores.npz
+	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
 ISA ?= SSE4_2

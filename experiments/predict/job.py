@@ -3,7 +3,6 @@ asked for.
 """
 
 import contextlib
-import dataclasses
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from experiments.common.word_flags import given_words
 from experiments.configs._templates import read_templates
 from experiments.predict import files, outputs
 from experiments.predict.lines import line_kind
+from experiments.predict.request import Request
 from experiments.predict.run import (
     Run,
     about,
@@ -28,12 +28,10 @@ from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line, Part
 from vtd_jax.errors import UserError
-from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.loading import WithoutSettings, load
 from vtd_jax.predict.predictor import Failure, Predictor
 from vtd_jax.predict.results import Explanation, Timeline
-from vtd_jax.predict.timeline import Windows
 from vtd_jax.printable import utf8
 from vtd_jax.report.clip_figure import explanation_figure
 from vtd_jax.report.html import Beside
@@ -44,60 +42,6 @@ from vtd_jax.video.decode import VideoError
 
 # videos whose rows are shown on the terminal
 SHOWN = 40
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """The flags of the command, by their names."""
-
-    labels: str | None
-    vocabulary: str | None
-    frames: int | None
-    top: int
-    window: float | None
-    stride: float | None
-    threshold: float
-    json: str | None
-    csv: str | None
-    report: str | None
-    figures: str | None
-    restart: bool
-    workers: int
-    truth: str | None = None
-    command: str = ""
-    date: str = ""
-    # what else is read: what messages call it, and its path
-    inputs: Sequence[tuple[str, str | Path | None]] = ()
-
-    def check(self, videos: Sequence[Path]) -> None:
-        """Refuses what does not go together, before anything is loaded.
-
-        Raises:
-          UserError: an option that would do nothing, an output that cannot be written, is an input,
-            or would write over what is not this command's.
-        """
-        if self.window is None and self.stride is not None:
-            raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
-        if self.window is not None:
-            Windows(self.frames or 1, self.window, self.stride, self.threshold)
-        for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
-            if value is not None:
-                check_suffix(Path(value), ending, where=f"--{flag}={value}")
-        outputs.check(self, videos)
-        if self.restart and self.journal is None:
-            raise UserError(
-                "--restart: there is nothing to throw away without --json, --csv, --report or "
-                "--figures"
-            )
-
-    @property
-    def journal(self) -> Path | None:
-        """Where finished videos are noted until all are; None where no file is asked for."""
-        for value in (self.json, self.csv):
-            if value is not None:
-                return beside_name(Path(value), ".unfinished")
-        folder = self.report or self.figures
-        return None if folder is None else Path(folder) / "unfinished.jsonl"
 
 
 def load_model(

@@ -2,37 +2,18 @@
 
 import dataclasses
 import fnmatch
-import json
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 from ml_collections import ConfigDict
-from msgspec import Meta
 
 from experiments.reproduce.ablations import Ablation
 from experiments.reproduce.sources import Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
-from vtd_jax.files import write_text
 from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
-from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.untrusted.limits import (
-    NAME_CHARACTERS,
-    PLAN_COLUMNS,
-    PLAN_DATASETS,
-    PLAN_LINES,
-    PLAN_NAME_BYTES,
-    PLAN_NOTES,
-    PLAN_ROWS,
-    PLAN_RUNS,
-    PLAN_TEXT,
-    SMALL_JSON_BYTES,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,110 +234,6 @@ def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[
     chosen = {run.name for run in plan.runs if asked(run)}
     chosen |= {run.source for run in plan.runs if run.name in chosen}
     return tuple(run for run in plan.runs if run.name in chosen)
-
-
-# names of runs and data sets become names of files
-_NAME = re.compile(r"(?!\.\.?\Z)[^/\\\x00-\x1f]+")
-_Text = Annotated[str, Meta(max_length=PLAN_TEXT)]
-_Lines = Annotated[list[str], Meta(max_length=PLAN_LINES)]
-_Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
-
-
-class _KeptAblation(TypedDict):
-    group: _Text
-    name: _Text
-    slug: _Text
-    changes: dict[str, Any]
-
-
-class _KeptRow(TypedDict):
-    dataset: str
-    method: _Text
-    # the path of --source, where that is given
-    learnt_on: Annotated[str, Meta(max_length=NAME_CHARACTERS)]
-    cells: Annotated[dict[_Column, list[str]], Meta(max_length=PLAN_COLUMNS)]
-    ablation: _KeptAblation | None
-
-
-class _Kept(TypedDict):
-    table: str
-    rows: Annotated[list[_KeptRow], Meta(max_length=PLAN_ROWS)]
-    missing: _Lines
-    differs: _Lines
-    notes: Annotated[dict[str, Any], Meta(max_length=PLAN_NOTES)]
-
-
-def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
-    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and
-    is to be told.
-    """
-    rows = [
-        dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()}
-        for row in plan.rows
-    ]
-    kept = {
-        "table": plan.table,
-        "rows": rows,
-        "missing": plan.missing,
-        "differs": plan.differs,
-        "notes": dict(notes),
-    }
-    write_text(path, json.dumps(kept, indent=2) + "\n")
-
-
-def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
-    """A plan without its runs' settings, and its notes, as `save_plan` kept them.
-
-    Raises:
-      UserError: no such file, or a damaged one.
-    """
-    remedy = "run this table again, without --tables_only"
-    if not os.path.lexists(path):
-        raise UserError(f"{path}: no such file; run this table first, without --tables_only")
-    kept = read_json(path, _Kept, what="plan", most=SMALL_JSON_BYTES, remedy=remedy)
-    _check_names(kept, str(path), remedy)
-    rows = []
-    for row in kept["rows"]:
-        cells = {column: tuple(names) for column, names in row["cells"].items()}
-        rows.append(
-            Row(
-                row["dataset"],
-                row["method"],
-                row["learnt_on"],
-                cells,
-                row["ablation"] and Ablation(**row["ablation"]),
-            )
-        )
-        if kept["table"] == "ablations" and (rows[-1].ablation is None or list(cells) != [""]):
-            raise UserError(f"{path}: rows[{len(rows) - 1}]: no ablation; {remedy}")
-    return Plan(
-        kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])
-    ), kept["notes"]
-
-
-def _check_names(kept: _Kept, where: str, remedy: str) -> None:
-    """Refuses names of runs and data sets that no file can have, and more of them than a table has."""
-    runs = [name for row in kept["rows"] for names in row["cells"].values() for name in names]
-    datasets = {row["dataset"] for row in kept["rows"]}
-    columns = {column for row in kept["rows"] for column in row["cells"]}
-    for count, most, what in (
-        (len(runs), PLAN_RUNS, "runs in its cells"),
-        (len(datasets), PLAN_DATASETS, "data sets"),
-        (len(columns), PLAN_COLUMNS, "columns"),
-    ):
-        if count > most:
-            raise UserError(f"{where}: rows: {count:,} {what}, expected at most {most:,}; {remedy}")
-    for name in sorted({*runs, *datasets}):
-        if not _NAME.fullmatch(name):
-            raise UserError(
-                f"{where}: rows: {name!r} is no name of a file, and a run or data set has it; "
-                f"{remedy}"
-            )
-        if (size := len(name.encode())) > PLAN_NAME_BYTES:
-            raise UserError(
-                f"{where}: rows: the name {name!r} has {size} bytes, expected at most "
-                f"{PLAN_NAME_BYTES}; {remedy}"
-            )
 
 
 def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from flax import nnx
 
 from experiments.reproduce import protocols, results
 from experiments.reproduce.cost import cost_table
+from experiments.reproduce.kept_plan import load_plan, save_plan
 from experiments.reproduce.plan import (
     Plan,
     Planner,
@@ -19,8 +20,6 @@ from experiments.reproduce.plan import (
     Settings,
     check_runs,
     lacking,
-    load_plan,
-    save_plan,
     selected,
 )
 from experiments.reproduce.sources import SCENES, RecordSource, SceneSource

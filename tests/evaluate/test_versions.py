@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-import versions
+
+from support import versions
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import torch_files as tf
 from support import warm
 from support.helpers import SMALL, random_state
+from support.weights import torch_files as tf
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
 
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)

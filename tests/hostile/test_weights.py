@@ -7,8 +7,9 @@ import pytest
 
 from hostile import harness
 from hostile.corpus import weights
-from support import small_run, torch_files
+from support import small_run
 from support.video_files import make_video
+from support.weights import torch_files
 from vtd_jax.printable import printable
 
 # sets a title, colours, turns text around, moves to another line, and begins a control sequence in

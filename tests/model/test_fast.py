@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from support.exact import ROUNDING, apart, clip_like, logits, with_rounding
+from support.exact import ROUNDING, apart, clip_like, kept, logits, with_rounding
 from support.helpers import random_state
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
@@ -102,7 +102,7 @@ def _exact(model, features, codebook, token, keys=None, first=0):
     config = model.config
     settings = dict(temperature=config.temperature, uniform=config.confidence == "uniform")
     if keys is not None:
-        settings["kept"] = _kept(model.fusion, keys)
+        settings["kept"] = kept(model.fusion, keys, T)
     with jax.enable_x64(True):
         wide = functools.partial(jax.tree.map, lambda x: jnp.asarray(np.asarray(x), jnp.float64))
         args = wide(learnable(model)), jnp.float64(features), jnp.float64(codebook)
@@ -120,13 +120,6 @@ def _exact(model, features, codebook, token, keys=None, first=0):
             return _known(found, _named(*gradients), first)
 
         return with_rounding(results, (*features.shape[:2], len(codebook)))
-
-
-def _kept(fusion, keys):
-    """`[B, T, H]`, what dropout leaves of every head's weight of the one video token."""
-    share = 1 - fusion.dropout
-    drawn = jax.vmap(lambda key: jax.random.bernoulli(key, share, (fusion.heads, T, 1)))(keys)
-    return np.where(drawn[..., 0], 1 / share, 0.0).transpose(0, 2, 1)
 
 
 def _known(logits, gradients, first=0):

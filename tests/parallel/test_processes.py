@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from support import two_processes
-from support.two_processes import run_two
+from support.hosts import two_processes
+from support.hosts.two_processes import run_two
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import joining, processes
 
 
 def test_two_processes_share_devices_results_failures_and_arrays():
-    first, second = run_two("support.host_checks")
+    first, second = run_two("support.hosts.checks")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     # one that is quiet, and nothing of the libraries' on stdout
     assert (first.stdout, second.stdout) == ("process 0 is done\n", "")

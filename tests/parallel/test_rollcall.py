@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.two_processes import free_port
+from support.hosts.two_processes import free_port
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import answering, joining, rollcall
 from vtd_jax.parallel.answering import answer

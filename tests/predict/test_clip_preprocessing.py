@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import vtd_jax
-from support import torch_files as tf
 from support.helpers import SMALL, openai_order, random_state
+from support.weights import torch_files as tf
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError

@@ -8,9 +8,9 @@ from flax import nnx
 
 import vtd_jax
 from support import small_run
-from support import torch_files as tf
 from support.helpers import random_state
 from support.small_model import LABELS
+from support.weights import torch_files as tf
 from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.saved.fingerprint import weights_fingerprint

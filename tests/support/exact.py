@@ -111,3 +111,10 @@ def with_rounding(function, shape, draws=4):
 def _norm(x):
     # as in the method: a vector of zeros has cosine 0
     return jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
+def kept(fusion, keys, frames):
+    """`[B, T, H]`, what dropout leaves of every head's weight of the one video token."""
+    share = 1 - fusion.dropout
+    drawn = jax.vmap(lambda key: jax.random.bernoulli(key, share, (fusion.heads, frames, 1)))(keys)
+    return np.where(drawn[..., 0], 1 / share, 0.0).transpose(0, 2, 1)

@@ -176,3 +176,14 @@ def make_class_folders(folder: Path, classes: int = 4, videos_per_class: int = 2
     (folder / "not yet").mkdir()
     _write(folder / "notes.txt", "nothing\n")
     return folder
+
+
+# official downloads: name -> what makes one, and how
+OFFICIAL = {
+    "hmdb51": (make_hmdb51, {}),
+    "ucf101": (make_ucf101, {}),
+    "ssv2": (make_ssv2, {}),
+    "ssv2 older": (make_ssv2, {"naming": "v2"}),
+    "kinetics400": (make_kinetics400, {}),
+    "kinetics400 folders": (make_kinetics400, {"naming": "class_folders"}),
+}

@@ -87,3 +87,11 @@ def damage_shard(path: Path) -> None:
     middle = len(data[: len(data) // 2].rstrip(b"\0")) // 2
     data[middle : middle + 20] = bytes(byte ^ 0xFF for byte in data[middle : middle + 20])
     path.write_bytes(data)
+
+
+def encode(container, stream, pictures) -> None:
+    """Writes pictures to the end of a stream."""
+    for image in pictures:
+        frame = av.VideoFrame.from_ndarray(image, "rgb24")
+        container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+    container.mux(stream.encode(None))

@@ -22,10 +22,10 @@ DOORS = {
     "np.memmap": "vtd_jax.untrusted.arrays",
     "pickle.load": "nothing: a pickle runs code",
     "pickle.loads": "nothing: a pickle runs code",
-    "av.open": "vtd_jax.video.opening",
-    "cv2.imread": "vtd_jax.video.opening",
-    "cv2.VideoCapture": "vtd_jax.video.opening",
-    "Image.open": "vtd_jax.video.opening",
+    "av.open": "vtd_jax.video.codec.opening",
+    "cv2.imread": "vtd_jax.video.codec.opening",
+    "cv2.VideoCapture": "vtd_jax.video.codec.opening",
+    "Image.open": "vtd_jax.video.codec.opening",
     "tfds.builder_from_directory": "vtd_jax.video.records",
     "tfds.load": "vtd_jax.video.records",
 }
@@ -35,7 +35,7 @@ ALLOWED = {
     "vtd_jax/untrusted/csv_text.py": ({"csv.reader"}, "the reader"),
     "vtd_jax/untrusted/arrays.py": ({"np.memmap"}, "the reader"),
     "vtd_jax/predict/inline_words.py": ({"csv.reader"}, "of what a user types"),
-    "vtd_jax/video/opening.py": ({"av.open"}, "the door"),
+    "vtd_jax/video/codec/opening.py": ({"av.open"}, "the door"),
     "vtd_jax/scenes/render.py": ({"av.open"}, "writes"),
     "experiments/benchmark/readers.py": (
         {"av.open", "cv2.VideoCapture"},

@@ -1,5 +1,6 @@
 """What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
 
+import dataclasses
 import platform
 import subprocess
 from collections.abc import Mapping

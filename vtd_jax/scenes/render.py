@@ -124,7 +124,7 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
     """
     import av  # here: rendering alone does not need FFmpeg
 
-    from vtd_jax.video.opening import target
+    from vtd_jax.video.codec.opening import target
 
     path = Path(path)
     if not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:

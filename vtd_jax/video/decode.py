@@ -16,14 +16,14 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.video import opening
 from vtd_jax.video.augment import resize, short_side_size
+from vtd_jax.video.codec import opening
 from vtd_jax.video.codec import plan as decode_plan
 from vtd_jax.video.codec.clock import Clock, may_start_again, sane, stated_frames, stated_seconds
+from vtd_jax.video.codec.opening import Source
 from vtd_jax.video.codec.orientation import shown, shown_shape
 from vtd_jax.video.codec.wholeness import VideoError, VideoInfo, check_whole
 from vtd_jax.video.limits import Tally, check_clip
-from vtd_jax.video.opening import Source
 
 
 class _Decoder:

@@ -143,7 +143,7 @@ class Records:
             return self._source.digest(self.stored.records.tolist())
         except (ValueError, IndexError, OSError) as error:
             raise UserError(
-                f"{self.path}: these records cannot be read ({error}); {REMEDY}"
+                f"{self.path}: these records cannot be read ({error}); {remedy()}"
             ) from None
 
     def __getitem__(self, index: int) -> Example:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support import torch_files as tf
-from support.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from support.helpers import openai_order, random_state
+from support.weights import torch_files as tf
+from support.weights.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import holds_clip, read_checkpoint, save_clip
 from vtd_jax.clip.weights.tensor_names import tensor_shapes

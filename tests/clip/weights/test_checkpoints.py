@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from support import torch_files as tf
 from support.helpers import SMALL, assert_same_state, openai_order, random_state
+from support.weights import torch_files as tf
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.architecture import check_architecture, config_of, sizes_of
 from vtd_jax.clip.weights.checkpoints import (

@@ -10,7 +10,8 @@ import struct
 import pytest
 from safetensors.numpy import save
 
-from support.foreign_files import (
+from support.helpers import random_state
+from support.weights.foreign_files import (
     CONFIG,
     HF_CONFIG,
     OPEN_CLIP,
@@ -18,7 +19,6 @@ from support.foreign_files import (
     refused_at_once,
     write_json,
 )
-from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import CONFIG_KEY, read_checkpoint, save_clip
 from vtd_jax.errors import UserError

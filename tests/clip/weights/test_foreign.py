@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support import torch_files as tf
-from support.foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from support.helpers import assert_same_state, random_state
+from support.weights import torch_files as tf
+from support.weights.foreign_files import CONFIG, HF_CONFIG, OPEN_CLIP, hugging_face, write_json
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
 from vtd_jax.errors import UserError
 

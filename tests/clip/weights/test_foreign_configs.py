@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support.foreign_files import (
+from support.helpers import random_state
+from support.weights.foreign_files import (
     CONFIG,
     HF_CONFIG,
     OPEN_CLIP,
@@ -19,7 +20,6 @@ from support.foreign_files import (
     refused,
     write_json,
 )
-from support.helpers import random_state
 from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support import torch_files as tf
-from support.foreign_files import (
+from support.helpers import openai_order, random_state
+from support.weights import torch_files as tf
+from support.weights.foreign_files import (
     CONFIG,
     HALF,
     HF_CONFIG,
@@ -19,7 +20,6 @@ from support.foreign_files import (
     refused,
     write_json,
 )
-from support.helpers import openai_order, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.tokenizer import merges, vocabulary

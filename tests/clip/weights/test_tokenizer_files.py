@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.foreign_files import write_json
+from support.weights.foreign_files import write_json
 from vtd_jax.clip.tokenizer import merges, vocabulary
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
 from vtd_jax.errors import UserError

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bare_machine
 import pytest
 
 from experiments.benchmark import bare, child, data, feeding, scaling
@@ -23,7 +22,7 @@ from experiments.benchmark.report import (
 from experiments.benchmark.setting import Options, Variant, variants
 from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP, TASKS, Programs, random_model
 from experiments.benchmark.timing import Timing
-from support import warm
+from support import bare_machine, warm
 from vtd_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

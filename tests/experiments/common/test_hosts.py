@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from support import two_processes
-from support.two_processes import ROOT, run_two
+from support.hosts import two_processes
+from support.hosts.two_processes import ROOT, run_two
 from vtd_jax.parallel.watch import LOST_STATUS
 
 COMMAND = """

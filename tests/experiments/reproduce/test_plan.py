@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.reproduce import ablations, protocols, request
+from experiments.reproduce import ablations, kept_plan, protocols, request
 from experiments.reproduce import plan as _plan
 from experiments.reproduce.plan import Planner, Settings
 from experiments.reproduce.sources import SCENES, SHARES, Listed, RecordSource, SceneSource
@@ -223,8 +223,8 @@ def test_subset_takes_along_what_it_evaluates(tmp_path):
 
 def test_a_plan_is_kept_and_read_again(tmp_path):
     plan, _ = _plan_of("ablations")
-    _plan.save_plan(tmp_path / "plan.json", plan, {"CLIP weights": "x"})
-    again, notes = _plan.load_plan(tmp_path / "plan.json")
+    kept_plan.save_plan(tmp_path / "plan.json", plan, {"CLIP weights": "x"})
+    again, notes = kept_plan.load_plan(tmp_path / "plan.json")
     assert again.rows[1:] == tuple(plan.rows[1:])
     assert (again.missing, again.differs, notes) == (
         plan.missing,
@@ -233,9 +233,9 @@ def test_a_plan_is_kept_and_read_again(tmp_path):
     )
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(UserError, match="run this table again"):
-        _plan.load_plan(tmp_path / "plan.json")
+        kept_plan.load_plan(tmp_path / "plan.json")
     with pytest.raises(UserError, match="run this table first"):
-        _plan.load_plan(tmp_path / "other.json")
+        kept_plan.load_plan(tmp_path / "other.json")
 
 
 def _request(tmp_path, **fields):

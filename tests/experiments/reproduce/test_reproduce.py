@@ -17,7 +17,7 @@ from flax import nnx
 
 from experiments.reproduce import execute
 from support import small_run, warm
-from support.two_processes import run_two
+from support.hosts.two_processes import run_two
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.scores import read_scores
@@ -77,8 +77,8 @@ def _run(command, *arguments, status=0):
 def finished(small, tmp_path_factory) -> Path:
     """The base-to-novel table, made in one go."""
     workdir = tmp_path_factory.mktemp("reproduced") / "tables"
-    done = _run(small, "--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}")
-    assert done.stdout.splitlines()[-1] == f"wrote {workdir}/base_to_novel.md"
+    flags = ["--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}"]
+    assert _run(small, *flags).stdout.splitlines()[-1] == f"wrote {workdir}/base_to_novel.md"
     return workdir
 
 
@@ -328,12 +328,8 @@ def test_mini_benchmarks_give_a_base_to_novel_table_of_all_four(mini_records, tm
         "model.visual_prompts": 2,
         "memory.remat": "none",
     }
-    arguments = [
-        f"--data_dir={mini_records}",
-        f"--workdir={tmp_path}",
-        "--splits=1",
-        "--only=*_halves_mean,*_16shot_s1",
-    ]
+    arguments = [f"--data_dir={mini_records}", f"--workdir={tmp_path}", "--splits=1"]
+    arguments += ["--only=*_halves_mean,*_16shot_s1"]
     done = _run(command, *arguments, *(f"--set={field}={value}" for field, value in small.items()))
     rows = _rows(tmp_path / "base_to_novel.csv")
     for dataset in ("hmdb51", "ucf101", "ssv2", "kinetics400"):

@@ -5,12 +5,12 @@ with what to do.
 import json
 import os
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from experiments.reproduce import execute, request, sources
+from experiments.reproduce import execute, kept_plan, request
 from experiments.reproduce import plan as _plan
 from experiments.reproduce import results as _results
 from experiments.reproduce.request import Request
@@ -21,7 +21,6 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
-from vtd_jax.scenes.benchmark import SceneBenchmark
 
 ABOUT = {
     "learnt": "step 3, the last",
@@ -56,7 +55,7 @@ def workdir(tmp_path):
     (tmp_path / "plans").mkdir()
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
     plan = _plan.Plan("base_to_novel", (row,), (), (), ())
-    _plan.save_plan(tmp_path / "plans" / "base_to_novel.json", plan, {})
+    kept_plan.save_plan(tmp_path / "plans" / "base_to_novel.json", plan, {})
     return tmp_path
 
 
@@ -205,7 +204,7 @@ def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
         _plan.Row(dataset.replace("\\", ""), text, text, {shots: ("one",)}) for shots in ("2", "4")
     )
     _save(workdir / "runs" / "one", {"val": _halves()["base"]})
-    _plan.save_plan(
+    kept_plan.save_plan(
         workdir / "plans" / "few_shot.json", _plan.Plan("few_shot", rows, (), (), ()), {}
     )
     flags = ["--table=few_shot", f"--workdir={workdir}", "--tables_only"]
@@ -215,7 +214,7 @@ def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
 
 def test_the_end_of_a_long_source_is_told(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "/folder" * 500 + "/run", {"": ("one",)})
-    _plan.save_plan(
+    kept_plan.save_plan(
         workdir / "plans" / "base_to_novel.json",
         _plan.Plan("base_to_novel", (row,), (), (), ()),
         {},
@@ -229,69 +228,11 @@ def test_the_end_of_a_long_source_is_told(workdir):
 def test_an_ablation_table_has_ablations(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "16 shots", {"": ("one",)})
     path = workdir / "plans" / "ablations.json"
-    _plan.save_plan(path, _plan.Plan("ablations", (row,), (), (), ()), {})
+    kept_plan.save_plan(path, _plan.Plan("ablations", (row,), (), (), ()), {})
     with pytest.raises(
         UserError, match=r"ablations\.json: rows\[0\]: no ablation; run this table again"
     ):
-        _plan.load_plan(path)
-
-
-def test_scenes_write_over_no_videos_of_others(tmp_path):
-    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
-    (folder / "videos").mkdir(parents=True)
-    (folder / "videos" / "holiday.mp4").write_text("mine")
-    with pytest.raises(
-        UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"
-    ):
-        sources._claim(made, folder)
-    for text in ("", DEEP, "3"):
-        (folder / "scenes.json").write_text(text)
-        for act in (sources._claim, sources._is_whole):
-            with pytest.raises(
-                UserError, match=r"scenes\.json: .*; remove .*scenes to render again"
-            ):
-                act(made, folder)
-    assert (folder / "videos" / "holiday.mp4").read_text() == "mine"
-    # what we rendered with other settings goes
-    (folder / "scenes.json").write_text('{"seed": 9}')
-    sources._claim(made, folder)
-    assert not (folder / "videos").exists()
-    assert not sources._is_whole(made, folder)
-
-
-@pytest.mark.parametrize("part", ["videos", "records"])
-@pytest.mark.parametrize("settings", ["", '{"seed": 9}'])
-def test_scenes_are_not_rendered_through_a_link(settings, part, tmp_path):
-    made, folder, disk = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes", tmp_path / "disk"
-    folder.mkdir()
-    disk.mkdir()
-    (disk / "old.mp4").write_text("of other settings")
-    (folder / part).symlink_to(disk)
-    (folder / "scenes.json").write_text(settings or json.dumps(asdict(made)))
-    before = (folder / "scenes.json").read_text()
-    with pytest.raises(UserError, match=rf"scenes/{part}: .*link"):
-        sources._claim(made, folder)
-    assert (folder / "scenes.json").read_text() == before
-    assert os.listdir(disk) == ["old.mp4"]
-
-
-def test_scenes_are_ours_once_the_old_ones_are_gone(tmp_path, monkeypatch):
-    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
-    folder.mkdir()
-    (folder / "scenes.json").write_text('{"seed": 9}')
-    os.mkfifo(folder / "videos")
-    sources._claim(made, folder)
-    assert os.listdir(folder) == ["scenes.json"]
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    (folder / "records").mkdir()
-    (folder / "scenes.json").write_text('{"seed": 9}')
-    monkeypatch.setattr(sources, "remove_tree", refuse)
-    with pytest.raises(PermissionError):
-        sources._claim(made, folder)
-    assert (folder / "scenes.json").read_text() == '{"seed": 9}'
+        kept_plan.load_plan(path)
 
 
 def test_tables_are_no_inputs(tmp_path):
@@ -357,16 +298,3 @@ def test_a_run_of_an_earlier_version_is_known(tmp_path, finished):
         assert execute.is_finished(tmp_path) == finished
     execute._finish(tmp_path)
     assert execute._claim(tmp_path, NOW)
-
-
-def test_scenes_of_an_earlier_version_are_ours(tmp_path):
-    made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
-    (folder / "videos").mkdir(parents=True)
-    (folder / "videos" / "a.mp4").write_text("rendered")
-    # version 0.1.0 noted the settings alone
-    (folder / "scenes.json").write_text(json.dumps(asdict(made), indent=2) + "\n")
-    sources._claim(made, folder)
-    assert (folder / "videos" / "a.mp4").exists()
-    assert not sources._is_whole(made, folder)
-    sources._claim(replace(made, seed=9), folder)
-    assert not (folder / "videos").exists()

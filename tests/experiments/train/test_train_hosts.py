@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from support import small_run, two_processes, warm
+from support import small_run, warm
+from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.workdir import Hold
 

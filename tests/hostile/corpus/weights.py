@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from hostile.fuzzing.targets_weights import STATE, write_clip, write_tuned
-from support import small_run, torch_files
+from support import small_run
+from support.weights import torch_files
 from vtd_jax.clip.weights.checkpoints import CONFIG_KEY
 from vtd_jax.model.saved.tuned import METADATA_KEY
 

@@ -8,8 +8,7 @@ import numpy as np
 from experiments.common.evaluation import has_table
 from experiments.parity.golden import read_case
 from experiments.predict import truth
-from experiments.reproduce import execute
-from experiments.reproduce import plan as _plan
+from experiments.reproduce import execute, kept_plan
 from hostile.fuzzing.target import Target
 from vtd_jax.cache import arrays
 from vtd_jax.errors import UserError
@@ -127,7 +126,7 @@ def _read_json(folder: Path) -> None:
         lambda: read_config(folder),
         lambda: read_table(folder / "results.json", _RESULTS),
         lambda: has_table(folder, 3),
-        lambda: _plan.load_plan(folder / "plan.json"),
+        lambda: kept_plan.load_plan(folder / "plan.json"),
         lambda: execute._claim(folder, {"config": "x"}),
         lambda: _is_whole(folder),
         lambda: read_case(folder / "case.json"),

@@ -7,9 +7,10 @@ from flax import nnx
 from safetensors.numpy import save
 
 from hostile.fuzzing.target import Target
-from support import small_run, torch_files
-from support.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
+from support import small_run
 from support.helpers import random_state
+from support.weights import torch_files
+from support.weights.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
 from vtd_jax.clip.weights.params import clip_from_state

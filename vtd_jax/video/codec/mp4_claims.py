@@ -16,38 +16,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from vtd_jax.untrusted import limits
+from vtd_jax.video.codec.mp4_boxes import (
+    LEAVES,
+    behind_tag,
+    handlers,
+    hides,
+    is_mp4,
+    is_text,
+    meta,
+)
 
-# what is not entered: data, and tables whose entries are no boxes
-_LEAVES = {
-    *(
-        b"mdat",
-        b"stsz",
-        b"stz2",
-        b"stts",
-        b"ctts",
-        b"stco",
-        b"co64",
-        b"stsc",
-        b"stss",
-        b"stps",
-        b"sdtp",
-        b"sbgp",
-    ),
-    *(
-        b"sgpd",
-        b"trun",
-        b"tfhd",
-        b"tfra",
-        b"sidx",
-        b"elst",
-        b"senc",
-        b"saiz",
-        b"saio",
-        b"subs",
-        b"stsd",
-        b"cmov",
-    ),
-}
 # boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
 # boxes begin
 _PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
@@ -60,26 +38,6 @@ _TABLES = (b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst")
 _NAMES = re.compile(rb"st(?:sz|z2|ts)|ctts|trun|elst|cmov|sidx")
 # handlers, behind a size of 4 or of 12 bytes, whose samples FFmpeg takes one by one
 _ONE_BY_ONE = re.compile(rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)", re.DOTALL)
-# by what FFmpeg takes a file for an MP4
-_TAGS = {
-    *(
-        b"moov",
-        b"mdat",
-        b"pnot",
-        b"udta",
-        b"ftyp",
-        b"ediw",
-        b"wide",
-        b"free",
-        b"junk",
-        b"pict",
-        b"skip",
-        b"uuid",
-    ),
-    *(b"prfl", b"\x82\x82\x7f\x7d"),
-}
-# bytes of the beginning by which it tells kinds, twice as many at every try
-_PROBES = tuple(2048 << i for i in range(10))
 
 
 class ClaimError(Exception):
@@ -92,47 +50,10 @@ def check_claims(data: bytes | mmap.mmap) -> None:
     Raises:
       ClaimError: says what is claimed.
     """
-    begins = {at for at in (0, _behind_tag(data)) if _is_mp4(data, at)}
+    begins = {at for at in (0, behind_tag(data)) if is_mp4(data, at)}
     if begins:
         # FFmpeg begins behind a tag or before it
         _Claims(len(data)).read(data, sorted({0} | begins))
-
-
-def _behind_tag(data: bytes | mmap.mmap) -> int:
-    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the
-    file is.
-    """
-    head = data[:10]
-    if not head.startswith(b"ID3") or len(head) < 10:
-        return 0
-    length = sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
-    return length + (20 if head[5] & 16 else 10)
-
-
-def _is_mp4(data: bytes | mmap.mmap, begin: int) -> bool:
-    """Whether FFmpeg's probe may find an MP4, box after box, in any of its tries."""
-    for size in _PROBES:
-        # how much of a try is left behind a tag
-        content = data[begin : min(begin + size, len(data))] if begin < _PROBES[-1] else b""
-        for end in {len(content), max(0, min(len(content), size - begin))}:
-            if _has_tag(content[:end]):
-                return True
-        if begin + size >= len(data):
-            break
-    return False
-
-
-def _has_tag(content: bytes) -> bool:
-    at = 0
-    while at + 8 <= len(content):
-        size, least = int.from_bytes(content[at : at + 4], "big"), 8
-        if size == 1 and at + 16 <= len(content):
-            size, least = int.from_bytes(content[at + 8 : at + 16], "big"), 16
-        size = size or len(content) - at
-        if size >= least and content[at + 4 : at + 8] in _TAGS:
-            return True
-        at += size if size >= least else 4
-    return False
 
 
 class _Track:
@@ -229,7 +150,7 @@ class _Claims:
         """Whether a track has the handler of sound and no other."""
         self._spend(end - begin)
         return (
-            b"soun" in _handlers(data, begin, end) and _ONE_BY_ONE.search(data, begin, end) is None
+            b"soun" in handlers(data, begin, end) and _ONE_BY_ONE.search(data, begin, end) is None
         )
 
     def _spend(self, count: int) -> None:
@@ -264,14 +185,14 @@ class _Claims:
             blind = (
                 plain
                 and (kind in _BLIND or (kind == b"mdat" and depth == 0))
-                and not _hides(data, kind, at + head)
+                and not hides(data, kind, at + head)
             )
             yield kind, at, at + head, at + size, depth, blind
-            if size >= head + 8 and not blind and kind not in _LEAVES and depth < _DEPTH:
+            if size >= head + 8 and not blind and kind not in LEAVES and depth < _DEPTH:
                 begin = at + head
                 if kind == b"meta":
                     self._spend(size)
-                    begin = _meta(data, begin, at + size)
+                    begin = meta(data, begin, at + size)
                 yield from self._walk(data, begin, at + size, depth + 1, plain and kind in _PLAIN)
             at += size
 
@@ -339,7 +260,7 @@ class _Claims:
 
     def _claim(self, kind: bytes, data: bytes | mmap.mmap, at: int) -> None:
         """What one table claims; FFmpeg reads on behind a box that is shorter than its table."""
-        if _is_text(data, kind, at):
+        if is_text(data, kind, at):
             return
         # behind version and flags, and of sizes what all samples have
         begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
@@ -377,51 +298,3 @@ class _Claims:
             raise ClaimError(
                 f"an edit list of {self._edits:,} entries for {self._samples:,} samples"
             )
-
-
-def _meta(data: bytes | mmap.mmap, begin: int, end: int) -> int:
-    """Where the boxes of a `meta` begin: FFmpeg looks for the first handler, 4 bytes at a time."""
-    at = begin
-    while True:
-        at = data.find(b"hdlr", at, end)
-        if at < 0:
-            return begin
-        if (at - begin) % 4 == 0:
-            return at - 4
-        at += 1
-
-
-def _handlers(data: bytes | mmap.mmap, begin: int, end: int) -> set[bytes]:
-    """Handlers of the media in a track, each where FFmpeg surely finds it."""
-    found = set()
-    for kind, media, stop in _boxes(data, begin, end):
-        if kind == b"mdia":
-            found |= {
-                data[at + 8 : at + 12]
-                for inner, at, _ in _boxes(data, media, stop)
-                if inner == b"hdlr"
-            }
-    return found
-
-
-def _boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of boxes side by side, up to one that is odd."""
-    for _ in range(100):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if size < 8 or size > end - at:
-            return
-        yield data[at + 4 : at + 8], at + 8, at + size
-        at += size
-
-
-def _hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
-    """Whether FFmpeg takes free space for a movie header."""
-    return kind in (b"free", b"hoov") and data[at + 4 : at + 8] in (b"mvhd", b"cmov")
-
-
-def _is_text(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
-    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters
-    are, 2²⁹ or more.
-    """
-    begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
-    return kind != b"elst" and all(0x20 <= byte < 0xF5 for byte in data[begin : begin + 4])

@@ -7,12 +7,21 @@ where every line has one.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import LINE_BYTES
 from vtd_jax.video.lists.label_json import labels_of, read_json
+from vtd_jax.video.lists.label_refusals import (
+    DIGITS,
+    FORMS,
+    Lines,
+    counted,
+    refuse_columns,
+    refuse_marked,
+    refuse_partly_numbered,
+    refuse_videos,
+)
 from vtd_jax.video.lists.label_rows import (
     SEPARATORS,
     LabelFile,
@@ -22,9 +31,6 @@ from vtd_jax.video.lists.label_rows import (
     whole_number,
     with_ids,
 )
-from vtd_jax.video.suffixes import ENDING
-
-FORMS = "one name a line, or rows of the form id,name"
 
 # what columns are called that hold ids, and names
 _IDS = frozenset(
@@ -57,18 +63,7 @@ _NAMES = _SURE_NAMES | {
     "activity",
     "text",
 }
-# lines that are looked at for codes in front
-_CODES = 100
-_DIGITS = frozenset("0123456789")
-_MARKS = _DIGITS | frozenset("[(#")
 _NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(?![-–—|=:>])(\S.*)")
-# numbers as other programs write them: 0|name, [0] name, #1 name, 1.name; 1.5 is none
-_MARKED = re.compile(r"[\[(#]*([0-9]+)\s*(?:[|=:)\]_>–—-]+|\.(?![0-9]))\s*\S|#([0-9]+)\s+\S")
-_ANY_NUMBER = re.compile(r"([0-9]+)(?:[.):]?\s+|\s*[\t;,]\s*)\S")
-_VIDEO = re.compile(rf"{ENDING}[\"']?(?:[\s,;].*)?$", re.IGNORECASE)
-
-# number of the line from 1, and the line without blanks around it
-_Lines = Sequence[tuple[int, str]]
 
 
 def parse_label_file(text: str, path: str | Path) -> LabelFile:
@@ -105,7 +100,7 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
                 f"{path}:{number}: a line of {len(line):,} characters, expected at most "
                 f"{LINE_BYTES:,}"
             )
-    _refuse_videos(lines, path)
+    refuse_videos(lines, path)
     # a header may begin with an empty field, and a line of tabs with a blank one
     first = next(line for line in text.split("\n") if line.strip())
     for separator in SEPARATORS:
@@ -120,8 +115,8 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
         lines = _one_column(lines, path)
     elif (numbered := _numbered(lines, path)) is not None:
         return numbered
-    _refuse_marked(lines, path)
-    _refuse_columns(lines, path)
+    refuse_marked(lines, path)
+    refuse_columns(lines, path)
     names = tuple(
         _unquoted(line, f"{path}:{number}") if line[0] == '"' else line for number, line in lines
     )
@@ -129,7 +124,7 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
     return LabelFile(names, None, tuple(f"{path}:{number}" for number in places), "lines", places)
 
 
-def _separator(lines: _Lines, table: bool) -> str | None:
+def _separator(lines: Lines, table: bool) -> str | None:
     """What parts the columns of `id,name` rows; None where the file has no such rows."""
     for separator in SEPARATORS:
         if not all(re.match(rf'"?[0-9]+"?\s*{separator}', line) for _, line in lines):
@@ -162,7 +157,7 @@ def _header(line: str, separator: str) -> list[str] | None:
     return columns if len(ids) == len(names) == 1 else None
 
 
-def _under_header(lines: _Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
+def _under_header(lines: Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
     """The rows below a header."""
     if "youtube_id" in columns:
         return _annotation(lines, separator, columns, path)
@@ -193,7 +188,7 @@ def _under_header(lines: _Lines, separator: str, columns: list[str], path: str |
     return read_rows(below, separator, (place, name), len(columns), path)
 
 
-def _annotation(lines: _Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
+def _annotation(lines: Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:
     """The classes of a Kinetics annotation, each once, sorted as in its label files."""
     if not {"label", "time_start", "time_end"} <= set(columns):
         raise UserError(
@@ -215,7 +210,7 @@ def _annotation(lines: _Lines, separator: str, columns: list[str], path: str | P
     return LabelFile(names, None, tuple(f"{path}:{found[name]}" for name in names), "annotation")
 
 
-def _one_column(lines: _Lines, path: str | Path) -> _Lines:
+def _one_column(lines: Lines, path: str | Path) -> Lines:
     """A table of one column, without its header."""
     for number, line in lines:
         if any(len(fields_of(line, separator) or "") > 1 for separator in SEPARATORS):
@@ -227,122 +222,22 @@ def _one_column(lines: _Lines, path: str | Path) -> _Lines:
     return lines[1:] if len(lines) > 1 and lines[0][1].lower().strip('"') in _NAMES else lines
 
 
-def _numbered(lines: _Lines, path: str | Path) -> LabelFile | None:
+def _numbered(lines: Lines, path: str | Path) -> LabelFile | None:
     """Lines of a number and a name; None where lines are names."""
-    if len(lines) < 2 or 2 * sum(line[0] in _DIGITS for _, line in lines) <= len(lines):
+    if len(lines) < 2 or 2 * sum(line[0] in DIGITS for _, line in lines) <= len(lines):
         return None
     found = [_NUMBERED.fullmatch(line) for _, line in lines]
     numbers = [match and whole_number(match[1]) for match in found]
     if None not in numbers and len(set(numbers)) == len(numbers):
-        if not _counted(sorted(numbers)):
+        if not counted(sorted(numbers)):
             raise UserError(
                 f"{path}:{lines[0][0]}: every line begins with a number, and these do not count "
                 "from 0 or 1, so they may be ids or belong to the names; write rows of the form "
                 f"id,name, as in {f'0,{lines[0][1]}'!r:.60}"
             )
         return with_ids({int(m[1]): (m[2].strip(), line[0]) for m, line in zip(found, lines)}, path)
-    _refuse_partly_numbered(lines, path)
+    refuse_partly_numbered(lines, path)
     return None
-
-
-def _refuse_partly_numbered(lines: _Lines, path: str | Path) -> None:
-    """Raises UserError where most lines are numbered one after another, and others are not."""
-    matches = [_ANY_NUMBER.match(line) for _, line in lines]
-    numbers = [whole_number(match[1]) for match in matches if match]
-    counting = len(numbers) > 1 and None not in numbers and _counted(numbers)
-    if not counting or 2 * len(numbers) <= len(lines):
-        return
-    number, line = next((at for at, match in zip(lines, matches) if not match), lines[0])
-    told = "begins with a number that may be an id, or belong to the name"
-    if len(numbers) < len(lines):
-        told = "is not numbered as the other lines are"
-    raise UserError(
-        f"{path}:{number}: {line!r:.60} {told}; expected {FORMS}, the same on every line"
-    )
-
-
-def _refuse_marked(lines: _Lines, path: str | Path) -> None:
-    """Raises UserError where every line is numbered, in a way that could belong to the name."""
-    if len(lines) < 2 or not all(line[0] in _MARKS for _, line in lines):
-        return
-    matches = [_MARKED.match(line) for _, line in lines]
-    if all(matches) and _counted([whole_number(match[1] or match[2]) for match in matches]):
-        number, line = lines[0]
-        raise UserError(
-            f"{path}:{number}: {line!r:.60} begins with a number that may be an id, or belong to "
-            f"the name; expected {FORMS}"
-        )
-
-
-def _refuse_columns(lines: _Lines, path: str | Path) -> None:
-    """Raises UserError for lines that hold more than a name, in no form that is known."""
-    number, first = lines[0]
-    told = f"{path}:{number}: {first!r:.60}"
-    tabs = next(((at, line) for at, line in lines if "\t" in line), None)
-    if tabs is not None:
-        raise UserError(
-            f"{path}:{tabs[0]}: {tabs[1]!r:.60} has a tab in it; expected {FORMS} on every line"
-        )
-    if len(lines) == 1 and "," in first:
-        raise UserError(f"{told} is the only line and has commas in it; expected one name a line")
-    if len(lines) == 1:
-        return
-    # neither a comma of a sentence nor of 1,000, nor one in quotes
-    commas = {0 if line.startswith('"') else line.count(",") for _, line in lines}
-    split = re.compile(r",(?![0-9]{3}(?![0-9]))(\S|$)|,\s*[0-9]+$")
-    if len(commas) == 1 and commas != {0} and all(split.search(line) for _, line in lines):
-        raise UserError(f"{told} seems to have columns, as every line; expected {FORMS}")
-    semicolons = {line.count(";") for _, line in lines}
-    if len(semicolons) == 1 and semicolons != {0}:
-        raise UserError(f"{told} seems to have columns, as every line; expected {FORMS}")
-    if first[-1] in ":{[":
-        raise UserError(f"{told} is no name but the beginning of a structure; expected {FORMS}")
-    if all(re.match(r"[-*•]\s", line) for _, line in lines):
-        raise UserError(
-            f"{told} begins with {first[0]!r}, as every line; leave it out, expected one name a "
-            "line"
-        )
-    if all(len(line) > 2 and line[0] == line[-1] == "'" for _, line in lines):
-        raise UserError(
-            f"{told} is in single quotes, as every line; leave them out, expected one name a line"
-        )
-    if _coded(lines[:_CODES]):
-        raise UserError(
-            f"{told} begins with a code, as every line; leave it out, or make it a number: {FORMS}"
-        )
-    if not all(line[-1] in _DIGITS for _, line in lines):
-        return
-    behind = [re.fullmatch(r"(.*\S)(?:\s+|\s*[|=]\s*)([0-9]+)", line) for _, line in lines]
-    numbers = sorted(whole_number(match[2]) or 0 for match in behind if match)
-    if all(behind) and len({match[1] for match in behind}) == len(lines) and _counted(numbers):
-        raise UserError(f"{told} ends with a number, as every line; write ids in front: {FORMS}")
-
-
-def _coded(lines: _Lines) -> bool:
-    """Whether all of these lines begin with codes such as c000, each with another one."""
-    codes = [
-        match for _, line in lines if (match := re.match(r"([A-Za-z]{1,2})[0-9]+[.:)]?\s", line))
-    ]
-    if len(codes) < max(3, len(lines)):
-        return False
-    return len({match[1] for match in codes}) == 1 and len({match[0] for match in codes}) == len(
-        codes
-    )
-
-
-def _counted(numbers: Sequence[int]) -> bool:
-    """Whether numbers count up from 0 or 1."""
-    return list(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
-
-
-def _refuse_videos(lines: _Lines, path: str | Path) -> None:
-    """Raises UserError for a list of videos."""
-    videos = [(number, line) for number, line in lines if "." in line and _VIDEO.search(line)]
-    if 2 * len(videos) > len(lines):
-        number, line = videos[0]
-        raise UserError(
-            f"{path}:{number}: {line!r:.60} is a video: this is a list of videos; expected {FORMS}"
-        )
 
 
 def _unquoted(line: str, where: str) -> str:

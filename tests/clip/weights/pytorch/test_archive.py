@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import torch_files as tf
+from support.weights import torch_files as tf
 from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
 from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 from vtd_jax.errors import UserError

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from support import torch_files as tf
-from support.foreign_files import CONFIG, OPEN_CLIP, refused_at_once
 from support.helpers import random_state
+from support.weights import torch_files as tf
+from support.weights.foreign_files import CONFIG, OPEN_CLIP, refused_at_once
 from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 
 ONE = np.zeros(1, np.float32)

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, defaultdict
 import numpy as np
 import pytest
 
-from support import torch_files as tf
+from support.weights import torch_files as tf
 from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 from vtd_jax.clip.weights.pytorch.values import Foreign, TensorView
 from vtd_jax.errors import UserError

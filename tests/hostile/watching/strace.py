@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from hostile.traces import covers
+from hostile.watching.traces import covers
 
 # what any command may write: its own memory, devices that keep nothing, and caches of programs and
 # text features

@@ -1,6 +1,6 @@
 """Scores of one fixed run, to hold against those of another jax, NumPy or instruction set.
 
-    python tests/versions.py /tmp/there.npz           # with any Python that has the package's libraries; CPU, offline
+    python tests/support/versions.py /tmp/there.npz           # with any Python that has the package's libraries; CPU, offline
     VTD_JAX_OTHER_SCORES=/tmp/there.npz python -m pytest -n 0 tests/evaluate/test_versions.py
 
 The run: clips of rendered scenes, the CLIP that ships, prompts as they start and a fusion block
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import dataclasses

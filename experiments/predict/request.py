@@ -1,0 +1,64 @@
+"""What `experiments.predict` was asked for."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.predict import outputs
+from vtd_jax.errors import UserError
+from vtd_jax.outputs import beside_name, check_suffix
+from vtd_jax.predict.timeline import Windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The flags of the command, by their names."""
+
+    labels: str | None
+    vocabulary: str | None
+    frames: int | None
+    top: int
+    window: float | None
+    stride: float | None
+    threshold: float
+    json: str | None
+    csv: str | None
+    report: str | None
+    figures: str | None
+    restart: bool
+    workers: int
+    truth: str | None = None
+    command: str = ""
+    date: str = ""
+    # what else is read: what messages call it, and its path
+    inputs: Sequence[tuple[str, str | Path | None]] = ()
+
+    def check(self, videos: Sequence[Path]) -> None:
+        """Refuses what does not go together, before anything is loaded.
+
+        Raises:
+          UserError: an option that would do nothing, an output that cannot be written, is an input,
+            or would write over what is not this command's.
+        """
+        if self.window is None and self.stride is not None:
+            raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
+        if self.window is not None:
+            Windows(self.frames or 1, self.window, self.stride, self.threshold)
+        for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
+            if value is not None:
+                check_suffix(Path(value), ending, where=f"--{flag}={value}")
+        outputs.check(self, videos)
+        if self.restart and self.journal is None:
+            raise UserError(
+                "--restart: there is nothing to throw away without --json, --csv, --report or "
+                "--figures"
+            )
+
+    @property
+    def journal(self) -> Path | None:
+        """Where finished videos are noted until all are; None where no file is asked for."""
+        for value in (self.json, self.csv):
+            if value is not None:
+                return beside_name(Path(value), ".unfinished")
+        folder = self.report or self.figures
+        return None if folder is None else Path(folder) / "unfinished.jsonl"

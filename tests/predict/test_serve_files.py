@@ -1,0 +1,139 @@
+"""A served folder on disk: damage is told, and nothing but an earlier one is replaced."""
+
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from support.helpers import random_state
+from support.small_run import SMALL
+from vtd_jax.clip.compute import Compute
+from vtd_jax.clip.weights.params import clip_from_state
+from vtd_jax.errors import UserError
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict import serve
+from vtd_jax.predict.serve import write_served
+
+LABELS = ("red", "a green thing", "grüne Wiese")
+
+
+NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
+
+
+LEARNT = {
+    "text_prompts": 2,
+    "text_depth": 1,
+    "visual_prompts": 1,
+    "visual_depth": 1,
+    "fusion_heads": 4,
+}
+
+
+def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
+    clip = clip_from_state(config, random_state(config), dtype=dtype)
+    # as of a run with memory.remat=block: 3 chunks divide no T here, and none must be asked for
+    compute = Compute(remat="block", frame_chunks=3)
+    return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
+
+
+def example(folder):
+    """The module that lies in a served folder."""
+    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(**LEARNT, fusion=True, top_n=2)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """Prompts of both towers, fusion of two tokens, for all platforms."""
+    folder = tmp_path_factory.mktemp("served") / "new" / "small.served"
+    write_served(folder, model, LABELS, 2, about={"source": "a test", "step": 7})
+    return folder
+
+
+def test_damage_is_told(folder, tmp_path):
+    for name in ("weights.npz", "program.jaxexport"):
+        place = shutil.copytree(folder, tmp_path / name)
+        data = (place / name).read_bytes()
+        (place / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(ValueError, match=f"{name} is damaged, copy it again"):
+            example(place).Served(place)
+
+
+def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_path, monkeypatch):
+    # what is refused is refused before anything is computed
+    monkeypatch.setattr(serve, "export_program", None)
+    own, other, file = tmp_path / "own.served", tmp_path / "other.served", tmp_path / "file.served"
+    shutil.copytree(folder, own)
+    (own / "notes.txt").touch()
+    other.mkdir()
+    file.touch()
+    for path, told in (
+        (tmp_path / "x.zip", "the name must end in .served"),
+        (own, "holds other files too (notes.txt), which would be lost: move them away"),
+        (other, "is there already and is no served model; give another name, or move it away"),
+        (file, "is there already and is no served model; give another name, or move it away"),
+    ):
+        with pytest.raises(UserError) as caught:
+            write_served(path, model, LABELS, 2)
+        assert str(caught.value) == f"{path}: {told}"
+
+
+def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypatch):
+    own = shutil.copytree(folder, tmp_path / "own.served")
+    before = (own / "about.json").read_bytes()
+    plain, code = make_model(), np.ones((1, SMALL.embed_dim), np.float32)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(serve.np, "savez", full)
+        with pytest.raises(
+            UserError, match=r"own\.served: cannot be written: No space left on device"
+        ):
+            write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
+    assert (own / "about.json").read_bytes() == before
+    write_served(own, plain, ("x",), 1, platforms=("cpu",), codebook=code)
+    assert json.loads((own / "about.json").read_text())["labels"] == ["x"]
+    with np.load(own / "weights.npz") as weights:
+        np.testing.assert_array_equal(weights["codebook"], code)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.served"]
+
+
+def test_refusals(model, tmp_path):
+    path = tmp_path / "x.served"
+    broken = make_model()
+    broken.logit_scale[...] = np.float32(np.nan)
+    for args, options, told in (
+        ((model, (), 2), {}, "labels: an empty list"),
+        ((model, ("a", " "), 2), {}, "labels: ' ' at place 1, expected a text that is not empty"),
+        ((model, ("a", "b", "a"), 2), {}, "labels: 'a' is there twice"),
+        ((model, LABELS, 0), {}, "frames=0: expected at least 1"),
+        (
+            (model, LABELS, 2),
+            {"platforms": ("cpu", "gpu")},
+            "platforms=cpu,gpu: expected one or more of cpu, cuda, tpu",
+        ),
+        ((model, LABELS, 2), {"platforms": ()}, "platforms=: expected one or more"),
+        (
+            (broken, LABELS, 2),
+            {"codebook": np.ones((3, SMALL.embed_dim), np.float32)},
+            "logit_scale has 1 values that are NaN or infinite",
+        ),
+    ):
+        with pytest.raises(UserError) as caught:
+            write_served(path, *args, **options)
+        assert told in str(caught.value)
+    assert not list(tmp_path.iterdir())
