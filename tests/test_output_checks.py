@@ -102,7 +102,7 @@ def test_disks_that_ignore_case(here, monkeypatch):
         (("about.json", "program.jaxexport"), "new.json", "the served model"),
         (("results.json", "results_scores.npz"), "results.csv", "the evaluation"),
         (("results.json", "results_scores.npz"), "notes.csv", ""),
-        (("plans/", "runs/"), "plans/few_shot.json", "the tables"),
+        (("plans/", "runs/"), "plans/few_shot.json", "the reproduced tables"),
         (("plans/", "runs/"), "few_shot.json", ""),
     ],
 )
@@ -139,7 +139,7 @@ def test_no_folder_is_one_of_records(here):
         (("about.json", "program.jaxexport"), "the served model"),
         (("config.json", "checkpoints"), "the run"),
         (("results.json", "results_scores.npz"), "the evaluation"),
-        (("plans", "runs"), "the tables"),
+        (("plans", "runs"), "the reproduced tables"),
     ],
 )
 def test_a_folder_of_pages_is_not_what_others_own_as_a_whole(here, marks, what):

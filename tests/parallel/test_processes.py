@@ -95,7 +95,7 @@ def test_a_single_process_only_calls():
     assert (processes.process_count(), processes.process_index()) == (1, 0)
     joining.quiet_unless_first()
     joining.initialize(environ={})
-    assert not jax.processes.is_initialized()
+    assert not jax.distributed.is_initialized()
 
 
 def test_what_is_being_written_is_finished_before_the_end(monkeypatch):
@@ -161,7 +161,7 @@ def test_a_port_in_use_is_one_line_at_once():
             UserError, match=f"process 0 cannot listen on port {port} \\(Address already in use\\)"
         ):
             joining.initialize(f"localhost:{port}", 2, 0, environ={})
-    assert not jax.processes.is_initialized()
+    assert not jax.distributed.is_initialized()
 
 
 PREEMPTED = """

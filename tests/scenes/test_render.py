@@ -33,7 +33,7 @@ def test_a_still_depends_on_its_seed_alone():
 
 def test_another_process_renders_the_same_pixels():
     code = (
-        "import zlib, numpy as np; from vtd_jax.video import scenes;clip, seen = "
+        "import zlib, numpy as np; from vtd_jax.scenes import render as scenes;clip, seen = "
         "scenes.render_clip('blue dotted moon', np.random.default_rng([7, 1]), frames=6, "
         "shift=0.5);print(zlib.crc32(clip.tobytes()), seen.astype(int).tolist())"
     )

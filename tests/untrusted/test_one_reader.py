@@ -49,7 +49,7 @@ ALLOWED = {
     "vtd_jax/predict/journal.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/train/config.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "vtd_jax/parallel/processes.py": ({"pickle.loads"}, "between the processes of one run"),
-    "experiments/reproduce/sources.py": ({"json.loads"}, "of what json.dumps made a line before"),
+    "vtd_jax/manifest.py": ({"json.loads"}, "of what json.dumps made a line before"),
     "experiments/benchmark/child.py": ({"json.loads"}, "between a process and its child"),
 }
 
