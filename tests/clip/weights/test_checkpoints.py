@@ -209,7 +209,7 @@ def test_nothing_there(tmp_path):
         read_checkpoint(tmp_path)
     (tmp_path / "program.jaxexport").touch()
     with pytest.raises(
-        UserError, match=r"a folder of experiments\.export, .*: run python .*predict\.py VIDEO"
+        UserError, match=r"a folder of `write_served`, .*: run python .*predict\.py VIDEO"
     ):
         read_checkpoint(tmp_path)
     assert TINY_CLIP.parts[-3:] == ("clip", "tiny", "tiny_clip.safetensors")

@@ -165,7 +165,7 @@ def test_other_settings_are_refused(saved, clip):
 def test_wrong_files(saved, clip, tmp_path):
     path, model, info = saved
     with pytest.raises(
-        UserError, match=r"y\.safetensors: no such file, expected what experiments\.export wrote"
+        UserError, match=r"y\.safetensors: no such file, expected what `save_tuned` wrote"
     ):
         export.load_tuned(tmp_path / "y.safetensors")
     for call in (lambda p: export.load_tuned(p), lambda p: export.save_tuned(p, model, info)):
