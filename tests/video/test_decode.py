@@ -177,7 +177,7 @@ def test_files_that_are_no_videos(tmp_path, name, data, words):
 def test_missing_file_folder_and_sound(tmp_path):
     with pytest.raises(VideoError, match="there is no such video file"):
         probe(tmp_path / "none.mp4")
-    with pytest.raises(VideoError, match="there is no such video file"):
+    with pytest.raises(VideoError, match="a folder, expected a video file"):
         probe(tmp_path)
     with pytest.raises(VideoError, match=r"no video stream \(it holds audio\)"):
         probe(make_audio(tmp_path / "sound.mp4"))

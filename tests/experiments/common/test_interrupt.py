@@ -85,7 +85,8 @@ def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     process = _start("train", *flags, environment=held_workers(tmp_path / "hold"))
     # they have not ignored it themselves yet
     _wait(lambda: _workers(process.pid), process)
-    assert _ended(process) == (130, ["interrupted: no step was made; the same command resumes"])
+    ended = _ended(process, tmp_path / "hold")
+    assert ended == (130, ["interrupted: no step was made; the same command resumes"])
 
     process, metrics = _start("train", *flags), tmp_path / "run" / "metrics.csv"
     _wait(lambda: _read(metrics).count("\n") > 2, process)
