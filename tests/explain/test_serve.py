@@ -1,7 +1,6 @@
 """A served model gives what the package gives, without the package; what cannot be served is told."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import pytest
 from flax import nnx
 from jax import export
 
-from helpers import random_state
+from helpers import random_state, served_example
 from small_run import SMALL
 from video_files import make_audio, make_video
 from vtd_jax.clip.config import CLIPConfig
@@ -39,14 +38,6 @@ def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     # as a run with memory.remat=block would have it: 3 chunks divide no T here, and none must be asked for
     model.save_memory("block", 3)
     return model
-
-
-def example(folder):
-    """The module that lies in a served folder."""
-    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def expected(model, frames, code=None):
@@ -94,7 +85,7 @@ def folder(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    return example(folder).Served(folder)
+    return served_example(folder).Served(folder)
 
 
 def test_the_program_gives_what_the_package_gives(model, served):
@@ -112,7 +103,7 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
     assert json.loads((place / "about.json").read_text())["origin"] == source
     assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
-    served = example(place).Served(place)
+    served = served_example(place).Served(place)
     assert_same(served(frames), expected(model, frames, code))
     assert model.clip.text is not None, "the model itself is as it was"
     # statistics and scaling of its CLIP go with it
@@ -193,7 +184,7 @@ def videos(tmp_path_factory):
 
 @pytest.mark.parametrize("frames", [1, 4])
 def test_the_example_reads_the_same_pixels(videos, folder, frames):
-    reader = example(folder).read_clip
+    reader = served_example(folder).read_clip
     for video in videos:
         np.testing.assert_array_equal(
             reader(video, frames, 32), read_clip(video, frames, 32).frames, err_msg=str(video)
@@ -202,7 +193,7 @@ def test_the_example_reads_the_same_pixels(videos, folder, frames):
 
 @pytest.mark.shared
 def test_the_example_reads_real_clips_alike(folder, shared_dir):
-    reader = example(folder).read_clip
+    reader = served_example(folder).read_clip
     for video in (shared_dir / "videos" / "applying_makeup.avi", shared_dir / "videos" / "hugging.mp4"):
         np.testing.assert_array_equal(reader(video, 3, 64), read_clip(video, 3, 64).frames, str(video))
 
@@ -246,7 +237,7 @@ def test_damage_is_told(folder, tmp_path):
         data = (place / name).read_bytes()
         (place / name).write_bytes(data[: len(data) // 2])
         with pytest.raises(ValueError, match=f"{name} is damaged, copy it again"):
-            example(place).Served(place)
+            served_example(place).Served(place)
 
 
 def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """A served folder's files belong together: each is held against the others and against what was written."""
 
-import importlib.util
 import json
 import shutil
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from helpers import random_state
+from helpers import random_state, served_example
 from small_run import SMALL
 from vtd_jax.clip.params import clip_from_state
 from vtd_jax.explain.serve import write_served
@@ -28,14 +27,6 @@ def folder(tmp_path_factory):
     model = VTDCLIP(clip_from_state(SMALL, random_state(SMALL)), ModelConfig(**NONE), rngs=nnx.Rngs(0))
     write_served(path, model, LABELS, 2, platforms=("cpu",), about=ORIGIN)
     return path
-
-
-def example(folder):
-    """The module that lies in a served folder."""
-    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def reversed_labels(about):
@@ -62,7 +53,7 @@ def test_about_is_held_against_itself_and_the_program(change, told, folder, tmp_
     change(about)
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
     with pytest.raises(ValueError, match=told):
-        example(place).Served(place)
+        served_example(place).Served(place)
 
 
 def test_weights_of_another_export_are_told(folder, tmp_path):
@@ -72,14 +63,14 @@ def test_weights_of_another_export_are_told(folder, tmp_path):
     changed["codebook"] = changed["codebook"][::-1]
     np.savez(place / "weights.npz", **changed)
     with pytest.raises(ValueError, match=r"weights\.npz is damaged or of another program"):
-        example(place).Served(place)
+        served_example(place).Served(place)
 
 
 def test_about_of_any_origin_and_of_an_earlier_version_is_read(folder, tmp_path):
-    origin = example(folder).Served(folder).about["origin"]
+    origin = served_example(folder).Served(folder).about["origin"]
     assert (origin["path"], origin["5"], origin["é"]) == (ORIGIN["path"], [1, 2.5], ORIGIN["é"])
     place = shutil.copytree(folder, tmp_path / "old.served")
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     del about["about_sha256"]
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    assert example(place).Served(place).labels == list(LABELS)
+    assert served_example(place).Served(place).labels == list(LABELS)

@@ -141,15 +141,13 @@ class FeatureStore:
           check: called before every batch that is encoded; may raise to break off: whole files are kept.
 
         Raises:
-          UserError: files cannot be written (it names the variable that says where) or are in a folder of others, or
-            videos cannot be read.
+          UserError: files cannot be written there, others could have put them there, or videos cannot be read.
         """
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
         shape = (*([count] if count > 1 else []), spec.frames, self.width)
+        check_ours(self.folder)
         folders = [self.folder / self._key(records, spec, view) for view in views]
-        for folder in folders:
-            check_ours(folder)
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
