@@ -1,7 +1,6 @@
 """A served model gives what the package gives, without the package; what cannot be served is told."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import pytest
 from flax import nnx
 from jax import export
 
-from support.helpers import random_state
+from support.helpers import random_state, served_example
 from support.small_run import SMALL
 from support.video_files import make_audio, make_video
 from vtd_jax.clip.compute import Compute
@@ -43,14 +42,6 @@ def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     # as of a run with memory.remat=block: 3 chunks divide no T here, and none must be asked for
     compute = Compute(remat="block", frame_chunks=3)
     return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
-
-
-def example(folder):
-    """The module that lies in a served folder."""
-    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def expected(model, frames, code=None):
@@ -98,7 +89,7 @@ def folder(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    return example(folder).Served(folder)
+    return served_example(folder).Served(folder)
 
 
 def test_the_program_gives_what_the_package_gives(model, served):
@@ -122,7 +113,7 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
     assert json.loads((place / "about.json").read_text())["origin"] == source
     assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
-    served = example(place).Served(place)
+    served = served_example(place).Served(place)
     assert_same(served(frames), expected(model, frames, code))
     assert model.clip.text is not None, "the model itself is as it was"
     # statistics and scaling of its CLIP go with it
@@ -225,7 +216,7 @@ def videos(tmp_path_factory):
 
 @pytest.mark.parametrize("frames", [1, 4])
 def test_the_example_reads_the_same_pixels(videos, folder, frames):
-    reader = example(folder).read_clip
+    reader = served_example(folder).read_clip
     for video in videos:
         np.testing.assert_array_equal(
             reader(video, frames, 32), read_clip(video, frames, 32).frames, err_msg=str(video)
@@ -234,7 +225,7 @@ def test_the_example_reads_the_same_pixels(videos, folder, frames):
 
 @pytest.mark.shared
 def test_the_example_reads_real_clips_alike(folder, shared_dir):
-    reader = example(folder).read_clip
+    reader = served_example(folder).read_clip
     for video in (
         shared_dir / "videos" / "applying_makeup.avi",
         shared_dir / "videos" / "hugging.mp4",

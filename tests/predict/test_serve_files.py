@@ -1,6 +1,5 @@
 """A served folder on disk: damage is told, and nothing but an earlier one is replaced."""
 
-import importlib.util
 import json
 import shutil
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from support.helpers import random_state
+from support.helpers import random_state, served_example
 from support.small_run import SMALL
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.weights.params import clip_from_state
@@ -40,14 +39,6 @@ def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
 
 
-def example(folder):
-    """The module that lies in a served folder."""
-    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def model():
     return make_model(**LEARNT, fusion=True, top_n=2)
@@ -67,7 +58,7 @@ def test_damage_is_told(folder, tmp_path):
         data = (place / name).read_bytes()
         (place / name).write_bytes(data[: len(data) // 2])
         with pytest.raises(ValueError, match=f"{name} is damaged, copy it again"):
-            example(place).Served(place)
+            served_example(place).Served(place)
 
 
 def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_path, monkeypatch):

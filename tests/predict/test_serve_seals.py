@@ -2,7 +2,6 @@
 written.
 """
 
-import importlib.util
 import json
 import shutil
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from support.helpers import random_state
+from support.helpers import random_state, served_example
 from support.small_run import SMALL
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
@@ -32,14 +31,6 @@ def folder(tmp_path_factory):
     )
     write_served(path, model, LABELS, 2, platforms=("cpu",), about=ORIGIN)
     return path
-
-
-def example(folder):
-    """The module that lies in a served folder."""
-    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def reversed_labels(about):
@@ -81,7 +72,7 @@ def test_about_is_held_against_itself_and_the_program(change, told, folder, tmp_
     change(about)
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
     with pytest.raises(ValueError, match=told):
-        example(place).Served(place)
+        served_example(place).Served(place)
 
 
 def test_weights_of_another_export_are_told(folder, tmp_path):
@@ -91,14 +82,14 @@ def test_weights_of_another_export_are_told(folder, tmp_path):
     changed["codebook"] = changed["codebook"][::-1]
     np.savez(place / "weights.npz", **changed)
     with pytest.raises(ValueError, match=r"weights\.npz is damaged or of another program"):
-        example(place).Served(place)
+        served_example(place).Served(place)
 
 
 def test_about_of_any_origin_and_of_an_earlier_version_is_read(folder, tmp_path):
-    origin = example(folder).Served(folder).about["origin"]
+    origin = served_example(folder).Served(folder).about["origin"]
     assert (origin["path"], origin["5"], origin["é"]) == (ORIGIN["path"], [1, 2.5], ORIGIN["é"])
     place = shutil.copytree(folder, tmp_path / "old.served")
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     del about["about_sha256"]
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    assert example(place).Served(place).labels == list(LABELS)
+    assert served_example(place).Served(place).labels == list(LABELS)

@@ -1,5 +1,6 @@
 """Small models with seeded weights, for tests that need a CLIP but not a trained one."""
 
+import importlib.util
 import re
 import zlib
 
@@ -56,3 +57,11 @@ def assert_same_state(found, expected):
     for name, array in expected.items():
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def served_example(folder):
+    """The module that lies in a served folder."""
+    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

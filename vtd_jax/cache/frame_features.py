@@ -157,9 +157,8 @@ class FeatureStore:
         tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
         shape = (*([count] if count > 1 else []), spec.frames, self.width)
+        check_ours(self.folder)
         folders = [self.folder / self._key(records, spec, view) for view in views]
-        for folder in folders:
-            check_ours(folder)
         found: list[list[np.ndarray | None]] = []
         for folder in folders:
             sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
