@@ -10,14 +10,17 @@ OUT ?= demo_output
 # what shows whether a machine or a version computes and decodes the same
 NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/test_fusion.py tests/model/test_vtd_clip.py \
   tests/clip/test_towers.py tests/train/test_step.py
-FAST := $(NUMERIC) tests/clip/weights/test_checkpoints.py tests/clip/test_tokenizer.py tests/video/test_decode.py \
-  tests/video/test_records.py tests/train/checkpoints/test_checkpoint.py tests/predict/test_predictor.py tests/evaluate/test_tables.py
+# tests/README.md says which tests run where
+JOBS ?= 2
+PYTEST := python -m pytest -n $(JOBS) --dist worksteal
+FAST := -m "not (slow or command or hosts or killed)"
 
-.PHONY: help demo test fuzz parity beam aot browser newest any-cpu lint format setup clean
+.PHONY: help demo test test-all one-device mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
-	@echo "make test    all tests, offline, on a CPU"
+	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
+	@echo "make test-all  every test (minutes): one-device, mesh (eight simulated devices), numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
@@ -79,7 +82,18 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --out=$(OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/$(PYTEST) $(FAST)
+
+test-all: one-device mesh numeric
+
+one-device: $(VENV)/.installed-dev
+	$(BIN)/$(PYTEST) --durations=15
+
+mesh: $(VENV)/.installed-dev
+	$(BIN)/$(PYTEST) --mesh
+
+numeric: $(VENV)/.installed-dev
+	$(BIN)/$(PYTEST) --optimize $(NUMERIC)
 
 # minutes; what is found is printed with its seed, and kept in fuzz_failures/
 FUZZ_COUNT ?= 2000
@@ -91,7 +105,7 @@ parity: $(VENV)/.installed-parity
 	$(BIN)/python -m pytest tests/parity
 
 beam: $(VENV_BEAM)/.installed
-	$(VENV_BEAM)/bin/python -m pytest -n 2 --dist worksteal tests/beam
+	$(VENV_BEAM)/bin/$(PYTEST) tests/beam
 
 aot: $(VENV_AOT)/.installed
 	$(VENV_AOT)/bin/python -m pytest tests/aot
@@ -102,13 +116,13 @@ browser: $(VENV)/.installed-browser
 
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
-	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist worksteal $(FAST)
+	$(VENV_NEWEST)/bin/$(PYTEST) $(FAST)
 	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
 ISA ?= SSE4_2
 any-cpu: $(VENV)/.installed-dev
-	XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/python -m pytest -n 2 --dist worksteal $(NUMERIC)
+	XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/$(PYTEST) --optimize $(NUMERIC)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

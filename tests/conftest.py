@@ -1,10 +1,17 @@
-"""Shared fixtures: eight simulated devices, runtime shape checks, and the folder of golden numbers."""
+"""Tiers of tests, runtime shape checks, compiled programs kept, the folder of golden numbers.
+
+`pytest` runs on one device, `pytest --mesh` on eight simulated ones, where only the tests marked
+`mesh` run. Both have XLA leave out optimizations that cost more than they save in tests; with
+`--optimize` it compiles as for users. tests/README.md lists which run where.
+"""
 
 import atexit
 import os
 import shutil
 import signal
 import tempfile
+import time
+from importlib import metadata
 from pathlib import Path
 
 # what is started in the background ignores Ctrl-C, and so would the commands that tests start and
@@ -12,18 +19,13 @@ from pathlib import Path
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-    )
-# what one worker or command compiled, all others of this session find; the workers of xdist are
-# given the folder
+# workers and commands of one session share what was compiled; xdist's workers inherit the folder
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vtd_jax_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-# and nobody's own text features are touched
+# the user's own text features stay untouched
 os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "text")
 
 from jaxtyping import install_import_hook
@@ -38,12 +40,55 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("VTD_JAX_SHARED", ROOT.parent / "shared"))
 
 
+# of CPU time: other work on the machine must not fail a test
+FAST_SECONDS = 5.0
+TIERS = {"slow", "command", "hosts", "killed", "mesh"}
+# XLA then compiles in a fifth of the time, and results differ by rounding only; JAX 0.12 ends the
+# process at a flag that it does not know
+QUICK = "--xla_backend_optimization_level=0"
+if metadata.version("jaxlib").startswith("0.10."):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_addoption(parser):
+    """Adds `--mesh` and `--optimize`."""
+    parser.addoption("--mesh", action="store_true", help="tests of eight devices, and only these")
+    parser.addoption("--optimize", action="store_true", help="compile as for users, which is slow")
+
+
+def pytest_configure(config):
+    """Sets XLA's flags, before JAX reads them: the devices, and how much to optimize."""
+    devices = 8 if config.getoption("mesh") else 1
+    flags = [os.environ.get("XLA_FLAGS", "")]
+    if "xla_force_host_platform_device_count" not in flags[0]:
+        flags.append(f"--xla_force_host_platform_device_count={devices}")
+    if not config.getoption("optimize") and QUICK not in flags[0]:
+        flags.append(QUICK)
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+
+
 def pytest_collection_modifyitems(config, items):
-    """Drops the tests that need ../shared where there is no such folder."""
-    if not SHARED.is_dir():
-        dropped = [item for item in items if item.get_closest_marker("shared")]
-        items[:] = [item for item in items if not item.get_closest_marker("shared")]
-        config.hook.pytest_deselected(items=dropped)
+    """Drops the tests that need ../shared where that is missing, and those of other devices."""
+    mesh = config.getoption("mesh")
+    kept, dropped = [], []
+    for item in items:
+        runs = bool(item.get_closest_marker("mesh")) == mesh
+        runs &= SHARED.is_dir() or not item.get_closest_marker("shared")
+        (kept if runs else dropped).append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fails a test of the fast tier that takes too long, so that the tier stays fast."""
+    start = time.process_time()
+    result = yield
+    spent = time.process_time() - start
+    fast = TIERS.isdisjoint(mark.name for mark in item.iter_markers())
+    if fast and spent > FAST_SECONDS and not item.config.getoption("optimize"):
+        pytest.fail(f"{spent:.1f} s of CPU time: mark it `slow`, or make it smaller", pytrace=False)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter):

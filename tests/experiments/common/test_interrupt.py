@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support import small_run, warm
+from support import small_run, warm, xla
 from support.holds import held_import, held_workers
 
 # a process group of its own, as a terminal gives to a command
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def _start(name, *arguments, environment=os.environ):
-    environment = dict(environment, XLA_FLAGS="", JAX_PLATFORMS="cpu", COLUMNS="120")
+    environment = dict(environment, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
     return warm.Started(["-c", OWN_GROUP, name, *arguments], environment)
 
 

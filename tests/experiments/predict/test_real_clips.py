@@ -9,13 +9,13 @@ import os
 import numpy as np
 import pytest
 
-from support import warm
+from support import warm, xla
 
 
 def _run(command, *arguments):
     # one device, as on a stranger's machine; evaluation and the second storage find the programs of
     # the first training
-    environment = dict(os.environ, XLA_FLAGS="")
+    environment = dict(os.environ, XLA_FLAGS=xla.flags())
     done = warm.run(["-m", f"experiments.{command}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from support import small_run, warm
+from support import small_run, warm, xla
 from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.workdir import Hold
@@ -51,8 +51,7 @@ def _flags(folder, workdir, *fields):
 
 def _one(name, *arguments):
     """The command in one process of eight devices."""
-    eight = "--xla_force_host_platform_device_count=8"
-    environment = dict(os.environ, XLA_FLAGS=eight, JAX_PLATFORMS="cpu")
+    environment = dict(os.environ, XLA_FLAGS=xla.flags(8), JAX_PLATFORMS="cpu")
     done = warm.run(["-m", f"experiments.{name}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done
