@@ -108,8 +108,9 @@ def test_every_config_is_locked_and_sound(file, text):
     ],
 )
 def test_fingerprints_are_those_of_earlier_versions(file, text, fingerprint):
-    """They are in the tables, checkpoints and exported files that earlier versions wrote."""
-    assert RunConfig.from_dict(file.get_config(text).to_dict()).fingerprint == fingerprint
+    """Tables, checkpoints and exported files that earlier versions wrote have 12 of the digits."""
+    found = RunConfig.from_dict(file.get_config(text).to_dict()).fingerprint
+    assert found[:12] == fingerprint
 
 
 def test_names_are_different():

@@ -90,11 +90,11 @@ def folder(tmp_path) -> Path:
     for name in (
         "records/dataset_info.json",
         "records/features.json",
-        "demo/.vtd_jax_demo",
         "demo/thesis.txt",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("precious")
+    (tmp_path / "demo/.vtd_jax_demo").touch()
     shutil.copy(tmp_path / "v.mp4", tmp_path / "classes" / "one" / "y.mp4")
     os.link(tmp_path / "l.csv", tmp_path / "same.csv")
     os.link(tmp_path / "a.pth", tmp_path / "b.pth")
