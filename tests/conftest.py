@@ -31,6 +31,7 @@ os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR
 from jaxtyping import install_import_hook
 
 import support.typecheck  # noqa: F401
+from support import xla
 
 install_import_hook("vtd_jax", "support.typecheck.check")
 
@@ -43,11 +44,12 @@ SHARED = Path(os.environ.get("VTD_JAX_SHARED", ROOT.parent / "shared"))
 # of CPU time: other work on the machine must not fail a test
 FAST_SECONDS = 5.0
 TIERS = {"slow", "command", "hosts", "killed", "mesh"}
-# XLA then compiles in a fifth of the time, and results differ by rounding only; JAX 0.12 ends the
-# process at a flag that it does not know
-QUICK = "--xla_backend_optimization_level=0"
+# XLA then compiles in a fifth of the time, and results differ by rounding only. Numbers from
+# several devices are held together so tightly that they keep LLVM's optimization.
+QUICK = [xla.UNOPTIMIZED]
+# JAX 0.12 ends the process at a flag that it does not know
 if metadata.version("jaxlib").startswith("0.10."):
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")
 
 
 def pytest_addoption(parser):
@@ -58,13 +60,11 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Sets XLA's flags, before JAX reads them: the devices, and how much to optimize."""
-    devices = 8 if config.getoption("mesh") else 1
-    flags = [os.environ.get("XLA_FLAGS", "")]
-    if "xla_force_host_platform_device_count" not in flags[0]:
-        flags.append(f"--xla_force_host_platform_device_count={devices}")
-    if not config.getoption("optimize") and QUICK not in flags[0]:
-        flags.append(QUICK)
-    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if not config.getoption("optimize"):
+        flags += [flag for flag in QUICK if flag not in flags]
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+    os.environ["XLA_FLAGS"] = xla.flags(8 if config.getoption("mesh") else 1)
 
 
 def pytest_collection_modifyitems(config, items):

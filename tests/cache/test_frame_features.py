@@ -147,6 +147,7 @@ def test_a_folder_that_everybody_can_write_is_not_believed(store, records, tmp_p
         _open(store, records)
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("spec, views", [(TRAIN, (0, 3)), (EVAL, (0,))], ids=["train", "eval"])
 @pytest.mark.parametrize(
     "devices, spelling, together", [(1, "shard_map", 3), (8, "shard_map", 64), (2, "pmap", 1)]

@@ -21,6 +21,8 @@ from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.cost.hlo import traced_work
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 
+pytestmark = pytest.mark.slow
+
 CONFIG = CLIPConfig(48, 48, 3, 128, 16, 128, text_layers=3, vocab_size=200, context_length=20)
 STATE = random_state(CONFIG, 3)
 IMAGES = jnp.asarray(np.random.default_rng(11).standard_normal((3, 48, 48, 3), dtype=np.float32))

@@ -10,6 +10,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from vtd_jax.cost.hlo import Program, Sent, array_bytes, traced_work
 
+pytestmark = pytest.mark.mesh
+
 SPLIT, SAME = PartitionSpec("d"), PartitionSpec()
 
 

@@ -21,6 +21,8 @@ from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import Trainer
 
+pytestmark = pytest.mark.mesh
+
 NAMES = [f"class number {place}" for place in range(5)]
 
 

@@ -18,6 +18,8 @@ from vtd_jax.parallel.mesh import DeviceMesh
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 
+pytestmark = pytest.mark.mesh
+
 NAMES = [f"class number {place}" for place in range(5)]
 
 

@@ -59,6 +59,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
         tpu_target("v5e:2x4")
 
 
+@pytest.mark.mesh
 def test_as_many_simulated_gpus_as_there_are():
     target = cuda_target(8)
     assert (target.name, target.platform, target.memory) == ("8 × cuda", "cuda", None)

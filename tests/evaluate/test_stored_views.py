@@ -58,6 +58,7 @@ def _assert_same(found, expected):
         assert found[name][2] == videos
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize(
     "how",
     [

@@ -12,6 +12,8 @@ import pytest
 
 from support import versions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def frames():

@@ -64,6 +64,7 @@ def test_views_are_summed_after_the_softmax(model):
     np.testing.assert_allclose(result.scores.sum(-1), 4, rtol=1e-5)
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize(
     "size, devices, spelling", [(5, 1, "shard_map"), (2, 8, "shard_map"), (3, 2, "pmap")]
 )
@@ -101,6 +102,7 @@ def test_other_poolings_of_the_same_weights(model):
     assert not np.allclose(scores["mean"], scores["softmax_mean"])
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("devices, spelling", [(1, "shard_map"), (2, "pmap")])
 def test_videos_with_a_tie_in_any_view_are_told(devices, spelling):
     model = _model(fusion=True, temperature=1e-4)
@@ -166,6 +168,7 @@ def test_a_check_breaks_an_evaluation_off_between_batches():
     assert asked == [0, 1, 2]
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("devices, spelling", [(8, "shard_map"), (2, "pmap")])
 def test_a_codebook_of_templates_does_not_depend_on_devices(devices, spelling):
     """3 classes over 8 devices: some encode padding, and all end with the whole codebook."""

@@ -96,6 +96,7 @@ def test_runs_of_one_program_share_a_row():
     assert signature("few_shot_hmdb51_2") != signature("few_shot_ucf101_2")
 
 
+@pytest.mark.command
 def test_lowering_for_gpus(tmp_path):
     out = tmp_path / "aot.json"
     arguments = [
@@ -144,6 +145,7 @@ def test_names_come_from_records(tmp_path):
     assert _aot.recorded_names(config) == (expected, expected)
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
     "arguments, expected",
     [

@@ -11,6 +11,8 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.tables import split_table
 
+pytestmark = pytest.mark.command
+
 
 def _run(folder, seed, commit="abc", videos=60):
     rng, results = np.random.default_rng(seed), {}

@@ -13,6 +13,8 @@ from support.helpers import SMALL, random_state
 from support.weights import torch_files as tf
 from vtd_jax.clip.weights.checkpoints import read_checkpoint
 
+pytestmark = pytest.mark.command
+
 CONFIG = dataclasses.replace(SMALL, vocab_size=96, context_length=8)
 ROOT = Path(__file__).resolve().parents[2]
 

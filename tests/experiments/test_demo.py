@@ -23,6 +23,7 @@ def _run(*arguments):
     return warm.run(["-m", "experiments.demo", *arguments], environment)
 
 
+@pytest.mark.command
 def test_demo_end_to_end(tmp_path):
     out = tmp_path / "demo"
     # what an earlier demo left is replaced
@@ -49,6 +50,7 @@ def test_demo_end_to_end(tmp_path):
     assert read_manifest(out / ".vtd_jax_demo", "demo").is_whole(out)
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("seeds", ["a", "1,1", "-3"])
 def test_bad_seeds(tmp_path, seeds):
     done = _run(f"--out={tmp_path / 'x'}", f"--seeds={seeds}")
@@ -57,6 +59,7 @@ def test_bad_seeds(tmp_path, seeds):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.command
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     done = _run(f"--out={tmp_path}")
@@ -65,6 +68,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.command
 def test_a_marker_that_no_demo_wrote_is_no_sign(tmp_path):
     (tmp_path / "seed7").mkdir()
     for text in ("mine", json.dumps({"manifest": 1})):

@@ -26,6 +26,7 @@ def _results(workdir, stem="results"):
     return json.loads((workdir / f"{stem}.json").read_text())
 
 
+@pytest.mark.command
 def test_zero_shot_writes_every_file(folder, tmp_path):
     flags = [f"--config.{name}" for name in small_run.where(folder)]
     workdir = tmp_path / "zero"
@@ -73,6 +74,7 @@ def test_a_name_in_a_config_stays_in_the_workdir(tmp_path):
     assert stem_of(tmp_path, "x", Path("x/best.safetensors"), False, False) == "results_best"
 
 
+@pytest.mark.command
 def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
     run, workdir = small_run.flags(folder), tmp_path / "run"
@@ -131,6 +133,7 @@ def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
     assert store() is None
 
 
+@pytest.mark.command
 def test_a_folder_without_anything(tmp_path):
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
@@ -145,6 +148,7 @@ def test_a_folder_without_anything(tmp_path):
     assert (refused.returncode, refused.stderr) == (2, told)
 
 
+@pytest.mark.command
 def test_files_that_cannot_be_evaluated(folder, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     (tmp_path / "damaged.safetensors").write_bytes(b"no header")
@@ -172,6 +176,7 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.command
 def test_templates_from_the_command_line(folder, tmp_path):
     """A tuple field is overridden in one flag and ends in the saved settings; another type is told
     in one line.

@@ -3,8 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 
 from support import warm
+
+pytestmark = pytest.mark.command
 
 CASE = {
     "name": "mine", "seed": 3, "layers": 1, "frames": 2, "batch": 2, "classes": ["pour", "shoot_bow"],

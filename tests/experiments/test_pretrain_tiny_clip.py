@@ -28,6 +28,8 @@ from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.scenes.render import class_names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = PretrainOptions(steps=12, batch_size=16, fresh=8, pool=32, lr=2e-3)
 

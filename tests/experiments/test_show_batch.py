@@ -13,6 +13,8 @@ from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

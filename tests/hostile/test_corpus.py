@@ -13,6 +13,8 @@ from hostile.corpus import videos as corpus_videos
 from support import small_run
 from support.video_files import make_video
 
+pytestmark = pytest.mark.command
+
 # what reading one small file may take; some are decoded to their end
 FEW = harness.Limits(cpu=15)
 

@@ -7,6 +7,8 @@ import pytest
 from hostile.fuzzing import __main__ as fuzz
 from hostile.fuzzing import kinds
 
+pytestmark = pytest.mark.slow
+
 SEED, COUNT = 0, 200
 
 

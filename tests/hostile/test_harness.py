@@ -9,6 +9,8 @@ import pytest
 from hostile import harness
 from vtd_jax.errors import UserError
 
+pytestmark = pytest.mark.command
+
 CASES = {
     # code, what the check says
     "traceback": ("raise RuntimeError", "it says 'Traceback"),

@@ -11,6 +11,8 @@ from hostile import harness
 from support.video_files import make_video
 from vtd_jax.cache.programs import FOLDER
 
+pytestmark = pytest.mark.hosts
+
 WORDS = 256
 
 

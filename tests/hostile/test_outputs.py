@@ -10,6 +10,8 @@ import pytest
 
 from hostile import harness
 
+pytestmark = pytest.mark.command
+
 CONFIG = "--config=experiments/configs/video_folder.py"
 # command, flags, what the error line says; {} is the folder
 CASES = {

@@ -11,6 +11,8 @@ from hostile import harness
 from hostile.corpus import records as corpus_records
 from support import small_run
 
+pytestmark = pytest.mark.command
+
 # programs are compiled, where it comes to that
 RUN = harness.Limits(cpu=60)
 

@@ -9,6 +9,8 @@ from hostile import harness
 from support import small_run
 from vtd_jax.train.workdir import _FILES, Hold
 
+pytestmark = pytest.mark.command
+
 
 def _train(small, workdir, *flags):
     return [*small_run.flags(small), f"--workdir={workdir}", "--config.optimizer.epochs=1", *flags]

@@ -2,9 +2,13 @@
 
 import os
 
+import pytest
+
 from hostile import harness
 from hostile.corpus.videos import gif_frames, mkv_late
 from support.video_files import make_video
+
+pytestmark = pytest.mark.command
 
 ZERO_SHOT = ["--labels=red,blue", "--frames=2"]
 

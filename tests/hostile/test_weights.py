@@ -12,6 +12,8 @@ from support.video_files import make_video
 from support.weights import torch_files
 from vtd_jax.printable import printable
 
+pytestmark = pytest.mark.command
+
 # sets a title, colours, turns text around, moves to another line, and begins a control sequence in
 # one character
 ACTING = weights.ACTING

@@ -12,6 +12,8 @@ from vtd_jax.model import discretize
 from vtd_jax.model.axes import WHOLE, Axes, cross_entropy
 from vtd_jax.model.fusion import confidence_logits
 
+pytestmark = pytest.mark.mesh
+
 P = PartitionSpec
 
 

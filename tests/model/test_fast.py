@@ -303,6 +303,7 @@ def test_frames_of_zeros_stay_finite():
             _assert_exact(_known(output.logits, gradients, 1), exact)
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize(
     "settings", [{}, {"assignment": "cosine", "confidence": "uniform"}], ids=str
 )

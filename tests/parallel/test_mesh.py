@@ -7,6 +7,8 @@ import pytest
 from vtd_jax.errors import UserError
 from vtd_jax.parallel.mesh import DATA, DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 
+pytestmark = pytest.mark.mesh
+
 
 def _centre(split, offset):
     """Subtracts the global mean: wrong on more than one device unless the mean is taken over all of

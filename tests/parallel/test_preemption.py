@@ -22,6 +22,8 @@ from vtd_jax.parallel.preemption import Interrupted, Preempted, Preemption
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.trainer import Trainer
 
+pytestmark = pytest.mark.hosts
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -16,6 +16,8 @@ from support.hosts.two_processes import run_two
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import joining, processes
 
+pytestmark = pytest.mark.hosts
+
 
 def test_two_processes_share_devices_results_failures_and_arrays():
     first, second = run_two("support.hosts.checks")

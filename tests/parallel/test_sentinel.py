@@ -14,6 +14,8 @@ import pytest
 
 from vtd_jax.parallel import sentinel
 
+pytestmark = pytest.mark.hosts
+
 FILE = Path(sentinel.__file__)
 # seconds of the tests' clock, and of the true one, which nothing takes
 HEARTBEAT, STEP, LONG = 0.6, 0.6 / 32, 60

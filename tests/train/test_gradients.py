@@ -22,6 +22,8 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import BATCH, DeviceMesh, Mapped, Over, run_devices
 from vtd_jax.train import step
 
+pytestmark = pytest.mark.mesh
+
 SETTINGS = ModelConfig(
     text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4, dropout=0.5
 )

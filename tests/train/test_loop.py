@@ -114,6 +114,7 @@ def test_every_step_draws_its_own_dropout(folder):
     assert losses[0] == losses[2] != losses[1]
 
 
+@pytest.mark.mesh
 def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
     # Adam makes full steps of the rounding of tiny gradients; a large eps keeps steps proportional
     # to gradients

@@ -141,6 +141,7 @@ def test_ten_in_a_row_are_ten_over_a_continuation(folder, tmp_path, spoil):
         )
 
 
+@pytest.mark.slow
 def test_real_rates_that_leave_float32(folder, tmp_path):
     config = small_run.run_config(
         folder, optimizer__lr=1e30, optimizer__warmup_epochs=0.0, checkpoint__every_steps=1

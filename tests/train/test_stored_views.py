@@ -78,6 +78,7 @@ def plain(folder, tmp_path_factory):
     return _run(_config(folder), tmp_path_factory.mktemp("plain"))
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize(
     "changes",
     [

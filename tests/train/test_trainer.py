@@ -53,6 +53,7 @@ def one(folder):
     return flatten_arrays(state.learnable), told
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize(
     "changes",
     [

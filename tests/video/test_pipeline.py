@@ -94,6 +94,7 @@ def test_resume_in_the_middle_of_an_epoch_and_back(records):
     assert_same(collect(batches), expected[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("saved", "restored"), [(0, 2), (1, 0), (2, 1)])
 def test_orbax_saves_and_restores_beside_other_items_with_any_workers(
     jpeg, tmp_path, saved, restored

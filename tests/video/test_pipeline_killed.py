@@ -24,6 +24,8 @@ from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import train_batches
 from vtd_jax.video.records import open_records
 
+pytestmark = pytest.mark.killed
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"frames": 4, "size": 16, "batch_size": 2, "seed": 3, "augment": Augment()}
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,6 +15,8 @@ import pytest
 
 from vtd_jax.video import prefetch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
 

@@ -25,6 +25,8 @@ from experiments.benchmark.timing import Timing
 from support import bare_machine, warm
 from vtd_jax.errors import UserError
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Options("tiny", 2, 1, 3, 5, 12, 1, False)
 FAST, SLOW = Variant("JAX", "bfloat16", "fast"), Variant("PyTorch", "float32", "eager")

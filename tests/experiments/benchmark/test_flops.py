@@ -21,6 +21,8 @@ from vtd_jax.train import step
 from vtd_jax.train.groups import OptimizerConfig
 from vtd_jax.train.optimizer import make_optimizer
 
+pytestmark = pytest.mark.slow
+
 DEEPER = CLIPConfig(48, 32, 3, 128, 8, 64, text_layers=4)
 # (text prompts, text depth, visual prompts, visual depth)
 PROMPTS = [(5, 2, 3, 2), (5, 1, 3, 1), (6, 2, 0, 0), (0, 0, 3, 2), (5, 4, 3, 3), (2, 3, 4, 1)]

@@ -12,6 +12,8 @@ from support import layouts
 from vtd_jax.video.pipeline import eval_batches
 from vtd_jax.video.records import open_records, record_names
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parents[3]
 HALVES = {
     "base_train",

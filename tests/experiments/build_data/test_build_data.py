@@ -13,6 +13,8 @@ from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches
 from vtd_jax.video.records import open_records, record_names
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

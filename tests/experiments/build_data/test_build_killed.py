@@ -19,6 +19,8 @@ from vtd_jax.video.ingest.inputs import Video
 from vtd_jax.video.ingest.shards import Staging
 from vtd_jax.video.records import open_records, record_names
 
+pytestmark = pytest.mark.killed
+
 ROOT = Path(__file__).resolve().parents[3]
 VIDEOS = 120
 

@@ -13,6 +13,8 @@ from support.hosts import two_processes
 from support.hosts.two_processes import ROOT, run_two
 from vtd_jax.parallel.watch import LOST_STATUS
 
+pytestmark = pytest.mark.hosts
+
 COMMAND = """
 import sys
 from absl import flags

@@ -15,6 +15,8 @@ import pytest
 from support import small_run, warm, xla
 from support.holds import held_import, held_workers
 
+pytestmark = pytest.mark.killed
+
 # a process group of its own, as a terminal gives to a command
 OWN_GROUP = """
 import os, runpy, sys

@@ -13,6 +13,8 @@ from support import small_run
 from vtd_jax.model.saved.tuned import load_tuned, read_tuned
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.command
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -17,6 +17,8 @@ from vtd_jax.predict.serve import encode_labels, served_program
 from vtd_jax.train import from_config
 from vtd_jax.train.learnt import describe
 
+pytestmark = pytest.mark.command
+
 LIST = {"origin": "given", "told": "base_train (given list; 10 videos)"}
 
 

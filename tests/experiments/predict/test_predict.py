@@ -281,6 +281,7 @@ finally:
 """
 
 
+@pytest.mark.command
 def test_two_hours_of_video_within_two_gigabytes(tmp_path):
     labels = ("red solid circle", "blue striped star", "green dotted cross")
     rng = np.random.default_rng(0)
@@ -311,6 +312,7 @@ def test_two_hours_of_video_within_two_gigabytes(tmp_path):
         )
 
 
+@pytest.mark.command
 @pytest.mark.shared
 def test_real_clips_as_a_command(shared_dir, tmp_path):
     done = small_run.command(

@@ -10,6 +10,8 @@ import pytest
 from support import small_run, xla
 from support.video_files import make_audio, make_video
 
+pytestmark = pytest.mark.command
+
 # the first hour of a person: what is given, and what the command says
 FIRST_HOUR = {
     "wrong path": ("--video=nowhere.mp4", "error: --video=nowhere.mp4: no such file or folder"),

@@ -11,6 +11,8 @@ import pytest
 
 from support import warm, xla
 
+pytestmark = pytest.mark.command
+
 
 def _run(command, *arguments):
     # one device, as on a stranger's machine; evaluation and the second storage find the programs of

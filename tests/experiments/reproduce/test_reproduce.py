@@ -24,6 +24,8 @@ from vtd_jax.evaluate.scores import read_scores
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).resolve().parents[3]
 # the command with fewer and smaller clips: four classes, two shares of irrelevant frames
 SMALL = """

@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     return small_run.build(tmp_path_factory.mktemp("small"))
 
 
+@pytest.mark.command
 def test_train_resume_and_refusals(folder, tmp_path):
     flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
     done = small_run.command("train", *flags, "--config.optimizer.epochs=1")
@@ -140,6 +141,7 @@ def test_an_evaluation_may_be_broken_off_between_splits(folder):
     assert evaluation.finished
 
 
+@pytest.mark.command
 def test_nothing_is_made_for_an_unknown_field(folder, tmp_path):
     flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
     refused = small_run.command("train", *flags, "--config.optimizer.lrr=1")
@@ -149,6 +151,7 @@ def test_nothing_is_made_for_an_unknown_field(folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.command
 def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
     flags = [*small_run.flags(folder), f"--workdir={tmp_path / 'run'}"]
     refused = small_run.command("train", *flags, "--profile_steps=15:10")
@@ -158,6 +161,7 @@ def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.command
 def test_help_has_examples():
     told = small_run.command("train", "--help").stdout
     assert (

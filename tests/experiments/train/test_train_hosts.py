@@ -17,6 +17,8 @@ from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.workdir import Hold
 
+pytestmark = pytest.mark.hosts
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

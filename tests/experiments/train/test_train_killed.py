@@ -16,6 +16,8 @@ from support import small_run, xla
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.killed
+
 EPOCHS, STEPS = 40, 120
 FIELDS = {
     "optimizer.epochs": EPOCHS,

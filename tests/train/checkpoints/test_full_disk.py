@@ -3,7 +3,11 @@
 import os
 import textwrap
 
+import pytest
+
 from support import warm
+
+pytestmark = pytest.mark.slow
 
 CODE = """
     import resource, sys

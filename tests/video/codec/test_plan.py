@@ -14,6 +14,8 @@ from vtd_jax.video.codec import headers
 from vtd_jax.video.codec import plan as decode_plan
 from vtd_jax.video.decode import VideoError, decode_frames, probe, scan
 
+pytestmark = pytest.mark.slow
+
 FRAMES, HEIGHT, WIDTH = 50, 64, 96
 H264 = {"preset": "ultrafast", "bf": "3", "b_strategy": "0", "g": "250", "sc_threshold": "0"}
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from support.video_files import write_catalog
 from vtd_jax.video.records import open_records
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 COPIES = 24

@@ -8,6 +8,8 @@ import pytest
 from vtd_jax.video.lists.catalog import Entry, VideoList, read_labels, read_list
 from vtd_jax.video.lists.protocols import own_splits, published_lists
 
+pytestmark = pytest.mark.slow
+
 
 def listed(name: str, counts: list[int]) -> VideoList:
     """A list with so many videos a class; classes are mixed, as official lists of SSv2 are."""

@@ -14,6 +14,8 @@ from support.weights import torch_files as tf
 from support.weights.foreign_files import CONFIG, OPEN_CLIP, refused_at_once
 from vtd_jax.clip.weights.pytorch.unpickle import read_pickle
 
+pytestmark = pytest.mark.slow
+
 ONE = np.zeros(1, np.float32)
 
 
