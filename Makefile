@@ -15,7 +15,7 @@ JOBS ?= 2
 PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 FAST := -m "not (slow or command or hosts or killed)"
 
-.PHONY: help demo test test-all one-device mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup clean
+.PHONY: help demo test test-all one-device mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -70,13 +70,16 @@ $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 # no constraints: what a user of the wheel gets
+NEWEST_PYTHON ?= $(PYTHON)
 $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
 	$(check_python)
-	$(PYTHON) -m venv $(VENV_NEWEST)
+	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
 	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev
+
+environments: $(VENV_BEAM)/.installed $(VENV_AOT)/.installed $(VENV_NEWEST)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --out=$(OUT)
