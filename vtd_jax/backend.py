@@ -1,6 +1,9 @@
-"""A platform that JAX was asked for and that is not there, told in one line."""
+"""JAX's devices: a missing platform is one line of error, and those in use have a name."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from vtd_jax.errors import UserError
 
@@ -57,3 +60,21 @@ def _remedy(asked: list[str], version: str) -> str:
             "JAX_PLATFORMS=cpu"
         )
     return "Expected cpu, cuda or tpu, or a platform whose JAX plugin is installed"
+
+
+def describe_devices(devices: Sequence[Any] | None = None) -> str:
+    """`cpu`, `gpu NVIDIA H100 80GB HBM3`, `8 × tpu TPU v5 lite`.
+
+    Args:
+      devices: JAX devices; all local ones by default.
+    """
+    import jax
+
+    kinds = Counter(map(_kind, jax.local_devices() if devices is None else devices))
+    return ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items())
+
+
+def _kind(device: Any) -> str:
+    # the kind of a CPU is "cpu", too
+    same = device.device_kind.lower() == device.platform
+    return device.platform if same else f"{device.platform} {device.device_kind}"

@@ -2,7 +2,6 @@
 words.
 """
 
-import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,30 +36,19 @@ def say(text: object, stream: Any = None) -> None:
     print(shown(text), file=sys.stdout if stream is None else stream, flush=True)
 
 
+def log(text: object) -> None:
+    """Prints one line on stderr, see `shown`."""
+    say(text, sys.stderr)
+
+
 def warn(text: object) -> None:
     """Prints `warning: …` on stderr."""
-    say(f"warning: {text}", sys.stderr)
+    log(f"warning: {text}")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """`1 video`, `2 videos`; `plural` for nouns that take no s."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
-
-
-def timespan(seconds: float) -> str:
-    """A time in the unit that it is read in, as `0.002 s`, `1.5 s`, `12 s`, `3.5 min`, `2.4 h`."""
-    unit, size = ("s", 1) if seconds < 59.5 else ("min", 60) if seconds < 59.5 * 60 else ("h", 3600)
-    value = seconds / size
-    return f"{value:.{0 if value >= 9.95 else 1 if value >= 0.095 or not value else 3}f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03`, or `?` where it is not known."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def show_table(

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import rich.cells
@@ -89,13 +89,6 @@ def within(text: str) -> Iterator[None]:
         yield
     finally:
         _SHOWN.around.remove(text)
-
-
-@contextlib.contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line with a count; gives what is called with how many are done and how many there are."""
-    with Line(what) as line:
-        yield lambda done, total: line.show(what, f"{done} of {total}")
 
 
 def note(text: str) -> None:

@@ -17,9 +17,9 @@ from vtd_jax.cost.peaks import DEVICES, Peak
 from vtd_jax.cost.programs import Names, Step, training_step
 from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
+from vtd_jax.durations import timespan
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.terminal import timespan
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.batches import BatchSpec
 

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 import vtd_jax
+from vtd_jax.backend import describe_devices
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError, function
 from vtd_jax.evaluate.facts import UNKNOWN, Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
@@ -135,7 +135,7 @@ def about(
         "commit": commit() or "unknown",
         "versions": {"vtd_jax": vtd_jax.__version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},
-        "device": device_told(jax.local_devices()[:1]),
+        "device": describe_devices(jax.local_devices()[:1]),
     }
     if not config.data.train:
         del told["training videos"], told["training list"]

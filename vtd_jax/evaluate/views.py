@@ -1,7 +1,6 @@
 """Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
 
 import functools
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from vtd_jax.parallel.joining import meet
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import gather_rows, process_count, process_index
-from vtd_jax.terminal import say, warn
+from vtd_jax.terminal import log, warn
 from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
 
@@ -164,7 +163,7 @@ def _stored(
     size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
     if size > MOST_KEPT:
         told = f"would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: not kept"
-        say(f"frame features of {records.name} {told}", sys.stderr)
+        log(f"frame features of {records.name} {told}")
         return clips
     try:
         [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from vtd_jax.durations import clock
 from vtd_jax.predict.results import Explanation
-from vtd_jax.report.html import Beside, clock, counted, jpeg, known, place, remark
+from vtd_jax.report.html import Beside, counted, jpeg, known, place, remark
 
 TEMPLATE, SCRIPT = "clip.html", "clip.js"
 _ALL, _KEYFRAMES = 12, 3  # labels that can be chosen, frames that are marked for each

@@ -20,6 +20,7 @@ import simplejpeg
 from jaxtyping import Int, UInt8
 from markupsafe import Markup
 
+from vtd_jax.durations import clock
 from vtd_jax.printable import utf8
 
 SIDE = 224  # of embedded frames, pixels at most
@@ -79,19 +80,6 @@ def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
         if len(uri) <= THUMBNAIL_BYTES:
             return uri
     return jpeg(image, 24, 30)
-
-
-def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
-    """`0:07`, `1:02:03`: hours where there are some, or always. With `tenths`, below a minute, `7.3
-    s`.
-    """
-    if tenths and round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    if hours or minutes >= 60:
-        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    return f"{minutes}:{rest:02d}"
 
 
 def tick_step(duration: float, most: int) -> int:

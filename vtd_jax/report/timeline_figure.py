@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgba
 
+from vtd_jax.durations import clock
 from vtd_jax.figures import short
 from vtd_jax.predict.results import Timeline
 from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, file_title
-from vtd_jax.report.html import clock, evenly, tick_step
+from vtd_jax.report.html import evenly, tick_step
 
 _PICTURES = 12
 

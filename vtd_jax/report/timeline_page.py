@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from vtd_jax.durations import clock
 from vtd_jax.predict.results import Segment, Timeline
 from vtd_jax.report.html import (  # fmt: skip
     Beside,
-    clock,
     counted,
     evenly,
     jpeg,

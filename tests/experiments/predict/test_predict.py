@@ -240,13 +240,6 @@ def test_pages_of_videos_of_one_name():
     assert files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
 
 
-@pytest.mark.parametrize(
-    "seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")]
-)
-def test_times(seconds, told):
-    assert files.clock(seconds) == told
-
-
 def test_what_the_terminal_says_of_several_videos(capsys):
     found = {
         "label": "and[/or] this",
