@@ -62,7 +62,7 @@ class Field(typing.NamedTuple):
     """What is known of a field: its type as told, and its meaning in one line."""
 
     kind: str
-    told: str
+    help: str
 
 
 def described(cls: type, prefix: str = "") -> dict[str, Field]:

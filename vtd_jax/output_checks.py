@@ -70,7 +70,7 @@ class Output:
     whole: bool = False
 
     @property
-    def told(self) -> str:
+    def shown(self) -> str:
         """For messages."""
         return f"{self.flag}={printable(str(self.path))}"
 
@@ -109,7 +109,7 @@ def check_outputs(
             continue
         if (output := there.get(found)) is not None:
             raise UserError(
-                f"{output.told}: is {printable(told)}, which would be written over; give another "
+                f"{output.shown}: is {printable(told)}, which would be written over; give another "
                 "name"
             )
         for output in inside.get(found, ()):
@@ -119,7 +119,7 @@ def check_outputs(
                 and not (output.ours and output.ours(output.path))
             ):
                 raise UserError(
-                    f"{output.told}: is there, a file of {printable(told)} that this command did "
+                    f"{output.shown}: is there, a file of {printable(told)} that this command did "
                     "not write; give another name"
                 )
     for output in outputs:
@@ -163,7 +163,7 @@ def _check_twice(outputs: Sequence[Output]) -> None:
     for output in outputs:
         first = known.setdefault(place_of(output.path), output)
         if first is not output and not (first.folder and output.folder):
-            raise UserError(f"{output.told}: is {first.told} too; give each a name of its own")
+            raise UserError(f"{output.shown}: is {first.shown} too; give each a name of its own")
 
 
 def _check_owner(output: Output) -> None:
@@ -185,7 +185,7 @@ def _check_owner(output: Output) -> None:
                 or any(first == name or _starts(first, name) for name in names)
             ):
                 raise UserError(
-                    f"{output.told}: is a place of {what} in {printable(str(folder))}; give "
+                    f"{output.shown}: is a place of {what} in {printable(str(folder))}; give "
                     "another name"
                 )
 

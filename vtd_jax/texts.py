@@ -73,7 +73,7 @@ def keys(texts: Sequence[str], *, underscores: bool) -> list[str]:
     return [key.partition(END_OF_TEXT)[0] if "<" in key else key for key in found]
 
 
-def alike(
+def same_texts(
     texts: Sequence[str], *, underscores: bool, found: Sequence[str] | None = None
 ) -> list[tuple[int, int]]:
     """`(place, place of the first such text)` of every text that CLIP reads as an earlier one, in
@@ -119,7 +119,7 @@ def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
             raise UserError(f"{place}: {text[:40]!a}…: {told}")
 
 
-def told_pair(one: str, other: str) -> tuple[str, str]:
+def quoted_pair(one: str, other: str) -> tuple[str, str]:
     """Two texts for a message: as they are written, with escapes where they would look the same."""
     same = one != other and unicodedata.normalize("NFKC", one) == unicodedata.normalize(
         "NFKC", other

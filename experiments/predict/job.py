@@ -289,7 +289,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
                     frames=request.frames,
                     vocabulary=words,
                     threshold=request.threshold,
-                    told=progress.update,
+                    on_progress=progress.update,
                 )
             yield found
         except VideoError as error:

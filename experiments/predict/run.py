@@ -68,7 +68,7 @@ def about(
     """What a result depends on, in words."""
     config = model.model.config
     told = {
-        "model": utf8(model.told),
+        "model": utf8(model.description),
         "weights": model.weights,
         "labels": f"{len(labels)}",
         "frames named by": "the labels"

@@ -81,7 +81,7 @@ def test_a_plain_clip_named_pth(tmp_path, learnt):
     path = tf.save(
         tmp_path / "clip.pth", {"model": tf.state_dict(openai_order(state), prefix="module.")}
     )
-    assert load(path).told.endswith("zero-shot")
+    assert load(path).description.endswith("zero-shot")
     with pytest.raises(
         UserError, match=r"clip\.pth: a CLIP itself, nothing that was learnt on one: give it as"
     ):

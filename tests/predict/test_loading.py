@@ -92,7 +92,7 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     checkpoints.close()
     model = load(tmp_path)
     assert model.class_names == ()
-    assert model.told == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
+    assert model.description == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
     np.testing.assert_array_equal(
         model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits
     )

@@ -111,7 +111,7 @@ def own_table(
     return split_table(title, protocol, results, about, origins, left_out)
 
 
-def runs_told(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def describe_runs(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Which runs a comparison is of, how each was made, and in which settings the first of each
     side differ.
 

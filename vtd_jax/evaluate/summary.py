@@ -99,7 +99,7 @@ def compare(a: Sequence[Results], b: Sequence[Results]) -> Difference | None:
     )
 
 
-def alike(told: Sequence[Mapping[str, Any]], *keys: str) -> str:
+def distinct_values(told: Sequence[Mapping[str, Any]], *keys: str) -> str:
     """What runs say of themselves under nested keys, each different answer once."""
     found: dict[str, None] = {}
     for one in told:

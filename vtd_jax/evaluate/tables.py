@@ -77,7 +77,7 @@ class Table:
         """The rows as printable text."""
         return [[printable(_cell(row.get(column))) for column in self.columns] for row in self.rows]
 
-    def told(self) -> list[str]:
+    def about_lines(self) -> list[str]:
         """`about` as lines of printable text."""
         return [printable(f"{key}: {_told(value)}") for key, value in self.about.items()]
 
@@ -93,7 +93,7 @@ class Table:
         """A Markdown table with its title above and `about` as a list below."""
         text = f"# {printable(self.title)}\n\n{self.rows_to_markdown()}"
         if self.about:
-            text += "".join(["\n", *(f"- {line}\n" for line in self.told())])
+            text += "".join(["\n", *(f"- {line}\n" for line in self.about_lines())])
         return text
 
     def rows_to_markdown(self) -> str:

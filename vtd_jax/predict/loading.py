@@ -111,16 +111,16 @@ def load(
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     asked = {"activation": activation, "head_width": head_width}
     if kind == "run":
-        model, frames, names, told = _run(path, clip, checkpoint, dtype, asked)
+        model, frames, names, description = _run(path, clip, checkpoint, dtype, asked)
     elif kind == "tuned":
         model, info = load_tuned(path, clip, dtype=dtype, **asked)
-        frames, names, told = info.frames, info.class_names, f"{path} ({info.told})"
+        frames, names, description = info.frames, info.class_names, f"{path} ({info.told})"
     else:
         config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
         model = VTDCLIP(
             load_clip(path, dtype=dtype or "float32", **asked), config, rngs=nnx.Rngs(0)
         )
-        told = f"{path}, {model.clip.config.architecture}, zero-shot"
+        description = f"{path}, {model.clip.config.architecture}, zero-shot"
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
         model = model.with_pooling(pooling)
@@ -129,7 +129,7 @@ def load(
         model,
         frames=frames,
         class_names=names,
-        told=told,
+        description=description,
         weights=weights,
         cache=TextCache(cache),
         devices=devices,

@@ -15,7 +15,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Failure, Job, check_numbers, check_on_error
-from vtd_jax.predict.programs import Told, Vocabulary
+from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_clip
 from vtd_jax.predict.words import check_texts
@@ -34,7 +34,7 @@ class Predictor:
       model: the VTD-CLIP; its `config` says how frames become scores.
       frames: T where none is given: of training; 16 for zero-shot.
       class_names: that were learnt on; labels where none are given. () for zero-shot.
-      told: where the model is from, for tables and pages.
+      description: where the model is from, for tables and pages.
       weights: fingerprint of all of its numbers.
     """
 
@@ -44,13 +44,13 @@ class Predictor:
         *,
         frames: int,
         class_names: Sequence[str] = (),
-        told: str = "",
+        description: str = "",
         weights: str = "",
         cache: TextCache | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.model, self.frames, self.class_names = model, frames, tuple(class_names)
-        self.told, self.weights = told, weights
+        self.description, self.weights = description, weights
         self._cache = TextCache(None) if cache is None else cache
         self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}
@@ -143,7 +143,7 @@ class Predictor:
         frames: int | None = None,
         vocabulary: Sequence[str] | None = None,
         threshold: float = 0.25,
-        told: Told | None = None,
+        on_progress: OnProgress | None = None,
         on_error: str = "raise",
     ) -> Timeline | Failure:
         """What a long video shows when, in memory that does not grow with its length but for the
@@ -159,7 +159,7 @@ class Predictor:
           stride: seconds from window to window; None is half a window. Rounded to a whole number of
             steps of `window / T` seconds, from one to T; `Timeline.stride` is what it became.
           threshold: score from which a window shows a label that is not its best, 0..1.
-          told: called with the seconds done and, where the file says, the seconds there are.
+          on_progress: called with the seconds done and, where the file says, the seconds there are.
           on_error: as for `predict`.
 
         Raises:
@@ -171,7 +171,7 @@ class Predictor:
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
-            return make_timeline(self._on_devices, os.fspath(video), job, plan, told)
+            return make_timeline(self._on_devices, os.fspath(video), job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise
@@ -216,24 +216,26 @@ class Predictor:
         return self._on_devices.encode_frames(frames)
 
     def encode_words(
-        self, labels: tuple[str, ...], told: Told | None = None
+        self, labels: tuple[str, ...], on_progress: OnProgress | None = None
     ) -> Float32[Array, "k d"]:
         """The codebook of these texts, raw. The last few are remembered, long lists also on disk
         (`TextCache`).
         """
         if labels not in self._codebooks:
-            codes = self._cache.encode(self.model, labels, told)
+            codes = self._cache.encode(self.model, labels, on_progress)
             while len(self._codebooks) >= _KEPT:
                 self._codebooks.pop(next(iter(self._codebooks)))
             self._codebooks[labels] = self._on_devices.replicate(codes)
         return self._codebooks[labels]
 
-    def encode_vocabulary(self, words: Sequence[str], told: Told | None = None) -> Vocabulary:
+    def encode_vocabulary(
+        self, words: Sequence[str], on_progress: OnProgress | None = None
+    ) -> Vocabulary:
         """Words that name frames, ready to be searched; the last ones are remembered.
 
         Args:
           words: V texts.
-          told: called with words done and words there are, while they are encoded.
+          on_progress: called with words done and words there are, while they are encoded.
         """
         if (
             self._vocabulary is not None
@@ -242,7 +244,7 @@ class Predictor:
         ):
             return self._vocabulary
         words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
-        self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
+        self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
 
     def check_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:

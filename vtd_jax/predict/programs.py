@@ -23,7 +23,7 @@ from vtd_jax.model.vocabulary import (
 )
 
 # called with what is done and how much there is
-Told = Callable[[float, float], None]
+OnProgress = Callable[[float, float], None]
 
 # codes of larger vocabularies stay on the host and stream through the device
 _ON_DEVICE = 2**30

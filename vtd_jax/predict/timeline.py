@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32
 from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
-from vtd_jax.predict.programs import Told
+from vtd_jax.predict.programs import OnProgress
 from vtd_jax.predict.results import Timeline, finite
 from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
@@ -163,7 +163,11 @@ class Row(NamedTuple):
 
 
 def make_timeline(
-    on_devices: DeviceModel, video: str, job: Job, plan: Windows, told: Told | None = None
+    on_devices: DeviceModel,
+    video: str,
+    job: Job,
+    plan: Windows,
+    on_progress: OnProgress | None = None,
 ) -> Timeline:
     """A timeline; see `Predictor.timeline`.
 
@@ -172,9 +176,9 @@ def make_timeline(
       video: path of a file.
       job: labels, and the words that name frames.
       plan: how the video is cut.
-      told: called with the seconds done and those there are.
+      on_progress: called with the seconds done and those there are.
     """
-    reader = _Reader(on_devices, video, plan.step, told)
+    reader = _Reader(on_devices, video, plan.step, on_progress)
     windows = _windows(on_devices, job, plan, reader.chunks())
     summary = _Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
@@ -190,12 +194,14 @@ class _Reader:
       info: about the file; None until all is read.
     """
 
-    def __init__(self, on_devices: DeviceModel, video: str, step: float, told: Told | None):
+    def __init__(
+        self, on_devices: DeviceModel, video: str, step: float, on_progress: OnProgress | None
+    ):
         self.pictures = _Pictures()
         self.info: VideoInfo | None = None
         self._frames = frames_at(video, step, on_devices.size, on_devices.model.squash)
-        self._size, self._told = on_devices.chunk, told
-        self._length = decode.length(video) if told else 0.0
+        self._size, self._on_progress = on_devices.chunk, on_progress
+        self._length = decode.length(video) if on_progress else 0.0
 
     def chunks(self) -> Iterator[np.ndarray]:
         """uint8 frames `[N, R, R, 3]`."""
@@ -206,9 +212,9 @@ class _Reader:
             if len(chunk) == self._size:
                 yield np.stack(chunk)
                 chunk = []
-                if self._told:
+                if self._on_progress:
                     done = min(frame.seconds, self._length or frame.seconds)
-                    self._told(done, self._length)
+                    self._on_progress(done, self._length)
         if chunk:
             yield np.stack(chunk)
 

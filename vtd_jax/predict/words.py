@@ -8,7 +8,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.predict.inline_words import inline_words, label_path
 from vtd_jax.printable import utf8
-from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
+from vtd_jax.texts import check_lengths, keys, quoted_pair, read_as, same_texts
 from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.lists.label_files import parse_label_file
 
@@ -102,10 +102,10 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
         raise UserError(
             f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another"
         )
-    for place, first in alike(texts, underscores=underscores, found=found)[:1]:
+    for place, first in same_texts(texts, underscores=underscores, found=found)[:1]:
         if texts[place] == texts[first]:
             raise UserError(f"{what}: {texts[place]!r:.60} is there twice; leave one out")
-        one, other = told_pair(texts[first], texts[place])
+        one, other = quoted_pair(texts[first], texts[place])
         read = read_as(texts[place].replace("_", " ") if underscores else texts[place])
         raise UserError(
             f"{what}: CLIP reads {one:.60} and {other:.60} alike, as {read!r:.60}; leave one out"
@@ -122,7 +122,7 @@ def _text(path: Path, flag: str) -> str:
         told = (
             "check the path"
             if meant is None
-            else f"give {told_pair(str(path), str(meant))[1]}, which is there"
+            else f"give {quoted_pair(str(path), str(meant))[1]}, which is there"
         )
         raise UserError(
             f"{flag}={path}: there is no such file; {told}, or give words parted by commas"
@@ -155,11 +155,11 @@ def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
     if "" in found:
         place = found.index("")
         raise UserError(f"{where[place]}: CLIP reads no text in {words[place]!a:.60}; give another")
-    pairs = alike(words, underscores=True, found=found)
+    pairs = same_texts(words, underscores=True, found=found)
     if not pairs:
         return
     place, before = pairs[0]
-    word, other = told_pair(words[place], words[before])
+    word, other = quoted_pair(words[place], words[before])
     more = f"; {len(pairs)} words of the list are there again" if len(pairs) > 1 else ""
     read = f"; CLIP reads {read_as(words[place].replace('_', ' '))!r}" if word != other else ""
     raise UserError(

@@ -28,7 +28,11 @@ from vtd_jax.scenes.render import render_still
 @pytest.fixture(scope="module")
 def model():
     return Predictor(
-        small_model(), frames=4, told="small", cache=TextCache(None), devices=jax.devices()[:1]
+        small_model(),
+        frames=4,
+        description="small",
+        cache=TextCache(None),
+        devices=jax.devices()[:1],
     )
 
 
@@ -147,7 +151,7 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
     )
     assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
     assert any(line.startswith("skipped ") and "b.mp4" in line for line in lines)
-    assert any(line.startswith("predict: 4/4 videos, ") for line in lines)
+    assert any(line.startswith("predict: 4 of 4 videos, ") for line in lines)
 
 
 def test_windows_make_segments(model, videos, tmp_path, capsys):

@@ -47,7 +47,7 @@ def model():
     return Predictor(
         small_model(),
         frames=2,
-        told="small",
+        description="small",
         weights="0f",
         cache=TextCache(None),
         devices=jax.devices()[:1],

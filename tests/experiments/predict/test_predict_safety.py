@@ -27,7 +27,12 @@ from vtd_jax.report.pages import earlier_pages, is_index
 def model():
     cache = TextCache(None)
     return Predictor(
-        small_model(), frames=2, told="small", weights="0f", cache=cache, devices=jax.devices()[:1]
+        small_model(),
+        frames=2,
+        description="small",
+        weights="0f",
+        cache=cache,
+        devices=jax.devices()[:1],
     )
 
 
