@@ -1,4 +1,4 @@
-"""JAX's devices: a missing platform is one line of error, and those in use have a name."""
+"""JAX's devices: a clear error for a missing platform, and names of devices."""
 
 import os
 from collections import Counter
@@ -9,23 +9,23 @@ from vtd_jax.errors import UserError
 
 
 def check_backend() -> None:
-    """Starts JAX's devices; several processes must have been joined before.
+    """Initializes JAX's devices; call it after joining several processes.
 
     Raises:
-      UserError: a platform that `JAX_PLATFORMS` names is not there; says what to install.
+      UserError: a platform of `JAX_PLATFORMS` is missing; says what to install.
     """
-    import jax  # commands parse their flags without it
+    import jax  # imported here: commands parse their flags without it
 
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        if (told := no_backend(error)) is None:
+        if (missing := no_backend(error)) is None:
             raise
-        raise told from None
+        raise missing from None
 
 
 def no_backend(error: Exception) -> UserError | None:
-    """The line for what JAX raised as it started its devices; None for any other error."""
+    """The error for a missing platform from what JAX raised; None for any other error."""
     import jax
 
     asked = str(jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS") or "").lower()
@@ -40,9 +40,7 @@ def no_backend(error: Exception) -> UserError | None:
 
 
 def _asserted(error: Exception) -> bool:
-    """Whether it is JAX's assertion that there is some platform, all that it says of a GPU that is
-    not there.
-    """
+    """Whether it is JAX's assertion of some platform, its only error for a missing GPU."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -51,7 +49,7 @@ def _asserted(error: Exception) -> bool:
 
 
 def _remedy(asked: list[str], version: str) -> str:
-    """What to install, or what to write."""
+    """What to install, or to set."""
     kind = "cuda13" if {"cuda", "gpu"} & set(asked) else "tpu" if "tpu" in asked else ""
     if kind:
         machine = "a TPU" if kind == "tpu" else "an NVIDIA GPU"

@@ -29,7 +29,7 @@ CASES = {
     "build_data over others": (
         "build_data", ["--source={}/classes", "--data_dir={}/data", "--name=mine"], "is there, and holds no records"
     ),
-    "compare": ("compare", ["{}/run", "--out={}/run/results.json"], "results.json, which would be written over"),
+    "compare": ("compare", ["{}/run", "--out={}/run/results.json"], "results.json, which would be overwritten"),
     "compare a table": ("compare", ["{}/run", "--out={}/run/results.md"], "is a place of the run in"),
     "convert": ("convert", ["--source={}/clip.safetensors", "--out={}/soft.safetensors"], "is --source="),
     "export a CLIP": (
