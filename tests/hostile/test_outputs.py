@@ -19,7 +19,7 @@ CASES = {
         "predict", ["--video={}/v.mp4", "--labels=a,b", "--json={}/run/config.json"], "is a place of the run in"
     ),
     "predict a site": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is no report's"
+        "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is not of a report"
     ),
     "build_data": (
         "build_data",

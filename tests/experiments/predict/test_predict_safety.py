@@ -139,7 +139,9 @@ def test_an_index_of_others_is_refused_before_anything_runs(videos, tmp_path, ki
         index.mkdir()
     else:
         os.mkfifo(index)
-    with pytest.raises(UserError, match=r"^--report=.*site: has an index.html that is no report's"):
+    with pytest.raises(
+        UserError, match=r"^--report=.*site: has an index\.html that is not of a report"
+    ):
         request(report=str(index.parent)).check(videos)
 
 
