@@ -92,7 +92,7 @@ def test_there_is_no_table_of_scores_that_are_nan(value):
     broken[1, 0] = value
     results = {"val": dataclasses.replace(RESULT["val"], scores=broken)}
     with pytest.raises(
-        UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"
+        UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite: no table"
     ):
         outputs.results_table(config, CLIPConfig.vit_b16(), results, "x")
 

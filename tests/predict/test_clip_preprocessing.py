@@ -58,7 +58,7 @@ def test_a_prediction(tmp_path):
     squashed = np.stack([resize(frame, 32, 32) for frame in video])
     np.testing.assert_array_equal(model._read(video, 3, None).frames, squashed)
     np.testing.assert_array_equal(squashed, spatial_views(video, 32, 1, squash=True)[0])
-    features = model.encode_frames(squashed)
+    features = jax.jit(model.model.encode_frames)(squashed[None])[0]
     images = ((squashed / 255 - 0.5) / 0.25).astype(np.float32)
     plain = np.asarray(jax.jit(model.model.clip.encode_images)(images))
     np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-4)

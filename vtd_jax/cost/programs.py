@@ -214,7 +214,7 @@ def examine(step: Step, target: Target, run: str) -> Report:
     start = time.perf_counter()
     traced = step.mapped.jitted.trace(*step.arguments)
     work = traced_work(traced.jaxpr)
-    found = dict.fromkeys(("fits", "memory", "traffic", "xla_flops", "text"))
+    found: dict[str, Any] = dict.fromkeys(("fits", "memory", "traffic", "xla_flops", "text"))
     found |= {"parts": {}, "collectives": work.collectives}
     found |= _compiled(traced, target) if target.platform == "tpu" else _exported(step)
     return Report(

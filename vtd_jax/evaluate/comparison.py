@@ -45,15 +45,15 @@ def comparison_table(
     rows = []
     for split in a[0]:
         row = {"split": split, "videos": a[0][split].count}
-        one_split = [[{split: run[split]} for run in side] for side in hits]
-        row |= _row(paired_difference(*one_split, lambda accuracy, split=split: accuracy[split]))
+        one, two = ([{split: run[split]} for run in side] for side in hits)
+        row |= _row(paired_difference(one, two, lambda accuracy, split=split: accuracy[split]))
         if len(a) == len(b) == 1:
             pair = paired_test(hits[0][0][split], hits[1][0][split])
             row |= {"only A right": pair.only_a, "only B right": pair.only_b, "p": Plain(pair.p)}
         rows.append(row)
     exact = "McNemar's exact test for a split, " if len(a) == len(b) == 1 else ""
     if (whole := overall(a[0])) is not None:
-        rows.append({"split": whole[0]} | _row(paired_difference(*hits, whole[1])))
+        rows.append({"split": whole[0]} | _row(paired_difference(hits[0], hits[1], whole[1])))
     # HM and mean have no exact test
     chance = f"paired randomisation test ({SWAPS} exchanges)"
     chance = chance if not exact or len(rows) > len(a[0]) else ""
@@ -159,7 +159,8 @@ def _moved(
         for kind, gain in (("gained", change), ("lost", -change)):
             order = np.argsort(-gain, kind="stable")[:top]
             found[f"{split}, {kind} most"] = [
-                f"{result.class_names[k]} {100 * change[k]:+.1f} ({counted(counts[k], 'video')})"
+                f"{result.class_names[k]} {100 * change[k]:+.1f} "
+                f"({counted(int(counts[k]), 'video')})"
                 for k in order
                 if gain[k] > 0
             ] or "none"

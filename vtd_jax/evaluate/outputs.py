@@ -223,7 +223,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _per_class(results: Mapping[str, SplitResult]) -> str:
-    rows = [("split", "class", "videos", "top-1")]
+    rows: list[tuple[Any, ...]] = [("split", "class", "videos", "top-1")]
     for split, result in results.items():
         counts = np.bincount(result.labels, minlength=len(result.class_names))
         for name, count, accuracy in zip(result.class_names, counts, result.per_class):

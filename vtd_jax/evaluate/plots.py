@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,54 +25,15 @@ _BAR, _BETTER = "#0072b2", "#d55e00"
 
 
 def lines(
-    path: Path,
-    series: Mapping[str, Sequence[tuple[float, float, float]]],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str = "top-1, %",
-    log2_x: bool = False,
+    path: Path, series: Mapping[str, Sequence[tuple[float, float, float]]], **options: Any
 ) -> None:
-    """Draws one line a name as PNG or PDF, by the suffix; written whole or not at all.
-
-    Args:
-      path: of the file.
-      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan has no
-        error bar.
-      title: of the plot.
-      x_label, y_label: of the axes.
-      log2_x: whether the x axis is logarithmic to base 2.
-
-    Raises:
-      UserError: nothing to draw, a mean or x that is not finite, or x <= 0 on a logarithmic axis.
-    """
-    _save(line_figure(series, title=title, x_label=x_label, y_label=y_label, log2_x=log2_x), path)
+    """Saves `line_figure(series, **options)` as PNG or PDF, by the suffix; whole or not at all."""
+    _save(line_figure(series, **options), path)
 
 
-def bars(
-    path: Path,
-    rows: Sequence[tuple[str, float, float]],
-    *,
-    title: str,
-    x_label: str,
-    reference: float | None = None,
-    groups: Sequence[str] | None = None,
-) -> None:
-    """Draws a horizontal bar a row, the first on top, as PNG or PDF; whole or not at all.
-
-    Args:
-      path: of the file.
-      rows: (name, mean, deviation); a deviation of 0 or nan has no error bar.
-      title: of the plot.
-      x_label: of the values.
-      reference: value of a vertical line, that of the full method; larger bars have another colour.
-      groups: of each row; the name of a group is above its first row.
-
-    Raises:
-      UserError: nothing to draw, a mean or reference that is not finite, or another number of
-        groups than of rows.
-    """
-    _save(bar_figure(rows, title=title, x_label=x_label, reference=reference, groups=groups), path)
+def bars(path: Path, rows: Sequence[tuple[str, float, float]], **options: Any) -> None:
+    """Saves `bar_figure(rows, **options)` as PNG or PDF, by the suffix; whole or not at all."""
+    _save(bar_figure(rows, **options), path)
 
 
 def line_figure(
@@ -82,7 +44,18 @@ def line_figure(
     y_label: str = "top-1, %",
     log2_x: bool = False,
 ) -> Figure:
-    """The figure that `lines` saves."""
+    """Draws a line for each name.
+
+    Args:
+      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan has no
+        error bar.
+      title: of the plot.
+      x_label, y_label: of the axes.
+      log2_x: whether the x axis is logarithmic to base 2.
+
+    Raises:
+      UserError: nothing to draw, a mean or x that is not finite, or x <= 0 on a logarithmic axis.
+    """
     points = {name: np.array(sorted(found), float).reshape(-1, 3) for name, found in series.items()}
     _check_lines(points, title, log2_x)
     with figures.drawing(
@@ -112,7 +85,19 @@ def bar_figure(
     reference: float | None = None,
     groups: Sequence[str] | None = None,
 ) -> Figure:
-    """The figure that `bars` saves."""
+    """Draws a horizontal bar for each row, the first on top.
+
+    Args:
+      rows: (name, mean, deviation); a deviation of 0 or nan has no error bar.
+      title: of the plot.
+      x_label: of the values.
+      reference: value of a vertical line, that of the full method; larger bars have another colour.
+      groups: of each row; the name of a group is above its first row.
+
+    Raises:
+      UserError: nothing to draw, a mean or reference that is not finite, or another number of
+        groups than of rows.
+    """
     _check_bars(rows, title, reference, groups)
     heights, heads = _places(groups or [""] * len(rows))
     names, means = [name for name, _, _ in rows], np.array([mean for _, mean, _ in rows], float)

@@ -20,15 +20,6 @@ LEVEL, DRAWS, SWAPS, BINS = 0.95, 2000, 10_000, 15
 Statistic = Callable[[Mapping[str, Any]], Any]
 
 
-class Calibration(NamedTuple):
-    """`error` in 0..1, and of every bin: videos, mean confidence and accuracy (nan without any)."""
-
-    error: float
-    counts: Int[np.ndarray, " bins"]
-    confidence: Float[np.ndarray, " bins"]
-    accuracy: Float[np.ndarray, " bins"]
-
-
 class Confusion(NamedTuple):
     """`count` videos of class `true`, a `share` (0..1) of them, were classified as `predicted`."""
 
@@ -39,21 +30,10 @@ class Confusion(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Two runs, A and B, on the same videos of one split.
+    """Numbers of videos that only A, or only B, has right; two-sided p of McNemar's test."""
 
-    Attributes:
-      videos, both, only_a, only_b: numbers of videos: all, right in both, in A only, in B only.
-      difference: accuracy of B less that of A, -1..1; its bootstrap interval is `low` to `high`.
-      p: of McNemar's exact test, two-sided.
-    """
-
-    videos: int
-    both: int
     only_a: int
     only_b: int
-    difference: float
-    low: float
-    high: float
     p: float
 
 
@@ -83,7 +63,7 @@ def probabilities(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
 
 def calibration_error(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], bins: int = BINS
-) -> Calibration:
+) -> float:
     """Expected calibration error (ECE): distance of confidence and accuracy, averaged over videos.
 
     The confidence is the highest probability. Bins have equal width and include their upper edge:
@@ -95,22 +75,20 @@ def calibration_error(
       bins: their number.
 
     Returns:
-      The error, 0..1 (nan if a row has no probabilities), and the bins of a reliability diagram.
+      The error, 0..1; nan if a row has no probabilities.
 
     References:
       Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
     found = probabilities(scores)
     confidence = found.max(-1)
-    nothing = np.full(bins, np.nan)
     if not np.isfinite(confidence).all():
-        return Calibration(float("nan"), np.zeros(bins, np.int64), nothing, nothing)
+        return float("nan")
     hits = found.argmax(-1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    # a bin's |mean confidence - accuracy|, weighted by its share of the videos
     sums = [np.bincount(place, values, bins) for values in (confidence, hits)]
-    means = [np.divide(total, counts, out=nothing.copy(), where=counts > 0) for total in sums]
-    return Calibration(float(np.abs(sums[0] - sums[1]).sum() / len(labels)), counts, *means)
+    return float(np.abs(sums[0] - sums[1]).sum() / len(labels))
 
 
 def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusion]:
@@ -189,14 +167,7 @@ def interval(
     return percentiles(np.mean([statistic(run) for run in drawn], 0), level)
 
 
-def paired_test(
-    a: Bool[np.ndarray, " n"],
-    b: Bool[np.ndarray, " n"],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Paired:
+def paired_test(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> Paired:
     """Compares hits of two runs on the same videos, in the same order.
 
     p is that of McNemar's exact test: if A and B are equally good, a video that only one of them
@@ -205,14 +176,12 @@ def paired_test(
     References:
       McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
     """
-    both, only_a, only_b = (int(np.sum(these)) for these in (a & b, a & ~b, ~a & b))
+    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(~a & b))
     # imported here: it takes half a second
     from scipy.stats import binomtest
 
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a != only_b else 1.0
-    one, two = resample([{"": a}, {"": b}], None, draws, seed)
-    low, high = percentiles(two[""] - one[""], level)
-    return Paired(len(a), both, only_a, only_b, (only_b - only_a) / len(a), low, high, p)
+    return Paired(only_a, only_b, p)
 
 
 def paired_difference(
@@ -256,6 +225,8 @@ def paired_difference(
         chance = np.abs(difference(exchange(a, b, swaps, seed)))
         # equal differences can differ in their last bits
         p = float(1 + np.sum(chance >= abs(found) - 1e-12)) / (1 + swaps)
-    sides = plain[: len(a)], plain[len(a) :]
-    means = [float(np.mean([statistic(run) for run in side])) for side in sides]
-    return Difference(*means, found, low, high, p)
+    of_a, of_b = (
+        float(np.mean([statistic(run) for run in side]))
+        for side in (plain[: len(a)], plain[len(a) :])
+    )
+    return Difference(of_a, of_b, found, low, high, p)

@@ -65,9 +65,7 @@ def summarize(runs: Sequence[Results]) -> Summary:
     each = [accuracies(results) for results in runs]
     name, statistic = _statistic(runs[0])
     errors = [
-        calibration_error(one.scores, one.labels).error
-        for results in runs
-        for one in results.values()
+        calibration_error(one.scores, one.labels) for results in runs for one in results.values()
     ]
     return Summary(
         {metric: spread([one[metric] for one in each]) for metric in each[0]},

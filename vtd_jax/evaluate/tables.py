@@ -169,7 +169,7 @@ def split_table(
             "top-1": result.top1,
             INTERVAL: interval([{name: result.hits}], lambda accuracy, name=name: accuracy[name]),
             "top-5": result.top5,
-            "ECE": _known(calibration_error(result.scores, result.labels).error),
+            "ECE": _known(calibration_error(result.scores, result.labels)),
             "ties": result.ties,
         }
         for name, result in splits.items()

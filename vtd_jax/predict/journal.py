@@ -71,9 +71,8 @@ class Journal:
             return
         self._check(json.loads(_text(job)))
         end = 0
-        for line, entry in self._read():
-            end += len(line)
-            self._sum = _sum_of(line)
+        for size, checksum, entry in self._read():
+            self._sum, end = checksum, end + size
             if "video" in entry:
                 self.done.add(entry["video"])
         self._file = open_own(path, "r+b")
@@ -186,7 +185,7 @@ class Journal:
         Raises:
           UserError: a line is damaged; gives its number.
         """
-        return (entry for _, entry in self._read() if "video" in entry)
+        return (entry for *_, entry in self._read() if "video" in entry)
 
     def _lines(self) -> Iterator[bytes]:
         """Every complete line; a line that is too long comes in pieces."""
@@ -196,8 +195,8 @@ class Journal:
                     return
                 yield line
 
-    def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Every complete line, checked, with its content ({} for the first line)."""
+    def _read(self) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+        """Every complete line, checked: its bytes, checksum and content ({} for the first line)."""
         before = b""
         for number, line in enumerate(self._lines(), start=1):
             where, end = f"{self.path}:{number}", _END.search(line)
@@ -207,11 +206,11 @@ class Journal:
             before = end[1]
             text = line[: end.start()] + b"}"
             if number == 1:
-                yield line, {}
+                yield len(line), before, {}
                 continue
             entry = parse_json(text, where, dict[str, Any], remedy=_restart())
             convert(entry, where, self._kind, remedy=_restart())
-            yield line, entry | {"video": _video(entry, where)}
+            yield len(line), before, entry | {"video": _video(entry, where)}
 
     def _line(self, value: Mapping[str, Any]) -> None:
         content, start = _text(value)[:-1].encode(), self._file.tell()
@@ -254,11 +253,7 @@ def _checksum(before: bytes, content: bytes) -> bytes:
     return fingerprint(before + content).encode()
 
 
-def _sum_of(line: bytes) -> bytes:
-    return _END.search(line)[1]
-
-
-def _video(entry: Mapping[str, Any], where: str) -> str:
+def _video(entry: dict[str, Any], where: str) -> str:
     """The name of the video file that a line is about, for the file system."""
     video, raw = entry.get("video"), entry.pop("bytes", None)
     try:

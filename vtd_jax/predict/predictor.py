@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, UInt8
+from jaxtyping import Array, Float32
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.tokenizer import count_tokens
@@ -203,10 +203,6 @@ class Predictor:
         job = self._job(labels, vocabulary)
         read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
         return self._stream(read, job, runner_ups, on_error)
-
-    def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
-        """Raw features of N frames of this model's size."""
-        return self._on_devices.encode_frames(frames)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None

@@ -60,7 +60,7 @@ def clip_picture(
     shown = list(np.argsort(-scores, kind="stable")[:top])
     if label is not None and label not in shown:
         shown[-1] = label
-    truth = None if label is None else names[label]
+    truth = None if label is None else names[int(label)]
     width, height = 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown)
     with drawing(path, width, height, [title, *words, *names]) as figure:
         grid = figure.add_gridspec(
