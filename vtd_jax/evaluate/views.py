@@ -177,7 +177,7 @@ def _score_all(
     classes: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Videos of this host, without padding: scores `[N, K]`, ties, labels and indices `[N]`."""
-    mesh, given = scorer.mesh, deque()
+    mesh, pending = scorer.mesh, deque()
     scores, ties = [np.zeros((0, classes), np.float32)], [np.zeros(0, bool)]
     labels, index = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
 
@@ -193,10 +193,10 @@ def _score_all(
         real = batch["weight"] > 0
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
-        given.append((real, scorer(videos, state, codebook)))
-        if len(given) == IN_FLIGHT:
-            read(*given.popleft())
-    for one in given:
+        pending.append((real, scorer(videos, state, codebook)))
+        if len(pending) == IN_FLIGHT:
+            read(*pending.popleft())
+    for one in pending:
         read(*one)
     return tuple(map(np.concatenate, (scores, ties, labels, index)))
 

@@ -29,21 +29,20 @@ def label_path(value: str, flag: str) -> Path | None:
     # unlike Path.is_file, these do not raise for names that no file system allows
     if os.path.isdir(value):
         raise UserError(
-            f"{flag}={value}: is a folder, which cannot be read as words; give a file of words, "
-            "or words parted by commas"
+            f"{flag}={value}: is a folder; give a file of words, or words separated by commas"
         )
-    given, several = value.strip(), "," in value or "\n" in value.strip()
-    ending = os.path.splitext(given)[1].lower()
-    if is_video(given) and not several:
+    text, several = value.strip(), "," in value or "\n" in value.strip()
+    ending = os.path.splitext(text)[1].lower()
+    if is_video(text) and not several:
         raise UserError(
-            f"{flag}={value}: is a video; give words parted by commas, or a file of them"
+            f"{flag}={value}: is a video; give words separated by commas, or a file of them"
         )
     if os.path.isfile(value):
         return Path(value)
-    if "\n" in given or "\0" in given:
+    if "\n" in text or "\0" in text:
         return None
     if ending in _TEXTS or (not several and (ending in _OTHERS or "/" in value)):
-        return Path(given)
+        return Path(text)
     return None
 
 
@@ -61,8 +60,7 @@ def inline_words(value: str, flag: str) -> list[str]:
     where = f"{flag}={value!r:.60}"
     if re.fullmatch(r"\s*[\[({].*[\])}]\s*", value) and re.search("[\"'].*,", value):
         raise UserError(
-            f"{where}: is a list of some programming language; give the words alone, parted by "
-            "commas"
+            f"{where}: is a list of a programming language; give words separated by commas"
         )
     # csv refuses blanks after a closing quote
     line = re.sub(r'"\s+,', '",', value.strip())
@@ -72,7 +70,7 @@ def inline_words(value: str, flag: str) -> list[str]:
         ]
     except csv.Error as error:
         raise UserError(
-            f"{where}: cannot be parted at its commas ({error}); put double quotes around a whole "
+            f"{where}: cannot be split at commas ({error}); put double quotes around a whole "
             "word or phrase, or give a file with one a line"
         ) from None
     if "" in words:
@@ -83,8 +81,8 @@ def inline_words(value: str, flag: str) -> list[str]:
     mark = next((sign for sign in _MARKS if sign in words[0]), None)
     if len(words) == 1 and mark is not None:
         raise UserError(
-            f"{where}: is one entry with {mark!r} in it; part words by commas, or give a file with "
-            "one a line"
+            f"{where}: is one entry with {mark!r} in it; separate words by commas, or give a file "
+            "with one a line"
         )
     for place, word in enumerate(words, start=1):
         if len(words) > 1 and word.lower().endswith(_TEXTS + _OTHERS) and os.path.isfile(word):
@@ -109,6 +107,6 @@ def doubt(words: Sequence[str], flag: str, *, are_labels: bool) -> str | None:
         "a single label, so that it scores 100 % in every video" if are_labels else "a single word"
     )
     return (
-        f"{flag}: {words[0]!r:.80} is {what}; several are parted by commas, or stand one a line "
+        f"{flag}: {words[0]!r:.80} is {what}; several are separated by commas, or one a line "
         "in a file"
     )

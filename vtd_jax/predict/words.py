@@ -118,7 +118,7 @@ def _text(path: Path, flag: str) -> str:
             else f"give {quoted_pair(str(path), str(meant))[1]}, which is there"
         )
         raise UserError(
-            f"{flag}={path}: there is no such file; {advice}, or give words parted by commas"
+            f"{flag}={path}: there is no such file; {advice}, or give words separated by commas"
         ) from None
     except OSError as error:
         raise UserError(
