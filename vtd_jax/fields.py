@@ -91,11 +91,8 @@ def _attributes(cls: type) -> dict[str, str]:
 def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return f"tuple of {typing.get_args(hint)[0].__name__}"
-    return (
-        hint.__name__
-        if isinstance(hint, type) and typing.get_origin(hint) is None
-        else "group of str"
-    )
+    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
+    return hint.__name__ if is_plain else "group of str"
 
 
 def build(cls: type, fields: Mapping[str, Any], where: str = "", *, whole: bool = False) -> Any:
@@ -142,6 +139,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         )
     if typing.get_origin(kind) is not None:
         return _group(typing.get_args(kind)[1], value, where)
+    # float() overflows for larger integers
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:

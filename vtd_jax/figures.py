@@ -67,6 +67,7 @@ def short(text: str, most: int = 40) -> str:
 def _plainly(texts: Iterable[str] = ()) -> Iterator[None]:
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     # a name with two $ is not a formula
+    # fonttype 42 is TrueType: text in a PDF can be searched
     style = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is drawn as a box

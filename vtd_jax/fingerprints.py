@@ -44,6 +44,7 @@ def fingerprint_all(values: Iterable[Any]) -> str:
         elif hasattr(value, "dtype") and hasattr(value, "shape"):
             array = np.asarray(value)
             found.update(f"{array.dtype} {array.shape}\n".encode())
+            # as bytes: bfloat16 arrays have no buffer of their own dtype
             found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         else:
             found.update(json.dumps(value, sort_keys=True).encode())

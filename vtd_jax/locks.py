@@ -153,11 +153,9 @@ def _owner(path: Path) -> dict[str, object]:
 
 def _held(path: Path, what: str, remedy: str = "") -> UserError:
     owner = _owner(path)
-    who = (
-        f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
-        if "pid" in owner
-        else "a process"
-    )
+    who = "a process"
+    if "pid" in owner:
+        who = f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
     return UserError(
         f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}"
     )

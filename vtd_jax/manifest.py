@@ -47,6 +47,7 @@ class Manifest:
 
     def differences(self, made_from: Mapping[str, Any]) -> list[str]:
         """Names of what differs from `made_from`."""
+        # as it is read: tuples become lists
         here = json.loads(json.dumps(made_from))
         return [
             name

@@ -162,6 +162,7 @@ def _check_owner(output: Output) -> None:
         return
     below = Path(os.path.realpath(output.path))
     for folder in (below, *below.parents) if output.folder else below.parents:
+        # casefold: a name may be the same on a disk that ignores case
         first = "".join(below.relative_to(folder).parts[:1]).casefold()
         # even as a whole, records are written by their builder only
         for marks, what, names in _KINDS[:1] if output.whole and not first else _KINDS:

@@ -80,6 +80,7 @@ def same_texts(
     found = keys(texts, underscores=underscores) if found is None else found
     if len(set(found)) == len(found):
         return []
+    # texts with the same key are few, and compared exactly
     groups: dict[str, list[int]] = defaultdict(list)
     for place, key in enumerate(found):
         groups[key].append(place)

@@ -161,6 +161,7 @@ class _Shown:
                 live.stop()
 
     def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions):
+        # rich calls this in a thread, while others open and close lines
         lines = self.lines[-1:]
         if not lines:
             return
@@ -178,5 +179,6 @@ class _Shown:
         return next((stream for stream in streams if stream.isatty()), None)
 
 
+# one for the process: a terminal can have one live display
 _SHOWN = _Shown()
 atexit.register(clear)

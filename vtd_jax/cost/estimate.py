@@ -218,6 +218,7 @@ def _measured(dtype: str) -> float:
     """FLOP/s of the first device in matrix products, a median; takes about a second."""
     matrix = jax.device_put(jnp.full((_SIDE, _SIDE), 1 / _SIDE, dtype), jax.local_devices()[0])
     multiply = jax.jit(jnp.matmul)
+    # compiles
     multiply(matrix, matrix).block_until_ready()
     rates = []
     for _ in range(_ROUNDS):

@@ -147,16 +147,16 @@ class Program:
         """Collectives of one device in one call; all parts of an asynchronous one count as one."""
         found, chains = [], set()
         for instruction, times, _ in self._running(self._entry, 1):
-            start, chain = (
-                instruction.kind.endswith("-start"),
+            kind, chain = (
+                instruction.kind.removesuffix("-start"),
                 (instruction.kind, instruction.chain),
             )
-            kind = instruction.kind.removesuffix("-start")
             # XLA for TPUs repeats an asynchronous collective in every fusion that it overlaps
             is_repeated = instruction.chain and chain in chains
             if kind in COLLECTIVES and not instruction.alone and not is_repeated:
                 chains.add(chain)
-                found.append((kind, times, _result_bytes(instruction.shape, kind, start)))
+                size = _result_bytes(instruction.shape, kind, kind != instruction.kind)
+                found.append((kind, times, size))
         return _sum_up(found)
 
     def bytes_of_repeats(self) -> int:

@@ -253,6 +253,7 @@ def _compiled(traced: Any, target: Target) -> dict[str, Any]:
         "temporaries": sizes.temp_size_in_bytes,
         "code": sizes.generated_code_size_in_bytes,
     }
+    # outputs in place are counted three times, as arguments, as outputs and for themselves
     memory = sum(parts.values()) - 2 * parts["in place"]
     return {
         "fits": target.memory is None or memory <= target.memory,

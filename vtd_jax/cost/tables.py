@@ -60,10 +60,8 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
     mesh, model = DeviceMesh(target.devices), abstract_model(config, target.platform)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
-    count, frames = (
-        config.evaluate.temporal_views * config.evaluate.spatial_views,
-        config.data.frames,
-    )
+    count = config.evaluate.temporal_views * config.evaluate.spatial_views
+    frames = config.data.frames
     axes = (videos, count, frames) if count > 1 else (videos, frames)
     codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
     scorer = views.compiled_scorer(graphdef, mesh, config.parallel)

@@ -155,6 +155,7 @@ def _moved(
     for split, result in a[0].items():
         one, two = (np.mean([run[split].per_class for run in side], 0) for side in (a, b))
         counts = np.bincount(result.labels, minlength=len(result.class_names))
+        # nan: a class without videos
         change = np.nan_to_num(two - one)
         for kind, gain in (("gained", change), ("lost", -change)):
             order = np.argsort(-gain, kind="stable")[:top]

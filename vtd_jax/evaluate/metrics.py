@@ -73,6 +73,7 @@ def top_k(scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], k: in
 
     The lower class id wins among equal scores. A row with a score that is not finite is wrong.
     """
+    # stable: the lower class id first
     order = np.argsort(-scores, axis=-1, kind="stable")[:, :k]
     hits = (order == labels[:, None]).any(-1) & finite_rows(scores)
     return float(hits.mean())

@@ -21,6 +21,7 @@ def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _generator(seed: int, split: str, run: int = 0) -> np.random.Generator:
+    # not hash(), which differs between processes
     return np.random.default_rng([seed, zlib.crc32(split.encode()), run])
 
 
@@ -34,6 +35,7 @@ def _patterns(hits: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _parts(table: np.ndarray, patterns: int) -> Iterator[np.ndarray]:
     """A few rows at a time: with many runs there are up to as many patterns as videos."""
+    # 128 MiB of float64
     step = max(1, 2**24 // max(1, patterns))
     return (table[start : start + step] for start in range(0, len(table), step))
 

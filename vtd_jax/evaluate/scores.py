@@ -139,6 +139,7 @@ def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitR
     for what, values in (("class", names), ("video", () if videos is None else videos)):
         if len(set(values)) < len(values):
             raise UserError(f"{where}: a {what} is named twice")
+    # a float64 beyond the range of float32 becomes infinite, and is refused below
     with np.errstate(over="ignore"):
         scores = scores.astype(np.float32)
     if lost := int((~finite_rows(scores)).sum()):

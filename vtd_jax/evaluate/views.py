@@ -77,6 +77,7 @@ def evaluate(
             records,
             frames=frames,
             size=model.clip.config.image_resolution,
+            # every host reads an equal share
             batch_size=round_up(batch_size, hosts),
             temporal_views=temporal_views,
             spatial_views=spatial_views,

@@ -53,6 +53,7 @@ class DeviceModel:
             part = frames[start : start + self.chunk]
             # powers of two: few programs, and a single short video is not padded to a whole chunk
             rows = max(count, 1 << (len(part) - 1).bit_length())
+            # every device gets an equal share
             rows = -(-rows // count) * count
             padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
             placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))

@@ -158,6 +158,7 @@ class Vocabulary:
 
     @functools.cached_property
     def _rows(self) -> Float32[np.ndarray, "v d"] | Float32[Array, "v d"]:
+        # NumPy rows are searched in parts, see `vocabulary.nearest`
         return jnp.asarray(self._given) if self._given.nbytes < _ON_DEVICE else self.codes
 
     @functools.cached_property

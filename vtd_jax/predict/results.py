@@ -1,7 +1,7 @@
 """Results of a video: plain data for tables, JSON, pages and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -177,11 +177,8 @@ class Segment:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        fields = {
-            name: round(getattr(self, name), 6)
-            for name in ("start", "end", "score", "peak", "peak_at")
-        }
-        return {"label": self.label} | fields | {"best": self.best}
+        fields = asdict(self).items()
+        return {name: round(x, 6) if isinstance(x, float) else x for name, x in fields}
 
 
 @dataclass(frozen=True)
@@ -269,6 +266,7 @@ def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndar
 def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) -> dict[str, Any]:
     """The fields of a `Prediction`."""
     finite(logits, clip.name)
+    # a softmax in NumPy, which cannot overflow
     scores = np.exp(logits - logits.max())
     return {
         "video": clip.name,

@@ -112,11 +112,9 @@ def _text(path: Path, flag: str) -> str:
         content = read_bytes(path, "file of words")
     except FileNotFoundError:
         meant = likely(path)
-        advice = (
-            "check the path"
-            if meant is None
-            else f"give {quoted_pair(str(path), str(meant))[1]}, which is there"
-        )
+        advice = "check the path"
+        if meant is not None:
+            advice = f"give {quoted_pair(str(path), str(meant))[1]}, which is there"
         raise UserError(
             f"{flag}={path}: there is no such file; {advice}, or give words separated by commas"
         ) from None

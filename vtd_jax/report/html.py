@@ -71,6 +71,7 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"], side: int = SIDE, quality: int = 82)
 
 def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
     """A data URI of at most `THUMBNAIL_BYTES`."""
+    # smaller and coarser until it fits
     for side, quality in ((72, 70), (72, 40), (48, 40)):
         uri = jpeg(image, side, quality)
         if len(uri) <= THUMBNAIL_BYTES:
