@@ -14,12 +14,6 @@ import numpy as np
 Hits = Mapping[str, np.ndarray]
 
 
-def percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    """The interval of the middle `level` (0..1) of values."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _generator(seed: int, split: str, run: int = 0) -> np.random.Generator:
     # not hash(), which differs between processes
     return np.random.default_rng([seed, zlib.crc32(split.encode()), run])

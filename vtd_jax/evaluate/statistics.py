@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
-from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
+from vtd_jax.evaluate.resampling import Hits, exchange, resample
 from vtd_jax.finite import finite_rows
 
 LEVEL, DRAWS, SWAPS, BINS = 0.95, 2000, 10_000, 15
@@ -128,6 +128,12 @@ def same_videos(runs: Sequence[Mapping[str, SplitResult]]) -> frozenset[str]:
     return frozenset(s for s in first if all(s in run and same(first[s], run[s]) for run in runs))
 
 
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    """The interval of the middle `LEVEL` of values."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def overall(splits: Collection[str]) -> tuple[str, Statistic] | None:
     """A protocol's summary of its splits: "HM" of base and novel, or "mean"; None for one split."""
     if {"base", "novel"} <= set(splits):
@@ -144,7 +150,6 @@ def interval(
     joint: Collection[str] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic's mean over runs, which are training seeds.
 
@@ -158,13 +163,12 @@ def interval(
         for all splits with the same number of videos in all runs.
       draws: number of draws.
       seed: of the draws; those of a split depend only on it and the split's name and hits.
-      level: share of the draws in the interval.
 
     References:
       Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     drawn = resample(runs, joint, draws, seed)
-    return percentiles(np.mean([statistic(run) for run in drawn], 0), level)
+    return _percentiles(np.mean([statistic(run) for run in drawn], 0))
 
 
 def paired_test(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> Paired:
@@ -192,7 +196,6 @@ def paired_difference(
     draws: int = DRAWS,
     swaps: int = SWAPS,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Difference:
     """Compares a statistic's mean over the runs of A and of B, on the same videos in one order.
 
@@ -206,7 +209,7 @@ def paired_difference(
       statistic: as for `interval`; it is also called with plain numbers.
       draws: of the bootstrap.
       swaps: of the randomisation test; the smallest p is 1 / (swaps + 1).
-      seed, level: as for `interval`.
+      seed: as for `interval`.
 
     References:
       Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989.
@@ -219,7 +222,7 @@ def paired_difference(
 
     plain = [{split: float(np.mean(hits)) for split, hits in run.items()} for run in runs]
     found = float(difference(plain))
-    low, high = percentiles(difference(resample(runs, list(a[0]), draws, seed)), level)
+    low, high = _percentiles(difference(resample(runs, list(a[0]), draws, seed)))
     p = None
     if len(a) == len(b):
         chance = np.abs(difference(exchange(a, b, swaps, seed)))

@@ -36,6 +36,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import STEM_BYTES, check_suffix, shortened
 from vtd_jax.predict.words import check_texts
 from vtd_jax.printable import listed
+from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side
@@ -159,12 +160,8 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
     del bare.clip.text, bare.clip.logit_scale
     bare.text_prompts = None
     graphdef, state = nnx.split(bare)
-    leaves, tree = jax.tree_util.tree_flatten_with_path(state)
-    # nnx wraps every array in a variable, whose attribute is not part of the name
-    names = [
-        jax.tree_util.keystr(place, simple=True, separator=".").removesuffix(".value")
-        for place, _ in leaves
-    ]
+    arrays, tree = flatten_arrays(state), jax.tree.structure(state)
+    names = list(arrays)
 
     def program(weights: dict[str, Array], frames: Array) -> dict[str, Array]:
         state = jax.tree.unflatten(tree, [weights[name] for name in names])
@@ -176,9 +173,7 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
             "confidence": out.confidence,
         }
 
-    return program, {
-        name: np.asarray(jax.device_get(leaf), np.float32) for name, (_, leaf) in zip(names, leaves)
-    }
+    return program, {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
 def export_program(
