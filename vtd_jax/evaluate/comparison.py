@@ -20,6 +20,8 @@ from vtd_jax.evaluate.tables import INTERVAL, Plain, Table, split_table
 from vtd_jax.terminal import counted
 
 SIDE = ("A", "B")
+# classes and pairs listed below a table
+_TOP = 5
 COLUMNS = ("split", "videos", *SIDE, "B − A", INTERVAL, "only A right", "only B right", "p")
 # keys of `about` that describe how a run was made, and those that may differ between equal runs
 MADE = ("learnt", "seed", "config", "commit")
@@ -30,7 +32,6 @@ def comparison_table(
     a: Sequence[Mapping[str, SplitResult]],
     b: Sequence[Mapping[str, SplitResult]],
     about: Mapping[str, Any] | None = None,
-    top: int = 5,
 ) -> Table:
     """Compares two runs, or the seeds of two, on the same videos: one row a split, then HM or mean.
 
@@ -39,7 +40,6 @@ def comparison_table(
         in all. Several runs of a side are seeds: their means are compared, without counts of videos
         that only one is right in.
       about: first lines below the table.
-      top: number of classes listed as gained and as lost most.
     """
     hits = [[run_hits(run) for run in side] for side in (a, b)]
     rows = []
@@ -62,7 +62,7 @@ def comparison_table(
         INTERVAL: f"of B − A, percentile bootstrap over videos ({DRAWS} draws)",
         "p": p if len(a) == len(b) else "none: the sides have other numbers of seeds",
     }
-    notes |= _moved(a, b, top)
+    notes |= _moved(a, b)
     columns = tuple(name for name in COLUMNS if any(row.get(name) is not None for row in rows))
     return Table("A against B: top-1 in percent", columns, tuple(rows), dict(about or {}) | notes)
 
@@ -71,7 +71,6 @@ def own_table(
     title: str,
     results: Mapping[str, SplitResult],
     saved: Mapping[str, Any] | None = None,
-    top: int = 5,
 ) -> Table:
     """A run's table from its scores, with best and worst classes and most confused pairs below it.
 
@@ -79,7 +78,6 @@ def own_table(
       title: one line.
       results: split -> result.
       saved: content of the run's `results.json`; its origins of lists and `about` are kept.
-      top: number of classes and pairs listed.
     """
     saved = saved or {}
     rows = {row["split"]: row for row in saved.get("rows", ()) if row.get("split") in results}
@@ -92,11 +90,11 @@ def own_table(
             if not np.isnan(value)
         ]
         ranked = sorted(there, key=lambda pair: -pair[0])
-        for kind, classes in (("best", ranked[:top]), ("worst", ranked[::-1][:top])):
+        for kind, classes in (("best", ranked[:_TOP]), ("worst", ranked[::-1][:_TOP])):
             about[f"{split}, {kind} classes"] = [
                 f"{name} {100 * value:.1f}" for value, name in classes
             ]
-        pairs = confusion_pairs(result, top)
+        pairs = confusion_pairs(result, _TOP)
         about[f"{split}, most confused"] = [
             f"{pair.true} as {pair.predicted} {pair.count} ({100 * pair.share:.1f} %)"
             for pair in pairs
@@ -148,7 +146,7 @@ def _row(found: Difference) -> dict[str, Any]:
 
 
 def _moved(
-    a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]], top: int
+    a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]]
 ) -> dict[str, Any]:
     """The classes of every split whose top-1 rose and fell most from A to B."""
     found = {}
@@ -158,7 +156,7 @@ def _moved(
         # nan: a class without videos
         change = np.nan_to_num(two - one)
         for kind, gain in (("gained", change), ("lost", -change)):
-            order = np.argsort(-gain, kind="stable")[:top]
+            order = np.argsort(-gain, kind="stable")[:_TOP]
             found[f"{split}, {kind} most"] = [
                 f"{result.class_names[k]} {100 * change[k]:+.1f} "
                 f"({counted(int(counts[k]), 'video')})"
