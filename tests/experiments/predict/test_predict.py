@@ -113,7 +113,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         job.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
-    with pytest.raises(UserError, match="had another frames"):
+    with pytest.raises(UserError, match="another frames"):
         job.run(request(again, frames=3), videos, model)
     monkeypatch.setattr(job, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):

@@ -258,7 +258,7 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
     model = Predictor(
         small_model(),
         frames=2,
-        told=told % "149fc4c32f0b90ce",
+        description=told % "149fc4c32f0b90ce",
         weights="b2937bd798a328ef",
         cache=cache,
         devices=jax.devices()[:1],
