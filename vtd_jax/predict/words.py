@@ -101,8 +101,8 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
         one, other = quoted_pair(texts[first], texts[place])
         read = read_as(texts[place].replace("_", " ") if underscores else texts[place])
         raise UserError(
-            f"{what}: CLIP reads {one:.60} and {other:.60} as the same text, {read!r:.60}; leave one "
-            "out"
+            f"{what}: CLIP reads {one:.60} and {other:.60} as the same text, {read!r:.60}; "
+            "leave one out"
         )
     return tuple(texts)
 
