@@ -28,7 +28,7 @@ from absl import flags
 
 from experiments.common import cli
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.comparison import comparison_table, own_table, runs_told
+from vtd_jax.evaluate.comparison import comparison_table, describe_runs, own_table
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
@@ -75,7 +75,7 @@ def compared(sides: list[list[Path]]) -> Table:
     # a run may be compared with itself
     runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
     matched = dict(zip(runs, match(runs, COMMON.value)))
-    about = runs_told(
+    about = describe_runs(
         [
             {str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side}
             for side in sides
@@ -111,7 +111,7 @@ def main(*arguments: str) -> str:
         saved = read_saved(file, results)
         table = own_table(saved.get("title", f"{file}: top-1 in percent"), results, saved)
     table.show()
-    for line in table.told():
+    for line in table.about_lines():
         say(line)
     if not out:
         return f"read {', '.join(str(file) for side in sides for file in side)}"

@@ -28,8 +28,8 @@ from absl import flags
 
 from experiments.common import config_flag, hosts, limit_flags, runs
 from experiments.common.evaluation import stem_of
+from vtd_jax.backend import describe_devices
 from vtd_jax.console.status import Line
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
@@ -161,7 +161,7 @@ def main() -> str:
         runs.note_toy(found.config, found.model)
         if is_first():
             say(f"learnt: {found.learnt}")
-            say(f"device: {device_told(run_devices(found.config.devices))}")
+            say(f"device: {describe_devices(run_devices(found.config.devices))}")
         table = runs.score_run(
             workdir,
             found.config,

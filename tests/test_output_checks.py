@@ -36,7 +36,7 @@ def test_an_input_is_known_by_any_name(here, spelling):
     output = Output("--csv", Path(spelling.format(here=here)))
     for given in ("data/in.csv", str(here / "data/in.csv"), "soft.csv", "hard.csv"):
         with pytest.raises(
-            UserError, match=r"^--csv=.*: is --labels=x, which would be written over"
+            UserError, match=r"^--csv=.*: is --labels=x, which would be overwritten"
         ):
             check_outputs([output], [("--labels=x", given)])
     check_outputs(
@@ -50,7 +50,7 @@ def test_a_file_of_a_folder_that_is_read_stays_unless_it_is_ours(here):
     read = [("--video=data", "data")]
     check_outputs([Output("--csv", here / "data/new.csv")], read)
     with pytest.raises(
-        UserError, match=r"^--csv=.*in\.csv: is there, a file of --video=data that this"
+        UserError, match=r"^--csv=.*in\.csv: exists, a file of --video=data that this"
     ):
         check_outputs([Output("--csv", here / "data/in.csv")], read)
     with pytest.raises(UserError, match="did not write"):

@@ -140,9 +140,9 @@ def test_label_files_that_are_read_again_are_not_changed(tmp_path):
         (
             "nowhere",
             True,
-            r"^--out=nowhere: nowhere is a link to gone, which is not there; remove it",
+            r"^--out=nowhere: nowhere is a broken link to gone; remove it",
         ),
-        ("loop/x", True, r"^--out=loop/x: loop is a link to loop, which is not there"),
+        ("loop/x", True, r"^--out=loop/x: loop is a broken link to loop"),
         ("y" * 256, True, r"File name too long; give another name of a folder$"),
         ("closed/x", True, r"^--out=closed/x: closed cannot be written \(no permission\)"),
     ],
@@ -201,19 +201,15 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
     [
         (errno.ENOSPC, "; make room, and give the same command again"),
         (errno.EDQUOT, "; make room, and give the same command again"),
-        (
-            errno.ENOTDIR,
-            (
-                "; a file is where a folder would have to be: give another path, or move that file "
-                "away"
-            ),
-        ),
+        (errno.ENOTDIR, "; expected a folder"),
         (errno.ENAMETOOLONG, "; give a shorter one"),
         (errno.EACCES, ""),
     ],
 )
 def test_what_the_system_refuses_comes_with_a_remedy(number, told):
-    assert remedy(OSError(number, os.strerror(number), "x")) == told
+    found = remedy(OSError(number, os.strerror(number), "x"))
+    assert found.startswith(told)
+    assert bool(found) == bool(told)
 
 
 def test_a_report_of_checks_below_a_file_is_refused_at_once(tmp_path):

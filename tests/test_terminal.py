@@ -2,7 +2,6 @@
 
 import ast
 import io
-import math
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import rich.console
 
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable, shown
-from vtd_jax.terminal import counted, duration, say, show_table, timespan, verbatim
+from vtd_jax.terminal import counted, say, show_table, verbatim
 
 ROOT = Path(__file__).resolve().parent.parent
 # what people have called their files and labels; rich would read the first ones as markup and emoji
@@ -173,22 +172,6 @@ def test_into_a_pipe_rows_end_with_their_text():
     assert [line for line in lines if line.endswith(" ")] == []
 
 
-def test_counts_and_times():
-    assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
-    assert counted(2, "class", "classes") == "2 classes"
-    told = {
-        0: "0.0 s",
-        0.0010404: "0.001 s",
-        0.5: "0.5 s",
-        1.04: "1.0 s",
-        12: "12 s",
-        59.6: "1.0 min",
-        210: "3.5 min",
-    }
-    told |= {3599: "1.0 h", 8640: "2.4 h", 360_000: "100 h"}
-    assert {seconds: timespan(seconds) for seconds in told} == told
-
-
 def test_every_line_for_people_goes_through_one_helper():
     """A bare `print` would hand a name's control characters to the terminal."""
     # these print what they made up themselves, or count on one line; the example runs without this
@@ -214,12 +197,10 @@ def test_every_line_for_people_goes_through_one_helper():
                 else ""
             )
             assert called != "print", (
-                f"{name}:{node.lineno}: print; use say or warn of vtd_jax.terminal"
+                f"{name}:{node.lineno}: print; use say, log or warn of vtd_jax.terminal"
             )
 
 
-@pytest.mark.parametrize(
-    "seconds, told", [(0.0, "0:00"), (59.6, "1:00"), (3723.0, "1:02:03"), (math.nan, "?")]
-)
-def test_duration(seconds, told):
-    assert duration(seconds) == told
+def test_counts():
+    assert [counted(n, "video") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+    assert counted(2, "class", "classes") == "2 classes"

@@ -63,7 +63,7 @@ def test_alike_is_what_has_the_same_tokens():
         other = first.setdefault(tokens(text), place)
         expected += [(place, other)] * (other != place)
     assert len(expected) > 500
-    assert texts.alike(found, underscores=False) == expected
+    assert texts.same_texts(found, underscores=False) == expected
     empty = [key == "" for key in texts.keys(found, underscores=False)]
     assert empty == [tokens(text) == () for text in found]
 
@@ -79,12 +79,14 @@ def test_printable_ascii_needs_no_cleaning():
 @pytest.mark.parametrize("underscores", [False, True])
 def test_underscores_count_as_the_model_takes_them(underscores):
     found = ["brush_hair", "wave", "Brush  hair", "brush__hair"]
-    assert texts.alike(found, underscores=underscores) == ([(2, 0), (3, 0)] if underscores else [])
+    assert texts.same_texts(found, underscores=underscores) == (
+        [(2, 0), (3, 0)] if underscores else []
+    )
 
 
 def test_pairs_that_look_the_same_are_told_apart():
-    assert texts.told_pair("caf\xe9", "cafe\u0301") == (r"'caf\xe9'", r"'cafe\u0301'")
-    assert texts.told_pair("a", "A") == ("'a'", "'A'")
+    assert texts.quoted_pair("caf\xe9", "cafe\u0301") == (r"'caf\xe9'", r"'cafe\u0301'")
+    assert texts.quoted_pair("a", "A") == ("'a'", "'A'")
 
 
 @pytest.mark.parametrize("unit", ["amp;", "#38;", "#x26;", "AMP;", "amp;#38;"])

@@ -13,7 +13,7 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # importing the package must not import JAX, video libraries and all the rest
+    # lazy: importing the package must not import JAX and video libraries
     if name == "load":
         from vtd_jax.predict.loading import load
 

@@ -1,28 +1,31 @@
-"""A platform that JAX was asked for and that is not there, told in one line."""
+"""JAX's devices: a clear error for a missing platform, and names of devices."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from vtd_jax.errors import UserError
 
 
 def check_backend() -> None:
-    """Starts JAX's devices; several processes must have been joined before.
+    """Initializes JAX's devices; call it after joining several processes.
 
     Raises:
-      UserError: a platform that `JAX_PLATFORMS` names is not there; says what to install.
+      UserError: a platform of `JAX_PLATFORMS` is missing; says what to install.
     """
-    import jax  # commands parse their flags without it
+    import jax  # imported here: commands parse their flags without it
 
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        if (told := no_backend(error)) is None:
+        if (missing := no_backend(error)) is None:
             raise
-        raise told from None
+        raise missing from None
 
 
 def no_backend(error: Exception) -> UserError | None:
-    """The line for what JAX raised as it started its devices; None for any other error."""
+    """The error for a missing platform from what JAX raised; None for any other error."""
     import jax
 
     asked = str(jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS") or "").lower()
@@ -37,9 +40,7 @@ def no_backend(error: Exception) -> UserError | None:
 
 
 def _asserted(error: Exception) -> bool:
-    """Whether it is JAX's assertion that there is some platform, all that it says of a GPU that is
-    not there.
-    """
+    """Whether it is JAX's assertion of some platform, its only error for a missing GPU."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -48,7 +49,7 @@ def _asserted(error: Exception) -> bool:
 
 
 def _remedy(asked: list[str], version: str) -> str:
-    """What to install, or what to write."""
+    """What to install, or to set."""
     kind = "cuda13" if {"cuda", "gpu"} & set(asked) else "tpu" if "tpu" in asked else ""
     if kind:
         machine = "a TPU" if kind == "tpu" else "an NVIDIA GPU"
@@ -57,3 +58,21 @@ def _remedy(asked: list[str], version: str) -> str:
             "JAX_PLATFORMS=cpu"
         )
     return "Expected cpu, cuda or tpu, or a platform whose JAX plugin is installed"
+
+
+def describe_devices(devices: Sequence[Any] | None = None) -> str:
+    """`cpu`, `gpu NVIDIA H100 80GB HBM3`, `8 × tpu TPU v5 lite`.
+
+    Args:
+      devices: JAX devices; all local ones by default.
+    """
+    import jax
+
+    kinds = Counter(map(_kind, jax.local_devices() if devices is None else devices))
+    return ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items())
+
+
+def _kind(device: Any) -> str:
+    # the kind of a CPU is "cpu", too
+    same = device.device_kind.lower() == device.platform
+    return device.platform if same else f"{device.platform} {device.device_kind}"

@@ -1,8 +1,7 @@
-"""The one exception for mistakes that a user can mend, and how its messages name what to set or
-call.
+"""The exception for mistakes of users, and names of settings and functions in its messages.
 
-The library names its own arguments, config fields and functions. A command lets it name flags and
-commands in their place, with `named_by`.
+The library names its own arguments, config fields and functions. A command replaces them by flags
+and commands, with `named_by`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,27 +14,27 @@ _LONG = 2**16
 
 
 class UserError(ValueError):
-    """Bad input, told in one line: what, where, what was expected, what to do.
+    """Bad input, in one line: what, where, what was expected, what to do.
 
     Commands print the message without a traceback and exit with status 2.
     """
 
     def __init__(self, message: str):
-        # a text of millions of words is not taken apart, only shortened
+        # a text of millions of words is not split, only shortened
         one_line = " ".join(message.split()) if len(message) < _LONG else message
         super().__init__(shown(one_line))
 
 
 @dataclass(frozen=True)
 class Names:
-    """What messages call settings and functions of the library; nothing given is their own names.
+    """Names of settings and functions in messages; by default those of the library.
 
-    It is plain data, so that worker processes and hosts can be given it.
+    It is plain data, which can be sent to worker processes and hosts.
 
     Attributes:
-      settings: argument -> name, as "overwrite"; of another function than the one that the user
-        runs "function.argument", and "argument=value" where a value has a name of its own.
-      fields: what stands before a field of a config, as "model.ties"; None is for backticks.
+      settings: argument -> name. Keys are "argument", "function.argument" for a function that the
+        user does not run, or "argument=value" for a value with a name of its own.
+      fields: prefix of config fields, as in "--config.model.ties"; None puts them in backticks.
       functions: function -> name.
     """
 
@@ -48,46 +47,46 @@ _names = Names()
 
 
 def setting(name: str, value: object = None, *, of: str = "") -> str:
-    """How a message names a setting: `workdir=runs/a` in backticks, or as the command writes it.
+    """The name of a setting in a message: `workdir=runs/a` in backticks, or that of the command.
 
-    Messages must call it as they are made: only then it is known which command runs.
+    Call it when the message is made: the running command is not known before.
 
     Args:
-      name: of an argument of the library, or of a field of a config by its full name.
-      value: what stands behind `=`; None leaves it out.
-      of: the function that has the argument, where it is not the one that the user runs.
+      name: an argument of the library, or the full name of a config field.
+      value: what follows `=`; None for nothing.
+      of: the function that has the argument, if it is not the one that the user runs.
     """
-    told = name if value is None else f"{name}={value}"
+    text = name if value is None else f"{name}={value}"
     if of:
-        return _names.settings.get(f"{of}.{name}", f"`{told}` of `{of}`")
-    if told in _names.settings:
-        return _names.settings[told]
+        return _names.settings.get(f"{of}.{name}", f"`{text}` of `{of}`")
+    if text in _names.settings:
+        return _names.settings[text]
     if "." in name:
-        return f"`{told}`" if _names.fields is None else f"{_names.fields}{told}"
+        return f"`{text}`" if _names.fields is None else f"{_names.fields}{text}"
     if name in _names.settings:
-        return _names.settings[name] + told.removeprefix(name)
-    return f"`{told}`"
+        return _names.settings[name] + text.removeprefix(name)
+    return f"`{text}`"
 
 
 def function(name: str) -> str:
-    """How a message names a function of the library, or the command that calls it."""
+    """The name of a function in a message, or of the command that calls it."""
     return _names.functions.get(name, f"`{name}`")
 
 
 def names() -> Names:
-    """What messages of this process call settings and functions; for `use_names` in a worker."""
+    """The names that this process uses; for `use_names` in a worker."""
     return _names
 
 
 def use_names(given: Names) -> None:
-    """Has messages of this process use the names of another one, which started it."""
+    """Uses these names in all messages of this process, such as those of its parent."""
     global _names
     _names = given
 
 
 @contextmanager
 def named_by(given: Names) -> Iterator[None]:
-    """Has messages use these names until the block ends."""
+    """Uses these names in messages until the block ends."""
     before = names()
     use_names(given)
     try:

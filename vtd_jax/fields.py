@@ -1,6 +1,4 @@
-"""Nested fields of a config: flat and back, from plain values to typed dataclasses, and names that
-nearly fit.
-"""
+"""Nested fields of a config: flattened, built into typed dataclasses, and close names of typos."""
 
 import dataclasses
 import difflib
@@ -15,7 +13,7 @@ from typing import Any
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
 
-# of a text field (a path may have 4096), and of a group whose keys its owner chose, as the splits
+# of a text field (a path may have 4096), and of a group with free keys, such as splits
 _MOST_CHARACTERS, _MOST_KEYS = 4096, 1000
 
 
@@ -31,13 +29,13 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unknown_field(name: str, known: typing.Iterable[str]) -> str:
-    """One line about a field that does not exist, with the closest ones that do."""
+    """A message about an unknown field, with the closest known ones."""
     known = list(known)
     if close := close_fields(name, known):
         return f"unknown config field {name}: did you mean {', '.join(close)}?"
     group = name.rpartition(".")[0]
     in_group = [field for field in known if group and field.startswith(f"{group}.")]
-    # where not even the group exists, the groups themselves, as `optimizer.…`
+    # if the group does not exist either: the groups, as `optimizer.…`
     expected = in_group or [
         f"{field.split('.')[0]}.…" if "." in field else field for field in known
     ]
@@ -45,7 +43,7 @@ def unknown_field(name: str, known: typing.Iterable[str]) -> str:
 
 
 def close_fields(name: str, known: typing.Iterable[str]) -> list[str]:
-    """The fields that a name most likely means: spelt nearly so, or so in another group."""
+    """The known fields with a similar name, or with a similar one in another group."""
     known = list(known)
     if name in known:
         return [name]
@@ -59,16 +57,14 @@ def close_fields(name: str, known: typing.Iterable[str]) -> list[str]:
 
 
 class Field(typing.NamedTuple):
-    """What is known of a field: its type as told, and its meaning in one line."""
+    """A field's type and meaning, for help texts."""
 
     kind: str
-    told: str
+    help: str
 
 
 def described(cls: type, prefix: str = "") -> dict[str, Field]:
-    """Every field of a dataclass and of those in it, by full name, from the "Attributes" of their
-    docstrings.
-    """
+    """All fields of a dataclass and of those in it, by full name, from their docstrings."""
     texts, found = _attributes(cls), {}
     for name, hint in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(hint):
@@ -79,7 +75,7 @@ def described(cls: type, prefix: str = "") -> dict[str, Field]:
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """Field -> the first sentence about it in the docstring."""
+    """Field -> its first sentence in the docstring."""
     section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
     texts: dict[str, str] = {}
     names: list[str] = []
@@ -95,31 +91,28 @@ def _attributes(cls: type) -> dict[str, str]:
 def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return f"tuple of {typing.get_args(hint)[0].__name__}"
-    return (
-        hint.__name__
-        if isinstance(hint, type) and typing.get_origin(hint) is None
-        else "group of str"
-    )
+    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
+    return hint.__name__ if is_plain else "group of str"
 
 
 def build(cls: type, fields: Mapping[str, Any], where: str = "", *, whole: bool = False) -> Any:
-    """A dataclass, and those in it, from nested fields.
+    """Builds a dataclass, and those in it, from nested fields.
 
     Args:
       cls: the dataclass.
       fields: its fields by name; a missing one takes its default.
-      where: the name of the group that they are in, with a dot.
-      whole: whether fields of `cls` itself that have a default must be there as well.
+      where: name of their group, with a dot.
+      whole: whether `fields` must have all fields of `cls` itself, also those with a default.
 
     Raises:
       UserError: unknown, missing or mistyped fields, by their full name.
     """
-    # not msgspec.convert: of a dataclass it takes fields that are unknown, and names no closest ones
+    # not msgspec.convert: for dataclasses it ignores unknown fields
     hints = typing.get_type_hints(cls)
     for key in fields:
         if key not in hints:
             raise UserError(unknown_field(f"{where}{key}", [where + field for field in hints]))
-    # fields that came later have the default that older runs ran with
+    # fields that were added later default to what older runs did
     needed = [field.name for field in dataclasses.fields(cls) if whole or not _has_default(field)]
     missing = [where + field for field in needed if field not in fields]
     if missing:
@@ -132,8 +125,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
         return build(kind, value, where + ".")
+    # always of the form `T | None`
     if isinstance(kind, types.UnionType):
-        # "or None"
         return None if value is None else _convert(typing.get_args(kind)[0], value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
@@ -146,6 +139,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         )
     if typing.get_origin(kind) is not None:
         return _group(typing.get_args(kind)[1], value, where)
+    # float() overflows for larger integers
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
@@ -158,9 +152,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def _group(kind: Any, value: Any, where: str) -> dict[str, Any]:
-    """A mapping whose keys its owner chose; values of `Any` are read later, by whoever knows what
-    they are.
-    """
+    """A mapping with free keys; values of type `Any` are checked where they are used."""
     if not isinstance(value, Mapping):
         raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
     if len(value) > _MOST_KEYS:
@@ -178,29 +170,29 @@ def _group(kind: Any, value: Any, where: str) -> dict[str, Any]:
 
 
 def _check_text(value: str, where: str) -> None:
-    """Refuses what is no name and no path of a file: the system would refuse it later, and
-    elsewhere.
-    """
+    """Refuses text that cannot be a name or path, before the system does so elsewhere."""
     if len(value) > _MOST_CHARACTERS:
-        told = f"{value[:40]!r}…, {len(value):,} characters, expected at most {_MOST_CHARACTERS:,}"
-        raise UserError(f"config field {where}: {told}")
+        raise UserError(
+            f"config field {where}: {value[:40]!r}…, {len(value):,} characters, expected at most "
+            f"{_MOST_CHARACTERS:,}"
+        )
     if "\0" in value:
         raise UserError(f"config field {where}: {brief(value)} has a zero byte, expected text")
 
 
 def check_choice(field: str, value: Any, allowed: tuple) -> None:
-    """Raises a `UserError` that names the field, its value and what it may be."""
+    """Raises a `UserError` if the value of a field is not allowed."""
     if value not in allowed:
         raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")
 
 
 def check_ranges(group: str, config: Any, **ranges: tuple[float, float]) -> None:
-    """Raises a `UserError` that names a field of a group, its value and what was expected.
+    """Raises a `UserError` if a field of a group is out of its range.
 
     Args:
-      group: its name; "" for fields that are in none.
+      group: its name; "" for fields without a group.
       config: the group.
-      **ranges: field -> the least and the most that it may be.
+      **ranges: field -> its least and largest value.
     """
     for field, (least, most) in ranges.items():
         value = getattr(config, field)

@@ -1,4 +1,4 @@
-"""Where every figure is made and saved: its texts are drawn as they are, whoever wrote them."""
+"""Makes and saves all figures: texts are drawn literally, with fonts for all their letters."""
 
 import contextlib
 import functools
@@ -19,15 +19,15 @@ from vtd_jax.files import write_bytes
 def drawing(
     width: float, height: float, texts: Iterable[str], dpi: int = 130, layout: str | None = None
 ) -> Iterator[Figure]:
-    """A white figure, in inches, to be drawn on in the block; it can be saved there or later.
+    """A white figure to draw on in the block.
 
     Text in a PDF is text. A letter that no installed font has is drawn as a box.
 
     Args:
       width, height: in inches.
-      texts: what will be written on it; gets fonts for letters that matplotlib's own lacks.
+      texts: that will be on the figure, to find fonts for letters that matplotlib's font lacks.
       dpi: pixels an inch.
-      layout: matplotlib's.
+      layout: of matplotlib.
     """
     with _plainly(texts):
         figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
@@ -42,15 +42,15 @@ def save(
     metadata: Mapping[str, str | None] | None = None,
     tight: bool = False,
 ) -> None:
-    """Saves a figure of `drawing` by the path's ending, whole or not at all.
+    """Saves a figure of `drawing` in the format of the path's suffix, whole or not at all.
 
     Args:
-      figure: what to save.
-      path: where to.
+      figure: to save.
+      path: of the file.
       metadata: fields of the file.
-      tight: whether to cut what is empty around it.
+      tight: whether to crop the margins.
     """
-    # on a full disk matplotlib's own writing of a PDF fails with another error than the disk's
+    # in memory first: on a full disk matplotlib raises an error that does not say so
     content = io.BytesIO()
     with _plainly():
         box = "tight" if tight else None
@@ -66,21 +66,20 @@ def short(text: str, most: int = 40) -> str:
 @contextlib.contextmanager
 def _plainly(texts: Iterable[str] = ()) -> Iterator[None]:
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
-    # a name with two $ is no formula, and would fail, or be drawn as one
+    # a name with two $ is not a formula
+    # fonttype 42 is TrueType: text in a PDF can be searched
     style = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        # a letter that no font has is a box in the figure, not a reason to have no figure
+        # a letter that no font has is drawn as a box
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)
-        # nor are texts that leave no room for what they are about
+        # long texts may leave no room for the layout
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         yield
 
 
 @functools.cache
 def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
-    """Installed families that have the letters which matplotlib's own font lacks, as few as are
-    needed.
-    """
+    """Installed families with the letters that matplotlib's own font lacks, as few as possible."""
     missing = {ord(c) for c in letters if c.isprintable()} - _covered(
         font_manager.findfont("DejaVu Sans")
     )
@@ -88,7 +87,7 @@ def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
     if missing:
         for font in font_manager.fontManager.ttflist:
             families.setdefault(font.name, font.fname)
-    # families made for many scripts first: a search through hundreds of Latin fonts takes seconds
+    # families for many scripts first: searching hundreds of Latin fonts takes seconds
     for name in sorted(
         families, key=lambda name: (not any(s in name for s in ("CJK", "Noto", "WenQuanYi")), name)
     ):
@@ -103,5 +102,5 @@ def _fonts(letters: frozenset[str]) -> tuple[str, ...]:
 def _covered(file: str) -> frozenset[int]:
     try:
         return frozenset(font_manager.get_font(file).get_charmap())
-    except (OSError, RuntimeError):  # a font that FreeType cannot open helps nobody
+    except (OSError, RuntimeError):  # FreeType cannot open the font
         return frozenset()

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writes and removes files safely: written whole or not at all, never through links."""
 
 import contextlib
 import errno
@@ -15,22 +15,20 @@ from typing import BinaryIO, TextIO
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
 
-# no space, no quota left, and a file larger than may be: nothing that the writer could mend
+# no space or quota left, or a file larger than allowed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of `path`, with its ending, that takes its place when the block ends
-    without an error.
+    """A temporary sibling of `path`, with its suffix, that replaces it when the block ends.
 
-    Nobody sees half a file, and what was at `path` stays until the new one is whole; after an error
-    nothing is left. The sibling is made here, empty, under a name that cannot be guessed: no link
-    planted there before is followed.
+    No other process sees a partial file. After an error the sibling is removed, and `path` is
+    unchanged. The sibling is created here under a name that cannot be guessed, so that no link is
+    followed.
 
     Raises:
-      OSError: with the name of the file, whatever the system says of the sibling, also where the
-        disk is full.
+      OSError: also if the disk is full; names `path`, not the sibling.
     """
     around = f".{secrets.token_hex(6)}.part{path.suffix}"
     room, stem = NAME_BYTES - 1 - len(os.fsencode(around)), path.stem
@@ -44,21 +42,19 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     finally:
-        # what went wrong before says more
+        # must not hide an earlier error
         remove_tree(temporary, must=False)
 
 
 def remove_tree(path: str | os.PathLike, *, must: bool = True) -> None:
-    """Removes a folder with all that is in it, or whatever else stands in its place; what is not
-    there is no fault.
+    """Removes a folder and its content, or a file; a missing one is not an error.
 
-    Of a link only the link goes. A pipe is removed without being opened: `shutil.rmtree` waits for
-      its writer.
+    Of a link only the link is removed. A pipe is not opened: `shutil.rmtree` would wait for its
+    writer.
 
     Args:
       path: of the folder.
-      must: whether what could not be removed is a fault; else as much as can be goes, without a
-        word.
+      must: whether to raise if something cannot be removed.
 
     Raises:
       OSError: something could not be removed.
@@ -77,17 +73,16 @@ def remove_tree(path: str | os.PathLike, *, must: bool = True) -> None:
 
 
 def open_own(path: Path, mode: str) -> BinaryIO:
-    """Opens a file of ours whose name others can know, never one that somebody planted in its
-    place.
+    """Opens a file for writing whose name is predictable, unless it was replaced by a link.
 
     Args:
       path: of the file.
-      mode: "wb" empties it, "ab" appends to it, both make it where it is not there; "r+b" changes
-        one that is there. Nothing is buffered.
+      mode: "wb" truncates and "ab" appends to the file, or creates it; "r+b" needs an existing one.
+        Nothing is buffered.
 
     Raises:
-      UserError: it is a link, has another name too (a hard link), or is no regular file: another
-        file would be changed.
+      UserError: it is a link, has another hard link, or is not a regular file: another file would
+        be changed.
       OSError: it cannot be opened.
     """
     kinds = {
@@ -96,24 +91,21 @@ def open_own(path: Path, mode: str) -> BinaryIO:
         "r+b": os.O_RDWR,
     }
     try:
-        # without O_NONBLOCK, opening a pipe waits for somebody to read from it
+        # without O_NONBLOCK, opening a pipe waits for a reader
         number = os.open(path, kinds[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
         raise UserError(
-            f"{path}: a link or a pipe in the place of a file that is written; remove it"
+            f"{path}: a link or a pipe, expected a regular file to write; remove it"
         ) from None
     try:
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):
-            raise UserError(
-                f"{path}: no regular file, in the place of one that is written; remove it"
-            )
+            raise UserError(f"{path}: not a regular file, expected one to write; remove it")
         if found.st_nlink > 1:
             raise UserError(
-                f"{path}: has another name too (a hard link), and what that names would change; "
-                "remove it"
+                f"{path}: has another hard link, whose file would change, too; remove it"
             )
         if mode == "wb":
             os.ftruncate(number, 0)
@@ -125,7 +117,7 @@ def open_own(path: Path, mode: str) -> BinaryIO:
 
 @contextlib.contextmanager
 def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
-    """A text file for output, opened as `open_own` does; a full disk is reported with its name."""
+    """A text file opened by `open_own`; an error of a full disk names it."""
     with (
         naming(path),
         io.TextIOWrapper(
@@ -137,12 +129,11 @@ def log_file(path: Path, mode: str = "ab") -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Names the file that was written in an error that says only that the disk is full, or another
-    name for it.
+    """Puts the name of the file into errors of a full disk, and of its temporary sibling.
 
     Args:
-      path: the file's name, for people.
-      temporary: the name under which it is written.
+      path: of the file.
+      temporary: path under which it is written.
     """
     try:
         yield
@@ -154,20 +145,13 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def remedy(error: OSError) -> str:
-    """What to do about what the system refused, to be put behind its message; "" where that is not
-    known.
-    """
+    """What to do about an error of the system, the end of its message; "" if unknown."""
     if error.errno in _FULL:
         return "; make room, and give the same command again"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return (
-            "; a file is where a folder would have to be: give another path, or move that file away"
-        )
+        return "; expected a folder, there is a file: give another path, or move that file away"
     if error.errno == errno.EISDIR:
-        return (
-            "; a folder is where a file would have to be: give another path, or move that folder "
-            "away"
-        )
+        return "; expected a file, there is a folder: give another path, or move that folder away"
     if error.errno == errno.ENAMETOOLONG:
         return "; give a shorter one"
     return ""
@@ -188,9 +172,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> Path:
 
 
 def is_possible(path: str | os.PathLike) -> bool:
-    """Whether a file could have this name; `Path.exists` and the like raise for one that is too
-    long.
-    """
+    """Whether a file could have this name; `Path.exists` raises for a name that is too long."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -201,17 +183,15 @@ def is_possible(path: str | os.PathLike) -> bool:
 
 
 def folded(name: str) -> str:
-    """A file's name without what people, disks and systems write differently: Unicode form, case,
-    backslashes.
-    """
+    """A path without differences of Unicode form, case and backslashes, for comparison."""
     return unicodedata.normalize(
         "NFC", unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
     )
 
 
 def likely(path: Path) -> Path | None:
-    """What a path that is not there probably means: the only one that differs from it as `folded`
-    says; else None.
+    """The existing path that a missing one probably means: the only one with the same `folded`
+    name; else None.
     """
     parts = Path(str(path).replace("\\", "/")).parts
     here = Path()

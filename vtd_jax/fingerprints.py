@@ -1,14 +1,13 @@
-"""One spelling of "the same as before": 16 hex digits of a SHA-256.
+"""Fingerprints of values: the first 16 hex digits of a SHA-256.
 
-What is hashed, so that anybody can compute it again (`sha256sum` does for a text):
-- bytes: as they are;
-- a text: its UTF-8;
+Hashed are:
+- bytes: unchanged;
+- a text: its UTF-8 (`sha256sum` gives the same);
 - an array: its dtype and shape as `float32 (3, 4)` and a line feed, then its bytes in C order;
-- anything else: its JSON, keys sorted.
+- anything else: its JSON, with sorted keys.
 
-Not of this kind, and left as they are: checksums that a file format prescribes (zip, PNG, records,
-`.npy` rows with their CRC-32), whole SHA-256s of files, which others compute too, and hashes that
-seed or sort something.
+Other hashes are not fingerprints: checksums of file formats (zip, PNG, records, `.npy` rows with
+their CRC-32), complete SHA-256s of files, and hashes that seed or sort something.
 """
 
 import hashlib
@@ -22,32 +21,30 @@ DIGITS = 16
 
 
 def fingerprint(value: Any) -> str:
-    """Sixteen hex digits that tell a value from any other of its kind.
+    """The fingerprint of a value, the same in every process and on every machine.
 
     Args:
-      value: bytes, a text, an array, or what JSON can hold.
-
-    Returns:
-      The digits; the same in every process, on every machine.
+      value: bytes, a text, an array, or a value for JSON.
     """
     return fingerprint_all((value,))
 
 
 def fingerprint_all(values: Iterable[Any]) -> str:
-    """The fingerprint of values one after another, of which one at a time is in memory.
+    """The fingerprint of concatenated values; only one at a time is in memory.
 
-    Nothing separates them: a text of any length needs an end that shows, such as a line feed.
+    Nothing separates them: texts need a terminator, such as a line feed.
     """
     found = hashlib.sha256()
     for value in values:
         if isinstance(value, (bytes, bytearray, memoryview)):
             found.update(value)
         elif isinstance(value, str):
-            # file names may have bytes that are no text
+            # file names may have bytes that are not text
             found.update(value.encode(errors="surrogatepass"))
         elif hasattr(value, "dtype") and hasattr(value, "shape"):
             array = np.asarray(value)
             found.update(f"{array.dtype} {array.shape}\n".encode())
+            # as bytes: bfloat16 arrays have no buffer of their own dtype
             found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         else:
             found.update(json.dumps(value, sort_keys=True).encode())
@@ -57,15 +54,15 @@ def fingerprint_all(values: Iterable[Any]) -> str:
 def same(
     noted: Any, here: str, *, least: int = DIGITS, legacy: Callable[[], str] | None = None
 ) -> bool:
-    """Whether a fingerprint that some version noted is that of what is here.
+    """Whether a stored fingerprint, also of an earlier version, is that of the present value.
 
     Args:
-      noted: as it was read; what is no text is another. Earlier versions noted more or fewer digits
-        of the same SHA-256.
-      here: as `fingerprint` gives it.
-      least: digits that earlier versions noted, where those were fewer than 16.
-      legacy: computes what earlier versions noted, where that was another algorithm: what is noted
-        in another length than 16 is compared with it.
+      noted: the stored one, of any type. Earlier versions stored more or fewer digits of the same
+        SHA-256.
+      here: of `fingerprint`.
+      least: fewest digits that earlier versions stored.
+      legacy: computes the hash of earlier versions with another algorithm; compared with `noted` if
+        that has not 16 digits.
     """
     if not isinstance(noted, str):
         return False

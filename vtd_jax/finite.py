@@ -1,4 +1,4 @@
-"""Numbers that are NaN or infinite: where they are, and the refusal of what holds one."""
+"""Finds and refuses numbers that are NaN or infinite."""
 
 import numpy as np
 from jaxtyping import Bool, Num
@@ -9,15 +9,15 @@ from vtd_jax.errors import UserError
 def check_finite(
     array: Num[np.ndarray, "..."], where: str, remedy: str = ""
 ) -> Num[np.ndarray, "..."]:
-    """The array, if all of its values are finite.
+    """Returns the array if all of its values are finite.
 
     Args:
       array: of floating point.
-      where: what messages call it, such as "x.pt: tensor logit_scale".
-      remedy: the end of the message: what it means, or what to do.
+      where: name of the array in messages, such as "x.pt: tensor logit_scale".
+      remedy: end of the message: what it means, or what to do.
 
     Raises:
-      UserError: says how many values are not, and where the first of them is.
+      UserError: says how many values are not finite, and the first of them.
     """
     finite = np.isfinite(array)
     if finite.all():
@@ -30,5 +30,5 @@ def check_finite(
 
 
 def finite_rows(scores: Num[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
-    """True for each row that holds only finite numbers: a video whose scores can be ranked."""
+    """True for each row of finite numbers: a video whose scores can be ranked."""
     return np.isfinite(scores).all(-1)

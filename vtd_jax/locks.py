@@ -1,6 +1,4 @@
-"""One process at a time: a lock beside what is written, which says who has it and goes with its
-owner.
-"""
+"""Lock files beside outputs, which name their owner and are freed when it ends."""
 
 import contextlib
 import errno
@@ -19,27 +17,26 @@ from vtd_jax.outputs import beside_name
 from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.untrusted.regular_files import read_bytes
 
-# file systems that know no locks: some network and object stores
+# errors of file systems without locks: some network and object stores
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _OWNER_BYTES = 4096
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
-    """Holds a lock file for this process alone until the block ends; the system frees it when the
-    process dies.
+    """Holds a lock for this process until the block ends; the system frees it if the process dies.
 
-    The file stays, empty, or goes while the lock is still held: filelock takes no lock of a file
-    that is gone. On a file system without locks the file itself is the lock, and one that a dead
-    process of this host left is taken over.
+    Afterwards the file is emptied, or removed while the lock is still held, since filelock does not
+    lock a removed file. On a file system without locks the existence of a file is the lock; that of
+    a dead process of this host is taken over.
 
     Args:
-      path: of the lock file, in a folder that is there.
-      what: what is being written, such as "--workdir=runs/a", for the message.
-      stays: whether the file stays; not beside what people are given.
+      path: of the lock file, in an existing folder.
+      what: name of the output in messages, such as "--workdir=runs/a".
+      stays: whether to keep the file; not beside files for users.
 
     Raises:
-      UserError: another process has it; says which, on which host, and since when.
+      UserError: another process holds the lock; says which, and on which host.
       OSError: the folder cannot be written.
     """
     path = Path(path)
@@ -49,7 +46,7 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        # its file goes with the lock, and one that a dead process of this host left is taken over
+        # SoftFileLock takes over the file of a dead process of this host
         soft = filelock.SoftFileLock(path.with_name(f"{path.name}.soft"), timeout=0)
         try:
             with soft:
@@ -58,7 +55,7 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
             raise _held(path, what, f"; if it is gone, remove {soft.lock_file}") from None
         return
     try:
-        # on a full disk the lock holds without a signature
+        # on a full disk the lock works without a signature
         with contextlib.suppress(OSError):
             _sign(path, _signature())
         yield
@@ -70,26 +67,24 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_outputs(outputs: Iterable[tuple[str, Path, bool]]) -> Iterator[None]:
-    """Holds what a command writes for this process alone; the folders are made, and no lock file
-    stays behind.
+    """Locks the outputs of a command for this process, and creates their folders.
 
-    Folders that were made and in which nothing was written do not stay either.
-
-    The lock of a file is `.NAME.lock` beside it, of a folder `.vtd_jax.lock` in it.
+    The lock of a file is `.NAME.lock` beside it, of a folder `.vtd_jax.lock` in it. Afterwards lock
+    files are removed, and folders that were created here if they are empty.
 
     Args:
       outputs: `(flag, path, whether it is a folder)`.
 
     Raises:
       UserError: another process writes one of them; says which.
-      OSError: a folder cannot be made or written.
+      OSError: a folder cannot be created or written.
     """
     with contextlib.ExitStack() as stack:
         held = set()
         for flag, path, is_folder in outputs:
             folder = path if is_folder else path.parent
             for made in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-                # after its lock has gone
+                # runs after its lock is removed
                 stack.callback(_remove_empty, made)
             folder.mkdir(parents=True, exist_ok=True)
             name = (
@@ -117,7 +112,7 @@ def _acquired(path: Path, what: str) -> filelock.BaseFileLock:
 
 
 def _refuse_other(path: Path) -> None:
-    # a lock is opened for writing: a link planted here would have another file emptied
+    # a lock is opened for writing: through a link another file would be emptied
     if path.is_symlink():
         raise UserError(f"{path}: a link in the place of a lock file; remove it")
     if path.is_dir():
@@ -125,7 +120,7 @@ def _refuse_other(path: Path) -> None:
 
 
 def _sign(path: Path, content: bytes) -> None:
-    """Writes who has the lock into its file."""
+    """Writes the owner into the lock file."""
     number = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
     with os.fdopen(number, "wb") as file:
         file.write(content)
@@ -149,7 +144,7 @@ def _user() -> str:
 
 
 def _owner(path: Path) -> dict[str, object]:
-    """What a lock says of its owner; nothing where it cannot be read."""
+    """The owner in a lock file; {} if it cannot be read."""
     try:
         return parse_json(read_bytes(path, "lock", _OWNER_BYTES), str(path), dict[str, str | int])
     except (OSError, UserError):
@@ -158,11 +153,9 @@ def _owner(path: Path) -> dict[str, object]:
 
 def _held(path: Path, what: str, remedy: str = "") -> UserError:
     owner = _owner(path)
-    who = (
-        f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
-        if "pid" in owner
-        else "a process"
-    )
+    who = "a process"
+    if "pid" in owner:
+        who = f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
     return UserError(
         f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}"
     )

@@ -1,8 +1,7 @@
-"""What a folder or file of ours is, what it was made from, and whether it is whole: one JSON object
-beside it.
+"""A JSON object beside an output: its kind, what it was made from, and whether it is complete.
 
-It is for what is written as a whole. What grows line by line (the journal of `experiments.predict`,
-`metrics.csv`) or carries its checksum inside (checkpoints, rows in the cache) notes that itself.
+Outputs that grow line by line (the journal of `experiments.predict`, `metrics.csv`) or contain
+their checksum (checkpoints, cached rows) have no manifest.
 """
 
 import json
@@ -18,21 +17,21 @@ from vtd_jax.files import write_text
 from vtd_jax.untrusted.json_text import Count, convert, read_json
 
 FORMAT = 1
-# the key that tells a manifest from what earlier versions wrote under the same names
+# a key that files of earlier versions with the same names do not have
 _KEY = "manifest"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is noted; equal to what `read_manifest` reads back.
+    """The content of a manifest.
 
     Attributes:
-      of: what it describes, e.g. "run of a table".
-      made_from: all that the content depends on, by name: fingerprints, or values that JSON holds.
-      whole: whether everything was written.
-      files: bytes of the files that belong to it, by their paths below its folder.
-      about: what else there is to say.
-      version: of the vtd_jax that wrote it; "" for what one of before manifests noted.
+      of: kind of the output, e.g. "run of a table".
+      made_from: everything that the output depends on, by name: fingerprints, or values for JSON.
+      whole: whether the output is complete.
+      files: sizes of its files in bytes, by relative path.
+      about: other fields.
+      version: of the vtd_jax that wrote it; "" before there were manifests.
     """
 
     of: str
@@ -43,11 +42,12 @@ class Manifest:
     version: str = vtd_jax.__version__
 
     def write(self, path: Path) -> None:
-        """Writes it, whole or not at all."""
+        """Writes the manifest, whole or not at all."""
         write_text(path, json.dumps({_KEY: FORMAT} | asdict(self), indent=2) + "\n")
 
     def differences(self, made_from: Mapping[str, Any]) -> list[str]:
-        """Names of what differs in `made_from`; none where it is of just this."""
+        """Names of what differs from `made_from`."""
+        # as it is read: tuples become lists
         here = json.loads(json.dumps(made_from))
         return [
             name
@@ -56,11 +56,11 @@ class Manifest:
         ]
 
     def is_mine(self, made_from: Mapping[str, Any]) -> bool:
-        """Whether it was made from just this."""
+        """Whether it was made from the same."""
         return not self.differences(made_from)
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether everything was written, and its files are still there with their bytes."""
+        """Whether the output is complete, and its files still have their sizes."""
         return self.whole and all(
             (folder / name).is_file() and (folder / name).stat().st_size == size
             for name, size in self.files.items()
@@ -89,17 +89,17 @@ def read_manifest(
     legacy: Callable[[dict[str, Any]], Manifest] | None = None,
     remedy: str = "",
 ) -> Manifest | None:
-    """What a manifest says; None where there is no such file.
+    """Reads a manifest; None if there is no such file.
 
     Args:
       path: of the manifest.
-      of: what it must describe.
-      legacy: makes a manifest of the JSON object that earlier versions wrote under this name; None
-        where there was none.
-      remedy: what to do about one that cannot be read, for messages.
+      of: expected kind.
+      legacy: makes a manifest of the JSON object that earlier versions wrote to this path; None if
+        they wrote none.
+      remedy: what to do about an unreadable manifest, for messages.
 
     Raises:
-      UserError: it is damaged, describes something else, or a later version wrote it.
+      UserError: it is damaged, of another kind, or from a later version.
     """
     if not os.path.lexists(path):
         return None
@@ -109,10 +109,10 @@ def read_manifest(
         if legacy is None:
             raise UserError(f"{path}: {_KEY}: missing, expected {FORMAT}{end}")
         return legacy(content)
-    told = convert(content, str(path), _Version, remedy=remedy)
-    if told[_KEY] != FORMAT:
+    head = convert(content, str(path), _Version, remedy=remedy)
+    if head[_KEY] != FORMAT:
         raise UserError(
-            f"{path}: {_KEY}: {told[_KEY]}, of vtd_jax {told.get('version', 'unknown')}; this is "
+            f"{path}: {_KEY}: {head[_KEY]}, of vtd_jax {head.get('version', 'unknown')}; this is "
             f"{vtd_jax.__version__}, which knows {FORMAT}: update it"
         )
     fields = convert(content, str(path), _Written, remedy=remedy)

@@ -1,13 +1,13 @@
-"""No output is an input: what a command would write is held against what it reads, before anything
-runs.
+"""Checks before a command runs that no output overwrites an input or a file of something else.
 
-Files are compared as the system knows them, not by how their paths are written: links, hard links,
-other spellings and disks that ignore case make no difference.
+Files are compared by their identity in the file system: links, hard links, other spellings and
+case-insensitive disks make no difference.
 """
 
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vtd_jax.errors import UserError
@@ -16,21 +16,16 @@ from vtd_jax.outputs import check_output
 from vtd_jax.printable import printable
 from vtd_jax.untrusted.regular_files import open_regular
 
-# what a folder holds -> what it is, and the names in it that are its own; () for all
+# files that identify a kind of folder, the kind, and names that are reserved in it; () for all
 _RUN = (
-    "config.json",
-    "metrics.csv",
-    "training_list.json",
-    "nonfinite.jsonl",
-    "checkpoints",
-    "events",
-    "damaged",
-)
+    "config.json", "metrics.csv", "training_list.json", "nonfinite.jsonl", "checkpoints", "events",
+    "damaged", "profile", "results*",
+)  # fmt: skip
 _KINDS = (
     (("dataset_info.json", "features.json"), "the records", ()),
     (("about.json", "program.jaxexport"), "the served model", ()),
-    (("config.json", "checkpoints"), "the run", (*_RUN, "profile", "results*")),
-    (("config.json", "training_list.json"), "the run", (*_RUN, "profile", "results*")),
+    (("config.json", "checkpoints"), "the run", _RUN),
+    (("config.json", "training_list.json"), "the run", _RUN),
     (
         ("results.json", "results_scores.npz"),
         "the evaluation",
@@ -38,7 +33,7 @@ _KINDS = (
     ),
     (("plans", "runs"), "the reproduced tables", ("plans", "scenes")),
 )
-# what is read beside weights
+# files that are read beside weights
 _BESIDE = (
     "config.json",
     "open_clip_config.json",
@@ -52,14 +47,13 @@ class Output:
     """A file or folder that a command would write.
 
     Attributes:
-      flag: what messages call it, such as "--json".
-      path: of it.
+      flag: its flag, such as "--json".
+      path: of the file or folder.
       folder: whether it is a folder.
-      ours: whether a file that is there is one that this command wrote; only such a file is
-        replaced in a folder that the command reads. None is for no file.
-      belongs: whether it may be a file of a run, as the results of an evaluation are.
-      whole: of a folder: whether it may be a run or a served model itself, which is replaced or
-        gone on with.
+      ours: says whether this command wrote an existing file. In a folder that the command reads,
+        only such files are replaced; None replaces none.
+      belongs: whether it may be a file of a run, such as the results of an evaluation.
+      whole: of a folder: whether it may be a run or served model, which is resumed or replaced.
     """
 
     flag: str
@@ -70,27 +64,26 @@ class Output:
     whole: bool = False
 
     @property
-    def told(self) -> str:
-        """For messages."""
+    def shown(self) -> str:
+        """Its name in messages."""
         return f"{self.flag}={printable(str(self.path))}"
 
 
 def check_outputs(
     outputs: Sequence[Output], inputs: Iterable[tuple[str, str | os.PathLike | None]]
 ) -> None:
-    """Refuses outputs that cannot be written, are an input or one another, or are files of somebody
-    else's folder.
+    """Refuses outputs that cannot be written, that repeat, or that would overwrite other files.
 
-    A file that is none of these is replaced, as a command that is run again replaces what it wrote.
+    Other files are inputs, files in folders that are inputs, and files of runs, records and served
+    models. All other existing files are replaced.
 
     Args:
-      outputs: what would be written.
-      inputs: `(what messages call it, path)` of what is read; None, and what is no path of a file,
-        such as inline labels, is left out. Of a folder, no file that is there is written over
-        unless it is `ours`.
+      outputs: of the command.
+      inputs: `(name in messages, path)` of what is read; None and text that is not an existing
+        path, such as inline labels, is ignored.
 
     Raises:
-      UserError: says which output, and what it would write over.
+      UserError: names the output, and what it would overwrite.
     """
     for output in outputs:
         check_output(output.flag, str(output.path), folder=output.folder)
@@ -104,22 +97,19 @@ def check_outputs(
     for output in outputs:
         for parent in Path(os.path.realpath(output.path)).parents:
             inside.setdefault(_identity(parent), []).append(output)
-    for told, path in inputs:
+    for name, path in inputs:
         if path is None or (found := _identity(path)) is None:
             continue
         if (output := there.get(found)) is not None:
             raise UserError(
-                f"{output.told}: is {printable(told)}, which would be written over; give another "
+                f"{output.shown}: is {printable(name)}, which would be overwritten; give another "
                 "name"
             )
         for output in inside.get(found, ()):
-            if (
-                output in there.values()
-                and not output.belongs
-                and not (output.ours and output.ours(output.path))
-            ):
+            is_ours = output.belongs or (output.ours and output.ours(output.path))
+            if output in there.values() and not is_ours:
                 raise UserError(
-                    f"{output.told}: is there, a file of {printable(told)} that this command did "
+                    f"{output.shown}: exists, a file of {printable(name)} that this command did "
                     "not write; give another name"
                 )
     for output in outputs:
@@ -129,7 +119,7 @@ def check_outputs(
 def weights_read(
     flag: str, value: str | os.PathLike | None
 ) -> Iterator[tuple[str, str | os.PathLike | None]]:
-    """The inputs that a flag for weights names: a file with the configs beside it, or a folder."""
+    """The inputs of a flag for weights: a file and the configs beside it, or a folder."""
     yield f"{flag}={value}", value
     if value is not None and os.path.isfile(value):
         for name in _BESIDE:
@@ -138,7 +128,7 @@ def weights_read(
 
 
 def begins(path: Path, *starts: bytes) -> bool:
-    """Whether a file begins with one of these; an empty one does."""
+    """Whether a file is empty or begins with one of `starts`."""
     try:
         with open_regular(path) as file:
             head = file.read(max(map(len, starts)))
@@ -148,7 +138,7 @@ def begins(path: Path, *starts: bytes) -> bool:
 
 
 def is_measurement(path: Path) -> bool:
-    """Whether a file is what a benchmark of this package wrote: it says which machine was measured."""
+    """Whether a file is empty or the result of a benchmark, which names the machine."""
     try:
         with open_regular(path) as file:
             head = file.read(2**16)
@@ -163,39 +153,30 @@ def _check_twice(outputs: Sequence[Output]) -> None:
     for output in outputs:
         first = known.setdefault(place_of(output.path), output)
         if first is not output and not (first.folder and output.folder):
-            raise UserError(f"{output.told}: is {first.told} too; give each a name of its own")
+            raise UserError(f"{output.shown}: is {first.shown} too; give each a name of its own")
 
 
 def _check_owner(output: Output) -> None:
-    """Refuses what would become a part, or write over a part, of a run, of records or of a served
-    model.
-    """
+    """Refuses an output that is a reserved name in a run, records or a served model."""
     if output.belongs:
         return
     below = Path(os.path.realpath(output.path))
     for folder in (below, *below.parents) if output.folder else below.parents:
+        # casefold: a name may be the same on a disk that ignores case
         first = "".join(below.relative_to(folder).parts[:1]).casefold()
-        # records are built by build_data alone
+        # even as a whole, records are written by their builder only
         for marks, what, names in _KINDS[:1] if output.whole and not first else _KINDS:
             if not all(os.path.lexists(folder / mark) for mark in marks):
                 continue
-            if (
-                not names
-                or not first
-                or any(first == name or _starts(first, name) for name in names)
-            ):
+            if not names or not first or any(fnmatchcase(first, name) for name in names):
                 raise UserError(
-                    f"{output.told}: is a place of {what} in {printable(str(folder))}; give "
+                    f"{output.shown}: is a place of {what} in {printable(str(folder))}; give "
                     "another name"
                 )
 
 
-def _starts(name: str, pattern: str) -> bool:
-    return pattern.endswith("*") and name.startswith(pattern[:-1])
-
-
 def place_of(path: Path) -> tuple:
-    """What a path means, whether it is there or not: the same for every spelling of it."""
+    """The identity of a path, existing or not: the same for every spelling."""
     there, names = Path(os.path.realpath(path)), []
     while (found := _identity(there)) is None and there != there.parent:
         names.append(there.name)
@@ -206,7 +187,7 @@ def place_of(path: Path) -> tuple:
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
-    """What the system calls a file or folder; None where there is none."""
+    """Device and inode of a file or folder; None if there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -215,7 +196,7 @@ def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def _ignores_case(folder: Path) -> bool:
-    """Whether names that differ in case only are the same in a folder that is there."""
+    """Whether an existing folder is on a case-insensitive disk."""
     for part in (folder, *folder.parents):
         other = part.name.swapcase()
         if other != part.name:

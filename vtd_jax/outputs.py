@@ -1,6 +1,4 @@
-"""What people are given: file names that fit, cells that are no formulas, outputs that can be
-written.
-"""
+"""Outputs for users: valid file names, CSV cells that are not formulas, checks of paths."""
 
 import csv
 import io
@@ -14,45 +12,40 @@ from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import printable, utf8
 
-# of a file name, on most file systems; on encrypted ones 143, of which endings and numbers take
-# some
+# bytes of a file name on most file systems; encrypted ones allow 143, with suffixes and numbers
 NAME_BYTES, STEM_BYTES = 255, 120
-# what Windows, and sticks that are formatted for it, do not take in a file name
+# characters that file systems of Windows do not allow in a name
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]')
-# a spreadsheet runs cells that begin so as formulas
+# first characters of a formula in a spreadsheet
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def file_stem(text: str) -> str:
-    """A name for a file about something called `text`, without an ending; always the same, and fit
-    for any file system.
+    """The name of a file about `text`, without suffix, for any file system; deterministic.
 
-    What some of these refuse becomes `_`; a long name is cut and ends in a digest of all of it.
+    Invalid characters become `_`; a long name is cut and ends in a digest of `text`.
     """
     safe = _UNSAFE.sub("_", text).rstrip(" .") or "video"
     return safe if len(safe.encode()) <= STEM_BYTES else shortened(safe, STEM_BYTES, text)
 
 
 def shortened(name: str, most: int, whole: str = "") -> str:
-    """A name of at most `most` bytes: its beginning, and a digest of it (or of `whole`), which
-    sets it apart from others.
-    """
+    """A name of at most `most` bytes: its beginning and a digest of it, or of `whole`."""
     digest = fingerprint(os.fsencode(whole or name))[:8]
     return f"{os.fsencode(name)[: most - 9].decode(errors='ignore')}-{digest}"
 
 
 def beside_name(path: Path, ending: str) -> Path:
-    """`path` with an ending more, in the same folder; a name that is too long for it is shortened."""
+    """`path` with `ending` appended; a name that becomes too long is shortened."""
     room = NAME_BYTES - len(ending)
     name = path.name if len(os.fsencode(path.name)) <= room else shortened(path.name, room)
     return path.with_name(f"{name}{ending}")
 
 
 def cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet takes for a formula: a text that begins like one gets an
-      apostrophe in front.
+    """A CSV cell that is not a formula: text that begins like one gets an apostrophe in front.
 
-    Numbers stay as they are.
+    Numbers are unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -61,17 +54,16 @@ def cell(value: Any) -> Any:
 
 
 class CsvWriter:
-    """As `csv.writer`, for files that people open in spreadsheets.
+    """As `csv.writer`, for files that are opened in spreadsheets.
 
     Args:
-      out: gets the rows.
-      guarded: whether cells go through `cell`; not in files that a program reads again.
+      out: stream for the rows.
+      guarded: whether to apply `cell`; not for files that programs read.
     """
 
     def __init__(self, out: io.TextIOBase, guarded: bool = True):
         self._cell = cell if guarded else lambda value: value
-        # csv quotes a cell with a carriage return, where a reader would begin a row, only if lines
-        # end with one
+        # csv quotes a cell with a carriage return only if the line terminator has one
         self._out, self._row = out, io.StringIO(newline="")
         self._writer = csv.writer(self._row, lineterminator="\r\n")
 
@@ -83,28 +75,28 @@ class CsvWriter:
         self._row.truncate()
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
-        """Writes several."""
+        """Writes several rows."""
         for row in rows:
             self.writerow(row)
 
 
 def csv_text(rows: Iterable[Iterable[Any]], guarded: bool = True) -> str:
-    """Rows as `CsvWriter` writes them."""
+    """Rows as CSV text, see `CsvWriter`."""
     out = io.StringIO()
     CsvWriter(out, guarded).writerows(rows)
     return out.getvalue()
 
 
 def check_suffix(path: Path, *suffixes: str, where: str = "") -> None:
-    """Refuses a path whose name ends in none of `suffixes`.
+    """Refuses a path without one of `suffixes`.
 
     Args:
       path: of a file or folder.
-      suffixes: each with its point.
-      where: what the message calls the path; "" for the path itself.
+      suffixes: each with its dot.
+      where: name of the path in messages; "" for the path itself.
 
     Raises:
-      UserError: names the suffixes.
+      UserError: another suffix.
     """
     if path.suffix not in suffixes:
         *others, last = suffixes
@@ -113,17 +105,16 @@ def check_suffix(path: Path, *suffixes: str, where: str = "") -> None:
 
 
 def check_output(flag: str, value: str, *, folder: bool = False) -> None:
-    """Refuses an output that could not be written, before there is anything to write; makes
-    nothing.
+    """Refuses an output that cannot be written, without creating anything.
 
     Args:
-      flag: what messages call it, such as "--json".
-      value: path of a file, or of a folder in which files will be.
+      flag: name of the output in messages, such as "--json".
+      value: path of a file or folder.
       folder: whether it is a folder.
 
     Raises:
-      UserError: empty, of the other kind, below a file, too long, or in a folder that cannot be
-        written.
+      UserError: an empty or too long path, one of the other kind, below a file, or in a folder that
+        cannot be written.
     """
     kind, where = "folder" if folder else "file", f"{flag}={printable(value)}"
     if not value:
@@ -134,8 +125,7 @@ def check_output(flag: str, value: str, *, folder: bool = False) -> None:
         while not there.exists():
             if there.is_symlink():
                 raise UserError(
-                    f"{where}: {there} is a link to {os.readlink(there)}, which is not there; "
-                    "remove it"
+                    f"{where}: {there} is a broken link to {os.readlink(there)}; remove it"
                 )
             there = there.parent
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Texts of other people in a form that any file and any terminal takes."""
+"""Untrusted text in a form that is safe in files and on terminals."""
 
 import re
 import unicodedata
@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from vtd_jax.untrusted.limits import SHOWN_CHARACTERS, SHOWN_WORD
 
-# joiners of emoji and of Persian and Indic scripts, and signs that are seen: all other format
-# characters are escaped
+# format characters that are not escaped: joiners of emoji and of Persian and Indic scripts, and
+# visible signs
 _SHOWN_FORMATS = frozenset(
     "\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
 )
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _LONG_WORD = re.compile(rf"[^/\s]{{{SHOWN_WORD + 1},}}")
 
 
 def utf8(text: str) -> str:
-    r"""The text as UTF-8 can hold it: bytes of a file name that are not UTF-8 become `\xff`, what
-    remains U+FFFD.
+    r"""Text that can be encoded as UTF-8: raw bytes of a file name become `\xff`, other surrogates
+    U+FFFD.
     """
     try:
         text.encode()
@@ -33,21 +32,20 @@ def _shown(surrogate: str) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Text in one line that does nothing to a terminal but to be shown.
+    r"""Text in one line that cannot control a terminal.
 
-    Control characters (ESC, line ends, tabs, C1), format characters that cannot be seen
-    (bidirectional overrides, zero-width spaces, byte-order marks) and bytes of file names that are
-    not UTF-8 become `\x1b`, `\n`, `\u202e`, `\xff`, …; everything else stays as it is.
+    Control characters (ESC, line ends, tabs, C1), invisible format characters (bidirectional
+    overrides, zero-width spaces, byte-order marks) and bytes of file names that are not UTF-8 are
+    escaped: `\x1b`, `\n`, `\u202e`, `\xff`. Everything else is unchanged.
     """
     return "".join(map(_escaped, utf8(str(text))))
 
 
 def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
-    """`printable` text of at most about `most` characters: of a longer one the beginning and the
-      end are kept.
+    """`printable` text shortened to about `most` characters: its beginning and end.
 
-    So are those of a word without a slash that is longer than any name of a file. Where text goes
-    into a file, `printable` keeps all of it.
+    A word without a slash that is longer than any file name is shortened, too. For text in files,
+    use `printable`.
     """
     text = _LONG_WORD.sub(_shorter, str(text))
     if len(text) <= most and len(whole := printable(text)) <= most:
@@ -59,14 +57,14 @@ def shown(text: object, most: int = SHOWN_CHARACTERS) -> str:
 
 
 def brief(value: object) -> str:
-    """A value of a file as Python writes it, short enough to stand in a message."""
+    """The `repr` of a value, shortened for a message."""
     return shown(repr(value), 120)
 
 
 def listed(items: Sequence[object], most: int = 8, joint: str = ", ", last: str = "and") -> str:
     """The first items, and how many more there are: "a, b and 3 more"."""
-    told = joint.join(str(item) for item in items[:most])
-    return told if len(items) <= most else f"{told} {last} {len(items) - most} more"
+    text = joint.join(str(item) for item in items[:most])
+    return text if len(items) <= most else f"{text} {last} {len(items) - most} more"
 
 
 def _shorter(found: re.Match) -> str:
@@ -79,7 +77,7 @@ def _left_out(count: int) -> str:
 
 
 def _fitting(characters: Iterable[str], room: int) -> list[str]:
-    """The first characters, escaped, that there is room for."""
+    """The first characters, escaped, that fit into `room`."""
     taken = []
     for character in characters:
         taken.append(utf8(character) if "\ud800" <= character <= "\udfff" else _escaped(character))
@@ -93,12 +91,5 @@ def _escaped(character: str) -> str:
     kind = unicodedata.category(character)
     if kind not in ("Cc", "Cf", "Zl", "Zp") or character in _SHOWN_FORMATS:
         return character
-    number = ord(character)
-    escaped = (
-        f"\\x{number:02x}"
-        if number < 0x100
-        else f"\\u{number:04x}"
-        if number < 0x10000
-        else f"\\U{number:08x}"
-    )
-    return _NAMED.get(character, escaped)
+    # ASCII and Latin-1, other plane 0 and all others: \x1b, \u202e, \U000e0001
+    return character.encode("unicode_escape").decode()

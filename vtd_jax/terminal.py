@@ -1,8 +1,5 @@
-"""What reaches a terminal: text of users and files verbatim, tables that fit, counts and times in
-words.
-"""
+"""Output on a terminal: text that is safe to print, and tables that fit."""
 
-import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,9 +11,9 @@ if TYPE_CHECKING:
     import rich.table
     import rich.text
 
-# between two columns, and around all
+# blanks between columns
 _GAP = 2
-# a longer word in a column of text may go over several lines
+# longer words in a column of text may be broken
 _WORD = 20
 
 
@@ -28,39 +25,28 @@ def verbatim(text: object) -> "rich.text.Text":
 
 
 def say(text: object, stream: Any = None) -> None:
-    """Prints one line at once, see `shown`.
+    """Prints one line and flushes; the text goes through `shown`.
 
     Args:
-      text: what is said.
+      text: to print.
       stream: a text stream; stdout if not given.
     """
     print(shown(text), file=sys.stdout if stream is None else stream, flush=True)
 
 
+def log(text: object) -> None:
+    """Prints one line on stderr, see `say`."""
+    say(text, sys.stderr)
+
+
 def warn(text: object) -> None:
     """Prints `warning: …` on stderr."""
-    say(f"warning: {text}", sys.stderr)
+    log(f"warning: {text}")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 video`, `2 videos`; `plural` for nouns that take no s."""
+    """`1 video`, `2 videos`; `plural` for irregular nouns."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
-
-
-def timespan(seconds: float) -> str:
-    """A time in the unit that it is read in, as `0.002 s`, `1.5 s`, `12 s`, `3.5 min`, `2.4 h`."""
-    unit, size = ("s", 1) if seconds < 59.5 else ("min", 60) if seconds < 59.5 * 60 else ("h", 3600)
-    value = seconds / size
-    return f"{value:.{0 if value >= 9.95 else 1 if value >= 0.095 or not value else 3}f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, `2:03`, or `?` where it is not known."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def show_table(
@@ -73,21 +59,19 @@ def show_table(
     less: Sequence[str] = (),
     console: "rich.console.Console | None" = None,
 ) -> None:
-    """Prints a table: into a pipe or file as wide as it is, on a terminal so that it fits.
+    """Prints a table that fits on a terminal; pipes and files get the full width.
 
-    On a terminal that is too narrow text is wrapped between words; where that is not enough,
-    columns are left out and named below the table. Nothing is ever cut, but for what `shown`
-    shortens.
+    On a narrow terminal text is wrapped between words. If that is not enough, columns are left out
+    and named below the table. Nothing is cut, except by `shown`.
 
     Args:
-      title: a line above.
+      title: line above the table.
       columns: names; the first one is never left out.
       rows: cells as text.
-      numbers: columns that stand right; all others stand left.
-      whole: columns that are neither wrapped nor left out, as names that are to be copied.
-      less: columns that are left out before others, the least important first; then it goes from
-        the right.
-      console: where to; stdout if not given.
+      numbers: columns that are right-aligned.
+      whole: columns that are neither wrapped nor left out, such as names to copy.
+      less: columns that are left out first, the least important first; then others from the right.
+      console: to print on; stdout by default.
     """
     import rich.console
 
@@ -116,7 +100,7 @@ def show_table(
     if console.is_terminal:
         console.print(table)
     else:
-        # no blanks up to the width of the longest row, which `less` would wrap into empty lines
+        # strip trailing blanks, which `less` would wrap into empty lines
         with console.capture() as captured:
             console.print(table)
         console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
@@ -153,7 +137,7 @@ def _natural(column: str, texts: Sequence[str]) -> int:
 
 
 def _least(column: str, texts: Sequence[str], number: bool) -> int:
-    """The width at which no word but a long one is broken; numbers stay in one line."""
+    """The smallest width: only long words are broken, and no numbers."""
     from rich.cells import cell_len
 
     if number:
@@ -165,14 +149,14 @@ def _least(column: str, texts: Sequence[str], number: bool) -> int:
 
 
 def _taken(widths: Mapping[str, int]) -> int:
-    """Columns of the terminal that a table takes."""
+    """Width of a table."""
     return sum(widths.values()) + _GAP * len(widths)
 
 
 def _dropped(
     least: Mapping[str, int], room: int, whole: Collection[str], less: Sequence[str]
 ) -> list[str]:
-    """The columns that must go for the others to have room."""
+    """The columns that must be left out so that the others fit."""
     first, *others = least
     candidates = [c for c in (*less, *reversed(others)) if c != first and c not in whole]
     left, dropped = dict(least), []
@@ -185,16 +169,14 @@ def _dropped(
 
 
 def _shared_out(least: Mapping[str, int], natural: Mapping[str, int], room: int) -> dict[str, int]:
-    """Widths that fill the room: every column its least, what is left to those that want more,
-    smaller first.
-    """
+    """Widths that fill the room: the least ones, and the rest for wide columns, narrow first."""
     widths = dict(least)
     wanting = sorted((c for c in least if natural[c] > least[c]), key=lambda c: natural[c])
     for place, column in enumerate(wanting):
         share = max(0, room - _taken(widths)) // (len(wanting) - place)
         widths[column] = min(natural[column], widths[column] + share)
     if _taken(widths) > room:
-        # a single name that is longer than the terminal is wide goes over several lines
+        # a name that is wider than the terminal is broken
         first = next(iter(widths))
         widths[first] = max(8, widths[first] - (_taken(widths) - room))
     return widths

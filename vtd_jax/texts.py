@@ -1,6 +1,4 @@
-"""How CLIP reads a text before it becomes tokens: its cleaning, its words, and the texts that it
-cannot tell apart.
-"""
+"""How CLIP cleans a text and splits it into words, and which texts it reads as the same."""
 
 import functools
 import html
@@ -12,16 +10,14 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TEXT_CHARACTERS
 
 END_OF_TEXT = "<|endoftext|>"
-# ftfy takes one level of `&amp;amp;` after the other, each time through the whole text, to the same
-# end from any depth; of a text with a `<` it takes none
+# ftfy unescapes one level of `&amp;amp;` in each pass over the whole text, so that deep nesting is
+# slow; the result is the same from any depth. A text with a `<` is not unescaped
 _NESTED = "&" + "amp;" * 8
 
 
 def clean(text: str) -> str:
-    """OpenAI's order: mend encodings, HTML entities (twice: `&amp;amp;`), runs of whitespace, lower
-    case.
-    """
-    # imported where it is needed: lists are read by many processes, and most names need no mending
+    """Cleans text in OpenAI's order: encodings, HTML entities (twice), whitespace, lower case."""
+    # imported here: lists are read by many processes, and most names need no fixing
     import ftfy
 
     if "<" not in text:
@@ -31,9 +27,7 @@ def clean(text: str) -> str:
 
 
 def words(cleaned: str) -> list[str]:
-    """The words of a cleaned text, which are tokenized one by one; blanks between them make no
-    difference.
-    """
+    """The words of a cleaned text, which are tokenized one by one."""
     return _patterns()[0].findall(cleaned)
 
 
@@ -41,51 +35,52 @@ def words(cleaned: str) -> list[str]:
 def _patterns():
     import regex
 
-    # split here and not by `tokenizers`: its Rust regex knows another Unicode version and another
-    # \s
-    pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    # not split by `tokenizers`: its Rust regex has another Unicode version and another \s
+    pattern = (
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
+        r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    )
     nested = r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);){9,}"
     return regex.compile(pattern, regex.IGNORECASE), regex.compile(r"\s+"), regex.compile(nested)
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def read_as(text: str) -> str:
-    """The words that CLIP reads, parted by single blanks; two texts have the same tokens where
-    these are the same.
+    """The words that CLIP reads, joined by blanks; equal for texts with the same tokens.
 
-    What stands behind a spelled out `<|endoftext|>` has no influence on a text's features.
+    Text after a literal `<|endoftext|>` has no influence on features, and is dropped.
     """
     found = words(_plain(text) or clean(text))
     return " ".join(found[: found.index(END_OF_TEXT)] if END_OF_TEXT in found else found)
 
 
 def keys(texts: Sequence[str], *, underscores: bool) -> list[str]:
-    """A key a text, equal where CLIP reads the same, "" where it reads nothing; a few other texts
-    share one, too.
+    """Fast keys of texts: equal for texts that CLIP reads as the same, "" if it reads nothing.
+
+    A few other texts share a key, too.
 
     Args:
-      texts: any number of them, millions included.
-      underscores: whether they become blanks, as they do where a prompt is learnt around a class
-        name.
+      texts: up to millions.
+      underscores: whether underscores become blanks, as in class names with learnt prompts.
     """
     texts = (text.replace("_", " ") for text in texts) if underscores else texts
     found = ("".join((_plain(text) or clean(text)).split()) for text in texts)
     return [key.partition(END_OF_TEXT)[0] if "<" in key else key for key in found]
 
 
-def alike(
+def same_texts(
     texts: Sequence[str], *, underscores: bool, found: Sequence[str] | None = None
 ) -> list[tuple[int, int]]:
-    """`(place, place of the first such text)` of every text that CLIP reads as an earlier one, in
-    their order.
+    """Pairs `(i, j)`, sorted: CLIP reads text i as text j, the first of its kind.
 
     Args:
       texts, underscores: as for `keys`.
-      found: their keys, where they are known.
+      found: their keys, if known.
     """
     found = keys(texts, underscores=underscores) if found is None else found
     if len(set(found)) == len(found):
         return []
+    # texts with the same key are few, and compared exactly
     groups: dict[str, list[int]] = defaultdict(list)
     for place, key in enumerate(found):
         groups[key].append(place)
@@ -101,26 +96,25 @@ def alike(
 
 
 def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
-    """Refuses texts of more characters than any text that CLIP takes has.
+    """Refuses texts that are certainly too long for CLIP.
 
     Args:
-      texts: any number of them.
-      where: what messages call each.
+      texts: to check.
+      where: name of each text in messages.
 
     Raises:
-      UserError: says which.
+      UserError: a text has too many characters.
     """
     for text, place in zip(texts, where, strict=True):
         if len(text) > TEXT_CHARACTERS:
-            told = (
-                f"a text of {len(text):,} characters, expected at most {TEXT_CHARACTERS:,}; "
-                "shorten it"
+            raise UserError(
+                f"{place}: {text[:40]!a}…: a text of {len(text):,} characters, expected at most "
+                f"{TEXT_CHARACTERS:,}; shorten it"
             )
-            raise UserError(f"{place}: {text[:40]!a}…: {told}")
 
 
-def told_pair(one: str, other: str) -> tuple[str, str]:
-    """Two texts for a message: as they are written, with escapes where they would look the same."""
+def quoted_pair(one: str, other: str) -> tuple[str, str]:
+    """Two quoted texts for a message, escaped if they would look the same."""
     same = one != other and unicodedata.normalize("NFKC", one) == unicodedata.normalize(
         "NFKC", other
     )
@@ -128,7 +122,5 @@ def told_pair(one: str, other: str) -> tuple[str, str]:
 
 
 def _plain(text: str) -> str:
-    """`clean` of a text of printable ASCII without entities, in which there is nothing to mend; ""
-    for any other.
-    """
+    """`clean` of simple text, printable ASCII without entities; "" for other text."""
     return text.lower() if text.isascii() and text.isprintable() and "&" not in text else ""

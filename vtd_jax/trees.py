@@ -13,7 +13,7 @@ from vtd_jax.printable import listed
 def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
     """A tree of arrays as dotted path -> NumPy array."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    # nnx wraps every array in a variable, whose attribute is no part of the name
+    # nnx wraps every array in a variable, whose attribute is not part of the name
     names = [
         jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
         for path, _ in leaves
@@ -25,8 +25,7 @@ def unflatten_arrays(template: Any, arrays: Mapping[str, Any], where: str) -> An
     """The inverse of `flatten_arrays`, in the structure of `template`.
 
     Raises:
-      UserError: names or shapes that are not the template's: the checkpoint is of a run with other
-        settings.
+      UserError: other names or shapes than in the template: a checkpoint of other settings.
     """
     expected = flatten_arrays(template)
     wrong = sorted(set(expected) ^ set(arrays))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.benchmark.setting import INSTALL, Options, Variant, has_torch, 
 from experiments.benchmark.tasks import STEP, Programs, Setting, plain_flops, random_model
 from experiments.benchmark.timing import Job, Timing, interleaved, machine
 from vtd_jax.errors import UserError
+from vtd_jax.terminal import log
 
 SCALED = ("frames", "batch", "classes", "devices")
 
@@ -62,7 +62,7 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         sources, pipelines = _input(options, setting, Path(folder), data_dir, records)
         everything = [*(job for _, job in jobs), *pipelines]
-        _progress(f"{len(everything)} jobs, {options.rounds} rounds")
+        log(f"{len(everything)} jobs, {options.rounds} rounds")
         timings = interleaved(everything, options.rounds)
         fed = next(iter(programs.values()), None)
         loop = _loop(sources, setting, fed, options.rounds) if fed else []
@@ -91,7 +91,7 @@ def _wants_torch(options: Options, asked: bool | None) -> bool:
     if asked is False or (asked is None and options.device_only):
         return False
     if options.setting().config.is_resnet:
-        _progress("PyTorch's side is left out: transformers' CLIPModel has no ResNet")
+        log("PyTorch's side is left out: transformers' CLIPModel has no ResNet")
         return False
     if not has_torch():
         if asked:
@@ -111,7 +111,7 @@ def _jobs(
     programs: dict[Variant, Programs] = {}
     images, flops = setting.batch * setting.frames, {}
     for variant in found:
-        _progress(f"building {variant.name}")
+        log(f"building {variant.name}")
         if variant.framework == "JAX":
             plain = variant.way == "plain"
             model = random_model(setting, variant.dtype, plain=plain)
@@ -160,7 +160,7 @@ def _input(
     # imported here: a bare machine has no video libraries
     from experiments.benchmark import feeding
 
-    _progress("making records" if data_dir is None else "opening records")
+    log("making records" if data_dir is None else "opening records")
     sources = feeding.sources(folder, data_dir, records)
     return sources, feeding.pipelines(sources, setting)
 
@@ -172,7 +172,7 @@ def _loop(
         return []
     from experiments.benchmark import feeding
 
-    _progress("training with input")
+    log("training with input")
     return feeding.loop(sources, setting, programs, steps)
 
 
@@ -214,11 +214,11 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
     found: dict[str, dict[int, list[Timing]]] = {}
     for axis, values in (("frames", scale.FRAMES), ("batch", scale.BATCHES)):
         if axis in over:
-            _progress(f"scaling with {axis}")
+            log(f"scaling with {axis}")
             found[axis] = scale.sizes(options, axis, values, dtypes)
             report.show(report.scaling_table(axis, found[axis]))
     if "classes" in over:
-        _progress("scaling with classes")
+        log("scaling with classes")
         found["classes"] = scale.classes(options, scale.CLASSES, dtypes[0])
         report.show(report.scaling_table("classes", found["classes"], scale.CAPTION))
     numbers = {
@@ -234,7 +234,7 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
 
 
 def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
-    _progress("scaling over devices")
+    log("scaling over devices")
     devices = child.over_devices(options, dtype)
     if "failed" in devices:
         print(f"Scaling over devices was not measured: {devices['failed']}\n", flush=True)
@@ -250,7 +250,3 @@ def _told(options: Options, setting: Setting) -> dict[str, Any]:
         "text depth": setting.model.text_depth,
         "visual depth": setting.model.visual_depth,
     }
-
-
-def _progress(told: str) -> None:
-    print(told, file=sys.stderr, flush=True)

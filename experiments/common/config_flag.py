@@ -96,7 +96,7 @@ def show_fields() -> None:
         # splits are named by the config
         about = known[field if field in known else field.rpartition(".")[0]]
         text = value if value and isinstance(value, str) else repr(value)
-        rows.append((field, about.kind, text, about.told))
+        rows.append((field, about.kind, text, about.help))
     title = f"{filename()}: {counted(len(rows), 'field')}; set any with --config.FIELD=VALUE"
     show_table(title, ("field", "type", "value", "meaning"), rows, whole=("field",), less=("type",))
 

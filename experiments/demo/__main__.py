@@ -19,7 +19,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli
-from vtd_jax.console.status import Line, counting, within
+from vtd_jax.console.progress import Progress
+from vtd_jax.console.status import Line, within
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
@@ -66,8 +67,8 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     """The demo in an empty folder."""
     seeds = list(sets)
     folders = {seed: out / f"seed{seed}" for seed in seeds}
-    with counting("rendering and encoding clips") as told:
-        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
+    with Progress("rendering and encoding clips", noun="clip") as progress:
+        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=progress.update)
     print(
         f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips "
         f"({time.perf_counter() - start:.0f} s)"

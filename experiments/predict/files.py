@@ -4,13 +4,12 @@ import json
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.console.status import Line
+from vtd_jax.durations import position
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
@@ -19,8 +18,6 @@ from vtd_jax.report.pages import PageEntry, video_key
 from vtd_jax.terminal import counted, say
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
-# seconds between two lines about a long job, where the last one cannot be rewritten
-_EVERY = 20.0
 # seconds after which a video that is waited for is named
 _SLOW = 10.0
 # scores are fractions in files, percent on the terminal
@@ -186,7 +183,12 @@ def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
         key=lambda s: s["start"],
     )
     rows = tuple(
-        {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), SCORE: s["score"]}
+        {
+            "label": s["label"],
+            "from": position(s["start"]),
+            "to": position(s["end"]),
+            SCORE: s["score"],
+        }
         for s in segments
     )
     which = (
@@ -194,7 +196,7 @@ def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
         if len(segments) == len(result["segments"])
         else f", the {most} longest of {len(result['segments'])}"
     )
-    title = f"{result['video']}, {clock(result['duration'])}: segments{which}"
+    title = f"{result['video']}, {position(result['duration'])}: segments{which}"
     Table(title, ("label", "from", "to", SCORE), rows).show()
 
 
@@ -215,53 +217,6 @@ def _words(result: Mapping[str, Any], most: int = 3) -> str:
     return listed([f"{word} × {count}" for word, count in words.most_common()], most)
 
 
-def clock(seconds: float) -> str:
-    """`m:ss.s`, from an hour on `h:mm:ss`."""
-    if seconds < 3600:
-        minutes, rest = divmod(round(seconds, 1), 60)
-        return f"{int(minutes)}:{rest:04.1f}"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-class _Told:
-    """How far a long job is: in the terminal's line, or now and then in a line on stderr."""
-
-    def __init__(self):
-        self.terminal, self.shown, self.line = (
-            sys.stderr.isatty(),
-            time.monotonic(),
-            Line(clock=False),
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.line.close()
-
-    def tell(self, text: str) -> None:
-        """Shows the text, elsewhere if it is time for it."""
-        if self.terminal:
-            self.line.show(text)
-            self.line.open()
-        elif time.monotonic() - self.shown >= _EVERY:
-            self.shown = time.monotonic()
-            say(text, sys.stderr)
-
-
-class Minutes(_Told):
-    """How far a long video is."""
-
-    def __init__(self, video: str):
-        super().__init__()
-        self.video = utf8(video)
-
-    def __call__(self, done: float, length: float) -> None:
-        """Seconds done, and all of them, 0 if that is not known."""
-        self.tell(f"{self.video}: {clock(done)}" + (f" of {clock(length)}" if length else ""))
-
-
 def slow_told(videos: Sequence[Path], results: Iterable[Any]) -> Iterator[Any]:
     """The results; a video that is waited for long is named in a line on stderr, where that is no
     terminal.
@@ -280,11 +235,3 @@ def slow_told(videos: Sequence[Path], results: Iterable[Any]) -> Iterator[Any]:
         if result is None:
             return
         yield result
-
-
-class Encoded(_Told):
-    """How many words of a vocabulary are encoded."""
-
-    def __call__(self, done: float, total: float) -> None:
-        """Words done, and all of them."""
-        self.tell(f"encoding the vocabulary: {done:.0f} of {counted(round(total), 'word')}")

@@ -27,6 +27,7 @@ from experiments.predict.truth import read_truth
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line, Part
+from vtd_jax.durations import position
 from vtd_jax.errors import UserError
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.loading import WithoutSettings, load
@@ -37,7 +38,7 @@ from vtd_jax.report.clip_figure import explanation_figure
 from vtd_jax.report.html import Beside
 from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
 from vtd_jax.report.timeline_figure import timeline_figure
-from vtd_jax.terminal import counted, say
+from vtd_jax.terminal import counted, log, say
 from vtd_jax.video.decode import VideoError
 
 # videos whose rows are shown on the terminal
@@ -69,16 +70,14 @@ def load_model(
                 "--config=… --config.clip.path=…"
             ) from None
     if source == "tiny":
-        say(
+        log(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for "
-            "anything else give --model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt",
-            sys.stderr,
+            "anything else give --model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt"
         )
     elif note := toy_note(model.model.clip.config):
-        say(
+        log(
             f"note: --model={source}: {note}; learn on a real one, with "
-            "--config.clip.path=CHECKPOINT",
-            sys.stderr,
+            "--config.clip.path=CHECKPOINT"
         )
     return model
 
@@ -99,7 +98,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         truth,
         sentence(toy_note(model.model.clip.config)),
     )
-    say(f"device: {run.about['device']}", sys.stderr)
+    log(f"device: {run.about['device']}")
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])
@@ -145,7 +144,7 @@ def _work(
     names = files.page_names(
         videos, taken, earlier, functools.partial(outputs.is_foreign, run.request)
     )
-    progress = Progress(len(videos), "predict") if len(videos) > 1 else None
+    progress = Progress("predict", len(videos), "video") if len(videos) > 1 else None
     shown, failed = [], 0
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
     for video, result, after in zip(videos, _first_told(results, progress), following):
@@ -155,7 +154,7 @@ def _work(
         before = entry["page"]["page"] if "page" in entry else before
         failed += "error" in entry
         if progress is not None:
-            progress.add((1, int("error" in entry), entry.get("error", "")))
+            progress.add(1, "error" in entry, entry.get("error", ""))
         if journal is not None:
             journal.add(**entry)
         if len(shown) < SHOWN:
@@ -191,7 +190,7 @@ def _finish(
         return {"error": str(result.error)}
     request = run.request
     if result.note:
-        say(f"note: {result.video}: {result.note}", sys.stderr)
+        log(f"note: {result.video}: {result.note}")
     fields: dict[str, Any] = {
         "result": result.to_dict(request.top) if request.window is None else result.to_dict()
     }
@@ -266,8 +265,8 @@ def _closing(
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:
     """One result a video, in order."""
     if words is not None:
-        with files.Encoded() as told:
-            model.encode_vocabulary(words, told)
+        with Progress("encoding the vocabulary", noun="word") as progress:
+            model.encode_vocabulary(words, progress.update)
     if request.window is None:
         stream = model.stream(
             videos,
@@ -281,7 +280,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         return
     for video in videos:
         try:
-            with files.Minutes(str(video)) as told:
+            with Progress(utf8(str(video)), form=position) as progress:
                 found = model.timeline(
                     video,
                     labels,
@@ -290,7 +289,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
                     frames=request.frames,
                     vocabulary=words,
                     threshold=request.threshold,
-                    told=told,
+                    on_progress=progress.update,
                 )
             yield found
         except VideoError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from flax import nnx
 
 import vtd_jax
-from vtd_jax.devices import device_told
+from vtd_jax.backend import describe_devices
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
@@ -68,7 +68,7 @@ def about(
     """What a result depends on, in words."""
     config = model.model.config
     told = {
-        "model": utf8(model.told),
+        "model": utf8(model.description),
         "weights": model.weights,
         "labels": f"{len(labels)}",
         "frames named by": "the labels"
@@ -81,7 +81,7 @@ def about(
         ),
         "assignment": config.assignment,
         "ties": config.ties,
-        "device": device_told(),
+        "device": describe_devices(),
         "vtd_jax": vtd_jax.__version__,
     }
     if config.templates:

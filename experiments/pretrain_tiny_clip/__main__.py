@@ -11,7 +11,6 @@ back and scored zero-shot on fresh stills. The same seed on the same machine giv
 the default recipe took 27 minutes on two cores that other work shared.
 """
 
-import time
 from pathlib import Path
 
 import cv2
@@ -19,13 +18,16 @@ from absl import flags
 
 from experiments.common import cli
 from experiments.pretrain_tiny_clip.data import PretrainOptions
-from experiments.pretrain_tiny_clip.training import Progress, pretrain, zero_shot
+from experiments.pretrain_tiny_clip.training import Measured, pretrain, zero_shot
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
+from vtd_jax.console.progress import Progress
+from vtd_jax.console.status import Part
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, check_outputs
 from vtd_jax.outputs import check_suffix
+from vtd_jax.terminal import say
 
 _DEFAULT = PretrainOptions()
 _OUT = flags.DEFINE_string("out", None, "file to write, ends in .safetensors", required=True)
@@ -63,12 +65,14 @@ def make(out: Path, options: PretrainOptions, *, stills: int = 8, every: int = 5
         "images",
         flush=True,
     )
-    save_clip(
-        out,
-        config,
-        pretrain(config, options, _Printer(options.steps), every),
-        dtype="float16",
-    )
+    with Progress("training", options.steps, "update", every=0, log=say) as progress:
+
+        def report(at: Measured) -> None:
+            details = Part(f"loss {at.loss:.3f}"), Part(f"top-1 {100 * at.top1:.1f} %")
+            progress.update(at.step, details=details)
+
+        state = pretrain(config, options, report, every)
+    save_clip(out, config, state, dtype="float16")
     scores = zero_shot(load_clip(out), seed=options.seed + 1, each=stills)
     print(f"\nzero-shot on {256 * stills} fresh clean stills, bare class names, top-1 %")
     for name, score in scores.items():
@@ -78,29 +82,6 @@ def make(out: Path, options: PretrainOptions, *, stills: int = 8, every: int = 5
         f"{100 * scores['256-way']:.1f} % of 256 classes and {100 * scores['16-way']:.1f} % of 16 "
         "right"
     )
-
-
-class _Printer:
-    """Prints progress with rate and time left; the first report, which compiling is in, starts the
-    clock.
-    """
-
-    def __init__(self, steps: int):
-        self.steps, self.first = steps, None
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        line = (
-            f"update {progress.step}/{self.steps}  loss {progress.loss:.3f}  top-1 "
-            f"{100 * progress.top1:.1f} %"
-        )
-        if self.first:
-            rate = (progress.step - self.first[0]) / (now - self.first[1])
-            left = round((self.steps - progress.step) / rate)
-            line += f"  {rate:.2f} updates/s  {left // 60}:{left % 60:02d} left"
-        else:
-            self.first = progress.step, now
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

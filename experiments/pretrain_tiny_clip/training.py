@@ -30,7 +30,7 @@ FIRST_SCALE, LAST_SCALE = 1 / 0.07, 100.0  # of the logits: where OpenAI's model
 FEATURE_LENGTH = 10.0
 
 
-class Progress(NamedTuple):
+class Measured(NamedTuple):
     """What `pretrain` reports: updates done, loss and top-1 of images among all captions, means
     since the last one.
     """
@@ -91,7 +91,7 @@ def grid_positions(grid: int, width: int) -> Float[np.ndarray, "tokens width"]:
 def pretrain(
     config: CLIPConfig,
     options: PretrainOptions,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[Measured], None] | None = None,
     every: int = 50,
 ) -> dict[str, np.ndarray]:
     """Trains a CLIP from scratch on scenes; returns its tensors by OpenAI's names.
@@ -134,7 +134,7 @@ def pretrain(
             )
             history.append(tuple(seen))
             if report and (step % every == 0 or step == options.steps):
-                report(Progress(step, *(float(np.mean(values)) for values in zip(*history))))
+                report(Measured(step, *(float(np.mean(values)) for values in zip(*history))))
                 history.clear()
     nnx.update(clip, clip_state)
     learned = state_from_clip(clip)

@@ -6,9 +6,10 @@ from vtd_jax.console.status import Line, Part
 from vtd_jax.cost import estimate
 from vtd_jax.cost.estimate import PlannedRun
 from vtd_jax.cost.programs import Names, abstract_model
+from vtd_jax.durations import timespan
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.terminal import counted, timespan
+from vtd_jax.terminal import counted
 
 
 def cost_table(

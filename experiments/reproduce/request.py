@@ -204,7 +204,7 @@ def show(made: Made, kind: str, devices: int, utilization: float) -> str:
     """Prints what the runs cost, and what cannot be made; returns the whole in a line."""
     table, told = cost_table(made.planner, made.runs, kind, devices, utilization)
     table.show()
-    for line in table.told():
+    for line in table.about_lines():
         say(f"- {line}")
     for plan in made.plans:
         for line in (

@@ -14,7 +14,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.published import COLUMNS, published
 from vtd_jax.evaluate.scores import SUFFIX, read_scores
-from vtd_jax.evaluate.summary import Summary, alike, compare, summarize
+from vtd_jax.evaluate.summary import Summary, compare, distinct_values, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.json_text import convert
@@ -180,9 +180,9 @@ def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[s
         "unknown" if one["views"] is None else "{} × {}".format(*one["views"]) for one in facts
     )
     return {
-        "frames": alike(about, "frames"),
+        "frames": distinct_values(about, "frames"),
         "views": ", ".join(views),
-        "norm.": alike(about, "normalisation"),
+        "norm.": distinct_values(about, "normalisation"),
         "lists": ", ".join(origins),
     }
 
@@ -249,7 +249,7 @@ def _about(
             "videos"
         )
     for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
-        told[key] = alike(about, key) if key != "versions" else _versions(about)
+        told[key] = distinct_values(about, key) if key != "versions" else _versions(about)
     return told | {
         "lists": "; ".join(lists),
         "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
@@ -258,7 +258,7 @@ def _about(
 
 def _versions(about: Sequence[Mapping[str, Any]]) -> str:
     keys = dict.fromkeys(key for one in about for key in one["versions"])
-    return ", ".join(f"{key} {alike(about, 'versions', key)}" for key in keys)
+    return ", ".join(f"{key} {distinct_values(about, 'versions', key)}" for key in keys)
 
 
 def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, float]]]:

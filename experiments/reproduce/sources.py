@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd_jax.console.status import Line, counting
+from vtd_jax.console.progress import Progress
+from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
 from vtd_jax.fingerprints import DIGITS
@@ -119,8 +120,8 @@ class SceneSource:
         jobs = [(made, folder) for made, folder in jobs if not _is_whole(made, folder)]
         for made, folder in jobs:
             _claim(made, folder)
-        with counting("rendering and encoding clips") as told:
-            write_scene_sets(jobs, told=told)
+        with Progress("rendering and encoding clips", noun="clip") as progress:
+            write_scene_sets(jobs, told=progress.update)
         for made, folder in jobs:
             with Line("building records"):
                 build_scenes(made, folder)

@@ -254,28 +254,17 @@ def test_files_are_mapped_not_read(store, records):
     assert all(isinstance(rows, np.memmap) for rows in _open(store, records)[0]._shards)
 
 
-def test_progress_is_told_now_and_then(store, records, monkeypatch):
+def test_progress_is_logged(store, records, monkeypatch):
     monkeypatch.setattr(frame_features, "PAUSE", 0.0)
     told = []
     _open(store, records, views=(0, 1), together=4, told=told)
     assert [line.split(",")[0] for line in told[:-1]] == [
-        f"frame features: {done} of 20 clips of base_train" for done in (4, 8, 10, 14, 18, 20)
+        f"frame features of base_train: {done} of 20 clips" for done in (4, 8, 10, 14, 18, 20)
     ]
     assert told[-1] == (
         "frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in "
         f"{store.folder}"
     )
-
-
-def test_the_terminals_line_counts_them(store, records, monkeypatch):
-    shown = []
-    monkeypatch.setattr(frame_features.Line, "show", lambda line, *parts: shown.append(parts))
-    monkeypatch.setattr(frame_features.Line, "open", lambda line: shown.append("open"))
-    monkeypatch.setattr(frame_features.Line, "close", lambda line: shown.append("close"))
-    _open(store, records, together=4)
-    name = "frame features of base_train"
-    counts = [(name, f"{done} of 10") for done in (4, 8, 10)]
-    assert shown == [(name, "compiling"), "open", *counts, "close"]
 
 
 def test_a_folder_that_cannot_be_written(store, records, monkeypatch, tmp_path):

@@ -193,7 +193,7 @@ def test_assumptions_are_told():
     [
         (
             ("v9", 1, 0.5, "float32"),
-            "device 'v9': its peak is not known, expected one of v4, v5e, .*, L4, here",
+            "device 'v9': unknown peak, expected one of v4, v5e, .*, L4, here",
         ),
         (("v5e", 0, 0.5, "float32"), "devices 0: expected 1 or more"),
         (

@@ -11,8 +11,8 @@ import pytest
 
 import vtd_jax
 from experiments.configs import base_to_novel, few_shot, scenes, zero_shot
+from vtd_jax.backend import describe_devices
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import outputs
 from vtd_jax.evaluate.metrics import SplitResult
@@ -49,9 +49,11 @@ def test_devices_in_words():
         device_kind: str
 
     gpu = Device("gpu", "NVIDIA H100 80GB HBM3")
-    assert device_told([Device("cpu", "cpu")]) == "cpu"
-    assert device_told([gpu]) == "gpu NVIDIA H100 80GB HBM3"
-    assert device_told([gpu] * 8 + [Device("cpu", "cpu")]) == "8 × gpu NVIDIA H100 80GB HBM3, cpu"
+    assert describe_devices([Device("cpu", "cpu")]) == "cpu"
+    assert describe_devices([gpu]) == "gpu NVIDIA H100 80GB HBM3"
+    assert (
+        describe_devices([gpu] * 8 + [Device("cpu", "cpu")]) == "8 × gpu NVIDIA H100 80GB HBM3, cpu"
+    )
 
 
 def stored(origin: str, source: str, left_out: int = 0) -> StoredList:
@@ -90,7 +92,7 @@ def test_there_is_no_table_of_scores_that_are_nan(value):
     broken[1, 0] = value
     results = {"val": dataclasses.replace(RESULT["val"], scores=broken)}
     with pytest.raises(
-        UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite, so there is no"
+        UserError, match=r"^split val: scores of 1 of 2 videos are NaN or infinite: no table"
     ):
         outputs.results_table(config, CLIPConfig.vit_b16(), results, "x")
 

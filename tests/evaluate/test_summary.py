@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vtd_jax.evaluate.comparison import runs_told
+from vtd_jax.evaluate.comparison import describe_runs
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
-from vtd_jax.evaluate.summary import accuracies, alike, compare, spread, summarize
+from vtd_jax.evaluate.summary import accuracies, compare, distinct_values, spread, summarize
 from vtd_jax.evaluate.tables import Spread, Table
 
 
@@ -86,8 +86,8 @@ def test_answers_are_told_once():
         {"commit": "b", "versions": {"jax": "1"}},
         {"commit": "a"},
     ]
-    assert alike(told, "commit") == "a, b"
-    assert alike(told, "versions", "jax") == "1, unknown"
+    assert distinct_values(told, "commit") == "a, b"
+    assert distinct_values(told, "versions", "jax") == "1, unknown"
 
 
 def test_spreads_in_every_format():
@@ -110,6 +110,6 @@ def test_spreads_in_every_format():
 
 def test_runs_that_differ_in_training_alone_are_not_told_alike():
     one, two = {"frames": 8, "config": "a1"}, {"frames": 8, "config": "b2"}
-    assert runs_told([{"x": one}, {"y": dict(one)}])["settings that differ"] == "none"
-    (told,) = runs_told([{"x": one}, {"y": two}])["settings that differ"]
+    assert describe_runs([{"x": one}, {"y": dict(one)}])["settings that differ"] == "none"
+    (told,) = describe_runs([{"x": one}, {"y": two}])["settings that differ"]
     assert "a1 / b2" in told

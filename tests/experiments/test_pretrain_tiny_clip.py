@@ -47,7 +47,7 @@ def test_a_short_run_learns_and_its_file_loads(tmp_path, capsys):
     losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", printed)]
     assert len(losses) == 4
     assert losses[-1] < 0.9 * losses[0]
-    assert re.search(r"update 12/24 .* updates/s  \d+:\d\d left", printed)
+    assert re.search(r"12 of 24 updates, .* updates/s, \d+:\d\d left", printed)
     assert re.search(r"colour +\d+\.\d\n", printed)
     assert closing.startswith(f"wrote {out} (")
     clip = load_clip(out, expected="tiny")

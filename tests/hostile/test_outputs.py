@@ -21,7 +21,7 @@ CASES = {
         "predict", ["--video={}/v.mp4", "--labels=a,b", "--json={}/run/config.json"], "is a place of the run in"
     ),
     "predict a site": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is no report's"
+        "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is not of a report"
     ),
     "build_data": (
         "build_data",
@@ -31,7 +31,7 @@ CASES = {
     "build_data over others": (
         "build_data", ["--source={}/classes", "--data_dir={}/data", "--name=mine"], "is there, and holds no records"
     ),
-    "compare": ("compare", ["{}/run", "--out={}/run/results.json"], "results.json, which would be written over"),
+    "compare": ("compare", ["{}/run", "--out={}/run/results.json"], "results.json, which would be overwritten"),
     "compare a table": ("compare", ["{}/run", "--out={}/run/results.md"], "is a place of the run in"),
     "convert": ("convert", ["--source={}/clip.safetensors", "--out={}/soft.safetensors"], "is --source="),
     "export a CLIP": (

@@ -13,7 +13,7 @@ from vtd_jax.predict.predictor import Predictor
 @pytest.fixture(scope="session")
 def learnt() -> Predictor:
     """A model with all that can be learnt, on one device."""
-    about = dict(class_names=LABELS, told="small", weights="0", cache=TextCache(None))
+    about = dict(class_names=LABELS, description="small", weights="0", cache=TextCache(None))
     return Predictor(small_model(), frames=4, devices=jax.devices()[:1], **about)
 
 

@@ -47,20 +47,20 @@ def test_a_name_of_every_length_may_be_given():
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ('a,"b', ("--labels='a,\"b': cannot be parted at its commas (unexpected end of data); put "
+        ('a,"b', ("--labels='a,\"b': cannot be split at commas (unexpected end of data); put "
             "double quotes around")),
-        ('"a" b,c', "--labels='\"a\" b,c': cannot be parted at its commas"),
-        ("hugging;arm wrestling", "--labels='hugging;arm wrestling': is one entry with ';' in it; part words by"),
+        ('"a" b,c', "--labels='\"a\" b,c': cannot be split at commas"),
+        ("hugging;arm wrestling", "--labels='hugging;arm wrestling': is one entry with ';' in it; separate words"),
         ("hugging|kicking", "--labels='hugging|kicking': is one entry with '|' in it"),
         ("拥抱，踢", "--labels='拥抱，踢': is one entry with '，' in it"),
         ("'hug','kick'", '--labels: entry 1, "\'hug\'", is in quotes; leave them out'),
         ("“hug”,kick", "--labels: entry 1, '“hug”', is in quotes"),
         ("'arm wrestling,hugging'", "--labels=\"'arm wrestling,hugging'\": the quotes are part of the words here"),
-        ("['hug', 'kick']", "--labels=\"['hug', 'kick']\": is a list of some programming language; give the words"),
-        ("videos", "--labels=videos: is a folder, which cannot be read as words; give a file"),
-        ("clip.mp4", "--labels=clip.mp4: is a video; give words parted by commas, or a file of them"),
+        ("['hug', 'kick']", "--labels=\"['hug', 'kick']\": is a list of a programming language"),
+        ("videos", "--labels=videos: is a folder; give a file"),
+        ("clip.mp4", "--labels=clip.mp4: is a video; give words separated by commas, or a file of them"),
         ("there.MOV", "--labels=there.MOV: is a video"),
-        ("words.json", ("--labels=words.json: there is no such file; check the path, or give words parted by "
+        ("words.json", ("--labels=words.json: there is no such file; check the path, or give words separated by "
             "commas")),
         ("labels.txt", ("--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
             "give words")),
@@ -94,7 +94,7 @@ def test_one_label_or_word_is_noted_and_two_are_not(tmp_path, capsys):
     (tmp_path / "words.txt").write_text("hug\n")
     given_words(str(tmp_path / "words.txt"), "--vocabulary")
     assert capsys.readouterr().err.startswith(
-        "note: --vocabulary: 'hug' is a single word; several are parted by"
+        "note: --vocabulary: 'hug' is a single word; several are separated by"
     )
     (tmp_path / "words.txt").write_text("hug\nkick\n")
     given_words(str(tmp_path / "words.txt"), "--labels")

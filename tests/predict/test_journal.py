@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 from typing import Annotated, TypedDict
 
@@ -85,9 +86,7 @@ def test_another_job_is_refused_unless_told(tmp_path):
     journal = Journal(path, JOB)
     journal.add("a.mp4", result={})
     journal.close()
-    with pytest.raises(
-        UserError, match=r"out\.unfinished: an interrupted run left it, which had another labels;"
-    ):
+    with pytest.raises(UserError, match=r"out\.unfinished: .*another labels;"):
         Journal(path, JOB | {"labels": 4})
     again = Journal(path, JOB | {"labels": 4}, restart=True)
     assert again.done == set()
@@ -100,9 +99,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     path = tmp_path / "out.unfinished"
     path.write_text(text)
     for restart in (False, True):
-        with pytest.raises(
-            UserError, match="not what an interrupted run left, so `restart` would not remove it"
-        ):
+        with pytest.raises(UserError, match=r"not the journal.*`restart`.*move it away"):
             Journal(path, JOB, restart)
     assert path.read_text() == text
 
@@ -142,7 +139,7 @@ def _lines(path, edit):
 def test_a_damaged_line_is_named_with_what_to_do(left, edit, number):
     text = _lines(left, edit)
     with pytest.raises(
-        UserError, match=rf"j:{number}: damaged, its checksum does not fit; give `restart` to begin"
+        UserError, match=rf"j:{number}: damaged: .*checksum.*; give `restart` to begin"
     ) as error:
         Journal(left, JOB)
     assert left.read_bytes() == text
@@ -181,7 +178,7 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
         journal.add("c.mp4", score=0.25)
     warned = capsys.readouterr().err
     assert warned.count("\n") == 1
-    assert "j: an older version left it; its lines carry no checksums" in warned
+    assert re.search(r"/j: .*older version.*without checksums", warned)
     with Journal(path, JOB, kind=_Line) as again:
         assert [entry["score"] for entry in again.entries()] == [0.5, 1, 0.25]
     assert capsys.readouterr().err == ""
@@ -197,7 +194,7 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
         # the first line had a checksum, and lost it
         (
             {"video": "b.mp4", "score": 1, "sum": "0" * 16},
-            r"j:1: damaged, its checksum does not fit; give `restart`",
+            r"j:1: damaged: .*checksum.*; give `restart`",
         ),
     ],
 )
@@ -213,7 +210,7 @@ def test_lines_of_an_older_version_are_of_their_type(tmp_path, line, told):
 
 def test_a_journal_of_an_older_version_is_of_the_same_job_or_empty(tmp_path, capsys):
     _older(tmp_path / "j", {"video": "a.mp4"}, job={"other": 1})
-    with pytest.raises(UserError, match="which had another"):
+    with pytest.raises(UserError, match=r"another labels|another .*other"):
         Journal(tmp_path / "j", JOB)
     _older(tmp_path / "j", job={"other": 1})
     with Journal(tmp_path / "j", JOB) as journal:
@@ -236,7 +233,7 @@ def test_a_journal_of_an_older_version_is_of_the_same_job_or_empty(tmp_path, cap
 def test_a_damaged_first_line_is_no_mistake_of_the_users(left, edit):
     text = _lines(left, lambda lines: [edit(lines[0]), *lines[1:]])
     with pytest.raises(
-        UserError, match=r"j:1: damaged, its checksum does not fit; give `restart` to begin again$"
+        UserError, match=r"j:1: damaged: .*checksum.*; give `restart` to begin again$"
     ):
         Journal(left, JOB)
     assert left.read_bytes() == text

@@ -92,7 +92,7 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     checkpoints.close()
     model = load(tmp_path)
     assert model.class_names == ()
-    assert model.told == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
+    assert model.description == f"{tmp_path} (step 7 of small, config {config.fingerprint})"
     np.testing.assert_array_equal(
         model.predict(noise, LABELS).logits, tuned.predict(noise, LABELS).logits
     )
@@ -109,7 +109,7 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
         (
             tmp_path / "release.pth",
             {},
-            "the authors' format does not say its settings; make a file that does",
+            "the authors' format has no settings",
         ),
         (tmp_path / "empty.pth", {}, "empty file: the download failed"),
         (tmp_path / "broken.safetensors", {}, "truncated or damaged safetensors"),
@@ -117,7 +117,7 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
         (
             folder / "clip.safetensors",
             {"clip": "other.pt"},
-            "is a CLIP itself, clip=other.pt would not be used",
+            "is a CLIP itself; leave out clip=other.pt",
         ),
         (folder / "clip.safetensors", {"pooling": "max"}, "model.pooling: 'max', expected one of"),
         (folder / "clip.safetensors", {"dtype": "float16"}, "float16"),
@@ -140,6 +140,6 @@ def test_importing_the_package_imports_nothing_else():
 @pytest.mark.parametrize("source", ["x" * 300, "a\0b"])
 def test_what_no_file_can_be_called_is_told(source):
     with pytest.raises(
-        UserError, match="is no name of a file; expected a CLIP, a tuned model, a workdir or 'tiny'"
+        UserError, match="is not a file name; expected a CLIP, a tuned model, a workdir or 'tiny'"
     ):
         load(source)

@@ -231,12 +231,15 @@ def test_thousands_of_labels(learnt, noise):
         (["a", "word " * 90], "too long for CLIP"),
         (
             ["caf\xe9", "b", "cafe\u0301"],
-            r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' alike, as 'café'; leave one out",
+            r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' as the same text, 'café'; leave one out",
         ),
-        (["a & b", "A &amp; B"], r"labels: CLIP reads 'a & b' and 'A &amp; B' alike, as 'a & b'"),
+        (
+            ["a & b", "A &amp; B"],
+            r"labels: CLIP reads 'a & b' and 'A &amp; B' as the same text, 'a & b'",
+        ),
         (
             ["brush hair", "brush_hair"],
-            "labels: CLIP reads 'brush hair' and 'brush_hair' alike, as 'brush hair'",
+            "labels: CLIP reads 'brush hair' and 'brush_hair' as the same text, 'brush hair'",
         ),
         (["a", "\udcff"], r"labels: '\\udcff' at place 1 cannot be written as UTF-8"),
         (["a", "&nbsp;"], "labels: CLIP reads no text in '&nbsp;'; give another"),
@@ -258,7 +261,7 @@ def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes
         lambda: learnt.predict(noise, ["a", "b"], vocabulary=twice),
     ):
         with pytest.raises(
-            UserError, match="CLIP reads 'hug' and 'ＨＵＧ' alike, as 'hug'; leave one out"
+            UserError, match="CLIP reads 'hug' and 'ＨＵＧ' as the same text, 'hug'; leave one out"
         ):
             call()
     bare = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False)
@@ -280,7 +283,7 @@ def test_what_room_learnt_prompts_and_templates_leave(learnt):
 
 def test_bad_settings_are_told(learnt, noise):
     bare = Predictor(learnt.model, frames=4, cache=TextCache(None))
-    with pytest.raises(UserError, match="labels: none given, and this model has learnt none"):
+    with pytest.raises(UserError, match="labels: none given"):
         bare.predict(noise)
     with pytest.raises(UserError, match="frames=0"):
         learnt.predict(noise, frames=0)

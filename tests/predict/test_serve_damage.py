@@ -66,7 +66,7 @@ def test_files_that_are_pipes(tmp_path):
     with pytest.raises(ValueError, match=r"about\.json is damaged"):
         serve_example.Served(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no regular file"):
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
         serve_example.opened(tmp_path / "pipe")
     os.mkfifo(tmp_path / "weights.npz")
     with pytest.raises(ValueError, match=r"weights\.npz is damaged"):

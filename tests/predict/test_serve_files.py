@@ -70,14 +70,13 @@ def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_pa
     other.mkdir()
     file.touch()
     for path, told in (
-        (tmp_path / "x.zip", "the name must end in .served"),
-        (own, "holds other files too (notes.txt), which would be lost: move them away"),
-        (other, "is there already and is no served model; give another name, or move it away"),
-        (file, "is there already and is no served model; give another name, or move it away"),
+        (tmp_path / "x.zip", r"must end in \.served"),
+        (own, r"other files .*notes\.txt"),
+        (other, "not a served model"),
+        (file, "not a served model"),
     ):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError, match=f"^{path}: .*{told}"):
             write_served(path, model, LABELS, 2)
-        assert str(caught.value) == f"{path}: {told}"
 
 
 def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypatch):

@@ -101,7 +101,11 @@ def test_times_that_start_again_cost_nothing(learnt, tmp_path):
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     told = []
     found = learnt.timeline(
-        tmp_path / "joined.ts", LABELS, window=1, frames=4, told=lambda *done: told.append(done)
+        tmp_path / "joined.ts",
+        LABELS,
+        window=1,
+        frames=4,
+        on_progress=lambda *done: told.append(done),
     )
     assert found.duration == pytest.approx(6, abs=1e-3)
     assert len(found.starts) == 11
@@ -133,7 +137,11 @@ def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
     monkeypatch.setattr(module, "PICTURES", 6)
     told = []
     found = learnt.timeline(
-        long, LABELS, window=0.5, frames=4, told=lambda done, length: told.append((done, length))
+        long,
+        LABELS,
+        window=0.5,
+        frames=4,
+        on_progress=lambda done, length: told.append((done, length)),
     )
     assert len(found.pictures) <= 6
     np.testing.assert_allclose(np.diff(found.pictures_at), np.diff(found.pictures_at)[0])

@@ -99,7 +99,7 @@ def test_bad_values_are_told(value, told):
 
 
 def test_a_folder_is_no_word_list(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder"):
         read_words(str(tmp_path), "--labels")
 
 

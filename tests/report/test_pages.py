@@ -303,7 +303,4 @@ def test_numbers_for_people():
     assert [report_html.percent(x) for x in (0.0, 0.0004, 0.5, 0.9996, 1.0)] == [
         "0.0 %", "< 0.1 %", "50.0 %", "> 99.9 %", "100.0 %",
     ]  # fmt: skip
-    assert [report_html.clock(x) for x in (7, 59.6, 3723.2)] == ["0:07", "1:00", "1:02:03"]
-    assert report_html.clock(59.96, tenths=True) == "1:00"
-    assert report_html.clock(7, hours=True) == "0:00:07"
     assert [report_html.signed(x) for x in (1.254, -0.4, -0.001)] == ["+1.25", "−0.40", "+0.00"]

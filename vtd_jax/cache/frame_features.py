@@ -2,8 +2,8 @@
 (docs/method.md, section 7).
 """
 
+import contextlib
 import functools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -20,14 +20,14 @@ import vtd_jax
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import VARIABLE, cache_folder, check_ours
 from vtd_jax.clip.weights.params import state_from_clip
-from vtd_jax.console.status import Line
+from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted, duration
+from vtd_jax.terminal import counted
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
@@ -238,7 +238,9 @@ class FeatureStore:
                         check()
                     yield part, next(clips)
 
-        progress = _Progress(missing, len(records), records.name, tell)
+        total = sum(min(SHARD, len(records) - part.number * SHARD) for part in missing)
+        label = f"frame features of {records.name}"
+        progress = Progress(label, total, "clip", every=PAUSE, log=tell)
         begun: list[np.ndarray] = []
 
         def finish(part: _Part, batch: Batch, features: jax.Array) -> None:
@@ -248,8 +250,7 @@ class FeatureStore:
                 write_rows(part.file, np.concatenate(begun), _WHAT)
                 begun.clear()
 
-        progress.line.open()
-        try:
+        with contextlib.closing(clips), progress:
             pending: deque = deque()
             for (part, batch), frames in Ahead(batches(), place):
                 pending.append((part, batch, encoder(frames, state)))
@@ -257,38 +258,9 @@ class FeatureStore:
                     finish(*pending.popleft())
             while pending:
                 finish(*pending.popleft())
-        finally:
-            progress.line.close()
-            clips.close()
 
     def _program(self) -> tuple[Any, DeviceMesh, str]:
         return self._graphdef, self._mesh, self._parallel
-
-
-class _Progress:
-    """Tells how many videos are done: at any time in the terminal's line, and now and then in a
-    line that stays.
-    """
-
-    def __init__(
-        self, missing: Sequence[_Part], videos: int, name: str, tell: Callable[[str], None]
-    ):
-        self._total = sum(min(SHARD, videos - part.number * SHARD) for part in missing)
-        self._name, self._tell, self._done = name, tell, 0
-        self._start = self._told = time.perf_counter()
-        # until the first batch is back: the program is compiled
-        self.line = Line(f"frame features of {name}", "compiling")
-
-    def add(self, count: int) -> None:
-        """So many more are done."""
-        self._done, now = self._done + count, time.perf_counter()
-        self.line.show(f"frame features of {self._name}", f"{self._done} of {self._total}")
-        if now - self._told >= PAUSE:
-            self._told = now
-            left = duration((now - self._start) / self._done * (self._total - self._done))
-            self._tell(
-                f"frame features: {self._done} of {self._total} clips of {self._name}, {left} left"
-            )
 
 
 def _file(folder: Path, number: int) -> Path:

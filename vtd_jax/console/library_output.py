@@ -1,6 +1,4 @@
-"""What libraries and Python itself write to the terminal: log lines, warnings and tracebacks, made
-`shown`.
-"""
+"""Escapes what libraries and Python print: log lines, warnings and tracebacks."""
 
 import logging
 import sys
@@ -15,9 +13,9 @@ from vtd_jax.printable import shown
 
 
 def escape_library_output() -> None:
-    """From here on names of files and tensors in what others write do nothing to a terminal either."""
+    """Escapes control characters in all log lines, warnings and tracebacks from now on."""
     handler = absl_logging.get_absl_handler()
-    # called twice, as by tests, it must not escape twice
+    # tests call this twice: do not escape twice
     inner = handler.python_handler.formatter
     if not isinstance(inner, EscapedLines):
         handler.setFormatter(EscapedLines(inner))
@@ -26,7 +24,7 @@ def escape_library_output() -> None:
 
 
 class EscapedLines(logging.Formatter):
-    """Another formatter's lines: the message in one line, a traceback in its own."""
+    """Wraps a formatter: escapes the message into one line, and each line of a traceback."""
 
     def __init__(self, inner: logging.Formatter | None):
         super().__init__()
@@ -46,9 +44,7 @@ def _format_warning(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """`file:line: Category: message`, as Python does it; the line of code is of no use to who runs
-    a command.
-    """
+    """`file:line: Category: message`, as Python does, without the line of code."""
     return f"{shown(filename)}:{lineno}: {category.__name__}: {shown(message)}\n"
 
 

@@ -1,59 +1,112 @@
-"""A line that says how far a long job is."""
+"""How far a long job is: live where a terminal watches, in log lines elsewhere."""
 
 import sys
 import time
+from collections.abc import Callable
 
 from vtd_jax.console.status import Line, Part
-from vtd_jax.terminal import counted, say
+from vtd_jax.durations import clock
+from vtd_jax.terminal import counted, log
 
 
 class Progress:
-    """How many videos, how fast, how long still, how many bad: the terminal's line, or one on
-    stderr every 10 s where that is no terminal. Lines about single videos go above it."""
+    """Reports count, rate and time left of a long job.
 
-    def __init__(self, total: int, label: str):
-        self.total, self.label, self.done, self.bad = total, label, 0, 0
-        self.terminal = sys.stderr.isatty()
-        self.start = self.shown = time.monotonic()
-        self.line, self.shows = Line(clock=False), False
-        self.every = 0.2 if self.terminal else 10.0
+    A terminal shows them in its live line (`rich.progress` cannot drop columns by their rank where
+    the terminal is narrow). Elsewhere a line is logged every few seconds. Both keep a last line
+    when the job is finished, unless it was too short for any line before.
+    """
 
-    def add(self, message: tuple[int, int, str]) -> None:
-        """Counts `(videos, bad ones, a line about them or "")`."""
-        videos, bad, line = message
-        self.done, self.bad = self.done + videos, self.bad + bad
-        if line:
-            say(f"skipped {line}", sys.stderr)
+    def __init__(
+        self,
+        label: str,
+        total: float = 0,
+        noun: str = "",
+        *,
+        form: Callable[[float], str] = "{:.0f}".format,
+        every: float = 10.0,
+        log: Callable[[str], None] = log,
+    ):
+        """
+        Args:
+          label: begins every line.
+          total: count of the whole job; 0 if unknown.
+          noun: what is counted, in the singular; without it no rate is shown.
+          form: formats `done` and `total`.
+          every: seconds between two logged lines.
+          log: called with these lines; stderr by default.
+        """
+        self.total, self.done, self.bad = total, 0.0, 0
+        self._label, self._noun, self._form = label, noun, form
+        self._every, self._log = every, log
+        self._details: tuple[Part, ...] = ()
+        self._terminal, self._line = sys.stderr.isatty(), Line(label)
+        self._logged, self._shown, self._finished = time.monotonic(), False, False
+        # the rate counts from the first update: compiling or starting workers comes before it
+        self._first: tuple[float, float] | None = None
+
+    def __enter__(self) -> "Progress":
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
+
+    def add(self, count: float = 1, bad: int = 0, skipped: str = "") -> None:
+        """Counts finished items, how many of them were bad, and logs what was skipped."""
+        self.bad += bad
+        if skipped:
+            log(f"skipped {skipped}")
+        self.update(self.done + count)
+
+    def update(
+        self, done: float, total: float | None = None, details: tuple[Part, ...] = ()
+    ) -> None:
+        """Sets the count, and what else to show beside it.
+
+        Args:
+          done: items finished so far.
+          total: replaces the total of the job.
+          details: shown after the count.
+        """
+        now = time.monotonic()
+        if self._first is None and done:
+            self._first = now, done
+        self.done, self._details = done, details
+        self.total = self.total if total is None else total
         self.show()
 
     def show(self) -> None:
-        """Shows the line where it is due."""
-        now, whole = time.monotonic(), self.done >= self.total
-        if not self.done or not (
-            now - self.shown >= self.every or (whole and self.shown > self.start)
-        ):
+        """Shows the current state; a log line only if one is due."""
+        if not self.done or self._finished:
             return
-        self.shown = now
-        rate = self.done / max(now - self.start, 1e-9)
-        parts = (
-            Part(f"{self.label}: {self.done}/{counted(self.total, 'video')}"),
-            Part(f"{rate:.1f} videos/s", 3),
-            Part(f"{_time((self.total - self.done) / rate)} left", 1),
-            Part(f"{self.bad} bad", 2),
-        )
-        if self.terminal and not whole:
-            self.line.show(*parts)
-            if not self.shows:
-                self.line.open()
-                self.shows = True
-            return
-        self.line.close()
-        say(", ".join(part.text for part in parts), sys.stderr)
+        now = time.monotonic()
+        self._finished = bool(self.total) and self.done >= self.total
+        if self._terminal and not self._finished:
+            self._line.clock = False
+            self._line.show(*self._parts(now))
+            self._open()
+        elif now - self._logged >= self._every or (self._finished and self._shown):
+            self._line.close()
+            self._logged, self._shown = now, True
+            self._log(", ".join(part.text for part in self._parts(now)))
+        elif self._finished:
+            self._line.close()
 
+    def _open(self) -> None:
+        if self._terminal and not self._shown:
+            self._line.open()
+            self._shown = True
 
-def _time(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+    def _parts(self, now: float) -> tuple[Part, ...]:
+        whole = counted(round(self.total), self._noun) if self._noun else self._form(self.total)
+        count = f"{self._form(self.done)} of {whole}" if self.total else self._form(self.done)
+        parts = [Part(f"{self._label}: {count}"), *self._details]
+        start, before = self._first or (now, 0)
+        if self.done > before and now > start:
+            rate = (self.done - before) / (now - start)
+            if self._noun:
+                parts.append(Part(f"{rate:.{1 if rate >= 1 else 2}f} {self._noun}s/s", 3))
+            if self.total:
+                parts.append(Part(f"{clock((self.total - self.done) / rate)} left", 1))
+        return (*parts, Part(f"{self.bad} bad", 2)) if self.bad else tuple(parts)

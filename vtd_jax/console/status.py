@@ -1,8 +1,7 @@
-"""One line at the bottom of the terminal that says what is being done and since when; nothing where
-there is none.
+"""A live line at the bottom of the terminal that shows what a command is doing.
 
-Whatever else is printed meanwhile goes above the line, and the line is gone when what it tells of
-is over. In a pipe, a file or a CI log nothing is written.
+Other output goes above the line, and the line disappears at the end. Without a terminal, in a pipe,
+a file or a CI log, nothing is written.
 """
 
 import atexit
@@ -10,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import rich.cells
@@ -21,30 +20,26 @@ import rich.text
 
 from vtd_jax.printable import printable
 
-# spinner and a space before the text, and a column that stays free: a full line would wrap on some
-# terminals
+# spinner and blank before the text, and a free column after it: some terminals wrap a full line
 _MARGIN = 3
-# rank of what lines are shown within
+# rank of the texts of `within`
 _AROUND = 2
-# seconds from which a line tells how long it has been there
+# seconds after which a line shows how long it has been open
 _SLOW = 1.0
 
 
 class Part(NamedTuple):
-    """A part of a line: of those with a `rank`, the highest goes first where there is no room; None
-    stays.
-    """
+    """A part of a line. If there is no room, the highest `rank` is dropped first, None never."""
 
     text: str
     rank: int | None = None
 
 
 class Line:
-    """What the terminal's line tells while this is open (`with`, or `open` and `close`); the last
-    one opened is shown.
+    """A live line while it is open (`with`, or `open` and `close`); the last one opened is shown.
 
     Attributes:
-      clock: whether the seconds since it was opened are told.
+      clock: whether to show the seconds since it was opened.
     """
 
     def __init__(self, *parts: str | Part, clock: bool = True):
@@ -52,27 +47,25 @@ class Line:
         self.show(*parts)
 
     def show(self, *parts: str | Part) -> None:
-        """What the line tells from here on; does not open it."""
+        """Sets the text of the line; does not open it."""
         self._parts = tuple(Part(part) if isinstance(part, str) else part for part in parts)
 
     def open(self) -> "Line":
-        """Shows it, in the place of those that were opened before; its clock starts."""
+        """Shows the line instead of earlier ones, and starts its clock."""
         self._start = time.monotonic()
         _SHOWN.add(self)
         return self
 
     def close(self) -> None:
-        """Takes it away; may be called again."""
+        """Removes the line; may be called again."""
         _SHOWN.remove(self)
 
     def parts(self) -> tuple[Part, ...]:
-        """What it tells now."""
+        """The parts of the line now."""
         seconds = time.monotonic() - self._start
-        return (
-            (*self._parts, Part(f"… {seconds:.0f} s"))
-            if self.clock and seconds >= _SLOW
-            else self._parts
-        )
+        if self.clock and seconds >= _SLOW:
+            return *self._parts, Part(f"… {seconds:.0f} s")
+        return self._parts
 
     def __enter__(self) -> "Line":
         return self.open()
@@ -83,7 +76,7 @@ class Line:
 
 @contextlib.contextmanager
 def within(text: str) -> Iterator[None]:
-    """Every line that is shown in here begins with `text`, where there is room."""
+    """Every line in the block begins with `text`, if there is room."""
     _SHOWN.around.append(text)
     try:
         yield
@@ -91,33 +84,24 @@ def within(text: str) -> Iterator[None]:
         _SHOWN.around.remove(text)
 
 
-@contextlib.contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line with a count; gives what is called with how many are done and how many there are."""
-    with Line(what) as line:
-        yield lambda done, total: line.show(what, f"{done} of {total}")
-
-
 def note(text: str) -> None:
-    """Adds a remark to whatever line is there, for as long as this process runs; a signal handler
-    may call it.
-    """
+    """Adds a remark to all lines of this process; signal handlers may call it."""
     _SHOWN.noted = text
 
 
 def clear() -> None:
-    """Takes all lines away that are open still, as after an error."""
+    """Removes all open lines, as after an error."""
     for line in tuple(_SHOWN.lines):
         line.close()
 
 
 def silence() -> None:
-    """From here on nothing is shown: for all but the first of several processes."""
+    """Shows nothing any more: for all processes but rank 0."""
     _SHOWN.silent = True
 
 
 def leave() -> None:
-    """Gives the terminal back, for a process that ends without its `finally` clauses."""
+    """Restores the terminal, for a process that ends without its `finally` clauses."""
     if _SHOWN.live is not None:
         with contextlib.suppress(OSError):
             _SHOWN.live.console.file.write("\r\033[K\033[?25h")
@@ -125,7 +109,7 @@ def leave() -> None:
 
 
 def fit(parts: tuple[Part, ...], width: int) -> str:
-    """The parts that fit into so many columns, two spaces between them; what cannot go is cut."""
+    """The parts that fit into `width` columns, joined by two blanks; parts without rank are cut."""
     left = [Part(printable(part.text), part.rank) for part in parts]
     while True:
         text = "  ".join(part.text for part in left)
@@ -140,7 +124,7 @@ def fit(parts: tuple[Part, ...], width: int) -> str:
 
 
 class _Shown:
-    """The lines that are open, and rich's live display of the last one."""
+    """The open lines, and rich's live display of the last one."""
 
     def __init__(self):
         self.lines: list[Line] = []
@@ -161,7 +145,7 @@ class _Shown:
             console = rich.console.Console(file=stream, highlight=False, soft_wrap=True)
             if not console.is_terminal or console.is_dumb_terminal:
                 return
-            # what is printed into a file must stay out of the terminal
+            # output that goes into a file must not be shown on the terminal
             self.live = rich.live.Live(
                 self, console=console, transient=True, refresh_per_second=8,
                 redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
@@ -177,6 +161,7 @@ class _Shown:
                 live.stop()
 
     def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions):
+        # rich calls this in a thread, while others open and close lines
         lines = self.lines[-1:]
         if not lines:
             return
@@ -188,16 +173,12 @@ class _Shown:
 
     @staticmethod
     def _terminal():
-        """stderr where it is a terminal, else stdout where that is one."""
-        return next(
-            (
-                stream
-                for stream in (sys.stderr, sys.stdout)
-                if stream is not None and stream.isatty()
-            ),
-            None,
-        )
+        """stderr if it is a terminal, else stdout if that is one, else None."""
+        # Python has no streams in a process without a console
+        streams = [stream for stream in (sys.stderr, sys.stdout) if stream is not None]
+        return next((stream for stream in streams if stream.isatty()), None)
 
 
+# one for the process: a terminal can have one live display
 _SHOWN = _Shown()
 atexit.register(clear)

@@ -1,8 +1,7 @@
-"""What a program does, read off its text: FLOPs, memory traffic of loops, and what devices send
-each other.
-"""
+"""FLOPs, memory traffic and collectives of a program, from its jaxpr or HLO text."""
 
 import functools
+import itertools
 import math
 import re
 from collections import Counter
@@ -13,7 +12,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-# JAX's names of what becomes a collective
+# JAX's primitives -> collectives
 _PRIMITIVES = {
     "psum": "all-reduce",
     "psum_invariant": "all-reduce",
@@ -28,16 +27,9 @@ _PRIMITIVES = {
 _BITS = {"pred": 8, "token": 0, "c64": 64, "c128": 128, "bf16": 16}
 # instructions that move nothing
 _FREE = (
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "after-all",
-    "while",
-    "call",
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while", "call",
     "conditional",
-)
+)  # fmt: skip
 _INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<kind>[a-z][\w\-]*)\((?P<rest>.*)$"
 )
@@ -47,18 +39,18 @@ _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
 class Sent(NamedTuple):
-    """Collectives of one kind: how many a device runs, and the bytes of their results on it."""
+    """Collectives of one kind: their number, and bytes of their results on a device."""
 
     count: int
     bytes: int
 
 
 class Work(NamedTuple):
-    """What one device does in one call.
+    """Work of one device in one call.
 
     Attributes:
-      flops: of matrix products and convolutions as traced, recomputation included.
-      collectives: kind -> what is sent, as written; XLA may join some.
+      flops: of matrix products and convolutions as traced, with recomputation.
+      collectives: by kind, as traced; XLA may combine some.
     """
 
     flops: int
@@ -66,9 +58,7 @@ class Work(NamedTuple):
 
 
 def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
-    """Counts a traced program; the body of a loop as often as it runs (once where that is not
-    known).
-    """
+    """Counts the work of a traced program; loops as often as they run, once if unknown."""
     flops, found = 0, []
     for equation, times, sizes in _equations(jaxpr.jaxpr, 1, {}):
         name = equation.primitive.name
@@ -83,9 +73,7 @@ def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
 
 
 def needed(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """A traced program without what none of its results needs: XLA drops it, as the gradients of
-    queries that nothing learnt has reached.
-    """
+    """A traced program without dead code, which XLA removes, such as unused gradients."""
     kept, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
     return core.ClosedJaxpr(kept, jaxpr.consts)
 
@@ -93,23 +81,22 @@ def needed(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
 def _equations(
     jaxpr: core.Jaxpr, times: int, sizes: Mapping[str, int]
 ) -> Iterator[tuple[Any, int, Mapping[str, int]]]:
-    """Equations however deep, how often each runs, and the sizes of the named axes around it."""
+    """All nested equations, how often each runs, and the sizes of its named axes."""
     for equation in jaxpr.eqns:
         yield equation, times, sizes
         inner = [sub for value in equation.params.values() for sub in _jaxprs(value)]
         if equation.primitive.name == "cond":
-            # one branch runs: the one with the most products stands for it
+            # one branch runs: count the most expensive one
             inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
-        rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
-        around = (
-            dict(equation.params["mesh"].shape) if equation.primitive.name == "shard_map" else sizes
-        )
+        is_scan, is_mapped = (equation.primitive.name == name for name in ("scan", "shard_map"))
+        rounds = equation.params["length"] if is_scan else 1
+        axes = dict(equation.params["mesh"].shape) if is_mapped else sizes
         for sub in inner:
-            yield from _equations(sub, times * rounds, around)
+            yield from _equations(sub, times * rounds, axes)
 
 
 def _parties(equation: Any, sizes: Mapping[str, int]) -> int:
-    """How many devices meet in a collective."""
+    """Number of devices in a collective."""
     axes = equation.params.get("axes", equation.params.get("axis_name"))
     axes = axes if isinstance(axes, tuple) else (axes,)
     return math.prod(sizes.get(axis, 1) for axis in axes)
@@ -133,8 +120,7 @@ def _product(equation: Any) -> int:
 
 def _convolution(equation: Any) -> int:
     kernel, spec = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
-    # every output takes the whole kernel of its channel: its input channels (of one group) times
-    # its area
+    # every output needs the whole kernel of its channel: input channels (of one group) times area
     return 2 * equation.outvars[0].aval.size * math.prod(kernel) // kernel[spec[0]]
 
 
@@ -158,31 +144,23 @@ class Program:
         self._computations, self._entry = _parse(text)
 
     def collectives(self) -> dict[str, Sent]:
-        """What one device sends in one call; an asynchronous collective counts once, into however
-        many it was cut.
-        """
+        """Collectives of one device in one call; all parts of an asynchronous one count as one."""
         found, chains = [], set()
         for instruction, times, _ in self._running(self._entry, 1):
-            start = instruction.kind.endswith("-start")
             kind, chain = (
                 instruction.kind.removesuffix("-start"),
                 (instruction.kind, instruction.chain),
             )
-            # XLA for TPUs writes a collective that runs beside other work into every fusion that it
-            # runs beside
-            if (
-                kind in COLLECTIVES
-                and not instruction.alone
-                and not (instruction.chain and chain in chains)
-            ):
+            # XLA for TPUs repeats an asynchronous collective in every fusion that it overlaps
+            is_repeated = instruction.chain and chain in chains
+            if kind in COLLECTIVES and not instruction.alone and not is_repeated:
                 chains.add(chain)
-                found.append((kind, times, _result_bytes(instruction.shape, kind, start)))
+                size = _result_bytes(instruction.shape, kind, kind != instruction.kind)
+                found.append((kind, times, size))
         return _sum_up(found)
 
     def bytes_of_repeats(self) -> int:
-        """Bytes read and written by rounds of loops after the first, which XLA's own analysis
-        leaves out.
-        """
+        """Bytes that loops read and write after their first round, which XLA does not count."""
         total = 0
         for instruction, times, fused in self._running(self._entry, 1):
             if times > 1 and not fused and instruction.kind not in _FREE:
@@ -196,19 +174,13 @@ class Program:
 
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
-        every = (
-            instruction
-            for instructions in self._computations.values()
-            for instruction in instructions
-        )
+        every = itertools.chain.from_iterable(self._computations.values())
         return {instruction.name: array_bytes(instruction.shape) for instruction in every}
 
     def _running(
         self, computation: str, times: int, fused: bool = False
     ) -> Iterator[tuple[_Instruction, int, bool]]:
-        """Every instruction reached from a computation, how often it runs, and whether it is inside
-        a fusion.
-        """
+        """All instructions of a computation, how often each runs, and whether it is in a fusion."""
         for instruction in self._computations.get(computation, ()):
             yield instruction, times, fused
             inside = fused or instruction.kind not in ("while", "call", "conditional")
@@ -216,9 +188,7 @@ class Program:
                 yield from self._running(called, times * self._rounds(instruction), inside)
 
     def _rounds(self, instruction: _Instruction) -> int:
-        """How often a loop's body runs: as XLA wrote it down, else the one number that its
-        condition compares with.
-        """
+        """Rounds of a loop: from XLA's annotation, else the only constant of its condition."""
         if instruction.kind != "while" or instruction.rounds is not None:
             return instruction.rounds or 1
         limits = {
@@ -230,7 +200,7 @@ class Program:
 
 
 def array_bytes(shape: str) -> int:
-    """Bytes of a shape in HLO's writing, `f32[8,16]{1,0}` or a tuple of such, without padding."""
+    """Bytes of a shape of HLO text, `f32[8,16]{1,0}` or a tuple of such, without padding."""
     return sum(_sizes_of(shape))
 
 
@@ -250,9 +220,7 @@ def _bits(kind: str) -> int:
 
 
 def _result_bytes(shape: str, kind: str, start: bool) -> int:
-    """Bytes that a collective results in; the start of some has what goes in and counters in its
-    shape as well.
-    """
+    """Bytes of a collective's result; some `-start` shapes also have operands and counters."""
     sizes = _sizes_of(shape)
     if start and kind == "all-gather":
         return sum(sizes[len(sizes) // 2 :])
@@ -283,12 +251,12 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 def _instruction(found: re.Match) -> _Instruction:
     operands, _, attributes = found["rest"].partition(")")
     if found["kind"].endswith(("-done", "-update")):
-        # what they call is told, and counted, at the start
+        # their computations are counted at the start
         attributes = ""
     trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', attributes)
     condition = re.search(r"\bcondition=%?([\w.\-]+)", attributes)
     chain = re.search(r'\bchain_id="(\w+)"', attributes)
-    # a reduction's to_apply is arithmetic of the instruction itself
+    # `to_apply` is a computation only of a call; of a reduction it is its arithmetic
     called = re.findall(r"\b(?:calls|body|called_computation)=%?([\w.\-]+)", attributes)
     for group in re.findall(r"branch_computations=\{([^}]*)\}", attributes):
         called += [name.strip().lstrip("%") for name in group.split(",")]

@@ -1,4 +1,4 @@
-"""What devices can do at most, by their vendors' data sheets."""
+"""Peak FLOP/s of devices from their vendors' data sheets."""
 
 import re
 from collections.abc import Mapping
@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 
 class Peak(NamedTuple):
-    """Dense FLOP/s of one device in matrix products, by the type that the towers compute in."""
+    """Dense FLOP/s of one device in matrix products, by dtype."""
 
     bfloat16: float
     float32: float
 
 
-# Google's pages of the TPU versions, one chip. JAX multiplies float32 there in one bfloat16 pass by
-# default, so the bfloat16 peak stands for both. NVIDIA's data sheets, SXM where there is a choice,
-# without sparsity; float32 outside the tensor cores (XLA may use TF32, which is faster). The V100's
-# tensor cores take float16, and no bfloat16.
+# TPUs: Google's pages, for one chip. JAX multiplies float32 in one bfloat16 pass by default, so
+# both have the bfloat16 peak. GPUs: NVIDIA's data sheets, SXM variants, without sparsity; float32
+# outside the tensor cores (XLA may use TF32, which is faster). The V100 has float16, not bfloat16.
 DEVICES: Mapping[str, Peak] = {
     "v4": Peak(275e12, 275e12),
     "v5e": Peak(197e12, 197e12),
@@ -27,7 +26,7 @@ DEVICES: Mapping[str, Peak] = {
     "H200": Peak(989e12, 67e12),
     "L4": Peak(121e12, 30.3e12),
 }
-# as JAX calls them
+# JAX's `device_kind` -> key of `DEVICES`
 _TPUS = {
     "TPU v4": "v4",
     "TPU v5 lite": "v5e",
@@ -38,9 +37,7 @@ _TPUS = {
 
 
 def known_device(kind: str) -> str | None:
-    """The key of `DEVICES` for JAX's `device_kind`; None where its peak is not known (as of PCIe
-    and NVL cards).
-    """
+    """The key of `DEVICES` for JAX's `device_kind`; None if unknown, as for PCIe and NVL cards."""
     if kind in _TPUS:
         return _TPUS[kind]
     if "PCIe" in kind or "NVL" in kind:

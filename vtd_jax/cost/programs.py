@@ -1,6 +1,4 @@
-"""The programs of a run, compiled for devices that need not be there: from a config to a report,
-without a weight.
-"""
+"""Compiles the programs of a run for absent devices, without weights: from a config to a report."""
 
 import dataclasses
 import math
@@ -28,15 +26,13 @@ from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import StepSettings, compiled_step, global_batch
 
-# micro-batches an epoch: a number in the program that changes nothing of what it costs
+# micro-batches of an epoch: a constant of the program that does not change its cost
 _STEPS_PER_EPOCH = 100
 
 
 class Names(NamedTuple):
-    """All that a program depends on of class names: how many, positions of the longest prompt,
-      texts a class.
-
-    `templates` is 0 where a class has one text, as it is without templates.
+    """What a program depends on of class names: their number, tokens of the longest prompt, and
+    texts of a class (`templates`, 0 without templates).
     """
 
     classes: int
@@ -45,17 +41,14 @@ class Names(NamedTuple):
 
     @classmethod
     def of(cls, tokens: np.ndarray) -> "Names":
-        """Those of `VTDCLIP.class_tokens`, `[K, L]` or with M templates `[K, M, L]`."""
+        """From `VTDCLIP.class_tokens`, `[K, L]` or with M templates `[K, M, L]`."""
         return cls(tokens.shape[0], tokens.shape[-1], tokens.shape[1] if tokens.ndim == 3 else 0)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the class tokens."""
-        return (
-            (self.classes, self.templates, self.tokens)
-            if self.templates
-            else (self.classes, self.tokens)
-        )
+        """Shape of the class tokens."""
+        middle = (self.templates,) if self.templates else ()
+        return (self.classes, *middle, self.tokens)
 
 
 class Step(NamedTuple):
@@ -66,8 +59,8 @@ class Step(NamedTuple):
       mapped: the program.
       arguments: abstract, with shardings.
       videos: of the global batch.
-      frames: of a view of a video.
-      names: of its codebook.
+      frames: of a view.
+      names: of the codebook.
       views: of a video.
     """
 
@@ -87,21 +80,19 @@ class Report:
     Attributes:
       run: the config's name.
       kind, videos, frames, views, classes, tokens, templates: as of `Step` and its names.
-      target, devices: what it was made for.
-      fits: whether it can run; None where nothing was compiled.
-      memory: bytes needed; None where nothing was compiled.
-      available: bytes a device has; None where that is not known.
-      parts: of `memory`: arguments, outputs, outputs that take the place of arguments, temporaries,
-        code. Where nothing was compiled, arguments and outputs alone.
-      flops: of matrix products as traced, recomputation included, loops as often as they run.
-      traffic: bytes read and written by XLA's analysis, loops as often as they run; None without a
-        compiled program.
-      collectives: kind -> what the device sends; of the compiled program, or as traced where there
-        is none.
-      xla_flops: by XLA's analysis, which counts the body of a loop once; None without a compiled
-        program.
-      text: bytes of the portable program (StableHLO) where it was exported; else None.
-      seconds: that tracing, lowering and compiling took.
+      target, devices: that it was compiled for.
+      fits: whether it fits into memory; None if not compiled.
+      memory: bytes needed; None if not compiled.
+      available: bytes of a device; None if unknown.
+      parts: of `memory`: arguments, outputs, outputs in the place of arguments, temporaries, code.
+        Only arguments and outputs if not compiled.
+      flops: of matrix products as traced, with recomputation and all rounds of loops.
+      traffic: bytes read and written by XLA's analysis, with all rounds of loops; None if not
+        compiled.
+      collectives: by kind; as traced if not compiled.
+      xla_flops: by XLA's analysis, which counts one round of a loop; None if not compiled.
+      text: bytes of the exported StableHLO; None if not exported.
+      seconds: for tracing, lowering and compiling.
     """
 
     run: str
@@ -133,13 +124,12 @@ class Report:
 
 
 def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
-    """The model of `build.build_model` as its programs take it, as shapes, with layers laid out for
-    a platform.
+    """The shapes of a config's model, with the layout of layers for a platform.
 
-    A checkpoint is read only where no architecture is named.
+    A checkpoint is read only if the config has no architecture.
 
     Raises:
-      UserError: the config names neither.
+      UserError: the config has neither.
     """
     if config.clip.architecture:
         clip = CLIPConfig.named(config.clip.architecture)
@@ -164,11 +154,11 @@ def mesh_of(config: RunConfig, target: Target) -> DeviceMesh:
     """The devices of a training step.
 
     Raises:
-      UserError: the codebook cannot be split so over these devices, or the config asks for `pmap`.
+      UserError: the codebook cannot be split over these devices, or the config uses `pmap`.
     """
     if config.parallel != "shard_map":
         raise UserError(
-            f"parallel={config.parallel}: is compiled as it first runs; set "
+            f"parallel={config.parallel}: cannot be compiled ahead of time; set "
             f"{setting('parallel', 'shard_map')}"
         )
     return DeviceMesh(target.devices, config.codebook_shards)
@@ -187,20 +177,19 @@ def abstract_tokens(mesh: DeviceMesh, names: Names) -> jax.ShapeDtypeStruct:
 
 
 def training_step(config: RunConfig, target: Target, names: Names) -> Step:
-    """The training step as `Trainer` runs it, at the config's batch padded to equal parts."""
+    """The training step of `Trainer`, with a padded batch of the config's size."""
     mesh, model = mesh_of(config, target), abstract_model(config, target.platform)
     parts = steps.split(model)
     settings = StepSettings.of(config, _STEPS_PER_EPOCH, names.classes)
     optimizer, mapped = compiled_step(parts.graphdef, settings, mesh, config.parallel)
     videos = global_batch(config, mesh)
     width = model.clip.config.embed_dim
-    shown = {
-        "frames": abstract_frames(model, videos, config.data.frames),
-        "features": jax.ShapeDtypeStruct((videos, config.data.frames, width), jnp.float32),
-    }
-    kind = "features" if settings.stored else "frames"
-    batch = {
-        kind: shown[kind],
+    if settings.stored:
+        shape = (videos, config.data.frames, width)
+        clips = {"features": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    else:
+        clips = {"frames": abstract_frames(model, videos, config.data.frames)}
+    batch = clips | {
         "label": jax.ShapeDtypeStruct((videos,), jnp.int32),
         "weight": jax.ShapeDtypeStruct((videos,), jnp.float32),
         "index": jax.ShapeDtypeStruct((videos,), jnp.int32),
@@ -218,22 +207,15 @@ def training_step(config: RunConfig, target: Target, names: Names) -> Step:
 
 
 def examine(step: Step, target: Target, run: str) -> Report:
-    """Compiles a program for a TPU, or lowers it for GPUs, and reads off what it costs.
+    """Compiles a program for a TPU, or lowers it for GPUs, and reports its cost.
 
-    A program that does not fit is no error: its report says what it needs.
+    A program that does not fit into memory is not an error: its report says what it needs.
     """
     start = time.perf_counter()
     traced = step.mapped.jitted.trace(*step.arguments)
     work = traced_work(traced.jaxpr)
-    found = {
-        "fits": None,
-        "memory": None,
-        "traffic": None,
-        "xla_flops": None,
-        "text": None,
-        "parts": {},
-    }
-    found |= {"collectives": work.collectives}
+    found: dict[str, Any] = dict.fromkeys(("fits", "memory", "traffic", "xla_flops", "text"))
+    found |= {"parts": {}, "collectives": work.collectives}
     found |= _compiled(traced, target) if target.platform == "tpu" else _exported(step)
     return Report(
         run=run,
@@ -254,7 +236,7 @@ def examine(step: Step, target: Target, run: str) -> Report:
 
 
 def _compiled(traced: Any, target: Target) -> dict[str, Any]:
-    """Fields of a report that the compiled program tells, or XLA's refusal."""
+    """Fields of a report from the compiled program, or from XLA's error that it does not fit."""
     try:
         compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
@@ -262,11 +244,8 @@ def _compiled(traced: Any, target: Target) -> dict[str, Any]:
         if needs is None:
             raise
         return {"fits": False, "memory": needs[0]}
-    sizes, analysis, program = (
-        compiled.memory_analysis(),
-        compiled.cost_analysis(),
-        Program(compiled.as_text()),
-    )
+    sizes, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+    program = Program(compiled.as_text())
     parts = {
         "arguments": sizes.argument_size_in_bytes,
         "outputs": sizes.output_size_in_bytes,
@@ -274,6 +253,7 @@ def _compiled(traced: Any, target: Target) -> dict[str, Any]:
         "temporaries": sizes.temp_size_in_bytes,
         "code": sizes.generated_code_size_in_bytes,
     }
+    # outputs in place are counted three times, as arguments, as outputs and for themselves
     memory = sum(parts.values()) - 2 * parts["in place"]
     return {
         "fits": target.memory is None or memory <= target.memory,
@@ -286,7 +266,7 @@ def _compiled(traced: Any, target: Target) -> dict[str, Any]:
 
 
 def _exported(step: Step) -> dict[str, Any]:
-    """Fields of a report that lowering for GPUs tells."""
+    """Fields of a report from lowering for GPUs."""
     exported = jax.export.export(step.mapped.jitted, platforms=["cuda"])(*step.arguments)
     outputs, mesh = jax.eval_shape(step.mapped.jitted, *step.arguments), step.mapped.mesh.mesh
     placed = jax.tree.map(
@@ -301,13 +281,13 @@ def _placed(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def _local_bytes(tree: Any) -> int:
-    """Bytes on one device of abstract arrays with shardings."""
+    """Bytes of sharded abstract arrays on one device."""
     shapes = ((x.sharding.shard_shape(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(tree))
     return sum(math.prod(shape) * size for shape, size in shapes)
 
 
 def complaint(report: Report, config: RunConfig) -> str:
-    """One line for a program that does not fit: what it needs, what there is, and what to change."""
+    """The message for a program that does not fit: needed and available memory, what to change."""
     needs, there = f"{report.memory / GIB:.1f} GiB", f"{report.available / GIB:.2f}"
     return (
         f"{report.run} on {report.target}: {report.kind} needs {needs} a device, a chip has "
@@ -322,7 +302,7 @@ def _remedy(report: Report, config: RunConfig) -> str:
     if report.kind == "training":
         changes += [f"set {setting('memory.remat', 'block')}"] * (memory.remat != "block")
         steps, batch = config.optimizer.gradient_accumulation_steps, config.data.batch_size
-        # as many videos an update, fewer of them at a time
+        # the same number of videos in an update, fewer at a time
         smaller = (
             f"lower {setting('data.batch_size', batch)} and raise "
             f"{setting('optimizer.gradient_accumulation_steps', steps)} by as much"
@@ -332,7 +312,7 @@ def _remedy(report: Report, config: RunConfig) -> str:
         changes += [f"lower {setting('evaluate.batch_size', config.evaluate.batch_size)}"] * (
             videos > 1
         )
-    # frames in parts is what is left where a device has one video
+    # with one video on a device, only its frames can still be split
     in_parts = report.kind == "evaluation" or (report.kind == "training" and videos == 1)
     if in_parts and memory.frame_chunks * shards < report.frames:
         changes.append(f"raise {setting('memory.frame_chunks', memory.frame_chunks)}")

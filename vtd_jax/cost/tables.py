@@ -1,8 +1,8 @@
-"""Every program of a run, ahead of time, and the tables of what they cost."""
+"""All programs of a run, ahead of time, and tables of their costs."""
 
 import contextlib
-import itertools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,50 +42,44 @@ _SHORT = {
 def run_steps(
     config: RunConfig, target: Target, learnt: Names | None, evaluated: Names
 ) -> list[Step]:
-    """The programs of a run: the training step if it learns, scoring a batch, and encoding the
-      codebook.
+    """The programs of a run: training step if it learns, scoring, and encoding the codebook.
 
     Args:
       config: of the run.
       target: the devices.
-      learnt: class names of the training list; None where nothing is learnt.
-      evaluated: of the largest split that is evaluated.
+      learnt: class names of the training list; None if nothing is learnt.
+      evaluated: class names of the largest evaluated split.
     """
-    found = [] if learnt is None else [training_step(config, target, learnt)]
-    return [*found, *evaluation_steps(config, target, evaluated)]
+    training = [] if learnt is None else [training_step(config, target, learnt)]
+    return [*training, *evaluation_steps(config, target, evaluated)]
 
 
 def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
-    """Scoring a batch, padded to equal parts, with all views of the config; and encoding the
-    codebook.
-    """
+    """Scoring a padded batch with all views of the config, and encoding the codebook."""
     mesh_of(config, target)
     mesh, model = DeviceMesh(target.devices), abstract_model(config, target.platform)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
-    shown, frames = (
-        config.evaluate.temporal_views * config.evaluate.spatial_views,
-        config.data.frames,
-    )
-    axes = (videos, shown, frames) if shown > 1 else (videos, frames)
+    count = config.evaluate.temporal_views * config.evaluate.spatial_views
+    frames = config.data.frames
+    axes = (videos, count, frames) if count > 1 else (videos, frames)
     codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
     scorer = views.compiled_scorer(graphdef, mesh, config.parallel)
     encoder = views.compiled_encoder(graphdef, mesh, names.classes, config.parallel)
     score = scorer.abstract(abstract_frames(model, *axes), state, codebook)
     encode = encoder.abstract(abstract_tokens(mesh, names), state)
     return [
-        Step("evaluation", scorer, score, videos, frames, names, shown),
+        Step("evaluation", scorer, score, videos, frames, names, count),
         Step("codebook", encoder, encode, 0, 0, names),
     ]
 
 
 def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Table:
-    """One row a program, with its numbers on every target beside each other; runs of the same
-    numbers share a row.
+    """One row a program, with its numbers on every target; runs with equal numbers share a row.
 
     Args:
       reports: at least one, target by target.
-      settings: told below, with the targets and versions.
+      settings: lines below the table, beside targets and versions.
     """
     compiled = any(report.memory is not None for report in reports)
     columns = ("run", "step", "videos", "a device", "frames", "classes")
@@ -96,21 +90,17 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
         programs.setdefault((report.run, report.kind), []).append(_cells(report))
     runs: dict[tuple, list[str]] = {}
     for (run, kind), on_targets in programs.items():
-        told = tuple(_beside([cells[column] for cells in on_targets]) for column in columns[2:])
-        runs.setdefault((kind, *told), []).append(run)
-    rows = tuple(dict(zip(columns, (braces(names), *told))) for told, names in runs.items())
+        texts = tuple(_beside([cells[column] for cells in on_targets]) for column in columns[2:])
+        runs.setdefault((kind, *texts), []).append(run)
+    rows = tuple(dict(zip(columns, (braces(names), *texts))) for texts, names in runs.items())
     about = {"on": " / ".join(dict.fromkeys(report.target for report in reports)), **settings}
     kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
-    return Table(
-        f"Programs {kind}: cost of one call on one device",
-        columns,
-        rows,
-        about | versions(compiled),
-    )
+    title = f"Programs {kind}: cost of one call on one device"
+    return Table(title, columns, rows, about | versions(compiled))
 
 
 def _beside(cells: Sequence[str]) -> str:
-    """Numbers of one program on several targets, once where all are the same."""
+    """Numbers of one program on several targets; one number if they are equal."""
     return cells[0] if len(set(cells)) == 1 else " / ".join(cells)
 
 
@@ -118,18 +108,15 @@ def _cells(report: Report) -> dict[str, str]:
     memory = "–" if report.memory is None else f"{report.memory / GIB:.2f}"
     if report.fits is False:
         memory += f" (does not fit {report.available / GIB:.2f})"
+    arguments = report.parts.get("arguments")
     frames = f"{report.frames}" if report.views == 1 else f"{report.views} × {report.frames}"
     return {
         "videos": f"{report.videos}" if report.videos else "–",
         "a device": f"{report.videos / report.devices:g}" if report.videos else "–",
         "frames": frames if report.frames else "–",
-        "classes": f"{report.classes} × {report.templates} texts"
-        if report.templates
-        else f"{report.classes}",
+        "classes": f"{report.classes}" + f" × {report.templates} texts" * (report.templates > 0),
         "GiB a device": memory,
-        "arguments, MB": f"{report.parts['arguments'] / 1e6:.1f}"
-        if "arguments" in report.parts
-        else "–",
+        "arguments, MB": "–" if arguments is None else f"{arguments / 1e6:.1f}",
         "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
         "TFLOP": f"{report.flops / 1e12:.3g}",
         "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
@@ -138,26 +125,21 @@ def _cells(report: Report) -> dict[str, str]:
 
 
 def braces(names: Sequence[str]) -> str:
-    """Names as one: `few_shot_hmdb51_{2,4}`."""
+    """Several names as one: `few_shot_hmdb51_{2,4}`."""
     if len(names) == 1:
         return names[0]
-    start = "".join(
-        same[0] for same in itertools.takewhile(lambda here: len(set(here)) == 1, zip(*names))
-    )
+    start = os.path.commonprefix(names)  # noqa: RUF071 (of characters)
     return f"{start}{{{','.join(name.removeprefix(start) for name in names)}}}"
 
 
 def sent(collectives: Mapping[str, Sent]) -> str:
-    """Collectives in a few words, megabytes of their results: "2 reduce 13.3, 1 gather 0.1"."""
-    told = [
-        f"{found.count} {_SHORT[kind]} {found.bytes / 1e6:.1f}"
-        for kind, found in collectives.items()
-    ]
-    return ", ".join(told) or "nothing"
+    """Counts and megabytes of collectives: "2 reduce 13.3, 1 gather 0.1"."""
+    kinds = (f"{n} {_SHORT[kind]} {size / 1e6:.1f}" for kind, (n, size) in collectives.items())
+    return ", ".join(kinds) or "nothing"
 
 
 def versions(compiled: bool) -> dict[str, str]:
-    """Of what the numbers depend on: JAX, and libtpu where it compiled."""
+    """Versions that the numbers depend on: of JAX, and of libtpu if it compiled."""
     found = {"jax": version("jax")}
     if compiled:
         with contextlib.suppress(PackageNotFoundError):
@@ -166,9 +148,7 @@ def versions(compiled: bool) -> dict[str, str]:
 
 
 def save(out: Path | None, reports: Sequence[Report], settings: Mapping[str, Any]) -> None:
-    """Writes the table (.md) or all numbers (.json), whole or not at all; nothing where `out` is
-    None.
-    """
+    """Writes the table (.md) or all numbers (.json), whole or not at all; None writes nothing."""
     if out is not None:
         table = out.suffix == ".md"
         write_text(

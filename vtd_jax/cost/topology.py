@@ -1,6 +1,4 @@
-"""Devices that need not be there: TPU topologies that libtpu describes, and stand-ins to lower for
-GPUs with.
-"""
+"""Devices that are not present: TPU topologies described by libtpu, and stand-ins for GPUs."""
 
 import contextlib
 import functools
@@ -17,8 +15,7 @@ from jax.sharding import SingleDeviceSharding
 from vtd_jax.errors import UserError, setting
 
 GIB = 2**30
-# libtpu reads these when it is loaded: ask no metadata server, write no logs, let other processes
-# compile as well
+# libtpu reads these when it is loaded: no metadata server, no logs, and other processes may compile
 _LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -31,13 +28,13 @@ _TOO_LARGE = 300_000
 
 
 class Target(NamedTuple):
-    """What programs are made for.
+    """Devices to compile programs for.
 
     Attributes:
       name: in tables, "v5e:2x4" or "8 × cuda".
       platform: "tpu" or "cuda".
-      devices: hosts in their order, those of a host together.
-      memory: bytes a device has for a program; None where that is not known.
+      devices: grouped by host.
+      memory: bytes that a program may use on a device; None if unknown.
     """
 
     name: str
@@ -47,7 +44,7 @@ class Target(NamedTuple):
 
 
 def tpu_target(topology: str) -> Target:
-    """A TPU that is only described, "GENERATION:SHAPE"; needs libtpu, and no TPU.
+    """A TPU topology, "GENERATION:SHAPE"; needs libtpu, but no TPU.
 
     Raises:
       UserError: libtpu is not installed, or knows no such topology.
@@ -55,8 +52,7 @@ def tpu_target(topology: str) -> Target:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"{setting('topology', topology)}: libtpu is not installed; `make aot` makes an "
-            "environment "
-            "that has it, or run pip install -e '.[aot]' in one of its own"
+            "environment with it, or run pip install -e '.[aot]' in a separate one"
         )
     os.environ.update(_LIBTPU)
     on_cpu()
@@ -65,46 +61,39 @@ def tpu_target(topology: str) -> Target:
     except Exception as error:
         raise UserError(
             f"{setting('topology', topology)}: {first_line(error)}; expected GENERATION:SHAPE, as "
-            "v5e:2x4, "
-            "v6e:4x4 or v5p:2x2x2"
+            "v5e:2x4, v6e:4x4 or v5p:2x2x2"
         ) from None
     devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
     return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
 
 
 def cuda_target(count: int) -> Target:
-    """`count` simulated devices, to lower for as many GPUs; the largest count must come first in a
-    process.
+    """`count` simulated devices, to lower programs for as many GPUs.
 
     Raises:
-      UserError: this process has started with fewer.
+      UserError: the first call in this process had a smaller count.
     """
     on_cpu()
-    # refused where devices are there already; whether they are enough is seen below
+    # raises if devices are initialized; their number is checked below
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", count)
     devices = tuple(jax.devices("cpu"))
     if len(devices) < count:
         raise UserError(
             f"{setting('devices', count)}: this process simulates {len(devices)} only; start it "
-            "again with "
-            f"{count}"
+            f"again with {count}"
         )
     return Target(f"{count} × cuda", "cuda", devices[:count], None)
 
 
 def on_cpu() -> None:
-    """Keeps JAX from looking for accelerators, and from storing programs that it could not load
-    again.
-    """
+    """Uses no accelerators, and does not cache programs, which could not be loaded again."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
 
 
 def refused(error: Exception) -> tuple[int, int] | None:
-    """(bytes a program needs, bytes there are), read off XLA's refusal to compile it; None for any
-    other error.
-    """
+    """(bytes needed, bytes available) from XLA's error that a program is too large; else None."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         return None
@@ -124,7 +113,7 @@ def _bytes(text: str) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _usable_memory(kind: str, device: jax.Device) -> int:
-    """What XLA says a chip has, when it is asked for a program that is too large for any."""
+    """Memory of a chip, from XLA's error for a program that is too large for any."""
     matrix = jax.ShapeDtypeStruct(
         (_TOO_LARGE, _TOO_LARGE), jnp.bfloat16, sharding=SingleDeviceSharding(device)
     )
@@ -134,7 +123,7 @@ def _usable_memory(kind: str, device: jax.Device) -> int:
         found = refused(error)
         if found is not None:
             return found[1]
-        raise UserError(f"{kind}: libtpu does not tell its memory: {first_line(error)}") from None
+        raise UserError(f"{kind}: memory unknown to libtpu: {first_line(error)}") from None
     raise UserError(
-        f"{kind}: libtpu does not tell its memory: a program of {_TOO_LARGE}² numbers was accepted"
+        f"{kind}: memory unknown to libtpu: it accepts a program of {_TOO_LARGE}² numbers"
     )

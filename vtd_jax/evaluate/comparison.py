@@ -1,4 +1,4 @@
-"""Tables from saved scores: a run's own again, and two runs side by side on the same videos."""
+"""Tables from saved scores: of one run, and of two runs on the same videos."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +20,10 @@ from vtd_jax.evaluate.tables import INTERVAL, Plain, Table, split_table
 from vtd_jax.terminal import counted
 
 SIDE = ("A", "B")
+# classes and pairs listed below a table
+_TOP = 5
 COLUMNS = ("split", "videos", *SIDE, "B − A", INTERVAL, "only A right", "only B right", "p")
-# lines of `about` that say how a run was made, and those that say where
+# keys of `about` that describe how a run was made, and those that may differ between equal runs
 MADE = ("learnt", "seed", "config", "commit")
 _PLACES = (*MADE, "versions", "device")
 
@@ -30,61 +32,52 @@ def comparison_table(
     a: Sequence[Mapping[str, SplitResult]],
     b: Sequence[Mapping[str, SplitResult]],
     about: Mapping[str, Any] | None = None,
-    top: int = 5,
 ) -> Table:
-    """Two runs, or the seeds of two, on the same videos: one row a split, then HM or mean.
+    """Compares two runs, or the seeds of two, on the same videos: one row a split, then HM or mean.
 
     Args:
-      a, b: results of each run of a side, as `scores.match` returns them: the same splits, videos
-        and order in all. Several runs of a side are seeds: their mean is compared, and no videos
-        are counted as right in one only.
-      about: told first below the table.
-      top: how many classes that gained, and that lost most are told.
+      a, b: results of each run of a side, as from `scores.match`: the same splits, videos and order
+        in all. Several runs of a side are seeds: their means are compared, without counts of videos
+        that only one is right in.
+      about: first lines below the table.
     """
     hits = [[run_hits(run) for run in side] for side in (a, b)]
     rows = []
     for split in a[0]:
         row = {"split": split, "videos": a[0][split].count}
-        one_split = [[{split: run[split]} for run in side] for side in hits]
-        found = paired_difference(*one_split, lambda accuracy, split=split: accuracy[split])
-        row |= _row(found)
+        one, two = ([{split: run[split]} for run in side] for side in hits)
+        row |= _row(paired_difference(one, two, lambda accuracy, split=split: accuracy[split]))
         if len(a) == len(b) == 1:
             pair = paired_test(hits[0][0][split], hits[1][0][split])
             row |= {"only A right": pair.only_a, "only B right": pair.only_b, "p": Plain(pair.p)}
         rows.append(row)
     exact = "McNemar's exact test for a split, " if len(a) == len(b) == 1 else ""
     if (whole := overall(a[0])) is not None:
-        rows.append({"split": whole[0]} | _row(paired_difference(*hits, whole[1])))
-    chance = (
-        f"paired randomisation test ({SWAPS} exchanges)"
-        if not exact or len(rows) > len(a[0])
-        else ""
-    )
-    told = {
+        rows.append({"split": whole[0]} | _row(paired_difference(hits[0], hits[1], whole[1])))
+    # HM and mean have no exact test
+    chance = f"paired randomisation test ({SWAPS} exchanges)"
+    chance = chance if not exact or len(rows) > len(a[0]) else ""
+    p = f"two-sided: {exact}{chance}".removesuffix(", ")
+    notes = {
         INTERVAL: f"of B − A, percentile bootstrap over videos ({DRAWS} draws)",
-        "p": f"two-sided: {exact}{chance}".removesuffix(", ")
-        if len(a) == len(b)
-        else "none: the sides have other numbers of seeds",
+        "p": p if len(a) == len(b) else "none: the sides have other numbers of seeds",
     }
-    told |= _moved(a, b, top)
+    notes |= _moved(a, b)
     columns = tuple(name for name in COLUMNS if any(row.get(name) is not None for row in rows))
-    return Table("A against B: top-1 in percent", columns, tuple(rows), dict(about or {}) | told)
+    return Table("A against B: top-1 in percent", columns, tuple(rows), dict(about or {}) | notes)
 
 
 def own_table(
     title: str,
     results: Mapping[str, SplitResult],
     saved: Mapping[str, Any] | None = None,
-    top: int = 5,
 ) -> Table:
-    """A run's table again, from its scores, with its best and worst classes and most confused pairs
-    told below it.
+    """A run's table from its scores, with best and worst classes and most confused pairs below it.
 
     Args:
       title: one line.
       results: split -> result.
-      saved: what the run's `results.json` holds; its origins of lists and `about` are kept.
-      top: how many classes and pairs are told.
+      saved: content of the run's `results.json`; its origins of lists and `about` are kept.
     """
     saved = saved or {}
     rows = {row["split"]: row for row in saved.get("rows", ()) if row.get("split") in results}
@@ -97,11 +90,11 @@ def own_table(
             if not np.isnan(value)
         ]
         ranked = sorted(there, key=lambda pair: -pair[0])
-        for kind, classes in (("best", ranked[:top]), ("worst", ranked[::-1][:top])):
+        for kind, classes in (("best", ranked[:_TOP]), ("worst", ranked[::-1][:_TOP])):
             about[f"{split}, {kind} classes"] = [
                 f"{name} {100 * value:.1f}" for value, name in classes
             ]
-        pairs = confusion_pairs(result, top)
+        pairs = confusion_pairs(result, _TOP)
         about[f"{split}, most confused"] = [
             f"{pair.true} as {pair.predicted} {pair.count} ({100 * pair.share:.1f} %)"
             for pair in pairs
@@ -111,22 +104,21 @@ def own_table(
     return split_table(title, protocol, results, about, origins, left_out)
 
 
-def runs_told(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Which runs a comparison is of, how each was made, and in which settings the first of each
-    side differ.
+def describe_runs(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Lines about the runs of a comparison: how each was made, and which settings differ.
 
     Args:
-      sides: of A and B: what messages call a run -> the `about` of its table, empty where it is not
-        known.
+      sides: of A and B: name of a run -> the `about` of its table, empty if unknown. Settings of
+        the first run of each side are compared.
     """
-    told: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for side, runs in zip(SIDE, sides):
         made = {
             name: ", ".join(f"{key} {about[key]}" for key in MADE if key in about)
             or "how it was made is not known"
             for name, about in runs.items()
         }
-        told[side] = [f"{name} ({text})" for name, text in made.items()]
+        lines[side] = [f"{name} ({text})" for name, text in made.items()]
     one, two = (next(iter(runs.values())) for runs in sides)
     if one and two:
         keys = [
@@ -136,11 +128,11 @@ def runs_told(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any
         ]
         differ = [f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys]
         if not differ and one.get("config") != two.get("config"):
-            # a table lists what its numbers are of, not how long and how fast was learnt
+            # `about` has no settings of the optimizer
             made = f"config {one.get('config')} / {two.get('config')}"
             differ = [f"those of training, see the config.json of the runs ({made})"]
-        told["settings that differ"] = differ or "none"
-    return told
+        lines["settings that differ"] = differ or "none"
+    return lines
 
 
 def _word(about: Mapping[str, Any], key: str) -> str:
@@ -154,26 +146,21 @@ def _row(found: Difference) -> dict[str, Any]:
 
 
 def _moved(
-    a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]], top: int
+    a: Sequence[Mapping[str, SplitResult]], b: Sequence[Mapping[str, SplitResult]]
 ) -> dict[str, Any]:
-    """Of every split, the classes whose top-1 rose and fell most from A to B, with their videos."""
-    told = {}
+    """The classes of every split whose top-1 rose and fell most from A to B."""
+    found = {}
     for split, result in a[0].items():
         one, two = (np.mean([run[split].per_class for run in side], 0) for side in (a, b))
         counts = np.bincount(result.labels, minlength=len(result.class_names))
+        # nan: a class without videos
         change = np.nan_to_num(two - one)
-        for kind, order in (
-            ("gained", np.argsort(-change, kind="stable")),
-            ("lost", np.argsort(change, kind="stable")),
-        ):
-            moved = [
-                place
-                for place in order[:top]
-                if (change[place] > 0 if kind == "gained" else change[place] < 0)
-            ]
-            told[f"{split}, {kind} most"] = [
-                f"{result.class_names[place]} {100 * change[place]:+.1f} "
-                f"({counted(counts[place], 'video')})"
-                for place in moved
+        for kind, gain in (("gained", change), ("lost", -change)):
+            order = np.argsort(-gain, kind="stable")[:_TOP]
+            found[f"{split}, {kind} most"] = [
+                f"{result.class_names[k]} {100 * change[k]:+.1f} "
+                f"({counted(int(counts[k]), 'video')})"
+                for k in order
+                if gain[k] > 0
             ] or "none"
-    return told
+    return found

@@ -1,6 +1,4 @@
-"""What programs read of a table: fields of its `.json`, beside the text below the table, which is
-for people.
-"""
+"""Fields of a table's `.json` for programs, beside the lines of text for people."""
 
 import re
 from collections.abc import Mapping
@@ -10,17 +8,17 @@ from vtd_jax.untrusted.json_text import Count
 
 FACTS = "facts"
 UNKNOWN = "not known"
-# how earlier versions, whose tables have no facts, said of a list where it comes from
+# origins of lists in the text of earlier versions, whose tables have no facts
 _ORIGINS = {"(official list": "official", "(given list": "given", "own split": "own split"}
 
 
 class Facts(TypedDict):
-    """What a table of a run is of.
+    """What the numbers of a run's table are of.
 
     Attributes:
-      step: of the run's checkpoint; None where another file, or nothing, was learnt.
-      views: temporal and spatial views of a video; None where it is not known.
-      training: origin of the training list; "" where nothing was learnt.
+      step: of the run's checkpoint; None for another file, or if nothing was learnt.
+      views: temporal and spatial views of a video; None if unknown.
+      training: origin of the training list; "" if nothing was learnt.
       lists: split -> origin of its list: "official", "given", "own split" or "not known".
     """
 
@@ -31,14 +29,12 @@ class Facts(TypedDict):
 
 
 def facts_of(saved: Mapping[str, Any]) -> Facts:
-    """The facts of a table, as `outputs.read_table` gives it; of tables of earlier versions what
-    their text says.
-    """
+    """The facts of a table of `outputs.read_table`; for earlier versions, parsed from its text."""
     return saved[FACTS] if FACTS in saved else _of_text(saved["about"])
 
 
 def _of_text(about: Mapping[str, Any]) -> Facts:
-    """Only for files of earlier versions: nothing else may be read off text."""
+    """For files of earlier versions only: no other text is parsed."""
     step = re.search(r"step (\d{1,15})", str(about.get("learnt", "")))
     views = re.fullmatch(r"(\d{1,9}) temporal × (\d{1,9}) spatial", str(about.get("views", "")))
     lists = about.get("lists")
@@ -47,9 +43,9 @@ def _of_text(about: Mapping[str, Any]) -> Facts:
         step=int(step[1]) if step else None,
         views=(int(views[1]), int(views[2])) if views else None,
         training=_origin(about["training list"]) if "training list" in about else "",
-        lists={split: _origin(told) for split, told in lists.items()},
+        lists={split: _origin(text) for split, text in lists.items()},
     )
 
 
-def _origin(told: Any) -> str:
-    return next((origin for text, origin in _ORIGINS.items() if text in str(told)), UNKNOWN)
+def _origin(text: Any) -> str:
+    return next((origin for mark, origin in _ORIGINS.items() if mark in str(text)), UNKNOWN)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: tables, accuracies of each class, scores of each video."""
+"""Files of an evaluation: tables, accuracies of each class, scores of each video."""
 
 import dataclasses
 import platform
@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 import vtd_jax
+from vtd_jax.backend import describe_devices
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.devices import device_told
 from vtd_jax.errors import UserError, function
 from vtd_jax.evaluate.facts import UNKNOWN, Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
@@ -31,9 +31,9 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.video.stored_lists import StoredList
 
-# the field of a table that says which scores it is of
+# field of a table with the fingerprint of its scores
 _SCORES = "scores"
-# what decides where several classes have the most votes
+# description of `ModelConfig.ties`
 _TIES = {
     "frames": (
         "frames: of the classes within 1e-5 of the most votes the one of more frames, then the "
@@ -41,6 +41,7 @@ _TIES = {
     ),
     "release": "release: the last bit of the votes, another one on another machine",
 }
+_UNIFORM = "uniform, every frame weighs 1/T"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -53,30 +54,23 @@ def results_table(
     training: Mapping[str, str] | None = None,
     step: int | None = None,
 ) -> Table:
-    """The table of a run's evaluation; of scores that are NaN or infinite there is none.
+    """The table of a run's evaluation.
 
     Args:
       config, clip: the run and its CLIP.
-      results: split -> what its videos scored.
-      learnt: which checkpoint was used.
-      lists: split -> its list, whose origin is told beside the split ("own split" where it is not a
-        published one), with the number of videos that it lacks.
-      training: `origin` of the training list, and what it says of itself as `told`; own splits are
-        marked here too.
-      step: of the run's checkpoint that was used; None for anything else.
+      results: split -> its result.
+      learnt: description of the checkpoint.
+      lists: split -> its list; the table shows its origin and the number of missing videos.
+      training: `origin` of the training list and its description, `told`.
+      step: of the run's checkpoint; None for another file.
 
     Raises:
       UserError: a score is NaN or infinite.
     """
     check_finite(results)
     lists, training = lists or {}, training or {}
-    told = about(
-        config,
-        clip,
-        learnt,
-        {split: stored.told for split, stored in lists.items()},
-        training.get("told", ""),
-    )
+    described = {split: stored.told for split, stored in lists.items()}
+    lines = about(config, clip, learnt, described, training.get("told", ""))
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
     origins = {
         split: stored.origin + (own if stored.origin != "own split" else "")
@@ -86,7 +80,7 @@ def results_table(
     where = f"{config.name} {config.data.data_dir}"
     otherwise = learnt_otherwise(config.protocol, where, config.shots) if config.data.train else ""
     title = f"{config.name}: top-1 in percent" + (f" ({otherwise})" if otherwise else "")
-    table = split_table(title, config.protocol, results, told, origins, lacking)
+    table = split_table(title, config.protocol, results, lines, origins, lacking)
     facts = Facts(
         step=step,
         views=(config.evaluate.temporal_views, config.evaluate.spatial_views),
@@ -106,11 +100,9 @@ def about(
     lists: Mapping[str, str] | None = None,
     training: str = "",
 ) -> dict[str, Any]:
-    """Everything needed to repeat or to doubt a number; `lists` and `training` are what lists say
-    of themselves.
-    """
+    """Everything needed to reproduce a number; `lists` and `training` describe lists."""
     evaluate, model = config.evaluate, config.model
-    told = {
+    lines = {
         "protocol": config.protocol,
         "learnt": learnt,
         "training videos": f"{config.shots} a class" if config.shots else "all of the list",
@@ -120,12 +112,8 @@ def about(
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
         "normalisation": normalization_told(model.normalization, clip.preprocessing),
-        "class names": _names_told(model),
-        **(
-            {"confidence": "uniform, every frame weighs 1/T"}
-            if model.confidence == "uniform"
-            else {}
-        ),
+        "class names": _names(model),
+        **({"confidence": _UNIFORM} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,
         **({"ties": _TIES[model.ties]} if model.fusion else {}),
         "pooling": model.pooling,
@@ -135,14 +123,14 @@ def about(
         "commit": commit() or "unknown",
         "versions": {"vtd_jax": vtd_jax.__version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},
-        "device": device_told(jax.local_devices()[:1]),
+        "device": describe_devices(jax.local_devices()[:1]),
     }
     if not config.data.train:
-        del told["training videos"], told["training list"]
-    return told
+        del lines["training videos"], lines["training list"]
+    return lines
 
 
-def _names_told(model: ModelConfig) -> str:
+def _names(model: ModelConfig) -> str:
     if model.templates:
         return f"{counted(len(model.templates), 'template')}, e.g. {model.templates[0]!r}"
     return f"behind {counted(model.text_prompts, 'learnt token')}" if model.text_prompts else "bare"
@@ -151,9 +139,8 @@ def _names_told(model: ModelConfig) -> str:
 def save_report(
     folder: Path, stem: str, table: Table, results: Mapping[str, SplitResult]
 ) -> list[Path]:
-    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, as the
-    last of them, `stem_scores.npz` (see `scores`), each whole or not at all. The `.json` says which
-    scores it is of.
+    """Writes `stem.md`, `.csv`, `.json`, `stem_per_class.csv`, `stem_confusions.csv` and, last,
+    `stem_scores.npz`, each whole or not at all. The `.json` has the fingerprint of the scores.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +150,7 @@ def save_report(
     return [*written, save_scores(folder / f"{stem}{SUFFIX}", results)]
 
 
-# what is read again of a row; other tables have other columns
+# fields of a row that are read; other tables have other columns
 _Row = TypedDict(
     "_Row",
     {
@@ -175,9 +162,7 @@ _Row = TypedDict(
 
 
 class Saved(TypedDict):
-    """A table as its `.json` holds it; `scores` says which scores it is of. Older files have
-    neither that nor facts.
-    """
+    """Content of a table's `.json`. Older files have neither `scores`, a fingerprint, nor facts."""
 
     title: str
     rows: list[_Row]
@@ -187,30 +172,28 @@ class Saved(TypedDict):
 
 
 def read_table(path: Path, results: Mapping[str, SplitResult] | None = None) -> Saved:
-    """The `.json` of a table, as `save_report` wrote it.
+    """Reads the `.json` of a table that `save_report` wrote.
 
     Args:
       path: of the file.
-      results: the scores beside it, which it must be of; None where nothing is compared.
+      results: the scores beside it, to be compared; None for no comparison.
 
     Raises:
-      UserError: it is not there, damaged, no such table, or of other scores.
+      UserError: the file is missing, damaged, another kind of file, or of other scores.
     """
     saved = read_json(
         path, Saved, what="table", remedy=f"evaluate again with {function('evaluate')}"
     )
     if results is not None and _SCORES in saved and not same(saved[_SCORES], digest(results)):
         raise UserError(
-            f"{path}: is of another evaluation than the scores beside it; evaluate again with "
+            f"{path}: of another evaluation than the scores beside it; evaluate again with "
             f"{function('evaluate')}"
         )
     return saved
 
 
 def table_step(path: Path, scores: Path) -> int | None:
-    """The step of the checkpoint that a table is of, if it is whole: a table that says it is of
-    just these scores; else None.
-    """
+    """The step of a table's checkpoint; None unless the table is of these scores."""
     try:
         saved = read_table(path)
         is_of = same(saved[_SCORES], digest(read_scores(scores)))
@@ -220,17 +203,13 @@ def table_step(path: Path, scores: Path) -> int | None:
 
 
 def commit() -> str | None:
-    """The git commit of the code, with `+` where files were changed; None where it is not a
-    checkout.
-    """
+    """The git commit of the code, with `+` if files were changed; None outside a checkout."""
     root = Path(vtd_jax.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
-    found = [
-        _git(root, "rev-parse", "--short=12", "HEAD"),
-        _git(root, "status", "--porcelain", "-uno"),
-    ]
-    return None if None in found else found[0] + ("+" if found[1] else "")
+    head = _git(root, "rev-parse", "--short=12", "HEAD")
+    changes = _git(root, "status", "--porcelain", "-uno")
+    return None if head is None or changes is None else head + ("+" if changes else "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -244,7 +223,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _per_class(results: Mapping[str, SplitResult]) -> str:
-    rows = [("split", "class", "videos", "top-1")]
+    rows: list[tuple[Any, ...]] = [("split", "class", "videos", "top-1")]
     for split, result in results.items():
         counts = np.bincount(result.labels, minlength=len(result.class_names))
         for name, count, accuracy in zip(result.class_names, counts, result.per_class):

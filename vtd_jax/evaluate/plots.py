@@ -1,8 +1,9 @@
-"""Plots of accuracies as files: lines over a number of videos or frames, bars of an ablation."""
+"""Plots of accuracies: lines over a number of videos or frames, bars of an ablation."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,68 +15,25 @@ from vtd_jax.errors import UserError
 from vtd_jax.figures import short
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
-# Okabe and Ito's colours, told apart with every kind of colour blindness; markers and dashes tell
-# lines apart in grey
+# Okabe and Ito's colours, distinct with every kind of colour blindness; markers and dashes are
+# distinct in grey, too
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
-_MOST = 90  # letters of a title or a name that is not in front of a bar
+_MOST = 90  # letters of a title, or of a name outside the column of names
 _BAR, _BETTER = "#0072b2", "#d55e00"
 
 
 def lines(
-    path: Path,
-    series: Mapping[str, Sequence[tuple[float, float, float]]],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str = "top-1, %",
-    log2_x: bool = False,
+    path: Path, series: Mapping[str, Sequence[tuple[float, float, float]]], **options: Any
 ) -> None:
-    """Draws a line a name as a PNG (or PDF by the path's ending); the file appears when it is
-    whole.
-
-    Args:
-      path: where to.
-      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan draws no
-        error bar.
-      title: one line above.
-      x_label, y_label: of the axes.
-      log2_x: whether x doubles in equal steps, as shots do.
-
-    Raises:
-      UserError: nothing to draw, a mean or x that is not finite, or x that is not positive where it
-        is to double.
-    """
-    _save(line_figure(series, title=title, x_label=x_label, y_label=y_label, log2_x=log2_x), path)
+    """Saves `line_figure(series, **options)` as PNG or PDF, by the suffix; whole or not at all."""
+    _save(line_figure(series, **options), path)
 
 
-def bars(
-    path: Path,
-    rows: Sequence[tuple[str, float, float]],
-    *,
-    title: str,
-    x_label: str,
-    reference: float | None = None,
-    groups: Sequence[str] | None = None,
-) -> None:
-    """Draws a horizontal bar a row, the first on top, as a PNG (or PDF); the file appears when it
-    is whole.
-
-    Args:
-      path: where to.
-      rows: (name, mean, deviation); a deviation of 0 or nan draws no error bar.
-      title: one line above.
-      x_label: of the values.
-      reference: where a vertical line goes, the full method's value; bars beyond it have another
-        colour.
-      groups: of each row; rows of a group follow one another, its name stands above the first.
-
-    Raises:
-      UserError: nothing to draw, a mean or reference that is not finite, or another number of
-        groups than of rows.
-    """
-    _save(bar_figure(rows, title=title, x_label=x_label, reference=reference, groups=groups), path)
+def bars(path: Path, rows: Sequence[tuple[str, float, float]], **options: Any) -> None:
+    """Saves `bar_figure(rows, **options)` as PNG or PDF, by the suffix; whole or not at all."""
+    _save(bar_figure(rows, **options), path)
 
 
 def line_figure(
@@ -86,7 +44,18 @@ def line_figure(
     y_label: str = "top-1, %",
     log2_x: bool = False,
 ) -> Figure:
-    """The figure that `lines` saves."""
+    """Draws a line for each name.
+
+    Args:
+      series: name -> points (x, mean, deviation), in any order; a deviation of 0 or nan has no
+        error bar.
+      title: of the plot.
+      x_label, y_label: of the axes.
+      log2_x: whether the x axis is logarithmic to base 2.
+
+    Raises:
+      UserError: nothing to draw, a mean or x that is not finite, or x <= 0 on a logarithmic axis.
+    """
     points = {name: np.array(sorted(found), float).reshape(-1, 3) for name, found in series.items()}
     _check_lines(points, title, log2_x)
     with figures.drawing(
@@ -116,7 +85,19 @@ def bar_figure(
     reference: float | None = None,
     groups: Sequence[str] | None = None,
 ) -> Figure:
-    """The figure that `bars` saves."""
+    """Draws a horizontal bar for each row, the first on top.
+
+    Args:
+      rows: (name, mean, deviation); a deviation of 0 or nan has no error bar.
+      title: of the plot.
+      x_label: of the values.
+      reference: value of a vertical line, that of the full method; larger bars have another colour.
+      groups: of each row; the name of a group is above its first row.
+
+    Raises:
+      UserError: nothing to draw, a mean or reference that is not finite, or another number of
+        groups than of rows.
+    """
     _check_bars(rows, title, reference, groups)
     heights, heads = _places(groups or [""] * len(rows))
     names, means = [name for name, _, _ in rows], np.array([mean for _, mean, _ in rows], float)
@@ -127,13 +108,8 @@ def bar_figure(
     with figures.drawing(7.0, height, texts, layout="constrained") as figure:
         axes = _axes(figure, title)
         better = np.full(len(means), False) if reference is None else means > reference
-        axes.barh(
-            heights,
-            means,
-            height=0.68,
-            color=[_BETTER if found else _BAR for found in better],
-            zorder=2,
-        )
+        colors = [_BETTER if found else _BAR for found in better]
+        axes.barh(heights, means, height=0.68, color=colors, zorder=2)
         for place, mean, deviation in zip(heights, means, deviations, strict=True):
             _value(axes, place, mean, deviation)
         axes.set_yticks(heights, [short(name) for name in names])
@@ -147,12 +123,8 @@ def bar_figure(
         if reference is not None:
             axes.axvline(reference, color=_INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4)
         axes.set_ylim(heights[-1] + 0.6, min(0.0, *heights) - 0.7)
-        ends = [
-            0.0,
-            *(means + deviations),
-            *(means - deviations),
-            *([] if reference is None else [reference]),
-        ]
+        ends = [0.0, *(means + deviations), *(means - deviations)]
+        ends += [] if reference is None else [reference]
         # room for the values beyond the ends
         room = 0.2 * (max(ends) - min(ends) or 1.0)
         axes.set_xlim(min(ends) - room if min(ends) < 0 else 0.0, max(ends) + room)
@@ -174,42 +146,30 @@ def _line(axes: Axes, place: int, name: str, points: np.ndarray) -> None:
     known = np.isfinite(deviation) & (deviation > 0)
     if known.any():
         axes.errorbar(
-            x[known],
-            mean[known],
-            deviation[known],
-            fmt="none",
-            ecolor=color,
-            elinewidth=1.4,
-            capsize=4,
-            zorder=2,
-        )
+            x[known], mean[known], deviation[known],
+            fmt="none", ecolor=color, elinewidth=1.4, capsize=4, zorder=2,
+        )  # fmt: skip
 
 
 def _value(axes: Axes, place: float, mean: float, deviation: float) -> None:
     """A bar's number beyond its end, and its error bar."""
     sign = -1 if mean < 0 else 1
-    told = f"{mean:.1f}"
+    text = f"{mean:.1f}"
     if deviation:
         axes.errorbar(
-            mean,
-            place,
-            xerr=deviation,
-            fmt="none",
-            ecolor=_INK,
-            elinewidth=1.2,
-            capsize=3,
-            zorder=3,
-        )
-        told += f" ± {deviation:.1f}"
+            mean, place, xerr=deviation,
+            fmt="none", ecolor=_INK, elinewidth=1.2, capsize=3, zorder=3,
+        )  # fmt: skip
+        text += f" ± {deviation:.1f}"
     axes.annotate(
-        told, (mean + sign * deviation, place), (5 * sign, 0), textcoords="offset points",
+        text, (mean + sign * deviation, place), (5 * sign, 0), textcoords="offset points",
         ha="left" if sign > 0 else "right", va="center", fontsize=9, color=_INK, zorder=5,
         bbox=dict(boxstyle="square,pad=0.1", facecolor="white", edgecolor="none"),
     )  # fmt: skip
 
 
 def _places(groups: Sequence[str]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where the rows stand from the top, and where the names of their groups."""
+    """Positions of the rows, and of the names of their groups, from the top."""
     heights, heads, at, last = [], [], 0.0, None
     for group in groups:
         if group != last and group:

@@ -1,6 +1,4 @@
-"""What papers report for CLIP with ViT-B/16 at 224 px: the numbers that ours stand beside, with
-their sources.
-"""
+"""Published numbers for CLIP with ViT-B/16 at 224 px, with their sources."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +6,7 @@ from types import MappingProxyType
 
 from vtd_jax.errors import UserError
 
-# protocol -> the numbers of a row, in the order they are written below
+# protocol -> columns of a row, in the order below
 COLUMNS = {
     "base_to_novel": ("base", "novel", "HM"),
     "few_shot": ("2", "4", "8", "16"),
@@ -133,16 +131,16 @@ _LEARNT_ON = {
     "zero_shot": "Kinetics-400",
     "fully_supervised": "all training videos",
 }
-# what papers print for base-to-novel, and how to make the like
+# what papers print for base-to-novel, and how to do the same
 _MEANS = "means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
-# (protocol, method) -> where it learnt on something else
+# (protocol, method) -> training videos, if they differ from those of the protocol
 _LEARNT_ELSE = {
     ("base_to_novel", "CLIP, class names"): "nothing",
     ("base_to_novel", "ViFi-CLIP prompts"): "Kinetics-400, then 16 shots a base class",
     ("base_to_novel", "VTD-CLIP"): "not known",
     ("few_shot", "ViFi-CLIP prompts"): "Kinetics-400, then K shots a class",
 }
-# what no page at hand of the papers' own repositories has
+# numbers that the papers' own repositories do not have
 _COLLECTED = "as collected in this project's specification"
 _BY_FROSTER = "as printed in FROSTER's table, arXiv 2402.03241"
 _NOTES = {
@@ -153,7 +151,7 @@ _NOTES = {
     ("few_shot", "X-CLIP"): _COLLECTED,
     ("base_to_novel", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
     ("few_shot", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
-    # told by TC-CLIP's README and FROSTER's own training command
+    # says TC-CLIP's README, and FROSTER's own training command shows it
     ("base_to_novel", "FROSTER"): "with class names rephrased by a language model",
     ("zero_shot", "FROSTER"): "with class names rephrased by a language model",
     ("base_to_novel", "VTD-CLIP"): "only HM is known, as cited by a later paper",
@@ -168,10 +166,9 @@ class Published:
     """A row of a published table.
 
     Attributes:
-      method: as its paper names it.
-      values: the columns of the protocol (`COLUMNS`), in percent; None where the number is not
-        known.
-      learnt_on: the videos that it learnt on.
+      method: its name in the paper.
+      values: columns of the protocol (`COLUMNS`), in percent; None if unknown.
+      learnt_on: training videos.
       source: the method's paper, with arXiv number and venue.
       note: what else a reader must know; "" for nothing.
     """
@@ -188,8 +185,7 @@ def published(table: str, dataset: str) -> tuple[Published, ...]:
 
     Args:
       table: one of `COLUMNS`.
-      dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600"; none are known of any
-        other.
+      dataset: "hmdb51", "ucf101", "ssv2", "kinetics400" or "kinetics600"; others have no rows.
 
     Raises:
       UserError: an unknown protocol.
@@ -204,13 +200,12 @@ def published(table: str, dataset: str) -> tuple[Published, ...]:
 
 
 def learnt_otherwise(table: str, dataset: str, shots: int) -> str:
-    """What sets one run's number apart from those that papers print; "" for nothing, or a table
-    that has none.
+    """How a run's training differs from that of published numbers; "" if it does not.
 
     Args:
       table: the protocol.
-      dataset: its name, or a text that has it, as the name of a run or a path.
-      shots: videos a class that the run learnt on, 0 for all.
+      dataset: a text with the name of the data set, such as a path.
+      shots: training videos of a class, 0 for all.
     """
     if table != "base_to_novel" or not any(name in dataset for name in _TABLES[table]):
         return ""

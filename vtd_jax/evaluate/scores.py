@@ -1,4 +1,4 @@
-"""Scores of every video on disk, so that any table can be computed again without a GPU."""
+"""Scores of every video on disk: any table can be computed again without a GPU."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,16 +15,16 @@ from vtd_jax.untrusted.arrays import read_npz
 from vtd_jax.untrusted.limits import SCORE_SPLITS, SCORE_VIDEOS
 
 SUFFIX = "_scores.npz"
-# what a split of a file may hold
+# arrays of a split in a file; the first three are required
 _PARTS = ("scores", "labels", "class_names", "videos", "tied")
 
 
 def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
-    """Writes a `.npz` whole or not at all; plain arrays, nothing pickled.
+    """Writes a `.npz` of plain arrays, whole or not at all.
 
     It has `SPLIT/scores` (float32 `[N, K]`), `SPLIT/labels` (int32 `[N]`), `SPLIT/class_names`
-    (`[K]`) and, where they are known, `SPLIT/videos` (`[N]`, file names) and `SPLIT/tied` (bool
-    `[N]`), videos in the records' order.
+    (`[K]`) and, if known, `SPLIT/videos` (`[N]`, file names) and `SPLIT/tied` (bool `[N]`), in the
+    order of the records.
     """
     arrays = {}
     for split, result in results.items():
@@ -40,17 +40,16 @@ def save_scores(path: str | Path, results: Mapping[str, SplitResult]) -> Path:
 
 
 def read_scores(path: str | Path) -> dict[str, SplitResult]:
-    """Reads what `save_scores` wrote: split -> result, in the order of writing; older files lack
-      `videos` or `tied`.
+    """Reads a file of `save_scores`: split -> result, in its order; older files lack `videos` or
+    `tied`.
 
     Raises:
-      UserError: no such file, damaged, another kind of file, or scores that are NaN or infinite.
+      UserError: the file is missing, damaged, of another kind, or has scores that are NaN or
+        infinite.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(
-            f"{path}: no such file, expected the scores that an evaluation leaves, NAME{SUFFIX}"
-        )
+        raise UserError(f"{path}: no such file, expected the scores of an evaluation, NAME{SUFFIX}")
     try:
         arrays = read_npz(path, "file of scores")
         splits = dict.fromkeys(key.rpartition("/")[0] for key in arrays)
@@ -75,27 +74,26 @@ def read_scores(path: str | Path) -> dict[str, SplitResult]:
 
 
 def check_finite(results: Mapping[str, SplitResult], what: str = "") -> None:
-    """Refuses scores that are NaN or infinite: an accuracy of them would be one of nothing.
+    """Refuses scores that are NaN or infinite: their accuracy would mean nothing.
 
     Args:
       results: split -> result.
-      what: put in front of the message, such as a file.
+      what: start of the message, such as a file.
 
     Raises:
-      UserError: says in which split, and how many.
+      UserError: a score is not finite; says in which split, and of how many videos.
     """
     for split, result in results.items():
         if lost := int((~finite_rows(result.scores)).sum()):
             raise UserError(
                 f"{what}split {split}: scores of {lost} of {result.count} videos are NaN or "
-                "infinite, so there is no table; evaluate with "
-                f"{setting('clip.dtype', 'float32')}, "
+                f"infinite: no table; evaluate with {setting('clip.dtype', 'float32')}, "
                 f"or another checkpoint, as {setting('checkpoint', 'best')}"
             )
 
 
 def digest(results: Mapping[str, SplitResult]) -> str:
-    """The fingerprint of scores: of all that `save_scores` writes, whatever its file looks like."""
+    """The fingerprint of all that `save_scores` writes; of the arrays, not of the file."""
 
     def parts() -> Iterator[bytes | str]:
         for split, result in results.items():
@@ -109,29 +107,20 @@ def digest(results: Mapping[str, SplitResult]) -> str:
 
 
 def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitResult:
-    """One split of a file; refuses arrays that do not belong together."""
+    """One split of a file; refuses arrays that do not fit each other."""
     parts = {
         key.rpartition("/")[2]: array
         for key, array in arrays.items()
         if key.rpartition("/")[0] == split
     }
-    lacking, surplus = (
-        [key for key in _PARTS[:3] if key not in parts],
-        sorted(parts.keys() - set(_PARTS)),
-    )
-    if lacking or surplus:
-        raise UserError(
-            f"{where}: "
-            + (f"no {', '.join(lacking)}" if lacking else f"unknown {', '.join(surplus)}")
-        )
+    if lacking := [key for key in _PARTS[:3] if key not in parts]:
+        raise UserError(f"{where}: no {', '.join(lacking)}")
+    if surplus := sorted(parts.keys() - set(_PARTS)):
+        raise UserError(f"{where}: unknown {', '.join(surplus)}")
     scores, labels, names = (parts[key] for key in _PARTS[:3])
     videos, tied = parts.get("videos"), parts.get("tied")
-    if (
-        scores.dtype.kind != "f"
-        or scores.ndim != 2
-        or labels.dtype.kind not in "iu"
-        or names.dtype.kind != "U"
-    ):
+    kinds = scores.dtype.kind == "f" and labels.dtype.kind in "iu" and names.dtype.kind == "U"
+    if not kinds or scores.ndim != 2:
         raise UserError(
             f"{where}: scores {scores.dtype} {scores.shape}, labels {labels.dtype}, names "
             f"{names.dtype}"
@@ -150,6 +139,7 @@ def _checked(where: str, split: str, arrays: Mapping[str, np.ndarray]) -> SplitR
     for what, values in (("class", names), ("video", () if videos is None else videos)):
         if len(set(values)) < len(values):
             raise UserError(f"{where}: a {what} is named twice")
+    # a float64 beyond the range of float32 becomes infinite, and is refused below
     with np.errstate(over="ignore"):
         scores = scores.astype(np.float32)
     if lost := int((~finite_rows(scores)).sum()):
@@ -169,14 +159,14 @@ def match(
     """The runs' results on the same videos, in the first run's order.
 
     Args:
-      runs: what messages call a run -> its results.
-      common: keep the splits and videos that all runs have, instead of refusing runs that differ.
+      runs: name of a run in messages -> its results.
+      common: keep the splits and videos that all runs have; else runs that differ are refused.
 
     Returns:
       One mapping a run, in the order of `runs`; the same splits, rows and labels in all.
 
     Raises:
-      UserError: naming the first split and video in which two runs differ, or nothing is common.
+      UserError: two runs differ (names the first split and video), or have nothing in common.
     """
     (first, reference), *others = runs.items()
     splits = list(reference)
@@ -208,12 +198,10 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
     kept = list(reference.videos)
     for name, result in others:
         if len(result.class_names) != len(reference.class_names):
-            counts = (
-                f"{len(reference.class_names)} classes in {first}, {len(result.class_names)} in "
-                f"{name}"
-            )
             raise UserError(
-                f"split {split}: {counts}; only accuracies among the same classes can be compared"
+                f"split {split}: {len(reference.class_names)} classes in {first}, "
+                f"{len(result.class_names)} in {name}; only accuracies among the same classes can "
+                "be compared"
             )
         if not (result.videos and reference.videos):
             _check_nameless(split, first, name, reference, result, common)
@@ -246,7 +234,7 @@ def _match_split(split: str, runs: Mapping[str, SplitResult], common: bool) -> l
 def _check_nameless(
     split: str, first: str, name: str, reference: SplitResult, result: SplitResult, common: bool
 ) -> None:
-    """Older scores do not name their videos: they can only be matched by place."""
+    """Checks older scores without names of videos: they can only be matched by position."""
     nameless = name if reference.videos else first
     if common or result.count != reference.count:
         counts = f"{reference.count} videos in {first}, {result.count} in {name}"
@@ -256,16 +244,11 @@ def _check_nameless(
 
 
 def _rows(result: SplitResult, videos: Sequence[str]) -> SplitResult:
-    """The rows of some videos, in that order."""
+    """The rows of these videos, in their order."""
     if result.videos == tuple(videos):
         return result
     places = {video: place for place, video in enumerate(result.videos)}
     order = np.asarray([places[video] for video in videos], np.int64)
     tied = None if result.tied is None else result.tied[order]
-    return replace(
-        result,
-        scores=result.scores[order],
-        labels=result.labels[order],
-        videos=tuple(videos),
-        tied=tied,
-    )
+    scores, labels = result.scores[order], result.labels[order]
+    return replace(result, scores=scores, labels=labels, videos=tuple(videos), tied=tied)

@@ -1,10 +1,8 @@
-"""How sure an accuracy is: calibration, confusions, bootstrap intervals, paired tests; NumPy and
-SciPy only.
+"""Calibration, confusions, bootstrap intervals and paired tests; NumPy and SciPy only.
 
-Intervals and tests are about the videos: what would come out with other videos of the same kind,
-for these very models.
-What another training seed would change, they do not know; the spread over seeds tells that. A video
-that is in several splits counts as a different one in each.
+Intervals and tests are about videos: what these models would score on other videos of the same
+kind. The effect of the training seed is not in them; the spread over seeds shows it. A video in
+several splits counts as a different one in each.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,30 +12,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vtd_jax.evaluate.metrics import SplitResult, harmonic_mean
-from vtd_jax.evaluate.resampling import Hits, exchange, percentiles, resample
+from vtd_jax.evaluate.resampling import Hits, exchange, resample
 from vtd_jax.finite import finite_rows
 
 LEVEL, DRAWS, SWAPS, BINS = 0.95, 2000, 10_000, 15
-# split -> accuracies (numbers, or arrays with one entry a draw) -> the number of interest, or one a
-# draw
+# accuracies by split (numbers, or arrays with one entry a draw) -> their mean, HM, …
 Statistic = Callable[[Mapping[str, Any]], Any]
 
 
-class Calibration(NamedTuple):
-    """`error` in 0..1, and of every bin: videos, their mean confidence and accuracy (nan where
-    there are none).
-    """
-
-    error: float
-    counts: Int[np.ndarray, " bins"]
-    confidence: Float[np.ndarray, " bins"]
-    accuracy: Float[np.ndarray, " bins"]
-
-
 class Confusion(NamedTuple):
-    """`count` videos of class `true` were taken for `predicted`, a `share` (0..1) of all videos of
-    `true`.
-    """
+    """`count` videos of class `true`, a `share` (0..1) of them, were classified as `predicted`."""
 
     true: str
     predicted: str
@@ -46,28 +30,16 @@ class Confusion(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Two runs, A and B, on the same videos of one split.
+    """Numbers of videos that only A, or only B, has right; two-sided p of McNemar's test."""
 
-    Attributes:
-      videos, both, only_a, only_b: how many videos there are, are right in both, in A only, in B
-        only.
-      difference: accuracy of B less that of A, -1..1; its bootstrap interval is `low` to `high`.
-      p: two-sided, of McNemar's exact test.
-    """
-
-    videos: int
-    both: int
     only_a: int
     only_b: int
-    difference: float
-    low: float
-    high: float
     p: float
 
 
 class Difference(NamedTuple):
-    """A statistic of A, of B, B less A with its bootstrap interval `low` to `high`, and p of the
-    randomisation test.
+    """A statistic of A and B, their difference B - A, its bootstrap interval `low` to `high`, and p
+    of the randomisation test.
     """
 
     a: float
@@ -79,10 +51,9 @@ class Difference(NamedTuple):
 
 
 def probabilities(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Scores as float64 probabilities: each row, a sum over views of softmax(logits), divided by
-      its sum.
+    """Float64 probabilities: each row, a sum over views of softmax(logits), divided by its sum.
 
-    A row that is no such sum (a score below 0 or not a number, nothing but zeros) becomes nan.
+    A row that is not such a sum (a score below 0 or not finite, or only zeros) becomes nan.
     """
     wide = scores.astype(np.float64)
     total = wide.sum(-1, keepdims=True)
@@ -92,45 +63,42 @@ def probabilities(scores: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
 
 def calibration_error(
     scores: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], bins: int = BINS
-) -> Calibration:
-    """Expected calibration error (ECE): how far confidence is from accuracy, averaged over videos.
+) -> float:
+    """Expected calibration error (ECE): distance of confidence and accuracy, averaged over videos.
 
-    The confidence is the highest probability. Bins are of equal width and hold their upper edge:
-      (0, 1/bins], ….
+    The confidence is the highest probability. Bins have equal width and include their upper edge:
+    (0, 1/bins], ….
 
     Args:
       scores: as in `probabilities`.
       labels: class ids.
-      bins: how many.
+      bins: their number.
 
     Returns:
-      The error, 0..1 (nan where a row has no probabilities), and the bins of a reliability diagram.
+      The error, 0..1; nan if a row has no probabilities.
 
     References:
       Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
     found = probabilities(scores)
     confidence = found.max(-1)
-    nothing = np.full(bins, np.nan)
     if not np.isfinite(confidence).all():
-        return Calibration(float("nan"), np.zeros(bins, np.int64), nothing, nothing)
+        return float("nan")
     hits = found.argmax(-1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    # a bin's |mean confidence - accuracy|, weighted by its share of the videos
     sums = [np.bincount(place, values, bins) for values in (confidence, hits)]
-    means = [np.divide(total, counts, out=nothing.copy(), where=counts > 0) for total in sums]
-    return Calibration(float(np.abs(sums[0] - sums[1]).sum() / len(labels)), counts, *means)
+    return float(np.abs(sums[0] - sums[1]).sum() / len(labels))
 
 
 def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusion]:
-    """Which classes were taken for which, most frequent first; of equal counts the lower class ids
-    come first.
+    """Confused classes, most frequent first; lower class ids first among equal counts.
 
-    Videos with a score that is not a number are left out: they were taken for nothing.
+    Videos with a score that is not finite have no prediction and are left out.
 
     Args:
       result: of a split.
-      top: how many pairs; None for all.
+      top: number of pairs; None for all.
     """
     classes = len(result.class_names)
     wrong = ~result.hits & finite_rows(result.scores)
@@ -146,12 +114,12 @@ def confusion_pairs(result: SplitResult, top: int | None = None) -> list[Confusi
 
 
 def run_hits(results: Mapping[str, SplitResult]) -> dict[str, np.ndarray]:
-    """Split -> bool `[N]`, whether each video is right."""
+    """Split -> bool `[N]`, whether each video is classified correctly."""
     return {split: result.hits for split, result in results.items()}
 
 
 def same_videos(runs: Sequence[Mapping[str, SplitResult]]) -> frozenset[str]:
-    """The splits that have the same videos and labels, in the same order, in all runs."""
+    """The splits with the same videos and labels, in the same order, in all runs."""
     first = runs[0]
 
     def same(one: SplitResult, two: SplitResult) -> bool:
@@ -160,17 +128,19 @@ def same_videos(runs: Sequence[Mapping[str, SplitResult]]) -> frozenset[str]:
     return frozenset(s for s in first if all(s in run and same(first[s], run[s]) for run in runs))
 
 
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    """The interval of the middle `LEVEL` of values."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def overall(splits: Collection[str]) -> tuple[str, Statistic] | None:
-    """What a protocol reports over its splits: "HM" of base and novel, or the "mean"; None for a
-    single split.
-    """
+    """A protocol's summary of its splits: "HM" of base and novel, or "mean"; None for one split."""
     if {"base", "novel"} <= set(splits):
         return "HM", lambda accuracy: harmonic_mean([accuracy["base"], accuracy["novel"]])
-    return (
-        ("mean", lambda accuracy: sum(accuracy.values()) / len(accuracy))
-        if len(splits) > 1
-        else None
-    )
+    if len(splits) > 1:
+        return "mean", lambda accuracy: sum(accuracy.values()) / len(accuracy)
+    return None
 
 
 def interval(
@@ -180,54 +150,42 @@ def interval(
     joint: Collection[str] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic's mean over runs (training seeds; or a single
-    run).
+    """Percentile bootstrap interval of a statistic's mean over runs, which are training seeds.
 
-    Videos are drawn with replacement, each split on its own. Where all videos are right, or none,
-    it has no width.
+    Videos are drawn with replacement, each split on its own. The interval has no width if all
+    videos are right, or none.
 
     Args:
       runs: of each, split -> bool `[N]`, with the same splits.
       statistic: of one run: split -> float64 `[draws]` accuracies -> float64 `[draws]`.
-      joint: splits whose videos are the same in all runs (`same_videos`), which are drawn for all
-        runs together; None for the splits that have as many videos in all runs.
-      draws: how many times the videos are drawn.
-      seed: of the draws; a split's draws depend on nothing but it and the split's name and hits.
-      level: share of the draws inside.
+      joint: splits with the same videos in all runs (`same_videos`), which share their draws; None
+        for all splits with the same number of videos in all runs.
+      draws: number of draws.
+      seed: of the draws; those of a split depend only on it and the split's name and hits.
 
     References:
       Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     drawn = resample(runs, joint, draws, seed)
-    return percentiles(np.mean([statistic(run) for run in drawn], 0), level)
+    return _percentiles(np.mean([statistic(run) for run in drawn], 0))
 
 
-def paired_test(
-    a: Bool[np.ndarray, " n"],
-    b: Bool[np.ndarray, " n"],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Paired:
+def paired_test(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> Paired:
     """Compares hits of two runs on the same videos, in the same order.
 
-    p is McNemar's exact one: were A and B equally good, each video that only one of them has right
-    would be as likely A's as B's.
+    p is that of McNemar's exact test: if A and B are equally good, a video that only one of them
+    has right is A's or B's with equal probability.
 
     References:
       McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
     """
-    both, only_a, only_b = (int(np.sum(these)) for these in (a & b, a & ~b, ~a & b))
+    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(~a & b))
     # imported here: it takes half a second
     from scipy.stats import binomtest
 
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a != only_b else 1.0
-    one, two = resample([{"": a}, {"": b}], None, draws, seed)
-    low, high = percentiles(two[""] - one[""], level)
-    return Paired(len(a), both, only_a, only_b, (only_b - only_a) / len(a), low, high, p)
+    return Paired(only_a, only_b, p)
 
 
 def paired_difference(
@@ -238,22 +196,20 @@ def paired_difference(
     draws: int = DRAWS,
     swaps: int = SWAPS,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Difference:
-    """Compares a statistic's mean over the runs of A and of B, all on the same videos in the same
-    order.
+    """Compares a statistic's mean over the runs of A and of B, on the same videos in one order.
 
-    p is that of a paired randomisation test: were A and B equally good, exchanging their hits on a
-    video would change nothing, so the difference is compared with those after exchanging at random.
-    The runs of a side (its seeds) are exchanged together, video by video, so both sides need as
-    many: with other numbers p is None.
+    p is that of a paired randomisation test. If A and B are equally good, exchanging their hits on
+    a video changes nothing, so the difference is compared with those after random exchanges. All
+    runs (seeds) of a side are exchanged at once, video by video: p is None if A and B have not the
+    same number of runs.
 
     Args:
-      a, b: of each run, split -> bool `[N]`; the same splits and N everywhere.
-      statistic: as for `interval`; it also gets plain numbers.
+      a, b: of each run, split -> bool `[N]`; the same splits and N in all.
+      statistic: as for `interval`; it is also called with plain numbers.
       draws: of the bootstrap.
       swaps: of the randomisation test; the smallest p is 1 / (swaps + 1).
-      seed, level: as for `interval`.
+      seed: as for `interval`.
 
     References:
       Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989.
@@ -266,14 +222,14 @@ def paired_difference(
 
     plain = [{split: float(np.mean(hits)) for split, hits in run.items()} for run in runs]
     found = float(difference(plain))
-    low, high = percentiles(difference(resample(runs, list(a[0]), draws, seed)), level)
+    low, high = _percentiles(difference(resample(runs, list(a[0]), draws, seed)))
     p = None
     if len(a) == len(b):
         chance = np.abs(difference(exchange(a, b, swaps, seed)))
-        # equal differences may differ in their last bits
+        # equal differences can differ in their last bits
         p = float(1 + np.sum(chance >= abs(found) - 1e-12)) / (1 + swaps)
-    means = [
+    of_a, of_b = (
         float(np.mean([statistic(run) for run in side]))
         for side in (plain[: len(a)], plain[len(a) :])
-    ]
-    return Difference(*means, found, low, high, p)
+    )
+    return Difference(of_a, of_b, found, low, high, p)

@@ -1,6 +1,4 @@
-"""What a protocol reports of several runs: means, deviations and intervals; from scores, without a
-device.
-"""
+"""What a protocol reports of several runs: means, deviations and intervals of their scores."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from vtd_jax.evaluate.statistics import (
 )
 from vtd_jax.evaluate.tables import Spread
 
-# split -> what its videos scored, of one run
+# split -> result, of one run
 Results = Mapping[str, SplitResult]
 
 
@@ -30,12 +28,12 @@ class Summary:
     """Several runs of one row.
 
     Attributes:
-      values: metric -> mean over the runs, 0..1; a `Spread` where there are several.
-      headline: the metric that the protocol is judged by: HM, mean, or top-1.
-      interval: bootstrap interval of the headline over videos, all runs together.
-      calibration: mean over runs and splits of the expected calibration error; None where scores
-        are no probabilities.
-      runs: how many.
+      values: metric -> mean over the runs, 0..1; a `Spread` of several.
+      headline: main metric of the protocol: HM, mean, or top-1.
+      interval: bootstrap interval of the headline over videos, of all runs.
+      calibration: expected calibration error, mean over runs and splits; None if scores are not
+        probabilities.
+      runs: number of runs.
     """
 
     values: Mapping[str, float]
@@ -46,9 +44,7 @@ class Summary:
 
 
 def accuracies(results: Results) -> dict[str, float]:
-    """What a protocol reports of one run: base, novel and HM; each split and their mean; or top-1
-    and top-5.
-    """
+    """Metrics of one run: base, novel and HM; or each split and the mean; or top-1 and top-5."""
     if {"base", "novel"} <= set(results):
         base, novel = results["base"].top1, results["novel"].top1
         return {"base": base, "novel": novel, "HM": harmonic_mean([base, novel])}
@@ -65,13 +61,11 @@ def _statistic(results: Results) -> tuple[str, Statistic]:
 
 
 def summarize(runs: Sequence[Results]) -> Summary:
-    """Means over runs, which are seeds of one setting: one or more, all with the same splits."""
+    """Means over one or more runs, seeds of one setting, with the same splits."""
     each = [accuracies(results) for results in runs]
     name, statistic = _statistic(runs[0])
     errors = [
-        calibration_error(one.scores, one.labels).error
-        for results in runs
-        for one in results.values()
+        calibration_error(one.scores, one.labels) for results in runs for one in results.values()
     ]
     return Summary(
         {metric: spread([one[metric] for one in each]) for metric in each[0]},
@@ -83,15 +77,13 @@ def summarize(runs: Sequence[Results]) -> Summary:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The mean of some fractions, as a `Spread` (deviation with n - 1) where there are several."""
+    """The mean of fractions; a `Spread` (deviation with n - 1) of several."""
     mean = float(np.mean(values))
     return Spread(mean, float(np.std(values, ddof=1))) if len(values) > 1 else mean
 
 
 def compare(a: Sequence[Results], b: Sequence[Results]) -> Difference | None:
-    """B against A by the headline of their protocol; None where they were not scored on the same
-    videos.
-    """
+    """Compares B with A by their headline; None if they were not scored on the same videos."""
     if any(set(one) != set(a[0]) for one in (*a, *b)) or same_videos([*a, *b]) != frozenset(a[0]):
         return None
     return paired_difference(
@@ -99,10 +91,10 @@ def compare(a: Sequence[Results], b: Sequence[Results]) -> Difference | None:
     )
 
 
-def alike(told: Sequence[Mapping[str, Any]], *keys: str) -> str:
-    """What runs say of themselves under nested keys, each different answer once."""
+def distinct_values(about: Sequence[Mapping[str, Any]], *keys: str) -> str:
+    """The distinct values of runs' `about` under nested keys, as text."""
     found: dict[str, None] = {}
-    for one in told:
+    for one in about:
         value: Any = one
         for key in keys:
             value = value.get(key, "unknown") if isinstance(value, Mapping) else "unknown"

@@ -1,4 +1,4 @@
-"""Tables of accuracies: on the terminal, and as Markdown, CSV and JSON."""
+"""Tables on the terminal, and as Markdown, CSV and JSON."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from vtd_jax.terminal import show_table
 if TYPE_CHECKING:
     import rich.console
 
-# a cell of text that reads as a number: with a deviation, a range, a sign or a unit
+# text of a cell that is a number, with a deviation, a range, a sign or a unit
 _NUMBER = re.compile(
     r"[−+≈<±-]?\d[\d.,:]*( ?[±–×-] ?[\d.,]+| to -?[\d.,]+)*"
     r"( ?(%|×|ms|s|min|h|d|[KMGT]i?B|[KMGTP]FLOP))?( \([\d.,]+–[\d.,]+\))?(; [\d.]+)?"
@@ -29,15 +29,11 @@ INTERVAL = f"{100 * LEVEL:.0f} % CI"
 
 
 class Plain(float):
-    """A number in a table that is no fraction, such as a p-value: shown with three digits, not as
-    percent.
-    """
+    """A number that is not a fraction, such as a p-value: shown with three digits."""
 
 
 class Spread(float):
-    """The mean of a fraction over several runs, with the standard deviation between them: shown as
-    `62.10 ± 0.40`.
-    """
+    """Mean and standard deviation of a fraction over several runs: shown as `62.10 ± 0.40`."""
 
     deviation: float
 
@@ -50,19 +46,18 @@ class Spread(float):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under named columns, and what a reader must know to believe them.
+    """Rows under named columns, and lines about them.
 
     Attributes:
       title: one line.
-      columns: names; a row is a mapping from them, a missing or None value is shown as "–".
-      rows: text and counts are shown as they are, fractions (Python floats, 0..1) as percent with
-        two decimals, pairs of fractions (intervals) as percent with one decimal, `58.1–63.9`, a
+      columns: names; a row maps them to values, a missing value or None is shown as "–".
+      rows: text and counts are shown unchanged, fractions (Python floats, 0..1) as percent with two
+        decimals, pairs of fractions (intervals) as percent with one decimal, `58.1–63.9`, a
         `Spread` as mean ± deviation, and `Plain` numbers with three digits.
-      about: settings and versions, in the order they are told.
-      whole: columns of names that are to be copied, which a narrow terminal neither wraps nor
-        leaves out.
-      less: columns that a narrow terminal leaves out before others, the least important first.
-      facts: what programs read again of the `.json`; shown nowhere.
+      about: settings and versions, in their order below the table.
+      whole: columns that a narrow terminal neither wraps nor leaves out, such as names to copy.
+      less: columns that a narrow terminal leaves out first, the least important first.
+      facts: fields of the `.json` for programs; not shown.
     """
 
     title: str
@@ -77,12 +72,12 @@ class Table:
         """The rows as printable text."""
         return [[printable(_cell(row.get(column))) for column in self.columns] for row in self.rows]
 
-    def told(self) -> list[str]:
+    def about_lines(self) -> list[str]:
         """`about` as lines of printable text."""
-        return [printable(f"{key}: {_told(value)}") for key, value in self.about.items()]
+        return [printable(f"{key}: {_text(value)}") for key, value in self.about.items()]
 
     def numbers(self) -> set[str]:
-        """The columns that hold numbers, which stand right; the first one names the rows."""
+        """The columns of numbers, which are right-aligned; never the first one."""
         return {
             column
             for column in self.columns[1:]
@@ -93,7 +88,7 @@ class Table:
         """A Markdown table with its title above and `about` as a list below."""
         text = f"# {printable(self.title)}\n\n{self.rows_to_markdown()}"
         if self.about:
-            text += "".join(["\n", *(f"- {line}\n" for line in self.told())])
+            text += "".join(["\n", *(f"- {line}\n" for line in self.about_lines())])
         return text
 
     def rows_to_markdown(self) -> str:
@@ -103,8 +98,10 @@ class Table:
         return "".join(f"{line}\n" for line in [*lines, *map(_line, self.cells())])
 
     def to_csv(self) -> str:
-        """A header line, then the rows; fractions unrounded; two columns for an interval, `… low`
-        and `… high`, and for means of several runs, whose second is `… std`."""
+        """A header line, then the rows, with unrounded fractions.
+
+        An interval has two columns, `… low` and `… high`; a `Spread` has a second one, `… std`.
+        """
         ends = {name: _ends(name, [row.get(name) for row in self.rows]) for name in self.columns}
         rows = [[end for name in self.columns for end in ends[name]]]
         for row in self.rows:
@@ -113,8 +110,10 @@ class Table:
         return csv_text(rows)
 
     def to_json(self, more: Mapping[str, Any] | None = None) -> str:
-        """`{"title", "rows": [{column: value}], "about"}` and `more` fields; fractions unrounded,
-        0..1, an interval as `[low, high]`, a mean over runs as `{"mean", "std"}`."""
+        """`{"title", "rows": [{column: value}], "about"}` and `more` fields.
+
+        Fractions are unrounded, 0..1; an interval is `[low, high]`, a `Spread` `{"mean", "std"}`.
+        """
         rows = [{column: _plain(row.get(column)) for column in self.columns} for row in self.rows]
         table = {"title": self.title, "rows": rows, "about": dict(self.about)}
         table |= {"facts": dict(self.facts)} if self.facts else {}
@@ -122,7 +121,7 @@ class Table:
         return json.dumps(table, indent=2) + "\n"
 
     def show(self, console: "rich.console.Console | None" = None) -> None:
-        """Prints the table, see `terminal.show_table`; without `about`."""
+        """Prints the table without `about`, see `terminal.show_table`."""
         show_table(
             self.title, self.columns, self.cells(),
             numbers=self.numbers(), whole=self.whole, less=self.less, console=console,
@@ -131,9 +130,7 @@ class Table:
     def save(
         self, folder: Path, stem: str = "results", more: Mapping[str, Any] | None = None
     ) -> list[Path]:
-        """Writes `stem.md`, `stem.csv` and `stem.json`, each whole or not at all; `more` goes into
-        the last.
-        """
+        """Writes `stem.md`, `stem.csv` and `stem.json` with `more`, each whole or not at all."""
         texts = {"md": self.to_markdown(), "csv": self.to_csv(), "json": self.to_json(more)}
         return [write_text(Path(folder) / f"{stem}.{kind}", text) for kind, text in texts.items()]
 
@@ -146,22 +143,21 @@ def split_table(
     origins: Mapping[str, str] | None = None,
     left_out: Mapping[str, int] | None = None,
 ) -> Table:
-    """One row a split, then what the protocol reports.
+    """One row a split, then the summary of the protocol.
 
-    "95 % CI" is the bootstrap interval of top-1 over videos, "ECE" the expected calibration error
-    of the split's scores (`statistics`), "–" where scores are no probabilities, "ties" the share of
-    videos in which several classes have the most votes to rounding (`vtd_jax.model.ties`).
+    "95 % CI" is the bootstrap interval of top-1 over videos. "ECE" is the expected calibration
+    error, "–" if scores are not probabilities. "ties" is the share of videos in which several
+    classes have the most votes up to rounding (`vtd_jax.model.ties`).
 
     Args:
       title: one line.
       protocol: "base_to_novel" ends with the harmonic mean of base and novel; any other protocol
         with several splits ends with their mean and, from three splits on, the deviation between
         them.
-      splits: name -> result, in the table's order.
-      about: told below the table.
-      origins: split -> where its list comes from ("official", "given", "own split"), told beside
-        its name.
-      left_out: split -> videos of its list that have no record, missing or bad.
+      splits: name -> result, in the order of the table.
+      about: lines below the table.
+      origins: split -> origin of its list ("official", "given", "own split").
+      left_out: split -> number of videos of its list without a record, missing or bad.
     """
     rows = [
         {
@@ -173,7 +169,7 @@ def split_table(
             "top-1": result.top1,
             INTERVAL: interval([{name: result.hits}], lambda accuracy, name=name: accuracy[name]),
             "top-5": result.top5,
-            "ECE": _known(calibration_error(result.scores, result.labels).error),
+            "ECE": _known(calibration_error(result.scores, result.labels)),
             "ties": result.ties,
         }
         for name, result in splits.items()
@@ -194,18 +190,7 @@ def split_table(
         )
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = (
-        "split",
-        "list",
-        "classes",
-        "videos",
-        "left out",
-        "top-1",
-        INTERVAL,
-        "top-5",
-        "ECE",
-        "ties",
-    )
+    columns = dict.fromkeys(name for row in rows for name in row)
     optional = ("list", "left out", "top-5", "ECE", "ties")
     unused = {name for name in optional if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)
@@ -213,7 +198,7 @@ def split_table(
 
 
 def headline(table: Table) -> str:
-    """The top-1 column in one line: `base 71.20 %, novel 60.31 %, HM 65.30 %`."""
+    """The top-1 column as text: `base 71.20 %, novel 60.31 %, HM 65.30 %`."""
     return ", ".join(f"{row['split']} {_cell(row['top-1'])} %" for row in table.rows)
 
 
@@ -231,7 +216,7 @@ def _cell(value: Any) -> str:
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    """Whether a column's values, those that are there, are numbers or read as such."""
+    """Whether all values of a column that are present are numbers, or text of numbers."""
     there = [value for value in values if value not in (None, "", "–")]
     return bool(there) and all(
         isinstance(value, int | float | tuple) or _NUMBER.fullmatch(str(value)) is not None
@@ -240,14 +225,14 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _ends(name: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """The columns of a CSV file that one column becomes."""
+    """The names of a column in a CSV file, one or two."""
     if any(isinstance(value, tuple) for value in values):
         return f"{name} low", f"{name} high"
     return (name, f"{name} std") if any(isinstance(value, Spread) for value in values) else (name,)
 
 
 def _parts(value: Any, count: int) -> tuple[Any, ...]:
-    """A cell's values for `_ends` columns."""
+    """Values of a cell for the columns of `_ends`."""
     if count == 1:
         return (_known(value),)
     if isinstance(value, tuple):
@@ -265,11 +250,11 @@ def _plain(value: Any) -> Any:
 
 
 def _known(value: Any) -> Any:
-    """The value; None, which files leave empty, for a number that is none."""
+    """The value; None, an empty cell, for a number that is not finite."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,7 +1,6 @@
-"""Scores of videos: one view, or the sum over views of softmax(logits); every video once."""
+"""Scores of videos: the sum over views of softmax(logits), every video once."""
 
 import functools
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,13 +23,13 @@ from vtd_jax.parallel.joining import meet
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.parallel.prefetch import Ahead
 from vtd_jax.parallel.processes import gather_rows, process_count, process_index
-from vtd_jax.terminal import say, warn
+from vtd_jax.terminal import log, warn
 from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
 
-# bytes of a split's frame features that are kept on disk without being asked
+# most bytes of a split's frame features that are kept on disk
 MOST_KEPT = 4 * 2**30
-# batches that the devices are given before the results of the first are read
+# batches on the devices before the results of the first are read
 IN_FLIGHT = 2
 
 
@@ -48,24 +47,23 @@ def evaluate(
     check: Callable[[], None] | None = None,
     store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
-    """Scores every video of every split, each split against a codebook of its own class names.
+    """Scores every video of every split, each split with a codebook of its own class names.
 
     Args:
-      model: read only; its `config.pooling`, prompts and fusion decide what is evaluated.
+      model: read only.
       splits: name -> records.
       frames: T, frames sampled from each view.
-      batch_size: videos at once, over all devices of all hosts.
+      batch_size: videos of a batch, over all devices of all hosts.
       temporal_views, spatial_views: V is their product (docs/method.md, section 6).
       workers: decoding processes, 0 for none.
       devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
-      check: called before every batch; may raise to break the evaluation off.
-      store: of this model's image tower: frame features that it has are not computed again, and
-        those that it lacks are kept, up to `MOST_KEPT` bytes a split. Where that cannot be, a line
-        on stderr tells, and nothing is kept.
+      check: called before every batch; may raise to stop the evaluation.
+      store: frame features of this model's image tower, which are read, or computed and kept, up to
+        `MOST_KEPT` bytes a split. If they cannot be kept, a line on stderr says so.
 
     Returns:
-      Split -> what its videos scored, the same on every host.
+      Split -> result, the same on every host.
     """
     devices = run_devices() if devices is None else devices
     hosts = process_count()
@@ -73,12 +71,13 @@ def evaluate(
     for name, records in splits.items():
         if not len(records):
             raise UserError(f"records of split {name}: no videos in them, nothing to evaluate")
-        # before anything is scored: what is damaged must be told now
+        # before anything is scored: damaged records must be reported now
         files = records.files
         clips = eval_batches(
             records,
             frames=frames,
             size=model.clip.config.image_resolution,
+            # every host reads an equal share
             batch_size=round_up(batch_size, hosts),
             temporal_views=temporal_views,
             spatial_views=spatial_views,
@@ -121,16 +120,15 @@ def evaluate_split(
     Args:
       model: read only.
       batches: dicts of `frames` (uint8 `[B,T,H,W,3]`, or `[B,V,T,H,W,3]` with V views) or their raw
-        frame `features` (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 marks padding,
-        which is left out) and `index [B]` (a video's place in its records; rows are put in this
-        order).
+        frame `features` (`[B,T,D]` or `[B,V,T,D]`), `label [B]`, `weight [B]` (0 for padding) and
+        `index [B]` (of a video in its records, by which rows are sorted).
       class_names: K names of the codebook.
-      devices: that share each batch, of all hosts; None for all.
+      devices: of all hosts; None for all.
       parallel: "shard_map" or "pmap".
       check: called before every batch; may raise.
 
     Raises:
-      RuntimeError: an index that comes twice; a video would be counted twice.
+      RuntimeError: a repeated index.
     """
     graphdef, state = nnx.split(model.rounded())
     mesh = DeviceMesh(run_devices() if devices is None else devices)
@@ -157,14 +155,12 @@ def _stored(
     workers: int,
     check: Callable[[], None] | None,
 ) -> Iterable[Mapping[str, np.ndarray]]:
-    """The batches of a split with frame features from disk, computed first if need be; `clips`
-    where that cannot be.
-    """
+    """Batches of stored frame features, computed if missing; `clips` if they are too large."""
     spec = clips.spec
     size = 4 * len(records) * spec.temporal_views * spec.spatial_views * spec.frames * store.width
     if size > MOST_KEPT:
-        told = f"would take {size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}: not kept"
-        say(f"frame features of {records.name} {told}", sys.stderr)
+        need = f"{size / 2**30:.1f} GiB, more than {MOST_KEPT / 2**30:.1f}"
+        log(f"frame features of {records.name} would take {need}: not kept")
         return clips
     try:
         [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)
@@ -181,10 +177,8 @@ def _score_all(
     codebook: Any,
     classes: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """This host's real videos: scores `[N, K]`, ties, labels and indices `[N]`, in the order in
-    which they came.
-    """
-    mesh, given = scorer.mesh, deque()
+    """Videos of this host, without padding: scores `[N, K]`, ties, labels and indices `[N]`."""
+    mesh, pending = scorer.mesh, deque()
     scores, ties = [np.zeros((0, classes), np.float32)], [np.zeros(0, bool)]
     labels, index = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
 
@@ -200,10 +194,10 @@ def _score_all(
         real = batch["weight"] > 0
         labels.append(batch["label"][real])
         index.append(batch["index"][real])
-        given.append((real, scorer(videos, state, codebook)))
-        if len(given) == IN_FLIGHT:
-            read(*given.popleft())
-    for one in given:
+        pending.append((real, scorer(videos, state, codebook)))
+        if len(pending) == IN_FLIGHT:
+            read(*pending.popleft())
+    for one in pending:
         read(*one)
     return tuple(map(np.concatenate, (scores, ties, labels, index)))
 
@@ -218,19 +212,17 @@ def _checked(batches: Iterable[Any], check: Callable[[], None] | None) -> Iterat
 def view_scores(
     videos: Array, state: nnx.State, codebook: Float[Array, "k d"], *, graphdef: Any
 ) -> tuple[Float[Array, "b k"], Bool[Array, " b"]]:
-    """Scores, and whether votes tie in any view, for one device; views go one after another: memory
-    is that of one.
+    """Scores, and whether votes tie in any view, on one device; one view after another.
 
     `videos` are frames `[B,T,H,W,3]` or raw frame features `[B,T,D]`, or several views of them,
-    `[B,V,…]`. Scores are the sum over views of softmax(logits). Nothing ties where no video token
-    is fused.
+    `[B,V,…]`. Scores are the sum over views of softmax(logits). Without fusion nothing ties.
     """
     model = nnx.merge(graphdef, state)
 
     def one(view: Array) -> tuple[Array, Array]:
         features = view if view.ndim == 3 else model.encode_frames(view)
         found = model.classify(features, codebook)
-        # else votes would be counted for nothing
+        # without fusion votes have no effect on scores, and XLA need not count them
         tied = jnp.zeros(len(view), bool) if model.fusion is None else found.tied
         return jax.nn.softmax(found.logits.astype(jnp.float32), axis=-1), tied
 
@@ -243,7 +235,7 @@ def view_scores(
 def encode_codebook(
     tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes
 ) -> Float[Array, "k d"]:
-    """The codebook, the same on every device, of which each encodes its share of the classes."""
+    """The codebook, replicated; each device encodes its share of the classes."""
     return axes.gather_classes(nnx.merge(graphdef, state).encode_classes(tokens))
 
 
@@ -253,15 +245,13 @@ FRAMES, STATE = 0, 1
 
 @functools.lru_cache(maxsize=16)
 def compiled_scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
-    """One compiled program a kind of model, however often it is evaluated; takes `(frames, state,
-    codebook)`.
-    """
+    """The compiled `view_scores` of a model, `(frames, state, codebook)`, cached."""
     score = functools.partial(view_scores, graphdef=graphdef)
     return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
 
 
 @functools.lru_cache(maxsize=16)
 def compiled_encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
-    """One compiled program a kind of model and number of classes K; takes `(tokens, state)`."""
+    """The compiled `encode_codebook` of a model and number of classes, cached."""
     encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
     return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)

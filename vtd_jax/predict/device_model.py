@@ -11,7 +11,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.programs import Parts, Vocabulary, compiled
 
-# frames that a device encodes at once: enough to fill it, few enough for any memory
+# frames that a device encodes at once: they fill it, and fit into any memory
 CHUNK = 32
 
 
@@ -20,14 +20,14 @@ class DeviceModel:
 
     Attributes:
       model: the VTD-CLIP.
-      chunk: frames that are encoded at once, over all devices.
+      chunk: frames encoded at once, over all devices.
     """
 
     def __init__(self, model: VTDCLIP, devices: Sequence[jax.Device] | None = None):
         """
         Args:
-          model: left as it is.
-          devices: that frames are encoded on; None for all of this process.
+          model: read only.
+          devices: to encode frames on; None for all local ones.
         """
         self.model = model
         devices = tuple(jax.local_devices() if devices is None else devices)
@@ -48,16 +48,17 @@ class DeviceModel:
 
     def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw features of N frames of this model's size, a chunk at a time over all devices."""
-        count, found = len(self._mesh.devices), []
+        count, features = len(self._mesh.devices), []
         for start in range(0, len(frames), self.chunk):
             part = frames[start : start + self.chunk]
             # powers of two: few programs, and a single short video is not padded to a whole chunk
             rows = max(count, 1 << (len(part) - 1).bit_length())
+            # every device gets an equal share
             rows = -(-rows // count) * count
             padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
             placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
-            found.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
-        return np.concatenate(found)
+            features.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
+        return np.concatenate(features)
 
     def logits(
         self,

@@ -1,4 +1,4 @@
-"""What is the same for all videos of a call, and the result of one that cannot be read."""
+"""What all videos of a call have in common, and the result for an unreadable video."""
 
 from typing import Any, NamedTuple
 
@@ -10,11 +10,11 @@ from vtd_jax.printable import utf8
 
 
 class Failure(NamedTuple):
-    """The result of a video that cannot be read.
+    """The result for a video that cannot be read.
 
     Attributes:
       video: its file, or "frames" for an array.
-      error: what is wrong with it.
+      error: why it cannot be read.
     """
 
     video: str
@@ -26,11 +26,10 @@ class Failure(NamedTuple):
 
 
 def check_on_error(on_error: str) -> None:
-    """Raises a `UserError` for anything but "raise" and "return"."""
+    """Raises a `UserError` unless this is "raise" or "return"."""
     if on_error not in ("raise", "return"):
         raise UserError(
-            f'on_error={on_error!r}: expected "raise", or "return" for a Failure in the place of '
-            "a result"
+            f'on_error={on_error!r}: expected "raise", or "return" to get a Failure as a result'
         )
 
 
@@ -47,12 +46,12 @@ def check_numbers(frames: int, fps: float | None, runner_ups: int | None, worker
 
 
 class Job(NamedTuple):
-    """What is the same for all videos of a call.
+    """What all videos of a call have in common.
 
     Attributes:
       labels: K texts that videos are scored for.
-      codebook: their codes, on the devices.
-      vocabulary: the words that name frames: the labels where no others are given.
+      codebook: the codes of the labels, on the devices.
+      vocabulary: the words that name frames; the labels by default.
     """
 
     labels: tuple[str, ...]

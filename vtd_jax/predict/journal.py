@@ -1,6 +1,4 @@
-"""What a long job has finished: one line a video, so that the same command goes on after any
-interruption.
-"""
+"""The journal of a long job: one line for each finished video, so that the job can be resumed."""
 
 import contextlib
 import itertools
@@ -21,24 +19,23 @@ from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.limits import JSON_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
 
-# how every journal begins
+# every journal begins with this
 _FIRST = b'{"job": '
-# how every line ends: the beginning of the SHA-256 of the line before's sum and of this line
+# end of every line: a fingerprint of the checksum of the line before and of this line
 _END = re.compile(rb', "sum": "([0-9a-f]{16})"\}\n\Z')
-# halves of characters, and bytes of file names that are no text, which JSON cannot hold
+# lone surrogates, and bytes of file names that are not UTF-8: JSON cannot hold them
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Journal:
-    """A file of JSON lines: first what the job is, then what became of each video.
+    """A file of JSON lines: the job first, then one line for each finished video.
 
-    It grows by a line a video, so it is no manifest, which is written as a whole.
+    It is not a manifest, because a manifest is written as a whole.
 
-    A line counts when it ends; half a line, of a process that was killed, is cut off. Every line
-    carries a checksum over itself and the lines before it: one that was changed, lost or moved is
-    refused, not taken over. A file of an older version, without checksums, is taken over with a
-    warning, and gets them. The file is UTF-8 whatever the videos are called: a name that is not is
-    written as it is shown, and its bytes beside it.
+    An incomplete last line, left by a killed process, is cut off. Every line has a checksum of
+    itself and all lines before it, so that a changed, lost or moved line is refused. A file of an
+    older version has no checksums: it is accepted with a warning, and checksums are added. The file
+    is UTF-8. A video's name that is not UTF-8 is escaped, and its bytes are stored as hex.
 
     Attributes:
       path: of the file.
@@ -53,21 +50,20 @@ class Journal:
         kind: Any = dict[str, Any],
         legacy: Mapping[str, Callable[[], str]] = MappingProxyType({}),
     ):
-        """Opens or begins a journal.
+        """Opens or creates a journal.
 
         Args:
           path: of the file.
-          job: all that results depend on; JSON-able.
-          restart: whether what is there is thrown away.
-          kind: type of a video's line, as `untrusted.json_text.convert` takes it; what it does not
-            name may be there.
-          legacy: the fields of `job` that are fingerprints, and what computes them as earlier
+          job: everything that results depend on; JSON-able.
+          restart: whether to discard an existing journal.
+          kind: type of a video's line for `untrusted.json_text.convert`; other fields are allowed.
+          legacy: fields of `job` that are fingerprints, with functions that compute them as earlier
             versions did.
 
         Raises:
-          UserError: what is there is of another job, is no journal, or has a damaged line; or a
-            link or pipe is there.
-          OSError: with the file's name, also where the disk is full.
+          UserError: the file is a journal of another job, is not a journal, has a damaged line, or
+            is a link or pipe.
+          OSError: the file cannot be written; names the file, also if the disk is full.
         """
         self.path, self.done, self._kind, self._legacy = path, set(), kind, legacy
         if self._unbegun() or restart:
@@ -75,9 +71,8 @@ class Journal:
             return
         self._check(json.loads(_text(job)))
         end = 0
-        for line, entry in self._read():
-            end += len(line)
-            self._sum = _sum_of(line)
+        for size, checksum, entry in self._read():
+            self._sum, end = checksum, end + size
             if "video" in entry:
                 self.done.add(entry["video"])
         self._file = open_own(path, "r+b")
@@ -85,7 +80,7 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
 
     def _begin(self, job: Mapping[str, Any]) -> None:
-        """Writes the first line; where that fails, nothing stays that was not there."""
+        """Writes the first line; if that fails, removes everything that it created."""
         made = [folder for folder in self.path.parents if not folder.exists()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,21 +97,22 @@ class Journal:
             raise
 
     def _unbegun(self) -> bool:
-        """Whether no video was finished for sure: half a first line, or one without a checksum and
-          none behind it.
+        """Whether the file is missing, or certainly has no finished video.
+
+        The latter is an incomplete first line, or a first line without a checksum and no other.
 
         Raises:
-          UserError: it is no journal.
+          UserError: it is not a journal.
         """
         if not os.path.lexists(self.path):
             return True
-        # what is no journal is not thrown away either
+        # even with restart, a file that is not a journal is kept
         with open_own(self.path, "r+b"), open_regular(self.path, "journal") as file:
             head = file.read(len(_FIRST))
         if head != _FIRST[: len(head)] and not any(map(_END.search, self._lines())):
             raise UserError(
-                f"{self.path}: not what an interrupted run left, so {setting('restart')} would not "
-                "remove it either; move it away, or give another output"
+                f"{self.path}: not the journal of an interrupted run, so {setting('restart')} does "
+                "not remove it; move it away, or give another output"
             )
         first = list(itertools.islice(self._lines(), 2))
         return not first or (
@@ -124,9 +120,7 @@ class Journal:
         )
 
     def _check(self, job: Mapping[str, Any]) -> None:
-        """Refuses a journal of another job, and a damaged first line; what has no checksums gets
-        them.
-        """
+        """Refuses a journal of another job and a damaged first line; adds missing checksums."""
         line, where = next(self._lines()), f"{self.path}:1"
         if (end := _END.search(line)) is None:
             self._renew(job)
@@ -146,12 +140,12 @@ class Journal:
         )
         if differ:
             raise UserError(
-                f"{self.path}: an interrupted run left it, which had another {', '.join(differ)}; "
-                f"give that again to resume, or {setting('restart')} to throw away what it finished"
+                f"{self.path}: the journal of an interrupted run with another {', '.join(differ)}; "
+                f"give the same to resume, or {setting('restart')} to discard what it finished"
             )
 
     def _renew(self, job: Mapping[str, Any]) -> None:
-        """Gives checksums to the lines of an older version, which had none, as they are."""
+        """Adds checksums to a journal of an older version."""
         with replacing(self.path) as part, part.open("wb", buffering=0) as self._file:
             self._sum = b""
             for number, line in enumerate(self._lines(), start=1):
@@ -165,19 +159,18 @@ class Journal:
                 if number == 1 and entry.keys() == {"job"}:
                     self._compare(entry["job"], job)
                 elif number == 1 or "sum" in entry:
-                    # the first line had a checksum once, as others have
+                    # other lines have checksums, so the first one had one, too
                     raise UserError(f"{self.path}:1: {_damaged()}")
                 else:
                     convert(entry, where, self._kind, remedy=_restart())
                     _video(dict(entry), where)
                 self._line(entry)
         warn(
-            f"{self.path}: an older version left it; its lines carry no checksums and cannot be "
-            "checked"
+            f"{self.path}: written by an older version, without checksums: damage cannot be noticed"
         )
 
     def add(self, video: str, **fields: Any) -> None:
-        """A video is finished; on disk when this returns."""
+        """Adds a finished video; it is on disk when this returns."""
         shown = utf8(video)
         self._line(
             {"video": shown}
@@ -190,20 +183,20 @@ class Journal:
         """The lines of finished videos, one at a time.
 
         Raises:
-          UserError: a line is damaged; with its number.
+          UserError: a line is damaged; gives its number.
         """
-        return (entry for _, entry in self._read() if "video" in entry)
+        return (entry for *_, entry in self._read() if "video" in entry)
 
     def _lines(self) -> Iterator[bytes]:
-        """Every whole line, and pieces of one that is too long."""
+        """Every complete line; a line that is too long comes in pieces."""
         with open_regular(self.path, "journal") as file:
             for line in iter(lambda: file.readline(JSON_BYTES + 1), b""):
                 if not line.endswith(b"\n") and len(line) <= JSON_BYTES:
                     return
                 yield line
 
-    def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Every whole line with what it says, the first one too; each is checked."""
+    def _read(self) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+        """Every complete line, checked: its bytes, checksum and content ({} for the first line)."""
         before = b""
         for number, line in enumerate(self._lines(), start=1):
             where, end = f"{self.path}:{number}", _END.search(line)
@@ -213,32 +206,32 @@ class Journal:
             before = end[1]
             text = line[: end.start()] + b"}"
             if number == 1:
-                yield line, {}
+                yield len(line), before, {}
                 continue
             entry = parse_json(text, where, dict[str, Any], remedy=_restart())
             convert(entry, where, self._kind, remedy=_restart())
-            yield line, entry | {"video": _video(entry, where)}
+            yield len(line), before, entry | {"video": _video(entry, where)}
 
     def _line(self, value: Mapping[str, Any]) -> None:
         content, start = _text(value)[:-1].encode(), self._file.tell()
-        found = _checksum(self._sum, content)
-        line = b'%s, "sum": "%s"}\n' % (content, found)
+        checksum = _checksum(self._sum, content)
+        line = b'%s, "sum": "%s"}\n' % (content, checksum)
         try:
             with naming(self.path):
                 while line:
                     line = line[self._file.write(line) :]
         except OSError:
-            # the disk is full: what was written before stays, and is whole
+            # the disk is full: remove the partial line
             self._file.truncate(start)
             raise
-        self._sum = found
+        self._sum = checksum
 
     def close(self) -> None:
-        """Ends writing; the file stays."""
+        """Closes the file and keeps it."""
         self._file.close()
 
     def remove(self) -> None:
-        """Ends writing and removes the file: all is done."""
+        """Closes and removes the file, after the job is finished."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -250,22 +243,18 @@ class Journal:
 
 
 def _text(value: Mapping[str, Any]) -> str:
-    """JSON in one line; half a character is written as text, `\\ud83d`."""
+    """JSON in one line; a lone surrogate becomes text, `\\ud83d`."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text)
 
 
 def _checksum(before: bytes, content: bytes) -> bytes:
-    """Of a line without its end, after a line whose sum was `before`."""
+    """The checksum of a line (without its end) after a line with checksum `before`."""
     return fingerprint(before + content).encode()
 
 
-def _sum_of(line: bytes) -> bytes:
-    return _END.search(line)[1]
-
-
-def _video(entry: Mapping[str, Any], where: str) -> str:
-    """The file that a line is about, as the system calls it."""
+def _video(entry: dict[str, Any], where: str) -> str:
+    """The name of the video file that a line is about, for the file system."""
     video, raw = entry.get("video"), entry.pop("bytes", None)
     try:
         found = video if raw is None else os.fsdecode(bytes.fromhex(raw))
@@ -281,4 +270,4 @@ def _restart() -> str:
 
 
 def _damaged() -> str:
-    return f"damaged, its checksum does not fit; {_restart()}"
+    return f"damaged: its checksum is wrong; {_restart()}"

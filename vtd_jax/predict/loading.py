@@ -1,4 +1,4 @@
-"""`vtd_jax.load`: from anything that holds a model to something that predicts."""
+"""`vtd_jax.load`: makes a predictor of a CLIP, a tuned model or the workdir of a run."""
 
 import dataclasses
 import os
@@ -22,8 +22,8 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.train.config import CONFIG_FILE
 
-# nothing learnt: bare class names or templates, no fusion, CLIP's own normalisation (method,
-# sections 1 and 2)
+# nothing is learnt: class names or templates, no fusion, CLIP's own normalisation
+# (docs/method.md, sections 1 and 2)
 ZERO_SHOT = ModelConfig(
     text_prompts=0,
     text_depth=0,
@@ -36,7 +36,7 @@ ZERO_SHOT_FRAMES = 16
 
 
 class WithoutSettings(UserError):
-    """A file in the authors' format, which does not say the settings of its model.
+    """A file in the authors' format, which has no settings of its model.
 
     Attributes:
       path: of the file.
@@ -44,7 +44,7 @@ class WithoutSettings(UserError):
 
     def __init__(self, path: Path):
         super().__init__(
-            f"{path}: the authors' format does not say its settings; make a file that does with "
+            f"{path}: the authors' format has no settings; write a file that has them with "
             f"{function('save_tuned')}"
         )
         self.path = path
@@ -63,64 +63,64 @@ def load(
     cache: str | os.PathLike | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Predictor:
-    """A model that takes videos and labels.
+    """Loads a model that predicts labels of videos.
 
-        model = vtd_jax.load("ViT-B-16.pt")                             # zero-shot, any labels
-        model = vtd_jax.load("hmdb51.safetensors", clip="ViT-B-16.pt")  # what experiments.export wrote
-        model = vtd_jax.load("runs/hmdb51")                             # the workdir of a run
-        model = vtd_jax.load("tiny")                                    # ships with the package, knows coloured shapes
+        vtd_jax.load("ViT-B-16.pt")                             # zero-shot, any labels
+        vtd_jax.load("hmdb51.safetensors", clip="ViT-B-16.pt")  # an exported tuned model
+        vtd_jax.load("runs/hmdb51")                             # the workdir of a run
+        vtd_jax.load("tiny")                                    # in the package; coloured shapes
 
     Args:
       source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for
         zero-shot, a tuned `.safetensors`, the workdir of a run, or "tiny".
-      clip: the CLIP of a tuned file or run; None is where it was in training.
+      clip: the CLIP of a tuned file or run; None for the path that it had in training.
       checkpoint: of a workdir: "last", "best" or a step.
-      dtype: that the towers compute in, "float32" or "bfloat16"; None is that of training, float32
-        for zero-shot.
-      activation, head_width: of the CLIP, for weights that do not say them themselves, see
-        `vtd_jax.clip.weights.checkpoints.read_checkpoint`; None is what they say, or the run did.
-      templates: of zero-shot: texts around a label, each with `{}` in its place, e.g. "a video of a
-        person {}."; the label's code is the mean over them. () takes labels as they are.
+      dtype: of the towers, "float32" or "bfloat16"; None for that of training, float32 for
+        zero-shot.
+      activation, head_width: of the CLIP, for weights that do not specify them, see
+        `vtd_jax.clip.weights.checkpoints.read_checkpoint`; None for those of the weights or run.
+      templates: for zero-shot: texts with `{}` in the place of a label, e.g. "a video of a person
+        {}."; the label's code is the mean over them. () uses labels alone.
       pooling: how frames become scores: "confidence" (the method), "mean" or "softmax_mean"; None
-        is that of training, "confidence" for zero-shot.
-      cache: folder for text features of long lists of words; None is `$VTD_JAX_CACHE`, or
+        for that of training, "confidence" for zero-shot.
+      cache: folder for text features of long lists of words; None for `$VTD_JAX_CACHE`, or
         `~/.cache/vtd_jax`.
-      devices: that frames are encoded on; None for all of this process.
+      devices: to encode frames on; None for all local ones.
 
     Raises:
-      UserError: nothing there, a damaged file, another CLIP than was learnt on, an option that does
-        not go with it, or devices that `JAX_PLATFORMS` names and that are not there.
+      UserError: a missing or damaged file, another CLIP than in training, an option that does not
+        apply, or a missing platform of `JAX_PLATFORMS`.
     """
     path = Path(source)
     if not is_possible(path):
         raise UserError(
-            f"{str(path)!r:.80}: is no name of a file; expected a CLIP, a tuned model, a workdir "
+            f"{str(path)!r:.80}: is not a file name; expected a CLIP, a tuned model, a workdir "
             "or 'tiny'"
         )
     kind = _kind(path)
     check_backend()
     if kind != "zero-shot" and templates:
         raise UserError(
-            f"{path}: templates are for zero-shot; this model has learnt prompts in their place"
+            f"{path}: templates are for zero-shot; this model uses learnt prompts instead"
         )
     if kind == "zero-shot" and clip is not None:
         raise UserError(
-            f"{path}: is a CLIP itself, clip={os.fspath(clip)} would not be used: leave it out"
+            f"{path}: is a CLIP itself; leave out clip={os.fspath(clip)}, it would not be used"
         )
     if dtype not in (None, "float32", "bfloat16"):
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     asked = {"activation": activation, "head_width": head_width}
     if kind == "run":
-        model, frames, names, told = _run(path, clip, checkpoint, dtype, asked)
+        model, frames, names, description = _run(path, clip, checkpoint, dtype, asked)
     elif kind == "tuned":
         model, info = load_tuned(path, clip, dtype=dtype, **asked)
-        frames, names, told = info.frames, info.class_names, f"{path} ({info.told})"
+        frames, names, description = info.frames, info.class_names, f"{path} ({info.told})"
     else:
         config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
         model = VTDCLIP(
             load_clip(path, dtype=dtype or "float32", **asked), config, rngs=nnx.Rngs(0)
         )
-        told = f"{path}, {model.clip.config.architecture}, zero-shot"
+        description = f"{path}, {model.clip.config.architecture}, zero-shot"
         frames, names = ZERO_SHOT_FRAMES, ()
     if pooling is not None:
         model = model.with_pooling(pooling)
@@ -129,7 +129,7 @@ def load(
         model,
         frames=frames,
         class_names=names,
-        told=told,
+        description=description,
         weights=weights,
         cache=TextCache(cache),
         devices=devices,
@@ -137,7 +137,7 @@ def load(
 
 
 def _kind(path: Path) -> str:
-    """What the source is: a "run", "tuned" or "zero-shot"."""
+    """The kind of source: "run", "tuned" or "zero-shot"."""
     if (path / CONFIG_FILE).is_file() and (path / "checkpoints").is_dir():
         return "run"
     if path.suffix == ".pth" and not holds_clip(path):
@@ -154,8 +154,8 @@ def _run(
     dtype: str | None,
     asked: dict[str, Any],
 ):
-    """Model, frames, class names (() where the records are gone) and a description, of a workdir."""
-    # imported here: they bring orbax and data libraries, which only a run's folder needs
+    """Model, frames, class names (() if the records are missing) and description of a workdir."""
+    # imported here: they import orbax and data libraries, which only a workdir needs
     from vtd_jax.train.from_config import build_model
     from vtd_jax.train.learnt import learnt_names, load_learnt
     from vtd_jax.train.workdir import read_config

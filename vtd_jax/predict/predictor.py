@@ -1,4 +1,4 @@
-"""Anyone's videos and labels: predict, explain, and a timeline of hours; made by `vtd_jax.load`."""
+"""Predicts and explains labels of any videos; made by `vtd_jax.load`."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, UInt8
+from jaxtyping import Array, Float32
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.tokenizer import count_tokens
@@ -15,7 +15,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Failure, Job, check_numbers, check_on_error
-from vtd_jax.predict.programs import Told, Vocabulary
+from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_clip
 from vtd_jax.predict.words import check_texts
@@ -23,19 +23,19 @@ from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.read_ahead import read_ahead
 
-# lists of labels whose codebooks stay in memory
+# lists of labels whose codebooks are kept in memory
 _KEPT = 4
 
 
 class Predictor:
-    """Names videos with any labels. Nothing is learnt here: calls change only what it remembers.
+    """Scores any labels for any videos. Calls change nothing but caches.
 
     Attributes:
-      model: the VTD-CLIP; its `config` says how frames become scores.
-      frames: T where none is given: of training; 16 for zero-shot.
-      class_names: that were learnt on; labels where none are given. () for zero-shot.
-      told: where the model is from, for tables and pages.
-      weights: fingerprint of all of its numbers.
+      model: the VTD-CLIP.
+      frames: default of T: that of training, 16 for zero-shot.
+      class_names: default labels: those of training, () for zero-shot.
+      description: of the model, for tables and pages.
+      weights: fingerprint of all weights.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Predictor:
         *,
         frames: int,
         class_names: Sequence[str] = (),
-        told: str = "",
+        description: str = "",
         weights: str = "",
         cache: TextCache | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.model, self.frames, self.class_names = model, frames, tuple(class_names)
-        self.told, self.weights = told, weights
+        self.description, self.weights = description, weights
         self._cache = TextCache(None) if cache is None else cache
         self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}
@@ -68,13 +68,11 @@ class Predictor:
 
     @property
     def label_room(self) -> int:
-        """Tokens that a label may have: CLIP's positions less start, end, learnt prompts or the
-        longest template.
-        """
+        """Tokens that a label may have: CLIP's context less start, end and prompts or template."""
         config, room = self.model.config, self.model.clip.config.context_length - 2
         if config.text_prompts:
-            # "a photo of a" has four tokens, of which fewer prompts take the first; and a full stop
-            # ends the text
+            # prompts replace the four tokens of "a photo of a", first ones first; a full stop ends
+            # the text
             return room - max(4, config.text_prompts) - 1
         around = [template.replace("{}", "") for template in config.templates]
         return room - max(map(int, count_tokens(around)), default=0)
@@ -89,27 +87,28 @@ class Predictor:
         fps: float | None = None,
         on_error: str = "raise",
     ) -> Prediction | Failure | list[Prediction | Failure]:
-        """Scores of labels for one video or several.
+        """Scores labels for one video or several.
 
         Args:
           video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length
             and size.
-          labels: K texts, any number of them; None takes the class names that were learnt.
-          frames: T, frames looked at; None is `self.frames`.
-          vocabulary: words that name frames in the labels' place, as for `explain`; the scores
-            depend on them only where the model has a fusion block, into which the video token goes.
-          fps: frames a second of arrays.
-          on_error: "raise" stops at the first video that cannot be read; "return" gives a `Failure`
-            in its place, and the results of all others.
+          labels: K texts; None for the class names of training.
+          frames: T, frames sampled from a video; None for `self.frames`.
+          vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
+            on them only in a model with fusion, which uses the video token.
+          fps: frame rate of arrays.
+          on_error: "raise" stops at the first video that cannot be read; "return" returns a
+            `Failure` for it, and the results of all others.
 
         Returns:
           A `Prediction`; a list of them for a list.
 
         Raises:
-          UserError: no labels, or labels that are empty, twice there or too long; an option out of
-            its range; with `on_error="raise"` also a file that is no whole video.
+          UserError: no labels, or labels that are empty, repeated or too long; an option out of
+            range; with `on_error="raise"` also a file that is not a complete video.
         """
-        return self._all(video, labels, frames, vocabulary, fps, None, on_error)
+        options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
+        return self._predict(video, labels, **options)
 
     def explain(
         self,
@@ -122,16 +121,15 @@ class Predictor:
         runner_ups: int = 4,
         on_error: str = "raise",
     ) -> Explanation | Failure | list[Explanation | Failure]:
-        """As `predict`, with the words of the frames, confidences, video token and what every frame
-        adds.
+        """As `predict`, with the words of the frames, their confidences and contributions.
 
         Args:
           video, labels, frames, fps, on_error: as for `predict`; the scores are the same.
-          vocabulary: words that frames are named with, 1 to millions; None takes the labels, as the
-            method does.
-          runner_ups: further words a frame, nearest first.
+          vocabulary: words that name frames, 1 to millions; None for the labels, as in the method.
+          runner_ups: further words for each frame, nearest first.
         """
-        return self._all(video, labels, frames, vocabulary, fps, runner_ups, on_error)
+        options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
+        return self._predict(video, labels, runner_ups=runner_ups, **options)
 
     def timeline(
         self,
@@ -143,23 +141,22 @@ class Predictor:
         frames: int | None = None,
         vocabulary: Sequence[str] | None = None,
         threshold: float = 0.25,
-        told: Told | None = None,
+        on_progress: OnProgress | None = None,
         on_error: str = "raise",
     ) -> Timeline | Failure:
-        """What a long video shows when, in memory that does not grow with its length but for the
-        result.
+        """What a long video shows when; only the result grows with the length of the video.
 
-        Frames are taken every `window / T` seconds, once, and every T of them in a row are a
-        window.
+        A frame is sampled and encoded every `window / T` seconds. T successive frames are a window.
 
         Args:
           video: path of a file.
-          labels, frames, vocabulary: as for `predict`; `frames` is T, those of one window.
-          window: seconds.
-          stride: seconds from window to window; None is half a window. Rounded to a whole number of
-            steps of `window / T` seconds, from one to T; `Timeline.stride` is what it became.
-          threshold: score from which a window shows a label that is not its best, 0..1.
-          told: called with the seconds done and, where the file says, the seconds there are.
+          labels, vocabulary: as for `predict`.
+          window: its length in seconds.
+          stride: seconds from window to window; None for half a window. It is rounded to 1..T steps
+            of `window / T` seconds; `Timeline.stride` is the rounded one.
+          frames: T, frames of a window.
+          threshold: score, 0..1, from which a window shows a label that is not its best.
+          on_progress: called with the seconds done and the length of the video, 0 if unknown.
           on_error: as for `predict`.
 
         Raises:
@@ -171,7 +168,7 @@ class Predictor:
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
-            return make_timeline(self._on_devices, os.fspath(video), job, plan, told)
+            return make_timeline(self._on_devices, os.fspath(video), job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise
@@ -189,51 +186,43 @@ class Predictor:
         workers: int = 2,
         on_error: str = "return",
     ) -> Iterator[Prediction | Explanation | Failure]:
-        """Any number of videos, one result each in their order; memory is that of a few videos.
+        """Yields one result a video, in order; takes the memory of a few videos.
 
         Args:
-          videos: as for `predict`; drawn as they are needed.
-          labels, frames, vocabulary, fps: as for `predict`.
+          videos: as for `predict`; read as they are needed.
+          labels, frames, vocabulary, fps, on_error: as for `predict`.
           runner_ups: None predicts; a number explains.
           workers: threads that decode ahead.
-          on_error: as for `predict`, but "return" where none is given: a `Failure` in the place of
-            what cannot be read.
 
         Raises:
-          UserError: as for `predict`; options and labels are checked at once, before the first
-            result is asked for.
+          UserError: as for `predict`; options and labels are checked by the call itself.
         """
         frames = self.frames if frames is None else frames
         check_on_error(on_error)
         check_numbers(frames, fps, runner_ups, workers)
-        # before the first video is opened: a label that does not fit is refused at once
         job = self._job(labels, vocabulary)
         read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
         return self._stream(read, job, runner_ups, on_error)
 
-    def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
-        """Raw features of N frames of this model's size."""
-        return self._on_devices.encode_frames(frames)
-
     def encode_words(
-        self, labels: tuple[str, ...], told: Told | None = None
+        self, labels: tuple[str, ...], on_progress: OnProgress | None = None
     ) -> Float32[Array, "k d"]:
-        """The codebook of these texts, raw. The last few are remembered, long lists also on disk
-        (`TextCache`).
-        """
+        """The raw codebook of these texts; the last few are cached, long lists also on disk."""
         if labels not in self._codebooks:
-            codes = self._cache.encode(self.model, labels, told)
+            codes = self._cache.encode(self.model, labels, on_progress)
             while len(self._codebooks) >= _KEPT:
                 self._codebooks.pop(next(iter(self._codebooks)))
             self._codebooks[labels] = self._on_devices.replicate(codes)
         return self._codebooks[labels]
 
-    def encode_vocabulary(self, words: Sequence[str], told: Told | None = None) -> Vocabulary:
-        """Words that name frames, ready to be searched; the last ones are remembered.
+    def encode_vocabulary(
+        self, words: Sequence[str], on_progress: OnProgress | None = None
+    ) -> Vocabulary:
+        """Encodes words that name frames; the last vocabulary is cached.
 
         Args:
           words: V texts.
-          told: called with words done and words there are, while they are encoded.
+          on_progress: called with the number of encoded words and V.
         """
         if (
             self._vocabulary is not None
@@ -242,53 +231,36 @@ class Predictor:
         ):
             return self._vocabulary
         words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
-        self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, told))
+        self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
 
     def check_labels(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        """The labels to use; the learnt ones for None.
+        """The labels to use; those of training for None.
 
         Raises:
-          UserError: none, or texts that are empty, twice there or the same to CLIP (Unicode form,
-            case, blanks, HTML entities; underscores where prompts are learnt).
+          UserError: no labels, or texts that are empty, repeated or the same to CLIP (Unicode form,
+            case, blanks, HTML entities; underscores with learnt prompts).
         """
         if labels is None and not self.class_names:
             raise UserError(
-                "labels: none given, and this model has learnt none, or the records of its run "
-                "are not there to tell them; give the texts to choose from"
+                "labels: none given, and this model has none (zero-shot, or the records of its run "
+                "are missing); give the texts to choose from"
             )
         labels = self.class_names if labels is None else labels
         return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
 
     def _job(self, labels: Sequence[str] | None, vocabulary: Sequence[str] | None) -> Job:
-        """Labels and vocabulary, checked and encoded."""
+        """Checks and encodes labels and vocabulary."""
         checked = self.check_labels(labels)
         codebook = self.encode_words(checked)
         if vocabulary is None:
             return Job(checked, codebook, Vocabulary(checked, codebook, is_labels=True))
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
-    def _all(
-        self,
-        video: Any,
-        labels: Sequence[str] | None,
-        frames: int | None,
-        vocabulary: Sequence[str] | None,
-        fps: float | None,
-        runner_ups: int | None,
-        on_error: str,
-    ) -> Any:
-        """The result of one video, or a list of those of several."""
+    def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
+        """The result of one video, or the list of results of several."""
         videos, single = as_videos(video)
-        results = self.stream(
-            videos,
-            labels,
-            frames=frames,
-            vocabulary=vocabulary,
-            fps=fps,
-            runner_ups=runner_ups,
-            on_error=on_error,
-        )
+        results = self.stream(videos, labels, **options)
         return next(results) if single else list(results)
 
     def _stream(
@@ -297,7 +269,7 @@ class Predictor:
         with contextlib.closing(read):
             for clip in read:
                 if isinstance(clip, Clip):
-                    # each video alone: in a batch its last digits would depend on the others
+                    # no batch of videos: last digits would depend on the others in it
                     yield score_clip(self._on_devices, clip, job, runner_ups)
                 elif on_error == "raise":
                     raise clip.error

@@ -1,4 +1,4 @@
-"""The compiled programs of a predictor, and the words that it searches."""
+"""Compiled programs of a predictor, and its vocabulary."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,16 +22,15 @@ from vtd_jax.model.vocabulary import (
     word_votes,
 )
 
-# called with what is done and how much there is
-Told = Callable[[float, float], None]
+# called with how much is done and how much there is in all
+OnProgress = Callable[[float, float], None]
 
-# codes of larger vocabularies stay on the host and stream through the device
+# bytes; codes of larger vocabularies stay on the host and are streamed through the device
 _ON_DEVICE = 2**30
 
 
 class Parts(NamedTuple):
-    """What a video's logits are made of; shapes as in `Explanation`, with a batch of one video in
-    front.
+    """What logits are made of, see `Explanation`.
 
     Attributes:
       logits: `[B, K]`.
@@ -49,13 +48,13 @@ class Parts(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """Compiled functions of a state.
+    """Compiled functions of a model's state.
 
     Attributes:
       encode: `(state, frames [N, R, R, 3] uint8) -> features [N, D]`, raw.
-      classify: `(state, features [B, T, D], codebook [K, D]) -> logits [B, K]`: the words are the
-        classes.
-      score: `(state, features, codebook, video tokens [B, n, D]) -> logits`: the words are others.
+      classify: `(state, features [B, T, D], codebook [K, D]) -> logits [B, K]`, frames named by
+        labels.
+      score: `(state, features, codebook, video tokens [B, n, D]) -> logits`, named by other words.
       explain: `(state, features, codebook, video tokens) -> Parts`.
     """
 
@@ -67,7 +66,7 @@ class Programs(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def compiled(graphdef: Any) -> Programs:
-    """The programs of one kind of model, however many of it are loaded."""
+    """The programs of a model; models of the same graph share them."""
 
     def encode(state: nnx.State, frames: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
         return nnx.merge(graphdef, state).encode_frames(frames[None])[0]
@@ -91,15 +90,13 @@ def explained(
     codebook: Float[Array, "k d"],
     tokens: Float[Array, "b n d"],
 ) -> Parts:
-    """Logits and their parts, given the video tokens."""
+    """Logits and what they are made of, given the video tokens."""
     confidence = _confidence(model, features, codebook)
     logits, fused = model.score(features, codebook, confidence, tokens)
     scale = jnp.exp(model.logit_scale[...])
     weight, contribution = attribute(fused, codebook, confidence, scale, model.config.pooling)
-    attention, change = (
-        jnp.zeros((*features.shape[:2], tokens.shape[1])),
-        jnp.zeros(features.shape[:2]),
-    )
+    attention = jnp.zeros((*features.shape[:2], tokens.shape[1]))
+    change = jnp.zeros(features.shape[:2])
     if model.fusion is not None:
         attention = model.fusion.attention(features, tokens).mean(axis=1)
         change = jnp.linalg.norm(fused - features, axis=-1) / jnp.linalg.norm(features, axis=-1)
@@ -115,7 +112,7 @@ class VideoWords(NamedTuple):
     """Video tokens of B videos.
 
     Attributes:
-      ids: `[B, n]`, places in the vocabulary, most votes first; ties as `ModelConfig.ties` says.
+      ids: `[B, n]`, indices into the vocabulary, most votes first; ties as by `ModelConfig.ties`.
       votes: `[B, n]`.
       codes: `[B, n, D]`, raw.
     """
@@ -125,7 +122,7 @@ class VideoWords(NamedTuple):
     codes: Float32[np.ndarray, "b n d"]
 
 
-# one program in the place of many small ones
+# compiled: eagerly these are many small programs
 _nearest = jax.jit(nearest, static_argnames=("top", "metric"))
 
 
@@ -143,7 +140,7 @@ class Vocabulary:
 
     Attributes:
       words: V texts.
-      is_labels: whether they are the labels that a video is scored for.
+      is_labels: whether they are the labels.
     """
 
     def __init__(
@@ -161,6 +158,7 @@ class Vocabulary:
 
     @functools.cached_property
     def _rows(self) -> Float32[np.ndarray, "v d"] | Float32[Array, "v d"]:
+        # NumPy rows are searched in parts, see `vocabulary.nearest`
         return jnp.asarray(self._given) if self._given.nbytes < _ON_DEVICE else self.codes
 
     @functools.cached_property
@@ -182,14 +180,11 @@ class Vocabulary:
         config: ModelConfig,
     ) -> VideoWords:
         """The words with the most votes of the frames named `ids`."""
-        # further words cannot be among the best: at most T have votes, and the first ones follow
+        # at most T words have votes; ties without votes go to the first words
         words = min(len(self.words), ids.shape[1] + config.top_n)
-        settings = dict(
-            temperature=config.temperature,
-            kind=config.confidence,
-            top_n=config.top_n,
-            rule=config.ties,
-        )
-        best = _vote(features, ids, self.codes[ids], words=words, **settings)
+        best = _vote(
+            features, ids, self.codes[ids], words=words, temperature=config.temperature,
+            kind=config.confidence, top_n=config.top_n, rule=config.ties,
+        )  # fmt: skip
         ids = np.asarray(best.ids)
         return VideoWords(ids, np.asarray(best.votes), self.codes[ids])

@@ -1,9 +1,7 @@
-"""What is known of a video after the model has seen it: plain data, which goes to tables, JSON,
-pages and figures.
-"""
+"""Results of a video: plain data for tables, JSON, pages and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -23,11 +21,11 @@ class Prediction:
       labels: K texts, in the order given.
       scores: class probabilities, 0..1, softmax of the logits; they sum to 1 over the labels.
       logits: before the softmax.
-      indices: the T frames that were looked at.
-      seconds: when they are shown; None for an array without `fps`.
+      indices: of the T sampled frames.
+      seconds: their times; None for an array without `fps`.
       total: frames of the video.
       duration: of the video, seconds; None for an array without `fps`.
-      note: what is odd about the file, in one line; empty where nothing is.
+      note: what is unusual about the file, in one line; "" for nothing.
     """
 
     video: str
@@ -51,9 +49,7 @@ class Prediction:
         return float(self.scores.max())
 
     def order(self, count: int | None = None) -> Int64[np.ndarray, " n"]:
-        """Places of the best labels, best first, the first given first among equals; all of them
-        for None.
-        """
+        """Indices of the best `count` labels (None for all), best first; a stable order."""
         return np.argsort(-self.scores, kind="stable")[:count]
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
@@ -80,26 +76,25 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation(Prediction):
-    """Scores of one video and how they came about (paper, sections 3.2 and 3.3).
+    """Scores of one video and how they were computed (paper, sections 3.2 and 3.3).
 
     Attributes:
       pictures: the T frames as the model saw them, uint8 RGB.
-      words: for every frame the nearest words, nearest first: its code, then the runner-ups.
+      words: of every frame the nearest words, nearest first: its code, then the runner-ups.
       similarity: cosines of the frames with these words, -1..1. The order is that of the model's
-        `assignment`, which for "euclidean" need not be the order of the cosines.
+        `assignment`; with "euclidean" it can differ from the order of the cosines.
       video_token: the words with the most votes, most first; their codes are fused into the frames.
-      votes: theirs; a frame gives its word the confidence that it has there.
+      votes: of these words; a frame votes for its word with its confidence.
       confidence: of every frame for every label; sums to 1 over the frames.
-      frame_weight: share with which every fused frame enters the score of every label; sums to 1
-        over the frames. It is the confidence where `pooling` is "confidence" (the method), 1/T
-        otherwise.
-      contribution: what every frame adds to every label's logit; sums to the logits over the frames
-        (with pooling "softmax_mean", which averages probabilities, to the scores).
-      unit: what the contributions add up to, "logit" or "score".
-      attention: weight of every video token in every frame's fusion, mean over heads, sums to 1
-        over the tokens; None for a model without fusion.
+      frame_weight: weight of every fused frame in the score of every label; sums to 1 over the
+        frames. It is the confidence for pooling "confidence" (the method), 1/T otherwise.
+      contribution: of every frame to every label's logit; sums to the logits over the frames, or to
+        the scores for pooling "softmax_mean", which averages probabilities.
+      unit: of the contributions, "logit" or "score".
+      attention: of every frame to every video token in fusion, mean over heads; sums to 1 over the
+        tokens. None for a model without fusion.
       change: how far fusion moves every frame, |h - x| / |x|; None for a model without fusion.
-      vocabulary_size: words that frames could be named with.
+      vocabulary_size: number of words in the vocabulary.
       vocabulary_is_labels: whether these words are the labels.
     """
 
@@ -118,31 +113,24 @@ class Explanation(Prediction):
     unit: Literal["logit", "score"] = field(default="logit", kw_only=True)
 
     def rival(self, label: int) -> int | None:
-        """The best of the other labels: the runner-up of the best label, the best label of all
-        others; None of one.
-        """
+        """The best of the other labels; None if there is only one label."""
         return next((int(k) for k in self.order(2) if k != label), None)
 
     def lead(self, label: int) -> Float32[np.ndarray, " t"]:
-        """What every frame adds to a label's logit beyond what it adds to its `rival`'s; of a
-        single label, all of it.
+        """Contribution of every frame to a label less that to its `rival`; of a single label, all.
 
-        Sums over the frames to the difference of the logits (with pooling "softmax_mean", of the
-        scores). What all labels get alike, which is most of a contribution, is not in it.
+        Sums to the difference of the logits over the frames (with pooling "softmax_mean", of the
+        scores). What a frame adds to all labels, which is most of it, cancels.
         """
         rival = self.rival(label)
         return self.contribution[:, label] - (0 if rival is None else self.contribution[:, rival])
 
     def keyframes(self, label: int, count: int = 3) -> list[int]:
-        """The frames that decided for a label, most first: those with the largest `lead` over the
-        label's rival.
-        """
+        """The frames with the largest `lead` for a label, largest first."""
         return np.argsort(-self.lead(label), kind="stable")[:count].tolist()
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
-        """JSON-able; labels, and columns of labels, are the best `top` only, all for None. Pictures
-        are left out.
-        """
+        """JSON-able, without pictures; the best `top` labels and their columns, all for None."""
         best = self.order(top)
         return super().to_dict(top) | {
             "words": [
@@ -168,15 +156,15 @@ class Explanation(Prediction):
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a video that shows a label.
+    """A part of a video that shows a label.
 
     Attributes:
       label: text.
       start, end: seconds.
-      score: mean of the label's score over the windows of the stretch, 0..1.
-      peak: the largest of these.
-      peak_at: middle of that window, seconds.
-      best: whether the label is the best of any of these windows.
+      score: mean of the label's scores in the windows of the segment, 0..1.
+      peak: the largest of these scores.
+      peak_at: middle of its window, seconds.
+      best: whether the label is the best one of any of these windows.
     """
 
     label: str
@@ -189,11 +177,8 @@ class Segment:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        fields = {
-            name: round(getattr(self, name), 6)
-            for name in ("start", "end", "score", "peak", "peak_at")
-        }
-        return {"label": self.label} | fields | {"best": self.best}
+        fields = asdict(self).items()
+        return {name: round(x, 6) if isinstance(x, float) else x for name, x in fields}
 
 
 @dataclass(frozen=True)
@@ -205,19 +190,19 @@ class Timeline:
       labels: K texts.
       duration: seconds.
       window: seconds of a window, each classified by T frames.
-      stride: seconds from one window to the next. A window stands for the `stride` seconds round
-        its middle; the first and the last also for the video's beginning and end.
+      stride: seconds from one window to the next. A window stands for the `stride` seconds around
+        its middle; the first and the last window reach to the ends of the video.
       frames: T.
       threshold: score from which a window shows a label that is not its best.
       segments: by start, then label.
-      starts, ends: what each of the W windows stands for, seconds; one ends where the next starts.
-      top: places in `labels` of every window's best, best first.
-      top_scores: theirs.
-      words: every window's video token, the word with the most votes.
-      mean_scores: mean over the windows of every label's score.
-      pictures: at most some 100 small frames, evenly spaced in time, uint8 RGB.
-      pictures_at: their seconds.
-      note: what is odd about the file, in one line; empty where nothing is.
+      starts, ends: seconds that each of the W windows stands for; one ends where the next starts.
+      top: indices of every window's best labels, best first.
+      top_scores: scores of these labels.
+      words: of every window, the word with the most votes.
+      mean_scores: of every label, mean over the windows.
+      pictures: about 100 small frames at most, evenly spaced in time, uint8 RGB.
+      pictures_at: times of these frames, seconds.
+      note: what is unusual about the file, in one line; "" for nothing.
     """
 
     video: str
@@ -239,7 +224,7 @@ class Timeline:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; pictures are left out."""
+        """JSON-able, without pictures."""
         best = np.argsort(-self.mean_scores, kind="stable")[: self.top.shape[1]]
         return {
             "video": utf8(self.video),
@@ -271,11 +256,9 @@ class Timeline:
 
 
 def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndarray, "*any k"]:
-    """The logits; a `UserError` where one is NaN or infinite, so that no score, file or page ever
-    is.
-    """
+    """The logits; raises a `UserError` if one is NaN or infinite, so that no score is."""
     remedy = (
-        "numbers of this model leave the range of its dtype; try dtype=float32, or other weights"
+        "values of this model exceed the range of its dtype; try dtype=float32, or other weights"
     )
     return check_finite(logits, f"{video}: a row of scores", remedy)
 
@@ -283,6 +266,7 @@ def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndar
 def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) -> dict[str, Any]:
     """The fields of a `Prediction`."""
     finite(logits, clip.name)
+    # a softmax in NumPy, which cannot overflow
     scores = np.exp(logits - logits.max())
     return {
         "video": clip.name,
@@ -298,5 +282,5 @@ def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) 
 
 
 def rounded(values: Float[np.ndarray, "..."] | None, digits: int = 6) -> Any:
-    """Nested lists of numbers short enough to read, or None."""
+    """Rounded numbers as nested lists, or None."""
     return None if values is None else np.round(values.astype(np.float64), digits).tolist()

@@ -1,4 +1,4 @@
-"""One clip to a prediction or an explanation."""
+"""Makes a prediction or an explanation of a clip."""
 
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
@@ -13,9 +13,9 @@ def score_clip(
 
     Args:
       on_devices: the model.
-      clip: frames as the model sees them.
-      job: labels, and the words that name frames.
-      runner_ups: None predicts; a number explains, with as many further words a frame.
+      clip: frames at the model's resolution.
+      job: labels and vocabulary.
+      runner_ups: None predicts; a number explains, with this many further words a frame.
 
     Raises:
       UserError: scores are not finite.

@@ -1,4 +1,4 @@
-"""Stretches of a video that show a label, grown window by window."""
+"""Segments of a video that show a label, built window by window."""
 
 import dataclasses
 
@@ -10,14 +10,7 @@ from vtd_jax.predict.results import Segment
 
 @dataclasses.dataclass
 class _Stretch:
-    """A stretch that may still grow.
-
-    Attributes:
-      start, end: seconds.
-      scores: of its label in every window.
-      peak, peak_at: the largest of them, and the middle of its window in seconds.
-      best: whether the label is the best of one of the windows.
-    """
+    """A segment that may still grow; see `Segment`."""
 
     start: float
     end: float
@@ -51,10 +44,10 @@ class Segments:
     def add(
         self, start: float, end: float, middle: float, scores: Float32[np.ndarray, " k"]
     ) -> None:
-        """Adds the next window. It shows its best label, and all labels from the threshold on.
+        """Adds the next window. It shows its best label, and all labels above the threshold.
 
         Args:
-          start, end: what the window stands for, seconds.
+          start, end: seconds that the window stands for.
           middle: of the window, seconds.
           scores: of all labels, 0..1.
         """
@@ -67,7 +60,7 @@ class Segments:
             stretch.grow(end, middle, float(scores[label]), label == best)
 
     def close(self) -> tuple[Segment, ...]:
-        """All segments, by start and label."""
+        """Ends all segments and returns them by start and label."""
         for label in list(self._open):
             self._finish(label)
         return tuple(sorted(self._done, key=lambda segment: (segment.start, segment.label)))

@@ -1,15 +1,10 @@
-"""A model with its labels as a folder that runs without this package: a program, its weights, an
-example.
+"""Writes a model with fixed labels as a folder that runs without this package.
 
-model = ...                                                       # any VTDCLIP
-write_served("clips.served", model, ["arm wrestling", "hugging"], frames=16)
+    write_served("clips.served", model, ["arm wrestling", "hugging"], frames=16)
+    python clips.served/predict.py clip.mp4    # on a machine without vtd_jax
 
-python clips.served/predict.py clip.mp4                           # on a machine without vtd_jax
-
-Such a folder is code: whoever runs its `predict.py`, or calls its program, runs what its maker
-wrote. One of a stranger
-is for a machine with nothing to lose; this package runs none, and reads `about.json` only to know a
-folder of its own.
+Such a folder is code: do not run the `predict.py` or the program of a stranger. This package runs
+neither; it reads `about.json` only to recognise a folder that it wrote.
 """
 
 import contextlib
@@ -41,6 +36,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import STEM_BYTES, check_suffix, shortened
 from vtd_jax.predict.words import check_texts
 from vtd_jax.printable import listed
+from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side
@@ -54,7 +50,7 @@ CODEBOOK = "codebook"
 _OUTPUTS = {
     "scores": "probability of every label for every video, softmax of the logits",
     "logits": "before the softmax",
-    "assignment": "place in labels of the label that names each frame",
+    "assignment": "index in labels of the label that names each frame",
     "confidence": "how much every frame counts for every label; sums to 1 over the frames",
 }
 
@@ -72,65 +68,63 @@ def write_served(
     """Writes the folder: `program.jaxexport`, `weights.npz`, `about.json` and `predict.py`.
 
     The program maps weights and uint8 frames `[b, T, R, R, 3]`, any b, to `scores [b, K]`
-    (softmax), `logits [b, K]`, `assignment` int32 `[b, T]` and `confidence [b, T, K]`. The text
-    tower is not in it: labels are fixed.
+    (softmax), `logits [b, K]`, `assignment` int32 `[b, T]` and `confidence [b, T, K]`. Labels are
+    fixed, so it has no text tower.
 
     Args:
-      path: ends in `.served`. Written whole or not at all; an earlier such folder is replaced,
-        nothing else is.
+      path: ends in `.served`. Written whole or not at all; replaces an earlier served model, and
+        nothing else.
       model: read only.
       labels: K different texts.
-      frames: T, frames a video.
-      about: what `about.json` shall say of the model's `origin`, JSON-able.
-      platforms: that the program is for, of "cpu", "cuda", "rocm" and "tpu"; none of them need be
-        at hand.
-      codebook: raw codes of the labels where they are known; None encodes the labels.
+      frames: T, frames of a video.
+      about: `origin` of the model in `about.json`, JSON-able.
+      platforms: to compile the program for: "cpu", "cuda", "rocm" or "tpu"; they need not be
+        present.
+      codebook: raw codes of the labels; None encodes the labels.
 
     Returns:
-      What `about.json` says.
+      The content of `about.json`.
 
     Raises:
-      UserError: a path, labels, frames or platforms that will not do; weights that are not finite;
+      UserError: an invalid path, label, number of frames or platform; weights that are not finite;
         a failed write.
     """
     path = Path(path)
     check_served(path, frames, platforms)
     labels = check_texts(labels, "labels", underscores=model.config.text_prompts > 0)
-    codebook = (
-        encode_labels(model, labels) if codebook is None else np.asarray(codebook, np.float32)
-    )
+    if codebook is None:
+        codebook = encode_labels(model, labels)
     program, weights = served_program(model)
-    weights |= {CODEBOOK: codebook}
+    weights |= {CODEBOOK: np.asarray(codebook, np.float32)}
     for name, array in weights.items():
         check_finite(array, f"{path}: {name}", "nothing worth serving")
     exported = export_program(
         program, weights, frames, model.clip.config.image_resolution, platforms
     )
-    told = _describe(model, labels, frames, weights, exported) | {"origin": dict(about or {})}
+    content = _describe(model, labels, frames, weights, exported) | {"origin": dict(about or {})}
     try:
         with _replacing_folder(path) as folder:
             serialized = bytes(exported.serialize())
-            told["program_sha256"] = hashlib.sha256(serialized).hexdigest()
+            content["program_sha256"] = hashlib.sha256(serialized).hexdigest()
             (folder / PROGRAM).write_bytes(serialized)
             np.savez(folder / WEIGHTS, **weights)
             shutil.copyfile(Path(__file__).with_name("serve_example.py"), folder / EXAMPLE)
-            read = json.loads(json.dumps(told))  # as it is read: all keys are texts
-            told["about_sha256"] = hashlib.sha256(
-                json.dumps(read, sort_keys=True).encode()
-            ).hexdigest()
+            # the digest is of what a reader gets: all keys are texts
+            read = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+            content["about_sha256"] = hashlib.sha256(read.encode()).hexdigest()
             # the path of a CLIP may hold bytes that are not UTF-8
-            text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (folder / ABOUT).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return told
+    return content
 
 
 def check_served(path: Path, frames: int, platforms: Sequence[str]) -> None:
-    """Refuses what cannot be written, before anything is computed; arguments as for `write_served`.
+    """Checks arguments of `write_served` before anything is computed.
 
     Raises:
-      UserError: says which, and what was expected.
+      UserError: an invalid argument; says what was expected.
     """
     _check_place(path)
     if frames < 1:
@@ -156,23 +150,18 @@ def encode_labels(model: VTDCLIP, labels: Sequence[str]) -> Float32[np.ndarray, 
 
 
 def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dict[str, np.ndarray]]:
-    """What a folder's program computes, and its weights by name, to which the codebook comes.
+    """The program of a folder, and its weights by name, without the codebook.
 
     Returns:
-      `program(weights, frames)`, see `write_served`, and float32 arrays of all that it takes but
-      the text tower.
+      `program(weights, frames)`, see `write_served`, and float32 arrays.
     """
-    # a copy; nothing is learnt here, so nothing needs to be computed again
+    # a copy without rematerialization, which only training needs
     bare = model.with_compute(Compute())
     del bare.clip.text, bare.clip.logit_scale
     bare.text_prompts = None
     graphdef, state = nnx.split(bare)
-    found, tree = jax.tree_util.tree_flatten_with_path(state)
-    # nnx wraps every array in a variable, whose attribute is no part of the name
-    names = [
-        jax.tree_util.keystr(place, simple=True, separator=".").removesuffix(".value")
-        for place, _ in found
-    ]
+    arrays, tree = flatten_arrays(state), jax.tree.structure(state)
+    names = list(arrays)
 
     def program(weights: dict[str, Array], frames: Array) -> dict[str, Array]:
         state = jax.tree.unflatten(tree, [weights[name] for name in names])
@@ -184,9 +173,7 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
             "confidence": out.confidence,
         }
 
-    return program, {
-        name: np.asarray(jax.device_get(leaf), np.float32) for name, (_, leaf) in zip(names, found)
-    }
+    return program, {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
 def export_program(
@@ -196,9 +183,7 @@ def export_program(
     size: int,
     platforms: Sequence[str],
 ) -> export.Exported:
-    """The program, lowered for every platform, for any number of videos of T frames of R × R
-    pixels.
-    """
+    """Lowers the program for every platform, for any number of videos of T frames, R × R pixels."""
     (batch,) = export.symbolic_shape("b")
     shapes = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in weights.items()
@@ -214,10 +199,13 @@ def _describe(
     weights: Mapping[str, np.ndarray],
     exported: export.Exported,
 ) -> dict[str, Any]:
-    """What `about.json` says but for the program's digest."""
+    """The content of `about.json` but for digests and origin."""
     clip, config = model.clip.config, model.config
     size, short_side = clip.image_resolution, crop_short_side(clip.image_resolution)
     mean, deviation = statistics(config.normalization, clip.preprocessing)
+    scale = f"short side to {short_side} pixels, the other to the nearest whole"
+    if model.squash:
+        scale = f"to {size} × {size} pixels whatever its proportions"
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].tobytes())
@@ -236,13 +224,8 @@ def _describe(
                 f"place (2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a "
                 "video has fewer"
             ),
-            "scale": "turned as the file asks, "
-            + (
-                f"to {size} × {size} pixels whatever its proportions, "
-                if model.squash
-                else f"short side to {short_side} pixels, the other to the nearest whole, "
-            )
-            + "bilinear without smoothing (OpenCV's INTER_LINEAR)",
+            "scale": f"turned as the file asks, {scale}, "
+            "bilinear without smoothing (OpenCV's INTER_LINEAR)",
             "crop": f"the middle {size} × {size} pixels",
             "values": "RGB, 0 to 255, uint8; mean and deviation are taken off in the program",
             "squash": model.squash,
@@ -251,10 +234,10 @@ def _describe(
         },
         "inputs": {
             "weights": f"{WEIGHTS}: name -> float32 array, {len(weights)} of them",
-            "frames": _told(images),
+            "frames": _shape(images),
         },
         "outputs": {
-            name: {**_told(outputs[name]), "what": what} for name, what in _OUTPUTS.items()
+            name: {**_shape(outputs[name]), "what": what} for name, what in _OUTPUTS.items()
         },
         "architecture": clip.architecture,
         "dtype": str(getattr(model.clip.visual, "dtype", "float32")),
@@ -268,7 +251,7 @@ def _describe(
     }
 
 
-def _told(array: jax.core.ShapedArray) -> dict[str, Any]:
+def _shape(array: jax.core.ShapedArray) -> dict[str, Any]:
     """Shape and dtype; b is the number of videos."""
     return {
         "shape": [side if isinstance(side, int) else str(side) for side in array.shape],
@@ -277,7 +260,7 @@ def _told(array: jax.core.ShapedArray) -> dict[str, Any]:
 
 
 def _check_place(path: Path) -> None:
-    """Refuses a path where something else is: a folder is replaced only if all of it is ours."""
+    """Refuses an existing path unless it is a served model, without any other files."""
     check_suffix(path, SUFFIX)
     if not os.path.lexists(path):
         return
@@ -287,27 +270,24 @@ def _check_place(path: Path) -> None:
         ours = False
     if not ours or path.is_symlink():
         raise UserError(
-            f"{path}: is there already and is no served model; give another name, or move it away"
+            f"{path}: exists and is not a served model; give another name, or move it away"
         )
-    # Python's, where the example was imported
+    # Python writes __pycache__ where the example is imported
     known = {PROGRAM, WEIGHTS, ABOUT, EXAMPLE, "__pycache__"}
     others = sorted(file.name for file in path.iterdir() if file.name not in known)
     if others:
         raise UserError(
-            f"{path}: holds other files too ({listed(others, 3)}), which would be lost: move "
-            "them away"
+            f"{path}: other files in it would be lost ({listed(others, 3)}); move them away"
         )
 
 
 @contextlib.contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `path` when the block ends without an error, else
-    is removed.
-    """
-    # names that cannot be guessed, as of `files.replacing`
-    stem = (
-        shortened(path.stem, STEM_BYTES) if len(os.fsencode(path.stem)) > STEM_BYTES else path.stem
-    )
+    """A temporary sibling that replaces `path` when the block ends without an error."""
+    # names that cannot be guessed, as in `files.replacing`
+    stem = path.stem
+    if len(os.fsencode(stem)) > STEM_BYTES:
+        stem = shortened(stem, STEM_BYTES)
     temporary, before = (
         path.with_name(f".{stem}.{secrets.token_hex(6)}.{part}") for part in ("part", "before")
     )
@@ -325,6 +305,6 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
             raise
     finally:
         remove_tree(temporary, must=False)
-        # still there where the new folder has taken its place
+        # not if the rename failed: then it is the only copy
         if path.exists():
             remove_tree(before, must=False)

@@ -1,7 +1,7 @@
 """Labels videos with the model in this folder; needs jax, flatbuffers, numpy, av and
 opencv-python-headless only.
 
-    python predict.py clip.mp4 another.avi      # the five best labels of every video; --json for one JSON object each
+    python predict.py clip.mp4 another.avi      # the five best labels of each; --json for JSON
 
 From Python:
 
@@ -9,8 +9,9 @@ From Python:
     model = Served("labels.served")
     out = model(model.read_clip("clip.mp4")[None])    # {"scores" [1, K], …}, see about.json
 
-A stranger's folder is code, as this file and program.jaxexport are; about.json, weights.npz and
-videos are data.
+This file and program.jaxexport are code: do not run a stranger's. All other files are data. The
+file is alone on purpose: `vtd_jax.predict.serve` copies it into a folder that runs without vtd_jax,
+so its checks of videos repeat those of `vtd_jax.video`.
 """
 
 import argparse
@@ -38,19 +39,30 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from jax import export
 
-# files that FFmpeg reads without opening others
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
-# most pixels of a frame, its short side scaled up to 512, and of all frames of a video, to which
-# its bytes add
+# formats that FFmpeg reads without opening other files
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,"
+    "dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,"
+    "m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,"
+    "mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,"
+    "flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
+# most pixels of a frame, with its short side scaled up to 512, and of all frames of a video, in
+# addition to PIXELS_A_BYTE
 LIMITS = {"max_frame_pixels": 2**26, "max_video_pixels": 2**31}
-# tables of an MP4, what FFmpeg looks for them in (other boxes are data), and what uncompressed
-# sound has not
+# tables of an MP4, boxes in which FFmpeg looks for them (others are data), and what uncompressed
+# sound does not have
 TABLES = re.compile(rb"stsz|stz2|stts|ctts|trun|elst|cmov.{4}dcom", re.DOTALL)
-NESTED = b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi ipro iprp stsd gmhd"
+NESTED = (
+    b"moov trak mdia minf stbl udta meta ilst moof traf edts mvex dinf tref wave sinf schi "
+    b"ipro iprp stsd gmhd"
+)
 ENTERED = {*NESTED.split(), *b"stsz stz2 stts ctts trun elst cmov".split()}
 ODD = re.compile(
     rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)|ctts|stts(?!.{4}\0{3}\x01.{4}\0{3}\x01)", re.DOTALL
 )
+# what reading a video may raise
+UNREADABLE = (OSError, ValueError, MemoryError, OverflowError, av.error.FFmpegError, cv2.error)
 PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
 
 
@@ -71,19 +83,12 @@ class Served:
             exported = export.deserialize(bytearray(program))
             (expected, images), _ = exported.in_tree.unflatten(exported.in_avals)
             scores = exported.out_tree.unflatten(exported.out_avals)["scores"]
-        except (
-            Exception
-        ) as error:  # JAX raises whatever the damage or another version happens to cause
+        except Exception as error:  # JAX raises whatever damage or another version causes
             raise ValueError(
                 f"program.jaxexport cannot be read by JAX {jax.__version__} ({error})"
             ) from None
-        if (*images.shape[1:], scores.shape[1]) != (
-            self.frames,
-            self.size,
-            self.size,
-            3,
-            len(self.labels),
-        ):
+        sides = (self.frames, self.size, self.size, 3, len(self.labels))
+        if (*images.shape[1:], scores.shape[1]) != sides:
             raise ValueError("about.json is of another program, copy the folder again")
         weights = read_weights(folder / "weights.npz")
         digest = hashlib.sha256()
@@ -117,37 +122,27 @@ class Served:
 
 
 def opened(path: str | Path) -> io.FileIO:
-    """A file to read, never a pipe or a device, whose opening may wait for ever."""
+    """Opens a file to read, never a pipe or a device, which could block for ever."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb", buffering=0)
     os.close(number)
-    raise ValueError(f"{Path(path).name} is no regular file")
+    raise ValueError(f"{Path(path).name} is not a regular file")
 
 
 def read_about(path: Path) -> dict:
-    """What `about.json` says; checked is what is used here, and its digest, which earlier versions
-    did not write.
-    """
+    """Reads `about.json`; checks what is used here, and its digest, which early versions lack."""
     try:
         with opened(path) as file:
             about = json.loads(file.read(ABOUT_BYTES))
-        rest = json.dumps(
-            {key: about[key] for key in about if key != "about_sha256"}, sort_keys=True
-        )
+        rest = {key: about[key] for key in about if key != "about_sha256"}
+        digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+        # raises for labels that are not texts
         "".join([*about["labels"], about["program_sha256"]]).encode()
-        good = about["preprocessing"].get("squash", False) in (False, True) and isinstance(
-            about["labels"], list
-        )
-        good = good and about.get("about_sha256") in (
-            None,
-            hashlib.sha256(rest.encode()).hexdigest(),
-        )
-        if (
-            good
-            and about["labels"]
-            and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES)
-        ):
+        good = about["preprocessing"].get("squash", False) in (False, True)
+        good = good and isinstance(about["labels"], list) and bool(about["labels"])
+        good = good and about.get("about_sha256") in (None, digest)
+        if good and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES):
             return about
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         pass
@@ -155,9 +150,7 @@ def read_about(path: Path) -> dict:
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed `.npz`, so that none is larger than the file; none may hold
-    Python objects.
-    """
+    """Reads an uncompressed `.npz`, whose arrays are no larger than it; no Python objects."""
     try:
         with opened(path) as file, np.load(file, allow_pickle=False) as weights:
             if not any(part.compress_type for part in weights.zip.infolist()):
@@ -178,11 +171,10 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 def read_clip(
     path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False
 ) -> np.ndarray:
-    """The centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as the model saw videos
-    in evaluation.
+    """Reads the centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as in evaluation.
 
-    `count` is how many frames decode; 0 believes the container, and reads the file again where that
-    was wrong. `squash` scales frames to R × R as a whole, for a model whose `about.json` says so.
+    `count` is the number of frames that decode; 0 takes it from the container, and reads the file
+    again if that was wrong. `squash` scales whole frames to R × R.
     """
     images, shape, seen, pixels, read = {}, None, 0, 0, 0
     with opened(path) as file, open_video(file) as container:
@@ -206,20 +198,16 @@ def read_clip(
                 continue
             for frame in pictures:
                 check_frame(frame)
-                area = (
-                    frame.width * frame.height
-                )  # one behind the first that is n times 4K counts n² times
+                area = frame.width * frame.height
+                # a later frame that is n times as large as 4K counts n² times
                 pixels += (area * max(area, 2**23) ** 2 // 2**46 if pixels else area) * max(
                     1, scans
                 )
                 if pixels > LIMITS["max_video_pixels"] + PIXELS_A_BYTE * whole:
                     raise ValueError("more pixels in all its frames than --max_video_pixels allows")
                 if shape is None:
-                    shape = (
-                        (frame.width, frame.height)
-                        if orientation(frame)[0]
-                        else (frame.height, frame.width)
-                    )
+                    shape = (frame.height, frame.width)
+                    shape = shape[::-1] if orientation(frame)[0] else shape
                 if seen in indices:
                     images[seen] = crop(shown(frame), shape, size, squash).copy()
                 seen += 1
@@ -227,23 +215,16 @@ def read_clip(
         raise ValueError(
             "no frame of it decodes, or all have more pixels than --max_frame_pixels allows"
         )
-    return (
-        np.stack([images[i] for i in indices])
-        if seen == count
-        else read_clip(path, frames, size, seen, squash)
-    )
+    if seen != count:
+        return read_clip(path, frames, size, seen, squash)
+    return np.stack([images[i] for i in indices])
 
 
 def open_video(file: io.FileIO) -> av.container.InputContainer:
-    """Opens a file by its number: its name is no address or pattern, and no other file is opened
-    for it.
-    """
+    """Opens a file by its number, so that FFmpeg takes its name for no URL or pattern."""
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "fd", "fd": str(file.fileno())}
-    tags = (
-        {"metadata_errors": "replace"}
-        if hasattr(av.container.InputContainer, "metadata_errors")
-        else {}
-    )
+    known = hasattr(av.container.InputContainer, "metadata_errors")
+    tags = {"metadata_errors": "replace"} if known else {}
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         check_samples(data)
     decoders = {"max_pixels": str(LIMITS["max_frame_pixels"])}
@@ -252,11 +233,11 @@ def open_video(file: io.FileIO) -> av.container.InputContainer:
     except av.error.FFmpegError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise ValueError("not a video file, or of a kind that is not read") from None
+        raise ValueError("not a video file, or of an unknown kind") from None
 
 
 def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
-    """Refuses a frame that is too large, as it is or once its short side is scaled up."""
+    """Refuses a frame that is too large, as it is or with its short side scaled up."""
     short, long = sorted((frame.width, frame.height))
     if short and max(short, 512) ** 2 * long // short > LIMITS["max_frame_pixels"]:
         raise ValueError(
@@ -265,46 +246,34 @@ def check_frame(frame: av.VideoFrame | av.VideoCodecContext) -> None:
 
 
 def check_samples(data: bytes | mmap.mmap) -> None:
-    """Refuses an MP4 whose tables claim far more samples than there are bytes: FFmpeg takes memory
-    for each.
-    """
+    """Refuses an MP4 with far more samples than bytes in its tables: FFmpeg allocates for each."""
     found = dict.fromkeys([b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst", b"runs"], 0)
     most = dict.fromkeys(found, len(data) // 4 + 1000) | {b"elst": 1000}
     for kind, begin, end in boxes(data, 0, len(data)):
         if kind not in ENTERED and data[begin + 4 : begin + 8] not in (b"mvhd", b"cmov"):
             continue
-        traks = (
-            [one[1:] for one in boxes(data, begin, end) if one[0] == b"trak"]
-            if kind == b"moov"
-            else []
-        )
+        inner = boxes(data, begin, end) if kind == b"moov" else ()
+        traks = [place for one, *place in inner if one == b"trak"][:100]
         heard = [
             trak
-            for trak in traks[:100]
+            for trak in traks
             if b"soun" in handlers(data, *trak) and not ODD.search(data, *trak)
         ]
-        # at any place and depth: no walk is FFmpeg's own to the last detail
+        # at any depth: no walk over boxes equals FFmpeg's in every detail
         for match in TABLES.finditer(data, begin - 4, end):
-            name, place = (
-                match[0],
-                match.end() + 8 * (data[match.start() - 4 : match.start()] == b"\0\0\0\1"),
-            )
-            place += (
-                8 if name in (b"stsz", b"stz2") else 4
-            )  # version, flags and, in sizes, the size of all
+            wide = data[match.start() - 4 : match.start()] == b"\0\0\0\1"
+            # after version and flags; `stsz` and `stz2` have a common size before the count
+            name, place = match[0], match.end() + 8 * wide
+            place += 8 if name in (b"stsz", b"stz2") else 4
             count = int.from_bytes(data[place : place + 4], "big")
             if min(data[place : place + 4], default=32) >= 32 and name != b"elst":
-                continue  # letters of a comment, as of "trunk": FFmpeg takes no such count
+                continue  # letters of a comment, as of "trunk": FFmpeg refuses such a count
             if name in (b"stts", b"ctts"):
                 found[b"runs"] += count
-                content = (
-                    data[place + 4 : place + 4 + 8 * count]
-                    if found[b"runs"] <= most[b"runs"]
-                    else b""
-                )
-                count = int(
-                    np.frombuffer(content, ">u4", len(content) // 8 * 2)[::2].sum(dtype=np.uint64)
-                )
+                some = found[b"runs"] <= most[b"runs"]
+                runs = data[place + 4 : place + 4 + 8 * count] if some else b""
+                counts = np.frombuffer(runs, ">u4", len(runs) // 8 * 2)[::2]
+                count = int(counts.sum(dtype=np.uint64))
             if not any(first <= place < last for first, last in heard):
                 found[name] = found.get(name, 0) + count
             if name not in most or any(found[one] > most[one] for one in most):
@@ -323,7 +292,7 @@ def boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, i
 
 
 def handlers(data: bytes | mmap.mmap, *trak: int) -> list[bytes]:
-    """Of the media of a track."""
+    """Kinds of the media of a track."""
     inner = [
         one for kind, *media in boxes(data, *trak) if kind == b"mdia" for one in boxes(data, *media)
     ]
@@ -354,12 +323,10 @@ def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStrea
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
-    """What the display matrix asks for, as FFmpeg obeys it: transpose, flip rows, flip columns, or
-    an odd angle.
-    """
+    """The display matrix as FFmpeg applies it: transpose, flip rows, flip columns, other angle."""
     try:
         data = SideDataContainer(frame).get("DISPLAYMATRIX")
-    except ValueError:  # PyAV lists nothing where it does not know the name of one
+    except ValueError:  # PyAV raises for all if it knows no name for one
         unknown = set(range(64)) - {kind.value for kind in Type}
         deleted = filtered(frame, [("sidedata", f"mode=delete:type={i}") for i in sorted(unknown)])
         data = SideDataContainer(deleted).get("DISPLAYMATRIX")
@@ -378,7 +345,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, int]:
 
 
 def shown(frame: av.VideoFrame) -> np.ndarray:
-    """A frame in RGB, turned and mirrored as the file asks."""
+    """A frame in RGB, rotated and flipped as the file asks."""
     transpose, rows, columns, angle = orientation(frame)
     image = (filtered(frame, [("rotate", f"{angle}*PI/180")]) if angle else frame).to_ndarray(
         format="rgb24"
@@ -388,7 +355,7 @@ def shown(frame: av.VideoFrame) -> np.ndarray:
 
 
 def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFrame:
-    """The frame after some of FFmpeg's filters."""
+    """The frame after FFmpeg's filters."""
     graph, clock = av.filter.Graph(), frame.time_base or Fraction(1, av.time_base)
     source = last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=clock
@@ -403,9 +370,7 @@ def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFr
 
 
 def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> np.ndarray:
-    """Short side to `size · 256 / 224`, bilinear, then the middle; `shape` is that of the video's
-    first frame.
-    """
+    """Scales the short side to `size · 256 / 224` and crops; `shape` is of the first frame."""
     height, width = (
         size if squash else int(side * round(size * (256 / 224)) / min(shape) + 0.5)
         for side in shape
@@ -423,21 +388,21 @@ def utf8(text: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """Text in one line that does nothing to a terminal but to be shown."""
+    """Text in one line, without control characters."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in utf8(text)
     )
 
 
 def shown_json(found: dict) -> str:
-    """JSON in one line, likewise."""
+    """JSON in one line, without control characters."""
     return "".join(
         c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(found, ensure_ascii=False)
     )
 
 
 def main() -> int:
-    """Prints the best labels of every video; 2 where one could not be read."""
+    """Prints the best labels of every video; returns 2 if one could not be read."""
     parser = argparse.ArgumentParser(description="Labels videos.")
     parser.add_argument("videos", nargs="+")
     parser.add_argument("--json", action="store_true", help="one JSON object a video")
@@ -452,18 +417,9 @@ def main() -> int:
     for path in args.videos:
         try:
             out = model(model.read_clip(path)[None])
-        except (
-            OSError,
-            ValueError,
-            MemoryError,
-            OverflowError,
-            av.error.FFmpegError,
-            cv2.error,
-        ) as error:
-            print(
-                shown_text(f"error: {path}: {getattr(error, 'strerror', None) or error}"),
-                file=sys.stderr,
-            )
+        except UNREADABLE as error:
+            reason = getattr(error, "strerror", None) or error
+            print(shown_text(f"error: {path}: {reason}"), file=sys.stderr)
             status = 2
             continue
         scores = out["scores"][0]

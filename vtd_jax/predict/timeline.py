@@ -1,4 +1,4 @@
-"""Hours of video: windows of frames, each frame encoded once, and their scores."""
+"""Timelines of long videos: windows of frames, each frame encoded once, and their scores."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32
 from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
-from vtd_jax.predict.programs import Told
+from vtd_jax.predict.programs import OnProgress
 from vtd_jax.predict.results import Timeline, finite
 from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
@@ -20,22 +20,22 @@ from vtd_jax.video.clip import TimedFrame, frames_at
 from vtd_jax.video.codec.wholeness import VideoInfo
 from vtd_jax.video.sampling import test_indices
 
-# best labels that every window keeps, so that a result does not grow with the number of labels
+# best labels kept of every window, so that a result does not grow with the number of labels
 KEPT = 5
-# pictures of the whole video, at most, and their side
+# most pictures of a video, and their side
 PICTURES, PICTURE_SIDE = 120, 112
-# windows that are classified at once, and their scores: with many labels fewer windows
+# windows classified at once, and most confidences of them: fewer windows with many labels
 _WINDOWS, _SCORES = 8, 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """How a long video is cut.
+    """How a long video is cut into windows.
 
     Attributes:
       frames: T, of a window.
-      window: its seconds.
-      stride: seconds to the next window; None is half a window.
+      window: seconds of a window.
+      stride: seconds to the next window; None for half a window.
       threshold: score from which a window shows a label that is not its best.
     """
 
@@ -69,7 +69,7 @@ class Windows:
 
 
 class _Pictures:
-    """Frames evenly spaced in time, at most `PICTURES`: beyond that every second one is dropped."""
+    """At most `PICTURES` frames, evenly spaced: of more, every second one is dropped."""
 
     def __init__(self):
         self.images: list[np.ndarray] = []
@@ -91,7 +91,7 @@ class Window(NamedTuple):
     """A window of encoded frames.
 
     Attributes:
-      first: place of its first frame.
+      first: index of its first frame.
       features: raw.
       ids: the word of every frame.
     """
@@ -102,11 +102,11 @@ class Window(NamedTuple):
 
 
 class WindowCutter:
-    """Frames in, windows out. Keeps only the features that the next window needs."""
+    """Cuts a stream of frames into windows. Keeps only the features that are still needed."""
 
     def __init__(self, plan: Windows):
         self._plan, self._count, self._next = plan, 0, 0
-        # of the frames from `_first` on
+        # features and words of the frames from `_first` on
         self._features: list[np.ndarray] = []
         self._ids: list[int] = []
         self._first = 0
@@ -119,21 +119,22 @@ class WindowCutter:
     def add(
         self, features: Float32[np.ndarray, "n d"], ids: Int32[np.ndarray, " n"]
     ) -> Iterator[Window]:
-        """Takes more frames and their words; gives the windows that are whole now."""
+        """Takes more frames and their words; yields the windows that are complete now."""
         self._features.extend(features)
         self._ids.extend(ids)
         self._count += len(features)
         while self._next + self._plan.frames <= self._count:
             yield self._window(self._next)
             self._next += self._plan.steps
-        # the last T frames stay: the last window may be made of them
+        # keep the last T frames for `last`
         drop = max(0, min(self._next, self._count - self._plan.frames) - self._first)
         del self._features[:drop], self._ids[:drop]
         self._first += drop
 
     def last(self) -> Iterator[Window]:
-        """Gives a window at the end, if the others do not reach it. A video shorter than a window
-        has only this one, in which frames repeat.
+        """Yields a window at the end of the video if the others do not reach it.
+
+        A video shorter than a window has only this one, with repeated frames.
         """
         frames = self._plan.frames
         if self._count < frames:
@@ -154,7 +155,7 @@ class Row(NamedTuple):
     Attributes:
       middle: seconds.
       scores: of all labels, 0..1.
-      word: its video token.
+      word: the one with the most votes.
     """
 
     middle: float
@@ -163,18 +164,22 @@ class Row(NamedTuple):
 
 
 def make_timeline(
-    on_devices: DeviceModel, video: str, job: Job, plan: Windows, told: Told | None = None
+    on_devices: DeviceModel,
+    video: str,
+    job: Job,
+    plan: Windows,
+    on_progress: OnProgress | None = None,
 ) -> Timeline:
-    """A timeline; see `Predictor.timeline`.
+    """Makes a timeline; see `Predictor.timeline`.
 
     Args:
       on_devices: the model.
       video: path of a file.
-      job: labels, and the words that name frames.
+      job: labels and vocabulary.
       plan: how the video is cut.
-      told: called with the seconds done and those there are.
+      on_progress: called with the seconds done and the length of the video, 0 if unknown.
     """
-    reader = _Reader(on_devices, video, plan.step, told)
+    reader = _Reader(on_devices, video, plan.step, on_progress)
     windows = _windows(on_devices, job, plan, reader.chunks())
     summary = _Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
@@ -183,19 +188,21 @@ def make_timeline(
 
 
 class _Reader:
-    """Reads a video's frames, as many at a time as are encoded at once.
+    """Reads a video's frames in chunks that are encoded at once.
 
     Attributes:
       pictures: of the frames so far.
-      info: about the file; None until all is read.
+      info: of the file; None before the end.
     """
 
-    def __init__(self, on_devices: DeviceModel, video: str, step: float, told: Told | None):
+    def __init__(
+        self, on_devices: DeviceModel, video: str, step: float, on_progress: OnProgress | None
+    ):
         self.pictures = _Pictures()
         self.info: VideoInfo | None = None
         self._frames = frames_at(video, step, on_devices.size, on_devices.model.squash)
-        self._size, self._told = on_devices.chunk, told
-        self._length = decode.length(video) if told else 0.0
+        self._size, self._on_progress = on_devices.chunk, on_progress
+        self._length = decode.length(video) if on_progress else 0.0
 
     def chunks(self) -> Iterator[np.ndarray]:
         """uint8 frames `[N, R, R, 3]`."""
@@ -206,9 +213,9 @@ class _Reader:
             if len(chunk) == self._size:
                 yield np.stack(chunk)
                 chunk = []
-                if self._told:
+                if self._on_progress:
                     done = min(frame.seconds, self._length or frame.seconds)
-                    self._told(done, self._length)
+                    self._on_progress(done, self._length)
         if chunk:
             yield np.stack(chunk)
 
@@ -230,10 +237,10 @@ def _windows(
 def _rows(
     on_devices: DeviceModel, job: Job, plan: Windows, windows: Iterator[Window]
 ) -> Iterator[Row]:
-    """Classifies windows, some at once."""
+    """Classifies windows, several at once."""
     size = max(1, min(_WINDOWS, _SCORES // (plan.frames * len(job.labels))))
     while batch := tuple(itertools.islice(windows, size)):
-        # always the same number, so that there is one program
+        # a constant number, so that one program is compiled
         padded = batch + batch[-1:] * (size - len(batch))
         features = np.stack([window.features for window in padded])
         ids = np.stack([window.ids for window in padded])
@@ -248,7 +255,7 @@ def _rows(
 
 
 class _Summary:
-    """What a timeline shows of the windows."""
+    """Collects what a timeline shows of the windows."""
 
     def __init__(self, labels: tuple[str, ...], plan: Windows):
         self._labels, self._plan = labels, plan
@@ -258,12 +265,12 @@ class _Summary:
         self._top_scores: list[np.ndarray] = []
         self._words: list[str] = []
         self._total = np.zeros(len(labels), np.float64)
-        # the last window, and where it starts: it ends half-way to the next one
+        # the last window and its start; it ends half-way to the next one
         self._open: Row | None = None
         self._start = 0.0
 
     def add(self, row: Row) -> None:
-        """The next window."""
+        """Adds the next window."""
         top = np.argsort(-row.scores, kind="stable")[:KEPT]
         self._middles.append(row.middle)
         self._top.append(top)

@@ -1,4 +1,4 @@
-"""Labels and vocabularies as people give them: inline, a text file, or a label CSV."""
+"""Labels and vocabularies from users: inline, a text file, or a label CSV."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.predict.inline_words import inline_words, label_path
 from vtd_jax.printable import utf8
-from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
+from vtd_jax.texts import check_lengths, keys, quoted_pair, read_as, same_texts
 from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.lists.label_files import parse_label_file
 
@@ -20,24 +20,22 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
     """Reads labels or a vocabulary.
 
     Args:
-      value: words or phrases parted by commas ("arm wrestling,hugging"), with double quotes around
-        one that has a comma in it, or one a line; or the path of a file: UTF-8 text with one word
-        or phrase a line (a byte-order mark, blank lines and blanks around words are dropped), rows
-        of ids and names, which come in the order of the ids, or another form that
-        `parse_label_file` reads. What ends like a text file, or has a slash and no comma, is a
-        path.
-      flag: what messages call the value, such as "--labels".
-      room: tokens that a word may have: 75 for bare names; learnt context and templates leave less.
+      value: words or the path of a file of words. A value with the suffix of a text file, or with a
+        slash and no comma, is a path. Words are separated by commas ("arm wrestling,hugging"), in
+        double quotes if they contain one, or by line ends. A file is UTF-8 text with a word or
+        phrase a line (a byte-order mark, blank lines and blanks around words are dropped), rows of
+        ids and names, sorted by id, or another form that `parse_label_file` reads.
+      flag: name of the value in messages, such as "--labels".
+      room: tokens that a word may have: 75 for bare names, fewer with prompts or templates.
 
     Returns:
-      One word or more, each once: words are the same when CLIP would read the same text (Unicode
-      form, case, underscores and blanks make no difference).
+      One word or more, without duplicates: words that CLIP reads as the same text, whatever their
+      Unicode form, case, underscores and blanks.
 
     Raises:
-      UserError: with the file and line (inline: the entry) for an empty entry, a word that is there
-        twice or is too long; a file that is missing, empty, unreadable, not UTF-8, or holds
-        something else; a value that is a folder, a video, or words parted by something else than
-        commas.
+      UserError: an empty, repeated or too long word, with its file and line, or entry; a file that
+        is missing, empty, unreadable, not UTF-8 or of another kind; a value that is a folder, a
+        video, or words that are not separated by commas.
     """
     path = label_path(value, flag)
     if path is None and utf8(value) != value:
@@ -49,36 +47,31 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
         where = [f"{flag}: entry {i}" for i in range(1, len(words) + 1)]
         _check_twice(words, where)
     else:
-        found = parse_label_file(
+        file = parse_label_file(
             value if path is None else _text(path, flag), flag if path is None else path
         )
-        if not found.names and path is not None and path.suffix.lower() == ".csv":
+        if not file.names and path is not None and path.suffix.lower() == ".csv":
             raise UserError(f"{path}: no classes; expected rows of the form id,name")
-        if not found.names:
-            raise UserError(
-                f"{flag if path is None else path}: no words in it; expected one word or phrase a "
-                "line"
-            )
-        words, where = found.names, found.where
-        if found.ids is None:
+        if not file.names:
+            raise UserError(f"{path or flag}: no words in it; expected one word or phrase a line")
+        words, where = file.names, file.where
+        if file.ids is None:
             _check_twice(words, where)
     _check_lengths(words, where, room)
     return tuple(words)
 
 
 def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -> tuple[str, ...]:
-    """The texts as a tuple, once they are seen to be a list of texts that CLIP reads as different
-    ones.
+    """Checks that texts are different to CLIP, and returns them as a tuple.
 
     Args:
-      texts: of one kind.
-      what: they are called in messages.
-      underscores: whether the model reads them as blanks, as those with learnt text prompts do.
+      texts: to check.
+      what: name of the texts in messages.
+      underscores: whether the model reads underscores as blanks, as with learnt text prompts.
 
     Raises:
-      UserError: no list, an empty one, a text that is empty, or twice there, or in which CLIP reads
-        what it reads in another one, or nothing, or with surrogates, as of bytes that are not
-        UTF-8.
+      UserError: not a list, an empty list, or a text that is empty (also to CLIP), repeated, the
+        same as another one to CLIP, or not valid Unicode.
     """
     if isinstance(texts, str) or not isinstance(texts, Sequence):
         raise UserError(
@@ -102,30 +95,29 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
         raise UserError(
             f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another"
         )
-    for place, first in alike(texts, underscores=underscores, found=found)[:1]:
+    for place, first in same_texts(texts, underscores=underscores, found=found)[:1]:
         if texts[place] == texts[first]:
             raise UserError(f"{what}: {texts[place]!r:.60} is there twice; leave one out")
-        one, other = told_pair(texts[first], texts[place])
+        one, other = quoted_pair(texts[first], texts[place])
         read = read_as(texts[place].replace("_", " ") if underscores else texts[place])
         raise UserError(
-            f"{what}: CLIP reads {one:.60} and {other:.60} alike, as {read!r:.60}; leave one out"
+            f"{what}: CLIP reads {one:.60} and {other:.60} as the same text, {read!r:.60}; "
+            "leave one out"
         )
     return tuple(texts)
 
 
 def _text(path: Path, flag: str) -> str:
-    """A file's text, with every kind of line end as `\\n`."""
+    """Text of a file, with `\\n` for every kind of line end."""
     try:
         content = read_bytes(path, "file of words")
     except FileNotFoundError:
         meant = likely(path)
-        told = (
-            "check the path"
-            if meant is None
-            else f"give {told_pair(str(path), str(meant))[1]}, which is there"
-        )
+        advice = "check the path"
+        if meant is not None:
+            advice = f"give {quoted_pair(str(path), str(meant))[1]}, which is there"
         raise UserError(
-            f"{flag}={path}: there is no such file; {told}, or give words parted by commas"
+            f"{flag}={path}: there is no such file; {advice}, or give words separated by commas"
         ) from None
     except OSError as error:
         raise UserError(
@@ -149,17 +141,17 @@ def _text(path: Path, flag: str) -> str:
 
 
 def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
-    """Refuses words that CLIP would read as the same text, and those without end."""
+    """Refuses words that CLIP reads as the same text, as nothing, or that are far too long."""
     check_lengths(words, where)
     found = keys(words, underscores=True)
     if "" in found:
         place = found.index("")
         raise UserError(f"{where[place]}: CLIP reads no text in {words[place]!a:.60}; give another")
-    pairs = alike(words, underscores=True, found=found)
+    pairs = same_texts(words, underscores=True, found=found)
     if not pairs:
         return
     place, before = pairs[0]
-    word, other = told_pair(words[place], words[before])
+    word, other = quoted_pair(words[place], words[before])
     more = f"; {len(pairs)} words of the list are there again" if len(pairs) > 1 else ""
     read = f"; CLIP reads {read_as(words[place].replace('_', ' '))!r}" if word != other else ""
     raise UserError(
@@ -170,8 +162,8 @@ def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
 
 def _check_lengths(words: Sequence[str], where: Sequence[str], room: int) -> None:
     """Refuses words that do not fit into CLIP's text tower."""
-    # a token is a byte or more, and normal forms make at most three bytes of one: most need not be
-    # tokenized
+    # a token is a byte or more, and normalization makes at most three bytes of one: short words
+    # need not be tokenized
     long = [i for i, word in enumerate(words) if len(word.encode(errors="replace")) > room // 3]
     for i, count in zip(long, count_tokens([words[i] for i in long]), strict=True):
         if count > room:

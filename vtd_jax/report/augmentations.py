@@ -1,9 +1,6 @@
-"""One video as training and evaluation see it: sampled frames, training draws, and spatial views,
-as a picture.
-"""
+"""A picture of one video in training and evaluation: sampled frames, augmentations, views."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +16,9 @@ from vtd_jax.video.records import Example
 from vtd_jax.video.sampling import test_indices
 
 _INK, _FAINT, _BOX = "#1f2933", "#6b7785", "#ffdd33"
-# inches: width of the text on the left; height of the title, of the number below a frame, of a
-# row's text
+# inches: width of the text; heights of the title, of the number below a frame, of a row's text
 _TEXT, _HEAD, _NUMBER, _LINES = 1.95, 0.62, 0.26, 0.92
-_NARROW = 6.0  # leaves room for the heading over a clip of one frame
+_NARROW = 6.0  # least width: room for the heading above a single frame
 
 
 @dataclass(frozen=True)
@@ -30,11 +26,11 @@ class ClipRow:
     """One row of the picture.
 
     Attributes:
-      heading, details: what it is, and how it was drawn, one line each.
-      clip: the T frames that the model would get.
-      indices: where in the video they are from.
-      whole: the first of these frames before it was cropped.
-      box: x, y, width, height of the crop in `whole`; None is not shown.
+      heading, details: what it is, and how it was drawn, in lines.
+      clip: the T frames for the model.
+      indices: of these frames in the video.
+      whole: the first of them before it was cropped.
+      box: x, y, width, height of the crop in `whole`; None shows no box.
     """
 
     heading: str
@@ -48,30 +44,29 @@ class ClipRow:
 def clip_rows(
     example: Example, spec: BatchSpec, index: int, epochs: Sequence[int]
 ) -> list[ClipRow]:
-    """What is made of one video: the clip of evaluation, training clips, and three spatial views.
+    """Clips of one video: that of evaluation, training clips, and three spatial views.
 
     Args:
       example: the video.
-      spec: of training; evaluation takes its `frames` and `size`.
-      index: the video's position in its records, which training draws depend on.
-      epochs: one training clip for each.
+      spec: of training; evaluation has its `frames` and `size`.
+      index: of the video in its records, on which training draws depend.
+      epochs: of the training clips.
     """
     evaluation = replace(spec, kind="eval", temporal_views=1, spatial_views=1)
-    # the frames of the first temporal view, for the numbers below them
+    # frames of the first temporal view, for the numbers below them
     indices = test_indices(example.num_frames, spec.frames)
     whole = example.frames(indices[:1])[0]
     height, width = whole.shape[:2]
     size = f"{spec.size} × {spec.size}"
-    told = ("centres of the segments", f"centre crop {size}", f"of a video of {width} × {height}")
-    rows = [
-        ClipRow("evaluation, one view", told, eval_views(example, evaluation)[0], indices, whole)
-    ]
+    lines = ("centres of the segments", f"centre crop {size}", f"of a video of {width} × {height}")
+    clip = eval_views(example, evaluation)[0]
+    rows = [ClipRow("evaluation, one view", lines, clip, indices, whole)]
     rows += [_training_row(example, spec, index, epoch) for epoch in epochs]
     sides = ("left", "right", "middle") if width >= height else ("top", "bottom", "middle")
     views = eval_views(example, replace(evaluation, spatial_views=3))
     for number, (side, clip) in enumerate(zip(sides, views, strict=True), 1):
-        told = (f"spatial view {number} of 3", f"{side} {size}", f"short side {spec.size}")
-        rows.append(ClipRow("evaluation, views", told, clip, indices, whole))
+        lines = (f"spatial view {number} of 3", f"{side} {size}", f"short side {spec.size}")
+        rows.append(ClipRow("evaluation, views", lines, clip, indices, whole))
     return rows
 
 
@@ -80,15 +75,17 @@ def _training_row(example: Example, spec: BatchSpec, index: int, epoch: int) -> 
     whole, heading = example.frames(made.indices[:1])[0], f"training, epoch {epoch}"
     if made.draw is None:
         return ClipRow(heading, ("centre crop, no augmentation",), made.frames, made.indices, whole)
-    # the box is in pixels of the resized frame; it is drawn on the frame as it is stored
+    # from pixels of the resized frame to those of the stored frame
     scale = np.array(whole.shape[:2]) / made.resized
     x, y, w, h = made.draw.box
     box = (round(x * scale[1]), round(y * scale[0]), round(w * scale[1]), round(h * scale[0]))
-    return ClipRow(heading, _told(made.draw, made.resized), made.frames, made.indices, whole, box)
+    return ClipRow(
+        heading, _details(made.draw, made.resized), made.frames, made.indices, whole, box
+    )
 
 
-def _told(draw: Draw, resized: tuple[int, int]) -> tuple[str, ...]:
-    """A draw in words, one line each."""
+def _details(draw: Draw, resized: tuple[int, int]) -> tuple[str, ...]:
+    """Lines about an augmentation."""
     x, y, width, height = draw.box
     jitter = {0: "no colour jitter", 1: "colour jitter of the clip"}.get(
         len(draw.jitters), "colour jitter frame by frame"
@@ -103,20 +100,13 @@ def _told(draw: Draw, resized: tuple[int, int]) -> tuple[str, ...]:
 
 
 def augmentations_picture(path: Path, rows: Sequence[ClipRow], title: str) -> None:
-    """Draws the rows as a PNG (or PDF, SVG by the path's ending); the file appears when it is
-    whole.
+    """Draws the rows as PNG, PDF or SVG, by the suffix; written whole or not at all.
 
     Args:
-      path: where to.
+      path: of the file.
       rows: from `clip_rows`.
-      title: one line above.
+      title: line above.
     """
-    with _drawn(rows, title) as figure:
-        figures.save(figure, path)
-
-
-@contextlib.contextmanager
-def _drawn(rows: Sequence[ClipRow], title: str) -> Iterator[Figure]:
     frames = max(len(row.clip) for row in rows)
     cell = min(1.0, max(0.75, 12 / frames))
     # a row is as high as its frames and number, or as its text
@@ -135,7 +125,7 @@ def _drawn(rows: Sequence[ClipRow], title: str) -> Iterator[Figure]:
             )
         for number, row in enumerate(rows):
             _draw_row(figure, row, height - _HEAD - number * step, cell)
-        yield figure
+        figures.save(figure, path)
 
 
 def _draw_row(figure: Figure, row: ClipRow, top: float, cell: float) -> None:
@@ -144,16 +134,10 @@ def _draw_row(figure: Figure, row: ClipRow, top: float, cell: float) -> None:
     figure.text(
         0.12 / width, top / height, row.heading, fontsize=8, color=_INK, weight="bold", va="top"
     )
-    told = "\n".join(row.details)
     figure.text(
-        0.12 / width,
-        (top - 0.19) / height,
-        told,
-        fontsize=7.5,
-        color=_INK,
-        va="top",
-        linespacing=1.35,
-    )
+        0.12 / width, (top - 0.19) / height, "\n".join(row.details),
+        fontsize=7.5, color=_INK, va="top", linespacing=1.35,
+    )  # fmt: skip
     shown = _image(figure, row.whole, (_TEXT, top - cell, 1.33 * cell, cell))
     if row.box is not None:
         x, y, w, h = row.box

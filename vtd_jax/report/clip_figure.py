@@ -1,6 +1,4 @@
-"""One clip as a figure: its frames, the code that names each of them, and how much each counts for
-each class.
-"""
+"""A figure of a clip: its frames, their words, and their confidence for each class."""
 
 import contextlib
 import os
@@ -23,13 +21,9 @@ from vtd_jax.untrusted.regular_files import open_regular
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
-# what a figure of ours says, in which field of its metadata, and bytes of the file's ends that are
-# searched for it
-MADE_BY, _MAKER, _ENDS = (
-    "vtd_jax figure",
-    {".png": "Software", ".pdf": "Creator", ".svg": "Creator"},
-    4096,
-)
+# metadata that marks our figures, its field by suffix, and bytes at both ends searched for it
+MADE_BY, _ENDS = "vtd_jax figure", 4096
+_MAKER = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def clip_picture(
@@ -47,66 +41,53 @@ def clip_picture(
     note: str = "a row sums to 1",
     brightest: float = 1.0,
 ) -> None:
-    """Draws a clip's discretization as a PNG (or PDF, SVG by the path's ending); the file appears
-    when it is whole.
-
-    Text in a PDF is text. A letter that no installed font has is drawn as a box.
+    """Draws a clip's discretization as PNG, PDF or SVG, by the suffix; whole or not at all.
 
     Args:
-      path: where to.
-      frames: the T frames that the model saw.
-      words: T names, the code nearest to each frame.
+      path: of the file.
+      frames: the T frames of the model.
+      words: of the T frames, those of the nearest codes.
       confidence: `[T, K]`, sums to 1 over frames.
       scores: class probabilities, 0..1.
       names: the K class names.
-      label: the clip's class; words are coloured by whether they are it. None where it is not
-        known: no colours.
-      title: one line above.
-      top: classes shown, best first; the clip's own is always among them.
-      times: T texts under the heat map; frames are counted from 1 without.
-      note: what is said of the heat map.
-      brightest: the confidence at the upper end of its colours, above 0.
+      label: the clip's class, which colours right and wrong words; None if unknown.
+      title: line above.
+      top: classes shown, best first; the clip's class is always among them.
+      times: T texts under the heat map; numbers from 1 by default.
+      note: in the label of the heat map.
+      brightest: the confidence at the upper end of the colours, above 0.
     """
     shown = list(np.argsort(-scores, kind="stable")[:top])
     if label is not None and label not in shown:
         shown[-1] = label
-    truth = None if label is None else names[label]
-    with drawing(
-        path, 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown), [title, *words, *names]
-    ) as figure:
+    truth = None if label is None else names[int(label)]
+    width, height = 1.15 * len(frames) + 4.2, 1.6 + 0.42 * len(shown)
+    with drawing(path, width, height, [title, *words, *names]) as figure:
         grid = figure.add_gridspec(
-            2,
-            2,
-            width_ratios=[len(frames), 2.2],
-            height_ratios=[1.5, 0.45 * len(shown)],
-            hspace=0.42,
-            wspace=0.04,
-        )
+            2, 2, width_ratios=[len(frames), 2.2], height_ratios=[1.5, 0.45 * len(shown)],
+            hspace=0.42, wspace=0.04,
+        )  # fmt: skip
         figure.suptitle(title, color=INK, fontsize=11, x=0.5, y=0.99)
         _frames(figure, grid[0, 0].subgridspec(1, len(frames), wspace=0.06), frames, words, truth)
         heat = figure.add_subplot(grid[1, 0])
         columns = [str(i + 1) for i in range(len(frames))] if times is None else list(times)
         _heat(heat, confidence[:, shown].T, [names[k] for k in shown], truth, columns, brightest)
         heat.set_xlabel(f"frame: its confidence for each class ({note})", fontsize=8, color=INK)
-        bars = figure.add_subplot(grid[1, 1])
-        _bars(bars, scores[shown])
+        _bars(figure.add_subplot(grid[1, 1]), scores[shown])
 
 
 def explanation_figure(
     path: Path, explanation: Explanation, *, top: int = 5, title: str = ""
 ) -> None:
-    """An explained clip as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not
-      at all.
+    """Draws an explained clip for a paper as PNG, PDF or SVG, by the suffix; whole or not at all.
 
-    Of more than 16 frames, 16 that are evenly spaced are shown. Text in a PDF is text (TrueType, no
-    outlines); letters that matplotlib's own font lacks come from an installed font that has them,
-    and are boxes where there is none.
+    Of more than 16 frames, 16 evenly spaced ones are shown. Text in a PDF is text (TrueType).
 
     Args:
-      path: where to.
-      explanation: what to draw.
+      path: of the file.
+      explanation: to draw.
       top: labels shown, best first.
-      title: one line above; the video's name for "".
+      title: line above; the video's name for "".
     """
     kept = evenly(len(explanation.words), _COLUMNS)
     shown = explanation.order(top)
@@ -133,9 +114,7 @@ def explanation_figure(
 
 @contextlib.contextmanager
 def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> Iterator[Figure]:
-    """A white figure, in inches, with fonts for its texts; saved at `path` when the block ends
-    without an error.
-    """
+    """A white figure, in inches, with fonts for its texts; saved when the block ends."""
     with figures.drawing(width, height, texts) as figure:
         yield figure
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
@@ -143,7 +122,7 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
 
 
 def is_figure(path: Path) -> bool:
-    """Whether a file is a figure that this package drew."""
+    """Whether a file is a figure of this package."""
     try:
         with open_regular(path, "figure") as file:
             head = file.read(_ENDS)
@@ -154,20 +133,18 @@ def is_figure(path: Path) -> bool:
 
 
 def file_title(video: str) -> str:
-    """A file's name for a line above a figure: short, and of letters that can be drawn."""
+    """The name of a file for the title of a figure, shortened."""
     return short(printable(Path(video).name), 60)
 
 
 def _lines(word: str) -> str:
-    """At most three lines, a word a line where that is enough: compositional names are long, and
-    frames are narrow.
-    """
+    """At most three lines, if possible a word each: names are long, and frames are narrow."""
     lines = word.split(" ")
     if len(lines) > 3 or max(map(len, lines)) > 14:
         lines = textwrap.wrap(word, 14) or [""]
-    return "\n".join(
-        lines if len(lines) <= 3 else [*lines[:2], short(lines[2], 13).rstrip("…") + "…"]
-    )
+    if len(lines) > 3:
+        lines = [*lines[:2], short(lines[2], 13).rstrip("…") + "…"]
+    return "\n".join(lines)
 
 
 def _frames(figure, grid, frames, words, truth):
@@ -187,15 +164,8 @@ def _heat(axes, values, names, truth, columns, brightest):
     axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=brightest)
     for (row, column), value in np.ndenumerate(values):
         ink = "white" if value < 0.6 * brightest else "black"
-        axes.text(
-            column,
-            row,
-            f"{value:.2f}".lstrip("0") or "0",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=ink,
-        )
+        text = f"{value:.2f}".lstrip("0") or "0"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(_GOOD if name == truth else INK)

@@ -1,27 +1,26 @@
-"""What the page of an explained clip shows, `templates/clip.html`."""
+"""The content of the page of an explained clip, `templates/clip.html`."""
 
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from vtd_jax.durations import clock
 from vtd_jax.predict.results import Explanation
-from vtd_jax.report.html import Beside, clock, counted, jpeg, known, place, remark
+from vtd_jax.report.html import Beside, counted, jpeg, known, place, remark
 
 TEMPLATE, SCRIPT = "clip.html", "clip.js"
-_ALL, _KEYFRAMES = 12, 3  # labels that can be chosen, frames that are marked for each
+_ALL, _KEYFRAMES = 12, 3  # labels to choose from, marked frames of each
 
 
 def verdict(result: Explanation) -> tuple[str, float, np.ndarray]:
-    """The best label, its score, and the frame that says most for it."""
+    """The best label, its score, and its first keyframe."""
     best = int(result.order(1)[0])
     return result.label, result.score, result.pictures[result.keyframes(best, 1)[0]]
 
 
 def keyframes(result: Explanation, label: int) -> list[int]:
-    """The frames that decided for a label, most first: 1 to 3, without those whose lead is below 1
-    % of the first's.
-    """
+    """1 to 3 frames with the largest lead for a label, each at least 1 % of the first."""
     first, *others = result.keyframes(label, _KEYFRAMES)
     lead = result.lead(label)
     least = 0.01 * abs(float(lead[first]))
@@ -29,11 +28,11 @@ def keyframes(result: Explanation, label: int) -> list[int]:
 
 
 def content(result: Explanation, beside: Beside) -> dict[str, Any]:
-    """What `TEMPLATE` is given."""
+    """The variables of `TEMPLATE`."""
     shown, best = result.order(_ALL), int(result.order(1)[0])
     keys, lead = keyframes(result, best), result.lead(best)
     frames, low = _frames(result, keys, lead), min(0.0, float(lead.min()))
-    # another label may have more of them: their places are there, hidden
+    # another label may have more keyframes: hidden cards for them
     cards = [*keys, *keys[:1] * (min(_KEYFRAMES, len(frames)) - len(keys))]
     return {
         "beside": beside,
@@ -87,9 +86,7 @@ def _named_from(result: Explanation) -> str:
 
 
 def _frames(result: Explanation, keys: list[int], lead: np.ndarray) -> list[dict[str, Any]]:
-    """Every frame: its picture and words for it, its lead, and its rank among the keyframes, from
-    1, 0 for none.
-    """
+    """Every frame with its picture, word and lead; `rank` among keyframes from 1, 0 for none."""
     span, times = _span(lead), _times(result)
     return [
         {
@@ -107,12 +104,12 @@ def _frames(result: Explanation, keys: list[int], lead: np.ndarray) -> list[dict
 
 
 def _span(lead: np.ndarray) -> float:
-    """From the lowest to the highest of the leads and 0."""
+    """The range of the leads and 0."""
     return max(0.0, float(lead.max())) - min(0.0, float(lead.min())) or 1.0
 
 
 def _runs(result: Explanation) -> list[tuple[str, int, bool]]:
-    """Words of the frames, how many frames in a row have each, and whether it is the answer."""
+    """Runs of frames with the same word: word, length, and whether it is the best label."""
     return [
         (word, len(list(run)), result.vocabulary_is_labels and word == result.label)
         for word, run in groupby(words[0] for words in result.words)
@@ -120,7 +117,7 @@ def _runs(result: Explanation) -> list[tuple[str, int, bool]]:
 
 
 def _token(result: Explanation) -> list[tuple[str, float, float]]:
-    """The words with the most votes: word, share of these votes, votes."""
+    """The words of the video token: word, share of the votes, votes."""
     total = float(result.votes.sum()) or 1.0
     return [
         (word, float(votes) / total, float(votes))
@@ -129,23 +126,18 @@ def _token(result: Explanation) -> list[tuple[str, float, float]]:
 
 
 def _times(result: Explanation) -> list[str]:
-    return (
-        [""] * len(result.words)
-        if result.seconds is None
-        else [clock(s, tenths=True) for s in result.seconds]
-    )
+    if result.seconds is None:
+        return [""] * len(result.words)
+    return [clock(s, tenths=True) for s in result.seconds]
 
 
 def _described(result: Explanation, i: int) -> str:
-    time = _times(result)[i]
-    return (
-        f"frame {i + 1} of {len(result.words)}{f' at {time}' if time else ''}, named "
-        f"{result.words[i][0]}"
-    )
+    time, count = _times(result)[i], len(result.words)
+    return f"frame {i + 1} of {count}{f' at {time}' if time else ''}, named {result.words[i][0]}"
 
 
 def _against(result: Explanation, label: int) -> str:
-    """The label that a lead is over; "" of a single label."""
+    """The rival of a label; "" of a single label."""
     rival = result.rival(label)
     return "" if rival is None else result.labels[rival]
 

@@ -1,6 +1,4 @@
-"""What the report's pages are made of: templates that escape every text, pictures inside the page,
-numbers for people.
-"""
+"""Parts of the report's pages: escaping templates, embedded pictures, formatted numbers."""
 
 import base64
 import functools
@@ -20,11 +18,12 @@ import simplejpeg
 from jaxtyping import Int, UInt8
 from markupsafe import Markup
 
+from vtd_jax.durations import clock
 from vtd_jax.printable import utf8
 
 SIDE = 224  # of embedded frames, pixels at most
 THUMBNAIL_BYTES = 4096  # of a thumbnail's data URI, at most
-# name of the line of a page that says what an index needs to know of it
+# name of the <meta> of a page with its `PageEntry`
 ENTRY = "vtd_jax:entry"
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -32,13 +31,13 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Beside:
-    """What a page says beside its result.
+    """What a page shows beside its result.
 
     Attributes:
-      path: below the title, where the file is; None for the path of the result, if it is relative.
-      truth: the label that the video has; None where it is not known.
-      notice: a warning above everything else, such as that the model is a toy.
-      before, after: file names of the pages of the videos before and after this one; "" for none.
+      path: of the file, below the title; None for that of the result if it is relative.
+      truth: the true label; None if unknown.
+      notice: a warning on top, such as that the model is a toy.
+      before, after: file names of the pages of the previous and next video; "" for none.
     """
 
     path: str | None = None
@@ -48,19 +47,17 @@ class Beside:
     after: str = ""
 
 
-# nothing is known but the result
+# nothing beside the result
 ALONE = Beside()
 
 
 def clean(text: str) -> str:
-    r"""Text that UTF-8 can hold and a reader can see: control characters become U+FFFD, bytes of no
-    text `\xff`.
-    """
+    r"""Text without control characters, which become U+FFFD, and raw bytes, which become `\xff`."""
     return text if text.isprintable() else _CONTROLS.sub("\ufffd", utf8(text))
 
 
 def jpeg(image: UInt8[np.ndarray, "h w 3"], side: int = SIDE, quality: int = 82) -> str:
-    """A picture as a data URI, scaled down where it is larger than `side` pixels."""
+    """A picture as a data URI, scaled down to `side` pixels at most."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale < 1:
@@ -74,6 +71,7 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"], side: int = SIDE, quality: int = 82)
 
 def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
     """A data URI of at most `THUMBNAIL_BYTES`."""
+    # smaller and coarser until it fits
     for side, quality in ((72, 70), (72, 40), (48, 40)):
         uri = jpeg(image, side, quality)
         if len(uri) <= THUMBNAIL_BYTES:
@@ -81,35 +79,18 @@ def thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> str:
     return jpeg(image, 24, 30)
 
 
-def clock(seconds: float, *, tenths: bool = False, hours: bool = False) -> str:
-    """`0:07`, `1:02:03`: hours where there are some, or always. With `tenths`, below a minute, `7.3
-    s`.
-    """
-    if tenths and round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    if hours or minutes >= 60:
-        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    return f"{minutes}:{rest:02d}"
-
-
 def tick_step(duration: float, most: int) -> int:
-    """Seconds, a round number of them, from one tick of a time axis to the next; at most `most`
-    steps, 1 s at least.
-    """
+    """Round seconds, at least 1, between ticks of a time axis, for at most `most` steps."""
     return next((step for step in _STEPS if duration / step <= most), _STEPS[-1])
 
 
 def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
-    """Places of at most `most` of `count` things, evenly spaced, with the first and the last."""
-    return (
-        np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int)
-    )
+    """Indices of at most `most` of `count` items, evenly spaced from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def percent(score: float) -> str:
-    """A probability for people: `83.4 %`; `100 %` and `0 %` are not claimed by rounding."""
+    """A probability as `83.4 %`; never rounded to 100 % or 0 %."""
     if 0 < score < 0.001:
         return "< 0.1 %"
     if 0.999 < score < 1:
@@ -118,27 +99,27 @@ def percent(score: float) -> str:
 
 
 def signed(value: float) -> str:
-    """`+1.25`, `−0.40`; with a minus sign that lines up."""
+    """`+1.25`, `−0.40`, with a minus sign as wide as the plus."""
     return f"{'−' if round(value, 2) < 0 else '+'}{abs(value):.2f}"
 
 
 def counted(count: int, noun: str, nouns: str = "") -> str:
-    """`1 frame`, `1 200 frames`; `nouns` where the plural is not the noun and an s."""
+    """`1 frame`, `1 200 frames`; `nouns` for irregular plurals."""
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}".replace(",", "\u202f")
 
 
 def bar_width(share: float) -> str:
-    """The width of a bar of 0..1 of its track."""
+    """CSS width of a bar with a share of 0..1."""
     return f"{100 * min(1.0, max(0.0, share)):.1f}%"
 
 
 def link(page: str) -> str:
-    """A page's file name as the target of a link."""
+    """The file name of a page as a URL."""
     return quote(os.fsencode(page))
 
 
 def place(result: Any, beside: Beside) -> str:
-    """Where the file is; "" where the title says all."""
+    """The path of the file; "" if it is just a name."""
     path = beside.path
     if path is None:
         path = "" if os.path.isabs(result.video) else result.video
@@ -146,7 +127,7 @@ def place(result: Any, beside: Beside) -> str:
 
 
 def known(beside: Beside, labels: tuple[str, ...], scores: np.ndarray) -> dict[str, Any] | None:
-    """The label that the video has and what it scores; None where the label is not known."""
+    """The true label and its score; None if it is unknown."""
     truth = beside.truth
     if truth is None:
         return None
@@ -157,7 +138,7 @@ def known(beside: Beside, labels: tuple[str, ...], scores: np.ndarray) -> dict[s
 
 
 def remark(note: str) -> str:
-    """What is odd about a file, as the beginning of a sentence; "" where nothing is."""
+    """A note with a capital letter."""
     return note[:1].upper() + note[1:]
 
 
@@ -169,7 +150,7 @@ def asset(name: str) -> str:
 
 @functools.cache
 def templates() -> jinja2.Environment:
-    """The pages' templates: every text that enters one is cleaned and escaped."""
+    """The templates; all text in them is cleaned and escaped."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("vtd_jax.report"),
         autoescape=True,
@@ -187,13 +168,13 @@ def templates() -> jinja2.Environment:
         "signed": signed,
         "width": bar_width,
     }
-    # `tojson` also writes <, >, & and ' as escapes: no text in a block of data can end it
+    # `tojson` also escapes <, >, & and ': no text can end a block of data
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return made
 
 
 def _finalized(value: Any) -> Any:
-    # what is marked as HTML has been through here
+    # Markup was cleaned before
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -212,30 +193,21 @@ def document(
     notice: str = "",
     entry: str = "",
 ) -> Iterator[str]:
-    """A whole page, piece by piece.
+    """Yields a page in pieces.
 
     Args:
-      template: its name.
-      content: what the template shows.
+      template: name of the template.
+      content: its variables.
       title: of the window.
-      about: lines for "How this was made"; "date" is also shown when they are folded.
-      script: name of the asset that makes the page answer.
+      about: lines for "How this was made"; "date" is visible when they are folded.
+      script: name of the page's script.
       notice: a warning above the content.
-      entry: what an index needs to know of the page; see `pages.read_entry`.
+      entry: JSON for the index, see `pages.read_entry`.
     """
     code = "\n".join((asset("common.js"), asset(script)))
-    return (
-        templates()
-        .get_template(template)
-        .generate(
-            content,
-            title=title,
-            about=about,
-            notice=notice,
-            entry_name=ENTRY,
-            entry=entry,
-            style=Markup(asset("page.css")),
-            code=Markup(code),
-            digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
-        )
-    )
+    # the page's security policy allows only a script with this digest
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return templates().get_template(template).generate(
+        content, title=title, about=about, notice=notice, entry_name=ENTRY, entry=entry,
+        style=Markup(asset("page.css")), code=Markup(code), digest=digest,
+    )  # fmt: skip

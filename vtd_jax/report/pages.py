@@ -1,6 +1,4 @@
-"""A report to look at: one self-contained HTML page a video, and an index of them. Pages fetch
-nothing.
-"""
+"""HTML reports: a self-contained page for each video, and an index. Pages fetch nothing."""
 
 import dataclasses
 import html
@@ -24,12 +22,12 @@ from vtd_jax.report.html import ALONE, ENTRY, Beside, document, thumbnail, ways
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.regular_files import open_regular, read_text
 
-# bytes of a page that are read for its entry, which is in the first lines
+# bytes at the start of a page that contain its entry
 _HEAD = 32_768
 _PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]*"
-# of a page without its ending: a name in the folder
+# name of a page without suffix: a plain file name
 PAGE_NAME = r"(?!index(?:\.html)?\Z)[^/\\\x00-\x1f]+"
-# how an index begins, and began in versions that did not name themselves
+# start of an index, also of versions without a generator
 _INDEX = re.compile(
     rb'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     rb'(<meta name="generator" content="vtd_jax">|<meta http-equiv="Content-Security-Policy" '
@@ -38,7 +36,7 @@ _INDEX = re.compile(
 
 
 class PageFields(TypedDict):
-    """A `PageEntry` as JSON; what a page or a journal says may come from anyone."""
+    """A `PageEntry` as JSON; that of a page or journal is untrusted."""
 
     video: str
     page: Annotated[str, Meta(pattern=rf"\A{PAGE_NAME}\.html\Z", max_length=255)]
@@ -53,18 +51,18 @@ class PageFields(TypedDict):
 
 @dataclass(frozen=True)
 class PageEntry:
-    """What the index says of a page.
+    """A page in the index.
 
     Attributes:
-      video: the file that the page shows.
-      page: the page's file name.
+      video: path of the file.
+      page: file name of the page.
       label: best label.
-      score: its score, 0..1; for a long video the mean over its windows.
-      duration: of the video, seconds; None where it is not known.
+      score: its score, 0..1; of a long video the mean over its windows.
+      duration: of the video, seconds; None if unknown.
       thumbnail: JPEG data URI of at most 4 kB.
-      truth: the label that the video has; None where it is not known.
+      truth: the true label; None if unknown.
       date: when the page was made, as text.
-      key: of the file, whatever path was given for it; see `video_key`.
+      key: of the file, see `video_key`.
     """
 
     video: str
@@ -83,18 +81,13 @@ class PageEntry:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PageEntry":
-        """What `to_dict` gave; other fields are left out."""
-        return cls(
-            **{
-                field.name: fields[field.name]
-                for field in dataclasses.fields(cls)
-                if field.name in fields
-            }
-        )
+        """From `to_dict`; other fields are ignored."""
+        known = (field.name for field in dataclasses.fields(cls))
+        return cls(**{name: fields[name] for name in known if name in fields})
 
 
 def video_key(video: str) -> str:
-    """Tells a file from all others without naming it: the fingerprint of its absolute path."""
+    """Identifies a file without its name: the fingerprint of its absolute path."""
     return fingerprint(os.fsencode(os.path.abspath(video)))
 
 
@@ -105,18 +98,17 @@ def write_page(
     about: Mapping[str, str],
     beside: Beside = ALONE,
 ) -> PageEntry:
-    """Writes `<folder>/<name>.html`, whole or not at all; what was there is replaced.
+    """Writes `<folder>/<name>.html`, whole or not at all; replaces an earlier page.
 
     Args:
-      folder: of the report; made if it is not there.
-      result: what to show.
-      name: of the page, without ending: a file name, and not "index".
-      about: lines for the page's foot, such as model, settings and version; "date" is also shown in
-        the index.
-      beside: what the page says beside the result.
+      folder: of the report; created if missing.
+      result: to show.
+      name: of the page, without suffix: a file name other than "index".
+      about: lines at the end, such as model, settings and version; the index shows "date".
+      beside: what the page shows beside the result.
 
     Raises:
-      UserError: a name that is no file name.
+      UserError: not a plain file name.
     """
     if name in ("", "index") or Path(name).name != name:
         raise UserError(
@@ -150,15 +142,14 @@ def write_page(
 
 
 def relink(path: Path, before: str, after: str) -> None:
-    """Gives a page other neighbours, in place: those that were expected when it was written have no
-    page.
+    """Replaces a page's links to its neighbours, for which no page was written in the end.
 
-    A file that is no page of a report is left as it is.
+    A file that is not a page of a report is unchanged.
     """
     if read_entry(path) is None:
         return
     text = read_text(path, "page of a report")
-    # texts of users cannot be it: their < is written as &lt;
+    # cannot be text of users, whose < is written as &lt;
     path_from, path_to = text.find("<nav class=ways"), text.find("</nav>") + len("</nav>")
     if 0 <= path_from < path_to:
         _write(path, iter((text[:path_from], ways(before, after), text[path_to:])))
@@ -175,15 +166,15 @@ def write_index(
 ) -> Path:
     """Writes `<folder>/index.html`, whole or not at all; returns its path.
 
-    Pages of earlier runs that are still in the folder come after the entries.
+    Pages of earlier runs in the folder follow the entries.
 
     Args:
       folder: of the pages.
-      entries: of the pages, in the order shown; taken one at a time.
+      entries: of the pages, in order; consumed one at a time.
       failed: files that could not be read, and why.
-      about: lines for the foot.
+      about: lines at the end.
       notice: a warning above the list.
-      right: videos whose best label is theirs, and videos whose label is known; None where none is.
+      right: number of videos with the true label on top, and with a known one; None for none.
     """
     path = folder / "index.html"
     content = {"cards": _cards(folder, entries), "failed": failed, "right": right}
@@ -195,9 +186,7 @@ def write_index(
 
 
 def read_entry(path: Path) -> PageEntry | None:
-    """What a page says of itself; None for a file that is no page of a report: it may come from
-    anyone.
-    """
+    """The entry in a page, which is untrusted; None for a file that is not a page of a report."""
     try:
         with open_regular(path, "page") as file:
             head = file.read(_HEAD).decode("utf-8", errors="ignore")
@@ -222,25 +211,25 @@ def is_index(path: Path) -> bool:
 
 
 def check_report(flag: str, folder: Path) -> None:
-    """Refuses a folder whose `index.html` is none of ours: it would be written over.
+    """Refuses a folder with an `index.html` that is not of a report, which would be overwritten.
 
     Args:
-      flag: what messages call the folder, such as "--report".
-      folder: of the report; need not be there.
+      flag: name of the folder in messages, such as "--report".
+      folder: of the report; may be missing.
 
     Raises:
-      UserError: there is another file of this name.
+      UserError: there is another `index.html`.
     """
     path = folder / "index.html"
     if os.path.lexists(path) and not is_index(path):
         raise UserError(
-            f"{flag}={folder}: has an index.html that is no report's; give another folder, or "
+            f"{flag}={folder}: has an index.html that is not of a report; give another folder, or "
             "move it away"
         )
 
 
 def earlier_pages(folder: Path) -> Iterator[PageEntry]:
-    """The entries of all pages that are in a folder, by name."""
+    """The entries of all pages in a folder, by name."""
     for path in sorted(folder.glob("*.html")):
         entry = read_entry(path)
         if entry is not None:
@@ -254,9 +243,7 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
 
 
 def _cards(folder: Path, entries: Iterable[PageEntry]) -> Iterator[tuple[PageEntry, str, bool]]:
-    """What the index shows, one at a time: a page's entry, its video's name, and whether an earlier
-    run wrote it.
-    """
+    """Yields a page's entry, its video's name, and whether an earlier run wrote it."""
     pages = set()
     for entry in entries:
         pages.add(entry.page)

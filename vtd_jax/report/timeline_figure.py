@@ -1,31 +1,30 @@
-"""A long video as a figure: what it shows when, over pictures of it."""
+"""A figure of a long video: its pictures, and its segments below them."""
 
 from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_rgba
 
+from vtd_jax.durations import clock
 from vtd_jax.figures import short
 from vtd_jax.predict.results import Timeline
 from vtd_jax.report.clip_figure import BLUE, FAINT, INK, drawing, file_title
-from vtd_jax.report.html import clock, evenly, tick_step
+from vtd_jax.report.html import evenly, tick_step
 
 _PICTURES = 12
 
 
 def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str = "") -> None:
-    """A timeline as a figure for a paper: PNG, PDF or SVG by the path's ending, whole or not at
-      all.
+    """Draws a timeline for a paper as PNG, PDF or SVG, by the suffix; whole or not at all.
 
-    Rows are the labels that have segments, most time first; a segment is darker the higher its
-    score. Text in a PDF is text; for letters that matplotlib's own font lacks, see
-    `explanation_figure`.
+    Rows are labels with segments, longest total time first. Segments with a higher score are
+    darker.
 
     Args:
-      path: where to.
-      timeline: what to draw.
-      top: labels shown at most.
-      title: one line above; the video's name for "".
+      path: of the file.
+      timeline: to draw.
+      top: most labels shown.
+      title: line above; the video's name for "".
     """
     seconds: dict[str, float] = {}
     for segment in timeline.segments:
@@ -44,7 +43,7 @@ def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str
 
 
 def _pictures(axes, timeline):
-    """Evenly spaced in time, each over the stretch that it stands for."""
+    """Draws evenly spaced pictures, each over its part of the time axis."""
     kept, height = evenly(len(timeline.pictures), _PICTURES), 1.0
     width = timeline.duration / len(kept)
     for n, i in enumerate(kept):

@@ -1,4 +1,4 @@
-"""What the page of a long video shows, `templates/timeline.html`."""
+"""The content of the page of a long video, `templates/timeline.html`."""
 
 from functools import partial
 from itertools import groupby
@@ -6,26 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from vtd_jax.durations import clock
 from vtd_jax.predict.results import Segment, Timeline
-from vtd_jax.report.html import (  # fmt: skip
-    Beside,
-    clock,
-    counted,
-    evenly,
-    jpeg,
-    known,
-    place,
-    remark,
-    tick_step,
-)
+from vtd_jax.report.html import Beside, counted, evenly, jpeg, known, place, remark, tick_step
 
 TEMPLATE, SCRIPT = "timeline.html", "timeline.js"
 _LANES, _PICTURES, _LIKELY, _WORDS = 40, 120, 3, 8
-_LEVELS = 5  # of zoom, each twice the one before
+_LEVELS = 5  # of zoom, each by a factor of two
 
 
 def verdict(result: Timeline) -> tuple[str, float, np.ndarray]:
-    """The label that is best on average, its mean score, and a picture of where it peaks."""
+    """The best label on average, its mean score, and a picture of its peak."""
     best = int(result.mean_scores.argmax())
     mine = [segment for segment in result.segments if segment.label == result.labels[best]]
     moment = max(mine, key=lambda segment: segment.peak).peak_at if mine else result.duration / 2
@@ -34,9 +25,7 @@ def verdict(result: Timeline) -> tuple[str, float, np.ndarray]:
 
 
 def lanes(result: Timeline) -> list[tuple[str, float, list[int]]]:
-    """Labels that have segments, most time first: label, its seconds, places of its segments by
-    start.
-    """
+    """Labels with segments, longest first: label, its seconds, indices of its segments."""
     places: dict[str, list[int]] = {}
     for i, segment in enumerate(result.segments):
         places.setdefault(segment.label, []).append(i)
@@ -48,7 +37,7 @@ def lanes(result: Timeline) -> list[tuple[str, float, list[int]]]:
 
 
 def runs(result: Timeline) -> list[tuple[str, float, float]]:
-    """Stretches of windows with the same word: word, start, end in seconds."""
+    """Runs of windows with the same word: word, start, end in seconds."""
     found, at = [], 0
     for word, run in groupby(result.words):
         count = len(list(run))
@@ -58,7 +47,7 @@ def runs(result: Timeline) -> list[tuple[str, float, float]]:
 
 
 def content(result: Timeline, beside: Beside) -> dict[str, Any]:
-    """What `TEMPLATE` is given."""
+    """The variables of `TEMPLATE`."""
     order, segments = lanes(result), [_shown(result, segment) for segment in result.segments]
     kept = evenly(len(result.pictures), _PICTURES)
     chosen = max(order[0][2], key=partial(_span, result)) if order else None
@@ -102,7 +91,7 @@ def _time(result: Timeline, seconds: float) -> str:
 
 
 def _total(result: Timeline) -> float:
-    """Length of the time axis: a video of no length still has one."""
+    """Length of the time axis, above 0."""
     return max(result.duration, 1e-3)
 
 
@@ -111,12 +100,9 @@ def _length(result: Timeline, seconds: float) -> str:
 
 
 def _window(result: Timeline, seconds: float) -> int:
-    """The window that stands for a moment."""
-    return int(
-        np.clip(
-            np.searchsorted(result.starts, seconds, side="right") - 1, 0, len(result.starts) - 1
-        )
-    )
+    """The window at a moment."""
+    at = np.searchsorted(result.starts, seconds, side="right") - 1
+    return int(np.clip(at, 0, len(result.starts) - 1))
 
 
 def _span(result: Timeline, i: int) -> float:
@@ -135,13 +121,13 @@ def _facts(result: Timeline) -> list[str]:
 
 
 def described(result: Timeline, segment: Segment) -> str:
-    """A segment in words."""
+    """A segment as text."""
     start, end = _time(result, segment.start), _time(result, segment.end)
     return f"{segment.label}, from {start} to {end}, score {segment.score:.2f}"
 
 
 def _shown(result: Timeline, segment: Segment) -> dict[str, str]:
-    """A segment's texts, and where its bar is."""
+    """Texts of a segment, and position of its bar."""
     when, lasts, mean, peak = _texts(result, segment)
     total = _total(result)
     return {
@@ -169,7 +155,7 @@ def _texts(result: Timeline, segment: Segment) -> list[str]:
 
 
 def _words(result: Timeline) -> list[tuple[str, float, str]]:
-    """Words by the time that they name, most first: word, share of the video, time."""
+    """Words by time, longest first: word, share of the video, time."""
     times: dict[str, float] = {}
     for word, start, end in runs(result):
         times[word] = times.get(word, 0.0) + end - start
@@ -180,7 +166,7 @@ def _words(result: Timeline) -> list[tuple[str, float, str]]:
 
 
 def _runs(result: Timeline) -> list[tuple[str, str, str, bool]]:
-    """Words over time: word, left edge and width in percent, whether it is too thin for text."""
+    """Runs of words: word, left edge and width in percent, whether it is too narrow for text."""
     total = _total(result)
     return [
         (word, f"{100 * start / total:.3f}", f"{share:.3f}", share <= 4)
@@ -190,9 +176,7 @@ def _runs(result: Timeline) -> list[tuple[str, str, str, bool]]:
 
 
 def _ticks(result: Timeline, level: int) -> list[tuple[str, str]]:
-    """Left edge in percent and text of the ticks of a level of zoom: at most 11 at the first, twice
-    as many at each that follows.
-    """
+    """Ticks of a zoom level, left edge in percent and text: at most 11, doubled at each level."""
     step = tick_step(result.duration, 11 * 2**level)
     return [
         (f"{100 * second / _total(result):.3f}", clock(second, hours=result.duration >= 3600))
@@ -203,11 +187,7 @@ def _ticks(result: Timeline, level: int) -> list[tuple[str, str]]:
 def _picture(result: Timeline, i: int) -> tuple[str, str, str]:
     """Picture, word and time of a moment."""
     at = float(result.pictures_at[i])
-    return (
-        jpeg(result.pictures[i], 160, 72),
-        result.words[_window(result, at)],
-        _time(result, at),
-    )
+    return jpeg(result.pictures[i], 160, 72), result.words[_window(result, at)], _time(result, at)
 
 
 def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:

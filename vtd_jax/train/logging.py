@@ -15,8 +15,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from vtd_jax.console.status import Line, Part
+from vtd_jax.durations import clock
 from vtd_jax.files import naming
-from vtd_jax.terminal import duration, say, verbatim
+from vtd_jax.terminal import say, verbatim
 from vtd_jax.train.csv_log import CsvLog
 
 BASE_COLUMNS = (
@@ -224,7 +225,7 @@ class RunLog:
             Part(f"lr {window.lr:.2e}", 6),
             Part(f"{rate:.1f} videos/s", 5),
             Part(waiting.strip(), 7),
-            Part(f"{duration(self._pace.seconds_left)} left", 1),
+            Part(f"{clock(self._pace.seconds_left)} left", 1),
             Part(f"{used.name} {used.gib:.1f} GiB", 8),
             Part(f"{window.skipped} skipped" if window.skipped else "", 2),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd_jax.devices import device_told
+from vtd_jax.backend import describe_devices
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
@@ -178,7 +178,7 @@ def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> 
         f"{counted(len(records), 'video')} of "
         f"{counted(len(records.class_names), 'class', 'classes')}, "
         f"{counted(plan.per_epoch, 'batch', 'batches')} of {config.data.batch_size} an epoch, "
-        f"{counted(plan.epochs, 'epoch')} on {device_told(list(mesh.devices))}{hosts}"
+        f"{counted(plan.epochs, 'epoch')} on {describe_devices(list(mesh.devices))}{hosts}"
     )
     if run.start.step:
         missing = "" if run.start.evaluated else ", with the evaluation that is missing there"

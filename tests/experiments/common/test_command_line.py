@@ -171,7 +171,7 @@ def test_help_versions_and_fields():
     known = described(RunConfig)
     assert {row[0] for row in rows} == set(known) - {"data.evaluate"} | {"data.evaluate.val"}
     shown = {field: (kind, value, told) for field, kind, value, told in rows}
-    assert shown["optimizer.lr"] == ("float", "0.5", known["optimizer.lr"].told)
+    assert shown["optimizer.lr"] == ("float", "0.5", known["optimizer.lr"].help)
     assert shown["name"] == ("str", "[red]a :car:", "what tables call the run")
     assert shown["clip.architecture"][1] == "''"
     assert all(told for *_, told in rows)
@@ -181,7 +181,7 @@ def test_every_field_of_a_config_has_a_line():
     fields = described(RunConfig)
     assert len(fields) > 50
     for name, field in fields.items():
-        assert 5 < len(field.told) < 220, name
+        assert 5 < len(field.help) < 220, name
         assert field.kind in (
             "int",
             "float",
@@ -196,7 +196,7 @@ def test_every_field_of_a_config_has_a_line():
         "of the softmax over frames that makes the confidence",
     )
     assert (
-        fields["augment.hue"].told
+        fields["augment.hue"].help
         == "shift drawn from [-hue, hue], in turns of the colour circle, at most 0.5"
     )
 

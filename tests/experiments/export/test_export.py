@@ -193,7 +193,7 @@ def test_refusals(folder, tmp_path):
         ),
         (
             [f"--checkpoint={pth}", f"--out={pth}"],
-            f"is --checkpoint={pth}, which would be written over",
+            f"is --checkpoint={pth}, which would be overwritten",
         ),
         (
             [workdir, out, *small_run.flags(folder)[:1]],

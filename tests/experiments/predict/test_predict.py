@@ -28,7 +28,11 @@ from vtd_jax.scenes.render import render_still
 @pytest.fixture(scope="module")
 def model():
     return Predictor(
-        small_model(), frames=4, told="small", cache=TextCache(None), devices=jax.devices()[:1]
+        small_model(),
+        frames=4,
+        description="small",
+        cache=TextCache(None),
+        devices=jax.devices()[:1],
     )
 
 
@@ -109,7 +113,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
         job.run(request(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
-    with pytest.raises(UserError, match="had another frames"):
+    with pytest.raises(UserError, match="another frames"):
         job.run(request(again, frames=3), videos, model)
     monkeypatch.setattr(job, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
@@ -147,7 +151,7 @@ def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
     )
     assert all(len(line) < 70 for line in lines if not line.startswith("skipped "))
     assert any(line.startswith("skipped ") and "b.mp4" in line for line in lines)
-    assert any(line.startswith("predict: 4/4 videos, ") for line in lines)
+    assert any(line.startswith("predict: 4 of 4 videos, ") for line in lines)
 
 
 def test_windows_make_segments(model, videos, tmp_path, capsys):
@@ -238,13 +242,6 @@ def test_pages_of_videos_of_one_name():
     assert list(names.values()) == ["x", "X_2", "x_3", "index_2", ".mp4"]
     # what an interrupted run has written is not written over
     assert files.page_names([Path("c/x.mp4")], ["x", "X_2"]) == {Path("c/x.mp4"): "x_3"}
-
-
-@pytest.mark.parametrize(
-    "seconds, told", [(0, "0:00.0"), (59.96, "1:00.0"), (3599.9, "59:59.9"), (7325.4, "2:02:05")]
-)
-def test_times(seconds, told):
-    assert files.clock(seconds) == told
 
 
 def test_what_the_terminal_says_of_several_videos(capsys):

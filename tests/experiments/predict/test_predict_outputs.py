@@ -47,7 +47,7 @@ def model():
     return Predictor(
         small_model(),
         frames=2,
-        told="small",
+        description="small",
         weights="0f",
         cache=TextCache(None),
         devices=jax.devices()[:1],
@@ -257,7 +257,7 @@ def test_truth_goes_everywhere(model, sorted_videos, tmp_path, capsys, monkeypat
         "hugging",
     ]
     Journal(tmp_path / "out/out.json.unfinished", {}).close()
-    with pytest.raises(UserError, match=r"had another .* truth,"):
+    with pytest.raises(UserError, match=r"another .* truth,"):
         job.run(request(tmp_path / "out", truth="folders"), sorted_videos, model)
 
 

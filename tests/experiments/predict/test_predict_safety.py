@@ -27,7 +27,12 @@ from vtd_jax.report.pages import earlier_pages, is_index
 def model():
     cache = TextCache(None)
     return Predictor(
-        small_model(), frames=2, told="small", weights="0f", cache=cache, devices=jax.devices()[:1]
+        small_model(),
+        frames=2,
+        description="small",
+        weights="0f",
+        cache=cache,
+        devices=jax.devices()[:1],
     )
 
 
@@ -134,7 +139,9 @@ def test_an_index_of_others_is_refused_before_anything_runs(videos, tmp_path, ki
         index.mkdir()
     else:
         os.mkfifo(index)
-    with pytest.raises(UserError, match=r"^--report=.*site: has an index.html that is no report's"):
+    with pytest.raises(
+        UserError, match=r"^--report=.*site: has an index\.html that is not of a report"
+    ):
         request(report=str(index.parent)).check(videos)
 
 
@@ -238,7 +245,7 @@ def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
     assert path.read_text() != text
     with pytest.raises(
         UserError,
-        match=r"o\.json\.unfinished:2: damaged, its checksum does not fit; give --restart",
+        match=r"o\.json\.unfinished:2: damaged: .*checksum.*--restart",
     ):
         job.run(asked, videos, model)
     path.write_text(text)
@@ -251,7 +258,7 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
     model = Predictor(
         small_model(),
         frames=2,
-        told=told % "149fc4c32f0b90ce",
+        description=told % "149fc4c32f0b90ce",
         weights="b2937bd798a328ef",
         cache=cache,
         devices=jax.devices()[:1],

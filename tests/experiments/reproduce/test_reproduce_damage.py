@@ -240,7 +240,7 @@ def test_tables_are_no_inputs(tmp_path):
     clip.write_text("x")
     asked = Request("few_shot", tmp_path, None, str(clip), (), (1,), (0,), (), "auto", {})
     with pytest.raises(
-        UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be written over"
+        UserError, match=r"^--workdir=.*few_shot\.json: is --clip=.*, which would be overwritten"
     ):
         request.check_outputs_of(asked)
     request.check_outputs_of(replace(asked, table="ablations"))

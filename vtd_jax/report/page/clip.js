@@ -50,7 +50,7 @@
     slot("lead", signed(data.lead[frame][label]));
     $("previous").disabled = frame === 0;
     $("next").disabled = frame === last;
-    // the strip scrolls in itself; the page stays where it is, and the strip too until somebody moves
+    // only the strip scrolls, not the page, and not before the user moves
     if (opening) return;
     const cell = frames[frame].parentNode, side = strip.tHead.rows[0].cells[0].offsetWidth;
     const x = cell.offsetLeft - scroll.scrollLeft, room = scroll.clientWidth - cell.offsetWidth;

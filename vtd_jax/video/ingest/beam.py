@@ -17,7 +17,7 @@ from vtd_jax.video.ingest.shards import Staging
 def progress_of(staging: Staging, todo: Sequence[int]) -> Iterator[None]:
     """Shows how far shards are that others make, from their reports."""
     videos = {index: len(staging.todo(index)) for index in todo}
-    progress = Progress(sum(videos.values()), staging.folder.name.lstrip("."))
+    progress = Progress(staging.folder.name.lstrip("."), sum(videos.values()), "video")
     ended = threading.Event()
 
     def look() -> None:
@@ -25,8 +25,8 @@ def progress_of(staging: Staging, todo: Sequence[int]) -> Iterator[None]:
             index = int(path.name.split(".")[0])
             if index in videos and (report := staging.report(index)):
                 for bad in report.skipped:
-                    progress.add((0, 1, f"{bad['where']}: {bad['reason']}"))
-                progress.add((videos.pop(index), 0, ""))
+                    progress.add(0, 1, f"{bad['where']}: {bad['reason']}")
+                progress.add(videos.pop(index))
         if videos:
             progress.show()
 

@@ -14,7 +14,7 @@ from vtd_jax.errors import UserError, function, setting
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.printable import listed, printable, utf8
 from vtd_jax.terminal import counted
-from vtd_jax.texts import told_pair
+from vtd_jax.texts import quoted_pair
 from vtd_jax.video import decode
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BuildConfig
@@ -141,7 +141,7 @@ class Inputs:
             return None, str(error)
         if found is None:
             meant = [printable(other) for other in index.near(file)]
-            named = listed([told_pair(file, other)[1] for other in meant], 3, " or ", "or")
+            named = listed([quoted_pair(file, other)[1] for other in meant], 3, " or ", "or")
             return None, f"{told}; was {named} meant, which is there?" if meant else told
         if not is_utf8(found):
             return (

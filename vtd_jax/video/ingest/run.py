@@ -46,15 +46,16 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
       UserError: a bad video where the policy is to fail, or a process that died.
     """
     todo = staging.unfinished(count)
-    progress = Progress(sum(len(staging.todo(index)) for index in todo), label)
+    progress = Progress(label, sum(len(staging.todo(index)) for index in todo), "video")
+    add = lambda message: progress.add(*message)  # noqa: E731
     processes = min(workers, len(todo))
     try:
         if processes == 1:
             for index in todo:
-                staging.write(index, workers, progress.add)
+                staging.write(index, workers, add)
             return
         write = partial(write_shard, staging.folder, -(-workers // max(processes, 1)))
-        for outcome in process_map(write, todo, processes, progress.add, progress.show):
+        for outcome in process_map(write, todo, processes, add, progress.show):
             if outcome.error:
                 raise outcome.error
             # one that died after its shard was whole has cost nothing

@@ -95,7 +95,7 @@ def check_videos(config: BuildConfig) -> Checked:
     """
     inputs = Inputs(config)
     workers = min(cores(config.workers), max(1, len(inputs.videos)))
-    progress = Progress(len(inputs.videos), "check")
+    progress = Progress("check", len(inputs.videos), "video")
     bad: dict[str, Problem] = {}
     whole: dict[str, tuple[int, float, str, str]] = {}
     for outcome in process_map(
@@ -111,7 +111,7 @@ def check_videos(config: BuildConfig) -> Checked:
             bad[video.file] = Problem(kind, video.where, video.file, reason)
         else:
             whole[video.file] = outcome.result
-        progress.add((1, video.file in bad, ""))
+        progress.add(1, video.file in bad)
     found = [bad[video.file] for video in inputs.videos if video.file in bad]
     return Checked(
         videos=len(inputs.videos),

@@ -18,7 +18,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import is_possible, likely
 from vtd_jax.terminal import counted
-from vtd_jax.texts import read_as, told_pair
+from vtd_jax.texts import quoted_pair, read_as
 from vtd_jax.untrusted import regular_files
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.lists.label_files import FORMS, parse_label_file
@@ -130,7 +130,7 @@ def read_text(path: str | Path, what: str) -> str:
         told = (
             "check the path"
             if meant is None
-            else f"was {told_pair(str(path), str(meant))[1]} meant?"
+            else f"was {quoted_pair(str(path), str(meant))[1]} meant?"
         )
         raise UserError(f"{path}: there is no such {what}; {told}")
     return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
-from vtd_jax.texts import told_pair
+from vtd_jax.texts import quoted_pair
 from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
@@ -52,7 +52,7 @@ def _videos(source: str, flag: str) -> list[Path]:
         told = (
             ""
             if meant is None
-            else f"; was {told_pair(str(path), str(meant))[1]} meant, which is there?"
+            else f"; was {quoted_pair(str(path), str(meant))[1]} meant, which is there?"
         )
         raise UserError(f"{flag}={source}: no such file or folder{told}")
     videos: dict[Path, None] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.texts import alike, check_lengths, keys, read_as, told_pair
+from vtd_jax.texts import check_lengths, keys, quoted_pair, read_as, same_texts
 from vtd_jax.untrusted.csv_text import csv_fields
 
 # what parts the columns of a row -> how a row is written
@@ -127,8 +127,8 @@ def refuse_alike(
         raise UserError(
             f"{at[empty]}: CLIP reads no text in the class name {names[empty]!a:.100}; give another"
         )
-    for place, first in alike(names, underscores=True, found=found)[:1]:
-        name, other = told_pair(names[place], names[first])
+    for place, first in same_texts(names, underscores=True, found=found)[:1]:
+        name, other = quoted_pair(names[place], names[first])
         text = read_as(names[place].replace("_", " "))
         as_other = (
             "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from vtd_jax.errors import UserError
 from vtd_jax.files import folded
 from vtd_jax.printable import listed
-from vtd_jax.texts import told_pair
+from vtd_jax.texts import quoted_pair
 from vtd_jax.video.lists.catalog import Entry, VideoList, spoken
 from vtd_jax.video.suffixes import is_video
 
@@ -236,7 +236,7 @@ def class_folders(video_dir: Path) -> VideoList:
     for name in names:
         other = first.setdefault(spoken(name), name)
         if other != name:
-            other, name = told_pair(other, name)
+            other, name = quoted_pair(other, name)
             raise UserError(
                 f"{video_dir}: folders {other} and {name} name the same class; merge them"
             )
