@@ -1,5 +1,4 @@
-"""Draws one video as training and evaluation see it: sampled frames, training draws with their
-boxes, spatial views.
+"""Draws one video as training and evaluation see it: frames, training crops, spatial views.
 
 Examples:
   python -m experiments.show_batch --seed=36 --out=augmentations.png
@@ -87,12 +86,12 @@ def open_video(config: RunConfig | None) -> tuple[Example, str]:
             raise UserError("--data_dir is missing: --name and --index choose a video of records")
         return rendered(), RENDERED
     if not name:
-        if not (there := record_names(data_dir)):
-            # says what is wrong with the folder
+        if not (known := record_names(data_dir)):
+            # raises the error that names the folder's fault
             open_records(data_dir, "")
         raise UserError(
             f"--name is missing: name a list of these records; {data_dir} has "
-            f"{', '.join(dict.fromkeys(there))}"
+            f"{', '.join(dict.fromkeys(known))}"
         )
     records = open_records(data_dir, name)
     if INDEX.value >= len(records):

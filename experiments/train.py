@@ -10,10 +10,9 @@ The same command resumes from the last checkpoint, whatever ended the run. SIGTE
 Ctrl-C stops at once. Every field of a config can be set with --config.group.field=value.
 
 Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the
-table of the last
-evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl
-for batches whose loss or gradient was not finite, and profile/. One run at a time writes there: a
-second one is refused, by .train.lock.
+table of the last evaluation as results.md, .csv and .json; also damaged/ (damaged checkpoints),
+nonfinite.jsonl (batches whose loss or gradient was not finite) and profile/. Only one run at a time
+may write there; .train.lock refuses a second one.
 """
 
 import dataclasses
@@ -38,7 +37,7 @@ flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder of the run; made where it is not there", required=True
+    "workdir", None, "folder of the run; created if missing", required=True
 )
 RESUME = flags.DEFINE_bool(
     "resume", True, "resume from the last checkpoint; --noresume refuses a workdir that has some"
@@ -89,7 +88,7 @@ def prepare() -> Prepared:
         raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
-        from_config.open_training(config)  # says what to use instead
+        from_config.open_training(config)  # raises the error that says what to use instead
     records, splits, model = runs.prepare(config)
     return Prepared(config, profile, records, splits, model)
 

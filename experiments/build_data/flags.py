@@ -79,7 +79,7 @@ flags.adopt_module_key_flags(limit_flags)
 
 
 def read_config() -> BuildConfig:
-    """What the flags ask for."""
+    """The config of the flags."""
     if not (SOURCE.value or LIST.value or SPLITS.value):
         raise UserError(
             "nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir; "
@@ -89,11 +89,9 @@ def read_config() -> BuildConfig:
         raise UserError(
             "--list is missing or empty: name the file of the list that --labels belongs to"
         )
-    labels = (
-        LABELS.value * len(LIST.value)
-        if len(LABELS.value) == 1
-        else LABELS.value or [""] * len(LIST.value)
-    )
+    labels = LABELS.value or [""]
+    if len(labels) == 1:
+        labels = labels * len(LIST.value)
     if len(labels) != len(LIST.value):
         raise UserError(
             f"{len(LIST.value)} --list and {len(labels)} --labels: give one for all lists, or one "
@@ -124,12 +122,10 @@ def read_config() -> BuildConfig:
 
 
 def default_name() -> str:
-    """For anyone's videos the name of list or folder; for a benchmark, how it is stored."""
+    """The name of the list or folder; for a benchmark's data set, that of its storage."""
     if DATASET.value == "video_folder":
-        return (
-            Path(LIST.value[0]).stem
-            if LIST.value
-            else Path(SOURCE.value or SPLITS.value).resolve().name
-        )
+        if LIST.value:
+            return Path(LIST.value[0]).stem
+        return Path(SOURCE.value or SPLITS.value).resolve().name
     storage = STORAGE.value or default_storage(DATASET.value, MAX_FRAMES.value, SHORT_SIDE.value)
     return storage + (str(MAX_FRAMES.value) if MAX_FRAMES.value else "")

@@ -1,6 +1,4 @@
-"""Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with,
-computed by ours.
-"""
+"""Golden cases: the tiny CLIP, clips and settings of a run of the authors' code, with ours."""
 
 import json
 import zlib
@@ -115,7 +113,7 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz whole or not at all."""
+    """Writes an .npz atomically."""
     check_suffix(path, ".npz", where=f"--out={path}")
     if not path.parent.is_dir():
         raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
@@ -124,7 +122,7 @@ def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
 
 
 def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The seeded weight of a PyTorch name, by the golden README's rules (first that fits)."""
+    """The seeded weight of a PyTorch name; the first rule of the golden README that fits."""
     x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(
         shape, dtype=np.float32
     )

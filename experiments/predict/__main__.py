@@ -8,9 +8,9 @@ Examples:
   python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt --window=8 --report=out
   python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt --truth=folders --report=out
 
---video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; interrupted, the
-same command goes on. A video that cannot be read is told, counted, and makes the exit status 2; the others are done.
---model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes, and nothing else.
+--video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; after an
+interruption the same command resumes. A video that cannot be read is reported and counted, the others are finished, and
+the exit status is 2. --model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes only.
 """
 
 import datetime
@@ -59,9 +59,9 @@ HEAD_WIDTH = flags.DEFINE_integer(
 FRAMES = flags.DEFINE_integer(
     "frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1
 )
-TOP = flags.DEFINE_integer("top", 5, "best labels that are told", lower_bound=1)
+TOP = flags.DEFINE_integer("top", 5, "number of best labels to show", lower_bound=1)
 WINDOW = flags.DEFINE_float(
-    "window", None, "seconds: cut videos into windows, and tell what is shown when"
+    "window", None, "seconds: cut videos into windows, and find what is shown when"
 )
 STRIDE = flags.DEFINE_float("stride", None, "seconds from window to window; default: half a window")
 THRESHOLD = flags.DEFINE_float(
@@ -90,7 +90,7 @@ flags.adopt_module_key_flags(limit_flags)
 
 
 def main() -> str:
-    """Checks what is asked for, loads the model, and names the videos."""
+    """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
         labels=LABELS.value,
         vocabulary=VOCABULARY.value,

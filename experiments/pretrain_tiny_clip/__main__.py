@@ -1,5 +1,4 @@
-"""Makes the small CLIP that the demo uses: contrastive pretraining on captioned scenes, from
-nothing.
+"""Pretrains the small CLIP of the demo from scratch, contrastively on captioned scenes.
 
 Examples:
   python -m experiments.pretrain_tiny_clip --out=tiny_clip.safetensors
@@ -56,19 +55,12 @@ def make(out: Path, options: PretrainOptions, *, stills: int = 8, every: int = 5
     Returns:
       The command's closing line.
     """
-    cv2.setNumThreads(1)  # images are small, the cores are the training's
+    cv2.setNumThreads(1)  # images are small; leave the cores to training
     config = CLIPConfig.tiny()
-    print(
-        f"rendering {options.pool} stills, then {options.steps} updates of {options.batch_size} "
-        "images",
-        flush=True,
-    )
-    save_clip(
-        out,
-        config,
-        pretrain(config, options, _Printer(options.steps), every),
-        dtype="float16",
-    )
+    updates = f"{options.steps} updates of {options.batch_size} images"
+    print(f"rendering {options.pool} stills, then {updates}", flush=True)
+    state = pretrain(config, options, _Printer(options.steps), every)
+    save_clip(out, config, state, dtype="float16")
     scores = zero_shot(load_clip(out), seed=options.seed + 1, each=stills)
     print(f"\nzero-shot on {256 * stills} fresh clean stills, bare class names, top-1 %")
     for name, score in scores.items():

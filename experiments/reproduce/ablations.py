@@ -10,7 +10,7 @@ class Ablation(NamedTuple):
     """One variant of a run.
 
     Attributes:
-      group: under which it stands in the table and the plot.
+      group: its heading in the table and the plot.
       name: in words.
       slug: in the names of its runs.
       changes: full field names and their values.
@@ -23,7 +23,7 @@ class Ablation(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Values that are tried; the reference's own are left out."""
+    """Values to try; those of the reference run are left out."""
 
     lengths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -41,9 +41,7 @@ FULL = Ablation("", "VTD-CLIP", "full", {})
 
 
 def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
-    """The variants of a base-to-novel run, the run itself first; those that change nothing in it
-    are left out.
-    """
+    """The variants of a base-to-novel run, the run itself first; only those that change it."""
     model = reference.model
     visual = {"model.visual_prompts": sizes.visual[0], "model.visual_depth": sizes.visual[1]}
     no_visual = {"model.visual_prompts": 0, "model.visual_depth": 0}

@@ -252,7 +252,7 @@ def _request(tmp_path, **fields):
         ({"data_dir": "there"}, "--clip is needed with --data_dir"),
         ({"data_dir": "/nowhere", "clip": "tiny"}, "--data_dir=/nowhere: no such folder"),
         ({"datasets": ("hmdb51",)}, "--datasets=hmdb51: table base_to_novel has scenes"),
-        ({"only": ("nothing*",)}, "--only=nothing*: no run of table base_to_novel is called so"),
+        ({"only": ("nothing*",)}, "--only=nothing*: matches no run of table base_to_novel"),
         ({"table": "irrelevant", "data_dir": "/tmp", "clip": "tiny"}, "is about rendered scenes"),
     ],
 )
