@@ -1,8 +1,10 @@
 """Compares two evaluated runs video by video, or prints one run's table; needs no GPU.
 
     python -m experiments.compare runs/clip runs/hmdb51
-    python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 --out=compared.md
-    python -m experiments.compare runs/mean_s1,runs/mean_s2,runs/mean_s3 runs/vtd_s1,runs/vtd_s2,runs/vtd_s3
+    python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 \\
+        --out=compared.md
+    python -m experiments.compare runs/mean_s1,runs/mean_s2,runs/mean_s3 \\
+        runs/vtd_s1,runs/vtd_s2,runs/vtd_s3
     python -m experiments.compare runs/old/results_scores.npz runs/new/results_scores.npz --common
     python -m experiments.compare runs/hmdb51
 

@@ -2,8 +2,10 @@
 
 Examples:
   python -m experiments.convert --source=ViT-B-16.pt --out=ViT-B-16.safetensors
-  python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors --dtype=float16
-  python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors --activation=gelu
+  python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors \\
+      --dtype=float16
+  python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors \\
+      --activation=gelu
 
 The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the
 weights), or an open_clip file or folder (open_clip_config.json beside the weights). PyTorch is not

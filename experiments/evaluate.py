@@ -1,13 +1,16 @@
 """Evaluates a trained run, a file of parameters, or CLIP as it is, and writes the table.
 
     python -m experiments.evaluate --workdir=runs/hmdb51
-    python -m experiments.evaluate --workdir=runs/hmdb51 --checkpoint=best --config.evaluate.temporal_views=4
+    python -m experiments.evaluate --workdir=runs/hmdb51 --checkpoint=best \\
+        --config.evaluate.temporal_views=4
     python -m experiments.evaluate --workdir=runs/exported --checkpoint=hmdb51.safetensors
     python -m experiments.evaluate --workdir=runs/authors --checkpoint=authors.pth \\
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
-    python -m experiments.evaluate --workdir=runs/hmdb51_zero --config=experiments/configs/zero_shot.py:hmdb51 \\
+    python -m experiments.evaluate --workdir=runs/hmdb51_zero \\
+        --config=experiments/configs/zero_shot.py:hmdb51 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.evaluate --workdir=runs/k400 --config=experiments/configs/zero_shot.py:hmdb51
+    python -m experiments.evaluate --workdir=runs/k400 \\
+        --config=experiments/configs/zero_shot.py:hmdb51
 
 Without --config the settings are the run's own, or those in an exported file. With --config, a
 workdir without checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported

@@ -5,14 +5,13 @@ Examples:
   python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 \\
       --out=batch.png
   python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 \\
-      --config.augment.flip=0 \\
-      --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
+      --config.augment.flip=0 --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
 The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is
 that picture in fewer colours. Rows: the view of evaluation; a training clip for each of --draws
 epochs from --epoch on, exactly as training with this seed gets it, with its box on the uncropped
 frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames and
-records; a flag that is given goes before it.
+records; flags override it.
 """
 
 import tempfile

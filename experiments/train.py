@@ -1,9 +1,9 @@
 """Trains VTD-CLIP: prompts and fusion on a frozen CLIP.
 
-    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 --workdir=runs/hmdb51 \\
-        --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.train --config=experiments/configs/video_folder.py:train=list --workdir=runs/mine \\
-        --config.data.data_dir=records --profile_steps=10:15
+    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 \\
+        --workdir=runs/hmdb51 --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
+    python -m experiments.train --config=experiments/configs/video_folder.py:train=list \\
+        --workdir=runs/mine --config.data.data_dir=records --profile_steps=10:15
 
 The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1
 (preemption) saves and ends it with exit status 75, Ctrl-C saves and ends it with 130, a second

@@ -1,6 +1,7 @@
 """Compiles a run's programs for devices that this machine lacks; prints memory, FLOPs, traffic.
 
-    python -m experiments.aot --topology=v5e:4x4 --config=experiments/configs/base_to_novel.py:kinetics400
+    python -m experiments.aot --topology=v5e:4x4 \\
+        --config=experiments/configs/base_to_novel.py:kinetics400
     python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
         --config.clip.dtype=bfloat16 --config.memory.remat=block --config.data.batch_size=128
     python -m experiments.aot --out=aot.md

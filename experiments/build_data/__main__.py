@@ -2,19 +2,21 @@
 
 Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --data_dir=records
-  python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP --only='base_*,novel_val' \\
-      --data_dir=records
+  python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP \\
+      --only='base_*,novel_val' --data_dir=records
   python -m experiments.build_data --source=my_videos --data_dir=records --holdout=0.2
-  python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv --video_dir=clips \\
-      --data_dir=records
-  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only --report=problems.json
+  python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv \\
+      --video_dir=clips --data_dir=records
+  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
+      --report=problems.json
 
---source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder with a sub-folder of
-videos for each class. Lists have `file class_id` lines, label CSVs `id,name` rows; --splits reads a tree of published
-ones. Where a protocol has no list, its rule makes one from --seed, and tables call it an own split. Every video is
-stored once, however many lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these.
-Every video is decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. The
-same command resumes an interrupted build. --beam_runner builds on a cluster.
+--source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder
+with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
+rows; --splits reads a tree of published ones. Where a protocol has no list, its rule makes one from
+--seed, and tables call it an own split. Every video is stored once, however many lists name it, in
+DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is decoded to its
+end: a bad one stops the build, or is left out and reported with --on_error=skip. The same command
+resumes an interrupted build. --beam_runner builds on a cluster.
 """
 
 from pathlib import Path

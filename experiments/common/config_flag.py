@@ -28,7 +28,7 @@ _HELP = (
 
 
 class ConfigParser(flags.ArgumentParser):
-    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks the fields that flags override."""
+    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks overridden fields."""
 
     def __init__(self, inner: flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help

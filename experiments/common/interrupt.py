@@ -91,6 +91,7 @@ def _stop() -> None:
     sys.__stdout__.flush()
     os.write(
         2,
-        b"interrupted twice: stopped at once; the same command resumes from what was saved before\n",
+        b"interrupted twice: stopped at once; "
+        b"the same command resumes from what was saved before\n",
     )
     os._exit(INTERRUPTED)

@@ -69,8 +69,8 @@ def train_run(
             warn(line)
         evaluation = Evaluation(config, splits)
         done = train(
-            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
-            preemption=preemption, profile=profile,
+            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume,
+            override=override, preemption=preemption, profile=profile,
         )  # fmt: skip
         if not evaluation.finished:
             if on_first(has_table, workdir, done.step):

@@ -1,9 +1,8 @@
-"""The embedded benchmark: rendered scenes whose class names are compositional, learnt with the CLIP
-that ships.
+"""The embedded benchmark: rendered scenes with compositional class names, and the shipped CLIP.
 
     python -m experiments.reproduce --table=few_shot --workdir=runs/scenes
-    python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 --workdir=runs/scenes_4 \
-        --config.data.data_dir=runs/scenes/scenes/records
+    python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 \\
+        --workdir=runs/scenes_4 --config.data.data_dir=runs/scenes/scenes/records
 
 The first line renders the videos (`vtd_jax.scenes.benchmark`) and runs a whole table on them, the
 second one run.
@@ -30,7 +29,10 @@ UNSEEN = {f"split{i}": f"unseen{i}_val" for i in (1, 2, 3)}
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 # shots -> epochs: 64 updates of 32 clips whatever the number of shots
 FEW_SHOT_EPOCHS = {2: 32, 4: 16, 8: 8, 16: 4}
-USAGE = "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|zero_shot[,lists=…]|…]"
+USAGE = (
+    "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|"
+    "zero_shot[,lists=…]|…]"
+)
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -107,8 +109,8 @@ def _few_shot(args: dict) -> ConfigDict:
             "fully_supervised"
         )
     config = _config(
-        name=f"few_shot_scenes_{shots}", protocol="few_shot", shots=int(shots), train=f"train1_few_shot_{shots}",
-        evaluate={"val": "val"},
+        name=f"few_shot_scenes_{shots}", protocol="few_shot", shots=int(shots),
+        train=f"train1_few_shot_{shots}", evaluate={"val": "val"},
     )  # fmt: skip
     epochs = FEW_SHOT_EPOCHS[int(shots)]
     config.optimizer.update(epochs=epochs, warmup_epochs=epochs / 8, cosine_epochs=float(epochs))

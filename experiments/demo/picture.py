@@ -15,7 +15,7 @@ from vtd_jax.video.records import open_records
 
 
 def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:
-    """Draws the clearest novel clip that is classified right although many words name its frames."""
+    """Draws the clearest novel clip that is classified right in spite of many words."""
     records = open_records(config.data.data_dir, config.data.evaluate["novel"])
     names, best = records.class_names, None
     codebook = model.encode_classes(model.class_tokens(names))

@@ -101,12 +101,13 @@ def describe(
     scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], seconds: float
 ) -> dict[str, Any]:
     """The notes below the table."""
-    half = scene_set.classes // 2
+    half, share = scene_set.classes // 2, f"{100 * scene_set.irrelevant:g} %"
+    train, val = f"{scene_set.train} a base class", f"{scene_set.val} a class"
     return {
         "classes": f"{half} base, {half} novel, drawn for every seed from 256 combinations",
-        "clips": f"{scene_set.train} a base class to learn on, {scene_set.val} a class to evaluate on",
+        "clips": f"{train} to learn on, {val} to evaluate on",
         "frames": f"{config.data.frames} of {scene_set.length}",
-        "irrelevant frames": f"{100 * scene_set.irrelevant:g} % of every clip, kind {scene_set.kind}",
+        "irrelevant frames": f"{share} of every clip, kind {scene_set.kind}",
         "seeds": f"{', '.join(map(str, seeds))}; ± is the standard deviation over them",
         "training": (
             f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, "

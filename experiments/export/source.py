@@ -174,7 +174,8 @@ def write(wanted: Wanted, source: Source) -> str:
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, served["size"]
     return (
         f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, "
-        f"for {', '.join(served['platforms'])}, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
+        f"for {', '.join(served['platforms'])}, {size:.1f} MB; "
+        f"try it: python {out}/predict.py VIDEO"
     )
 
 

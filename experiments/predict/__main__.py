@@ -1,16 +1,23 @@
 """Names videos with any labels, without training or with what a run learnt, and shows why.
 
 Examples:
-  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels='arm wrestling,hugging'
-  python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json --csv=scores.csv
-  python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt --report=report
-  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt --vocabulary=words.txt
-  python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt --window=8 --report=out
-  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt --truth=folders --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 \\
+      --labels='arm wrestling,hugging'
+  python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json \\
+      --csv=scores.csv
+  python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt \\
+      --report=report
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt \\
+      --vocabulary=words.txt
+  python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt \\
+      --window=8 --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt \\
+      --truth=folders --report=out
 
---video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; after an
-interruption the same command resumes. A video that cannot be read is reported and counted, the others are finished, and
-the exit status is 2. --model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes only.
+--video takes files, folders and globs, any number of them. Thousands of videos run in bounded
+memory; after an interruption the same command resumes. A video that cannot be read is reported and
+counted, the others are finished, and the exit status is 2. --model=tiny, the default, is the small
+CLIP of this repository: it knows coloured shapes only.
 """
 
 import datetime
@@ -123,8 +130,8 @@ def main() -> str:
             f"to name videos with this CLIP as it is, give --model={CLIP.value}"
         )
     model = job.load_model(
-        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value,
-        ACTIVATION.value, HEAD_WIDTH.value,
+        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value,
+        CACHE.value, ACTIVATION.value, HEAD_WIDTH.value,
     )  # fmt: skip
     return job.run(request, videos, model)
 

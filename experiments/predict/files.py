@@ -89,7 +89,7 @@ def write_csv(
 ) -> None:
     """Writes a row for each video with its `top` best labels; for None, a row for each segment.
 
-    A video that failed has a row with its error. With `truth` there is a column for the known label.
+    A failed video has a row with its error. With `truth` there is a column for the known label.
     No cell is a formula, whatever files and labels are called.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,12 @@
 
 The same command resumes.
 
-    python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
-    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=H100 --devices=8 \\
-        --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
-    python -m experiments.reproduce --table=ablations --datasets=ucf101 --only='*confidence_off*,*16shot_s?' \\
+    python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt \\
+        --workdir=runs/tables
+    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run \\
+        --device_kind=H100 --devices=8 --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=ablations --datasets=ucf101 \\
+        --only='*confidence_off*,*16shot_s?' \\
         --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
     python -m experiments.reproduce --table=all --workdir=runs/scenes
     python -m experiments.reproduce --table=all --workdir=runs/scenes --tables_only
@@ -84,8 +86,9 @@ def request() -> requests.Request:
     """The flags."""
     return requests.Request(
         _TABLE.value, Path(_WORKDIR.value), _DATA_DIR.value, _CLIP.value, tuple(_DATASETS.value),
-        requests.numbers("splits", _SPLITS.value, (1, 2, 3)), requests.numbers("seeds", _SEEDS.value),
-        tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value),
+        requests.numbers("splits", _SPLITS.value, (1, 2, 3)),
+        requests.numbers("seeds", _SEEDS.value), tuple(_ONLY.value), _SOURCE.value,
+        requests.changes(_SET.value),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The plan of a table as its workdir keeps it, for tables that are made again without their runs."""
+"""The plan of a table as a file in its workdir, for `--tables_only`."""
 
 import dataclasses
 import json
@@ -61,7 +61,7 @@ class _Kept(TypedDict):
 
 
 def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
-    """Writes what a table needs besides its runs: rows, names, missing parts, differences, notes."""
+    """Writes what a table needs besides its runs: rows, missing parts, differences, notes."""
     rows = [
         dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()}
         for row in plan.rows
@@ -94,7 +94,7 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
 
 
 def _check_names(kept: _Kept, where: str, remedy: str) -> None:
-    """Refuses names of runs and data sets that no file can have, and more of them than a table has."""
+    """Refuses names of runs and data sets that no file can have, and too many of them."""
     runs = [name for row in kept["rows"] for names in row["cells"].values() for name in names]
     datasets = {row["dataset"] for row in kept["rows"]}
     columns = {column for row in kept["rows"] for column in row["cells"]}

@@ -1,4 +1,4 @@
-"""The plan of a table: its rows, the runs that each needs, and what is left out for want of lists."""
+"""The plan of a table: its rows, the runs of each, and the runs whose lists are missing."""
 
 import dataclasses
 import fnmatch
@@ -194,7 +194,7 @@ class Planner:
         return run.with_changes(where | limits | dict(changes))
 
     def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:
-        """The list that a run learns on, None where it does not, and those that it is evaluated on."""
+        """The list that a run trains on (None without training), and those of its splits."""
         training = self.data.find(run.dataset, run.config.data.train) if run.learns else None
         return training, {
             split: self.data.find(run.dataset, name)

@@ -29,6 +29,11 @@ TITLES = {
 }
 # tables whose columns are shots or shares -> the metric in their cells
 _METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
+# columns at the right of every table
+_LAST = (
+    INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
+    "source",
+)  # fmt: skip
 
 
 # what is read from the `about` of a run's table
@@ -118,9 +123,7 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
         out += [row for row in rows if row["data set"] == dataset]
         out += _published_rows(plan.table, dataset)
     columns = list(dict.fromkeys(column for row in out for column in row))
-    last = [c for c in (INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
-                        "source") if c in columns]  # fmt: skip
-    columns = tuple([column for column in columns if column not in last] + last)
+    columns = sorted(columns, key=lambda c: _LAST.index(c) if c in _LAST else -1)
     about = _about(plan, found, names, notes)
     left = sum(
         sum(map(len, cells.values())) < sum(map(len, row.cells.values()))
@@ -130,7 +133,7 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
         about["not finished"] = (
             f"{counted(left, 'row')} without some of the runs; the same command makes them"
         )
-    return Table(f"{TITLES[plan.table]}: top-1 in percent", columns, tuple(out), about)
+    return Table(f"{TITLES[plan.table]}: top-1 in percent", tuple(columns), tuple(out), about)
 
 
 def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
@@ -277,7 +280,7 @@ def spread_of(summary: Summary, table: str) -> tuple[float, float]:
 def bars(
     plan: Plan, workdir: Path
 ) -> tuple[list[tuple[str, float, float]], list[str], float | None]:
-    """Ablations in percent: (name, mean, deviation) and group of every row; the full method's mean."""
+    """Ablations in percent: (name, mean, deviation) and group of every row; the full mean."""
     found, rows, groups, reference = Found(workdir), [], [], None
     for row in plan.rows:
         names = found.done(row).get("")
