@@ -20,16 +20,18 @@ from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
 from vtd_jax.terminal import say
 from vtd_jax.untrusted.raised import RAISED
 
+STARTS_AGAIN = "nothing was written; the same command starts again"
+
 
 def run(
     main: Callable[..., str],
-    usage: str,
+    usage: str | None,
     positional: Sequence[str] = (),
     needed: int = 0,
     *,
     keeps_programs: bool = True,
     device: bool = False,
-    resumes: str = "nothing was written; the same command starts again",
+    resumes: str = STARTS_AGAIN,
 ) -> None:
     """Runs a command: parses absl flags, calls `main`, prints its closing line.
 

@@ -90,11 +90,16 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({fingerprint(text)})"
 
 
-def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **others: str) -> None:
+def run(
+    main: Callable[[], str],
+    usage: str | None,
+    catch_sigterm: bool = False,
+    resumes: str = cli.STARTS_AGAIN,
+) -> None:
     """`cli.run` for a command that may be one of several processes: `start`, then `main`.
 
     With `catch_sigterm`, `main` must call `multihost_utils.reached_preemption_sync_point` at every
-    step, or several processes cannot be ended by SIGTERM. `others` are for `cli.run`.
+    step, or several processes cannot be ended by SIGTERM. `resumes` is for `cli.run`.
 
     One process prints an error that all of them raise, and all exit with its status. A process that
     fails alone prints its error and exits at once: an orderly exit would wait for the others, which
@@ -118,7 +123,7 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **othe
             raise
 
     try:
-        cli.run(on_hosts, usage, **others)
+        cli.run(on_hosts, usage, resumes=resumes)
     except SystemExit as end:
         if end.code not in (None, 0, INTERRUPTED):
             _announce(end)

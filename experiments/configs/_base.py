@@ -76,8 +76,8 @@ def base_config(
     train: str,
     evaluate: Mapping[str, str],
     shots: int = 0,
-) -> ConfigDict:
-    """The release's settings that no protocol changes, locked: the defaults of `RunConfig`.
+) -> Any:
+    """A locked `ConfigDict` of the release's settings that no protocol changes.
 
     Args:
       name: of the run, in tables.
@@ -87,11 +87,12 @@ def base_config(
       evaluate: split -> name of its list.
       shots: training videos a class, 0 for all; printed in tables, without other effect.
     """
+    # typed Any, because type checkers cannot see the fields of a ConfigDict
     data = DataConfig(data_dir=data_dir, train=train, evaluate=dict(evaluate))
     return locked(RunConfig(name=name, protocol=protocol, shots=shots, data=data))
 
 
-def prompts(config: ConfigDict, count: int, depth: int) -> None:
+def prompts(config: Any, count: int, depth: int) -> None:
     """Sets `count` prompts in `depth` layers of both towers, and rematerialises blocks."""
     # visual prompts send gradients through the image tower, whose activations fill the memory
     config.memory.remat = "block"
@@ -100,7 +101,7 @@ def prompts(config: ConfigDict, count: int, depth: int) -> None:
     )
 
 
-def nothing_learnt(config: ConfigDict) -> None:
+def nothing_learnt(config: Any) -> None:
     """Plain CLIP: no prompts, no fusion."""
     config.model.update(
         text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, dropout=0.0

@@ -18,6 +18,8 @@ Expected: nothing is published; README.md has what `experiments.reproduce` and `
 measured.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from experiments.configs import _base
@@ -63,7 +65,7 @@ def get_config(text: str = "") -> ConfigDict:
     return make[protocol](args)
 
 
-def _config(**fields) -> ConfigDict:
+def _config(**fields: Any) -> Any:
     config = _base.base_config(**{"data_dir": "demo_output/seed100/records", **fields})
     config.clip.update(path="tiny", architecture="tiny")
     config.model.update(

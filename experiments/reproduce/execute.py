@@ -162,7 +162,7 @@ def _opened(run: Run) -> tuple[dict, Any]:
         return splits, from_config.build_model(run.config)
 
 
-def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, str]]:
+def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, Mapping[str, str]]:
     """Loads the parameters of another run, of the plan or elsewhere, or of a file."""
     planned = run_folder(workdir, source)
     folder = planned if planned.is_dir() else Path(source)

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
 from experiments.reproduce import ablations
 from experiments.reproduce.plan import Plan, Planner, Row
@@ -48,7 +46,7 @@ def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
     return planner.plan(table)
 
 
-def _config(protocol: str, dataset: str, arguments: str = "") -> ConfigDict:
+def _config(protocol: str, dataset: str, arguments: str = "") -> Any:
     """The config of a protocol's file, or of the scenes' file."""
     rest = f",{arguments}" if arguments else ""
     if dataset == SCENES:

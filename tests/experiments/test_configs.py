@@ -109,7 +109,8 @@ def test_every_config_is_locked_and_sound(file, text):
 )
 def test_fingerprints_are_those_of_earlier_versions(file, text, fingerprint):
     """They are in the tables, checkpoints and exported files that earlier versions wrote."""
-    assert RunConfig.from_dict(file.get_config(text).to_dict()).fingerprint == fingerprint
+    # earlier versions wrote the first twelve of today's digits
+    assert RunConfig.from_dict(file.get_config(text).to_dict()).fingerprint[:12] == fingerprint
 
 
 def test_names_are_different():
