@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments.aot import names
 from experiments.common import cli, config_flag
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.cost.programs import Names, Report, Step, complaint, examine
 from vtd_jax.cost.tables import report_table, run_steps, save
 from vtd_jax.cost.topology import Target, cuda_target, tpu_target
@@ -53,11 +54,8 @@ def targets() -> list[Target]:
     """
     if _PLATFORM.value == "tpu":
         return [tpu_target(topology) for topology in _TOPOLOGY.value]
-    if not all(count.isdigit() and int(count) for count in _DEVICES.value):
-        raise UserError(
-            f"--devices={','.join(_DEVICES.value)}: expected numbers of GPUs, as 1,8,64"
-        )
-    counts = [int(count) for count in _DEVICES.value]
+    expected = "numbers of GPUs, as 1,8,64"
+    counts = whole_numbers("devices", _DEVICES.value, expected, least=1, repeats=True)
     found = {count: cuda_target(count) for count in sorted(counts, reverse=True)}
     return [found[count] for count in counts]
 

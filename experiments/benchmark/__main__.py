@@ -40,6 +40,7 @@ from absl import flags
 
 from experiments.benchmark import bare  # noqa: F401
 from experiments.common import cli, limit_flags
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
@@ -124,11 +125,10 @@ def check_flags() -> None:
 
 def frames() -> Sequence[int]:
     """The value of --frames, or its default."""
-    if not all(count.isdecimal() and int(count) for count in _FRAMES.value):
-        raise UserError(
-            f"--frames={','.join(_FRAMES.value)}: expected whole numbers from 1 on, such as 16,32"
-        )
-    found = [int(count) for count in _FRAMES.value] or _DEFAULT_FRAMES[_WHAT.value]
+    if not _FRAMES.value:
+        return _DEFAULT_FRAMES[_WHAT.value]
+    expected = "whole numbers from 1 on, such as 16,32"
+    found = whole_numbers("frames", _FRAMES.value, expected, least=1, repeats=True)
     if _WHAT.value == "programs" and len(found) > 1:
         raise UserError(
             f"--frames={','.join(_FRAMES.value)}: expected one number for --what=programs; "

@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.console.status import Line, counting, within
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
@@ -50,7 +51,8 @@ _OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*
 def main() -> str:
     """Renders the data, runs every row, writes table and picture."""
     start, out = time.perf_counter(), Path(_OUT.value)
-    seeds = _read_seeds(_SEEDS.value)
+    expected = "different whole numbers, e.g. 100,101,102"
+    seeds = whole_numbers("seeds", _SEEDS.value, expected)
     sets = {
         seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value)
         for seed in seeds
@@ -100,15 +102,6 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
         f"wrote {out}/results.md, .csv, .json and {out}/clip.png in "
         f"{time.perf_counter() - start:.0f} s"
     )
-
-
-def _read_seeds(values: list[str]) -> list[int]:
-    whole = all(value.strip().isdigit() for value in values)
-    if not values or not whole or len(set(values)) < len(values):
-        raise UserError(
-            f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102"
-        )
-    return [int(value) for value in values]
 
 
 def _check_folder(out: Path) -> None:

@@ -23,6 +23,8 @@ CLIP of this repository: it knows coloured shapes only.
 import datetime
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -94,25 +96,23 @@ flags.DEFINE_integer(
     MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
 )
 flags.adopt_module_key_flags(limit_flags)
+# flags that are fields of a request, and arguments of `vtd_jax.load`
+_REQUEST = (
+    LABELS, VOCABULARY, FRAMES, TOP, WINDOW, STRIDE, THRESHOLD, JSON, CSV, REPORT, FIGURES, RESTART,
+    WORKERS, TRUTH,
+)  # fmt: skip
+_MODEL = (CLIP, CHECKPOINT, POOLING, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
+
+
+def _values(holders: Sequence[flags.FlagHolder]) -> dict[str, Any]:
+    """Values by the names of their flags."""
+    return {holder.name: holder.value for holder in holders}
 
 
 def main() -> str:
     """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
-        labels=LABELS.value,
-        vocabulary=VOCABULARY.value,
-        frames=FRAMES.value,
-        top=TOP.value,
-        window=WINDOW.value,
-        stride=STRIDE.value,
-        threshold=THRESHOLD.value,
-        json=JSON.value,
-        csv=CSV.value,
-        report=REPORT.value,
-        figures=FIGURES.value,
-        restart=RESTART.value,
-        workers=WORKERS.value,
-        truth=TRUTH.value,
+        **_values(_REQUEST),
         command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         inputs=[
@@ -129,10 +129,7 @@ def main() -> str:
             f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; "
             f"to name videos with this CLIP as it is, give --model={CLIP.value}"
         )
-    model = job.load_model(
-        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value,
-        CACHE.value, ACTIVATION.value, HEAD_WIDTH.value,
-    )  # fmt: skip
+    model = job.load_model(MODEL.value, TEMPLATES.value, **_values(_MODEL))
     return job.run(request, videos, model)
 
 

@@ -42,23 +42,12 @@ from vtd_jax.video.decode import VideoError
 SHOWN = 40
 
 
-def load_model(
-    source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width
-) -> Predictor:
-    """The model of the flags."""
+def load_model(source: str, templates: str | None, **settings: Any) -> Predictor:
+    """The model of `--model` and `--templates`; `settings` are for `vtd_jax.load`."""
     texts = read_templates(templates)[1] if templates else ()
-    towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
     with Line(f"loading {source}"):
         try:
-            model = load(
-                source,
-                clip=clip,
-                checkpoint=checkpoint,
-                templates=texts,
-                pooling=pooling,
-                cache=cache,
-                **towers,
-            )
+            model = load(source, templates=texts, **settings)
         except WithoutSettings as error:
             path = error.path
             raise UserError(

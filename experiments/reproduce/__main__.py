@@ -27,6 +27,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import hosts
+from experiments.common.number_lists import whole_numbers
 from experiments.reproduce import execute
 from experiments.reproduce import request as requests
 from vtd_jax.console.status import Line
@@ -86,9 +87,9 @@ def request() -> requests.Request:
     """The flags."""
     return requests.Request(
         _TABLE.value, Path(_WORKDIR.value), _DATA_DIR.value, _CLIP.value, tuple(_DATASETS.value),
-        requests.numbers("splits", _SPLITS.value, (1, 2, 3)),
-        requests.numbers("seeds", _SEEDS.value), tuple(_ONLY.value), _SOURCE.value,
-        requests.changes(_SET.value),
+        whole_numbers("splits", _SPLITS.value, "some of 1, 2, 3", allowed=(1, 2, 3)),
+        whole_numbers("seeds", _SEEDS.value, "different whole numbers, as 0,1,2"),
+        tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value),
     )  # fmt: skip
 
 

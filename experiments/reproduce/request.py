@@ -70,18 +70,6 @@ class Made(NamedTuple):
     legacy_weights: str = ""
 
 
-def numbers(flag: str, values: Sequence[str], allowed: Sequence[int] = ()) -> tuple[int, ...]:
-    """Different whole numbers of a flag."""
-    good = all(value.strip().isdigit() for value in values) and len(set(values)) == len(values) > 0
-    found = tuple(int(value) for value in values) if good else ()
-    if not found or (allowed and not set(found) <= set(allowed)):
-        expected = "different whole numbers, as 0,1,2"
-        if allowed:
-            expected = f"some of {', '.join(map(str, allowed))}"
-        raise UserError(f"--{flag}={','.join(values)}: expected {expected}")
-    return found
-
-
 def changes(texts: Sequence[str]) -> dict[str, Any]:
     """Fields and values of `--set`; a value is a Python literal if it parses, else text."""
     found: dict[str, Any] = {}
