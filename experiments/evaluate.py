@@ -164,15 +164,9 @@ def main() -> str:
             say(f"learnt: {prepared.learnt}")
             say(f"device: {device_told(run_devices(prepared.config.devices))}")
         table = runs.score_run(
-            workdir,
-            prepared.config,
-            prepared.splits,
-            prepared.model,
-            prepared.learnt,
-            prepared.training,
-            step=prepared.step,
-            stem=prepared.stem,
-        )
+            workdir, prepared.config, prepared.splits, prepared.model, prepared.learnt,
+            prepared.training, step=prepared.step, stem=prepared.stem,
+        )  # fmt: skip
     table.show()
     return (
         f"{headline(table)}; wrote {results}.md, .csv, .json, _per_class.csv, _confusions.csv, "

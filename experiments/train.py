@@ -97,16 +97,9 @@ def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
     """Makes the whole run, from records to the table, and returns a line about it."""
     runs.note_toy(prepared.config, prepared.model)
     step, table = runs.train_run(
-        workdir,
-        prepared.config,
-        prepared.records,
-        prepared.splits,
-        prepared.model,
-        preemption,
-        resume=RESUME.value,
-        override=OVERRIDE.value,
-        profile=prepared.profile,
-    )
+        workdir, prepared.config, prepared.records, prepared.splits, prepared.model, preemption,
+        resume=RESUME.value, override=OVERRIDE.value, profile=prepared.profile,
+    )  # fmt: skip
     if table is None:
         return (
             f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"

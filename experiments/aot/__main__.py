@@ -97,6 +97,7 @@ def main() -> str:
         # after each program, so that an interruption loses none
         save(out, reports, settings)
     print(report_table(reports, settings).to_markdown())
+    # `fits` is None for programs that are only lowered
     failed = [
         complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False
     ]

@@ -53,6 +53,7 @@ def over_devices(options: Any, dtype: str) -> dict[str, Any]:
 def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, Any]:
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": cache,
+        # keep every program: by default the small ones are compiled again in a warm start
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }

@@ -69,10 +69,7 @@ class Measured:
 
     def against(self, variant: Variant, task: str, other: Variant) -> Ratio | None:
         """How many times as fast as `other`; None where one of them was not measured."""
-        ours, theirs = (
-            self.timings.get(variant, {}).get(task),
-            self.timings.get(other, {}).get(task),
-        )
+        ours, theirs = (self.timings.get(who, {}).get(task) for who in (variant, other))
         return None if ours is None or theirs is None else ratio(theirs.seconds, ours.seconds)
 
     def of_ceiling(self, variant: Variant, task: str) -> Ratio | None:
@@ -105,9 +102,8 @@ class Measured:
         for task in tasks:
             for variant, found in self.timings.items():
                 if task in found:
-                    rows.append(
-                        [f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)]
-                    )
+                    cells = self._cells(variant, found[task], peaked)
+                    rows.append([f"{task}, {variant.name}", *cells])
         return _table("Tasks", head, rows)
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
@@ -146,23 +142,14 @@ class Measured:
             for goal, other in zip(least, EAGER):
                 reached = self.against(ours, task, other)
                 if reached is not None:
-                    found.append(
-                        _goal(f"{task}: {ours.name}, × {other.name}", goal, reached.median)
-                    )
+                    what = f"{task}: {ours.name}, × {other.name}"
+                    found.append(_goal(what, goal, reached.median))
         for either in fast.values():
-            share = (
-                self.of_ceiling(either, FEATURES)
-                if FEATURES in self.timings.get(either, {})
-                else None
-            )
+            measured = FEATURES in self.timings.get(either, {})
+            share = self.of_ceiling(either, FEATURES) if measured else None
             if share is not None:
-                found.append(
-                    _goal(
-                        f"{FEATURES}: {either.name}, share of the ceiling",
-                        CEILING_GOAL,
-                        share.median,
-                    )
-                )
+                what = f"{FEATURES}: {either.name}, share of the ceiling"
+                found.append(_goal(what, CEILING_GOAL, share.median))
         compiled = Variant("PyTorch", "bfloat16", "compiled")
         used = self.of_peak(ours, STEP) if STEP in self.timings.get(ours, {}) else None
         if used is not None:
@@ -241,13 +228,8 @@ def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) ->
     cells = []
     for row in rows:
         seconds, waited = row["seconds"], row["waited"]
-        cells.append(
-            [
-                row["storage"],
-                *(f"{x:.3g}" for x in (seconds, alone, waited)),
-                f"{waited / seconds:.1%}",
-            ]
-        )
+        numbers = [f"{x:.3g}" for x in (seconds, alone, waited)]
+        cells.append([row["storage"], *numbers, f"{waited / seconds:.1%}"])
     head = ["records", "seconds a step, in the loop", "alone", "waited for input", "share"]
     return _table(f"Training with its input, {variant}", head, cells)
 

@@ -131,6 +131,7 @@ def _repeats(run: Callable[[], Any], at_least: float) -> int:
     taken = _seconds(run, 1)
     if taken < 10 * at_least or taken < 1:
         taken = _seconds(run, 1)
+    # rounded up; the clock may not see a very short job at all
     return min(1000, max(1, round(at_least / max(taken, 1e-9) + 0.5)))
 
 

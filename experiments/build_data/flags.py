@@ -85,6 +85,7 @@ def read_config() -> BuildConfig:
             "nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir; "
             "see --help"
         )
+    # --list= is what an unset shell variable leaves
     if "" in LIST.value or (LABELS.value and not LIST.value):
         raise UserError(
             "--list is missing or empty: name the file of the list that --labels belongs to"

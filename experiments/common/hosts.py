@@ -197,4 +197,5 @@ def _leave_at_once(status: int) -> None:
         os._exit(status)
 
     if jax.distributed.is_initialized():
+        # handlers run in reverse order: this one before JAX's
         atexit.register(end)

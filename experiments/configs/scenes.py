@@ -76,6 +76,7 @@ def _config(**fields: Any) -> Any:
         fusion_init="zero",
         normalization="clip",
     )
+    # few small clips: worker processes would cost more than they bring
     config.data.update(frames=8, batch_size=32, workers=0, drop_remainder=False)
     # colour and texture are what the classes are named by: no jitter, no grey
     config.augment.update(jitter=0.0, grey=0.0)

@@ -26,6 +26,7 @@ def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> 
         out = jax.device_get(model(frames[None], codebook))
         words, score = out.assignment[0], float(jax.nn.softmax(out.logits[0])[example.label])
         right = bool(out.logits[0].argmax() == example.label)
+        # in this order: right, two frames named right, many different words, a high score
         key = right, min(int((words == example.label).sum()), 2), len(set(words.tolist())), score
         if best is None or key > best[0]:
             best = key, example, frames, out

@@ -129,11 +129,13 @@ def _work(
         taken.append(entry["name"])
         before = entry["page"]["page"] if "page" in entry else before
     earlier = () if report is None else earlier_pages(Path(report))
+    # videos of a resumed run must not take the names of pages that are finished
     names = files.page_names(
         videos, taken, earlier, functools.partial(outputs.is_foreign, run.request)
     )
     progress = Progress(len(videos), "predict") if len(videos) > 1 else None
     shown, failed = [], 0
+    # a page links to the one before and the next; `connect` later skips videos that failed
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
     for video, result, after in zip(videos, _with_start_line(results, progress), following):
         truth = {} if run.truth is None else {"truth": run.truth.get(video)}

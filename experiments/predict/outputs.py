@@ -66,11 +66,9 @@ def is_foreign(request: Any, name: str) -> bool:
         page = Path(request.report) / f"{name}.html"
         if os.path.lexists(page) and read_entry(page) is None and not is_index(page):
             return True
-    figures = (
-        []
-        if request.figures is None
-        else [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
-    )
+    if request.figures is None:
+        return False
+    figures = [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
     return any(os.path.lexists(figure) and not is_figure(figure) for figure in figures)
 
 

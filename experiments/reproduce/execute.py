@@ -124,6 +124,7 @@ def execute(
             failed.append(f"{run.name}: {error}")
             _report(f"failed: {failed[-1]}", sys.stderr)
             continue
+        # only now does the folder count as finished: its table and scores are written
         on_first(_finish, folder)
         _report(f"    {found} ({time.perf_counter() - start:.0f} s)")
         if preemption.breaks_off and number < len(runs):

@@ -151,6 +151,7 @@ class Planner:
         for config in configs:
             run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
             learns = bool(run.data.train) and not source
+            # the three 16-shot lists take the place of seeds
             sisters = run.data.train.startswith("fs_base_s")
             for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
                 name = (

@@ -30,6 +30,7 @@ from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.terminal import say
 
 TABLES = tuple(protocols.DATASETS)
+_HM = "HM of base and novel, %"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +113,9 @@ def make(asked: Request) -> Made:
             "section Weights)"
         )
     tables = _tables(asked, embedded)
-    known = (
-        (SCENES,)
-        if embedded
-        else tuple(dict.fromkeys(d for table in tables for d in protocols.DATASETS[table]))
-    )
+    known = [SCENES]
+    if not embedded:
+        known = list(dict.fromkeys(name for table in tables for name in protocols.DATASETS[table]))
     for name in asked.datasets:
         if name not in known:
             raise UserError(f"--datasets={name}: table {asked.table} has {', '.join(known)}")
@@ -152,15 +151,8 @@ def make(asked: Request) -> Made:
         )
     notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
-    return Made(
-        tuple(plans),
-        planner,
-        tuple(runs.values()),
-        weights,
-        notes,
-        asked.datasets,
-        legacy_weights,
-    )
+    chosen = tuple(runs.values())
+    return Made(tuple(plans), planner, chosen, weights, notes, asked.datasets, legacy_weights)
 
 
 def _tables(asked: Request, embedded: bool) -> list[str]:
@@ -252,39 +244,22 @@ def _draw(plan: Plan, workdir: Path) -> list[str]:
             f"{plan.table}.png" if dataset == SCENES else f"{plan.table}_{dataset}.png"
         )
         if plan.table == "few_shot":
+            # vanilla CLIP has 0 shots, which a logarithmic axis cannot show
             series = {
                 method: [p for p in found if p[0] > 0]
                 for method, found in results.points(part, workdir).items()
             }
+            series = {method: found for method, found in series.items() if found}
             title, label = f"{dataset}: accuracy against shots", "training videos a class"
-            plots.lines(
-                path,
-                {m: found for m, found in series.items() if found},
-                title=title,
-                x_label=label,
-                log2_x=True,
-            )
+            plots.lines(path, series, title=title, x_label=label, log2_x=True)
         elif plan.table == "irrelevant":
             title = "Clips of which a share of the frames does not show the object"
             series = results.points(part, workdir)
-            plots.lines(
-                path,
-                series,
-                title=title,
-                x_label="irrelevant frames, %",
-                y_label="HM of base and novel, %",
-            )
+            plots.lines(path, series, title=title, x_label="irrelevant frames, %", y_label=_HM)
         elif plan.table == "ablations":
             bars, groups, reference = results.bars(part, workdir)
             title = f"{dataset}: what each part is worth"
-            plots.bars(
-                path,
-                bars,
-                title=title,
-                x_label="HM of base and novel, %",
-                reference=reference,
-                groups=groups,
-            )
+            plots.bars(path, bars, title=title, x_label=_HM, reference=reference, groups=groups)
         else:
             continue
         drawn.append(str(path))

@@ -103,12 +103,9 @@ class SceneSource:
     def find(self, dataset: str, name: str) -> Listed | None:
         """A list of a data set; None where there is none."""
         made = self._sets().get(dataset)
-        listed = made.lists().get(name) if made else None
-        return (
-            None
-            if listed is None
-            else Listed(len(listed.clips), tuple(made.names()[listed.labels]))
-        )
+        if made is None or (listed := made.lists().get(name)) is None:
+            return None
+        return Listed(len(listed.clips), tuple(made.names()[listed.labels]))
 
     def prepare(self) -> None:
         """Renders missing clips and builds records; resumes after an interruption."""
@@ -124,11 +121,8 @@ class SceneSource:
             Manifest(_SCENES, dataclasses.asdict(made), whole=True).write(folder / _SETTINGS)
 
     def _sets(self) -> dict[str, Scenes]:
-        noisy = (
-            {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES}
-            if self.noisy
-            else {}
-        )
+        shares = SHARES if self.noisy else ()
+        noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in shares}
         return {SCENES: self.benchmark, **noisy}
 
 
