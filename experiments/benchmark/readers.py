@@ -234,10 +234,8 @@ def _measure(
             if not missing(reader)
         }
         for name in OURS:
-            jobs[name] = [
-                partial(_cropped, partial(read_record, stored[name], i, count))
-                for i in range(len(files))
-            ]
+            reads = (partial(read_record, stored[name], i, count) for i in range(len(files)))
+            jobs[name] = [partial(_cropped, read) for read in reads]
         rates = clips_per_second(jobs, rounds)
         for reader in (*OTHERS, *OURS):
             size = None
@@ -277,9 +275,7 @@ def table(results: Sequence[Result]) -> Table:
         }
         cells = ["not installed", "–", "–"]
         if row.clips_per_second is not None:
-            best = max(
-                rate for reader, rate in rates.items() if reader in OTHERS and rate is not None
-            )
+            best = max(rates[reader] or 0 for reader in OTHERS if reader in rates)
             cells = [f"{row.clips_per_second:.1f}"]
             cells += [f"{row.clips_per_second / base:.2f}×" for base in (rates[BASE], best)]
         size = "–" if row.size is None else f"{row.size:.2f}×"

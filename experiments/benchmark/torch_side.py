@@ -299,17 +299,12 @@ def jobs(
         STEP: train,
         EVALUATION: partial(reading, scores, videos["frames"], codes),
     }
-    return [
-        Job(
-            task,
-            variant,
-            partial(_until_there, runs[task], device),
-            (flops or {}).get(task),
-            0 if task == CODEBOOK else setting.batch,
-        )
-        for task in TASKS
-        if task in tasks
-    ]
+    counts, made = flops or {}, []
+    for task in (task for task in TASKS if task in tasks):
+        clips = 0 if task == CODEBOOK else setting.batch
+        run = partial(_until_there, runs[task], device)
+        made.append(Job(task, variant, run, counts.get(task), clips))
+    return made
 
 
 def products(

@@ -102,23 +102,16 @@ def read_config() -> BuildConfig:
         raise UserError(
             "--video_dir is missing: name the folder that the videos of the lists lie in"
         )
+    same = (
+        DATASET, SOURCE, VIDEO_DIR, ALLOW_OUTSIDE, SPLITS, HOLDOUT, SHORT_SIDE, MAX_FRAMES,
+        ON_ERROR, WORKERS, SEED, SHARD_MB,
+    )  # fmt: skip
     return BuildConfig(
         name=NAME.value or default_name(),
-        dataset=DATASET.value,
-        source=SOURCE.value,
-        video_dir=VIDEO_DIR.value,
-        allow_outside=ALLOW_OUTSIDE.value,
         lists=tuple(zip(LIST.value, labels)),
-        splits=SPLITS.value,
         only=tuple(ONLY.value),
-        holdout=HOLDOUT.value,
         storage=STORAGE.value or "",
-        short_side=SHORT_SIDE.value,
-        max_frames=MAX_FRAMES.value,
-        on_error=ON_ERROR.value,
-        workers=WORKERS.value,
-        seed=SEED.value,
-        shard_mb=SHARD_MB.value,
+        **{flag.name: flag.value for flag in same},
     )
 
 

@@ -2,14 +2,14 @@
 
     python -m experiments.build_data --dataset=video_folder --list=videos/list.txt \\
         --labels=videos/labels.csv --video_dir=videos --data_dir=records
-    python -m experiments.train \\
-        --config=experiments/configs/video_folder.py:train=list,evaluate=list \\
+    python -m experiments.train --config=experiments/configs/video_folder.py:train=list \\
         --workdir=runs/mine --config.data.data_dir=records
     python -m experiments.evaluate --workdir=runs/mine
 
 Arguments: `train=NAME[,evaluate=NAME]`, names of lists of the records in `data.data_dir` (the stem
-of a list's file, or the name of a folder of class folders); `list` when left out. Evaluating on the
-training list, as the example does, checks the path, not the method.
+of a list's file, or the name of a folder of class folders); train is `list` and evaluate the same
+as train when left out. Evaluating on the training list, as the example does, checks the path, not
+the method.
 
 The settings are those of a small run on a laptop: the 64-pixel CLIP of this repository, 8 frames, 4
 context tokens that start as "a photo of a", no visual prompts. With an OpenAI checkpoint

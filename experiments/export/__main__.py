@@ -121,9 +121,8 @@ def main() -> str:
         if out.suffix == SUFFIX:
             held = source.write_tuned(out, model, config, learnt)
         else:
-            count = save_release(
-                out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names
-            )
+            names = learnt.class_names
+            count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names)
             held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 

@@ -181,13 +181,8 @@ def write(wanted: Wanted, source: Source) -> str:
 
 def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: Learnt) -> str:
     """Writes a .safetensors of what was learnt; returns what it holds."""
-    about = describe(
-        model,
-        config,
-        step=learnt.step,
-        class_names=learnt.class_names,
-        learnt_on=dict(learnt.learnt_on),
-    )
+    names, training = learnt.class_names, dict(learnt.learnt_on)
+    about = describe(model, config, step=learnt.step, class_names=names, learnt_on=training)
     save_tuned(out, model, about)
     classes = counted(len(about.class_names), "class", "classes")
     return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"

@@ -149,17 +149,12 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         }
         for entry, result in zip(found, results)
     )
-    which = (
-        counted(count, "video")
-        if len(entries) >= count
-        else f"The first {len(entries)} of {count} videos"
-    )
-    failed = len(entries) - len(rows)
-    title = (
-        which
-        + (f" of {folder}" if folder else "")
-        + (f"; {failed} could not be read" if failed else "")
-    )
+    title = counted(count, "video")
+    if len(entries) < count:
+        title = f"The first {len(entries)} of {count} videos"
+    title += f" of {folder}" if folder else ""
+    if failed := len(entries) - len(rows):
+        title += f"; {failed} could not be read"
     known = ("truth",) if any("truth" in entry for entry in found) else ()
     Table(title, ("video", "label", SCORE, "second", *known), rows, less=("second",)).show()
 
@@ -187,21 +182,17 @@ def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
         {"label": s["label"], "from": clock(s["start"]), "to": clock(s["end"]), SCORE: s["score"]}
         for s in segments
     )
-    which = (
-        ""
-        if len(segments) == len(result["segments"])
-        else f", the {most} longest of {len(result['segments'])}"
-    )
-    title = f"{result['video']}, {clock(result['duration'])}: segments{which}"
+    title = f"{result['video']}, {clock(result['duration'])}: segments"
+    if len(segments) < len(result["segments"]):
+        title += f", the {most} longest of {len(result['segments'])}"
     Table(title, ("label", "from", "to", SCORE), rows).show()
 
 
 def _second(result: Mapping[str, Any]) -> str:
-    return (
-        ""
-        if len(result["top"]) < 2
-        else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f} %"
-    )
+    if len(result["top"]) < 2:
+        return ""
+    second = result["top"][1]
+    return f"{second['label']} {100 * second['score']:.1f} %"
 
 
 def _words(result: Mapping[str, Any], most: int = 3) -> str:

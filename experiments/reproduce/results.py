@@ -153,19 +153,15 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
                 f"{folder}: scores of other splits than table {table} has; remove it to make the "
                 "run again"
             )
-        cells |= (
-            {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
-        )
-        if table not in _METRIC:
+        if table in _METRIC:
+            cells[column] = summary.values[_METRIC[table]]
+        else:
+            cells |= dict(summary.values)
             cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}
     names = [name for names in done.values() for name in names]
     counts = sorted({summary.runs for summary in summaries.values()})
-    return (
-        cells
-        | {"runs": "–".join(map(str, counts))}
-        | _marks(found.about(names), found.facts(names))
-        | {"source": OURS}
-    )
+    marks = _marks(found.about(names), found.facts(names))
+    return cells | {"runs": "–".join(map(str, counts))} | marks | {"source": OURS}
 
 
 def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[str, str]:
@@ -199,11 +195,8 @@ def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
             # published as the mean of three splits
             values = {"mean": values["top-1"]}
         source = f"{one.source}; {one.note}" if one.note else one.source
-        rows.append(
-            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
-            | values
-            | {"source": source}
-        )
+        about = {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
+        rows.append(about | values | {"source": source})
     return rows
 
 
