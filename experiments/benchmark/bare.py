@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-_NAMES = (
+_NAMES = [
     "Bool",
     "Float",
     "Float32",
@@ -23,7 +23,7 @@ _NAMES = (
     "Shaped",
     "UInt8",
     "UInt32",
-)
+]
 
 
 class _Annotation:

@@ -7,9 +7,11 @@ Prints one line of JSON. The caller starts these before it uses a device itself,
 devices serve one process at a time.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -57,11 +59,8 @@ def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, An
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    flags = [
-        flag
-        for flag in environment.get("XLA_FLAGS", "").split()
-        if "host_platform_device_count" not in flag
-    ]
+    flags = environment.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in flags if "host_platform_device_count" not in flag]
     # accelerators ignore this count
     count = max(DEVICES) if split_cpu else 1
     environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
@@ -116,28 +115,19 @@ def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, f
 
     importing, start = importing + time.time() - start, time.time()
     device = bench.best_device()
-    (job,) = bench.jobs(
-        options.setting(),
-        bench.random_model(options.setting(), variant.dtype),
-        "",
-        device=device,
-        tasks=(STEP,),
-    )
+    model = bench.random_model(options.setting(), variant.dtype)
+    (job,) = bench.jobs(options.setting(), model, "", device=device, tasks=(STEP,))
     parts = {"importing": importing, "building": time.time() - start, "compiling": 0.0}
     return parts, job.run, lambda: bench.peak_bytes(device)
 
 
 def _peak_bytes() -> int:
     """Peak memory of this process, from the kernel's own count where it can be read."""
-    try:
-        line = next(
-            line
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        return 1024 * int(line.split()[1])
-    except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss may include the parent's peak from before exec
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(), re.M):
+            return 1024 * int(found[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _devices(options: Any, dtype: str) -> dict[str, Any]:
@@ -148,11 +138,8 @@ def _devices(options: Any, dtype: str) -> dict[str, Any]:
     from experiments.benchmark.timing import interleaved
 
     options = dataclasses.replace(options, batch=-(-options.batch // max(DEVICES)) * max(DEVICES))
-    jobs = [
-        step_over(options.setting(), dtype, jax.devices()[:n])
-        for n in DEVICES
-        if n <= jax.device_count()
-    ]
+    counts = [count for count in DEVICES if count <= jax.device_count()]
+    jobs = [step_over(options.setting(), dtype, jax.devices()[:count]) for count in counts]
     timings = interleaved(jobs, options.rounds)
     return {
         "platform": jax.devices()[0].platform,

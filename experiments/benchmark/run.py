@@ -72,14 +72,15 @@ def compare(
     # the goals hold for one setting only
     goals = measured.goals() if options.is_goal() else []
     _print_comparison(measured, goals, first_steps, memory, inputs, loop, found[0])
+    ceilings = [
+        {"framework": framework, "dtype": dtype, "flops_per_second": rates}
+        for (framework, dtype), rates in measured.ceilings.items()
+    ]
     return {
         "machine": about,
         "setting": _settings(options, setting),
         "timings": [timing.to_dict() for timing in timings],
-        "ceilings": [
-            {"framework": f, "dtype": d, "flops_per_second": r}
-            for (f, d), r in measured.ceilings.items()
-        ],
+        "ceilings": ceilings,
         "goals": goals,
         "first_steps": first_steps,
         "memory": memory,
@@ -183,19 +184,18 @@ def _print_comparison(
     loop: Sequence[Any],
     fed: Variant,
 ) -> None:
-    tables = [measured.tasks_table(), measured.ceilings_table()]
+    report.show(measured.tasks_table())
+    report.show(measured.ceilings_table())
     if goals:
-        tables.append(report.goals_table(goals))
+        report.show(report.goals_table(goals))
     if inputs:
-        tables.append(report.input_table(inputs))
+        report.show(report.input_table(inputs))
     if loop:
-        tables.append(report.loop_table(loop, measured.timings[fed][STEP].median, fed.name))
+        report.show(report.loop_table(loop, measured.timings[fed][STEP].median, fed.name))
     if first_steps:
-        tables.append(report.first_steps_table(first_steps))
+        report.show(report.first_steps_table(first_steps))
     if memory:
-        tables.append(report.memory_table(memory))
-    for table in tables:
-        report.show(table)
+        report.show(report.memory_table(memory))
 
 
 def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
@@ -221,12 +221,8 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
         axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
         for axis, rows in found.items()
     }
-    return {
-        "machine": about,
-        "setting": _settings(options, options.setting()),
-        **numbers,
-        "devices": devices,
-    }
+    setting = _settings(options, options.setting())
+    return {"machine": about, "setting": setting, **numbers, "devices": devices}
 
 
 def _over_devices(options: Options, dtype: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import jax
 # the last two where they are installed
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 # parts of a processor that decide how fast it multiplies
-_UNITS = (
+_UNITS = [
     "avx2",
     "fma",
     "avx512f",
@@ -25,7 +25,7 @@ _UNITS = (
     "sve",
     "bf16",
     "asimd",
-)
+]
 
 
 class Job(NamedTuple):

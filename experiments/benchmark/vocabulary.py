@@ -70,12 +70,9 @@ def ways(x: jax.Array, c: jax.Array, mapped: np.ndarray) -> dict[str, tuple[Job,
     """Way -> job, and bytes of temporaries and results as XLA plans them."""
     squares = vocabulary.squared_norms(c).block_until_ready()
 
-    def planned(f, *arrays, **settings):
-        program = f.lower(*arrays, **settings).compile()
-        plan = program.memory_analysis()
-        return functools.partial(
-            program, *arrays
-        ), plan.temp_size_in_bytes + plan.output_size_in_bytes
+    def planned(function, *arrays, **settings):
+        program = function.lower(*arrays, **settings).compile()
+        return functools.partial(program, *arrays), _planned_bytes(program)
 
     def search(x, c, squares):
         return vocabulary.nearest(x, c, squares=squares).ids
@@ -104,11 +101,13 @@ def _part_bytes(x: jax.Array, mapped: np.ndarray, top: int, metric: str) -> int:
     rows = jax.ShapeDtypeStruct((part, mapped.shape[1]), np.float32)
     norms = jax.ShapeDtypeStruct((part,), np.float32)
     best = vocabulary._nothing(len(x), top)
-    plan = (
-        vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part)
-        .compile()
-        .memory_analysis()
-    )
+    search = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part)
+    return _planned_bytes(search.compile())
+
+
+def _planned_bytes(program: jax.stages.Compiled) -> int:
+    """Temporaries and results."""
+    plan = program.memory_analysis()
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
@@ -196,10 +195,8 @@ def compare(
     about = machine() | {"words": words, "width": width, "rounds": rounds}
     if encoded:
         about["words/s encoded"], about["words/s read again"] = map(round, encoding_rate(encoded))
-    return about | {
-        "other words": wrong,
-        "results": [dataclasses.asdict(result) for result in results],
-    }
+    found = [dataclasses.asdict(result) for result in results]
+    return about | {"other words": wrong, "results": found}
 
 
 def encoding_rate(count: int) -> tuple[float, float]:
