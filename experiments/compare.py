@@ -1,9 +1,10 @@
-"""Compares two evaluated runs video by video, or prints one run's table again; reads saved scores,
-needs no GPU.
+"""Compares two evaluated runs video by video, or prints one run's table; needs no GPU.
 
     python -m experiments.compare runs/clip runs/hmdb51
-    python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 --out=compared.md
-    python -m experiments.compare runs/mean_s1,runs/mean_s2,runs/mean_s3 runs/vtd_s1,runs/vtd_s2,runs/vtd_s3
+    python -m experiments.compare runs/clip runs/hmdb51 --stem=results_zero_shot_ucf101 \\
+        --out=compared.md
+    python -m experiments.compare runs/mean_s1,runs/mean_s2,runs/mean_s3 \\
+        runs/vtd_s1,runs/vtd_s2,runs/vtd_s3
     python -m experiments.compare runs/old/results_scores.npz runs/new/results_scores.npz --common
     python -m experiments.compare runs/hmdb51
 
@@ -14,9 +15,8 @@ bootstrap interval, how many videos only one of them has right, and the p-value 
 test; for means a paired randomisation test). Below: how the runs were made, their settings that
 differ, and the classes that gained and lost most.
 
-With one run: its table from its scores, with intervals, calibration error, best and worst classes
-and the most
-confused pairs.
+With one run: its table from its scores, with intervals, calibration error, best and worst classes,
+and the most confused pairs.
 """
 
 import os
@@ -89,7 +89,7 @@ def _is_table(path: Path) -> bool:
 
 
 def main(*arguments: str) -> str:
-    """Prints the table; tells where it was written."""
+    """Prints the table; returns a line that says where it was written."""
     out = Path(OUT.value) if OUT.value else None
     if out:
         check_suffix(out, ".md", ".csv", ".json", where=f"--out={out}")

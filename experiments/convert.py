@@ -2,14 +2,16 @@
 
 Examples:
   python -m experiments.convert --source=ViT-B-16.pt --out=ViT-B-16.safetensors
-  python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors --dtype=float16
-  python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors --activation=gelu
+  python -m experiments.convert --source=clip-vit-base-patch16/ --out=b16.safetensors \\
+      --dtype=float16
+  python -m experiments.convert --source=vit_b_16-laion400m.pt --out=laion.safetensors \\
+      --activation=gelu
 
 The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the
 weights), or an open_clip file or folder (open_clip_config.json beside the weights). PyTorch is not
-needed and nothing in the source is run. For weights without a config give --activation, and
---head_width where the sizes are not those of OpenAI's models: no tensor tells them. OpenAI's own
-files need neither. What is written says all of it itself, how images were normalised too.
+needed, and nothing in the source is executed. For weights without a config give --activation, and
+--head_width if the sizes are not those of OpenAI's models: no tensor shows them. OpenAI's own files
+need neither. The file written holds all settings, also how images were normalised.
 """
 
 import os
@@ -51,8 +53,8 @@ def main() -> str:
     check_outputs([Output("--out", out)], weights_read("--source", source))
     if source.is_dir() and Path(os.path.realpath(source)) in Path(os.path.realpath(out)).parents:
         raise UserError(
-            f"--out={out}: is in --source={source}, whose files are read together; give another "
-            "place"
+            f"--out={out}: is inside --source={source}, all of whose files are read; give another "
+            "folder"
         )
     config, state = read_checkpoint(
         _SOURCE.value, activation=_ACTIVATION.value, head_width=_HEAD_WIDTH.value

@@ -1,13 +1,16 @@
 """Evaluates a trained run, a file of parameters, or CLIP as it is, and writes the table.
 
     python -m experiments.evaluate --workdir=runs/hmdb51
-    python -m experiments.evaluate --workdir=runs/hmdb51 --checkpoint=best --config.evaluate.temporal_views=4
+    python -m experiments.evaluate --workdir=runs/hmdb51 --checkpoint=best \\
+        --config.evaluate.temporal_views=4
     python -m experiments.evaluate --workdir=runs/exported --checkpoint=hmdb51.safetensors
     python -m experiments.evaluate --workdir=runs/authors --checkpoint=authors.pth \\
         --config=experiments/configs/base_to_novel.py:hmdb51 --config.clip.path=ViT-B-16.pt
-    python -m experiments.evaluate --workdir=runs/hmdb51_zero --config=experiments/configs/zero_shot.py:hmdb51 \\
+    python -m experiments.evaluate --workdir=runs/hmdb51_zero \\
+        --config=experiments/configs/zero_shot.py:hmdb51 \\
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.evaluate --workdir=runs/k400 --config=experiments/configs/zero_shot.py:hmdb51
+    python -m experiments.evaluate --workdir=runs/k400 \\
+        --config=experiments/configs/zero_shot.py:hmdb51
 
 Without --config the settings are the run's own, or those in an exported file. With --config, a
 workdir without checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported
@@ -49,7 +52,7 @@ from vtd_jax.train.workdir import read_config, read_training_list
 from vtd_jax.video.records import Records
 
 _ELSE = "give the workdir of a run, or --config=… for zero-shot"
-# of the files that an evaluation writes, behind their stem
+# ends of the names of files that an evaluation writes
 ENDS = (".md", ".csv", ".json", "_per_class.csv", "_confusions.csv", SUFFIX_OF_SCORES)
 
 CONFIG = config_flag.define()
@@ -75,7 +78,7 @@ class Prepared:
       learnt: what the model learnt, for the table.
       step: of the checkpoint, if it is one of the run in the workdir.
       stem: of the files to write.
-      training: `origin` and `told` of the list that was learnt on.
+      training: the list that was learnt on, as `read_training_list` returns it.
     """
 
     config: RunConfig
@@ -88,9 +91,7 @@ class Prepared:
 
 
 def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) -> RunConfig:
-    """The run's or file's config, or the one given; what was learnt keeps model and CLIP unless a
-    flag sets them.
-    """
+    """The config of the run, the file or the flag; a trained model keeps its own model settings."""
     exported = read_tuned(file) if file and file.suffix == SUFFIX else None
     if CONFIG.value is None:
         remedy = "put it back, or give another folder" if trained else _ELSE
@@ -102,7 +103,7 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
         )
     config = RunConfig.from_dict(CONFIG.value.to_dict())
     if file and not exported:
-        # what it learnt on is not known
+        # a .pth does not say what it was trained on
         return replace(config, shots=0, data=replace(config.data, train=""))
     if own or not (trained or exported):
         return config
@@ -111,7 +112,7 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
 
 
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
-    """Refuses results that would write over what is evaluated, before anything is read."""
+    """Refuses results that would replace an input, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True, whole=True)]
     outputs += [Output("--workdir", workdir / f"{stem}{end}", belongs=True) for end in ENDS]
     inputs = [config_flag.given_file(), *weights_read("clip.path", config.clip.path)]
@@ -152,26 +153,20 @@ def main() -> str:
     workdir = Path(WORKDIR.value)
     check_output("--workdir", WORKDIR.value, folder=True)
     with Line("reading records and loading the model"):
-        found = together(prepare, workdir)
-    results = workdir / found.stem
+        prepared = together(prepare, workdir)
+    results = workdir / prepared.stem
     with contextlib.ExitStack() as stack:
-        # a run that trains in this workdir meanwhile writes other files
+        # locks the table only: a run may train in this workdir meanwhile
         lock = locked_outputs([("--workdir", Path(f"{results}.md"), False)])
         on_first(stack.enter_context, lock)
-        runs.note_toy(found.config, found.model)
+        runs.note_toy(prepared.config, prepared.model)
         if is_first():
-            say(f"learnt: {found.learnt}")
-            say(f"device: {describe_devices(run_devices(found.config.devices))}")
+            say(f"learnt: {prepared.learnt}")
+            say(f"device: {describe_devices(run_devices(prepared.config.devices))}")
         table = runs.score_run(
-            workdir,
-            found.config,
-            found.splits,
-            found.model,
-            found.learnt,
-            found.training,
-            step=found.step,
-            stem=found.stem,
-        )
+            workdir, prepared.config, prepared.splits, prepared.model, prepared.learnt,
+            prepared.training, step=prepared.step, stem=prepared.stem,
+        )  # fmt: skip
     table.show()
     return (
         f"{headline(table)}; wrote {results}.md, .csv, .json, _per_class.csv, _confusions.csv, "

@@ -1,19 +1,17 @@
-"""Draws one video as training and evaluation see it: sampled frames, training draws with their
-boxes, spatial views.
+"""Draws one video as training and evaluation see it: frames, training crops, spatial views.
 
 Examples:
   python -m experiments.show_batch --seed=36 --out=augmentations.png
   python -m experiments.show_batch --data_dir=records/hmdb51 --name=base_train --index=12 \\
       --out=batch.png
   python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 \\
-      --config.augment.flip=0 \\
-      --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
+      --config.augment.flip=0 --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
 The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is
 that picture in fewer colours. Rows: the view of evaluation; a training clip for each of --draws
 epochs from --epoch on, exactly as training with this seed gets it, with its box on the uncropped
 frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames and
-records; a flag that is given goes before it.
+records; flags override it.
 """
 
 import tempfile
@@ -87,12 +85,12 @@ def open_video(config: RunConfig | None) -> tuple[Example, str]:
             raise UserError("--data_dir is missing: --name and --index choose a video of records")
         return rendered(), RENDERED
     if not name:
-        if not (there := record_names(data_dir)):
-            # says what is wrong with the folder
+        if not (known := record_names(data_dir)):
+            # raises the error that names the folder's fault
             open_records(data_dir, "")
         raise UserError(
             f"--name is missing: name a list of these records; {data_dir} has "
-            f"{', '.join(dict.fromkeys(there))}"
+            f"{', '.join(dict.fromkeys(known))}"
         )
     records = open_records(data_dir, name)
     if INDEX.value >= len(records):

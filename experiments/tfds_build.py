@@ -1,12 +1,11 @@
-"""TFDS's own `tfds build`, for machines without TensorFlow, which the `tfds` program asks for
-before it starts.
+"""TFDS's `tfds build` for machines without TensorFlow, which the `tfds` program imports.
 
 Examples:
   python -m experiments.tfds_build data/hmdb51 --config=video --manual_dir=hmdb51 --data_dir=records
   python -m experiments.tfds_build data/video_folder --manual_dir=my_videos --data_dir=records
 
 Takes every flag of `tfds build`; the builders are the same. `experiments.build_data` does more: it
-measures storages, adds lists, checks, and goes on after an interruption.
+measures storages, adds lists, checks, and resumes after an interruption.
 """
 
 import sys

@@ -1,19 +1,18 @@
 """Trains VTD-CLIP: prompts and fusion on a frozen CLIP.
 
-    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 --workdir=runs/hmdb51 \\
-        --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
-    python -m experiments.train --config=experiments/configs/video_folder.py:train=list --workdir=runs/mine \\
-        --config.data.data_dir=records --profile_steps=10:15
+    python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 \\
+        --workdir=runs/hmdb51 --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
+    python -m experiments.train --config=experiments/configs/video_folder.py:train=list \\
+        --workdir=runs/mine --config.data.data_dir=records --profile_steps=10:15
 
 The same command resumes from the last checkpoint, whatever ended the run. SIGTERM or SIGUSR1
 (preemption) saves and ends it with exit status 75, Ctrl-C saves and ends it with 130, a second
 Ctrl-C stops at once. Every field of a config can be set with --config.group.field=value.
 
 Writes into the workdir: config.json, metrics.csv, events/ (for TensorBoard), checkpoints/, and the
-table of the last
-evaluation as results.md, .csv and .json; damaged/ for checkpoints found damaged, nonfinite.jsonl
-for batches whose loss or gradient was not finite, and profile/. One run at a time writes there: a
-second one is refused, by .train.lock.
+table of the last evaluation as results.md, .csv and .json; also damaged/ (damaged checkpoints),
+nonfinite.jsonl (batches whose loss or gradient was not finite) and profile/. Only one run at a time
+may write there; .train.lock refuses a second one.
 """
 
 import dataclasses
@@ -38,7 +37,7 @@ flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder of the run; made where it is not there", required=True
+    "workdir", None, "folder of the run; created if missing", required=True
 )
 RESUME = flags.DEFINE_bool(
     "resume", True, "resume from the last checkpoint; --noresume refuses a workdir that has some"
@@ -89,7 +88,7 @@ def prepare() -> Prepared:
         raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
-        from_config.open_training(config)  # says what to use instead
+        from_config.open_training(config)  # raises the error that says what to use instead
     records, splits, model = runs.prepare(config)
     return Prepared(config, profile, records, splits, model)
 
@@ -98,16 +97,9 @@ def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
     """Makes the whole run, from records to the table, and returns a line about it."""
     runs.note_toy(prepared.config, prepared.model)
     step, table = runs.train_run(
-        workdir,
-        prepared.config,
-        prepared.records,
-        prepared.splits,
-        prepared.model,
-        preemption,
-        resume=RESUME.value,
-        override=OVERRIDE.value,
-        profile=prepared.profile,
-    )
+        workdir, prepared.config, prepared.records, prepared.splits, prepared.model, preemption,
+        resume=RESUME.value, override=OVERRIDE.value, profile=prepared.profile,
+    )  # fmt: skip
     if table is None:
         return (
             f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"

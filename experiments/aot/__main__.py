@@ -1,17 +1,17 @@
-"""Compiles a run's programs ahead of time, for devices that this machine lacks; tells memory, FLOPs
-and traffic.
+"""Compiles a run's programs for devices that this machine lacks; prints memory, FLOPs, traffic.
 
-    python -m experiments.aot --topology=v5e:4x4 --config=experiments/configs/base_to_novel.py:kinetics400
+    python -m experiments.aot --topology=v5e:4x4 \\
+        --config=experiments/configs/base_to_novel.py:kinetics400
     python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
         --config.clip.dtype=bfloat16 --config.memory.remat=block --config.data.batch_size=128
     python -m experiments.aot --out=aot.md
     python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json
 
 For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for
-GPUs they are lowered. With --config its own settings are used; without, every benchmark config at
-the release's effective batch. A program that does not fit ends the command with exit status 2 and
-one line that says what to change. Class names come from the records in data.data_dir where that is
-a folder, else from what is known of the benchmark (or --classes, --tokens).
+GPUs they are lowered. Without --config every benchmark config is compiled at the release's
+effective batch. A program that does not fit ends the command with exit status 2 and one line that
+says what to change. Class names come from the records in data.data_dir if that is a folder, else
+from a table of the benchmarks (or --classes, --tokens).
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.aot import names as _aot
+from experiments.aot import names
 from experiments.common import cli, config_flag
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.cost.programs import Names, Report, Step, complaint, examine
 from vtd_jax.cost.tables import report_table, run_steps, save
 from vtd_jax.cost.topology import Target, cuda_target, tpu_target
@@ -48,27 +49,26 @@ _OUT = flags.DEFINE_string("out", None, "also write the table, FILE.md, or all n
 
 
 def targets() -> list[Target]:
-    """What the flags ask for, the largest GPU count first: devices are simulated once."""
+    """The devices of the flags. The largest GPU count is made first: it fixes how many devices
+    this process simulates.
+    """
     if _PLATFORM.value == "tpu":
         return [tpu_target(topology) for topology in _TOPOLOGY.value]
-    if not all(count.isdigit() and int(count) for count in _DEVICES.value):
-        raise UserError(
-            f"--devices={','.join(_DEVICES.value)}: expected numbers of GPUs, as 1,8,64"
-        )
-    counts = [int(count) for count in _DEVICES.value]
+    expected = "numbers of GPUs, as 1,8,64"
+    counts = whole_numbers("devices", _DEVICES.value, expected, least=1, repeats=True)
     found = {count: cuda_target(count) for count in sorted(counts, reverse=True)}
     return [found[count] for count in counts]
 
 
 def names_of(config: RunConfig) -> tuple[Names | None, Names]:
-    """Class names learnt and evaluated on: of the flags, of the records, or of the benchmark."""
+    """Class names of training and evaluation: from flags, records, or the benchmark's table."""
     if _CLASSES.value is not None:
-        names = Names(_CLASSES.value, _TOKENS.value or _aot.POSITIONS, len(config.model.templates))
-        return names if config.data.train else None, names
+        given = Names(_CLASSES.value, _TOKENS.value or names.POSITIONS, len(config.model.templates))
+        return given if config.data.train else None, given
     if _TOKENS.value is not None:
-        raise UserError(f"--tokens={_TOKENS.value}: goes with --classes=K")
+        raise UserError(f"--tokens={_TOKENS.value}: needs --classes=K too")
     here = CONFIG.value is not None and Path(config.data.data_dir).is_dir()
-    return _aot.recorded_names(config) if here else _aot.known_names(config)
+    return names.recorded_names(config) if here else names.known_names(config)
 
 
 def main() -> str:
@@ -77,53 +77,50 @@ def main() -> str:
     if out is not None:
         check_suffix(out, ".md", ".json", where=f"--out={out}")
     own = CONFIG.value is not None
-    configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else _aot.benchmark_configs()
+    configs = [RunConfig.from_dict(CONFIG.value.to_dict())] if own else names.benchmark_configs()
     if out is not None:
         check_outputs([Output("--out", out)], [config_flag.given_file()])
     jobs = []
     for target in targets():
         for config in configs:
-            config = config if own else _aot.in_one_step(config, len(target.devices))
+            config = config if own else names.in_one_step(config, len(target.devices))
             jobs += [
                 (config, target, step) for step in run_steps(config, target, *names_of(config))
             ]
     known: dict[tuple, Report] = {}
     settings = (
-        {"config": config_flag.filename(), **config_flag.overrides()} if own else _aot.SETTINGS
+        {"config": config_flag.filename(), **config_flag.overrides()} if own else names.SETTINGS
     )
     reports: list[Report] = []
-    for place, job in enumerate(jobs, 1):
-        reports.append(_examined(known, place, len(jobs), *job))
-        # what is done is kept, should the rest be interrupted
+    for number, job in enumerate(jobs, 1):
+        reports.append(_examined(known, number, len(jobs), *job))
+        # after each program, so that an interruption loses none
         save(out, reports, settings)
     print(report_table(reports, settings).to_markdown())
+    # `fits` is None for programs that are only lowered
     failed = [
         complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False
     ]
     if failed:
         more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""
         raise UserError(failed[0] + more)
-    told = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
-    return (
-        f"{told}; wrote {out}" if out else f"{told}; nothing was written (--out=FILE.md or .json)"
-    )
+    outcome = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
+    wrote = f"wrote {out}" if out else "nothing was written (--out=FILE.md or .json)"
+    return f"{outcome}; {wrote}"
 
 
 def _examined(
-    known: dict, place: int, count: int, config: RunConfig, target: Target, step: Step
+    known: dict, number: int, count: int, config: RunConfig, target: Target, step: Step
 ) -> Report:
-    """A report; a program that another run has had before is not compiled again."""
-    key = _aot.signature(step, target, config)
+    """A report; a program that two runs share is compiled once."""
+    key = names.signature(step, target, config)
     if key not in known:
         known[key] = examine(step, target, config.name)
-        told = (
-            f"[{place}/{count}] {config.name} on {target.name}, {step.kind}: "
-            f"{known[key].seconds:.0f} s"
-        )
-        say(told, sys.stderr)
+        program = f"{config.name} on {target.name}, {step.kind}"
+        say(f"[{number}/{count}] {program}: {known[key].seconds:.0f} s", sys.stderr)
     return dataclasses.replace(known[key], run=config.name)
 
 
 if __name__ == "__main__":
-    # no devices first: it is told here which ones stand for the chips
+    # `device` stays False: the targets decide which devices JAX simulates
     cli.run(main, __doc__)

@@ -1,6 +1,4 @@
-"""What `experiments.aot` compiles: the benchmark configs at the release's batch, and how long their
-class names are.
-"""
+"""What `experiments.aot` compiles: benchmark configs at the release's batch, and their names."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ POSITIONS = 77
 
 
 def benchmark_configs() -> list[RunConfig]:
-    """Every benchmark config at the release's effective batch, in bfloat16, blocks computed again."""
+    """Every benchmark config, see `in_one_step` for its batch."""
     found = [base_to_novel.get_config(dataset) for dataset in base_to_novel.RELEASE]
     found += [
         few_shot.get_config(f"{dataset},shots={shots}") for dataset, shots in few_shot.RELEASE
@@ -59,7 +57,7 @@ SETTINGS = {
 
 
 def in_one_step(config: RunConfig, devices: int) -> RunConfig:
-    """A benchmark config as the table has it, see `SETTINGS`."""
+    """A benchmark config with the settings of the table, see `SETTINGS`."""
     changes: dict[str, Any] = {"clip.dtype": "bfloat16", "memory.remat": "block"}
     if devices > 1:
         videos = config.data.batch_size * config.optimizer.gradient_accumulation_steps
@@ -110,15 +108,8 @@ def recorded_names(config: RunConfig) -> tuple[Names | None, Names]:
 
 
 def signature(step: Step, target: Target, config: RunConfig) -> tuple:
-    """What a program depends on: two with the same one cost the same. Rates and lists are no part
-    of it.
-    """
+    """A key for programs of equal cost; learning rates and lists are not part of it."""
     shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(step.arguments))
-    settings = (
-        config.clip.architecture,
-        config.clip.dtype,
-        config.model,
-        config.memory,
-        config.codebook_shards,
-    )
-    return target.name, step.kind, step.names, shapes, str(settings), config.on_nonfinite
+    clip = config.clip.architecture, config.clip.dtype
+    settings = str((*clip, config.model, config.memory, config.codebook_shards))
+    return target.name, step.kind, step.names, shapes, settings, config.on_nonfinite

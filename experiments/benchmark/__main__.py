@@ -1,5 +1,4 @@
-"""Measures this package: its programs against PyTorch, its records against other readers, and its
-search for words against the one matrix product that it contains.
+"""Measures programs against PyTorch, records against other readers, and the search for words.
 
 Examples:
   python -m experiments.benchmark --out=benchmark.json
@@ -23,7 +22,8 @@ the `parity` extra.
 are re-encoded at the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short
 side 256, centre crop 224, uint8. decord is measured if it is installed.
 
---what=vocabulary: frames and words are seeded random vectors. The vocabulary is also read from a
+--what=vocabulary: the search against the one matrix product that it contains, on seeded random
+vectors. The vocabulary is also read from a
 file (--words × --width × 4 bytes in --folder), as one larger than memory would be. Before anything
 is timed, the words found are compared with those of the plain computation.
 """
@@ -40,6 +40,7 @@ from absl import flags
 
 from experiments.benchmark import bare  # noqa: F401
 from experiments.common import cli, limit_flags
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
@@ -105,7 +106,7 @@ _OWN = {
 
 
 def check_flags() -> None:
-    """Refuses flags that do not go together, before anything is read."""
+    """Refuses flags that do not fit each other, before anything is read."""
     for what, own in _OWN.items():
         for flag in own:
             if what != _WHAT.value and flags.FLAGS[flag.name].present:
@@ -115,7 +116,7 @@ def check_flags() -> None:
             raise UserError(f"--{flag.name}={flag.value}: there is no such folder")
     if (_DATA_DIR.value is None) != (_RECORDS.value is None):
         raise UserError(
-            "--data_dir and --records go together: the folder, and the name of the records in it"
+            "--data_dir and --records need each other: the folder, and the name of its records"
         )
     if _OUT.value is not None:
         read = [(f"--{f.name}={f.value}", f.value) for f in (_DATA_DIR, _VIDEOS, _FOLDER)]
@@ -123,12 +124,11 @@ def check_flags() -> None:
 
 
 def frames() -> Sequence[int]:
-    """What --frames says, or its default."""
-    if not all(count.isdecimal() and int(count) for count in _FRAMES.value):
-        raise UserError(
-            f"--frames={','.join(_FRAMES.value)}: expected whole numbers from 1 on, such as 16,32"
-        )
-    found = [int(count) for count in _FRAMES.value] or _DEFAULT_FRAMES[_WHAT.value]
+    """The value of --frames, or its default."""
+    if not _FRAMES.value:
+        return _DEFAULT_FRAMES[_WHAT.value]
+    expected = "whole numbers from 1 on, such as 16,32"
+    found = whole_numbers("frames", _FRAMES.value, expected, least=1, repeats=True)
     if _WHAT.value == "programs" and len(found) > 1:
         raise UserError(
             f"--frames={','.join(_FRAMES.value)}: expected one number for --what=programs; "
@@ -159,7 +159,7 @@ def measure() -> dict[str, Any]:
 
 
 def measure_programs(count: int) -> dict[str, Any]:
-    """`measure` of programs, with so many frames a clip."""
+    """`measure` of programs, with `count` frames a clip."""
     from experiments.benchmark import run
     from experiments.benchmark.setting import DTYPES, Options
 
@@ -185,12 +185,12 @@ def main() -> str:
     report = measure()
     report["command"] = shlex.join(["python", "-m", "experiments.benchmark", *sys.argv[1:]])
     report["date"] = datetime.date.today().isoformat()
-    # programs keep apart what the others have beside their numbers
+    # programs have their facts under "machine", the others beside their numbers
     about = report.get("machine") or {
         key: value for key, value in report.items() if not isinstance(value, (dict, list))
     }
-    told = ", ".join(f"{k} {v}" for k, v in about.items() if k not in ("command", "date"))
-    print(f"\n`{report['command']}`, {report['date']}: {told}")
+    facts = ", ".join(f"{k} {v}" for k, v in about.items() if k not in ("command", "date"))
+    print(f"\n`{report['command']}`, {report['date']}: {facts}")
     if _OUT.value is None:
         return "measured; nothing was written (--out=FILE.json writes the numbers)"
     write_text(Path(_OUT.value), json.dumps(report, indent=2) + "\n")

@@ -1,8 +1,6 @@
-"""For machines with nothing but jax, flax, optax and numpy: a stand-in for `jaxtyping`, where the
-real one is missing.
+"""A stand-in for `jaxtyping` on machines with nothing but jax, flax, optax and numpy.
 
-Import this before anything of `vtd_jax`. Annotations then say nothing of shapes, and nothing checks
-them.
+Import this before anything of `vtd_jax`. Annotations of shapes are then ignored.
 """
 
 import importlib.util
@@ -12,7 +10,7 @@ from typing import Any
 
 import jax
 
-_NAMES = (
+_NAMES = [
     "Bool",
     "Float",
     "Float32",
@@ -25,7 +23,7 @@ _NAMES = (
     "Shaped",
     "UInt8",
     "UInt32",
-)
+]
 
 
 class _Annotation:
@@ -35,7 +33,7 @@ class _Annotation:
 
 
 def stand_in() -> ModuleType:
-    """A module that has of `jaxtyping` what annotations of this package use."""
+    """A module with the names of `jaxtyping` that this package uses."""
     module = ModuleType("jaxtyping")
     module.Array = jax.Array
     for name in _NAMES:

@@ -1,16 +1,17 @@
-"""What a benchmark measures in processes of their own: time to the first step, peak memory, several
-devices.
+"""Measurements in processes of their own: time to the first step, peak memory, several devices.
 
   python -m experiments.benchmark.child first_step OPTIONS VARIANT STARTED
   python -m experiments.benchmark.child devices OPTIONS DTYPE
 
-Prints one line of JSON. The caller runs these before it uses a device itself: some can have one
-process only.
+Prints one line of JSON. The caller starts these before it uses a device itself, because some
+devices serve one process at a time.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# of the interpreter's own start the first imports are known only from outside
+# taken before the imports below, which count as part of the start
 _BEGUN = time.time()
 
 from experiments.benchmark import bare  # noqa: E402, F401
@@ -36,12 +37,10 @@ def first_steps(options: Any, variants: list[Any]) -> list[dict[str, Any]]:
     rows = []
     for variant in variants:
         with tempfile.TemporaryDirectory() as cache:
-            for told in ("cold", "warm") if variant.framework == "JAX" else ("",):
-                text = (options.to_json(), json.dumps(variant), repr(time.time()))
-                rows.append(
-                    {"variant": variant.name, "cache": told}
-                    | _child("first_step", *text, cache=cache)
-                )
+            for state in ("cold", "warm") if variant.framework == "JAX" else ("",):
+                arguments = (options.to_json(), json.dumps(variant), repr(time.time()))
+                measured = _child("first_step", *arguments, cache=cache)
+                rows.append({"variant": variant.name, "cache": state} | measured)
     return rows
 
 
@@ -56,22 +55,20 @@ def over_devices(options: Any, dtype: str) -> dict[str, Any]:
 def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, Any]:
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": cache,
+        # keep every program: by default the small ones are compiled again in a warm start
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    flags = [
-        flag
-        for flag in environment.get("XLA_FLAGS", "").split()
-        if "host_platform_device_count" not in flag
-    ]
-    # the count is heeded on CPUs only
+    flags = environment.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in flags if "host_platform_device_count" not in flag]
+    # accelerators ignore this count
     count = max(DEVICES) if split_cpu else 1
     environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
     call = [sys.executable, "-m", "experiments.benchmark.child", *arguments]
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        told = (done.stderr.strip().splitlines() or ["it told nothing"])[-1]
-        return {"failed": f"ended with status {done.returncode}: {told}"}
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"failed": f"ended with status {done.returncode}: {reason}"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -109,7 +106,7 @@ def _our_step(options: Any, variant: Any, started: float) -> tuple[dict[str, flo
 
 
 def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, float], Any, Any]:
-    # of this package's own imports, and of JAX's, PyTorch's seconds are free
+    # imports of this package and of JAX must not count as PyTorch's
     importing = _BEGUN - started
     from experiments.benchmark.tasks import STEP
 
@@ -118,43 +115,31 @@ def _torch_step(options: Any, variant: Any, started: float) -> tuple[dict[str, f
 
     importing, start = importing + time.time() - start, time.time()
     device = bench.best_device()
-    (job,) = bench.jobs(
-        options.setting(),
-        bench.random_model(options.setting(), variant.dtype),
-        "",
-        device=device,
-        tasks=(STEP,),
-    )
+    model = bench.random_model(options.setting(), variant.dtype)
+    (job,) = bench.jobs(options.setting(), model, "", device=device, tasks=(STEP,))
     parts = {"importing": importing, "building": time.time() - start, "compiling": 0.0}
     return parts, job.run, lambda: bench.peak_bytes(device)
 
 
 def _peak_bytes() -> int:
-    """Of this process since it started; the kernel's own count where it can be read."""
-    try:
-        line = next(
-            line
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        return 1024 * int(line.split()[1])
-    except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak memory of this process, from the kernel's own count where it can be read."""
+    # ru_maxrss may include the parent's peak from before exec
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(), re.M):
+            return 1024 * int(found[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _devices(options: Any, dtype: str) -> dict[str, Any]:
-    """In the child: the step over as many of the devices as there are."""
+    """In the child: the step over 1, 2, 4, … devices, as many as exist."""
     import jax
 
     from experiments.benchmark.scaling import step_over
     from experiments.benchmark.timing import interleaved
 
     options = dataclasses.replace(options, batch=-(-options.batch // max(DEVICES)) * max(DEVICES))
-    jobs = [
-        step_over(options.setting(), dtype, jax.devices()[:n])
-        for n in DEVICES
-        if n <= jax.device_count()
-    ]
+    counts = [count for count in DEVICES if count <= jax.device_count()]
+    jobs = [step_over(options.setting(), dtype, jax.devices()[:count]) for count in counts]
     timings = interleaved(jobs, options.rounds)
     return {
         "platform": jax.devices()[0].platform,
@@ -166,8 +151,8 @@ def _devices(options: Any, dtype: str) -> dict[str, Any]:
 if __name__ == "__main__":
     from experiments.benchmark.setting import Options, Variant
 
-    what, given, *rest = sys.argv[1:]
-    chosen = Options(**json.loads(given))
+    what, settings, *rest = sys.argv[1:]
+    chosen = Options(**json.loads(settings))
     if what == "first_step":
         print(json.dumps(_first_step(chosen, Variant(*json.loads(rest[0])), float(rest[1]))))
     else:

@@ -1,6 +1,4 @@
-"""What a benchmark's codebook is of: UCF-101's class names, and token rows of the same lengths
-without a tokenizer.
-"""
+"""UCF-101's class names, and token rows of the same lengths for machines without a tokenizer."""
 
 from collections.abc import Sequence
 
@@ -24,7 +22,7 @@ SkyDiving SoccerJuggling SoccerPenalty StillRings SumoWrestling Surfing Swing Ta
 TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars VolleyballSpiking WalkingWithDog
 WallPushups WritingOnBoard YoYo
 """
-# tokens of each name, which a test takes from the tokenizer again
+# tokens of each name; a test compares them with the tokenizer
 _LENGTHS = (
     "531222212212333143233222411135422122532223333333112"
     "22133332232223322331314313321122322311322231343422"
@@ -33,9 +31,7 @@ _SOT, _EOT, _POSITIONS = 49406, 49407, 77
 
 
 def class_names(count: int) -> list[str]:
-    """`count` different names: UCF-101's 101 as its folders spell them, then the same again with a
-    number behind.
-    """
+    """`count` different names: UCF-101's 101 folder names, then these again with a number."""
     names = _NAMES.split()
     return [
         names[i % len(names)] + (f" {i // len(names) + 1}" if i >= len(names) else "")
@@ -51,11 +47,9 @@ def name_lengths(count: int) -> list[int]:
 
 
 def stand_in_tokens(lengths: Sequence[int], prompts: int) -> Int32[np.ndarray, "k l"]:
-    """Rows as `VTDCLIP.class_tokens` makes them, with seeded random ids in the place of the names'
-    tokens.
+    """Rows as `VTDCLIP.class_tokens` makes them, with random ids instead of the names' tokens.
 
-    The cost of a codebook depends on the lengths only, so a machine without a tokenizer measures
-    the same.
+    The cost of a codebook depends on the lengths only.
 
     Args:
       lengths: tokens of each name.

@@ -1,6 +1,4 @@
-"""Clips of benchmark size for measuring the input pipeline: rendered, encoded, built into records
-of both storages.
-"""
+"""Rendered clips as records of both storages, to measure the input pipeline."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""The input side of a benchmark: clips a second from records, and how long a training loop waits
-for them.
-"""
+"""The input side: clips a second from records, and how long a training loop waits for them."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -36,28 +34,27 @@ def pipelines(found: Mapping[str, Records], setting: Setting) -> list[Job]:
     cv2.setNumThreads(1)
     return [
         Job(
-            f"{storage}, {told}",
+            f"{storage}, {kind}",
             "input",
             partial(next, _batches(records, setting, CLIPS, augment)),
             clips=CLIPS,
         )
         for storage, records in found.items()
-        for told, augment in (("augmented", Augment()), ("centre crop", Augment(enabled=False)))
+        for kind, augment in (("augmented", Augment()), ("centre crop", Augment(enabled=False)))
     ]
 
 
 def loop(
     found: Mapping[str, Records], setting: Setting, programs: Programs, steps: int
 ) -> list[dict[str, Any]]:
-    """Training steps as a run makes them: the next batch is made and placed while the device works
-      on this one.
+    """Training steps as in a run: the next batch is prepared while the device works on this one.
 
-    Every step is waited for, so that what is waited for a batch after the device was done is time
-    in which it is idle.
+    The loop waits for every step, so any wait for a batch after that is time in which the device is
+    idle.
 
     Returns:
-      A row for each storage: `seconds` a step in the loop, and `waited`, how many of them the
-        device was idle.
+      A row for each storage: `seconds` a step in the loop, and `waited`, the seconds of these in
+        which the device was idle.
     """
     rows = []
     for storage, records in found.items():
@@ -88,7 +85,7 @@ def _batches(
 
 
 def _placed(batch: Mapping[str, np.ndarray], *, classes: int) -> dict[str, jax.Array]:
-    """What a step takes, on the device; labels of records that know more classes are folded."""
+    """The arguments of a step on the device; labels beyond `classes` wrap around."""
     label = (batch["label"] % classes).astype(np.int32)
     return jax.device_put(
         {

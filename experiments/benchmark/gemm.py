@@ -36,8 +36,8 @@ def shapes(config: CLIPConfig, images: int) -> list[tuple[int, int, int]]:
 def jobs(config: CLIPConfig, images: int, dtype: str, variant: str) -> list[Job]:
     """One job a shape, on JAX's first device; bfloat16 is accumulated and returned in float32.
 
-    Every product is written over the one before, as within a program: the pages of new memory may
-    take a CPU longer than the product.
+    Every product reuses the memory of the one before, as within a program: on a CPU, mapping new
+    pages may take longer than the product.
     """
     exact = jax.lax.Precision.HIGHEST if dtype == "float32" else jax.lax.Precision.DEFAULT
 
@@ -47,11 +47,12 @@ def jobs(config: CLIPConfig, images: int, dtype: str, variant: str) -> list[Job]
 
     def over_the_last(m: int, k: int, n: int) -> Callable[[], jax.Array]:
         left, right = (jnp.full(size, 1 / size[1], dtype) for size in ((m, k), (k, n)))
-        place = [jnp.zeros((m, n), jnp.float32)]
+        out = jnp.zeros((m, n), jnp.float32)
 
         def once() -> jax.Array:
-            place[0] = multiply(place[0], left, right)
-            return place[0]
+            nonlocal out
+            out = multiply(out, left, right)
+            return out
 
         return once
 
@@ -71,7 +72,7 @@ def job(
       shape: `(m, k, n)`.
       variant: whose product it is.
       multiply: starts one product and returns it.
-      wait: returns when a product is there.
+      wait: blocks until a product is computed.
     """
     wait(multiply())
     start = time.perf_counter()

@@ -1,15 +1,11 @@
-"""How many clips a second one core reads: this project's records against other readers of the same
-files.
+"""Clips a second on one core: this project's records against other readers of the same files.
 
-Clips are re-encoded at the sizes of the field's data sets, then every reader returns the same
-thing: T frames at test indices, scaled to a short side of 256 and cropped to 224, uint8. Other
-readers are optional and only measured.
+Clips are re-encoded at the sizes of the field's data sets. Every reader returns T frames at test
+indices, scaled to a short side of 256 and cropped to 224, uint8. Other readers are optional.
 """
 
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.benchmark.report import show
-from experiments.benchmark.timing import machine
+from experiments.benchmark.timing import Job, interleaved, machine
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.scenes.render import class_names, render_clip
@@ -40,14 +36,12 @@ SHORT_SIDE, CROP, FEW_JPEGS = 256, 224, 64
 BASE = "PyAV, seek to each frame"
 OTHERS = (BASE, "PyAV, decode all", "OpenCV, grab in order", "decord")
 OURS = ("records, video", "records, jpeg", f"records, jpeg, at most {FEW_JPEGS}")
-Job = Callable[[], UInt8[np.ndarray, "t r r 3"]]
+Read = Callable[[], UInt8[np.ndarray, "t r r 3"]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A data set's usual clip: file ending, encoder and its options, size, frames a second and
-    seconds.
-    """
+    """A data set's usual clip: suffix, encoder and options, size, frames a second, seconds."""
 
     name: str
     ending: str
@@ -75,9 +69,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Result:
-    """One row: a reader, a kind of clip, a number of frames; `clips_per_second` is None if the
-    reader is not there.
-    """
+    """One row; `clips_per_second` is None if the reader is not installed."""
 
     kind: str
     frames: int
@@ -120,8 +112,7 @@ def write_clip(frames: Sequence[np.ndarray], rate: float, kind: Kind, path: Path
 
 
 def read_seeking(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """PyAV as in many training codes: seek to the key frame before each wanted frame, decode from
-      there.
+    """PyAV as in much training code: seek to the key frame before each frame, decode from there.
 
     In AVIs with B-frames it may return neighbours of the wanted frames: AVI stores no times.
     """
@@ -176,7 +167,7 @@ def read_opencv(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
 
 
 def read_decord(path: Path, count: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """decord, as it is used everywhere: `get_batch` of the wanted frames."""
+    """decord as commonly used: `get_batch` of the wanted frames."""
     reader = import_module("decord").VideoReader(str(path.absolute()), num_threads=1)
     return reader.get_batch(test_indices(len(reader), count).tolist()).asnumpy()
 
@@ -212,7 +203,7 @@ def make_records(files: Sequence[Path], folder: Path) -> dict[str, Records]:
 
 
 def read_record(records: Records, index: int, count: int) -> UInt8[np.ndarray, "t h w 3"]:
-    """The wanted frames of a record, from the file of records on."""
+    """The wanted frames of a record, including the read from its file."""
     example = records[index]
     return example.frames(test_indices(example.num_frames, count))
 
@@ -237,17 +228,15 @@ def _measure(
 ) -> list[Result]:
     results = []
     for count in frames:
-        jobs: dict[str, list[Job]] = {
+        jobs: dict[str, list[Read]] = {
             reader: [partial(_cropped, partial(read, path, count)) for path in files]
             for reader, read in READERS.items()
             if not missing(reader)
         }
         for name in OURS:
-            jobs[name] = [
-                partial(_cropped, partial(read_record, stored[name], i, count))
-                for i in range(len(files))
-            ]
-        rates = interleaved(jobs, rounds)
+            reads = (partial(read_record, stored[name], i, count) for i in range(len(files)))
+            jobs[name] = [partial(_cropped, read) for read in reads]
+        rates = clips_per_second(jobs, rounds)
         for reader in (*OTHERS, *OURS):
             size = None
             if reader in OURS:
@@ -256,22 +245,14 @@ def _measure(
     return results
 
 
-def interleaved(jobs: Mapping[str, Sequence[Job]], rounds: int) -> dict[str, float]:
-    """Clips a second by reader: all jobs once to warm up, then all in turn, `rounds` times; medians
-    of each job.
-    """
-    seconds = {(reader, i): [] for reader, calls in jobs.items() for i in range(len(calls))}
-    for turn in range(rounds + 1):
-        for (reader, i), times in seconds.items():
-            start = time.perf_counter()
-            jobs[reader][i]()
-            if turn:
-                times.append(time.perf_counter() - start)
-    medians = {key: statistics.median(times) for key, times in seconds.items()}
-    return {
-        reader: len(calls) / sum(medians[reader, i] for i in range(len(calls)))
-        for reader, calls in jobs.items()
-    }
+def clips_per_second(jobs: Mapping[str, Sequence[Read]], rounds: int) -> dict[str, float]:
+    """Rates by reader, from the median of each clip; see `timing.interleaved`."""
+    flat = [Job(reader, "", read) for reader, reads in jobs.items() for read in reads]
+    seconds = dict.fromkeys(jobs, 0.0)
+    # a read takes long enough: no repeats within a round, and no threads to wait for
+    for timing in interleaved(flat, rounds, at_least=0, pause=0):
+        seconds[timing.task] += timing.median
+    return {reader: len(reads) / seconds[reader] for reader, reads in jobs.items()}
 
 
 def one_core() -> None:
@@ -294,9 +275,7 @@ def table(results: Sequence[Result]) -> Table:
         }
         cells = ["not installed", "–", "–"]
         if row.clips_per_second is not None:
-            best = max(
-                rate for reader, rate in rates.items() if reader in OTHERS and rate is not None
-            )
+            best = max(rates[reader] or 0 for reader in OTHERS if reader in rates)
             cells = [f"{row.clips_per_second:.1f}"]
             cells += [f"{row.clips_per_second / base:.2f}×" for base in (rates[BASE], best)]
         size = "–" if row.size is None else f"{row.size:.2f}×"
@@ -322,11 +301,11 @@ def compare(
     clips, results = sources(folder, count), []
     about = machine() | versions() | {"clips": len(clips), "rounds": rounds, "cores used": 1}
     one_core()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder_of_clips:
         for kind in KINDS:
             if seconds is not None:
                 kind = replace(kind, seconds=min(kind.seconds, seconds))
-            files = [Path(place) / f"{i}.{kind.ending}" for i in range(len(clips))]
+            files = [Path(folder_of_clips) / f"{i}.{kind.ending}" for i in range(len(clips))]
             for path, (pictures, rate) in zip(files, clips):
                 write_clip(pictures, rate, kind, path)
             results += measure(kind, files, frames, rounds)

@@ -10,8 +10,7 @@ from experiments.benchmark.timing import Ratio, Timing, best_rates, ratio
 from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.evaluate.tables import Table
 
-# task -> ours in bfloat16 at least so many times as fast as PyTorch in float32, and as PyTorch in
-# bfloat16
+# task -> least speed of ours in bfloat16, relative to PyTorch in float32 and in bfloat16
 GOALS = {FEATURES: (2.4, 1.3), CODEBOOK: (15.0, 8.0), STEP: (2.2, 1.2)}
 CEILING_GOAL, MFU_GOAL = 0.85, 0.55
 EAGER = (Variant("PyTorch", "float32", "eager"), Variant("PyTorch", "bfloat16", "eager"))
@@ -70,16 +69,11 @@ class Measured:
 
     def against(self, variant: Variant, task: str, other: Variant) -> Ratio | None:
         """How many times as fast as `other`; None where one of them was not measured."""
-        ours, theirs = (
-            self.timings.get(variant, {}).get(task),
-            self.timings.get(other, {}).get(task),
-        )
+        ours, theirs = (self.timings.get(who, {}).get(task) for who in (variant, other))
         return None if ours is None or theirs is None else ratio(theirs.seconds, ours.seconds)
 
     def of_ceiling(self, variant: Variant, task: str) -> Ratio | None:
-        """Share of the ceiling that was measured in the same round; None without a formula for the
-        FLOPs.
-        """
+        """Share of the ceiling that was measured in the same round; None without FLOPs."""
         timing = self.timings[variant][task]
         if timing.flops is None:
             return None
@@ -108,9 +102,8 @@ class Measured:
         for task in tasks:
             for variant, found in self.timings.items():
                 if task in found:
-                    rows.append(
-                        [f"{task}, {variant.name}", *self._cells(variant, found[task], peaked)]
-                    )
+                    cells = self._cells(variant, found[task], peaked)
+                    rows.append([f"{task}, {variant.name}", *cells])
         return _table("Tasks", head, rows)
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
@@ -149,23 +142,14 @@ class Measured:
             for goal, other in zip(least, EAGER):
                 reached = self.against(ours, task, other)
                 if reached is not None:
-                    found.append(
-                        _goal(f"{task}: {ours.name}, × {other.name}", goal, reached.median)
-                    )
+                    what = f"{task}: {ours.name}, × {other.name}"
+                    found.append(_goal(what, goal, reached.median))
         for either in fast.values():
-            share = (
-                self.of_ceiling(either, FEATURES)
-                if FEATURES in self.timings.get(either, {})
-                else None
-            )
+            measured = FEATURES in self.timings.get(either, {})
+            share = self.of_ceiling(either, FEATURES) if measured else None
             if share is not None:
-                found.append(
-                    _goal(
-                        f"{FEATURES}: {either.name}, share of the ceiling",
-                        CEILING_GOAL,
-                        share.median,
-                    )
-                )
+                what = f"{FEATURES}: {either.name}, share of the ceiling"
+                found.append(_goal(what, CEILING_GOAL, share.median))
         compiled = Variant("PyTorch", "bfloat16", "compiled")
         used = self.of_peak(ours, STEP) if STEP in self.timings.get(ours, {}) else None
         if used is not None:
@@ -213,14 +197,14 @@ def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     parts = ("importing", "building", "compiling", "first step")
     cells = []
     for row in rows:
-        told = row["variant"] + (f", {row['cache']} cache" if row["cache"] else "")
+        name = row["variant"] + (f", {row['cache']} cache" if row["cache"] else "")
         if "failed" in row:
-            cells.append([told, row["failed"], *["–"] * (len(parts) + 2)])
+            cells.append([name, row["failed"], *["–"] * (len(parts) + 2)])
             continue
         peaks = (row["peak process bytes"], row["peak device bytes"])
         seconds = [f"{row['seconds']:.1f}", *(f"{row[f'{part} seconds']:.1f}" for part in parts)]
         cells.append(
-            [told, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)]
+            [name, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)]
         )
     head = ["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"]
     return _table("Time to the first training step, of a process of its own", head, cells)
@@ -244,13 +228,8 @@ def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) ->
     cells = []
     for row in rows:
         seconds, waited = row["seconds"], row["waited"]
-        cells.append(
-            [
-                row["storage"],
-                *(f"{x:.3g}" for x in (seconds, alone, waited)),
-                f"{waited / seconds:.1%}",
-            ]
-        )
+        numbers = [f"{x:.3g}" for x in (seconds, alone, waited)]
+        cells.append([row["storage"], *numbers, f"{waited / seconds:.1%}"])
     head = ["records", "seconds a step, in the loop", "alone", "waited for input", "share"]
     return _table(f"Training with its input, {variant}", head, cells)
 
@@ -258,9 +237,7 @@ def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) ->
 def scaling_table(
     axis: str, found: Mapping[int, Sequence[Timing]], caption: str | None = None
 ) -> Table:
-    """One row a value; without a caption also each task's seconds for one unit, relative to those
-    of the first value.
-    """
+    """A row for each value; without a caption also seconds for one unit, relative to the first."""
     relative = f"seconds per {axis} relative to the first row"
     title = caption or f"Scaling with {axis}, median seconds (min–max); {relative}"
     heads = list(
@@ -283,21 +260,20 @@ def scaling_table(
 
 
 def devices_table(devices: Mapping[str, Any]) -> Table:
-    """Seconds of a step over devices (`child.over_devices`), and what splitting costs (simulated
-    devices) or brings (real ones).
-    """
+    """Seconds of a step over devices (`child.over_devices`), relative to one device."""
     simulated, timings = devices["platform"] == "cpu", devices["timings"]
     first, rows = timings[0]["seconds"], []
     for timing in timings:
-        # against one device: as many times as long where they share one processor, as many times as
-        # fast else
+        # simulated devices share one processor: show what splitting costs, else what it gains
         pair = (timing["seconds"], first) if simulated else (first, timing["seconds"])
         rows.append([timing["task"], spread(_of(timing["seconds"])), spread(ratio(*pair), "×")])
-    told = "seconds, relative to one device" if simulated else "speed, relative to one device"
+    unit = "seconds" if simulated else "speed"
     title = f"One batch of {devices['batch']} clips over devices"
     if simulated:
         title += (
             " that are simulated: they share this processor, so the table shows what splitting "
-            "costs, not what devices bring"
+            "costs, not what devices gain"
         )
-    return _table(title, ["", "seconds a step, median (min–max)", told], rows)
+    return _table(
+        title, ["", "seconds a step, median (min–max)", f"{unit}, relative to one device"], rows
+    )

@@ -1,4 +1,4 @@
-"""Runs a benchmark: what comes first, what runs in turn, and what is printed of it."""
+"""Runs a benchmark of programs: builds jobs, measures them in turn, prints tables."""
 
 import dataclasses
 import os
@@ -29,22 +29,22 @@ def compare(
     data_dir: str | None = None,
     records: str | None = None,
 ) -> dict[str, Any]:
-    """Everything beside one another, in one interleaved run; prints Markdown.
+    """Measures all variants in one interleaved run; prints Markdown.
 
     Args:
       options: what is computed.
-      dtypes: that ours are measured in.
-      plain: whether our plain path is measured too.
-      torch: whether PyTorch is; None: where it is installed and `options` are not for a bare
+      dtypes: of our variants.
+      plain: whether to measure our plain path.
+      torch: whether to measure PyTorch; None: if it is installed and `options` are not for a bare
         machine.
-      start: whether times to the first step are measured.
+      start: whether to measure the time to the first step.
       data_dir, records: records for the input side; None renders some.
 
     Returns:
       All numbers, JSON-able.
 
     Raises:
-      UserError: PyTorch is asked for and not there.
+      UserError: `torch` is set and PyTorch is not installed.
     """
     setting, with_torch = options.setting(), _wants_torch(options, torch)
     # a GPU's memory is shared with PyTorch and with the processes below
@@ -69,17 +69,18 @@ def compare(
     measured = _measured([who for who, _ in jobs], timings)
     inputs = timings[len(jobs) :]
     memory = {variant.name: compiled.memory for variant, compiled in programs.items()}
-    # of another setting they would say nothing
+    # the goals hold for one setting only
     goals = measured.goals() if options.is_goal() else []
     _print_comparison(measured, goals, first_steps, memory, inputs, loop, found[0])
+    ceilings = [
+        {"framework": framework, "dtype": dtype, "flops_per_second": rates}
+        for (framework, dtype), rates in measured.ceilings.items()
+    ]
     return {
         "machine": about,
-        "setting": _told(options, setting),
+        "setting": _settings(options, setting),
         "timings": [timing.to_dict() for timing in timings],
-        "ceilings": [
-            {"framework": f, "dtype": d, "flops_per_second": r}
-            for (f, d), r in measured.ceilings.items()
-        ],
+        "ceilings": ceilings,
         "goals": goals,
         "first_steps": first_steps,
         "memory": memory,
@@ -104,9 +105,7 @@ def _wants_torch(options: Options, asked: bool | None) -> bool:
 def _jobs(
     setting: Setting, found: Sequence[Variant], device: str
 ) -> tuple[list[tuple[Variant | tuple[str, str], Job]], dict[Variant, Programs]]:
-    """Jobs in the order of a round, side by side what is compared; whose each is: a variant's, or a
-    ceiling's.
-    """
+    """(Variant or ceiling, job) in the order of a round, compared jobs side by side."""
     jobs: list[tuple[Variant | tuple[str, str], Job]] = []
     programs: dict[Variant, Programs] = {}
     images, flops = setting.batch * setting.frames, {}
@@ -119,7 +118,7 @@ def _jobs(
             made = programs[variant].jobs
             products = gemm.jobs(setting.config, images, variant.dtype, f"JAX, {variant.dtype}")
         else:
-            # imported here: only who has PyTorch can be compared with it
+            # imported here: PyTorch is optional
             from experiments.benchmark import torch_side
 
             model = torch_side.random_model(setting, variant.dtype)
@@ -137,8 +136,8 @@ def _jobs(
             jobs += [(ceiling, job) for job in products]
         jobs += [(variant, job) for job in made]
     # stable: variants of a task stay in their order
-    places = {task: place for place, task in enumerate(dict.fromkeys(job.task for _, job in jobs))}
-    return sorted(jobs, key=lambda pair: places[pair[1].task]), programs
+    order = list(dict.fromkeys(job.task for _, job in jobs))
+    return sorted(jobs, key=lambda pair: order.index(pair[1].task)), programs
 
 
 def _measured(owners: Sequence[Any], timings: Sequence[Timing]) -> report.Measured:
@@ -185,25 +184,22 @@ def _print_comparison(
     loop: Sequence[Any],
     fed: Variant,
 ) -> None:
-    tables = [measured.tasks_table(), measured.ceilings_table()]
+    report.show(measured.tasks_table())
+    report.show(measured.ceilings_table())
     if goals:
-        tables.append(report.goals_table(goals))
+        report.show(report.goals_table(goals))
     if inputs:
-        tables.append(report.input_table(inputs))
+        report.show(report.input_table(inputs))
     if loop:
-        tables.append(report.loop_table(loop, measured.timings[fed][STEP].median, fed.name))
+        report.show(report.loop_table(loop, measured.timings[fed][STEP].median, fed.name))
     if first_steps:
-        tables.append(report.first_steps_table(first_steps))
+        report.show(report.first_steps_table(first_steps))
     if memory:
-        tables.append(report.memory_table(memory))
-    for table in tables:
-        report.show(table)
+        report.show(report.memory_table(memory))
 
 
 def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
-    """Tables over some of `SCALED`, each printed as soon as it is measured; returns all numbers,
-    JSON-able.
-    """
+    """Prints tables over some of `SCALED`; returns all numbers, JSON-able."""
     if unknown := sorted(set(over) - set(SCALED)):
         raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
     # first: a process of its own, which must not share an accelerator with this one
@@ -225,12 +221,8 @@ def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dic
         axis: {str(value): [t.to_dict() for t in timings] for value, timings in rows.items()}
         for axis, rows in found.items()
     }
-    return {
-        "machine": about,
-        "setting": _told(options, options.setting()),
-        **numbers,
-        "devices": devices,
-    }
+    setting = _settings(options, options.setting())
+    return {"machine": about, "setting": setting, **numbers, "devices": devices}
 
 
 def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
@@ -243,7 +235,7 @@ def _over_devices(options: Options, dtype: str) -> dict[str, Any]:
     return devices
 
 
-def _told(options: Options, setting: Setting) -> dict[str, Any]:
+def _settings(options: Options, setting: Setting) -> dict[str, Any]:
     return dataclasses.asdict(options) | {
         "architecture": setting.config.architecture,
         "text positions": setting.tokens.shape[1],

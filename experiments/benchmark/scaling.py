@@ -27,7 +27,7 @@ from vtd_jax.train.groups import OptimizerConfig
 from vtd_jax.train.optimizer import make_optimizer
 
 FRAMES, BATCHES, CLASSES = (8, 16, 32, 64), (1, 2, 4, 8), (10, 100, 1000, 10_000, 100_000)
-# a codebook of more is not encoded: on a CPU that alone takes longer than all else here
+# a larger codebook is not encoded: on a CPU that alone takes longer than all other tasks
 ENCODED = 1000
 CAPTION = (
     f"Scaling with classes, median seconds (min–max). The codebook is encoded up to {ENCODED} "
@@ -40,13 +40,13 @@ BACKWARD = f"{CLASSIFY}, forward and backward"
 def sizes(
     options: Options, axis: str, values: Sequence[int], dtypes: Sequence[str]
 ) -> dict[int, list[Timing]]:
-    """Features and training step over values of one option, all of them in turn in every round.
+    """Features and training step over values of one option, all in turn in every round.
 
     Args:
-      options: everything else.
+      options: all other settings.
       axis: "frames" or "batch".
-      values: of it.
-      dtypes: computed in.
+      values: of the axis.
+      dtypes: of the towers.
     """
     jobs: list[tuple[int, Job]] = []
     for dtype in dtypes:
@@ -59,9 +59,7 @@ def sizes(
 
 
 def classes(options: Options, values: Sequence[int], dtype: str) -> dict[int, list[Timing]]:
-    """The codebook, and discretization and fusion forward and backward on given features and
-    codebook.
-    """
+    """The codebook, and discretization and fusion, forward and backward, on random features."""
     model, jobs = random_model(options.setting(), dtype), []
     for value in values:
         setting = dataclasses.replace(options, classes=value, device_only=True).setting()
@@ -112,7 +110,7 @@ def step_over(setting: Setting, dtype: str, devices: Sequence[Any]) -> Job:
 
     same, everywhere = Over.SAME, (Over.SAME, Over.SAME, Over.SAME)
     mapped = Mapped(update, mesh, (same, same, same, BATCH, Over.CLASSES, same), everywhere)
-    given = (
+    arguments = (
         parts.learnable,
         optimizer.init(parts.learnable),
         parts.frozen,
@@ -120,7 +118,7 @@ def step_over(setting: Setting, dtype: str, devices: Sequence[Any]) -> Job:
         mesh.lay_out(setting.tokens),
         jax.random.key(0),
     )
-    placed = [mapped.place(number, argument) for number, argument in enumerate(given)]
+    placed = [mapped.place(number, argument) for number, argument in enumerate(arguments)]
     run: Callable[[], Any] = partial(mapped, *placed)
-    told = "1 device" if len(devices) == 1 else f"{len(devices)} devices"
-    return Job(told, f"ours, {dtype}", lambda: jax.block_until_ready(run()), None, setting.batch)
+    task = f"{len(devices)} device{'s' if len(devices) > 1 else ''}"
+    return Job(task, f"ours, {dtype}", lambda: jax.block_until_ready(run()), None, setting.batch)

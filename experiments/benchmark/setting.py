@@ -1,4 +1,4 @@
-"""What a benchmark runs: its options as flags give them, and the variants that it compares."""
+"""The options of a benchmark, and the variants that it compares."""
 
 import dataclasses
 import importlib.util
@@ -17,12 +17,12 @@ INSTALL = (
     "alone beside them)"
 )
 DTYPES = ("float32", "bfloat16")
-# with fewer, the context starts as words, which take a tokenizer
+# fewer prompts start as words, which need a tokenizer
 FEWEST_BARE = 5
 
 
 class Variant(NamedTuple):
-    """Somebody who computes, and in which type.
+    """An implementation and its dtype.
 
     `way` is "fast" or "plain" for JAX (ours), "eager" or "compiled" for PyTorch.
     """
@@ -34,16 +34,14 @@ class Variant(NamedTuple):
     @property
     def name(self) -> str:
         """As in tables."""
-        ours = self.framework == "JAX"
-        told = {"fast": "", "eager": "", "plain": ", plain path", "compiled": ", compiled"}[
-            self.way
-        ]
-        return f"{'ours' if ours else self.framework}, {self.dtype}{told}"
+        ways = {"fast": "", "eager": "", "plain": ", plain path", "compiled": ", compiled"}
+        framework = "ours" if self.framework == "JAX" else self.framework
+        return f"{framework}, {self.dtype}{ways[self.way]}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The numbers of a run, JSON-able: processes of their own are given them as text."""
+    """The numbers of a run, JSON-able to pass them to child processes."""
 
     architecture: str
     frames: int

@@ -1,6 +1,4 @@
-"""Our own programs as jobs: features, codebook, discretization and fusion, a whole training step,
-scoring.
-"""
+"""Our programs as jobs: features, codebook, discretization and fusion, training step, scoring."""
 
 import dataclasses
 import time
@@ -35,7 +33,7 @@ _OPTIMIZER = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setting:
-    """What is computed, whoever computes it.
+    """What is computed, by either framework.
 
     Attributes:
       config: of the CLIP.
@@ -69,7 +67,7 @@ class Setting:
         }
 
     def encoded(self) -> tuple[Float[np.ndarray, "b t d"], Float[np.ndarray, "k d"]]:
-        """Seeded features and a codebook, for what comes behind the towers."""
+        """Seeded features and a codebook, for the tasks after the towers."""
         rng, width = np.random.default_rng(1), self.config.embed_dim
         features = rng.standard_normal((self.batch, self.frames, width), dtype=np.float32)
         return features, rng.standard_normal((self.classes, width), dtype=np.float32)
@@ -86,16 +84,14 @@ def random_state(config: CLIPConfig) -> dict[str, np.ndarray]:
 
 
 def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLIP:
-    """A VTD-CLIP of full size on `random_state`, as programs take it; `plain` has every layer
-    compute every token.
-    """
+    """A VTD-CLIP of full size on `random_state`; with `plain` every layer computes every token."""
     clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
     model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
     return model.rounded()
 
 
 def scores(model: VTDCLIP, frames: Array, codebook: Float[Array, "k d"]) -> Float[Array, "b k"]:
-    """What an evaluation computes of every view of a batch."""
+    """The scores of one view of a batch, as in an evaluation."""
     return jax.nn.softmax(model(frames, codebook).logits.astype(jnp.float32), axis=-1)
 
 
@@ -132,7 +128,7 @@ def traced(model: VTDCLIP, given: Inputs, task: str) -> tuple[jax.stages.Traced,
     programs: Mapping[str, tuple[Callable, tuple]] = {
         FEATURES: (lambda a, b, x: merged(a, b).encode_frames(x), (*ours, frames)),
         CODEBOOK: (lambda a, b, x: merged(a, b).encode_classes(x), (*ours, given.tokens)),
-        # the towers are no argument: to hand them through would take a part of its time
+        # the towers are a constant here: as an argument they would take part of the time
         CLASSIFY: (
             lambda a, x, c: merged(a, parts.frozen).classify(x, c).logits,
             (ours[0], given.features, given.codes),
@@ -161,9 +157,7 @@ def flops(program: jax.stages.Traced) -> int:
 
 
 def plain_flops(setting: Setting) -> dict[str, int]:
-    """Task -> FLOPs where every layer computes every token of text rows of full length, as other
-    people's programs do; nothing is computed for it.
-    """
+    """Task -> FLOPs if every layer computes every token of full text rows; traced, not run."""
     room = setting.config.context_length - setting.tokens.shape[1]
     whole = dataclasses.replace(setting, tokens=np.pad(setting.tokens, ((0, 0), (0, room))))
     plain = Compute(plain=True)
@@ -191,7 +185,7 @@ class Programs:
           setting: what is computed.
           model: see `random_model`; read only.
           variant: named in the jobs.
-          tasks: those that are wanted.
+          tasks: to compile.
         """
         self._setting, self._variant = setting, variant
         self.jobs: list[Job] = []
@@ -203,9 +197,7 @@ class Programs:
                 self._compile(task, model, given)
 
     def train(self, videos: Mapping[str, Array]) -> dict[str, Array]:
-        """One training step on this batch, from where the last one left off; does not wait for the
-        sums it returns.
-        """
+        """One training step from the last state; does not wait for the sums it returns."""
         self._state, sums = self._step(self._state, videos)
         return sums
 
@@ -223,7 +215,7 @@ class Programs:
             }
         if task == STEP:
             (learnable, _), *others, _ = arguments
-            # copies: a step takes the memory of the state that it is given
+            # copies, because a step donates its state
             self._state = jax.tree.map(jnp.array, (learnable, _OPTIMIZER.init(learnable)))
             self._step = lambda state, videos: compiled(state, *others, videos)
             run = partial(self._train_and_wait, given.videos)

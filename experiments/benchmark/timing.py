@@ -1,6 +1,4 @@
-"""Measuring: jobs that run in turn round by round, what a round took, and the machine that it ran
-on.
-"""
+"""Timing of jobs that run in turn, round by round, and facts about the machine."""
 
 import dataclasses
 import os
@@ -16,7 +14,7 @@ import jax
 # the last two where they are installed
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 # parts of a processor that decide how fast it multiplies
-_UNITS = (
+_UNITS = [
     "avx2",
     "fma",
     "avx512f",
@@ -27,7 +25,7 @@ _UNITS = (
     "sve",
     "bf16",
     "asimd",
-)
+]
 
 
 class Job(NamedTuple):
@@ -82,25 +80,20 @@ class Ratio(NamedTuple):
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """Median and range of `above / below` of the same round: what drifts from round to round
-    cancels.
-    """
+    """Median and range of `above / below` of the same round, so that drift cancels."""
     pairs = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(statistics.median(pairs), min(pairs), max(pairs))
 
 
 def best_rates(timings: Iterable[Timing]) -> tuple[float, ...]:
-    """Of jobs that ran in the same rounds, the largest FLOP/s of each round: a ceiling from several
-    shapes.
-    """
+    """The largest FLOP/s of each round, over jobs of the same rounds."""
     return tuple(max(rates) for rates in zip(*(timing.rates for timing in timings), strict=True))
 
 
 def interleaved(
     jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pause: float = 0.02
 ) -> list[Timing]:
-    """Runs all jobs in turn, round after round, so that what a machine does meanwhile meets all of
-    them alike.
+    """Runs all jobs in turn, round after round, so that other load affects all of them equally.
 
     Args:
       jobs: in the order in which they run; those to be compared side by side.
@@ -108,7 +101,7 @@ def interleaved(
         more.
       at_least: seconds: a job that is faster is repeated within a round, and its seconds are
         divided.
-      pause: seconds before each job, in which threads of the one before stop spinning.
+      pause: seconds before each job, in which threads of the last one stop spinning.
 
     Returns:
       Timings in the order of `jobs`.
@@ -134,17 +127,16 @@ def _seconds(run: Callable[[], Any], count: int) -> float:
 
 def _repeats(run: Callable[[], Any], at_least: float) -> int:
     """Warms up; how often a job runs in a round."""
-    # the first run also pays for what is made once, so only a later one tells how long it takes
+    # the first run includes one-time costs, so a later one shows how long it takes
     taken = _seconds(run, 1)
     if taken < 10 * at_least or taken < 1:
         taken = _seconds(run, 1)
+    # rounded up; the clock may not see a very short job at all
     return min(1000, max(1, round(at_least / max(taken, 1e-9) + 0.5)))
 
 
 def machine() -> dict[str, Any]:
-    """What a number needs beside it: devices, cores, the processor's units, Python and library
-    versions.
-    """
+    """Devices, cores, the processor's units, and versions of Python and libraries."""
     device = jax.devices()[0]
     return {
         "device": f"{jax.device_count()} × {device.device_kind}",
@@ -164,15 +156,13 @@ def _version(name: str) -> str | None:
 
 
 def _cores() -> set[int]:
-    return (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def processor() -> str:
-    """The processor's name and those of its units that matter here, as the kernel tells them."""
+    """The processor's name and its units for fast products, from /proc/cpuinfo."""
     fields: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo") as file:

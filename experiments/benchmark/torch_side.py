@@ -1,5 +1,4 @@
-"""The same method in PyTorch, written straightforwardly on `transformers`' CLIPModel: what people
-would use instead.
+"""The same method in PyTorch, written straightforwardly on `transformers`' CLIPModel.
 
 Prompts enter as in the authors' release: visual prompts after the patch tokens, replaced before
 each layer that has its own; the text context at positions 1..P of rows of 77. Attention is
@@ -56,9 +55,7 @@ _INSIDE = (
 
 
 def transformers_state(state: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Tensors under OpenAI's names (`params.state_from_clip`) -> the state dict of
-    `transformers.CLIPModel`.
-    """
+    """Tensors under OpenAI's names -> the state dict of `transformers.CLIPModel`."""
     out = {}
     for name, array in state.items():
         if name in ("visual.proj", "text_projection"):
@@ -110,7 +107,7 @@ def torch_clip(config: CLIPConfig, state: Mapping[str, np.ndarray]) -> CLIPModel
         clip = CLIPModel(sizes)
     clip.to_empty(device="cpu")
     for part in (clip.vision_model, clip.text_model):
-        # these are counted, not stored
+        # position ids are not in the checkpoint
         part.embeddings.position_ids.copy_(
             torch.arange(part.embeddings.position_ids.shape[1])[None]
         )
@@ -198,7 +195,7 @@ class TorchVTDCLIP(nn.Module):
             functional.normalize(features, dim=-1) @ directions.T / self.settings.temperature
         ).softmax(1)
         with torch.no_grad():
-            # the least distance, by one product as anyone would
+            # nearest code by one product, as is common
             nearest = (codes.square().sum(-1) - 2 * features @ codes.T).argmin(-1)
             votes = torch.where(
                 nearest[..., None] == torch.arange(len(codes), device=codes.device), weights, 0
@@ -206,7 +203,7 @@ class TorchVTDCLIP(nn.Module):
             if self.settings.ties == "frames":
                 classes = torch.arange(len(codes), device=codes.device)
                 named = (nearest[..., None] == classes).sum(1)
-                # of as many frames the lower class
+                # with equally many frames the lower class wins
                 order = named * len(codes) - classes
                 votes = torch.where(
                     votes >= votes.amax(-1, keepdim=True) - TIE, order, order.min() - 1
@@ -258,7 +255,7 @@ def jobs(
       variant: named in the jobs.
       device: "cpu" or "cuda".
       compiled: whether `torch.compile` takes the programs.
-      tasks: those that are wanted.
+      tasks: to make jobs of.
       flops: of each, see `tasks.plain_flops`; None where they do not matter.
     """
     model = model.to(device)
@@ -281,7 +278,7 @@ def jobs(
     )
 
     def train() -> None:
-        # nothing else drops anything
+        # only the fusion block has dropout
         model.fusion.training = True
         optimizer.zero_grad(set_to_none=True)
         loss(videos["frames"], videos["label"], tokens).backward()
@@ -302,17 +299,12 @@ def jobs(
         STEP: train,
         EVALUATION: partial(reading, scores, videos["frames"], codes),
     }
-    return [
-        Job(
-            task,
-            variant,
-            partial(_until_there, runs[task], device),
-            (flops or {}).get(task),
-            0 if task == CODEBOOK else setting.batch,
-        )
-        for task in TASKS
-        if task in tasks
-    ]
+    counts, made = flops or {}, []
+    for task in (task for task in TASKS if task in tasks):
+        clips = 0 if task == CODEBOOK else setting.batch
+        run = partial(_until_there, runs[task], device)
+        made.append(Job(task, variant, run, counts.get(task), clips))
+    return made
 
 
 def products(

@@ -1,6 +1,4 @@
-"""Nearest words of a vocabulary against the one matrix product that it contains, and against the
-plain computation.
-"""
+"""The search for nearest words against its one matrix product and the plain computation."""
 
 import dataclasses
 import functools
@@ -36,9 +34,7 @@ Job = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Result:
-    """One way to find words: wall and processor seconds of every round, and bytes beside features
-    and vocabulary.
-    """
+    """One way to find words: seconds of every round, and megabytes besides the inputs."""
 
     frames: int
     way: str
@@ -71,17 +67,12 @@ def _plain(x, c, squares, top):
 
 
 def ways(x: jax.Array, c: jax.Array, mapped: np.ndarray) -> dict[str, tuple[Job, float]]:
-    """Every way, and the bytes that it needs beside features and vocabulary: as XLA plans them,
-    with results.
-    """
+    """Way -> job, and bytes of temporaries and results as XLA plans them."""
     squares = vocabulary.squared_norms(c).block_until_ready()
 
-    def planned(f, *arrays, **settings):
-        program = f.lower(*arrays, **settings).compile()
-        plan = program.memory_analysis()
-        return functools.partial(
-            program, *arrays
-        ), plan.temp_size_in_bytes + plan.output_size_in_bytes
+    def planned(function, *arrays, **settings):
+        program = function.lower(*arrays, **settings).compile()
+        return functools.partial(program, *arrays), _planned_bytes(program)
 
     def search(x, c, squares):
         return vocabulary.nearest(x, c, squares=squares).ids
@@ -105,23 +96,23 @@ def _ids(*arguments, **settings):
 
 
 def _part_bytes(x: jax.Array, mapped: np.ndarray, top: int, metric: str) -> int:
-    """What the search of one part needs beside the part, as XLA plans it."""
+    """Bytes that the search of one part needs besides the part, as XLA plans them."""
     part = vocabulary._part(mapped, len(x))
     rows = jax.ShapeDtypeStruct((part, mapped.shape[1]), np.float32)
     norms = jax.ShapeDtypeStruct((part,), np.float32)
     best = vocabulary._nothing(len(x), top)
-    plan = (
-        vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part)
-        .compile()
-        .memory_analysis()
-    )
+    search = vocabulary._search.lower(best, x, rows, norms, 0, 0, metric=metric, chunk=part)
+    return _planned_bytes(search.compile())
+
+
+def _planned_bytes(program: jax.stages.Compiled) -> int:
+    """Temporaries and results."""
+    plan = program.memory_analysis()
     return plan.temp_size_in_bytes + plan.output_size_in_bytes
 
 
 def other_words(found: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Of how many frames the nearest words `[N, top]` are not those of the plain computation, by
-    way.
-    """
+    """Way -> number of frames whose nearest words differ from the plain computation."""
     plain = {top: found[f"plain, top {top}"] for top in (1, 5)}
     ours = {way: ids for way, ids in found.items() if way.startswith("nearest, euclidean")}
     return {way: int((ids != plain[ids.shape[1]]).any(axis=1).sum()) for way, ids in ours.items()}
@@ -130,7 +121,7 @@ def other_words(found: Mapping[str, np.ndarray]) -> dict[str, int]:
 def measure(
     jobs: Mapping[str, tuple[Job, float]], frames: int, rounds: int
 ) -> tuple[list[Result], dict[str, int]]:
-    """All ways in turn, once to warm up, when words are compared, and `rounds` times."""
+    """All ways in turn, `rounds` times; a warm-up round before compares their words."""
     times, found = {way: ([], []) for way in jobs}, {}
     for turn in range(rounds + 1):
         for way, (wall, cpu) in times.items():
@@ -150,9 +141,7 @@ def measure(
 
 
 def table(results: Sequence[Result]) -> Table:
-    """One row a way; ratios are medians over rounds, to the faster of the two products of the same
-    round.
-    """
+    """A row for each way; ratios are medians over rounds, to the faster of the two products."""
     head = ("frames", "way", "seconds", "least–most")
     head += ("to the product", "of CPU time", "to plain", "beside the inputs")
     rows = []
@@ -192,8 +181,8 @@ def compare(
       All numbers, JSON-able.
     """
     results, wrong = [], {}
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        mapped = write_words(Path(place) / "words.npy", words, width)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        mapped = write_words(Path(scratch) / "words.npy", words, width)
         rows = jnp.array(mapped)
         for count in frames:
             x = jax.random.normal(jax.random.key(count), (count, width)) / width**0.5
@@ -201,24 +190,22 @@ def compare(
             show(table(timed))
             results += timed
             wrong |= {f"{count} frames, {way}": differ for way, differ in others.items()}
-    told = [f"{way}: {count}" for way, count in wrong.items() if count]
-    print(f"Frames with other words than the plain computation: {'; '.join(told) or 'none'}.")
+    differing = [f"{way}: {count}" for way, count in wrong.items() if count]
+    print(f"Frames with other words than the plain computation: {'; '.join(differing) or 'none'}.")
     about = machine() | {"words": words, "width": width, "rounds": rounds}
     if encoded:
         about["words/s encoded"], about["words/s read again"] = map(round, encoding_rate(encoded))
-    return about | {
-        "other words": wrong,
-        "results": [dataclasses.asdict(result) for result in results],
-    }
+    found = [dataclasses.asdict(result) for result in results]
+    return about | {"other words": wrong, "results": found}
 
 
 def encoding_rate(count: int) -> tuple[float, float]:
-    """Words a second that the tiny CLIP encodes, and that are read when they are kept."""
+    """Words a second that the tiny CLIP encodes, and that are read back from the cache."""
     config = ModelConfig(text_prompts=0, visual_prompts=0, visual_depth=0, fusion=False)
     model = VTDCLIP(load_clip("tiny"), config, rngs=nnx.Rngs(0))
     words = [f"word {i}" for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        # compiled before
+        # compile before measuring
         text_features.TextCache(Path(folder) / "other").encode(model, words[: text_features.LEAST])
         cache, rates = text_features.TextCache(folder), []
         for _ in range(2):

@@ -2,19 +2,21 @@
 
 Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --data_dir=records
-  python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP --only='base_*,novel_val' \\
-      --data_dir=records
+  python -m experiments.build_data --dataset=ucf101 --source=ucf101 --splits=ViFi-CLIP \\
+      --only='base_*,novel_val' --data_dir=records
   python -m experiments.build_data --source=my_videos --data_dir=records --holdout=0.2
-  python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv --video_dir=clips \\
-      --data_dir=records
-  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only --report=problems.json
+  python -m experiments.build_data --list=train.txt --list=val.txt --labels=labels.csv \\
+      --video_dir=clips --data_dir=records
+  python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
+      --report=problems.json
 
---source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder with a sub-folder of
-videos for each class. Lists have `file class_id` lines, label CSVs `id,name` rows; --splits reads a tree of published
-ones. Where a protocol has no list, its rule makes one from --seed, and tables call it an own split. Every video is
-stored once, however many lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these.
-Every video is decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. A build
-that was stopped goes on where it was. --beam_runner builds on a cluster.
+--source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder
+with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
+rows; --splits reads a tree of published ones. Where a protocol has no list, its rule makes one from
+--seed, and tables call it an own split. Every video is stored once, however many lists name it, in
+DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is decoded to its
+end: a bad one stops the build, or is left out and reported with --on_error=skip. The same command
+resumes an interrupted build. --beam_runner builds on a cluster.
 """
 
 from pathlib import Path
@@ -64,22 +66,20 @@ def main() -> str:
         download_config=beam,
         announce=to_stderr,
     )
-    for told in built.lists:
-        say(told)
+    for line in built.lists:
+        say(line)
     return records.closing(built, config)
 
 
 def check(config: BuildConfig) -> str:
-    """Prints how many problems of each kind there are; raises UserError if a build would stop at
-    any of them.
-    """
+    """Prints problems by kind; raises UserError if a build would stop at any of them."""
     report = Path(given.REPORT.value) if given.REPORT.value else None
     if report:
         outputs.check_report(config, report)
         validate.Checked.check_path(report, "--report")
     checked = validate.check_videos(config)
     if report:
-        # before anything is printed: nobody may read that to its end
+        # before printing, where a closed pipe may end the command
         checked.save(report)
     if kinds := checked.kinds():
         rows = [

@@ -79,21 +79,20 @@ flags.adopt_module_key_flags(limit_flags)
 
 
 def read_config() -> BuildConfig:
-    """What the flags ask for."""
+    """The config of the flags."""
     if not (SOURCE.value or LIST.value or SPLITS.value):
         raise UserError(
             "nothing to build from: give --source=FOLDER, or --list, --labels and --video_dir; "
             "see --help"
         )
+    # --list= is what an unset shell variable leaves
     if "" in LIST.value or (LABELS.value and not LIST.value):
         raise UserError(
             "--list is missing or empty: name the file of the list that --labels belongs to"
         )
-    labels = (
-        LABELS.value * len(LIST.value)
-        if len(LABELS.value) == 1
-        else LABELS.value or [""] * len(LIST.value)
-    )
+    labels = LABELS.value or [""]
+    if len(labels) == 1:
+        labels = labels * len(LIST.value)
     if len(labels) != len(LIST.value):
         raise UserError(
             f"{len(LIST.value)} --list and {len(labels)} --labels: give one for all lists, or one "
@@ -103,33 +102,24 @@ def read_config() -> BuildConfig:
         raise UserError(
             "--video_dir is missing: name the folder that the videos of the lists lie in"
         )
+    same = (
+        DATASET, SOURCE, VIDEO_DIR, ALLOW_OUTSIDE, SPLITS, HOLDOUT, SHORT_SIDE, MAX_FRAMES,
+        ON_ERROR, WORKERS, SEED, SHARD_MB,
+    )  # fmt: skip
     return BuildConfig(
         name=NAME.value or default_name(),
-        dataset=DATASET.value,
-        source=SOURCE.value,
-        video_dir=VIDEO_DIR.value,
-        allow_outside=ALLOW_OUTSIDE.value,
         lists=tuple(zip(LIST.value, labels)),
-        splits=SPLITS.value,
         only=tuple(ONLY.value),
-        holdout=HOLDOUT.value,
         storage=STORAGE.value or "",
-        short_side=SHORT_SIDE.value,
-        max_frames=MAX_FRAMES.value,
-        on_error=ON_ERROR.value,
-        workers=WORKERS.value,
-        seed=SEED.value,
-        shard_mb=SHARD_MB.value,
+        **{flag.name: flag.value for flag in same},
     )
 
 
 def default_name() -> str:
-    """For anyone's videos the name of list or folder; for a benchmark, how it is stored."""
+    """The name of the list or folder; for a benchmark's data set, that of its storage."""
     if DATASET.value == "video_folder":
-        return (
-            Path(LIST.value[0]).stem
-            if LIST.value
-            else Path(SOURCE.value or SPLITS.value).resolve().name
-        )
+        if LIST.value:
+            return Path(LIST.value[0]).stem
+        return Path(SOURCE.value or SPLITS.value).resolve().name
     storage = STORAGE.value or default_storage(DATASET.value, MAX_FRAMES.value, SHORT_SIDE.value)
     return storage + (str(MAX_FRAMES.value) if MAX_FRAMES.value else "")

@@ -1,4 +1,4 @@
-"""What `experiments.build_data` may write: nothing that it reads, and no records over what is none."""
+"""Checks of outputs: no input is replaced, and only records by records."""
 
 import os
 from collections.abc import Iterator
@@ -9,22 +9,20 @@ from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.records import record_folder
 
-# any of these makes a folder one of records, whole or damaged
+# any of these marks a folder of records, whole or damaged
 _RECORDS = ("dataset_info.json", "features.json", "metadata.json", "files.json", "*.array_record*")
 
 
 def check_report(config: BuildConfig, report: Path) -> None:
-    """Refuses a report that is one of the lists, label files or annotations that are read, before
-    anything is.
-    """
+    """Refuses a report that is one of the inputs, before anything is read."""
     check_outputs([Output("--report", report, ours=_is_report)], _inputs(config))
 
 
 def check_records(config: BuildConfig, data_dir: Path) -> None:
-    """Refuses a folder of records where something else is: it would be replaced.
+    """Refuses to replace anything but records.
 
     Raises:
-      UserError: the folder is there and holds no records.
+      UserError: the folder exists and holds no records.
     """
     check_outputs([Output("--data_dir", data_dir, folder=True, whole=True)], [])
     target = record_folder(data_dir, config.dataset, config.name)
@@ -34,8 +32,8 @@ def check_records(config: BuildConfig, data_dir: Path) -> None:
         any(target.iterdir()) and not any(any(target.glob(name)) for name in _RECORDS)
     ):
         raise UserError(
-            f"{target}: is there, and holds no records, which would be written in its place; give "
-            "another --name or --data_dir"
+            f"{target}: exists and holds no records, so records cannot replace it; give another "
+            "--name or --data_dir"
         )
 
 

@@ -20,16 +20,18 @@ from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
 from vtd_jax.terminal import say
 from vtd_jax.untrusted.raised import RAISED
 
+STARTS_AGAIN = "nothing was written; the same command starts again"
+
 
 def run(
     main: Callable[..., str],
-    usage: str,
+    usage: str | None,
     positional: Sequence[str] = (),
     needed: int = 0,
     *,
     keeps_programs: bool = True,
     device: bool = False,
-    resumes: str = "nothing was written; the same command starts again",
+    resumes: str = STARTS_AGAIN,
 ) -> None:
     """Runs a command: parses absl flags, calls `main`, prints its closing line.
 
@@ -40,14 +42,13 @@ def run(
         `needed` must be given.
       keeps_programs: whether what it compiles is kept on disk for its next start; not where
         compiling is measured.
-      device: whether JAX's devices are started first, so that one that is not there is told at
-        once.
-      resumes: what Ctrl-C leaves and what resumes it, where the KeyboardInterrupt that `main`
-        raises does not say.
+      device: whether JAX's devices are started first, so that a missing one is reported at once.
+      resumes: what Ctrl-C leaves behind; used where `main` raises KeyboardInterrupt without a
+        message.
 
-    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback; so do a bad
-    flag and what the system refuses (no permission, no space). Ctrl-C ends with status 130, a run
-    that was preempted and saved with 75; a second Ctrl-C ends the process at once.
+    A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback. So do a bad
+    flag and an OSError (no permission, no space). Ctrl-C ends with status 130, a preempted run that
+    was saved with 75. A second Ctrl-C ends the process at once.
     """
 
     steady_output()
@@ -55,8 +56,7 @@ def run(
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            # libraries would print their search for accelerators and settings; --verbosity=0 brings
-            # that back
+            # libraries log their search for accelerators; --verbosity=0 brings that back
             logging.set_verbosity(logging.ERROR)
         try:
             interrupt.watch()
@@ -67,12 +67,12 @@ def run(
                 keep_programs()
             if device:
                 check_backend()
-            told = main(*argv[1:])
+            closing = main(*argv[1:])
             status.clear()
-            say(told)
+            say(closing)
         except Preempted as stopped:
             for number in SIGNALS:
-                # everything is saved: one more notice must not change the status
+                # everything is saved: another signal must not change the exit status
                 signal.signal(number, signal.SIG_IGN)
             _end(f"{stopped.word}: {stopped}", stopped.status)
         except UserError as error:
@@ -80,14 +80,12 @@ def run(
         except OSError as error:
             if error.strerror is None:
                 raise
-            what = (
-                error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-            )
-            _end(f"error: {what}{remedy(error)}", 2)
+            where = "" if error.filename is None else f"{error.filename}: "
+            _end(f"error: {where}{error.strerror}{remedy(error)}", 2)
         except (RuntimeError, AssertionError) as error:
-            if (told := no_backend(error)) is None:
+            if (message := no_backend(error)) is None:
                 raise
-            _end(f"error: {told}", 2)
+            _end(f"error: {message}", 2)
         except KeyboardInterrupt as stopped:
             _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
 
@@ -99,7 +97,7 @@ def run(
 
 
 def _end(line: str, code: int) -> NoReturn:
-    """Says the last word; what ends after it does not change the exit status."""
+    """Prints the last line and exits; Ctrl-C no longer changes the exit status."""
     interrupt.ignore()
     status.clear()
     say(line, sys.stderr)
@@ -113,5 +111,5 @@ def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: in
             f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help"
         )
     if not needed <= len(arguments) <= len(positional):
-        told = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
-        raise UserError(f"expected {told}, got {' '.join(arguments) or 'nothing'}; see --help")
+        expected = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
+        raise UserError(f"expected {expected}, got {' '.join(arguments) or 'nothing'}; see --help")

@@ -17,7 +17,7 @@ import vtd_jax
 from vtd_jax.errors import UserError
 from vtd_jax.printable import shown
 
-# absl's words for a value that will not do -> ours
+# absl's message about a bad value -> ours
 _WORDS = (
     (r"invalid literal for int\(\).*", "expected a whole number"),
     (r"could not convert string to float.*", "expected a number"),
@@ -37,33 +37,29 @@ _STDERR = 2
 
 
 class Whole(UserError):
-    """What a flag's parser has to say, in a message that needs no flag before it.
+    """An error of a flag's parser whose message is complete without the flag's name.
 
     Attributes:
-      see_help: whether `--help` says more.
+      see_help: whether the message points to `--help`.
     """
 
     see_help = True
 
 
 class OfFile(Whole):
-    """What is wrong with a file of settings, which the message names; it may not be of a flag that
-    was given.
-    """
+    """A bad file of settings. The message names the file, which no flag may have named."""
 
     see_help = False
 
 
 class _Outlet(io.FileIO):
-    """A pipe that may lose its reader, as `| head` does: what is written after that goes nowhere,
-    the work goes on.
+    """A pipe whose reader may leave, as `| head` does: later output is dropped, the work continues.
 
-    On a full disk the first write fails, with a name, where it is not stderr itself; what comes
-    after goes nowhere.
+    On a full disk the first write to stdout fails with a named error; later output is dropped.
     """
 
     def write(self, data) -> int:
-        """Writes, or drops, all of it."""
+        """Writes or drops all of `data`."""
         try:
             return super().write(data)
         except OSError as error:
@@ -76,11 +72,11 @@ class _Outlet(io.FileIO):
 
 
 def steady_output() -> None:
-    """Makes stdout and stderr take every character, and outlive the reader of a pipe."""
+    """Makes stdout and stderr accept every character and outlive the reader of a pipe."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or stream is not getattr(sys, f"__{name}__"):
-            # closed, or a test's
+            # closed, or replaced by a test
             continue
         if stream.isatty():
             stream.reconfigure(errors="backslashreplace")
@@ -94,18 +90,17 @@ def steady_output() -> None:
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; returns the arguments without one, after the program's name.
+    """Parses the flags; returns the program's name and the positional arguments.
 
-    `-h` is `--help`; `--version` prints versions, `--print_config` the fields of `--config`; all
-    three end with status 0. A flag or a config field that will not do ends with one line and status
-    2.
+    `-h` is `--help`, `--version` prints versions, `--print_config` the fields of `--config`; all
+    three exit with status 0. A bad flag or config field is one line and status 2.
     """
-    given = [*argv[:1], *("--help" if item == "-h" else item for item in argv[1:])]
-    if "--version" in given[1:]:
+    items = [*argv[:1], *("--help" if item == "-h" else item for item in argv[1:])]
+    if "--version" in items[1:]:
         print(version())
         sys.exit(0)
     try:
-        rest = flags.FLAGS(given)
+        rest = flags.FLAGS(items)
     except flags.Error as error:
         if _wants_listing() and "must have a value other than None" in str(error):
             _list_config()
@@ -119,29 +114,26 @@ def parse(argv: Sequence[str]) -> list[str]:
     if _wants_listing():
         _list_config()
     for name in ("workdir", "out", "data_dir", "report", "json", "csv", "figures"):
-        # an unset variable of a shell would be the current folder
+        # an unset shell variable would silently mean the current folder
         if name in flags.FLAGS and flags.FLAGS[name].value == "":
             _refuse(flags.Error(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}"))
     return rest
 
 
 def version() -> str:
-    """Ours, and of what results depend on most."""
-    told = [f"Python {platform.python_version()}"]
+    """Our version, and those of the libraries that results depend on most."""
+    versions = [f"Python {platform.python_version()}"]
     for name in ("jax", "flax", "numpy", "av"):
-        # a benchmark of devices does without some
+        # `benchmark --device_only` runs without some of them
         with contextlib.suppress(metadata.PackageNotFoundError):
-            told.append(f"{name} {metadata.version(name)}")
-    return f"vtd_jax {vtd_jax.__version__} ({', '.join(told)})"
+            versions.append(f"{name} {metadata.version(name)}")
+    return f"vtd_jax {vtd_jax.__version__} ({', '.join(versions)})"
 
 
-def told(error: BaseException) -> str:
-    """What absl or a config file says of a flag, in plain words.
+def describe(error: BaseException) -> str:
+    """A parsing error of absl or a config file in plain words; it may be about several flags.
 
-    absl has one type for all that may be wrong: only its text says what is, here and in `_WORDS`.
-
-    Args:
-      error: what parsing raised, which may be about several flags.
+    absl raises one type for every mistake, so only its text tells them apart, here and in `_WORDS`.
     """
     if (own := _own(error)) is not None:
         return str(own)
@@ -161,7 +153,7 @@ def told(error: BaseException) -> str:
 
 
 def _own(error: BaseException) -> Whole | None:
-    """What a parser of ours raised, which absl wraps in an error of its own."""
+    """The error that our parser raised; absl wraps it in its own."""
     return next((one for one in (error, error.__context__) if isinstance(one, Whole)), None)
 
 
@@ -173,7 +165,7 @@ def _plain(reason: str) -> str:
 
 
 def _unknown(name: str, close: str | None) -> str:
-    """About a flag that does not exist; a config field without its `config.` is the commonest."""
+    """Message about an unknown flag; most often it is a config field without its `config.`."""
     if "config" in flags.FLAGS:
         from experiments.common.config_flag import fields_like
 
@@ -189,7 +181,7 @@ def _unknown(name: str, close: str | None) -> str:
 def _refuse(error: Exception) -> None:
     own = _own(error)
     see = "; see --help" if own is None or own.see_help else ""
-    print(f"error: {shown(told(error))}{see}", file=sys.stderr)
+    print(f"error: {shown(describe(error))}{see}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,6 +1,4 @@
-"""The `--config` flag: a locked config file, or a run's saved config, with every field open to
-`--config.field=…`.
-"""
+"""The `--config` flag: a config file or a run's saved config; `--config.FIELD=…` sets a field."""
 
 import re
 import sys
@@ -21,7 +19,7 @@ from vtd_jax.train.learnt import exported_config
 from vtd_jax.train.workdir import config_file
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
-# settings in these are data: nothing in them is run, and they take no arguments
+# files of these suffixes are data: nothing in them is executed, and they take no arguments
 _SAVED = (".json", SUFFIX)
 _HELP = (
     "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with "
@@ -30,7 +28,7 @@ _HELP = (
 
 
 class ConfigParser(flags.ArgumentParser):
-    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks the fields that flags override."""
+    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks overridden fields."""
 
     def __init__(self, inner: flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help
@@ -38,8 +36,8 @@ class ConfigParser(flags.ArgumentParser):
     def parse(self, argument: str) -> Any:
         file = config_path(argument)
         if not file.is_file():
-            there = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
-            raise UserError(f"no such file; experiments/configs has {', '.join(there)}")
+            known = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
+            raise UserError(f"no such file; experiments/configs has {', '.join(known)}")
         if file.suffix not in _SAVED and ":" in str(file):
             raise UserError(
                 "a config file's path cannot have a : in it, what follows one are arguments; "
@@ -55,36 +53,34 @@ class ConfigParser(flags.ArgumentParser):
         return config
 
     def _load(self, argument: str) -> ConfigDict:
-        """A config file's config; what the file says of its arguments is reported without
-        ml_collections' traceback.
-        """
+        """The config of a config file; its errors are raised without ml_collections' traceback."""
         try:
             return self.inner.parse(argument)
         except Exception as error:
-            # the innermost one: what is raised in a config file comes out wrapped in text about it
-            cause, told = error, error
+            # the innermost error: ml_collections wraps it in text about the file
+            cause, reported = error, error
             while cause is not None:
-                told = cause if isinstance(cause, UserError) else told
+                reported = cause if isinstance(cause, UserError) else reported
                 cause = cause.__cause__ or cause.__context__
-            # of a field of earlier versions, ml_collections says only that the config is locked
-            former = isinstance(told, AttributeError | KeyError) and former_field(str(told))
-            raise (UserError(former) if former else told) from None
+            # for a renamed field, ml_collections says only that the config is locked
+            former = isinstance(reported, AttributeError | KeyError) and former_field(str(reported))
+            raise (UserError(former) if former else reported) from None
 
 
 def define(name: str = "config") -> flags.FlagHolder:
-    """Defines the flag; its value is a locked `ConfigDict`, or None where it was not given."""
+    """Defines the flag; its value is a locked `ConfigDict`, or None by default."""
     holder = config_flags.DEFINE_config_file(name, None, _HELP, lock_config=True)
     flags.FLAGS[name].parser = ConfigParser(flags.FLAGS[name].parser)
     flags.DEFINE_bool(
         "print_config",
         False,
-        "print every field of --config with its type, value and meaning; no more",
+        "print every field of --config with its type, value and meaning, then exit",
     )
     return holder
 
 
 def fields_like(name: str) -> list[str]:
-    """Fields of a config that a flag without `config.` may have meant, by their full name."""
+    """Full names of the config fields that a flag without `config.` may have meant."""
     return close_fields(name, described(RunConfig))
 
 
@@ -93,7 +89,7 @@ def show_fields() -> None:
     known = described(RunConfig)
     rows = []
     for field, value in flatten(flags.FLAGS["config"].value.to_dict()).items():
-        # splits are named by the config
+        # the names of splits come from the config: describe the group instead
         about = known[field if field in known else field.rpartition(".")[0]]
         text = value if value and isinstance(value, str) else repr(value)
         rows.append((field, about.kind, text, about.help))
@@ -102,16 +98,14 @@ def show_fields() -> None:
 
 
 def read_json(path: Path) -> ConfigDict:
-    """The config that a run saved, or that an exported model carries, locked; with the fields that
-    came later.
-    """
+    """The locked config of a run or an exported model; fields it lacks get their defaults."""
     return locked(
         exported_config(read_tuned(path), path) if path.suffix == SUFFIX else config_file(path)
     )
 
 
 def _read_saved(path: Path) -> ConfigDict:
-    """As `read_json`, for a flag: what is wrong is wrong with the file."""
+    """As `read_json`; an error names the file instead of the flag."""
     try:
         return read_json(path)
     except UserError as error:
@@ -119,20 +113,17 @@ def _read_saved(path: Path) -> ConfigDict:
 
 
 def config_path(argument: str) -> Path:
-    """The file that `--config` names: all of it where it ends as saved settings do, else what is
-    before its `:ARGS`.
-    """
+    """The file that `--config` names, without its `:ARGS`."""
     file, arguments, _ = argument.partition(".py:")
-    # a config file's last argument may be a file of any name
+    # the arguments may end like saved settings: FILE.py:some.json is a .json only if it exists
     whole = not arguments or (argument.endswith(_SAVED) and Path(argument).is_file())
     return Path(argument.removesuffix(":") if whole else f"{file}.py")
 
 
 def use_saved() -> None:
-    """Without `--config`, takes the settings in an exported `--checkpoint`, else those of the run
-    in `--workdir`.
+    """Defaults `--config` to an exported `--checkpoint`, else to the config of `--workdir`.
 
-    To be called before flags are parsed.
+    Call it before flags are parsed.
     """
     checkpoint, workdir = argument("checkpoint") or "", argument("workdir")
     own = Path(checkpoint) if checkpoint.endswith(SUFFIX) else Path(workdir or "") / CONFIG_FILE
@@ -141,19 +132,17 @@ def use_saved() -> None:
 
 
 def overrides() -> dict[str, Any]:
-    """The fields that the command line set, by their full name."""
+    """Full field name -> value, of the fields that the command line set."""
     return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def filename() -> str:
-    """What `--config` was given."""
+    """The value of `--config` as written."""
     return config_flags.get_config_filename(flags.FLAGS["config"])
 
 
 def given_file() -> tuple[str, Path | None]:
-    """The file of `--config` as `check_outputs` takes it: how it was given, and where it is; None
-    without one.
-    """
+    """The file of `--config` as `check_outputs` takes it: flag and path, None without one."""
     file = None if flags.FLAGS["config"].value is None else config_path(filename())
     return f"--config={file}", file
 
@@ -161,8 +150,8 @@ def given_file() -> tuple[str, Path | None]:
 def argument(name: str) -> str | None:
     """The value of a flag on the command line, before flags are parsed."""
     found = None
-    for place, item in enumerate(sys.argv[1:], 1):
+    for i, item in enumerate(sys.argv[1:], 1):
         key, equals, value = item.lstrip("-").partition("=")
         if item.startswith("-") and key == name:
-            found = value if equals else next(iter(sys.argv[place + 1 : place + 2]), None)
+            found = value if equals else next(iter(sys.argv[i + 1 : i + 2]), None)
     return found

@@ -1,4 +1,4 @@
-"""Evaluations of a training run, and whether its last one is told already."""
+"""Evaluations of a training run, and whether its last one has written its table."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ def score(
     check: Callable[[], None] | None = None,
     store: FeatureStore | None = None,
 ) -> dict[str, SplitResult]:
-    """Scores splits as a config says; with one view a video where not `all_views`."""
+    """Scores splits as a config says; without `all_views`, one view of each video."""
     with Line() as line:
         return evaluate(
             model,
@@ -65,22 +65,16 @@ def _counted(
 
 
 def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:
-    """Where this model's frame features are kept; None where they are not, as in one of several
-    processes.
-    """
-    if (
-        not config.evaluate.store_features
-        or model.visual_prompts is not None
-        or process_count() > 1
-    ):
+    """The store of this model's frame features; None where they are not kept."""
+    # visual prompts change the features; several processes would write the same files
+    prompted = model.visual_prompts is not None
+    if not config.evaluate.store_features or prompted or process_count() > 1:
         return None
     return FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
 
 
 class Evaluation:
-    """Evaluates: one view a video while training, all views of the config at the end; keeps the
-    results.
-    """
+    """Evaluates one view a video during training, all views at the end; keeps the last results."""
 
     def __init__(self, config: RunConfig, splits: Mapping[str, Records]):
         self.config, self.splits = config, splits
@@ -91,44 +85,34 @@ class Evaluation:
     def __call__(
         self, model: VTDCLIP, last: bool, check: Callable[[], None]
     ) -> dict[str, float | None]:
-        """Accuracies by `split_top1` and `split_top5`; `check` is called before every batch and may
-        raise.
-        """
-        # the image tower stays the same while a run learns
+        """Top-1 and top-5 of every split; `check` is called before every batch and may raise."""
+        # training never changes the image tower, so one store serves every evaluation
         self._store = self._store or feature_store(self.config, model)
         results = score(
             self.config, model, self.splits, all_views=last, check=check, store=self._store
         )
         self.results, self.finished = results, last
-        accuracies = [
-            (f"{name}_top1", result.top1, f"{name}_top5", result.top5)
-            for name, result in results.items()
-        ]
-        return {key: value for top in accuracies for key, value in (top[:2], top[2:])}
+        accuracies: dict[str, float | None] = {}
+        for name, result in results.items():
+            accuracies |= {f"{name}_top1": result.top1, f"{name}_top5": result.top5}
+        return accuracies
 
 
 def has_table(workdir: Path, step: int) -> bool:
-    """Whether the folder holds the whole results of this step, from training or from
-    `experiments.evaluate`.
-    """
+    """Whether the folder has the results of this step, from training or `experiments.evaluate`."""
     return table_step(workdir / "results.json", workdir / f"results{SUFFIX}") == step
 
 
 def stem_of(workdir: Path, name: str, file: Path | None, trained: bool, own: bool) -> str:
-    """How the files of an evaluation begin; they stay in the workdir, whatever a config of somebody
-    else is called.
+    """Stem of the files of an evaluation; safe as a file name, whatever the config is called.
 
     Args:
       workdir: where they are written.
       name: of the config.
-      file: that is evaluated; None for what a run learnt, or CLIP.
+      file: that is evaluated; None for a run's checkpoint, or CLIP.
       trained: whether the workdir has checkpoints.
       own: whether the config is that of the workdir or the file.
     """
-    if file:
-        return (
-            file_stem(f"results_{file.stem}")
-            if trained or (workdir / CONFIG_FILE).exists()
-            else "results"
-        )
-    return file_stem(f"results_{name}") if trained and not own else "results"
+    if file and (trained or (workdir / CONFIG_FILE).exists()):
+        return file_stem(f"results_{file.stem}")
+    return file_stem(f"results_{name}") if not file and trained and not own else "results"

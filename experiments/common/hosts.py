@@ -1,6 +1,4 @@
-"""Commands that run as several processes: their flags, who prints, and how a process that fails
-alone leaves.
-"""
+"""Commands that run as several processes: their flags, who prints, how a failed process exits."""
 
 import atexit
 import os
@@ -23,10 +21,10 @@ from vtd_jax.parallel.watch import FINISHED, LOST_STATUS, ended_by
 from vtd_jax.parallel.wires import Lost
 from vtd_jax.train.config import flatten
 
-# seconds for the others to say why a collective failed, and for them to be there when this process
-# cannot start
+# seconds to wait for the others' reason after a collective failed, and for the others to listen
+# when this process cannot start
 _PATIENCE, _PATIENCE_START = 3.0, 30.0
-# XLA's words: JAX has no type for them where it starts
+# XLA's status codes: JAX has no exception type for them during start-up
 _XLA = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
 # characters of a flag's value that messages show
 _SHOWN = 200
@@ -34,15 +32,15 @@ _SHOWN = 200
 ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
-    "host:port of process 0, the same for all processes; needed where no cluster tells it (plain "
-    "machines, Open MPI 5), not on TPU slices, in Slurm steps or for a single process",
+    "host:port of process 0, the same for all processes; needed on plain machines and with "
+    "Open MPI 5, not on TPU slices, in Slurm steps or for a single process",
 )
 COUNT = flags.DEFINE_integer(
     "num_processes",
     None,
     "number of processes; needed with --coordinator_address on plain machines",
 )
-PLACE = flags.DEFINE_integer(
+PROCESS = flags.DEFINE_integer(
     "process_id",
     None,
     "which process this is, from 0; needed with --coordinator_address on plain machines",
@@ -52,20 +50,20 @@ PLACE = flags.DEFINE_integer(
 HEARTBEAT = flags.DEFINE_integer(
     "heartbeat",
     joining.HEARTBEAT,
-    "seconds after which a process of which nothing is heard is taken for gone, and all others "
-    f"end with status {LOST_STATUS}; 0 leaves that to JAX",
+    "seconds without a sign of life after which a process counts as lost and all others end "
+    f"with status {LOST_STATUS}; 0 leaves that to JAX",
     lower_bound=0,
 )
 
 
 def start(catch_sigterm: bool = False) -> None:
-    """Joins the other processes of this run, if there are any, and quiets all but the first."""
+    """Joins the other processes of this run, if any; all but the first stop printing."""
     joining.initialize(
         ADDRESS.value,
         COUNT.value,
-        PLACE.value,
+        PROCESS.value,
         heartbeat=HEARTBEAT.value,
-        told=_told(),
+        told=_shared_flags(),
         catch_sigterm=catch_sigterm,
     )
     check_backend()
@@ -73,20 +71,18 @@ def start(catch_sigterm: bool = False) -> None:
     joining.meet()
 
 
-def _told() -> dict[str, str]:
-    """All flags of the command and the fields of its config, but for those that say which process
-    this is.
-    """
-    told: dict[str, str] = {}
+def _shared_flags() -> dict[str, str]:
+    """Flags and config fields that must be equal in all processes."""
+    shared: dict[str, str] = {}
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         if isinstance(flag.value, ConfigDict):
-            told |= {
+            shared |= {
                 f"--{flag.name}.{field}": _short(value)
                 for field, value in flatten(flag.value.to_dict()).items()
             }
         elif flag.name not in clusters.FLAGS and flag.value is not None:
-            told[f"--{flag.name}"] = _short(flag.value)
-    return told
+            shared[f"--{flag.name}"] = _short(flag.value)
+    return shared
 
 
 def _short(value: object) -> str:
@@ -94,17 +90,21 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({fingerprint(text)})"
 
 
-def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **others: str) -> None:
-    """`_cli.run` for a command that may be one of several processes: `start`, then `main`; `others`
-      are for `_cli.run`.
+def run(
+    main: Callable[[], str],
+    usage: str | None,
+    catch_sigterm: bool = False,
+    resumes: str = cli.STARTS_AGAIN,
+) -> None:
+    """`cli.run` for a command that may be one of several processes: `start`, then `main`.
 
-    With `catch_sigterm`, `main` must ask `multihost_utils.reached_preemption_sync_point` at every
-    step, or several processes cannot be ended by SIGTERM.
+    With `catch_sigterm`, `main` must call `multihost_utils.reached_preemption_sync_point` at every
+    step, or several processes cannot be ended by SIGTERM. `resumes` is for `cli.run`.
 
-    An error that all processes raise is told by one of them, and all leave with its status. A
-    process that fails alone tells it and leaves at once: its orderly end would wait for the others,
-    which wait for it. The others leave with `LOST_STATUS` and a line that says which one failed,
-    and why. So do they where one cannot even start.
+    One process prints an error that all of them raise, and all exit with its status. A process that
+    fails alone prints its error and exits at once: an orderly exit would wait for the others, which
+    wait for it. The others exit with `LOST_STATUS` and a line that says which process failed, and
+    why. The same holds for a process that cannot start.
     """
 
     def on_hosts() -> str:
@@ -115,46 +115,44 @@ def run(main: Callable[[], str], usage: str, catch_sigterm: bool = False, **othe
             if (why := _lost(error)) is not None:
                 _leave_at_once(LOST_STATUS)
                 cli._end(f"error: {why}", LOST_STATUS)
-            _prepare_to_leave(error)
+            _prepare_exit(error)
             raise
         except KeyboardInterrupt:
-            _tell_others("interrupted")
+            _notify_others("interrupted")
             _leave_at_once(INTERRUPTED)
             raise
 
     try:
-        cli.run(on_hosts, usage, **others)
+        cli.run(on_hosts, usage, resumes=resumes)
     except SystemExit as end:
         if end.code not in (None, 0, INTERRUPTED):
             _announce(end)
         raise
 
 
-def _prepare_to_leave(error: Exception) -> None:
-    status = 2 if isinstance(error, (UserError, OSError)) else 1
-    status = error.status if isinstance(error, Preempted) else status
+def _prepare_exit(error: Exception) -> None:
+    mistake = isinstance(error, (UserError, OSError))
+    status = error.status if isinstance(error, Preempted) else 2 if mistake else 1
     if not processes.raised_everywhere(error):
-        mistake = isinstance(error, (UserError, OSError))
-        _tell_others(f"{error}" if mistake else f"{type(error).__name__}: {error}")
+        _notify_others(f"{error}" if mistake else f"{type(error).__name__}: {error}")
         _leave_at_once(status)
     elif processes.reported_elsewhere(error):
         sys.exit(status)
 
 
-def _tell_others(why: str) -> None:
+def _notify_others(why: str) -> None:
     if (watch := joining.joined()) is not None:
         watch.fail(" ".join(why.split()))
 
 
 def _lost(error: Exception) -> str | None:
-    """What to tell of an error that is another process's end; None for any other.
+    """The line about an error that the end of another process caused; None for any other error.
 
-    On CPUs Gloo says that a connection closed; what NCCL or a TPU says is asked of the other
-    processes.
+    On CPUs Gloo reports the closed connection; on GPUs and TPUs only the other processes know.
     """
     if isinstance(error, Lost):
         return ended_by(str(error))
-    # as a program begins, JAX raises ValueError for it
+    # while a program starts, JAX raises ValueError with the same text
     if not isinstance(error, jax.errors.JaxRuntimeError) and not _XLA.match(str(error)):
         return None
     watch = joining.joined()
@@ -162,57 +160,42 @@ def _lost(error: Exception) -> str | None:
         return ended_by(reason)
     return (
         "another process of this run ended, or is far behind; its own output says why"
-        if "Gloo" in str(error)  # all that tells it from XLA's other errors
+        if "Gloo" in str(error)  # nothing else tells it from XLA's other errors
         else None
     )
 
 
 def _announce(end: SystemExit) -> None:
-    """Says to the others that this process ended before it could join them, if the command line
-    says where they are.
-    """
-    told = {
+    """Notifies the others that this process ended before joining, if it knows their address."""
+    own = {
         name: config_flag.argument(name) or os.environ.get(f"JAX_{name.upper()}") or ""
         for name in clusters.FLAGS
     }
-    address, count, place = (told[name] for name in clusters.FLAGS)
-    if (
-        not (count.isdecimal() and place.isdecimal() and clusters.is_address(address))
-        or int(count) < 2
-    ):
+    address, count, process = (own[name] for name in clusters.FLAGS)
+    known = count.isdecimal() and process.isdecimal() and clusters.is_address(address)
+    if not known or int(count) < 2:
         return
-    # others may have to be told for a while, and Ctrl-C ends that
+    # announcing may take a while: let Ctrl-C end it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if joining.was_called():
         return
-    cause = end.__context__
-    why = (
-        str(cause)
-        if isinstance(cause, UserError)
-        else command_line.told(cause)
-        if cause is not None
-        else ""
-    )
-    joining.announce(
-        address,
-        int(place),
-        int(count),
-        why or f"ended with status {end.code}, its own output says why",
-        _PATIENCE_START,
-    )
+    cause, why = end.__context__, ""
+    if cause is not None:
+        why = str(cause) if isinstance(cause, UserError) else command_line.describe(cause)
+    why = why or f"ended with status {end.code}, its own output says why"
+    joining.announce(address, int(process), int(count), why, _PATIENCE_START)
 
 
 def _leave_at_once(status: int) -> None:
-    """Ends this process when everything is told, before JAX says goodbye to the others, which it
-    would wait for.
-    """
+    """Exits after all output, but before JAX's own shutdown, which would wait for the others."""
 
     def end() -> None:
-        # what others need not be there for
+        # finish what needs no other process, such as writing a checkpoint
         processes.finish(FINISHED)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
     if jax.distributed.is_initialized():
+        # handlers run in reverse order: this one before JAX's
         atexit.register(end)

@@ -1,6 +1,4 @@
-"""Ctrl-C in commands: the first one ends what is done in order, a second one ends the process at
-once.
-"""
+"""Ctrl-C in commands: the first one ends the work in order, a second one ends the process."""
 
 import _thread
 import os
@@ -14,34 +12,36 @@ from vtd_jax.console import status
 from vtd_jax.parallel.preemption import INTERRUPTED, TWICE
 
 _WATCHING = threading.Lock()
-# stands among the numbers of signals for a KeyboardInterrupt that was lost
+# not a signal's number: stands for a KeyboardInterrupt that Python dropped
 _LOST = 0
-# seconds until a callback that lost one is over
+# seconds until the callback that dropped it is over
 _OVER = 0.01
 
 
 def watch() -> None:
-    """From here on the first Ctrl-C raises KeyboardInterrupt, or does what a handler set later
-    does, and a second one ends this process, whatever it is doing: Python's own handlers wait until
-    XLA has compiled, for minutes maybe."""
+    """Makes the first Ctrl-C raise KeyboardInterrupt and a second one end the process at once.
+
+    A handler that is set later replaces the first. The second needs a thread of its own: Python's
+    handlers run only after XLA has compiled, which may take minutes.
+    """
     if threading.current_thread() is not threading.main_thread() or not _WATCHING.acquire(
         blocking=False
     ):
         return
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # in the background of a shell without job control, or under nohup
+        # in the background of a shell without job control, or under nohup: stay ignored
         return
     signal.signal(signal.SIGINT, _raise)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    # every signal's number is written there as it comes, by Python's handler in C
+    # Python's handler in C writes every signal's number there as it arrives
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     sys.unraisablehook = _heeding(writing, sys.unraisablehook)
     threading.Thread(target=_read, args=(reading,), daemon=True, name="vtd-ctrl-c").start()
 
 
 def ignore() -> None:
-    """From here on all is told and only Python's end is left, whose status Ctrl-C must not change."""
+    """Ignores Ctrl-C from now on: only Python's own exit is left, whose status must stay."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -53,9 +53,7 @@ def _raise(number: int, frame: object) -> None:
 def _heeding(
     writing: int, before: Callable[["sys.UnraisableHookArgs"], object]
 ) -> Callable[..., None]:
-    """A hook for what is raised in callbacks of the garbage collector, where JAX has one: Python
-    would pass over it.
-    """
+    """A hook for exceptions in garbage collector callbacks, such as JAX's, which Python drops."""
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is KeyboardInterrupt:
@@ -74,7 +72,7 @@ def _read(reading: int) -> None:
         if _LOST in numbers:
             time.sleep(_OVER)
             own += 1
-            # the handler of now is called once more, and its signal is written here too
+            # calls the current handler again, and its signal is written here too
             _thread.interrupt_main(signal.SIGINT)
         pressed = numbers.count(signal.SIGINT)
         repeated = min(own, pressed)
@@ -88,13 +86,12 @@ def _read(reading: int) -> None:
 
 
 def _stop() -> None:
-    """Worker processes follow this one; what was half written has a name of its own, as after
-    SIGKILL.
-    """
+    """Exits at once. Worker processes follow; half-written files have names of their own."""
     status.leave()
     sys.__stdout__.flush()
     os.write(
         2,
-        b"interrupted twice: stopped at once; the same command resumes from what was saved before\n",
+        b"interrupted twice: stopped at once; "
+        b"the same command resumes from what was saved before\n",
     )
     os._exit(INTERRUPTED)

@@ -1,7 +1,4 @@
-"""Flags of commands that read videos or records: what one video may ask for.
-
-`_cli.run` sets the limits that are given.
-"""
+"""Flags that raise the limits of one video; `cli.run` sets those that are given."""
 
 from absl import flags
 

@@ -1,6 +1,4 @@
-"""One run from records to a table in its folder: what `experiments.train`, `evaluate` and
-`reproduce` share.
-"""
+"""A run from records to its table: what `experiments.train`, `evaluate` and `reproduce` share."""
 
 import functools
 import sys
@@ -24,9 +22,7 @@ from vtd_jax.video.records import Records
 
 
 def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
-    """Training records (None where nothing is learnt), those of the splits, and the model at its
-    start.
-    """
+    """Training records (None if nothing is learnt), the splits, and the untrained model."""
     with Line("reading records and loading the model"):
         training = from_config.open_training(config) if config.data.train else None
         splits = from_config.open_splits(config)
@@ -35,9 +31,7 @@ def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDC
 
 
 def note_toy(config: RunConfig, model: VTDCLIP) -> None:
-    """Says on stderr, once, that a CLIP which knows shapes only is to answer for other videos than
-    rendered scenes.
-    """
+    """Prints a note if the toy CLIP, which knows shapes only, is used on real videos."""
     note = toy_note(model.clip.config)
     if note and "scenes" not in config.name and is_first():
         say(
@@ -59,13 +53,13 @@ def train_run(
     override: bool = False,
     profile: tuple[int, int] | None = None,
 ) -> tuple[int, Table | None]:
-    """Trains to the end and writes the table; the first process alone has files in the workdir.
+    """Trains to the end and writes the table; only process 0 has files in the workdir.
 
     Returns:
-      The last step, and the table; None where an earlier call wrote it and nothing was left to do.
+      The last step and the table; None if an earlier call wrote it and nothing was left to do.
 
     Raises:
-      Preempted: a notice came; the same call resumes.
+      Preempted: a signal came; the same call resumes.
     """
     with Hold(workdir) as hold:
         on_first(hold.take)
@@ -75,18 +69,16 @@ def train_run(
             warn(line)
         evaluation = Evaluation(config, splits)
         done = train(
-            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume, override=override,
-            preemption=preemption, profile=profile,
+            config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume,
+            override=override, preemption=preemption, profile=profile,
         )  # fmt: skip
         if not evaluation.finished:
             if on_first(has_table, workdir, done.step):
                 return done.step, None
-            # ended between the last checkpoint and the table
+            # the earlier run ended between its last checkpoint and the table
             evaluation(done.model, True, functools.partial(_check, preemption, workdir, done.step))
-        lists, learnt = (
-            {name: split.stored for name, split in splits.items()},
-            f"step {done.step}, the last",
-        )
+        lists = {name: split.stored for name, split in splits.items()}
+        learnt = f"step {done.step}, the last"
         table = results_table(
             config, model.clip.config, evaluation.results, learnt, lists, learnt_on, done.step
         )
@@ -98,7 +90,7 @@ def train_run(
 def _check(preemption: Preemption, workdir: Path, step: int) -> None:
     if preemption.breaks_off:
         raise preemption.stopped(
-            f"step {step} in {workdir} is the last, its table is missing; the same command makes it"
+            f"the last step, {step}, is saved in {workdir}; the same command writes its table"
         )
 
 
@@ -114,11 +106,17 @@ def score_run(
     stem: str = "results",
     check: Callable[[], None] | None = None,
 ) -> Table:
-    """Scores the splits with a model as it is and writes the table; `learnt` and `training` say
-    what it learnt.
+    """Scores the splits with a model and writes the table.
 
-    `step` is that of the run's checkpoint in the workdir, if the model has learnt it. `check` is
-    called before every batch, and may raise.
+    Args:
+      workdir: gets the table.
+      config: of the evaluation.
+      splits: to score, by name.
+      model: as it is scored.
+      learnt, training: what the model learnt and on which list, for the table.
+      step: of the checkpoint, if it is one of the run in the workdir.
+      stem: of the files.
+      check: called before every batch; may raise.
     """
     results = score(config, model, splits, check=check, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
@@ -130,7 +128,5 @@ def score_run(
 def untrained(config: RunConfig) -> str:
     """What a model without a checkpoint is, for tables."""
     parts = config.model.text_prompts or config.model.visual_prompts or config.model.fusion
-    return (
-        "nothing: no checkpoint, "
-        f"{'prompts and fusion as they start' if parts else 'CLIP as it is (zero-shot)'}"
-    )
+    start = "prompts and fusion as they start" if parts else "CLIP as it is (zero-shot)"
+    return f"nothing: no checkpoint, {start}"

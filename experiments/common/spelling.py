@@ -1,30 +1,28 @@
-"""What messages of the library call its settings and functions while a command runs: its flags, and
-the commands.
-"""
+"""How the library's messages name its settings and functions while a command runs."""
 
 from collections.abc import Collection
 
 from vtd_jax.errors import Names
 
-# arguments of the library whose flag has another name
+# library argument -> a flag of another name
 _ARGUMENTS = {
     "override": "--override_config",
     "profile": "--profile_steps",
     "resume=False": "--noresume",
 }
-# arguments that are fields of the config where a command has no such flag
+# library argument -> config field, for commands that have no such flag
 _FIELDS = {
     "activation": "--config.clip.activation",
     "head_width": "--config.clip.head_width",
     "parallel": "--config.parallel",
 }
-# settings of other commands than the one that runs
+# settings that belong to another command
 _OTHERS = {
     "build_records.labels": "build_data --labels",
     "build_records.overwrite": "build_data --overwrite",
     "checkpoint": "--checkpoint",
 }
-# what does for a user of commands what a function of the library does
+# library function -> the command or flag that does the same
 _FUNCTIONS = {
     "build_records": "python -m experiments.build_data",
     "check_videos": "--check_only",
@@ -40,7 +38,7 @@ def flag_names(flags: Collection[str]) -> Names:
     """The names that a command's user knows.
 
     Args:
-      flags: of the command, without dashes; what it has no flag for keeps the library's name.
+      flags: of the command, without dashes. Settings without a flag keep the library's name.
     """
     settings = {name: f"--{name}" for name in flags}
     if "config" in flags:

@@ -8,10 +8,10 @@ from vtd_jax.terminal import say
 
 
 def given_words(value: str | None, flag: str, room: int = ROOM) -> tuple[str, ...] | None:
-    """As `read_words`, None for None; notes on stderr what is probably a mistake."""
+    """As `read_words`, None for None; prints a note about a probable mistake."""
     if value is None:
         return None
     words = read_words(value, flag, room)
-    if told := doubt(words, flag, are_labels=flag == "--labels"):
-        say(f"note: {told}", sys.stderr)
+    if note := doubt(words, flag, are_labels=flag == "--labels"):
+        say(f"note: {note}", sys.stderr)
     return words

@@ -1,4 +1,4 @@
-"""What every protocol's config shares: the fields of a run, and the reading of `FILE.py:ARGS`."""
+"""Shared by all config files: the fields of a run, and the parser of `FILE.py:ARGS`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ def read_args(
 
     Args:
       text: that part; the first item may come without its key.
-      usage: what the error says was expected.
+      usage: the expected form, for errors.
       needed: a key that must be there.
       **known: key -> converter of its value; the first key is the one that may be left out.
 
@@ -26,9 +26,9 @@ def read_args(
       UserError: an unknown key, a value that the converter refuses, or the needed key is missing.
     """
     first, found = next(iter(known), ""), {}
-    for place, item in enumerate(filter(None, text.split(","))):
+    for i, item in enumerate(filter(None, text.split(","))):
         key, equals, value = item.partition("=")
-        if not equals and place == 0:
+        if not equals and i == 0:
             key, value = first, item
         if key not in known or not value:
             raise UserError(f"config argument {item!r} is not known, expected {usage}")
@@ -46,12 +46,12 @@ def read_args(
 
 
 def _plain(error: Exception) -> str:
-    """What a converter says, in words for people."""
+    """A converter's error without Python's terms."""
     return "is no whole number" if "invalid literal for int()" in str(error) else str(error)
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """A converter for `read_args` that admits these words only."""
+    """A converter for `read_args` that accepts these words only."""
 
     def convert(value: str) -> str:
         if value not in allowed:
@@ -62,10 +62,7 @@ def one_of(*allowed: str) -> Callable[[str], str]:
 
 
 def locked(run: RunConfig) -> ConfigDict:
-    """The fields of a run, to be changed by a config file or by flags; a misspelt one is an error.
-
-    Tuples stay tuples, so that a flag can replace them.
-    """
+    """The fields of a run for config files and flags; locked, so a misspelt one is an error."""
     # not `DEFINE_config_dataclass`: it sets fields one by one, which frozen dataclasses refuse, and
     # has no `FILE.py:ARGS`
     return ConfigDict(dataclasses.asdict(run)).lock()
@@ -79,8 +76,8 @@ def base_config(
     train: str,
     evaluate: Mapping[str, str],
     shots: int = 0,
-) -> ConfigDict:
-    """The release's settings that no protocol changes, locked: the defaults of `RunConfig`.
+) -> Any:
+    """A locked `ConfigDict` of the release's settings that no protocol changes.
 
     Args:
       name: of the run, in tables.
@@ -88,27 +85,24 @@ def base_config(
       data_dir: what `experiments.build_data --data_dir` wrote, or the folder of a data set in it.
       train: name of the training list there; "" where nothing is learnt.
       evaluate: split -> name of its list.
-      shots: training videos a class, 0 for all; only told in tables.
+      shots: training videos a class, 0 for all; printed in tables, without other effect.
     """
+    # typed Any, because type checkers cannot see the fields of a ConfigDict
     data = DataConfig(data_dir=data_dir, train=train, evaluate=dict(evaluate))
     return locked(RunConfig(name=name, protocol=protocol, shots=shots, data=data))
 
 
-def prompts(config: ConfigDict, count: int, depth: int) -> None:
-    """Sets `count` prompts in `depth` layers of both towers, and has the backward pass compute
-    blocks again.
-
-    With visual prompts, gradients go through the image tower: what it keeps for them fills an
-    accelerator's memory.
-    """
+def prompts(config: Any, count: int, depth: int) -> None:
+    """Sets `count` prompts in `depth` layers of both towers, and rematerialises blocks."""
+    # visual prompts send gradients through the image tower, whose activations fill the memory
     config.memory.remat = "block"
     config.model.update(
         text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth
     )
 
 
-def nothing_learnt(config: ConfigDict) -> None:
-    """Bare class names, no prompts, no fusion: CLIP as it is."""
+def nothing_learnt(config: Any) -> None:
+    """Plain CLIP: no prompts, no fusion."""
     config.model.update(
         text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0, fusion=False, dropout=0.0
     )

@@ -1,6 +1,4 @@
-"""Files of prompt templates: one text a line with `{}` where a class name goes, `#` lines tell the
-source.
-"""
+"""Files of prompt templates: a text with `{}` for the class name on each line, `#` comments."""
 
 from pathlib import Path
 
@@ -19,15 +17,14 @@ def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
     """The texts of a file of templates, or a single one as it is.
 
     Args:
-      path_or_name: one of `shipped()`, a text with `{}` in it, or a path; empty lines and lines of
-        a file that start with `#` are passed over.
+      path_or_name: one of `shipped()`, a text with `{}` in it, or a path. Empty lines and lines
+        that start with `#` are skipped.
 
     Returns:
       The file's stem ("inline" for a text), for the run's name, and its texts in their order.
 
     Raises:
-      UserError: no such file, one that is no text, or without a text, or a text that has not `{}`
-        once, by its line.
+      UserError: no such file, no UTF-8, no template in it, or a line without exactly one `{}`.
     """
     if "{}" in path_or_name:
         if path_or_name.count("{}") != 1:
@@ -38,8 +35,8 @@ def read_templates(path_or_name: str) -> tuple[str, tuple[str, ...]]:
     path = FOLDER / f"{path_or_name}.txt" if path_or_name in shipped() else Path(path_or_name)
     if not path.is_file():
         raise UserError(
-            f"templates={path_or_name}: no such file; shipped are {', '.join(shipped())}, else give a path, or a text "
-            "with {} where the class name goes, as 'a video of {}.'"
+            f"templates={path_or_name}: no such file; expected one of {', '.join(shipped())}, a "
+            "path, or a text with {} where the class name goes, as 'a video of {}.'"
         )
     try:
         lines = read_text(path, "file of templates").splitlines()

@@ -1,16 +1,14 @@
 """Base-to-novel: learn on the frequent half of the classes, evaluate on both halves.
 
     python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 \\
-        --workdir=runs/hmdb51 \\
-        --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
+        --workdir=runs/hmdb51 --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51
 
 Arguments: `DATASET[,shots=all|16][,split=1|2|3]` with DATASET one of hmdb51, ucf101, ssv2,
-kinetics400.
-`shots=16,split=S` learns on the 16-shot seed S (list `fs_base_sS_train`), `shots=all` on every base
-video (list `base_train`). Left out, it is what the release learns on: all for HMDB-51 and UCF-101,
-16 shots for SSv2; for Kinetics-400, of which we do not know it, 16 shots as peers do. Lists
-`base_val` and `novel_val` are evaluated, each with its own list of names.
+kinetics400. `shots=16,split=S` learns on the 16-shot seed S (list `fs_base_sS_train`), `shots=all`
+on every base video (list `base_train`). Left out, it is what the release learns on: all for HMDB-51
+and UCF-101, 16 shots for SSv2; for Kinetics-400, of which we do not know it, 16 shots as peers do.
+Lists `base_val` and `novel_val` are evaluated, each with its own list of names.
 
 Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
 and `experiments.reproduce --table=base_to_novel` prints them beside ours. Peers learn on 16 shots

@@ -1,14 +1,11 @@
-"""Few-shot: learn on 2, 4, 8 or 16 videos a class of split 1, evaluate on the validation list of
-all classes.
+"""Few-shot: learn on 2, 4, 8 or 16 videos a class of split 1, evaluate on its validation list.
 
     python -m experiments.train --config=experiments/configs/few_shot.py:hmdb51,shots=2 \\
-        --workdir=runs/hmdb51_2 \\
-        --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
+        --workdir=runs/hmdb51_2 --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/hmdb51_2
 
 Arguments: `DATASET[,shots=2|4|8|16]` with DATASET one of hmdb51, ucf101, ssv2; 16 shots when left
-out. Lists:
-`train1_few_shot_K`, and `val1` (HMDB-51, UCF-101) or `validation` (SSv2).
+out. Lists: `train1_few_shot_K`, and `val1` (HMDB-51, UCF-101) or `validation` (SSv2).
 
 Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
 and `experiments.reproduce --table=few_shot` prints them beside ours. VTD-CLIP's own are not known

@@ -6,9 +6,8 @@
     python -m experiments.evaluate --workdir=runs/k400
 
 Lists: `train` and `val`. While training, one view is evaluated (every `evaluate.every_epochs`
-epochs); at the end
-and in `experiments.evaluate`, all views: the score of a video is the sum over its views of
-softmax(logits).
+epochs); at the end and in `experiments.evaluate`, all views: the score of a video is the sum over
+its views of softmax(logits).
 
 Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
 and `experiments.reproduce --table=fully_supervised` prints them beside ours. VTD-CLIP's own is not

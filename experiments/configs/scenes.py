@@ -1,9 +1,8 @@
-"""The embedded benchmark: rendered scenes whose class names are compositional, learnt with the CLIP
-that ships.
+"""The embedded benchmark: rendered scenes with compositional class names, and the shipped CLIP.
 
     python -m experiments.reproduce --table=few_shot --workdir=runs/scenes
-    python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 --workdir=runs/scenes_4 \
-        --config.data.data_dir=runs/scenes/scenes/records
+    python -m experiments.train --config=experiments/configs/scenes.py:few_shot,shots=4 \\
+        --workdir=runs/scenes_4 --config.data.data_dir=runs/scenes/scenes/records
 
 The first line renders the videos (`vtd_jax.scenes.benchmark`) and runs a whole table on them, the
 second one run.
@@ -19,6 +18,8 @@ Expected: nothing is published; README.md has what `experiments.reproduce` and `
 measured.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from experiments.configs import _base
@@ -30,7 +31,10 @@ UNSEEN = {f"split{i}": f"unseen{i}_val" for i in (1, 2, 3)}
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 # shots -> epochs: 64 updates of 32 clips whatever the number of shots
 FEW_SHOT_EPOCHS = {2: 32, 4: 16, 8: 8, 16: 4}
-USAGE = "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|zero_shot[,lists=…]|…]"
+USAGE = (
+    "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|"
+    "zero_shot[,lists=…]|…]"
+)
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -61,7 +65,7 @@ def get_config(text: str = "") -> ConfigDict:
     return make[protocol](args)
 
 
-def _config(**fields) -> ConfigDict:
+def _config(**fields: Any) -> Any:
     config = _base.base_config(**{"data_dir": "demo_output/seed100/records", **fields})
     config.clip.update(path="tiny", architecture="tiny")
     config.model.update(
@@ -72,6 +76,7 @@ def _config(**fields) -> ConfigDict:
         fusion_init="zero",
         normalization="clip",
     )
+    # few small clips: worker processes would cost more than they bring
     config.data.update(frames=8, batch_size=32, workers=0, drop_remainder=False)
     # colour and texture are what the classes are named by: no jitter, no grey
     config.augment.update(jitter=0.0, grey=0.0)
@@ -107,8 +112,8 @@ def _few_shot(args: dict) -> ConfigDict:
             "fully_supervised"
         )
     config = _config(
-        name=f"few_shot_scenes_{shots}", protocol="few_shot", shots=int(shots), train=f"train1_few_shot_{shots}",
-        evaluate={"val": "val"},
+        name=f"few_shot_scenes_{shots}", protocol="few_shot", shots=int(shots),
+        train=f"train1_few_shot_{shots}", evaluate={"val": "val"},
     )  # fmt: skip
     epochs = FEW_SHOT_EPOCHS[int(shots)]
     config.optimizer.update(epochs=epochs, warmup_epochs=epochs / 8, cosine_epochs=float(epochs))

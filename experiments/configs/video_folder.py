@@ -1,22 +1,21 @@
-"""Anyone's own videos: a list, a CSV of names and a folder, learnt few-shot style with the CLIP
-that ships.
+"""Your own videos: a list, a CSV of names and a folder, few-shot with the shipped CLIP.
 
-    python -m experiments.build_data --dataset=video_folder --list=videos/list.txt --labels=videos/labels.csv \
-        --video_dir=videos --data_dir=records
-    python -m experiments.train --config=experiments/configs/video_folder.py:train=list,evaluate=list \
+    python -m experiments.build_data --dataset=video_folder --list=videos/list.txt \\
+        --labels=videos/labels.csv --video_dir=videos --data_dir=records
+    python -m experiments.train --config=experiments/configs/video_folder.py:train=list \\
         --workdir=runs/mine --config.data.data_dir=records
     python -m experiments.evaluate --workdir=runs/mine
 
 Arguments: `train=NAME[,evaluate=NAME]`, names of lists of the records in `data.data_dir` (the stem
-of a list's file,
-or the name of a folder of class folders); `list` when left out. Evaluating on the training list, as
-the example does, checks the path, not the method.
+of a list's file, or the name of a folder of class folders); train is `list` and evaluate the same
+as train when left out. Evaluating on the training list, as the example does, checks the path, not
+the method.
 
 The settings are those of a small run on a laptop: the 64-pixel CLIP of this repository, 8 frames, 4
-context tokens that
-start as "a photo of a", no visual prompts. With an OpenAI checkpoint (`--config.clip.path=ViT-B-16.pt`), take more:
-`--config.model.text_prompts=10 --config.model.text_depth=12 --config.model.visual_prompts=10
---config.model.visual_depth=12 --config.data.frames=16`.
+context tokens that start as "a photo of a", no visual prompts. With an OpenAI checkpoint
+(`--config.clip.path=ViT-B-16.pt`), take more: `--config.model.text_prompts=10
+--config.model.text_depth=12 --config.model.visual_prompts=10 --config.model.visual_depth=12
+--config.data.frames=16`.
 
 Expected: nothing is published for your videos; the run prints the accuracy on what it is given.
 """

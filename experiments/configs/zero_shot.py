@@ -9,11 +9,10 @@
 The second line takes the prompts learnt in `runs/k400` to the videos and names of this config.
 
 Arguments: `DATASET[,lists=official|base_to_novel][,templates=NAME|FILE]`, DATASET one of hmdb51,
-ucf101, kinetics600
-(official lists only), ssv2 and kinetics400. Official lists: HMDB-51 and UCF-101 `val1`, `val2`,
-`val3`; Kinetics-600 `ZS_split1_K600_eval` to `ZS_split3_K600_eval` (160 classes unseen in
-Kinetics-400); SSv2 `validation`; Kinetics-400 `val`. With several lists the table ends with their
-mean and deviation. `lists=base_to_novel` evaluates `base_val` and `novel_val` instead.
+ucf101, kinetics600 (official lists only), ssv2 and kinetics400. Official lists: HMDB-51 and UCF-101
+`val1`, `val2`, `val3`; Kinetics-600 `ZS_split1_K600_eval` to `ZS_split3_K600_eval` (160 classes
+unseen in Kinetics-400); SSv2 `validation`; Kinetics-400 `val`. With several lists the table ends
+with their mean and deviation. `lists=base_to_novel` evaluates `base_val` and `novel_val` instead.
 
 `templates=` makes each code the mean over texts such as "Human action of {}", for CLIP as it is:
 `actionclip16` and `video_of_a_person` are in experiments/templates; or a single text with `{}` in

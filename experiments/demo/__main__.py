@@ -1,5 +1,4 @@
-"""The main job on a made-up data set, in minutes on two cores: videos, records, training, a
-base-to-novel table.
+"""The whole method on rendered videos: records, training, a base-to-novel table, in minutes.
 
 Examples:
   python -m experiments.demo
@@ -19,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli
+from experiments.common.number_lists import whole_numbers
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line, within
 from vtd_jax.errors import UserError
@@ -45,14 +45,15 @@ _EPOCHS = flags.DEFINE_integer(
     "epochs", 0, "epochs of every training; 0 keeps the config's", lower_bound=0
 )
 _MARKER, _LOCK, _DEMO = ".vtd_jax_demo", ".vtd_jax.lock", "demo"
-# what a demo leaves, also one that was killed
+# files of a demo, also of one that was killed
 _OWN = re.compile(r"seed\d+|results\.(md|csv|json)|clip\.png|\.vtd_jax_demo|\..*\.part(\.\w+)?")
 
 
 def main() -> str:
-    """Makes the data, runs every row, writes table and picture."""
+    """Renders the data, runs every row, writes table and picture."""
     start, out = time.perf_counter(), Path(_OUT.value)
-    seeds = _read_seeds(_SEEDS.value)
+    expected = "different whole numbers, e.g. 100,101,102"
+    seeds = whole_numbers("seeds", _SEEDS.value, expected)
     sets = {
         seed: SceneSet(seed, _CLASSES.value, _TRAIN.value, _VAL.value, irrelevant=_IRRELEVANT.value)
         for seed in seeds
@@ -73,7 +74,7 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
         f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips "
         f"({time.perf_counter() - start:.0f} s)"
     )
-    # imported here: the processes that render import this file, and need none of it
+    # imported here: the processes that render import this file, and do not need these
     from experiments.demo import rows
     from experiments.demo.picture import draw
     from experiments.reproduce.sources import build_scenes
@@ -88,8 +89,8 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
             with Line(row.name), within(f"seed {seed}, {number + 1} of {len(rows.ROWS)}"):
                 model, scores, seconds = rows.run_row(row, config, folders[seed] / f"run{number}")
             found[row.name].append(scores)
-            told = ", ".join(f"{split} {100 * value:.1f} %" for split, value in scores.items())
-            print(f"seed {seed}: {row.name}: {told} ({seconds:.0f} s)", flush=True)
+            accuracy = ", ".join(f"{name} {100 * top1:.1f} %" for name, top1 in scores.items())
+            print(f"seed {seed}: {row.name}: {accuracy} ({seconds:.0f} s)", flush=True)
         if seed == seeds[0]:
             with Line("drawing what a clip became"):
                 draw(out / "clip.png", model, config, sets[seed])
@@ -104,20 +105,8 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     )
 
 
-def _read_seeds(values: list[str]) -> list[int]:
-    if (
-        not values
-        or not all(value.strip().isdigit() for value in values)
-        or len(set(values)) < len(values)
-    ):
-        raise UserError(
-            f"--seeds={','.join(values)}: expected different whole numbers, e.g. 100,101,102"
-        )
-    return [int(value) for value in values]
-
-
 def _check_folder(out: Path) -> None:
-    """Refuses a folder that is there and holds other things than an earlier demo made."""
+    """Refuses an existing folder with anything that is not of an earlier demo."""
     check_output("--out", str(out), folder=True)
     if not out.exists():
         return
@@ -135,7 +124,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _is_demo(out: Path) -> bool:
-    """Whether an earlier demo left the folder; the marker of the first versions is empty."""
+    """Whether the folder is an earlier demo's; the marker of the first versions is empty."""
     try:
         return read_manifest(out / _MARKER, _DEMO) is not None
     except UserError:
@@ -143,7 +132,7 @@ def _is_demo(out: Path) -> bool:
 
 
 def _fresh_folder(out: Path) -> None:
-    """Empties the folder but for its lock and the sign that it is a demo's."""
+    """Empties the folder except for its lock and marker."""
     Manifest(_DEMO, {}).write(out / _MARKER)
     for path in out.iterdir():
         if path.name != _MARKER and not path.name.startswith(_LOCK):

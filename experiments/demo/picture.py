@@ -15,9 +15,7 @@ from vtd_jax.video.records import open_records
 
 
 def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:
-    """Draws a novel clip whose class is found although its frames are named by many words, the
-    clearest such clip.
-    """
+    """Draws the clearest novel clip that is classified right in spite of many words."""
     records = open_records(config.data.data_dir, config.data.evaluate["novel"])
     names, best = records.class_names, None
     codebook = model.encode_classes(model.class_tokens(names))
@@ -27,8 +25,9 @@ def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> 
         frames = spatial_views(frames, model.clip.config.image_resolution, 1, model.squash)[0]
         out = jax.device_get(model(frames[None], codebook))
         words, score = out.assignment[0], float(jax.nn.softmax(out.logits[0])[example.label])
-        found = bool(out.logits[0].argmax() == example.label)
-        key = found, min(int((words == example.label).sum()), 2), len(set(words.tolist())), score
+        right = bool(out.logits[0].argmax() == example.label)
+        # in this order: right, two frames named right, many different words, a high score
+        key = right, min(int((words == example.label).sum()), 2), len(set(words.tolist())), score
         if best is None or key > best[0]:
             best = key, example, frames, out
     _, example, frames, out = best

@@ -1,4 +1,4 @@
-"""The demo's rows: what each one is, how it is trained, and the table of all of them over seeds."""
+"""The demo's rows: their settings, training, and table over seeds."""
 
 import contextlib
 import dataclasses
@@ -25,22 +25,15 @@ from vtd_jax.train.workdir import prepare_workdir
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way from frames to a class: its name, fields of the model that differ, and whether
-    anything is trained.
-    """
+    """A variant: its name, model fields that differ from the config, whether it is trained."""
 
     name: str
     model: Mapping[str, Any]
     trained: bool
 
 
-_ZERO_SHOT = {
-    "text_prompts": 0,
-    "text_depth": 0,
-    "visual_prompts": 0,
-    "visual_depth": 0,
-    "fusion": False,
-}
+_PROMPTS = ("text_prompts", "text_depth", "visual_prompts", "visual_depth")
+_ZERO_SHOT = dict.fromkeys(_PROMPTS, 0) | {"fusion": False}
 ROWS = (
     Row("zero-shot CLIP, mean of features", _ZERO_SHOT | {"pooling": "mean"}, False),
     Row("zero-shot CLIP, mean of softmax scores", _ZERO_SHOT | {"pooling": "softmax_mean"}, False),
@@ -53,9 +46,7 @@ ROWS = (
 
 
 def run_config(row: Row, seed: int, data_dir: Path, changes: Mapping[str, Any]) -> RunConfig:
-    """The config file of the scenes with this row's model; `changes` are full field names and
-    values.
-    """
+    """The config of scenes with this row's model; `changes` are full field names and values."""
     fields = {f"model.{name}": value for name, value in row.model.items()}
     fields |= {"name": row.name, "seed": seed, "data.data_dir": str(data_dir)}
     return RunConfig.from_dict(scenes.get_config().to_dict()).with_changes(fields | dict(changes))
@@ -82,11 +73,8 @@ def run_row(row: Row, config: RunConfig, workdir: Path) -> tuple[VTDCLIP, dict[s
             workers=config.data.workers,
         )
     accuracy = {split: result.top1 for split, result in results.items()}
-    return (
-        model,
-        accuracy | {"HM": harmonic_mean(list(accuracy.values()))},
-        time.perf_counter() - start,
-    )
+    accuracy["HM"] = harmonic_mean(list(accuracy.values()))
+    return model, accuracy, time.perf_counter() - start
 
 
 def demo_table(
@@ -112,13 +100,14 @@ def demo_table(
 def describe(
     scene_set: SceneSet, config: RunConfig, seeds: Sequence[int], seconds: float
 ) -> dict[str, Any]:
-    """What a reader needs to judge the table."""
-    half = scene_set.classes // 2
+    """The notes below the table."""
+    half, share = scene_set.classes // 2, f"{100 * scene_set.irrelevant:g} %"
+    train, val = f"{scene_set.train} a base class", f"{scene_set.val} a class"
     return {
-        "classes": f"{half} base, {half} novel, drawn anew for every seed from 256 combinations",
-        "clips": f"{scene_set.train} a base class to learn on, {scene_set.val} a class to evaluate on",
+        "classes": f"{half} base, {half} novel, drawn for every seed from 256 combinations",
+        "clips": f"{train} to learn on, {val} to evaluate on",
         "frames": f"{config.data.frames} of {scene_set.length}",
-        "irrelevant frames": f"{100 * scene_set.irrelevant:g} % of every clip, kind {scene_set.kind}",
+        "irrelevant frames": f"{share} of every clip, kind {scene_set.kind}",
         "seeds": f"{', '.join(map(str, seeds))}; ± is the standard deviation over them",
         "training": (
             f"{config.optimizer.epochs} epochs, lr {config.optimizer.lr}, "

@@ -1,5 +1,4 @@
-"""Writes what a run learnt as one file, for this package (.safetensors) or for the authors' code
-(.pth); or serves it.
+"""Exports a trained model: .safetensors (this package), .pth (the authors' code) or .served.
 
     python -m experiments.export --workdir=runs/hmdb51 --checkpoint=best --out=hmdb51.safetensors
     python -m experiments.export --workdir=runs/hmdb51 --out=hmdb51.pth --with_clip
@@ -10,12 +9,12 @@
     python -m experiments.export --checkpoint=ViT-B-16.pt --labels="arm wrestling,hugging" \\
         --out=two.served
 
-A .safetensors holds what was learnt, the model's settings, the class names and which CLIP it
-belongs to, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` makes the model of
-it. A .pth holds {"model": state dict} in the names the authors use, each after `module.`, as their
-script saves them. A .served is a folder with a program, weights and labels that runs without this
-package, on a CPU, GPU or TPU: docs/serve.md. Where the CLIP or the records have moved, say so:
---config.clip.path=…, --config.data.data_dir=….
+A .safetensors holds the trained parameters, the model's settings, the class names and the CLIP's
+fingerprint, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` loads it. A .pth
+holds {"model": state dict} in the authors' names, each after `module.`, as their script saves them.
+A .served is a folder with a program, weights and labels that runs without this package, on a CPU,
+GPU or TPU: docs/serve.md. If the CLIP or the records have moved, give --config.clip.path=… or
+--config.data.data_dir=….
 """
 
 from pathlib import Path
@@ -63,7 +62,7 @@ TARGETS = flags.DEFINE_list(
 
 
 def check_out(out: Path) -> None:
-    """Refuses what does not go together, before anything is read."""
+    """Refuses flags that do not fit each other, before anything is read."""
     check_suffix(out, SUFFIX, ".pth", source.SUFFIX, where=f"--out={out}")
     if out.is_dir() and out.suffix != source.SUFFIX:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
@@ -75,11 +74,9 @@ def check_out(out: Path) -> None:
 
 
 def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
-    """Refuses to write over what is read: the checkpoint, the CLIP, the labels, or a part of the
-    run.
-    """
+    """Refuses to replace an input: the checkpoint, the CLIP, the labels, or a part of the run."""
     path = None if config is None else config.clip.path
-    # the settings may come from the checkpoint, which is called by the flag that was given
+    # if the settings come from the checkpoint, messages still name --checkpoint
     labels = (f"--labels={LABELS.value}", LABELS.value)
     inputs = [*weights_read("--checkpoint", which), config_flag.given_file(), labels]
     inputs += weights_read("--config.clip.path", path)
@@ -88,31 +85,24 @@ def check_inputs(out: Path, which: str, config: RunConfig | None) -> None:
 
 
 def check_source(out: Path, file: Path | None) -> None:
-    """Refuses a model that is not named by one run or one file."""
+    """Refuses flags that do not name exactly one run or file."""
     if file is None and WORKDIR.value is None:
         raise UserError("--workdir is needed: the folder of a run; or give --checkpoint=FILE")
-    if (
-        file is None
-        and CONFIG.value is not None
-        and Path(config_flag.filename()) != Path(WORKDIR.value) / CONFIG_FILE
-    ):
+    own = Path(WORKDIR.value or "") / CONFIG_FILE
+    if file is None and CONFIG.value is not None and Path(config_flag.filename()) != own:
         raise UserError(
             "--config: a run is exported with its own settings; leave it out (--config.FIELD=… "
             "is fine)"
         )
     if CONFIG.value is None:
-        lacking = (
-            f"{WORKDIR.value}/{CONFIG_FILE}: no such file"
-            if file is None
-            else f"{file}: has no settings"
-        )
+        lacking = f"{own}: no such file" if file is None else f"{file}: has no settings"
         raise UserError(
             f"{lacking}; give the workdir of a run, or a .pth with the --config=… that fits it"
         )
 
 
 def main() -> str:
-    """Loads what was learnt and writes it."""
+    """Loads the trained model and exports it."""
     out, which = Path(OUT.value), CHECKPOINT.value
     check_out(out)
     config = None if CONFIG.value is None else RunConfig.from_dict(CONFIG.value.to_dict())
@@ -131,9 +121,8 @@ def main() -> str:
         if out.suffix == SUFFIX:
             held = source.write_tuned(out, model, config, learnt)
         else:
-            count = save_release(
-                out, model, with_clip=WITH_CLIP.value, class_names=learnt.class_names
-            )
+            names = learnt.class_names
+            count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names)
             held = f"{counted(count, 'tensor')} in the authors' names"
     return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 

@@ -1,4 +1,4 @@
-"""`experiments.export`: where a model comes from, and what the folder of a .served says of it."""
+"""Sources of `experiments.export`: a run, a file or a CLIP, and the metadata of a .served."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ from vtd_jax.untrusted.regular_files import open_regular
 
 
 class Source(NamedTuple):
-    """A model to serve: what was loaded, its frames and labels, and what to say of it."""
+    """A model to serve, its number of frames, its labels, and its metadata."""
 
     model: VTDCLIP
     frames: int
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The folder to write; labels and frames are those of the source where they are None."""
+    """The folder to write; labels and frames that are None come from the source."""
 
     out: Path
     labels: tuple[str, ...] | None
@@ -53,9 +53,7 @@ class Wanted(NamedTuple):
 
 
 def is_clip(source: str) -> bool:
-    """Whether `--checkpoint` names a CLIP, to be served as it is, and no checkpoint of a run nor a
-    tuned model.
-    """
+    """Whether `--checkpoint` names a plain CLIP, not a run's checkpoint or a tuned model."""
     path = Path(source)
     if source in ("last", "best") or source.isdigit():
         return False
@@ -73,21 +71,19 @@ def is_clip(source: str) -> bool:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a file is one that `experiments.export` wrote, as far as can be told: a .pth does not
-    say it.
-    """
+    """Whether `experiments.export` wrote this file; any .pth counts, as it has no mark."""
     if path.suffix != SUFFIX_OF_TUNED:
         return path.suffix == ".pth"
     try:
         with open_regular(path) as file:
-            # what a file says of itself is the first thing in it
+            # safetensors begin with their metadata
             return METADATA_KEY.encode() in file.read(2**16)
     except (OSError, UserError):
         return False
 
 
 def use_saved() -> None:
-    """As `_config.use_saved`, but a CLIP has no settings to take."""
+    """As `config_flag.use_saved`, except for a CLIP, which has no settings."""
     serves = Path(config_flag.argument("out") or "").suffix == SUFFIX
     if not serves or not is_clip(config_flag.argument("checkpoint") or "last"):
         config_flag.use_saved()
@@ -97,18 +93,17 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
     """The flags of a .served, checked before anything is read.
 
     Raises:
-      UserError: says which will not do, and what was expected.
+      UserError: names the bad flag and what was expected.
     """
     check_served(out, 1 if frames is None else frames, platforms)
     return Wanted(out, given_words(labels, "--labels"), frames, tuple(platforms))
 
 
 def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:
-    """A CLIP as it is, where the flags ask for one: `--checkpoint=CLIP`, or a `--config` that
-    learns nothing.
+    """A plain CLIP, if `--checkpoint` or a `--config` that trains nothing names one.
 
     Raises:
-      UserError: a CLIP and a run, or settings that would not be used.
+      UserError: a CLIP with a run, or with settings that would not be used.
     """
     if is_clip(checkpoint):
         if workdir is not None or config is not None:
@@ -118,19 +113,15 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
                 "--config.clip.path=CLIP, and no --checkpoint)"
             )
         model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
-        return Source(
-            model,
-            ZERO_SHOT_FRAMES,
-            (),
-            {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model),
-        )
+        about = {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model)
+        return Source(model, ZERO_SHOT_FRAMES, (), about)
     if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
         return configured(config, from_config.build_model(config), None)
     return None
 
 
 def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> Learnt:
-    """Puts what was learnt into the model, and tells where it is from.
+    """Loads trained parameters into the model; returns where they are from.
 
     Args:
       model: of the config, changed in place.
@@ -145,16 +136,12 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> Learnt:
         names = learnt_names(config, source, step)
     except UserError as error:
         warn(f"the class names are not known: {error}")
-    return Learnt(
-        f"step {step} of {source}",
-        step,
-        names,
-        learnt_on(source, step, read_training_list(source)),
-    )
+    training = learnt_on(source, step, read_training_list(source))
+    return Learnt(f"step {step} of {source}", step, names, training)
 
 
 def configured(config: RunConfig, model: VTDCLIP, learnt: Learnt | None) -> Source:
-    """A model that was built by a config, with what it learnt; None where nothing is learnt."""
+    """A model that a config built, to serve; `learnt` is None if it is not trained."""
     about: dict[str, Any] = {
         "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
         "run": config.name,
@@ -175,36 +162,32 @@ def write(wanted: Wanted, source: Source) -> str:
     out, labels = wanted.out, source.class_names if wanted.labels is None else wanted.labels
     if not labels:
         raise UserError(
-            "--labels is needed: the names that were learnt are not known; e.g. "
+            "--labels is needed: the names of the training classes are not known; e.g. "
             "--labels='hugging,dancing'"
         )
     frames = source.frames if wanted.frames is None else wanted.frames
     with locked_outputs([("--out", out, False)]):
-        told = write_served(
+        served = write_served(
             out, source.model, labels, frames, about=source.about, platforms=wanted.platforms
         )
     holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
-    size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, told["size"]
+    size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, served["size"]
     return (
         f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, "
-        f"for {', '.join(told['platforms'])}, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
+        f"for {', '.join(served['platforms'])}, {size:.1f} MB; "
+        f"try it: python {out}/predict.py VIDEO"
     )
 
 
 def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: Learnt) -> str:
     """Writes a .safetensors of what was learnt; returns what it holds."""
-    about = describe(
-        model,
-        config,
-        step=learnt.step,
-        class_names=learnt.class_names,
-        learnt_on=dict(learnt.learnt_on),
-    )
+    names, training = learnt.class_names, dict(learnt.learnt_on)
+    about = describe(model, config, step=learnt.step, class_names=names, learnt_on=training)
     save_tuned(out, model, about)
     classes = counted(len(about.class_names), "class", "classes")
     return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"
 
 
 def _fingerprint(model: VTDCLIP) -> dict[str, str]:
-    """Which CLIP it is."""
+    """The fingerprint of the CLIP, for the metadata."""
     return {"clip_weights": weights_fingerprint(nnx.state(model, nnx.Not(nnx.Param)))}

@@ -4,8 +4,9 @@ Examples:
   python -m experiments.parity --case=../shared/golden/few_shot.npz --out=/tmp/few_shot.npz
   python -m experiments.parity --case=case.json --out=ours.npz
 
-The `case` string (seed, sizes, class names, optimizer settings) is all that is read from the input: weights are drawn
-from its seed, tokens and every other number are computed here. A `.json` file may hold the string itself.
+The `case` string (seed, sizes, class names, optimizer settings) is all that is read from the input:
+weights are drawn from its seed, tokens and every other number are computed here. A `.json` file may
+hold the string itself.
 """
 
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Golden cases: the same seeded tiny CLIP, clips and settings as the authors' code was run with,
-computed by ours.
-"""
+"""Golden cases: the tiny CLIP, clips and settings of a run of the authors' code, with ours."""
 
 import json
 import zlib
@@ -33,9 +31,9 @@ from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 
 # field -> the least and the most; golden cases are tiny
 _WHOLE = {
-    "seed": (0, 2**63 - 1), "layers": (1, 64), "frames": (1, 1024), "batch": (1, 1024), "n_ctx_text": (0, 64),
-    "n_ctx_vision": (0, 1024), "depth_text": (0, 64), "depth_vision": (0, 64), "epochs": (1, 10**6),
-    "steps": (0, 10_000),
+    "seed": (0, 2**63 - 1), "layers": (1, 64), "frames": (1, 1024), "batch": (1, 1024),
+    "n_ctx_text": (0, 64), "n_ctx_vision": (0, 1024), "depth_text": (0, 64),
+    "depth_vision": (0, 64), "epochs": (1, 10**6), "steps": (0, 10_000),
 }  # fmt: skip
 _NUMBERS = ("lr", "warmup", "cos", "interval")
 _OPTIONAL = ("min_lr_factor", "step_factor")
@@ -115,7 +113,7 @@ def run_case(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz whole or not at all."""
+    """Writes an .npz atomically."""
     check_suffix(path, ".npz", where=f"--out={path}")
     if not path.parent.is_dir():
         raise UserError(f"--out={path}: there is no folder {path.parent}; make it first")
@@ -124,7 +122,7 @@ def write_values(path: Path, values: Mapping[str, np.ndarray]) -> None:
 
 
 def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The seeded weight of a PyTorch name, by the golden README's rules (first that fits)."""
+    """The seeded weight of a PyTorch name; the first rule of the golden README that fits."""
     x = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(
         shape, dtype=np.float32
     )
@@ -150,7 +148,7 @@ def draw(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def draw_clip(case: Mapping[str, Any], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clip batch number n: normalised frames `[B, T, 32, 32, 3]` float32, and labels `[B]` int32."""
+    """Clip batch n: normalised float32 frames `[B, T, 32, 32, 3]`, and int32 labels `[B]`."""
     rng = np.random.default_rng([case["seed"], 777, n])
     base = rng.standard_normal((case["batch"], 1, 3, 32, 32), dtype=np.float32)
     per = rng.standard_normal((case["batch"], case["frames"], 3, 32, 32), dtype=np.float32)
@@ -222,9 +220,9 @@ def _norms_and_heads(prefix: str, named: Mapping[str, np.ndarray]) -> dict[str, 
 def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> dict[str, Any]:
     """The case's AdamW updates, then what the tuned model says of clip 0 and of three views."""
     config = OptimizerConfig(
-        lr=case["lr"], epochs=case["epochs"], warmup_epochs=case["warmup"], cosine_epochs=case["cos"],
-        step_interval_epochs=case["interval"], min_lr_factor=case.get("min_lr_factor", 0.1),
-        step_factor=case.get("step_factor", 0.5),
+        lr=case["lr"], epochs=case["epochs"], warmup_epochs=case["warmup"],
+        cosine_epochs=case["cos"], step_interval_epochs=case["interval"],
+        min_lr_factor=case.get("min_lr_factor", 0.1), step_factor=case.get("step_factor", 0.5),
     )  # fmt: skip
     optimizer = make_optimizer(config, _UPDATES_PER_EPOCH)
     trimmed = trim(tokens)

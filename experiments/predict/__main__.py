@@ -1,21 +1,30 @@
 """Names videos with any labels, without training or with what a run learnt, and shows why.
 
 Examples:
-  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels='arm wrestling,hugging'
-  python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json --csv=scores.csv
-  python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt --report=report
-  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt --vocabulary=words.txt
-  python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt --window=8 --report=out
-  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt --truth=folders --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 \\
+      --labels='arm wrestling,hugging'
+  python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json \\
+      --csv=scores.csv
+  python -m experiments.predict --model=ViT-B-16.pt --video='clips/**/*.mp4' --labels=labels.txt \\
+      --report=report
+  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 --labels=labels.txt \\
+      --vocabulary=words.txt
+  python -m experiments.predict --model=ViT-B-16.pt --video=match.mp4 --labels=labels.txt \\
+      --window=8 --report=out
+  python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt \\
+      --truth=folders --report=out
 
---video takes files, folders and globs, any number of them. Thousands of videos run in bounded memory; interrupted, the
-same command goes on. A video that cannot be read is told, counted, and makes the exit status 2; the others are done.
---model=tiny, the default, is the small CLIP of this repository: it knows coloured shapes, and nothing else.
+--video takes files, folders and globs, any number of them. Thousands of videos run in bounded
+memory; after an interruption the same command resumes. A video that cannot be read is reported and
+counted, the others are finished, and the exit status is 2. --model=tiny, the default, is the small
+CLIP of this repository: it knows coloured shapes only.
 """
 
 import datetime
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -59,9 +68,9 @@ HEAD_WIDTH = flags.DEFINE_integer(
 FRAMES = flags.DEFINE_integer(
     "frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1
 )
-TOP = flags.DEFINE_integer("top", 5, "best labels that are told", lower_bound=1)
+TOP = flags.DEFINE_integer("top", 5, "number of best labels to show", lower_bound=1)
 WINDOW = flags.DEFINE_float(
-    "window", None, "seconds: cut videos into windows, and tell what is shown when"
+    "window", None, "seconds: cut videos into windows, and find what is shown when"
 )
 STRIDE = flags.DEFINE_float("stride", None, "seconds from window to window; default: half a window")
 THRESHOLD = flags.DEFINE_float(
@@ -87,25 +96,23 @@ flags.DEFINE_integer(
     MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
 )
 flags.adopt_module_key_flags(limit_flags)
+# flags that are fields of a request, and arguments of `vtd_jax.load`
+_REQUEST = (
+    LABELS, VOCABULARY, FRAMES, TOP, WINDOW, STRIDE, THRESHOLD, JSON, CSV, REPORT, FIGURES, RESTART,
+    WORKERS, TRUTH,
+)  # fmt: skip
+_MODEL = (CLIP, CHECKPOINT, POOLING, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
+
+
+def _values(holders: Sequence[flags.FlagHolder]) -> dict[str, Any]:
+    """Values by the names of their flags."""
+    return {holder.name: holder.value for holder in holders}
 
 
 def main() -> str:
-    """Checks what is asked for, loads the model, and names the videos."""
+    """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
-        labels=LABELS.value,
-        vocabulary=VOCABULARY.value,
-        frames=FRAMES.value,
-        top=TOP.value,
-        window=WINDOW.value,
-        stride=STRIDE.value,
-        threshold=THRESHOLD.value,
-        json=JSON.value,
-        csv=CSV.value,
-        report=REPORT.value,
-        figures=FIGURES.value,
-        restart=RESTART.value,
-        workers=WORKERS.value,
-        truth=TRUTH.value,
+        **_values(_REQUEST),
         command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         inputs=[
@@ -122,10 +129,7 @@ def main() -> str:
             f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; "
             f"to name videos with this CLIP as it is, give --model={CLIP.value}"
         )
-    model = job.load_model(
-        MODEL.value, CLIP.value, CHECKPOINT.value, TEMPLATES.value, POOLING.value, DTYPE.value, CACHE.value,
-        ACTIVATION.value, HEAD_WIDTH.value,
-    )  # fmt: skip
+    model = job.load_model(MODEL.value, TEMPLATES.value, **_values(_MODEL))
     return job.run(request, videos, model)
 
 

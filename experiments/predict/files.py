@@ -30,19 +30,18 @@ def page_names(
     earlier: Iterable[PageEntry] = (),
     is_foreign: Callable[[str], bool] = lambda name: False,
 ) -> dict[Path, str]:
-    """A name for the page and figures of every video: its own without the ending, numbered where
-      that is taken.
+    """A name for the page and figures of every video: its stem, with a number if that is taken.
 
     Args:
       videos: to be named.
-      taken: names that this run has given.
-      earlier: pages that are there: a video's own is written over, and no other.
-      is_foreign: whether a file of this name is there that nobody may write over.
+      taken: names that this run has used already.
+      earlier: existing pages; a video's own page is replaced, no other is.
+      is_foreign: whether a file of this name exists that must not be replaced.
     """
     taken, owners, own = {"index", *map(str.lower, taken)}, {}, {}
     for entry in earlier:
         name = entry.page.removesuffix(".html")
-        # some file systems do not tell upper from lower case
+        # some file systems ignore case
         owners[name.lower()], own[entry.key] = entry.key, name
     names = {}
     for video in videos:
@@ -62,7 +61,7 @@ def write_json(
     failed: Sequence[tuple[str, str]],
     about: Mapping[str, str],
 ) -> None:
-    """Writes `{"about", "failed": [{"video", "error"}], "videos": [result]}`, whole or not at all."""
+    """Writes `{"about", "failed": [{"video", "error"}], "videos": [result]}` atomically."""
     head = {
         "about": dict(about),
         "failed": [{"video": utf8(video), "error": error} for video, error in failed],
@@ -85,11 +84,10 @@ def write_json(
 def write_csv(
     path: Path, entries: Iterable[Mapping[str, Any]], top: int | None, truth: bool = False
 ) -> None:
-    """Writes a row a video with its `top` best labels, or for None a row a segment; an error has a
-    row of its own.
+    """Writes a row for each video with its `top` best labels; for None, a row for each segment.
 
-    With `truth` there is a column for the label that a video has, empty where that is not known.
-    Cells are no formulas, whatever files and labels are called.
+    A failed video has a row with its error. With `truth` there is a column for the known label.
+    No cell is a formula, whatever files and labels are called.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as out:
@@ -127,7 +125,7 @@ def _rows(entry: Mapping[str, Any], top: int | None) -> Iterator[list[Any]]:
 
 
 def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
-    """Prints what was found: all about a single video, a row for each of several."""
+    """Prints the results: everything about a single video, or a row for each of several."""
     found = [entry for entry in entries if "result" in entry]
     results = [entry["result"] for entry in found]
     if not results:
@@ -135,7 +133,7 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
     if count == 1:
         (_show_segments if "segments" in results[0] else _show_clip)(results[0])
         return
-    # what all have in common says nothing, and takes the room of what does
+    # the common folder goes into the title, to leave room in the rows
     parents = {os.path.dirname(utf8(entry["video"])) for entry in entries}
     folder = os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
     rows = tuple(
@@ -148,17 +146,12 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         }
         for entry, result in zip(found, results)
     )
-    which = (
-        counted(count, "video")
-        if len(entries) >= count
-        else f"The first {len(entries)} of {count} videos"
-    )
-    failed = len(entries) - len(rows)
-    title = (
-        which
-        + (f" of {folder}" if folder else "")
-        + (f"; {failed} could not be read" if failed else "")
-    )
+    title = counted(count, "video")
+    if len(entries) < count:
+        title = f"The first {len(entries)} of {count} videos"
+    title += f" of {folder}" if folder else ""
+    if failed := len(entries) - len(rows):
+        title += f"; {failed} could not be read"
     known = ("truth",) if any("truth" in entry for entry in found) else ()
     Table(title, ("video", "label", SCORE, "second", *known), rows, less=("second",)).show()
 
@@ -191,21 +184,17 @@ def _show_segments(result: Mapping[str, Any], most: int = 40) -> None:
         }
         for s in segments
     )
-    which = (
-        ""
-        if len(segments) == len(result["segments"])
-        else f", the {most} longest of {len(result['segments'])}"
-    )
-    title = f"{result['video']}, {position(result['duration'])}: segments{which}"
+    title = f"{result['video']}, {position(result['duration'])}: segments"
+    if len(segments) < len(result["segments"]):
+        title += f", the {most} longest of {len(result['segments'])}"
     Table(title, ("label", "from", "to", SCORE), rows).show()
 
 
 def _second(result: Mapping[str, Any]) -> str:
-    return (
-        ""
-        if len(result["top"]) < 2
-        else f"{result['top'][1]['label']} {100 * result['top'][1]['score']:.1f} %"
-    )
+    if len(result["top"]) < 2:
+        return ""
+    second = result["top"][1]
+    return f"{second['label']} {100 * second['score']:.1f} %"
 
 
 def _words(result: Mapping[str, Any], most: int = 3) -> str:

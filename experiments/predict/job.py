@@ -1,6 +1,4 @@
-"""What `experiments.predict` does: videos one after another, a journal line each, then the files
-asked for.
-"""
+"""The work of `experiments.predict`: a journal line for each video, then the output files."""
 
 import contextlib
 import functools
@@ -41,31 +39,20 @@ from vtd_jax.report.timeline_figure import timeline_figure
 from vtd_jax.terminal import counted, log, say
 from vtd_jax.video.decode import VideoError
 
-# videos whose rows are shown on the terminal
+# rows shown on the terminal at most
 SHOWN = 40
 
 
-def load_model(
-    source, clip, checkpoint, templates, pooling, dtype, cache, activation, head_width
-) -> Predictor:
-    """The model of the flags."""
+def load_model(source: str, templates: str | None, **settings: Any) -> Predictor:
+    """The model of `--model` and `--templates`; `settings` are for `vtd_jax.load`."""
     texts = read_templates(templates)[1] if templates else ()
-    towers = {"dtype": dtype, "activation": activation, "head_width": head_width}
     with Line(f"loading {source}"):
         try:
-            model = load(
-                source,
-                clip=clip,
-                checkpoint=checkpoint,
-                templates=texts,
-                pooling=pooling,
-                cache=cache,
-                **towers,
-            )
+            model = load(source, templates=texts, **settings)
         except WithoutSettings as error:
             path = error.path
             raise UserError(
-                f"{path}: the authors' format does not say its settings; make a file that does: "
+                f"{path}: the authors' format has no settings; make a file that has: "
                 f"python -m experiments.export --checkpoint={path} --out={path.stem}.safetensors "
                 "--config=… --config.clip.path=…"
             ) from None
@@ -83,10 +70,10 @@ def load_model(
 
 
 def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
-    """Names the videos, writes what is asked for, tells the best; returns the closing line.
+    """Names the videos, prints the best labels, writes the files; returns the closing line.
 
     Raises:
-      UserError: bad labels; or, when all others are done, videos that could not be read.
+      UserError: bad labels; or, once all others are finished, videos that could not be read.
     """
     labels = model.check_labels(given_words(request.labels, "--labels", model.label_room))
     words = given_words(request.vocabulary, "--vocabulary", model.label_room)
@@ -134,20 +121,22 @@ def _work(
     results: Iterable[Explanation | Timeline | Failure],
     journal: Journal | None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Finishes video by video; the first ones for the terminal, and how many could not be read."""
+    """Finishes video by video; returns the first entries, and how many videos failed."""
     report = run.request.report
     taken, before = [], ""
     for entry in () if journal is None else journal.entries():
         taken.append(entry["name"])
         before = entry["page"]["page"] if "page" in entry else before
     earlier = () if report is None else earlier_pages(Path(report))
+    # videos of a resumed run must not take the names of pages that are finished
     names = files.page_names(
         videos, taken, earlier, functools.partial(outputs.is_foreign, run.request)
     )
     progress = Progress("predict", len(videos), "video") if len(videos) > 1 else None
     shown, failed = [], 0
+    # a page links to the one before and the next; `connect` later skips videos that failed
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
-    for video, result, after in zip(videos, _first_told(results, progress), following):
+    for video, result, after in zip(videos, _with_start_line(results, progress), following):
         truth = {} if run.truth is None else {"truth": run.truth.get(video)}
         entry = {"video": str(video), "name": names[video]} | truth
         entry |= _finish(run, video, result, names[video], (before, after))
@@ -163,10 +152,8 @@ def _work(
     return shown, failed
 
 
-def _first_told(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
-    """The results; until the first one is there, and where there is no count of videos, the
-    terminal says so.
-    """
+def _with_start_line(results: Iterable[Any], progress: Progress | None) -> Iterator[Any]:
+    """The results, with a line on the terminal until the first one arrives."""
     results = iter(results)
     with Line("encoding the labels, compiling", Part("and reading the first video", 1)):
         first = next(results, None)
@@ -185,7 +172,7 @@ def _finish(
     name: str,
     ways: tuple[str, str],
 ) -> dict[str, Any]:
-    """Writes the page and figures of a video; gives its line of the journal."""
+    """Writes the page and figures of a video; returns the fields of its journal line."""
     if isinstance(result, Failure):
         return {"error": str(result.error)}
     request = run.request
@@ -197,7 +184,9 @@ def _finish(
     if request.report is not None:
         truth = None if run.truth is None else run.truth.get(video)
         beside = Beside(run.place(video), truth, run.notice, *ways)
-        fields["page"] = write_page(Path(request.report), result, name, run.told, beside).to_dict()
+        fields["page"] = write_page(
+            Path(request.report), result, name, run.on_pages, beside
+        ).to_dict()
         fields["ways"] = ways
     if request.figures is not None:
         Path(request.figures).mkdir(parents=True, exist_ok=True)
@@ -208,13 +197,15 @@ def _finish(
 
 
 def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
-    """Makes the files of a finished run from its journal, which goes; what was written, and how
-    many videos failed.
+    """Writes the files of a finished run and removes its journal.
+
+    Returns:
+      The names of the files, and how many videos failed.
     """
-    request, meant = run.request, set(map(str, run.videos))
+    request, wanted = run.request, set(map(str, run.videos))
 
     def entries() -> Iterator[dict[str, Any]]:
-        return (entry for entry in journal.entries() if entry["video"] in meant)
+        return (entry for entry in journal.entries() if entry["video"] in wanted)
 
     failed = [(entry["video"], entry["error"]) for entry in entries() if "error" in entry]
     written = []
@@ -234,12 +225,12 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
         pages = (PageEntry.from_dict(entry["page"]) for entry in entries() if "page" in entry)
         right = None if run.truth is None else right_ones(entries())
         index = write_index(
-            Path(request.report), pages, failed, run.told, notice=run.notice, right=right
+            Path(request.report), pages, failed, run.on_pages, notice=run.notice, right=right
         )
         written.append(str(index))
     if request.figures is not None:
         written.append(f"PNG and PDF in {request.figures}")
-    # videos that failed are tried again by the same command
+    # without a journal, the same command tries failed videos again
     journal.remove()
     return written, len(failed)
 
@@ -248,22 +239,20 @@ def _closing(
     run: Run, failed: int, shown: Sequence[Mapping[str, Any]], written: Sequence[str]
 ) -> str:
     count = len(run.videos)
-    where = (
-        f"wrote {', '.join(map(utf8, written))}"
-        if written
-        else "no file was asked for (--json, --csv, --report, --figures)"
-    )
+    where = "no file was written (--json, --csv, --report and --figures write some)"
+    if written:
+        where = f"wrote {', '.join(map(utf8, written))}"
     if failed and count == 1 and shown:
         raise UserError(shown[0]["error"])
     if failed:
         raise UserError(
-            f"{failed} of {count} videos could not be read, as told above; of the others: {where}"
+            f"{failed} of {count} videos could not be read (see above); the others: {where}"
         )
     return f"{counted(count, 'video')}: {where}"
 
 
 def _results(request, model, videos, labels, words) -> Iterator[Explanation | Timeline | Failure]:
-    """One result a video, in order."""
+    """One result for each video, in order."""
     if words is not None:
         with Progress("encoding the vocabulary", noun="word") as progress:
             model.encode_vocabulary(words, progress.update)

@@ -1,6 +1,4 @@
-"""What a line of the journal of `experiments.predict` holds: it may have been damaged, or come from
-anybody.
-"""
+"""The fields of a journal line of `experiments.predict`, checked: the file is not trusted."""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 

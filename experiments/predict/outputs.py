@@ -1,6 +1,4 @@
-"""What `experiments.predict` may write: nothing that it reads, that others made, or that another
-process writes.
-"""
+"""Checks of outputs: no input, no foreign file, no file of another process is replaced."""
 
 import contextlib
 import os
@@ -16,14 +14,14 @@ from vtd_jax.report.pages import check_report, is_index, read_entry
 
 
 def check(request: Any, videos: Sequence[Path]) -> None:
-    """Refuses outputs that are inputs, or would write over what this command did not write.
+    """Refuses outputs that are inputs or would replace files of others.
 
     Args:
-      request: the flags, a `_predict.Request`.
-      videos: all that are asked for.
+      request: the flags, a `request.Request`.
+      videos: all of the run.
 
     Raises:
-      UserError: says which, and what would be written over.
+      UserError: names the flag and the file.
     """
     outputs = [
         Output(f"--{flag}", Path(value), folder, ours)
@@ -35,9 +33,9 @@ def check(request: Any, videos: Sequence[Path]) -> None:
         )
         if value is not None and (value or _refuse_empty(flag, folder))
     ]
-    # a file that is not there is none of the videos, of which there may be very many
-    there = any(not output.folder and os.path.lexists(output.path) for output in outputs)
-    inputs = [(f"one of the videos, {video}", video) for video in videos] if there else []
+    # a new file is none of the videos; comparing with each of them may take long
+    exists = any(not output.folder and os.path.lexists(output.path) for output in outputs)
+    inputs = [(f"one of the videos, {video}", video) for video in videos] if exists else []
     inputs += [
         (f"--{flag}={getattr(request, flag)}", getattr(request, flag))
         for flag in ("labels", "vocabulary")
@@ -48,12 +46,12 @@ def check(request: Any, videos: Sequence[Path]) -> None:
 
 
 def _refuse_empty(flag: str, folder: bool) -> bool:
-    # Path("") would be this folder
+    # Path("") would be the current folder
     raise UserError(f"--{flag}=: empty, expected the name of a {'folder' if folder else 'file'}")
 
 
 def locked(request: Any) -> contextlib.AbstractContextManager[None]:
-    """Holds the outputs of a request for this process alone; see `locks.locked_outputs`."""
+    """Locks the outputs of a request, see `locks.locked_outputs`."""
     given = [(flag, getattr(request, flag)) for flag in ("json", "csv", "report", "figures")]
     return locked_outputs(
         (f"--{flag}", Path(value), flag in ("report", "figures"))
@@ -63,18 +61,14 @@ def locked(request: Any) -> contextlib.AbstractContextManager[None]:
 
 
 def is_foreign(request: Any, name: str) -> bool:
-    """Whether a page or figure of this name, which has no ending, would write over a file that is
-    none of ours.
-    """
+    """Whether a page or figure of this name (without suffix) would replace a foreign file."""
     if request.report is not None:
         page = Path(request.report) / f"{name}.html"
         if os.path.lexists(page) and read_entry(page) is None and not is_index(page):
             return True
-    figures = (
-        []
-        if request.figures is None
-        else [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
-    )
+    if request.figures is None:
+        return False
+    figures = [Path(request.figures) / f"{name}.{kind}" for kind in ("png", "pdf")]
     return any(os.path.lexists(figure) and not is_figure(figure) for figure in figures)
 
 

@@ -1,4 +1,4 @@
-"""What `experiments.predict` was asked for."""
+"""The flags of `experiments.predict`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,15 +30,15 @@ class Request:
     truth: str | None = None
     command: str = ""
     date: str = ""
-    # what else is read: what messages call it, and its path
+    # other inputs: (name in messages, path)
     inputs: Sequence[tuple[str, str | Path | None]] = ()
 
     def check(self, videos: Sequence[Path]) -> None:
-        """Refuses what does not go together, before anything is loaded.
+        """Refuses flags that do not fit each other, before anything is loaded.
 
         Raises:
-          UserError: an option that would do nothing, an output that cannot be written, is an input,
-            or would write over what is not this command's.
+          UserError: a flag without effect; or an output that cannot be written, is an input, or
+            would replace a foreign file.
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
@@ -56,7 +56,7 @@ class Request:
 
     @property
     def journal(self) -> Path | None:
-        """Where finished videos are noted until all are; None where no file is asked for."""
+        """The file that records finished videos until all are; None if no file is written."""
         for value in (self.json, self.csv):
             if value is not None:
                 return beside_name(Path(value), ".unfinished")

@@ -1,6 +1,4 @@
-"""What `experiments.predict` knows before its first video, and what it does to a report after its
-last.
-"""
+"""What a run of `experiments.predict` depends on, and its report's links and counts."""
 
 import dataclasses
 import functools
@@ -31,10 +29,10 @@ class Run:
     """A request and what is known before the first video.
 
     Attributes:
-      request: the flags, a `_predict.Request`.
-      videos: all that are asked for.
+      request: the flags, a `request.Request`.
+      videos: all of the run.
       about: what results depend on, in words.
-      truth: the label of the videos of which it is known; None where nobody asked.
+      truth: video -> known label; None without --truth.
       notice: a warning for every page, "" for none.
     """
 
@@ -45,20 +43,20 @@ class Run:
     notice: str
 
     @property
-    def told(self) -> dict[str, str]:
-        """`about`, and what need not be the same when a run is resumed; for pages."""
+    def on_pages(self) -> dict[str, str]:
+        """What pages print: `about`, with date and command, which may differ on resuming."""
         made = {"date": self.request.date, "command": self.request.command}
         return {name: utf8(value) for name, value in made.items() if value} | dict(self.about)
 
     @functools.cached_property
     def folder(self) -> str:
-        """The lowest folder that has all videos."""
+        """The deepest folder that contains all videos."""
         return os.path.commonpath(
             {os.path.dirname(os.path.abspath(video)) for video in self.videos}
         )
 
     def place(self, video: Path) -> str:
-        """Where a video is, as short as tells it from the others."""
+        """The path of a video from `folder`."""
         return os.path.relpath(os.path.abspath(video), self.folder)
 
 
@@ -67,7 +65,7 @@ def about(
 ) -> dict[str, str]:
     """What a result depends on, in words."""
     config = model.model.config
-    told = {
+    facts = {
         "model": utf8(model.description),
         "weights": model.weights,
         "labels": f"{len(labels)}",
@@ -85,21 +83,21 @@ def about(
         "vtd_jax": vtd_jax.__version__,
     }
     if config.templates:
-        told["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
+        facts["templates"] = f"{len(config.templates)}, the first {config.templates[0]!r}"
     if request.window:
         plan = Windows(
             request.frames or model.frames, request.window, request.stride, request.threshold
         )
-        told["windows"] = (
+        facts["windows"] = (
             f"{request.window} s, stride {plan.steps * plan.step:g} s, from {request.threshold}"
         )
-    return told
+    return facts
 
 
 def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) -> dict[str, Any]:
-    """What the journal of a run is of: all that its lines depend on, and the files asked for."""
-    # another device may finish what one began
-    job: dict[str, Any] = {key: told for key, told in run.about.items() if key != "device"}
+    """What identifies the journal of a run: all that its lines depend on, and its outputs."""
+    # a run may be resumed on another device
+    job: dict[str, Any] = {key: fact for key, fact in run.about.items() if key != "device"}
     job |= {"labels": _fingerprint(labels), "words": _fingerprint(words or ())}
     if run.truth is not None:
         job["truth"] = _fingerprint([f"{video}\0{label}" for video, label in run.truth.items()])
@@ -108,10 +106,10 @@ def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) ->
 
 
 def legacy_fields(job: Mapping[str, Any], model: Predictor) -> dict[str, Callable[[], str]]:
-    """The fields of a job in which earlier versions spelled fingerprints otherwise, and how."""
+    """Fields of a job whose fingerprints earlier versions wrote in another form."""
     return {
         "weights": functools.partial(legacy_weights_fingerprint, nnx.state(model.model)),
-        # of a run, it ends in the fingerprint of its settings, of which they showed twelve digits
+        # a run's name ends in the fingerprint of its settings, once twelve digits instead of 16
         "model": lambda: _LAST_DIGITS.sub("", job["model"]),
     }
 
@@ -121,9 +119,7 @@ def _fingerprint(texts: Sequence[str]) -> str:
 
 
 def connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Mends the links of pages whose neighbours were expected to be others: those could not be
-    read.
-    """
+    """Corrects links between pages that lead to videos which could not be read."""
     pages = [(entry["page"]["page"], tuple(entry["ways"])) for entry in entries if "ways" in entry]
     for i, (page, ways) in enumerate(pages):
         wanted = pages[i - 1][0] if i else "", pages[i + 1][0] if i + 1 < len(pages) else ""
@@ -132,7 +128,7 @@ def connect(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def right_ones(entries: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Videos whose best label is theirs, and videos whose label is known."""
+    """(Videos whose best label is the known one, videos with a known label)."""
     found = (entry for entry in entries if "result" in entry and entry.get("truth"))
     known = [entry["result"]["label"] == entry["truth"] for entry in found]
     return sum(known), len(known)

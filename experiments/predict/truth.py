@@ -1,4 +1,4 @@
-"""The labels that videos have, where they are known: of their folders, or of a CSV."""
+"""Known labels of videos, from their folders or a CSV."""
 
 import os
 from collections import Counter
@@ -13,18 +13,18 @@ FOLDERS = "folders"
 
 
 def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dict[Path, str]:
-    """The label of every video of which one is known.
+    """Video -> known label; videos without one are left out.
 
     Args:
-      value: "folders": every video is in the folder of its label; or a CSV of `file,label` rows (a
-        header of these two words is left out), files as paths from the CSV's folder or from here,
-        or as names where that is enough.
-      videos: what is asked about.
-      labels: those that are chosen from; one is the same as another when CLIP reads the same text.
+      value: "folders" if every video is in the folder of its label; or a CSV of `file,label` rows,
+        with or without that header. Files are paths from the CSV's folder or the current one, or
+        names if these are unique.
+      videos: of the run.
+      labels: to choose from; equal where CLIP reads the same text.
 
     Raises:
-      UserError: with the file and line, a label that is none of these, a file without one, one
-        listed twice, no CSV; or a CSV that has none of the videos.
+      UserError: no CSV, or one without any of the videos. With file and line: an unknown or missing
+        label, or a file that is listed twice.
     """
     known = {spoken(label): label for label in labels}
     if value == FOLDERS:
@@ -85,12 +85,10 @@ def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _listed(video: Path, folder: Path, rows: Mapping[str, str]) -> str | None:
-    """The file of the list that a video is: its path from the list's folder or from here, or its
-    name.
-    """
-    here, there = os.path.relpath(video), os.path.relpath(video, folder)
-    places = (there, here, os.path.normpath(video), os.path.abspath(video), video.name)
-    return next((place for place in places if place in rows), None)
+    """How the list names a video: a path from the list's folder or the current one, or a name."""
+    paths = os.path.relpath(video, folder), os.path.relpath(video), os.path.normpath(video)
+    names = (*paths, os.path.abspath(video), video.name)
+    return next((name for name in names if name in rows), None)
 
 
 def _label(text: str, known: Mapping[str, str], where: str) -> str:

@@ -1,5 +1,4 @@
-"""Makes the small CLIP that the demo uses: contrastive pretraining on captioned scenes, from
-nothing.
+"""Pretrains the small CLIP of the demo from scratch, contrastively on captioned scenes.
 
 Examples:
   python -m experiments.pretrain_tiny_clip --out=tiny_clip.safetensors
@@ -58,13 +57,10 @@ def make(out: Path, options: PretrainOptions, *, stills: int = 8, every: int = 5
     Returns:
       The command's closing line.
     """
-    cv2.setNumThreads(1)  # images are small, the cores are the training's
+    cv2.setNumThreads(1)  # images are small; leave the cores to training
     config = CLIPConfig.tiny()
-    print(
-        f"rendering {options.pool} stills, then {options.steps} updates of {options.batch_size} "
-        "images",
-        flush=True,
-    )
+    updates = f"{options.steps} updates of {options.batch_size} images"
+    print(f"rendering {options.pool} stills, then {updates}", flush=True)
     with Progress("training", options.steps, "update", every=0, log=say) as progress:
 
         def report(at: Measured) -> None:

@@ -31,9 +31,7 @@ FEATURE_LENGTH = 10.0
 
 
 class Measured(NamedTuple):
-    """What `pretrain` reports: updates done, loss and top-1 of images among all captions, means
-    since the last one.
-    """
+    """Updates done; mean loss and top-1 of images among all captions since the last report."""
 
     step: int
     loss: float
@@ -77,9 +75,7 @@ def initial_state(config: CLIPConfig, seed: int) -> dict[str, np.ndarray]:
 
 
 def grid_positions(grid: int, width: int) -> Float[np.ndarray, "tokens width"]:
-    """Sines and cosines of row and column at `width / 4` frequencies, after a row of zeros for the
-    class token.
-    """
+    """A row of zeros for the class token, then sines and cosines of row and column."""
     frequencies = np.pi / grid * np.geomspace(1, grid / 2, width // 4)
     angles = np.arange(grid)[:, None] * frequencies
     waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -108,12 +104,11 @@ def pretrain(
     """
     state = initial_state(config, options.seed)
     captions = Captions(options, config.vocab_size)
-    small = dataclasses.replace(
-        config, vocab_size=len(captions.kept)
-    )  # only rows that captions touch take part
+    # a table of the rows that captions touch keeps the optimizer's state small
+    small = dataclasses.replace(config, vocab_size=len(captions.kept))
     table = state["token_embedding.weight"]
-    # weights are learnt here: of stacked ones every round would have a gradient of all, and biases
-    # two axes
+    # a list, because every scan step would make a gradient of all stacked weights, and because
+    # stacked biases have two axes, which the weight decay's mask would take for matrices
     clip = clip_from_state(
         small, state | {"token_embedding.weight": table[captions.kept]}, layers="list"
     )

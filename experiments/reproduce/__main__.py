@@ -1,22 +1,24 @@
-"""Reproduces a table: plans it, trains, evaluates, and puts published numbers beside ours. The same
-command goes on.
+"""Reproduces a table: plans, trains, evaluates, and prints published numbers beside ours.
 
-    python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
-    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run --device_kind=H100 --devices=8 \\
-        --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
-    python -m experiments.reproduce --table=ablations --datasets=ucf101 --only='*confidence_off*,*16shot_s?' \\
+The same command resumes.
+
+    python -m experiments.reproduce --table=base_to_novel --data_dir=records --clip=ViT-B-16.pt \\
+        --workdir=runs/tables
+    python -m experiments.reproduce --table=few_shot --datasets=hmdb51 --dry_run \\
+        --device_kind=H100 --devices=8 --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=ablations --datasets=ucf101 \\
+        --only='*confidence_off*,*16shot_s?' \\
         --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
     python -m experiments.reproduce --table=all --workdir=runs/scenes
     python -m experiments.reproduce --table=all --workdir=runs/scenes --tables_only
 
 Tables: base_to_novel, few_shot, zero_shot, fully_supervised, ablations, irrelevant (scenes only),
-or all. What is made
-is every data set, list and seed that is present. Without --data_dir the embedded default is run:
-rendered scenes and the small CLIP that ships.
+or all. Every data set, list and seed that is present is run. Without --data_dir that is the
+embedded default: rendered scenes and the small CLIP that ships.
 
-Writes TABLE.md, .csv, .json and TABLE*.png into the workdir, and a folder below runs/ for every
-run, with its settings, checkpoints, scores of every video and output. --tables_only makes the
-tables again from those, without a device.
+Writes TABLE.md, .csv, .json and TABLE*.png into the workdir. Every run has a folder below runs/
+with its settings, checkpoints, output and the scores of every video. --tables_only makes the tables
+again from these, without a device.
 """
 
 import contextlib
@@ -25,8 +27,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import hosts
+from experiments.common.number_lists import whole_numbers
 from experiments.reproduce import execute
-from experiments.reproduce import request as _reproduce_plan
+from experiments.reproduce import request as requests
 from vtd_jax.console.status import Line
 from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
@@ -35,11 +38,9 @@ from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import on_first, together
 from vtd_jax.terminal import counted
 
-_TABLE = flags.DEFINE_enum(
-    "table", None, [*_reproduce_plan.TABLES, "all"], "which table", required=True
-)
+_TABLE = flags.DEFINE_enum("table", None, [*requests.TABLES, "all"], "which table", required=True)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder of tables and runs; made where it is not there", required=True
+    "workdir", None, "folder of tables and runs; created if missing", required=True
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "what experiments.build_data wrote; without it, rendered scenes"
@@ -48,7 +49,7 @@ _CLIP = flags.DEFINE_string(
     "clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships"
 )
 _DATASETS = flags.DEFINE_list(
-    "datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; all that are there"
+    "datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; default: all that are present"
 )
 _SPLITS = flags.DEFINE_list(
     "splits", ["1", "2", "3"], "which of the three 16-shot lists of base-to-novel"
@@ -63,15 +64,15 @@ _ONLY = flags.DEFINE_list("only", [], "patterns of run names (see --dry_run), wi
 _SOURCE = flags.DEFINE_string(
     "source",
     "auto",
-    "zero-shot transfer: auto trains on Kinetics-400 where that is there; none; or a workdir or "
+    "zero-shot transfer: auto trains on Kinetics-400 if that is present; none; or a workdir or "
     "file",
 )
 _SET = flags.DEFINE_multi_string(
-    "set", [], "FIELD=VALUE of every run's config, told in the table; may be repeated"
+    "set", [], "FIELD=VALUE of every run's config, noted in the table; may be repeated"
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and times, and do nothing")
 _KIND = flags.DEFINE_enum(
-    "device_kind", HERE, [HERE, *DEVICES], "for --dry_run: whose times are told"
+    "device_kind", HERE, [HERE, *DEVICES], "for --dry_run: the device to estimate times for"
 )
 _DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
 _UTILIZATION = flags.DEFINE_float(
@@ -82,36 +83,37 @@ _TABLES_ONLY = flags.DEFINE_bool(
 )
 
 
-def request() -> _reproduce_plan.Request:
-    """What the flags ask for."""
-    return _reproduce_plan.Request(
+def request() -> requests.Request:
+    """The flags."""
+    return requests.Request(
         _TABLE.value, Path(_WORKDIR.value), _DATA_DIR.value, _CLIP.value, tuple(_DATASETS.value),
-        _reproduce_plan.numbers("splits", _SPLITS.value, (1, 2, 3)), _reproduce_plan.numbers("seeds", _SEEDS.value),
-        tuple(_ONLY.value), _SOURCE.value, _reproduce_plan.changes(_SET.value),
+        whole_numbers("splits", _SPLITS.value, "some of 1, 2, 3", allowed=(1, 2, 3)),
+        whole_numbers("seeds", _SEEDS.value, "different whole numbers, as 0,1,2"),
+        tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value),
     )  # fmt: skip
 
 
 def main() -> str:
-    """Plans every table that is asked for, makes its runs, and writes it."""
+    """Plans the tables, makes their runs, and writes them."""
     asked, failed = together(request), []
-    together(_reproduce_plan.check_outputs_of, asked)
+    together(requests.check_outputs_of, asked)
     with contextlib.ExitStack() as stack:
         if not _TABLES_ONLY.value:
             with Line("reading the CLIP and the lists"):
-                made = together(_reproduce_plan.make, asked)
+                made = together(requests.make, asked)
             if _DRY_RUN.value:
-                return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
-            # tables alone are made again at any time: each of their files is whole
+                return requests.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
+            # --tables_only takes no lock: each of its files is replaced atomically
             on_first(stack.enter_context, locked_outputs([("--workdir", asked.workdir, True)]))
             on_first(made.planner.data.prepare)
-            on_first(_reproduce_plan.keep, made, asked.workdir)
+            on_first(requests.keep, made, asked.workdir)
             with Preemption() as preemption:
                 failed = execute.execute(
                     made.runs, asked.workdir, made.weights, preemption, made.legacy_weights
                 )
         try:
             with Line("making tables and plots"):
-                wrote = on_first(_reproduce_plan.tables, asked.table, asked.workdir)
+                wrote = on_first(requests.tables, asked.table, asked.workdir)
         except UserError:
             if not failed:
                 raise

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 
 
@@ -10,7 +11,7 @@ class Ablation(NamedTuple):
     """One variant of a run.
 
     Attributes:
-      group: under which it stands in the table and the plot.
+      group: its heading in the table and the plot.
       name: in words.
       slug: in the names of its runs.
       changes: full field names and their values.
@@ -23,7 +24,7 @@ class Ablation(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Values that are tried; the reference's own are left out."""
+    """Values to try; those of the reference run are left out."""
 
     lengths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -41,9 +42,7 @@ FULL = Ablation("", "VTD-CLIP", "full", {})
 
 
 def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
-    """The variants of a base-to-novel run, the run itself first; those that change nothing in it
-    are left out.
-    """
+    """The variants of a base-to-novel run, the run itself first; only those that change it."""
     model = reference.model
     visual = {"model.visual_prompts": sizes.visual[0], "model.visual_depth": sizes.visual[1]}
     no_visual = {"model.visual_prompts": 0, "model.visual_depth": 0}
@@ -75,30 +74,18 @@ def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
     towers = ("text", "visual") if model.visual_prompts else ("text",)
     for count in sizes.lengths:
         changes = {f"model.{tower}_prompts": count for tower in towers}
-        found.append(
-            Ablation(
-                "prompt length",
-                f"{count} token{'s' if count > 1 else ''}",
-                f"length{count}",
-                changes,
-            )
-        )
+        name = counted(count, "token")
+        found.append(Ablation("prompt length", name, f"length{count}", changes))
     for depth in sizes.depths:
         changes = {f"model.{tower}_depth": depth for tower in towers}
-        found.append(
-            Ablation(
-                "prompt depth", f"{depth} layer{'s' if depth > 1 else ''}", f"depth{depth}", changes
-            )
-        )
-    found.append(Ablation("assignment", "by cosine", "cosine", {"model.assignment": "cosine"}))
-    found.append(
-        Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"})
-    )
-    found.append(
-        Ablation(
-            "ties", "the last bit of the votes (release)", "ties_release", {"model.ties": "release"}
-        )
-    )
+        name = counted(depth, "layer")
+        found.append(Ablation("prompt depth", name, f"depth{depth}", changes))
+    ties = "the last bit of the votes (release)"
+    found += [
+        Ablation("assignment", "by cosine", "cosine", {"model.assignment": "cosine"}),
+        Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"}),
+        Ablation("ties", ties, "ties_release", {"model.ties": "release"}),
+    ]
     found += [Ablation("video tokens", f"top-{n}", f"top{n}", {"model.top_n": n}) for n in TOP_N]
     found += [
         Ablation("frames", f"{n} frames", f"frames{n}", {"data.frames": n}) for n in sizes.frames

@@ -15,10 +15,10 @@ from vtd_jax.terminal import counted
 def cost_table(
     planner: Planner, runs: tuple[Run, ...], kind: str, devices: int, utilization: float
 ) -> tuple[Table, str]:
-    """One row a run, and the whole in a line.
+    """A row for each run, and their total in a line.
 
     Args:
-      planner: knows the lists.
+      planner: finds the lists.
       runs: in order.
       kind: of the devices, see `estimate.DEVICES`, or "here".
       devices: how many.
@@ -43,8 +43,8 @@ def cost_table(
     dtypes = sorted({run.config.clip.dtype for run in runs})
     assumed = "; ".join(estimate.assumptions(kind, devices, utilization, dtype) for dtype in dtypes)
     total = sum(row.hours for row in rows)
-    told = f"{counted(len(rows), 'run')}, about {timespan(3600 * total)}; nothing was run"
-    return estimate.plan_table(rows, assumed), told
+    closing = f"{counted(len(rows), 'run')}, about {timespan(3600 * total)}; nothing was run"
+    return estimate.plan_table(rows, assumed), closing
 
 
 def _names(model: VTDCLIP, listed: Listed) -> tuple[int, Names]:

@@ -1,6 +1,4 @@
-"""Making the runs of a plan, one after another: what is finished stays, what was interrupted goes
-on.
-"""
+"""Makes the runs of a plan one by one: finished ones stay, interrupted ones resume."""
 
 import contextlib
 import dataclasses
@@ -38,21 +36,21 @@ _ALL_DIGITS = re.compile(r"[0-9a-f]{64}")
 
 
 def run_folder(workdir: Path, name: str) -> Path:
-    """Where a run of a table lies."""
+    """The folder of a run of a table."""
     return workdir / "runs" / name
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run of a table is, with its scores."""
+    """Whether the run in this folder is finished, with its scores."""
     noted = _noted(folder)
     return noted is not None and noted.whole
 
 
 def _noted(folder: Path) -> Manifest | None:
-    """What a folder says of its run, whole once that is finished; None where it says nothing.
+    """The manifest of a run, whole once the run is finished; None if the folder has none.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the manifest is damaged.
     """
     path, remedy = folder / _IDENTITY, f"remove {folder} to make the run again"
     legacy = functools.partial(_legacy_manifest, path, remedy)
@@ -60,7 +58,7 @@ def _noted(folder: Path) -> Manifest | None:
 
 
 def _legacy_manifest(path: Path, remedy: str, fields: dict[str, Any]) -> Manifest:
-    """What earlier versions noted: the identity itself, and whether the run is finished."""
+    """The manifest from the file of earlier versions: the identity and a `finished` field."""
     finished = fields.pop("finished", None)
     if not isinstance(finished, bool):
         raise UserError(f"{path}: finished: expected true or false; {remedy}")
@@ -68,16 +66,14 @@ def _legacy_manifest(path: Path, remedy: str, fields: dict[str, Any]) -> Manifes
 
 
 def _cut(value: Any) -> Any:
-    """Fingerprints of lists, which earlier versions noted in all of their digits, as they are
-    compared now.
-    """
+    """Shortens fingerprints of lists, which earlier versions wrote with all of their digits."""
     if isinstance(value, dict):
         return {key: _cut(each) for key, each in value.items()}
     return value[:DIGITS] if isinstance(value, str) and _ALL_DIGITS.fullmatch(value) else value
 
 
 def _legacy_identity(identity: Mapping[str, Any], legacy_weights: str) -> dict[str, Any]:
-    """An identity with the fingerprints that earlier versions noted of it."""
+    """An identity with its fingerprints as earlier versions wrote them."""
     earlier = dict(identity)
     if "config" in earlier:
         earlier["config"] = earlier["config"][:12]
@@ -95,20 +91,20 @@ def execute(
     preemption: Preemption,
     legacy_weights: str,
 ) -> list[str]:
-    """Makes every run that is not finished; a run that fails is reported, and the others are made.
+    """Makes every run that is not finished. A run that fails is reported; the others continue.
 
     Args:
       runs: in order.
-      workdir: gets `runs/NAME/` with what each learnt, its scores and its output (`run.log`).
+      workdir: gets `runs/NAME/` with parameters, scores and output (`run.log`) of each.
       clip_weights: fingerprint of the CLIP.
-      preemption: listens for notices.
-      legacy_weights: fingerprint of the CLIP as earlier versions noted it.
+      preemption: listens for signals.
+      legacy_weights: fingerprint of the CLIP as earlier versions wrote it.
 
     Returns:
       A line for every run that failed.
 
     Raises:
-      Preempted: a notice came; the same command resumes.
+      Preempted: a signal came; the same command resumes.
     """
     failed = []
     for number, run in enumerate(runs, 1):
@@ -116,20 +112,21 @@ def execute(
         try:
             identity = _identity(run, runs, clip_weights)
             if on_first(_claim, folder, identity, legacy_weights):
-                _tell(f"[{number}/{len(runs)}] {run.name}: finished already")
+                _report(f"[{number}/{len(runs)}] {run.name}: finished already")
                 continue
             what = counted(run.config.optimizer.epochs, "epoch") if run.learns else "evaluation"
-            _tell(f"[{number}/{len(runs)}] {run.name}: {what}, output in {folder / _LOG}")
+            _report(f"[{number}/{len(runs)}] {run.name}: {what}, output in {folder / _LOG}")
             with _output_to(folder / _LOG), within(f"[{number}/{len(runs)}]"):
                 found = _make(run, workdir, preemption)
         except UserError as error:
             if alone(error):
                 raise
             failed.append(f"{run.name}: {error}")
-            _tell(f"failed: {failed[-1]}", sys.stderr)
+            _report(f"failed: {failed[-1]}", sys.stderr)
             continue
+        # only now does the folder count as finished: its table and scores are written
         on_first(_finish, folder)
-        _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
+        _report(f"    {found} ({time.perf_counter() - start:.0f} s)")
         if preemption.breaks_off and number < len(runs):
             raise preemption.stopped(
                 f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes"
@@ -166,22 +163,22 @@ def _opened(run: Run) -> tuple[dict, Any]:
         return splits, from_config.build_model(run.config)
 
 
-def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, str]]:
-    """Puts what another run of the plan, or one elsewhere, or a file learnt into the model."""
+def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, Mapping[str, str]]:
+    """Loads the parameters of another run, of the plan or elsewhere, or of a file."""
     planned = run_folder(workdir, source)
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
         found = load_file(model, folder)
         return found.told, dict(found.learnt_on)
     if (noted := _noted(folder)) is not None and not noted.whole:
-        # its last checkpoint is of a run that failed on its way
+        # its last checkpoint comes from the middle of a failed run
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")
     step = load_learnt(model, folder, "last")
     return f"{folder.name}, step {step}", learnt_on(folder, step, read_training_list(folder))
 
 
 def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any]:
-    """All that a finished run's numbers depend on; compared before it is taken for this one."""
+    """All that a run's numbers depend on; a finished run counts only if this is equal."""
     data, config = run.config.data, run.config
     source = next((other for other in runs if other.name == run.source), None)
     lists = {split: list_fingerprint(data.data_dir, name) for split, name in data.evaluate.items()}
@@ -196,7 +193,7 @@ def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any
 
 
 def _elsewhere(source: str) -> str:
-    """What a trained run's workdir or a file holds now; "" for no source."""
+    """Identity of a source outside the plan, a workdir or a file; "" for no source."""
     if not source:
         return ""
     path = Path(source)
@@ -207,10 +204,10 @@ def _elsewhere(source: str) -> str:
 
 
 def _claim(folder: Path, identity: dict[str, Any], legacy_weights: str = "") -> bool:
-    """Makes the folder this run's; whether it is finished.
+    """Claims the folder for this run; returns whether the run is finished.
 
     Raises:
-      UserError: it holds a run of other settings, videos or CLIP.
+      UserError: the folder holds a run with other settings, videos or CLIP.
     """
     noted = _noted(folder)
     if noted is not None:
@@ -235,7 +232,7 @@ def _finish(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Sends what is printed to a file, on the first process."""
+    """Redirects stdout of process 0 to a file."""
     if not is_first():
         yield
         return
@@ -243,6 +240,6 @@ def _output_to(path: Path) -> Iterator[None]:
         yield
 
 
-def _tell(line: str, stream=None) -> None:
+def _report(line: str, stream=None) -> None:
     if is_first():
         say(line, stream)

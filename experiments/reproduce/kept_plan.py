@@ -1,4 +1,4 @@
-"""The plan of a table as its workdir keeps it, for tables that are made again without their runs."""
+"""The plan of a table as a file in its workdir, for `--tables_only`."""
 
 import dataclasses
 import json
@@ -31,13 +31,8 @@ from vtd_jax.untrusted.limits import (
 # names of runs and data sets become names of files
 _NAME = re.compile(r"(?!\.\.?\Z)[^/\\\x00-\x1f]+")
 
-
 _Text = Annotated[str, Meta(max_length=PLAN_TEXT)]
-
-
 _Lines = Annotated[list[str], Meta(max_length=PLAN_LINES)]
-
-
 _Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
 
 
@@ -66,20 +61,13 @@ class _Kept(TypedDict):
 
 
 def save_plan(path: Path, plan: Plan, notes: Mapping[str, Any]) -> None:
-    """Keeps what a table is made from beside its runs: rows and names, what is missing, differs and
-    is to be told.
-    """
+    """Writes what a table needs besides its runs: rows, missing parts, differences, notes."""
     rows = [
         dataclasses.asdict(row) | {"ablation": row.ablation and row.ablation._asdict()}
         for row in plan.rows
     ]
-    kept = {
-        "table": plan.table,
-        "rows": rows,
-        "missing": plan.missing,
-        "differs": plan.differs,
-        "notes": dict(notes),
-    }
+    lines = {"missing": plan.missing, "differs": plan.differs, "notes": dict(notes)}
+    kept = {"table": plan.table, "rows": rows} | lines
     write_text(path, json.dumps(kept, indent=2) + "\n")
 
 
@@ -97,24 +85,16 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     rows = []
     for row in kept["rows"]:
         cells = {column: tuple(names) for column, names in row["cells"].items()}
-        rows.append(
-            Row(
-                row["dataset"],
-                row["method"],
-                row["learnt_on"],
-                cells,
-                row["ablation"] and Ablation(**row["ablation"]),
-            )
-        )
+        ablation = row["ablation"] and Ablation(**row["ablation"])
+        rows.append(Row(**row | {"cells": cells, "ablation": ablation}))
         if kept["table"] == "ablations" and (rows[-1].ablation is None or list(cells) != [""]):
             raise UserError(f"{path}: rows[{len(rows) - 1}]: no ablation; {remedy}")
-    return Plan(
-        kept["table"], tuple(rows), (), tuple(kept["missing"]), tuple(kept["differs"])
-    ), kept["notes"]
+    missing, differs = tuple(kept["missing"]), tuple(kept["differs"])
+    return Plan(kept["table"], tuple(rows), (), missing, differs), kept["notes"]
 
 
 def _check_names(kept: _Kept, where: str, remedy: str) -> None:
-    """Refuses names of runs and data sets that no file can have, and more of them than a table has."""
+    """Refuses names of runs and data sets that no file can have, and too many of them."""
     runs = [name for row in kept["rows"] for names in row["cells"].values() for name in names]
     datasets = {row["dataset"] for row in kept["rows"]}
     columns = {column for row in kept["rows"] for column in row["cells"]}
@@ -128,7 +108,7 @@ def _check_names(kept: _Kept, where: str, remedy: str) -> None:
     for name in sorted({*runs, *datasets}):
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"{where}: rows: {name!r} is no name of a file, and a run or data set has it; "
+                f"{where}: rows: {name!r} names a run or data set, but no file can have it; "
                 f"{remedy}"
             )
         if (size := len(name.encode())) > PLAN_NAME_BYTES:

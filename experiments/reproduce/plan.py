@@ -1,4 +1,4 @@
-"""The plan of a table: its rows, the runs that each needs, and what is left out for want of lists."""
+"""The plan of a table: its rows, the runs of each, and the runs whose lists are missing."""
 
 import dataclasses
 import fnmatch
@@ -44,7 +44,7 @@ class Row:
     """One row of ours.
 
     Attributes:
-      dataset, method, learnt_on: as told.
+      dataset, method, learnt_on: as printed.
       cells: column (shots, or "" where the protocol has one) -> names of the runs whose mean it is.
       ablation: what is switched off or changed; None outside the ablations.
     """
@@ -58,15 +58,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the command line says of all runs.
+    """What the command line sets for all runs.
 
     Attributes:
       clip_path, clip: the checkpoint and its sizes.
       changes: full field names and values, set in every run; fields of what is learnt only in those
         that learn.
       seeds: of the training, where a protocol has a single list to learn on.
-      splits: which of the three 16-shot lists, which are the field's seeds and learnt on with the
-        first of ours.
+      splits: which of the three 16-shot lists. They stand for seeds: each is learnt on with the
+        first of `seeds` only.
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the
         plan), "none", a workdir or a file.
     """
@@ -81,9 +81,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A table to be made: `rows` in order, `runs` in the order they are made, lines about what is
-    `missing`, and what `differs` from the configs as written. `absent`: data set -> why runs of its
-    rows are left out; not kept on disk."""
+    """A table to make.
+
+    Attributes:
+      table: its name.
+      rows: in order.
+      runs: in the order in which they are made.
+      missing: a line for every run without its lists.
+      differs: a line for every field that differs from the config files.
+      absent: data set -> why runs of its rows are left out; not kept on disk.
+    """
 
     table: str
     rows: tuple[Row, ...]
@@ -94,15 +101,14 @@ class Plan:
 
 
 class Planner:
-    """Collects rows and runs; a run that is asked for twice is planned once."""
+    """Collects rows and runs; a run that two rows need is planned once."""
 
     def __init__(self, data: RecordSource | SceneSource, settings: Settings):
         self.data, self.settings = data, settings
         self.rows: list[Row] = []
         self.runs: dict[str, Run] = {}
         self.missing: list[str] = []
-        # the data set whose rows are being planned, and what each lacks -> runs that are left out
-        # for it
+        # the data set being planned, and data set -> reason -> runs left out for it
         self.dataset = ""
         self.absent: dict[str, dict[str, list[str]]] = {}
         self.differs: dict[str, None] = {}
@@ -113,7 +119,7 @@ class Planner:
             self._architecture = ""
 
     def plan(self, table: str) -> Plan:
-        """What was collected."""
+        """The plan of all rows and runs so far."""
         absent = {
             dataset: tuple(
                 f"{why} ({counted(len(names), 'run')} left out)" for why, names in reasons.items()
@@ -145,6 +151,7 @@ class Planner:
         for config in configs:
             run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
             learns = bool(run.data.train) and not source
+            # the three 16-shot lists take the place of seeds
             sisters = run.data.train.startswith("fs_base_s")
             for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
                 name = (
@@ -179,7 +186,7 @@ class Planner:
         self.differs |= dict.fromkeys(
             f"{field} {value!r}, set by --set" for field, value in changes.items()
         )
-        # the sizes are known by name: nothing has to be read to plan
+        # with a published architecture the sizes follow from its name, without reading the file
         where = {
             "clip.path": name,
             "clip.architecture": self._architecture,
@@ -188,7 +195,7 @@ class Planner:
         return run.with_changes(where | limits | dict(changes))
 
     def listed(self, run: Run) -> tuple[Listed | None, dict[str, Listed | None]]:
-        """The list that a run learns on, None where it does not, and those that it is evaluated on."""
+        """The list that a run trains on (None without training), and those of its splits."""
         training = self.data.find(run.dataset, run.config.data.train) if run.learns else None
         return training, {
             split: self.data.find(run.dataset, name)
@@ -212,13 +219,13 @@ class Planner:
 
 
 def _of_clip(field: str) -> bool:
-    """Whether a field says something of CLIP as it is, and not only of what is learnt around it."""
+    """Whether a field also matters without training, and not only for what is learnt."""
     of_model = field in ("model.normalization", "model.assignment", "model.temperature")
     return of_model or not field.startswith(("model.", "optimizer."))
 
 
 def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[Run, ...]:
-    """The runs of a plan that are asked for, with those whose parameters they evaluate.
+    """The chosen runs of a plan, with those whose parameters they evaluate.
 
     Args:
       plan: of one table.
@@ -226,35 +233,35 @@ def selected(plan: Plan, datasets: Sequence[str], only: Sequence[str]) -> tuple[
       only: patterns of run names; () for all.
     """
 
-    def asked(run: Run) -> bool:
+    def matches(run: Run) -> bool:
         named = not only or any(fnmatch.fnmatchcase(run.name, pattern) for pattern in only)
-        # noisy scenes are called after their share
+        # "scenes 0.3": noisy scenes have their share behind the name
         return named and (not datasets or run.dataset.split()[0] in datasets)
 
-    chosen = {run.name for run in plan.runs if asked(run)}
+    chosen = {run.name for run in plan.runs if matches(run)}
     chosen |= {run.source for run in plan.runs if run.name in chosen}
     return tuple(run for run in plan.runs if run.name in chosen)
 
 
 def lacking(plan: Plan, datasets: Sequence[str]) -> list[str]:
-    """A line for everything that runs of these data sets, () for all, are left out for."""
-    asked = {
-        dataset: told
-        for dataset, told in plan.absent.items()
+    """A line for every reason why runs of these data sets, () for all, are left out."""
+    return [
+        f"{dataset}: {reason}"
+        for dataset, reasons in plan.absent.items()
         if not datasets or dataset in datasets
-    }
-    return [f"{dataset}: {one}" for dataset, told in asked.items() for one in told]
+        for reason in reasons
+    ]
 
 
 def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
-    """Refuses a plan without a run of the data sets, () for all.
+    """Refuses a plan without runs on these data sets, () for all.
 
     Raises:
-      UserError: no list of the protocol is there.
+      UserError: no list of the protocol is present.
     """
     if not selected(plan, datasets, ()):
-        told = listed(lacking(plan, datasets), 3, "; ") or "none of its data sets is there"
+        why = listed(lacking(plan, datasets), 3, "; ") or "none of its data sets is present"
         raise UserError(
-            f"--table={plan.table}: nothing to run: {told}; build the lists with "
+            f"--table={plan.table}: nothing to run: {why}; build the lists with "
             "experiments.build_data"
         )

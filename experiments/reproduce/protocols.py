@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
 from experiments.reproduce import ablations
 from experiments.reproduce.plan import Plan, Planner, Row
@@ -24,10 +22,10 @@ DATASETS = {
     "irrelevant": (),
 }
 SHOTS = (2, 4, 8, 16)
-# of scenes' zero-shot config: the list that the protocols with one list evaluate
+# argument of the scenes' zero-shot config: evaluate the list of the one-list protocols
 _ONE_LIST = "lists=val"
 SIXTEEN, EVERY = "16 shots", "all base videos"
-# vanilla CLIP: suffix of the run -> how it is told, templates, pooling
+# vanilla CLIP: suffix of the run -> method in the table, templates, pooling
 VANILLA = {
     "mean": ("CLIP, class names", "", "mean"),
     "actionclip16_mean": ("CLIP, ActionCLIP's 16 templates", "actionclip16", "mean"),
@@ -48,15 +46,16 @@ def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
     return planner.plan(table)
 
 
-def _config(protocol: str, dataset: str, arguments: str = "") -> ConfigDict:
-    """A config file's config, for scenes the one of the same protocol."""
+def _config(protocol: str, dataset: str, arguments: str = "") -> Any:
+    """The config of a protocol's file, or of the scenes' file."""
+    rest = f",{arguments}" if arguments else ""
     if dataset == SCENES:
-        return scenes.get_config(protocol + (f",{arguments}" if arguments else ""))
+        return scenes.get_config(protocol + rest)
     files = {
         "base_to_novel": base_to_novel, "few_shot": few_shot, "zero_shot": zero_shot,
         "fully_supervised": fully_supervised,
     }  # fmt: skip
-    return files[protocol].get_config(dataset + (f",{arguments}" if arguments else ""))
+    return files[protocol].get_config(dataset + rest)
 
 
 def _vanilla(
@@ -67,15 +66,15 @@ def _vanilla(
     arguments: str,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """The rows of CLIP as it is; `stem` tells their runs from those of other tables."""
-    for suffix, (told, templates, pooling) in VANILLA.items():
+    """The rows of vanilla CLIP; `stem` keeps the names of their runs apart from other tables'."""
+    for suffix, (method, templates, pooling) in VANILLA.items():
         with_templates = ",".join(
             filter(None, (arguments, f"templates={templates}" if templates else ""))
         )
         run = RunConfig.from_dict(_config("zero_shot", dataset, with_templates).to_dict())
         name = "_".join(filter(None, ("zero_shot", dataset, stem, suffix)))
         run = run.with_changes({"name": name, "model.pooling": pooling, **(changes or {})})
-        planner.row(Row(dataset, told, "nothing", {column: planner.add(dataset, [run])}))
+        planner.row(Row(dataset, method, "nothing", {column: planner.add(dataset, [run])}))
 
 
 def _base_to_novel(planner: Planner, dataset: str) -> None:
@@ -131,8 +130,8 @@ def _zero_shot(planner: Planner, dataset: str) -> None:
         learnt = planner.runs[name].config
         lent = learnt.on_other_videos(target, {})
         names += planner.add(dataset, [lent], f"from_{name}", source=name)
-    told = "all classes of scenes but these" if dataset == SCENES else "Kinetics-400"
-    planner.row(Row(dataset, "VTD-CLIP", told, {"": tuple(names)}))
+    learnt_on = "all classes of scenes but these" if dataset == SCENES else "Kinetics-400"
+    planner.row(Row(dataset, "VTD-CLIP", learnt_on, {"": tuple(names)}))
 
 
 def read_source(source: str) -> RunConfig:
@@ -146,12 +145,11 @@ def read_source(source: str) -> RunConfig:
 
 def _fully_supervised(planner: Planner, dataset: str) -> None:
     config = _config("fully_supervised", dataset)
-
     views = {
-        f"evaluate.{axis}_views": config.evaluate[f"{axis}_views"]
-        for axis in ("temporal", "spatial")
+        "evaluate.temporal_views": config.evaluate.temporal_views,
+        "evaluate.spatial_views": config.evaluate.spatial_views,
+        "data.frames": config.data.frames,
     }
-    views |= {"data.frames": config.data.frames}
     _vanilla(planner, dataset, "", "views", _ONE_LIST if dataset == SCENES else "", views)
     planner.row(Row(dataset, "VTD-CLIP", "all videos", {"": planner.add(dataset, [config])}))
 
@@ -162,7 +160,7 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
     for one in ablations.ablations(_reference(dataset, 1), sizes):
         adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
         if adapted in seen:
-            # beyond a CLIP's layers, or with a field that --set sets
+            # more layers than the CLIP has, or a field that --set overrides
             planner.missing.append(
                 f"{dataset}, {one.name}: with this CLIP and --set the same as another row"
             )
@@ -173,9 +171,7 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
 
 
 def _irrelevant(planner: Planner, dataset: str) -> None:
-    """Scenes only: what was learnt on clips of which most frames are irrelevant, on clips of every
-    share of them.
-    """
+    """Scenes only: trained models on clips with every share of irrelevant frames."""
     off = ablations.ablations(_reference(SCENES, 1), ablations.SCENES_SIZES)[1]
     learnt = {
         "VTD-CLIP": _sixteen(planner, dataset),

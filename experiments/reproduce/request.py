@@ -1,6 +1,4 @@
-"""From the flags of `experiments.reproduce` to plans, and from plans to what is printed and
-written.
-"""
+"""From the flags of `experiments.reproduce` to plans, and from plans to tables and plots."""
 
 import ast
 import dataclasses
@@ -32,6 +30,7 @@ from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.terminal import say
 
 TABLES = tuple(protocols.DATASETS)
+_HM = "HM of base and novel, %"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +50,17 @@ class Request:
 
 
 class Made(NamedTuple):
-    """Plans and their planner's lists, the runs that are asked for, the data, the CLIP's
-    fingerprint, what tables say of both, the data sets that are asked for, () for all, and the
-    CLIP's fingerprint as earlier versions noted it."""
+    """Plans, and what making them needs.
+
+    Attributes:
+      plans: one for each table.
+      planner: of the last table; all share its data.
+      runs: the chosen ones of all plans.
+      weights: fingerprint of the CLIP.
+      notes: what tables say of CLIP and data.
+      datasets: the chosen data sets, () for all.
+      legacy_weights: fingerprint of the CLIP as earlier versions wrote it.
+    """
 
     plans: tuple[Plan, ...]
     planner: Planner
@@ -64,22 +71,8 @@ class Made(NamedTuple):
     legacy_weights: str = ""
 
 
-def numbers(flag: str, values: Sequence[str], allowed: Sequence[int] = ()) -> tuple[int, ...]:
-    """Different whole numbers of a flag."""
-    good = all(value.strip().isdigit() for value in values) and len(set(values)) == len(values) > 0
-    found = tuple(int(value) for value in values) if good else ()
-    if not found or (allowed and not set(found) <= set(allowed)):
-        among = (
-            f"some of {', '.join(map(str, allowed))}"
-            if allowed
-            else "different whole numbers, as 0,1,2"
-        )
-        raise UserError(f"--{flag}={','.join(values)}: expected {among}")
-    return found
-
-
 def changes(texts: Sequence[str]) -> dict[str, Any]:
-    """Fields and values of `--set`; a value is read as Python where it can be, else it is text."""
+    """Fields and values of `--set`; a value is a Python literal if it parses, else text."""
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -93,7 +86,7 @@ def changes(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_outputs_of(asked: Request) -> None:
-    """Refuses a workdir that cannot be written, or whose tables would write over an input."""
+    """Refuses a workdir that cannot be written, or whose tables would replace an input."""
     names = TABLES if asked.table == "all" else (asked.table,)
     files = [
         asked.workdir / f"{name}.{ending}"
@@ -111,7 +104,7 @@ def make(asked: Request) -> Made:
     """Reads the CLIP and the lists, and plans.
 
     Raises:
-      UserError: nothing to run, or what is asked for is not there.
+      UserError: nothing to run, or an unknown or missing input.
     """
     embedded = asked.data_dir is None
     if not embedded and asked.clip is None:
@@ -120,11 +113,9 @@ def make(asked: Request) -> Made:
             "section Weights)"
         )
     tables = _tables(asked, embedded)
-    known = (
-        (SCENES,)
-        if embedded
-        else tuple(dict.fromkeys(d for table in tables for d in protocols.DATASETS[table]))
-    )
+    known = [SCENES]
+    if not embedded:
+        known = list(dict.fromkeys(name for table in tables for name in protocols.DATASETS[table]))
     for name in asked.datasets:
         if name not in known:
             raise UserError(f"--datasets={name}: table {asked.table} has {', '.join(known)}")
@@ -150,26 +141,18 @@ def make(asked: Request) -> Made:
     if not runs and any(selected(plan, asked.datasets, ()) for plan in planned):
         only = ",".join(asked.only)
         raise UserError(
-            f"--only={only}: no run of table {asked.table} is called so; --dry_run without it "
-            "prints all"
+            f"--only={only}: matches no run of table {asked.table}; --dry_run without it prints all"
         )
     if not runs:
-        told = dict.fromkeys(line for plan in planned for line in lacking(plan, asked.datasets))
+        why = dict.fromkeys(line for plan in planned for line in lacking(plan, asked.datasets))
         raise UserError(
             f"--table={asked.table}: nothing to run: "
-            f"{'; '.join(told) or 'none of its data sets is there'}"
+            f"{'; '.join(why) or 'none of its data sets is present'}"
         )
     notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
-    return Made(
-        tuple(plans),
-        planner,
-        tuple(runs.values()),
-        weights,
-        notes,
-        asked.datasets,
-        legacy_weights,
-    )
+    chosen = tuple(runs.values())
+    return Made(tuple(plans), planner, chosen, weights, notes, asked.datasets, legacy_weights)
 
 
 def _tables(asked: Request, embedded: bool) -> list[str]:
@@ -201,8 +184,8 @@ def _about_scenes(data: SceneSource) -> dict[str, str]:
 
 
 def show(made: Made, kind: str, devices: int, utilization: float) -> str:
-    """Prints what the runs cost, and what cannot be made; returns the whole in a line."""
-    table, told = cost_table(made.planner, made.runs, kind, devices, utilization)
+    """Prints what the runs cost, and what cannot be made; returns the total in a line."""
+    table, closing = cost_table(made.planner, made.runs, kind, devices, utilization)
     table.show()
     for line in table.about_lines():
         say(f"- {line}")
@@ -212,11 +195,11 @@ def show(made: Made, kind: str, devices: int, utilization: float) -> str:
             *lacking(plan, made.datasets),
         ):
             say(f"- {plan.table}: {line}")
-    return told
+    return closing
 
 
 def keep(made: Made, workdir: Path) -> None:
-    """Notes the plans in the workdir, for `tables`."""
+    """Writes the plans into the workdir, for `tables`."""
     (workdir / "plans").mkdir(parents=True, exist_ok=True)
     for plan in made.plans:
         save_plan(workdir / "plans" / f"{plan.table}.json", plan, made.notes)
@@ -230,9 +213,12 @@ def tables(table: str, workdir: Path) -> list[str]:
       table: one of `TABLES`, or "all" for those that were ever planned here.
       workdir: of `experiments.reproduce`.
     """
-    there = [name for name in TABLES if (workdir / "plans" / f"{name}.json").is_file()]
-    wrote = []
-    for name in there if table == "all" and there else [TABLES[0] if table == "all" else table]:
+    names, wrote = [table], []
+    if table == "all":
+        planned = [name for name in TABLES if (workdir / "plans" / f"{name}.json").is_file()]
+        # without any plan, the first table's error says what to run
+        names = planned or [TABLES[0]]
+    for name in names:
         path = workdir / "plans" / f"{name}.json"
         plan, notes = load_plan(path)
         if plan.table != name:
@@ -240,7 +226,7 @@ def tables(table: str, workdir: Path) -> list[str]:
                 f"{path}: is of table {plan.table!r}; run this table again, without --tables_only"
             )
         made = results.make_table(plan, workdir, notes)
-        # what is the same in all rows, or long, is the first to go on a narrow terminal
+        # a narrow terminal drops columns that are equal in all rows, or long
         dataclasses.replace(
             made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")
         ).show()
@@ -258,39 +244,22 @@ def _draw(plan: Plan, workdir: Path) -> list[str]:
             f"{plan.table}.png" if dataset == SCENES else f"{plan.table}_{dataset}.png"
         )
         if plan.table == "few_shot":
+            # vanilla CLIP has 0 shots, which a logarithmic axis cannot show
             series = {
                 method: [p for p in found if p[0] > 0]
                 for method, found in results.points(part, workdir).items()
             }
+            series = {method: found for method, found in series.items() if found}
             title, label = f"{dataset}: accuracy against shots", "training videos a class"
-            plots.lines(
-                path,
-                {m: found for m, found in series.items() if found},
-                title=title,
-                x_label=label,
-                log2_x=True,
-            )
+            plots.lines(path, series, title=title, x_label=label, log2_x=True)
         elif plan.table == "irrelevant":
             title = "Clips of which a share of the frames does not show the object"
             series = results.points(part, workdir)
-            plots.lines(
-                path,
-                series,
-                title=title,
-                x_label="irrelevant frames, %",
-                y_label="HM of base and novel, %",
-            )
+            plots.lines(path, series, title=title, x_label="irrelevant frames, %", y_label=_HM)
         elif plan.table == "ablations":
             bars, groups, reference = results.bars(part, workdir)
             title = f"{dataset}: what each part is worth"
-            plots.bars(
-                path,
-                bars,
-                title=title,
-                x_label="HM of base and novel, %",
-                reference=reference,
-                groups=groups,
-            )
+            plots.bars(path, bars, title=title, x_label=_HM, reference=reference, groups=groups)
         else:
             continue
         drawn.append(str(path))

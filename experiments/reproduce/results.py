@@ -1,6 +1,4 @@
-"""Tables of a plan from what its runs left on disk, with published numbers beside ours; needs no
-device.
-"""
+"""Tables of a plan from the scores of its runs, with published numbers; needs no device."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +27,16 @@ TITLES = {
     "ablations": "Ablations, base-to-novel on 16 videos a class",
     "irrelevant": "HM on clips of which so many percent of the frames are irrelevant",
 }
-# where the columns of a table are shots or shares, the metric in its cells
+# tables whose columns are shots or shares -> the metric in their cells
 _METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
+# columns at the right of every table
+_LAST = (
+    INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
+    "source",
+)  # fmt: skip
 
 
-# what is taken from what a run's table tells
+# what is read from the `about` of a run's table
 _About = TypedDict(
     "_About",
     {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]},
@@ -41,7 +44,7 @@ _About = TypedDict(
 
 
 class Found:
-    """What the runs of a plan left: scores, and what their tables say of them."""
+    """Scores, `about` and facts of the finished runs in a workdir."""
 
     def __init__(self, workdir: Path):
         self.workdir = workdir
@@ -69,11 +72,11 @@ class Found:
         return found
 
     def about(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
-        """What the tables of finished runs tell below."""
+        """`about` of the tables of finished runs."""
         return [self._of(name)[1] for name in names]
 
     def facts(self, names: Sequence[str]) -> list[Facts]:
-        """What the tables of finished runs are of."""
+        """Facts of the tables of finished runs."""
         return [self._of(name)[2] for name in names]
 
     def _of(self, name: str) -> tuple[Mapping[str, SplitResult], Mapping[str, Any], Facts]:
@@ -113,30 +116,24 @@ def make_table(plan: Plan, workdir: Path, notes: Mapping[str, Any]) -> Table:
         )
     if plan.table == "ablations":
         _compare(plan, found, rows)
-    names = list(
-        dict.fromkeys(
-            name for row in plan.rows for done in found.done(row).values() for name in done
-        )
-    )
+    done = [found.done(row) for row in plan.rows]
+    names = list(dict.fromkeys(name for cells in done for some in cells.values() for name in some))
     out = []
     for dataset in dict.fromkeys(row["data set"] for row in rows):
         out += [row for row in rows if row["data set"] == dataset]
         out += _published_rows(plan.table, dataset)
     columns = list(dict.fromkeys(column for row in out for column in row))
-    last = [c for c in (INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
-                        "source") if c in columns]  # fmt: skip
-    columns = tuple([column for column in columns if column not in last] + last)
-    left = [
-        row
-        for row in plan.rows
-        if sum(map(len, found.done(row).values())) < sum(map(len, row.cells.values()))
-    ]
+    columns = sorted(columns, key=lambda c: _LAST.index(c) if c in _LAST else -1)
     about = _about(plan, found, names, notes)
+    left = sum(
+        sum(map(len, cells.values())) < sum(map(len, row.cells.values()))
+        for cells, row in zip(done, plan.rows)
+    )
     if left:
         about["not finished"] = (
-            f"{counted(len(left), 'row')} without some of the runs; the same command makes them"
+            f"{counted(left, 'row')} without some of the runs; the same command makes them"
         )
-    return Table(f"{TITLES[plan.table]}: top-1 in percent", columns, tuple(out), about)
+    return Table(f"{TITLES[plan.table]}: top-1 in percent", tuple(columns), tuple(out), about)
 
 
 def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
@@ -156,23 +153,19 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
                 f"{folder}: scores of other splits than table {table} has; remove it to make the "
                 "run again"
             )
-        cells |= (
-            {column: summary.values[_METRIC[table]]} if table in _METRIC else dict(summary.values)
-        )
-        if table not in _METRIC:
+        if table in _METRIC:
+            cells[column] = summary.values[_METRIC[table]]
+        else:
+            cells |= dict(summary.values)
             cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}
     names = [name for names in done.values() for name in names]
     counts = sorted({summary.runs for summary in summaries.values()})
-    return (
-        cells
-        | {"runs": "–".join(map(str, counts))}
-        | _marks(found.about(names), found.facts(names))
-        | {"source": OURS}
-    )
+    marks = _marks(found.about(names), found.facts(names))
+    return cells | {"runs": "–".join(map(str, counts))} | marks | {"source": OURS}
 
 
 def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[str, str]:
-    """What marks a number of ours beside others."""
+    """Columns that qualify a number of ours: frames, views, normalisation, origin of lists."""
     origins = dict.fromkeys(
         origin for one in facts for origin in (one["training"], *one["lists"].values()) if origin
     )
@@ -199,21 +192,16 @@ def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
             column: None if value is None else value / 100 for column, value in one.values.items()
         }
         if table == "zero_shot":
-            # of three splits
+            # published as the mean of three splits
             values = {"mean": values["top-1"]}
         source = f"{one.source}; {one.note}" if one.note else one.source
-        rows.append(
-            {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
-            | values
-            | {"source": source}
-        )
+        about = {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
+        rows.append(about | values | {"source": source})
     return rows
 
 
 def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
-    """What each ablation adds to the full method of its data set, on the lists that both have
-    learnt on.
-    """
+    """Adds each ablation's difference to the full method, on the lists that both learnt on."""
     full = {row.dataset: row.cells[""] for row in plan.rows if not row.ablation.changes}
     ours = [row for row in plan.rows if found.done(row)]
     for row, cells in zip(ours, rows, strict=True):
@@ -228,29 +216,29 @@ def _compare(plan: Plan, found: Found, rows: list[dict[str, Any]]) -> None:
 def _about(
     plan: Plan, found: Found, names: Sequence[str], notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What all rows of ours share, or differ in."""
+    """The notes below a table: what our rows share, or differ in."""
     about = found.about(names)
-    lists = dict.fromkeys(told for one in about for told in _lists(one))
-    several = {
+    lists = dict.fromkeys(line for one in about for line in _lists(one))
+    notes_below: dict[str, Any] = {
+        "ours": f"rows with source {OURS!r}; all others as published",
         "±": "standard deviation over the runs of a row (training seeds, or lists of 16 shots)",
         INTERVAL: "bootstrap over videos of HM, the mean or top-1, of all runs of a row together",
     }
-    told: dict[str, Any] = {"ours": f"rows with source {OURS!r}; all others as published"} | several
     if plan.table == "ablations":
-        told["p"] = "paired randomisation test of the difference, on the same videos"
+        notes_below["p"] = "paired randomisation test of the difference, on the same videos"
     if plan.differs:
-        told["differs from the configs"] = "; ".join(plan.differs)
+        notes_below["differs from the configs"] = "; ".join(plan.differs)
     if plan.missing:
-        told["not made"] = "; ".join(plan.missing)
-    told |= dict(notes)
+        notes_below["not made"] = "; ".join(plan.missing)
+    notes_below |= dict(notes)
     if plan.table == "base_to_novel":
-        told["compare"] = (
+        notes_below["compare"] = (
             "published numbers with our rows of 16 shots (means over 3 lists), not with all base "
             "videos"
         )
     for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
-        told[key] = distinct_values(about, key) if key != "versions" else _versions(about)
-    return told | {
+        notes_below[key] = distinct_values(about, key) if key != "versions" else _versions(about)
+    return notes_below | {
         "lists": "; ".join(lists),
         "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
     }
@@ -262,9 +250,7 @@ def _versions(about: Sequence[Mapping[str, Any]]) -> str:
 
 
 def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, float]]]:
-    """Method -> (column as a number, mean, deviation between runs) in percent, of tables whose
-    columns are numbers.
-    """
+    """Method -> (column, mean, deviation) in percent, of tables whose columns are numbers."""
     found, series = Found(workdir), {}
     for row in plan.rows:
         done = found.done(row)
@@ -279,7 +265,7 @@ def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, floa
 
 
 def spread_of(summary: Summary, table: str) -> tuple[float, float]:
-    """Mean and deviation, in percent, of what a table shows; 0 for a single run."""
+    """Mean and deviation (0 for one run) in percent of the metric that a table shows."""
     value = summary.values[_METRIC.get(table, summary.headline)]
     return 100 * float(value), 100 * getattr(value, "deviation", 0.0)
 
@@ -287,9 +273,7 @@ def spread_of(summary: Summary, table: str) -> tuple[float, float]:
 def bars(
     plan: Plan, workdir: Path
 ) -> tuple[list[tuple[str, float, float]], list[str], float | None]:
-    """Of ablations, in percent: (name, mean, deviation) of every row, its group, and the full
-    method's mean.
-    """
+    """Ablations in percent: (name, mean, deviation) and group of every row; the full mean."""
     found, rows, groups, reference = Found(workdir), [], [], None
     for row in plan.rows:
         names = found.done(row).get("")

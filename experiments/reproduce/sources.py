@@ -1,6 +1,4 @@
-"""Where a table's data sets come from: records that somebody built, or rendered scenes, the
-embedded default.
-"""
+"""Where a table's data sets come from: records, or rendered scenes (the embedded default)."""
 
 import contextlib
 import dataclasses
@@ -23,7 +21,7 @@ from vtd_jax.video.records import open_records, record_folders
 from vtd_jax.video.stored_lists import list_names, read_stored_list
 
 SCENES = "scenes"
-# shares of irrelevant frames that the trained models are shown in the end
+# shares of irrelevant frames that table `irrelevant` evaluates
 SHARES = tuple(round(0.1 * i, 1) for i in range(10))
 _SETTINGS, _SCENES = "scenes.json", "rendered scenes"
 
@@ -63,7 +61,7 @@ class RecordSource:
         self._found: dict[tuple[str, str], Listed | None] = {}
 
     def folder(self, dataset: str) -> Path:
-        """Where the records of a data set lie, whether there are any or not."""
+        """The folder of a data set's records; it need not exist."""
         own, other = self.data_dir / dataset, self.data_dir / "video_folder" / dataset
         return own if own.is_dir() or not other.is_dir() else other
 
@@ -81,7 +79,7 @@ class RecordSource:
         return Listed(len(stored.records), stored.class_names)
 
     def prepare(self) -> None:
-        """Records are there already."""
+        """Nothing to do: records are built before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +87,9 @@ class SceneSource:
     """Rendered scenes below a folder; their lists are known before anything is rendered.
 
     Attributes:
-      root: gets `videos/`, lists and `records/`, and for the noisy ones `noisy/SHARE/` with the
-        same.
+      root: gets `videos/`, lists and `records/`, and the same in `noisy/SHARE/`.
       benchmark: what is rendered.
-      noisy: whether the clips of every share of irrelevant frames are wanted as well.
+      noisy: whether to render also clips with every share of irrelevant frames.
     """
 
     root: Path
@@ -100,22 +97,19 @@ class SceneSource:
     noisy: bool = False
 
     def folder(self, dataset: str) -> Path:
-        """Where the records of "scenes" or of "scenes 0.3" lie."""
+        """The folder of the records of "scenes" or "scenes 0.3"."""
         share = dataset.removeprefix(SCENES).strip()
         return (self.root / "noisy" / share if share else self.root) / "records"
 
     def find(self, dataset: str, name: str) -> Listed | None:
         """A list of a data set; None where there is none."""
         made = self._sets().get(dataset)
-        listed = made.lists().get(name) if made else None
-        return (
-            None
-            if listed is None
-            else Listed(len(listed.clips), tuple(made.names()[listed.labels]))
-        )
+        if made is None or (listed := made.lists().get(name)) is None:
+            return None
+        return Listed(len(listed.clips), tuple(made.names()[listed.labels]))
 
     def prepare(self) -> None:
-        """Renders what is not there, and builds records; what an interruption left is used."""
+        """Renders missing clips and builds records; resumes after an interruption."""
         jobs = [(made, self.folder(dataset).parent) for dataset, made in self._sets().items()]
         jobs = [(made, folder) for made, folder in jobs if not _is_whole(made, folder)]
         for made, folder in jobs:
@@ -128,39 +122,34 @@ class SceneSource:
             Manifest(_SCENES, dataclasses.asdict(made), whole=True).write(folder / _SETTINGS)
 
     def _sets(self) -> dict[str, Scenes]:
-        noisy = (
-            {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in SHARES}
-            if self.noisy
-            else {}
-        )
+        shares = SHARES if self.noisy else ()
+        noisy = {f"{SCENES} {share}": NoisyScenes(self.benchmark, share) for share in shares}
         return {SCENES: self.benchmark, **noisy}
 
 
 def _claim(made: Scenes, folder: Path) -> None:
-    """Makes the folder this data set's; what another one of ours left there goes before it is said
-    whose it is.
+    """Claims the folder for this data set, after removing another rendered one.
 
     Raises:
-      UserError: there are videos or records that are none of ours, or links where they would be
-        written.
-      OSError: what another one left cannot be removed.
+      UserError: videos or records of others are there, or links in their place.
+      OSError: the other data set cannot be removed.
     """
     for part in (folder / "videos", folder / "records"):
-        # what is whole may be read through a link; through one, others' files would be taken for
-        # ours, or written over
+        # finished scenes may be read through a link, but writing through one could replace or adopt
+        # files of others
         if part.is_symlink():
             raise UserError(
-                f"{part}: a link, and what is below it has to be rendered anew, expected a "
-                "folder; remove the link, or give another folder"
+                f"{part}: is a link where scenes have to be rendered, expected a folder; remove "
+                "the link, or give another folder"
             )
-    there = _noted(folder)
-    if there is not None and there.is_mine(dataclasses.asdict(made)):
+    noted = _noted(folder)
+    if noted is not None and noted.is_mine(dataclasses.asdict(made)):
         return
     parts = [folder / part for part in ("videos", "records") if os.path.lexists(folder / part)]
-    if parts and there is None:
+    if parts and noted is None:
         raise UserError(
-            f"{parts[0]}: is there already, and no rendered data set; move it away, or give "
-            "another folder"
+            f"{parts[0]}: exists and is not a rendered data set; move it away, or give another "
+            "folder"
         )
     for part in parts:
         remove_tree(part)
@@ -169,29 +158,29 @@ def _claim(made: Scenes, folder: Path) -> None:
 
 
 def _is_whole(made: Scenes, folder: Path) -> bool:
-    """Whether records of just this data set are complete."""
+    """Whether the records of exactly this data set are complete."""
     noted = _noted(folder)
     if noted is None or not noted.whole or not noted.is_mine(dataclasses.asdict(made)):
         return False
-    there = record_folders(folder / "records") if (folder / "records").is_dir() else []
-    return len(there) == 1 and set(list_names(there[0])) == set(made.lists())
+    folders = record_folders(folder / "records") if (folder / "records").is_dir() else []
+    return len(folders) == 1 and set(list_names(folders[0])) == set(made.lists())
 
 
 def _noted(folder: Path) -> Manifest | None:
-    """What a folder says of the data set that was rendered there; None where it says nothing."""
+    """The manifest of the data set that was rendered here; None if there is none."""
     return read_manifest(
         folder / _SETTINGS,
         _SCENES,
-        # earlier versions noted the settings alone, and left it to the records whether all was made
+        # earlier versions wrote the settings only; `_is_whole` then checks the records
         legacy=lambda settings: Manifest(_SCENES, settings, whole=True, version=""),
         remedy=f"remove {folder} to render again",
     )
 
 
 def list_fingerprint(data_dir: str, name: str) -> str:
-    """What a list and the videos in it are; changes with either."""
+    """Fingerprint of a list and its videos."""
     for folder in record_folders(data_dir):
         if name in list_names(folder):
-            # records of earlier versions have more digits of it
+            # records of earlier versions have more digits
             return read_stored_list(folder, name).fingerprint[:DIGITS]
     raise UserError(f"{data_dir}: no list {name}")

@@ -156,7 +156,7 @@ def test_names_come_from_records(tmp_path):
         ),
         (
             ["--platform=cuda", "--devices=1", VIDEOS, "--tokens=20"],
-            "--tokens=20: goes with --classes=K",
+            "--tokens=20: needs --classes=K too",
         ),
         pytest.param(
             ["--topology=v5e:2x4", VIDEOS],

@@ -202,7 +202,7 @@ def test_zero_shot_learns_nothing():
         (
             zero_shot,
             "hmdb51,templates=clip80",
-            "templates=clip80: no such file; shipped are actionclip16, video_of_a_pers",
+            "templates=clip80: no such file; expected one of actionclip16, video_of_a_pers",
         ),
         (zero_shot, "hmdb51,templates=no/such.txt", "templates=no/such.txt: no such file"),
     ],

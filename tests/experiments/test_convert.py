@@ -58,7 +58,7 @@ def test_refuses_in_one_line(tmp_path, source):
         ((f"--source={source}", f"--out={tmp_path}/a.npz"), "the name must end in .safetensors"),
         (
             (f"--source={folder}", f"--out={folder}/a.safetensors"),
-            "whose files are read together; give another place",
+            f"--out={folder}/a.safetensors: is inside --source={folder}",
         ),
         ((f"--source={text}", f"--out={tmp_path}/a.safetensors"), "a web page"),
     ):

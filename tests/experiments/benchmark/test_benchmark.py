@@ -93,7 +93,7 @@ def test_command_measures_and_writes_json(tmp_path):
     "arguments, told",
     [
         (["--architecture=ViT-B/17"], "expected one of ViT-B/32"),
-        (["--data_dir=x"], "--data_dir and --records go together"),
+        (["--data_dir=x"], "--data_dir and --records"),
         (["--scaling=frames,views"], "'views', expected some of frames, batch, classes, devices"),
         (["--dtype=float16"], "expected some of float32, bfloat16"),
         (["--device_only", "--prompts=4"], "expected 5 or more"),
@@ -269,5 +269,5 @@ def test_a_child_that_fails_is_told(monkeypatch):
     assert row == {
         "variant": SLOW.name,
         "cache": "",
-        "failed": "ended with status 1: it told nothing",
+        "failed": "ended with status 1: no message",
     }

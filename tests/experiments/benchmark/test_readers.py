@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import readers as bench
+from experiments.benchmark import timing
 from support import warm
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode
@@ -69,10 +70,12 @@ def test_measuring_gives_a_row_for_every_reader(clip):
 
 
 def test_jobs_run_in_turn_and_rates_come_from_medians(monkeypatch):
-    calls, clock = [], iter([0, 10, 20, 21, 30, 34, 40, 42, 50, 54, 60, 63, 70, 74])
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    warm_up, rounds = [0, 10, 10, 20], [20, 21, 30, 34, 40, 42, 50, 54, 60, 63, 70, 74]
+    calls, clock = [], iter(warm_up + rounds)
+    fake = SimpleNamespace(perf_counter=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr(timing, "time", fake)
     jobs = {"a": [lambda: calls.append("a")], "b": [lambda: calls.append("b")]}
-    assert bench.interleaved(jobs, rounds=3) == {"a": 1 / 2, "b": 1 / 4}
+    assert bench.clips_per_second(jobs, rounds=3) == {"a": 1 / 2, "b": 1 / 4}
     assert calls == list("ab" * 4)
 
 

@@ -42,11 +42,11 @@ for line in lines:
 print(json.dumps(found))
 """
 TRAIN = {
-    (CONFIG,): "--workdir is missing: folder of the run; made where it is not there",
+    (CONFIG,): "--workdir is missing: folder of the run; created if missing",
     (
         CONFIG,
         "--workdir=",
-    ): "--workdir=: is empty, expected folder of the run; made where it is not there",
+    ): "--workdir=: is empty, expected folder of the run; created if missing",
     (CONFIG, "--workdir"): "--workdir: a value is missing, expected --workdir=VALUE",
     (
         CONFIG,

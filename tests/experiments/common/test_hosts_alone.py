@@ -89,13 +89,13 @@ def test_flags_and_fields_must_be_the_same_everywhere(monkeypatch):
     ]
     known = SimpleNamespace(get_key_flags_for_module=lambda module: given)
     monkeypatch.setattr(hosts, "flags", SimpleNamespace(FLAGS=known))
-    told = hosts._told()
+    told = hosts._shared_flags()
     long = told.pop("--x")
     assert told == {"--config.data.frames": "8", "--config.seed": "3", "--workdir": "a"}
     assert long.startswith("y" * 200 + "… (")
     given[-1].value += "z"
     # what is not shown counts too
-    assert hosts._told()["--x"] != long
+    assert hosts._shared_flags()["--x"] != long
 
 
 def test_xla_errors_are_asked_about(monkeypatch):

@@ -119,9 +119,7 @@ def test_where_a_model_comes_from(folder, tuned, config, tmp_path):
         UserError, match="tiny: is a CLIP, served as it is; leave --workdir and --config out"
     ):
         _serve.zero_shot("tiny", "runs/x", None)
-    with pytest.raises(
-        UserError, match="--labels is needed: the names that were learnt are not known"
-    ):
+    with pytest.raises(UserError, match="--labels is needed"):
         _serve.write(_serve.wanted(tmp_path / "x.served", None, None, ["cpu"]), found)
 
 

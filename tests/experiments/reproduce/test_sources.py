@@ -17,9 +17,7 @@ def test_scenes_write_over_no_videos_of_others(tmp_path):
     made, folder = SceneBenchmark(classes=4, pool=16), tmp_path / "scenes"
     (folder / "videos").mkdir(parents=True)
     (folder / "videos" / "holiday.mp4").write_text("mine")
-    with pytest.raises(
-        UserError, match=r"scenes/videos: is there already, and no rendered data set; move it away"
-    ):
+    with pytest.raises(UserError, match=r"scenes/videos: exists and is not a rendered data set"):
         sources._claim(made, folder)
     for text in ("", DEEP, "3"):
         (folder / "scenes.json").write_text(text)
