@@ -1,6 +1,4 @@
-"""Rendered scenes as a benchmark: clips with the lists of every protocol, and others with any share
-of noise.
-"""
+"""Rendered scenes as a benchmark: the lists of every protocol, and clips with any share of noise."""
 
 import dataclasses
 
@@ -18,8 +16,7 @@ _GROUPS = ("pool", "val", "unseen", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class SceneBenchmark:
-    """A data set in the shape of the field's: base and novel halves, shots, three splits of classes
-    never learnt.
+    """A rendered data set with base and novel halves, shots, and three splits of unseen classes.
 
     Lists: `base_train`, `fs_base_s{1,2,3}_train` (16 clips a class, drawn from it), `base_val`,
       `novel_val`; `train`,
@@ -81,9 +78,7 @@ class SceneBenchmark:
         return found
 
     def clips(self) -> list[Clip]:
-        """(group, class, number) of every clip; the classes of "unseen" count through the three
-        splits.
-        """
+        """(group, class, number) of every clip; "unseen" classes count through the three splits."""
         counts = {
             "pool": (self.classes, self.pool), "val": (self.classes, self.val),
             "unseen": (3 * self.unseen, self.unseen_val),
@@ -168,8 +163,7 @@ def class_names_of(benchmark: SceneBenchmark, group: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class NoisyScenes:
-    """Validation clips of a benchmark's base and novel classes at another share of irrelevant
-    frames.
+    """Validation clips of a benchmark's classes at another share of irrelevant frames.
 
     Ten frames a clip, so that every tenth from 0 to 0.9 is a whole number of frames. Lists:
     `base_val`, `novel_val`.

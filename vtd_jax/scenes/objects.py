@@ -57,9 +57,7 @@ class Pose:
         )
 
     def at(self, t: int) -> tuple[float, float, float]:
-        """Position and angle at frame t: the object bounces off the image's edges, its angle
-        swings.
-        """
+        """Position and angle at frame t; the object bounces off the edges and swings."""
         span = 1 - 2 * self.radius
         x, y = (
             self.radius + span * (1 - abs((start + t * step) / span % 2 - 1))

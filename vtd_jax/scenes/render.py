@@ -1,5 +1,4 @@
-"""Rendered scenes with compositional names: the demo's videos, and the stills its small CLIP
-learned from.
+"""Rendered scenes with compositional names, for the demo's videos and its small CLIP's stills.
 
 A class is colour + texture + shape, "red striped circle": 8 × 4 × 8 = 256 of them. One object moves
 before a muted, cluttered background. Part of a clip's frames can be irrelevant: they do not show
@@ -33,8 +32,7 @@ def class_names() -> tuple[str, ...]:
 def render_still(
     name: str, rng: np.random.Generator, size: int = 64
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """One RGB image of the named object at a random place, size and angle before a random
-    background.
+    """One RGB image of the named object at a random pose before a random background.
 
     Raises:
       UserError: a name that is not "colour texture shape".
@@ -116,8 +114,7 @@ def render_clip(
 
 
 def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int = 8) -> None:
-    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p); the file appears once it is
-    complete.
+    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p), atomically.
 
     Raises:
       UserError: no frames, or a side that is not even, which yuv420p needs.
@@ -144,9 +141,7 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
 
 
 class _Background:
-    """A soft muted gradient, drifting blobs, a travelling wave, and pixel noise (added by
-    `_finish`).
-    """
+    """A soft muted gradient, drifting blobs, a travelling wave; `_finish` adds pixel noise."""
 
     def __init__(self, rng: np.random.Generator, blobs: int = 5):
         grey = rng.uniform(60, 175, (4, 4, 1)) * 0.5 + 0.5 * rng.uniform(60, 175)

@@ -1,6 +1,4 @@
-"""Data sets of rendered scenes, as real mp4 files, lists and label CSVs in the field's formats:
-base-to-novel.
-"""
+"""Data sets of rendered scenes: mp4 files, lists and label CSVs in the field's formats."""
 
 import dataclasses
 import os
@@ -25,9 +23,7 @@ Clip = tuple[str, int, int]
 
 
 class SceneList(NamedTuple):
-    """A list of a data set: the names that its class ids are of, and its clips with their class
-    ids.
-    """
+    """A list of a data set: the label file it uses, and its clips with their class ids."""
 
     labels: str
     clips: tuple[tuple[Clip, int], ...]

@@ -1,6 +1,4 @@
-"""The one reader of NumPy files: a header's claims are held against the bytes there are before
-memory is asked for.
-"""
+"""The only reader of NumPy files: checks a header against the file's size before allocating."""
 
 import math
 import os
@@ -193,9 +191,7 @@ def _claims(
 
 
 def _crc(file: BufferedIOBase, size: int) -> bytes:
-    """The CRC-32 of the first `size` bytes, after which `file` stands then; or of fewer where it
-    ends before.
-    """
+    """The CRC-32 of the first `size` bytes; leaves `file` behind them."""
     file.seek(0)
     checksum = 0
     while size > 0 and (block := file.read(min(_BLOCK, size))):
@@ -217,9 +213,7 @@ def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]
 
 
 class _Counting:
-    """A file whose bytes are counted as they are read; no single read is longer than a header may
-    be.
-    """
+    """A file that counts the bytes read, and refuses reads longer than a header may be."""
 
     def __init__(self, file: BufferedIOBase):
         self._file, self.count = file, 0

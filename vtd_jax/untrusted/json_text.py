@@ -1,6 +1,4 @@
-"""The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody
-sees a value.
-"""
+"""The only reader of JSON: bounded in size and depth, strict, and checked against a type."""
 
 import json
 import os
@@ -85,8 +83,7 @@ def read_json(
 
 
 def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
-    """A JSON text with every object as the list of its `(key, value)` pairs: a key may be there
-    twice.
+    """Parses JSON with every object as a list of `(key, value)` pairs, so keys may repeat.
 
     Raises:
       UserError: as `parse_json` does.

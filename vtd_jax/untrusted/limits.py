@@ -1,6 +1,4 @@
-"""What a file from a stranger may ask for. Every limit is named here; docs/security.md says which
-flag raises it.
-"""
+"""Limits on what an untrusted file may claim; docs/security.md names the flags that raise them."""
 
 # bytes: of JSON that we wrote (the largest are lists of a million videos), and of JSON beside other
 # people's weights

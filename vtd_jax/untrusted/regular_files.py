@@ -1,6 +1,4 @@
-"""Opening a file that a stranger may have made: never a pipe or a device, and no more of it than
-was asked for.
-"""
+"""Opens untrusted files: never a pipe or a device, and reads no more than a limit."""
 
 import os
 import stat
@@ -64,8 +62,7 @@ def read_bytes(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYT
 
 
 def read_text(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYTES) -> str:
-    """All of a UTF-8 text file of at most `most` bytes; a byte-order mark is dropped, zero bytes
-    are refused.
+    """Reads a UTF-8 text file; drops a byte-order mark and refuses zero bytes.
 
     Raises:
       UserError: it is larger, no regular file, or not UTF-8.

@@ -90,9 +90,7 @@ class BatchSpec:
 
 
 class BatchSource:
-    """Random access to the batches of a spec: what grain reads from, in threads or in worker
-    processes.
-    """
+    """Random access to the batches of a spec; grain reads from it in threads or processes."""
 
     def __init__(self, records: Records, spec: BatchSpec, start: int = 0):
         spec.check(len(records))
@@ -103,8 +101,7 @@ class BatchSource:
         return max(0, self.per_epoch * self.spec.epochs - self.start)
 
     def indices(self, position: int) -> list[int]:
-        """Positions in the records of this host's rows of batch `start + position`; fewer than rows
-        where it is padded.
+        """Record positions of this host's rows of batch `start + position`, without padding.
 
         Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every
         record once, without those of a dropped remainder.
@@ -199,9 +196,7 @@ def video_number(file: str) -> int:
 
 
 def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 3"]:
-    """All views of one video, temporal views outermost; decoded in one pass, the same at every
-    evaluation.
-    """
+    """All views of one video, temporal views outermost; deterministic, decoded in one pass."""
     wanted = sampling.view_indices(
         example.num_frames, spec.frames, spec.temporal_views, video_number(example.file)
     )

@@ -1,6 +1,4 @@
-"""Anyone's video as clips: a file of any length, or frames in memory, to the T frames that a model
-sees.
-"""
+"""Any video file, or frames in memory, as the T frames that a model sees."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -92,8 +90,7 @@ def read_clip(
 def frames_at(
     video: str | os.PathLike, step: float, size: int, squash: bool = False
 ) -> Iterator[TimedFrame]:
-    """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in
-    bounded memory.
+    """The frames shown at `step / 2`, `3 step / 2`, … seconds, one at a time.
 
     A video without a whole step has one such moment, its middle.
 

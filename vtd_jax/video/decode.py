@@ -67,8 +67,7 @@ def _open(source: Source, name: str) -> Iterator[_Decoder]:
 
 
 class Reader:
-    """An open video: iterating gives `(index, seconds since the first frame, raw frame)` of all
-      frames, in order.
+    """An open video; iterating yields `(index, seconds, raw frame)` of all frames, in order.
 
     A raw frame costs nothing but its decoding; `image` converts it.
     """
@@ -102,9 +101,7 @@ class Reader:
         )
 
     def expected_frames(self) -> int:
-        """Frames that the container states, else its packets, which are read for that; iterate
-        another `Reader`.
-        """
+        """Frames stated, else packets counted, which uses up this `Reader`."""
         container, stream = self._decoder.container, self._decoder.stream
         return stated_frames(container, stream) or sum(
             packet.size > 0 for packet in container.demux(stream)
@@ -128,8 +125,7 @@ def reading(source: Source, name: str = "") -> Iterator[Reader]:
 
 
 def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
-    """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the
-    end.
+    """Decodes and checks a whole video, yielding `(index, image)` of the wanted frames.
 
     Args:
       source: path, or the file's bytes.
@@ -155,9 +151,7 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
 
 
 def probe(source: Source, name: str = "") -> VideoInfo:
-    """Decodes a whole video without converting a frame; raises VideoError if something is wrong
-    with it.
-    """
+    """Decodes a whole video without converting frames; raises VideoError for a bad one."""
     frames = scan(source, (), name)
     while True:
         try:
@@ -210,9 +204,7 @@ def decode_frames(
 def _images(
     frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None, name: str
 ) -> dict[int, np.ndarray]:
-    """Converts and scales the wanted frames; all get the size of the first, and the last of them
-    ends it.
-    """
+    """Converts the wanted frames to the size of the first; stops after the last of them."""
     images, shape, last, converter = {}, None, max(keep), VideoReformatter()
     for index, frame in frames:
         if index in keep:
@@ -237,9 +229,7 @@ class _PlanFailedError(Exception):
 def _planned_images(
     source: Source, keep: set[int], short_side: int | None, name: str, known_frames: int
 ) -> dict[int, np.ndarray] | None:
-    """The wanted frames by way of a plan, in order for other codecs; None if there is no plan or it
-    does not work.
-    """
+    """Decodes the wanted frames by a plan, or in order; None if the plan fails."""
     with _open(source, name) as decoder:
         stream = decoder.stream
         if stream.codec_context.name not in decode_plan.CODECS:
@@ -263,9 +253,7 @@ def _planned_images(
 
 
 def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
-    """All packets with something in them; None if they have more bytes than the file, as where
-    samples overlap.
-    """
+    """All packets that are not empty; None if they hold more bytes than the file."""
     packets = []
     for packet in decoder.container.demux(decoder.stream):
         most -= packet.size
@@ -278,9 +266,7 @@ def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
 def _follow(
     stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes the plan's packets; frames must come out in the order of their times, one for each
-    packet.
-    """
+    """Decodes the plan's packets; raises unless one frame comes out for each, in order."""
     count = 0
     for packet in [*plan.packets, None]:
         for frame in stream.codec_context.decode(packet):
@@ -298,8 +284,7 @@ def _follow(
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames as the container states them (0 if unknown), height and width as displayed; one frame
-    is decoded.
+    """Stated frames (0 if unknown), height and width as displayed; decodes one frame.
 
     Of formats whose times may start again, whose length means nothing, the packets are counted.
     """
@@ -323,9 +308,7 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
 
 
 def length(source: Source, name: str = "") -> float:
-    """Seconds from the first frame to the end as the container states them, 0 if it does not;
-    nothing is decoded.
-    """
+    """Seconds that the container states, 0 if unknown; decodes nothing."""
     with _open(source, name or _name(source)) as decoder:
         return stated_seconds(decoder.container, decoder.stream)
 

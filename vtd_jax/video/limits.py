@@ -105,9 +105,7 @@ class Tally:
 
 
 def cost(pixels: int, first: bool) -> int:
-    """What a frame of so many pixels counts; the first, which may be a picture, no more than its
-    pixels.
-    """
+    """Pixels that a frame counts for; the first, maybe a picture, counts once."""
     return (
         pixels
         if first
@@ -131,8 +129,7 @@ def claimed_size(head: bytes) -> tuple[int, int] | None:
 
 
 def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any], name: str) -> None:
-    """Compares the headers of stored frames with what their record says of the video; nothing is
-    decoded.
+    """Checks the headers of stored frames against their record; decodes nothing.
 
     Args:
       jpegs: that are about to be decoded; one that is no JPEG passes.

@@ -1,5 +1,4 @@
-"""Records to batches of uint8 frames, with grain: made ahead in threads or processes, resumed at
-any batch.
+"""Records to batches of uint8 frames with grain, prefetched and resumable at any batch.
 
 What is in a batch is decided in `batches.py` and depends on its number only, so the state of an
 iterator is the number of the next batch, whatever the number of workers.
@@ -95,9 +94,7 @@ class BatchIterator(grain.DatasetIterator):
         return batch
 
     def _after_death(self, code: int) -> None:
-        """Tells that a worker died; the next batch starts new ones at the same place, unless that
-        is of no use.
-        """
+        """Warns that a worker died, or raises if a restart cannot help."""
         self._stop()
         self._deaths += 1
         # a negative code is a signal; with another one the worker ended itself, and would again
@@ -131,14 +128,11 @@ class BatchIterator(grain.DatasetIterator):
         return iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
     def get_state(self) -> dict:
-        """The number of the next batch and what must not change before it; JSON-able, the same for
-        any `workers`.
-        """
+        """The number of the next batch and its settings as JSON, independent of `workers`."""
         return {"batch": self._position, "data": _identity(self._records, self._spec)}
 
     def set_state(self, state: dict) -> None:
-        """Goes on from a state, of this iterator or of one with another number of workers, hosts or
-        epochs.
+        """Resumes from a state; `workers`, hosts and epochs may differ.
 
         Raises:
           UserError: if the state is of other records or settings, naming them, or none of this
@@ -272,8 +266,7 @@ def eval_batches(
     host_count: int = 1,
     squash: bool = False,
 ) -> BatchIterator:
-    """Every video once, in the order of the records; the last batch is filled up with weight 0
-    (docs/method.md, section 6).
+    """Every video once, in order; padding has weight 0 (docs/method.md, section 6).
 
     Args:
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.

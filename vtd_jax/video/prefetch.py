@@ -70,9 +70,7 @@ class WorkerBatches:
         return batch
 
     def close(self) -> None:
-        """Ends the workers and removes what they made and nobody read; may be called again, and in
-        any state.
-        """
+        """Ends the workers and removes unread batches; may be called again in any state."""
         # a fork of the reader has neither workers nor batches
         if self._iterator is None or os.getpid() != self._reader:
             return
@@ -87,9 +85,7 @@ class WorkerBatches:
         self._iterator = None
 
     def _end_start(self) -> None:
-        """Where workers are being started still, as when Ctrl-C comes then: ends them, and waits
-        until that is seen.
-        """
+        """Ends workers that are still starting, as after Ctrl-C, and waits for that."""
         if self._first is None or self._first.done():
             return
         for process in multiprocessing.active_children():
@@ -103,9 +99,7 @@ class WorkerBatches:
 
 
 class _SharedSource:
-    """In a worker: puts the batches of a source into shared memory and gives messages that tell
-    where.
-    """
+    """Puts the batches of a source into shared memory and returns their descriptions."""
 
     def __init__(self, source: BatchSource, names: str):
         self._source, self._names = source, names
@@ -125,9 +119,7 @@ class _Message:
     arrays: dict[str, tuple[int, tuple[int, ...], str]]
 
     def open(self) -> Batch:
-        """The batch, once: its memory has no name from here on and ends with the frames, whoever
-        holds them.
-        """
+        """The batch, once: unlinks the segment, which lives as long as the frames."""
         segment = SharedMemory(self.name)
         segment.unlink()
         batch = {}
@@ -155,9 +147,7 @@ _UNMAPPING = threading.Lock()
 
 
 def _used_segments() -> queue.SimpleQueue:
-    """Takes segments that are no longer used. A thread unmaps them: for large batches that takes
-    ten milliseconds.
-    """
+    """The queue of unused segments; a thread unmaps them, which takes up to 10 ms."""
     if _UNMAPPING.acquire(blocking=False):  # never released: one thread in a process
         threading.Thread(target=_unmap, daemon=True, name="vtd-unmap").start()
     return _USED
@@ -196,8 +186,7 @@ def _remove(name: str) -> None:
 
 
 def _start_worker(given: Names, index: int, count: int) -> None:
-    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end
-      with its reader.
+    """Initialises a worker process: one OpenCV thread, and an end with its reader.
 
     grain's workers would wait for a killed reader for ever. Python's resource tracker removes the
     shared memory once reader and workers are gone.

@@ -1,5 +1,4 @@
-"""The files beside the shards of a record folder: held against what we write before anybody acts on
-what they say.
+"""The files beside the shards of a record folder, checked against what we write.
 
 TFDS imports what `features.json` names and formats paths with what `dataset_info.json` gives it.
 Ours are always the same but for names and counts, so anything else is refused, and TFDS never reads
@@ -61,9 +60,7 @@ class _Metadata(TypedDict):
 
 
 class StoredFile(NamedTuple):
-    """A video that has a record: path below the folder of the videos, bytes, and SHA-256 ("" in
-    older records).
-    """
+    """A recorded video: path, bytes, and SHA-256 ("" in older records)."""
 
     file: str
     bytes: int
@@ -155,9 +152,7 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
 
 
 def read_seen(folder: Path, count: int) -> list[tuple[int, int]]:
-    """When each of `count` source files was last modified and changed, in ns; -1 where older
-    records do not tell.
-    """
+    """Modification and change times of each source file in ns; -1 where unknown."""
     try:
         seen = read_json(
             folder / SEEN,
@@ -236,9 +231,7 @@ _PAYLOADS = {"jpeg": {"frames": _FRAMES}, "video": {"video": _tensor("string")}}
 
 
 def _check_features(path: Path, storage: str) -> None:
-    """Refuses features other than `encode.features` has: TFDS imports the classes that are named
-    here.
-    """
+    """Refuses features other than ours: TFDS would import the classes named here."""
     there = _read(path, dict[str, Any])
     features = _COMMON | _PAYLOADS[storage]
     held = there.get("featuresDict")
@@ -255,9 +248,7 @@ def _check_features(path: Path, storage: str) -> None:
 
 
 def _difference(there: Any, expected: Any, place: str) -> str:
-    """Where and how one JSON value is another than expected, "" where it is not; more flags and
-    counts may be there.
-    """
+    """Where and how a JSON value differs, "" if it fits; extra flags and counts may be there."""
     if not isinstance(expected, dict) or not isinstance(there, dict):
         return (
             ""

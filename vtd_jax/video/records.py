@@ -45,8 +45,7 @@ class Example:
     name: str
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "t h w 3"]:
-        """Decodes chosen frames only; indices in 0 .. num_frames - 1, repeats allowed, in the order
-        asked for.
+        """Decodes chosen frames, in the order of `indices`, repeats allowed.
 
         Raises:
           UserError: if stored frames do not decode.
@@ -84,8 +83,7 @@ class Example:
 
 
 class Records:
-    """Random access to the videos of one list, in the order of the records; open it with
-    `open_records`. Can be pickled.
+    """Random access to the videos of one list; see `open_records`. Can be pickled.
 
     Attributes:
       name, path: of the list, and the record folder.
@@ -122,8 +120,7 @@ class Records:
 
     @functools.cached_property
     def files(self) -> tuple[str, ...]:
-        """`Example.file` of every video of the list, from an index beside the records; reads no
-        record.
+        """`Example.file` of every video of the list, from the index; reads no record.
 
         Raises:
           UserError: the index is missing, damaged, or shorter than the records.
@@ -133,8 +130,7 @@ class Records:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the stored bytes of all videos of the list, which it reads; no file's claim
-        is part of it.
+        """SHA-256 over the stored bytes of all videos of the list, which it reads.
 
         Raises:
           UserError: a shard is damaged.

@@ -1,6 +1,4 @@
-"""Which frames of a video make a clip: one from each of T uniform segments (docs/method.md,
-sections 5 and 6).
-"""
+"""Samples a clip's frames, one in each of T uniform segments (docs/method.md, sections 5, 6)."""
 
 import numpy as np
 from jaxtyping import Int64

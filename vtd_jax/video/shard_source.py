@@ -1,5 +1,4 @@
-"""Random access to the records of shards that a stranger may have made: none is larger in memory
-than in its file.
+"""Random access to records of untrusted shards; none is larger in memory than in its file.
 
 ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a
 header of 24 bytes at
@@ -60,9 +59,7 @@ class ShardSource:
         return self._source[position]
 
     def digest(self, positions: Sequence[int]) -> str:
-        """SHA-256 over the bytes of records, as they lie in the shards; reads them all and decodes
-        nothing.
-        """
+        """SHA-256 over the stored bytes of records; reads them all and decodes nothing."""
         by_shard: dict[int, list[int]] = {}
         for position in positions:
             by_shard.setdefault(bisect_right(self._ends, position), []).append(position)

@@ -1,6 +1,4 @@
-"""Work on many items in processes of their own: one that crashes or is killed costs its item, not
-the whole.
-"""
+"""Runs work on many items in processes; one that crashes costs its item only."""
 
 import multiprocessing
 import os
@@ -67,8 +65,7 @@ def process_map(
     told: Callable[[Any], None] = lambda message: None,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
-    """Runs `function(item, tell)` in spawned processes, one item each at a time; yields outcomes as
-    they come.
+    """Runs `function(item, log)` in spawned processes; yields outcomes as they come.
 
     Args:
       function: importable by name; may call `tell(message)`, which reaches `told` here.
@@ -166,8 +163,7 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes and threads that this thread starts in here never hear Ctrl-C, from their first
-    moment on.
+    """Processes and threads started inside ignore Ctrl-C from their first moment on.
 
     A terminal sends it to them too, and Python's own start would answer with a traceback. They
     inherit what signals this thread leaves for later. One that comes meanwhile is answered at the
@@ -193,9 +189,7 @@ def deaf() -> Iterator[None]:
 
 
 def begin_deaf(function: Callable[[], Any]) -> Future:
-    """Calls a function that starts processes, maybe from threads of its own, as `deaf` does;
-    whoever waits hears.
-    """
+    """Calls a function that starts processes in a thread, as `deaf` does; waiting hears Ctrl-C."""
     found: Future = Future()
 
     def work() -> None:
@@ -210,8 +204,7 @@ def begin_deaf(function: Callable[[], Any]) -> Future:
 
 
 def follow_parent() -> None:
-    """Ties a worker process to the one that started it: it ends soon after that, even if that was
-      killed.
+    """Makes a worker process end soon after its parent, even if that was killed.
 
     Ctrl-C reaches the parent too, which then ends its workers. Not `PR_SET_PDEATHSIG`: that fires
     when the thread that started the worker ends.

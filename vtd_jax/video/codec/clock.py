@@ -35,9 +35,7 @@ TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
 
 
 def may_start_again(container) -> bool:
-    """Whether the format is one whose times may start again anywhere, so that its last says nothing
-    of its length.
-    """
+    """Whether times of this format may restart anywhere, so the last one is not the length."""
     return bool(container.format.flags & TS_DISCONT)
 
 
@@ -54,9 +52,7 @@ def sane(frames: int) -> int:
 
 
 def stated_seconds(container, stream) -> float:
-    """Seconds from the first frame to the end of the video as the container states them; 0 if it
-    does not.
-    """
+    """Seconds of video that the container states; 0 if it states none."""
     if may_start_again(container):
         return 0.0
     if stream.duration is not None:
@@ -71,8 +67,7 @@ def _seconds(ticks: int, base: Rational) -> float:
 
 
 class _Track:
-    """Times of one stream that continue over every new start; in ticks of its time base, as numbers
-    cost the least.
+    """Times of one stream, continued over every restart; integer ticks, which are fast.
 
     Attributes:
       base: seconds of a tick.
@@ -151,8 +146,7 @@ class _Track:
 
 
 class Clock:
-    """Follows one video stream: takes every packet of the file before it is decoded, and every
-      frame that comes out.
+    """Follows a video stream through all packets before decoding, and all decoded frames.
 
     Attributes:
       rate: frames a second; 0 if the file does not say.

@@ -1,6 +1,4 @@
-"""Boxes of an MP4 as FFmpeg finds them: those by which it knows one, those that it enters, and where the
-boxes inside begin.
-"""
+"""Boxes of an MP4 as FFmpeg finds them: its probe, the boxes it enters, and their contents."""
 
 import mmap
 from collections.abc import Iterator
@@ -79,9 +77,7 @@ def hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
 
 
 def is_text(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
-    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters
-    are, 2²⁹ or more.
-    """
+    """Whether the "count" is letters of a comment (at least 2²⁹), which FFmpeg refuses."""
     begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
     return kind != b"elst" and all(0x20 <= byte < 0xF5 for byte in data[begin : begin + 4])
 
@@ -111,9 +107,7 @@ _PROBES = tuple(2048 << i for i in range(10))
 
 
 def behind_tag(data: bytes | mmap.mmap) -> int:
-    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the
-    file is.
-    """
+    """Where a file begins behind an ID3 tag, which FFmpeg skips before it probes."""
     head = data[:10]
     if not head.startswith(b"ID3") or len(head) < 10:
         return 0

@@ -16,15 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vtd_jax.untrusted import limits
-from vtd_jax.video.codec.mp4_boxes import (
-    LEAVES,
-    behind_tag,
-    handlers,
-    hides,
-    is_mp4,
-    is_text,
-    meta,
-)
+from vtd_jax.video.codec.mp4_boxes import LEAVES, behind_tag, handlers, hides, is_mp4, is_text, meta
 
 # boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
 # boxes begin
@@ -86,9 +78,7 @@ class _Claims:
         self._track = _Track()
 
     def read(self, data: bytes | mmap.mmap, begins: list[int]) -> None:
-        """What boxes from these places on claim, and boxes of which an index says that they begin
-        somewhere.
-        """
+        """Adds the claims of boxes from these places on, and of boxes that an index names."""
         met, tops, pointed = set(), [], []
         for begin in begins:
             self._read(data, begin, met, tops, pointed)
@@ -199,9 +189,7 @@ class _Claims:
     def _search(
         self, data: bytes | mmap.mmap, begin: int, end: int, met: set, pointed: list
     ) -> None:
-        """Counts every name of a table that the walk has not met; FFmpeg takes any size but 2 to 7
-        in front of it.
-        """
+        """Counts table names that the walk missed; FFmpeg refuses only sizes 2 to 7."""
         if begin >= end:
             return
         self._spend(end - begin)
@@ -237,9 +225,7 @@ class _Claims:
         return found
 
     def _unpacked(self, content: bytes) -> None:
-        """A compressed movie header, its parts where FFmpeg takes them to be, whatever their sizes
-        say.
-        """
+        """Adds the claims of a compressed movie header, at the offsets FFmpeg assumes."""
         self._packed += 1
         if self._packed > _DEPTH:
             raise ClaimError(f"more than {_DEPTH} compressed movie headers")

@@ -1,5 +1,4 @@
-"""The one door to FFmpeg: what it may open, under which name, and which stream of a file is the
-video.
+"""Opens videos with FFmpeg: limits what it may open, and chooses the stream to show.
 
 FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`),
 and follows text that names other files (playlists). Here it is given an open file, and a list of
@@ -78,9 +77,7 @@ def _demuxer(file: File) -> av.container.InputContainer:
 
 
 def decoder_options() -> dict[str, str]:
-    """For every decoder, the one that looks for a stream's size as well: frames that are too large
-    are damage to it.
-    """
+    """Options of every decoder, also of the probe: larger frames count as damage."""
     return {"max_pixels": str(limits.MAX_FRAME_PIXELS.value)}
 
 
@@ -90,9 +87,7 @@ def target(path: str | Path) -> str:
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream | None:
-    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or
-    thumbnails.
-    """
+    """The stream that a player shows; never a cover or thumbnails."""
     films = [stream for stream in streams.video if not stream.disposition & _BESIDE]
     best = streams.best("video")
     if best is None or best.index in {stream.index for stream in films}:
@@ -110,8 +105,7 @@ def _merit(stream: av.VideoStream) -> tuple[bool, int]:
 def video(
     source: Source, name: str
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Opens a file or bytes, finds the stream to show, and raises every failure, later ones too, as
-    one line.
+    """Opens a video and its stream; every failure inside the block becomes one line.
 
     Args:
       source: path, or the file's bytes.
@@ -171,9 +165,7 @@ def video(
 
 
 def _check(file: File, head: bytes, name: str) -> None:
-    """Refuses what claims too much, before FFmpeg sees it; reads where `file` stands, and leaves it
-    there.
-    """
+    """Refuses excessive claims before FFmpeg sees them; keeps the position of `file`."""
     limits.check_frame(*(limits.claimed_size(head) or (0, 0)), name)
     try:
         if isinstance(file, io.BytesIO):

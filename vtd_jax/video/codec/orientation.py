@@ -1,6 +1,4 @@
-"""How a frame is shown: the display matrix that phones and cameras store, obeyed as `ffmpeg` and
-`ffplay` do.
-"""
+"""Applies the display matrix that phones and cameras store, as `ffmpeg` and `ffplay` do."""
 
 import math
 import struct
@@ -49,17 +47,13 @@ class Orientation:
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """Reads the display matrix of a frame; one that means nothing, or none, leaves the frame as it
-    is.
-    """
+    """Reads a frame's display matrix; an invalid or missing one changes nothing."""
     matrix = _display_matrix(frame)
     return Orientation() if matrix is None else from_matrix(matrix)
 
 
 def from_matrix(m: tuple[int, ...]) -> Orientation:
-    """What the 9 numbers of a display matrix ask for; right angles are those that round to one in
-    whole degrees.
-    """
+    """Decodes the 9 numbers of a display matrix; angles are rounded to whole degrees."""
     columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
     if not columns or not rows:
         return Orientation()

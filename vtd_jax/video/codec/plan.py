@@ -83,9 +83,7 @@ def _closure(units: list[Unit], needed: set[int]) -> set[int]:
 
 
 def _unusual(packet: av.Packet) -> bool:
-    """Packets that the decoder drops, that are known to be damaged, or that change the stream's
-    headers.
-    """
+    """Whether a packet is dropped, damaged, or changes the stream's headers."""
     if not hasattr(packet, "has_sidedata"):
         return True  # PyAV 15 does not say whether headers change
     changes = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")

@@ -1,5 +1,4 @@
-"""Whether the bytes of a container fit together to the last, and hold just the packets that were
-read.
+"""Whether a container's bytes are complete, and hold exactly the packets that were read.
 
 A header that promises more than a file holds may be wrong, or the file may be cut. Where every
 element of the file ends where the next begins, the last ends the file, and the demuxer found every
@@ -85,9 +84,7 @@ def complete(source: str | Path | bytes, decoder) -> bool:
 
 
 def ends_in_fragment(source: str | Path | bytes, container, stream) -> bool:
-    """Whether a fragmented MP4 was cut within a fragment: its data, or what describes them, would
-    go on.
-    """
+    """Whether a fragmented MP4 was cut within a fragment."""
     if "mp4" not in container.format.name or stream.frames:
         return False
     with _bytes_of(source) as data:
@@ -119,9 +116,7 @@ def _bytes_of(source: str | Path | bytes) -> Iterator[bytes | mmap.mmap]:
 
 
 def shown_in_index(stream) -> int:
-    """Packets in the demuxer's index that an edit list does not hide; 0 where PyAV is too old to
-    say.
-    """
+    """Indexed packets that no edit list hides; 0 if PyAV is too old to list them."""
     entries = getattr(stream, "index_entries", ())
     return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
@@ -256,9 +251,7 @@ def _matroska(data: bytes | mmap.mmap, index: int) -> int:
 
 
 def _number(data: bytes | mmap.mmap, at: int, keep: bool) -> tuple[int | None, int]:
-    """An EBML number and where it ends; an id keeps its length bits; a size of ones only is None,
-    unknown.
-    """
+    """An EBML number and its end; ids keep their length bits, None is an unknown size."""
     length = 9 - data[at].bit_length()
     value = int.from_bytes(data[at : at + length], "big")
     if length > 8 or at + length > len(data):

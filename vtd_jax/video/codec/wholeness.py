@@ -118,9 +118,7 @@ def _seconds_lacking(decoder, seen: int) -> str:
 
 
 def _holes(container, stream) -> int:
-    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in
-    silence.
-    """
+    """Empty slots in an AVI's index, which repeat a frame; the demuxer skips them."""
     entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
     if not len(entries):
         return 0
@@ -128,9 +126,7 @@ def _holes(container, stream) -> int:
 
 
 def _held(container, stream) -> int:
-    """Slots of an AVI for which its last frame stays, beyond its own: as many as the others on
-    average.
-    """
+    """Extra slots an AVI's last frame is assumed to stay: the average of the others."""
     entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
     if len(entries) < 2:
         return 0

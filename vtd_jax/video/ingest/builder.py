@@ -1,6 +1,4 @@
-"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's
-folder.
-"""
+"""The TFDS builder of video records: makes shards in a staging folder, then gathers them."""
 
 import contextlib
 import json
@@ -36,17 +34,14 @@ def to_stderr(line: str) -> None:
 
 
 class _Info(tfds.core.DatasetInfo):
-    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty
-    folder in /tmp.
-    """
+    """DatasetInfo that skips TFDS's bucket, which would leave an empty folder in /tmp."""
 
     def initialize_from_bucket(self) -> None:
         """Nothing: these records are made here."""
 
 
 class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds
-    build`.
+    """TFDS builder of the videos of some lists; `data/` registers it for `tfds build`.
 
     Attributes:
       inputs: what is to be built, where it was read already.
@@ -127,9 +122,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
-        """Moves the shards into TFDS's folder, and writes the lists and what the records say about
-        their making.
-        """
+        """Moves the shards into TFDS's folder; writes lists and metadata."""
         folder = Path(self.data_dir)
         template = self._get_filename_template(split_name=SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
@@ -180,9 +173,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 def _put(shard: Path, target: Path) -> None:
-    """A second name for a finished shard, so that nothing is lost if the build still fails; else
-    moves it.
-    """
+    """Hard-links a finished shard, to keep it if the build still fails; else moves it."""
     try:
         os.link(shard, target)
     except OSError:
@@ -192,9 +183,7 @@ def _put(shard: Path, target: Path) -> None:
 def contents(
     inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence
 ) -> list[dict[str, Any]]:
-    """The lists of a config as they lie beside records; a list of which no video has a record is
-    left out, loudly.
-    """
+    """The contents of a config's stored lists; warns about lists without any record."""
     bad = {entry["file"]: entry["reason"] for entry in skipped}
     placed = {each.file: (position, each.bytes, each.sha256) for position, each in enumerate(files)}
     stored = inputs.config.stored()

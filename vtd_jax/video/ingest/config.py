@@ -103,8 +103,7 @@ class BuildConfig(tfds.core.BuilderConfig):
 
 
 def default_storage(dataset: str, max_frames: int = 0, short_side: int = 256) -> str:
-    """What is stored if nothing is asked for: JPEGs, or for HMDB-51 and UCF-101 the files, unless
-    frames are to be thinned or scaled."""
+    """The storage where none is set: files for HMDB-51 and UCF-101 kept whole, else JPEGs."""
     return (
         "video" if dataset in VIDEO_BY_DEFAULT and not max_frames and short_side == 256 else "jpeg"
     )

@@ -1,6 +1,4 @@
-"""Which lists a build makes: the official ones, those that were given, and the protocol's rule
-where none was.
-"""
+"""Which lists a build makes: given ones, official ones, and own splits where neither exist."""
 
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -110,9 +108,7 @@ def _given(
 
 
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in
-    two on request.
-    """
+    """The list of a plain folder: list.txt with labels, or class folders; may be held out."""
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
     labels = next(

@@ -1,6 +1,4 @@
-"""What a build of records works on: the lists that its settings name, and the videos that those
-list.
-"""
+"""The inputs of a build: the lists that its settings name, and their videos."""
 
 import os
 from collections.abc import Iterator
@@ -28,8 +26,7 @@ SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 
 @dataclass(frozen=True)
 class Video:
-    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and
-    age of the file, and where it is listed first.
+    """One file to record: path, class (in `Inputs.class_names`), size, times, first mention.
 
     `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of
     the file (ctime).
@@ -186,9 +183,7 @@ class Inputs:
         return self._labels[key]
 
     def check(self) -> None:
-        """Raises UserError for problems that this build may not pass over, telling the first and
-        their number.
-        """
+        """Raises UserError with the first problem that stops this build, and their number."""
         fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
         if fatal:
             first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
@@ -219,9 +214,7 @@ class Inputs:
         return self.videos[::step]
 
     def estimate(self, storage: str | None = None, max_frames: int | None = None) -> list[float]:
-        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames
-        of a few videos.
-        """
+        """Estimated record bytes of each video; exact for `video`, sampled for `jpeg`."""
         storage = storage or self.config.storage
         if storage == "video":
             return [float(video.size) for video in self.videos]

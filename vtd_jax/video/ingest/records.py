@@ -62,8 +62,7 @@ def build_records(
     download_config: Any = None,
     announce: Callable[[str], None] | None = None,
 ) -> Built:
-    """Builds the records of one config, or finds that they are there and adds the lists that are
-    not.
+    """Builds the records of one config; reuses existing ones and adds missing lists.
 
     Videos are encoded in processes of their own where there is more than one shard to make: a
     script that calls this needs the usual `if __name__ == "__main__":`.

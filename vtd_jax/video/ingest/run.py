@@ -1,6 +1,4 @@
-"""Making all shards of a build: in this process, in processes beside each other, or on a Beam
-cluster.
-"""
+"""Makes all shards of a build: in this process, in several, or on a Beam cluster."""
 
 import contextlib
 import io
@@ -159,8 +157,7 @@ def _beam_options(text: str) -> Any:
 
 
 def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
-    """Makes the shards that are not finished yet on the runner of a TFDS split builder, one task a
-    shard.
+    """Makes the unfinished shards on the runner of a TFDS split builder, one task a shard.
 
     Every worker must see the videos and the staging folder under the same paths.
 
@@ -202,9 +199,7 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
 
 
 def _mark(staging: Staging) -> str:
-    """Marks the staging folder as of this build: tasks of an earlier one, still running somewhere,
-    let go of it.
-    """
+    """Marks the staging folder as this build's; tasks of earlier builds then stop."""
     build = uuid.uuid4().hex
     write_text(staging.folder / BUILD, build)
     return build

@@ -1,5 +1,4 @@
-"""Shards of records, written side by side and one by one whole: what a build can go on from after
-any interruption.
+"""Shards of records, each written atomically, from which an interrupted build can resume.
 
 A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it
 is finished the shard (`NNNNN.array_record`) with a manifest (`NNNNN.done.json`) that says what it
@@ -82,9 +81,7 @@ class Staging:
         self.folder = Path(folder)
 
     def prepare(self, inputs: Inputs) -> int:
-        """Lays out what is to be done; finished shards of the same content stay. Returns the number
-        of shards.
-        """
+        """Writes the work of every shard, keeps finished ones that fit; returns their number."""
         config, shards = inputs.config, inputs.shards()
         settings = {
             # JSON has no place for bytes that are not UTF-8, which folders may have in their names
@@ -107,9 +104,7 @@ class Staging:
         return len(shards)
 
     def _unchanged(self, path: Path, index: int, shard: Sequence[Video]) -> bool:
-        """Whether the system has changed no video since the last build noted them: anybody can set
-        the time of a file's modification, which the key holds.
-        """
+        """Whether no video has another ctime than noted; mtimes, in the key, can be faked."""
         try:
             noted, until = self._todo(index)["videos"], path.stat().st_mtime_ns
         except (OSError, UserError):
@@ -198,9 +193,7 @@ class Staging:
             self._path(index, "current").unlink(missing_ok=True)
 
     def _encoder(self, index: int, settings: _Settings) -> Callable[[Video], dict]:
-        """Makes a record of a video, and notes which one it is at for the case that the process
-        dies of it.
-        """
+        """A function that makes a record, and notes the video in case the process dies."""
         stored, folder = settings["stored"], _folder(settings)
         current = self._path(index, "current")
 
@@ -235,9 +228,7 @@ class Staging:
         return self._path(index, "current").exists()
 
     def interrupted(self, index: int) -> str:
-        """The video that a shard's process was at when it died: its first one where it died before
-        that began.
-        """
+        """The video at which a shard's process died, or the first if it died before."""
         try:
             begun = (
                 os.fsdecode(read_bytes(self._path(index, "current")))
@@ -301,8 +292,7 @@ def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
 
 @contextmanager
 def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
-    """Opens a staging folder for this process alone; it is kept unless the block removes it or
-    finished nothing.
+    """Locks a staging folder; keeps it on exit unless no shard was finished.
 
     Raises:
       UserError: another process builds there.

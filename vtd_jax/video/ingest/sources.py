@@ -1,5 +1,4 @@
-"""Whether the videos are still those that records were built from: by size and time, and where
-times differ by content.
+"""Whether the videos are still those of the records: by size and time, else by content.
 
 A copied folder has other times and the same content, so times alone say nothing. What was compared
 is noted beside the records (`seen.json`), and compared again only when its time has changed once
@@ -87,9 +86,7 @@ def changed_videos(
 
 
 def write_seen(folder: Path, times: Sequence[tuple[int, int]]) -> None:
-    """Notes when each source file was last modified and changed, in ns: of the records in order,
-    then of bad videos.
-    """
+    """Notes the times (ns) of each source file: recorded ones in order, then bad ones."""
     write_text(folder / SEEN, json.dumps(list(times)) + "\n")
 
 
@@ -107,9 +104,7 @@ def file_digest(path: Path) -> str:
 
 
 class _Digests:
-    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad
-    ones none.
-    """
+    """The SHA-256 of every video, bad ones last; older records have none of bad ones."""
 
     def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
         self._folder, self._layout = folder, layout

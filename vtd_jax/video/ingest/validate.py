@@ -1,6 +1,4 @@
-"""Looking at every video of a build without building: what is missing, unreadable, empty, doubled
-or mislabelled.
-"""
+"""Checks every video of a build without building: missing, unreadable, duplicate, mislabelled."""
 
 import hashlib
 import json

@@ -57,9 +57,7 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0
-    for none).
-    """
+    """One line of a list: file as written, class index, line number (from 1; 0 for none)."""
 
     file: str
     label: int
@@ -249,9 +247,7 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
 
 
 def more_columns(file: str) -> str:
-    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for
-    nothing.
-    """
+    """What stands between a video's name and its class id, for a message; "" for nothing."""
     match = re.fullmatch(rf"\S.*?{ENDING}[\"']?([\s,;|][\s,;|0-9.+-]*)", file, re.IGNORECASE)
     if match is None:
         return ""
@@ -261,8 +257,7 @@ def more_columns(file: str) -> str:
 def select_shots(
     entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False
 ) -> list[Entry]:
-    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the
-    order.
+    """Draws `shots` videos of every class, the same for one seed whatever the order.
 
     With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
 

@@ -12,8 +12,7 @@ from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
 def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
-    """All videos that are meant, each once however its path is written; by source, and within one
-    by name.
+    """All videos of the sources, each once, by source and then by name.
 
     Args:
       sources: a file, whatever its name; a folder, of which all videos are taken however deep, by

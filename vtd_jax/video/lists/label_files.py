@@ -141,9 +141,7 @@ def _separator(lines: Lines, table: bool) -> str | None:
 
 
 def _header(line: str, separator: str) -> list[str] | None:
-    """The names of the columns, where a line is the header of a label file or of Kinetics'
-    annotation.
-    """
+    """The column names, if a line is the header of a label file or a Kinetics annotation."""
     columns = [column.lower() for column in fields_of(line, separator) or []]
     if len(columns) < 2:
         return None

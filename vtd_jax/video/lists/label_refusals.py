@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-from vtd_jax.video.lists.label_rows import (
-    whole_number,
-)
+from vtd_jax.video.lists.label_rows import whole_number
 from vtd_jax.video.suffixes import ENDING
 
 FORMS = "one name a line, or rows of the form id,name"

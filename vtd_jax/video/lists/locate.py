@@ -1,6 +1,4 @@
-"""Where videos lie: the file that a list's name means, whatever folders and container the user's
-copy has.
-"""
+"""Finds the file that a list's name means, whatever the user's folders and containers."""
 
 import os
 import posixpath
@@ -22,8 +20,7 @@ SPLITS = {"training": "train", "validation": "val", "validate": "val", "valid": 
 
 
 def scan_folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Walks a folder, shallow folders first; hidden names are left out, links to folders are
-    followed once.
+    """Walks a folder, shallow first; skips hidden names, follows folder links once.
 
     Yields:
       `(path, files)` a folder: its path relative to `folder` in posix style ("" for `folder`
@@ -72,9 +69,7 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
 
 
 def split_name(folder: str) -> str:
-    """The half of a data set that a folder's name tells: "train" for `train_256`, "val" for
-    `validation`.
-    """
+    """The split in a folder's name: "train" for `train_256`, "val" for `validation`."""
     word = re.split(r"[^a-z0-9]", folder.lower(), maxsplit=1)[0]
     return SPLITS.get(word, word)
 
@@ -143,9 +138,7 @@ class VideoIndex:
         return best[0]
 
     def is_outside(self, file: str) -> bool:
-        """Whether a file that `find` gave leads out of the folder, by `..` or from the root; links
-        may lead out.
-        """
+        """Whether `find` left the folder by `..` or an absolute path; links may."""
         if not os.path.isabs(file) and ".." not in file.split("/"):
             return False
         root = os.path.realpath(self.video_dir)
@@ -153,9 +146,7 @@ class VideoIndex:
         return os.path.commonpath((root, os.path.realpath(self.video_dir / file))) != root
 
     def near(self, file: str) -> list[str]:
-        """What a name that is not there may mean: videos that differ from it in Unicode form, case
-        or backslashes.
-        """
+        """Videos that differ from a missing name in Unicode form, case or backslashes only."""
         if self._folded is None:
             self._folded = defaultdict(list)
             for path in sorted(self._paths):
@@ -186,9 +177,7 @@ def _spoken(path: str) -> str:
 
 
 def akin(wanted: str, found: str) -> bool:
-    """Whether the folders of a listed name may be those of a file: they share one, or one side says
-    nothing.
-    """
+    """Whether listed and found folders may match: they share a name, or one says nothing."""
     ours, theirs = (_folder_names(path) for path in (wanted, found))
     return not ours or not theirs or bool(ours & theirs) or ours <= HALVES
 
@@ -202,9 +191,7 @@ def _folder_names(path: str) -> set[str]:
 
 
 def _likeness(wanted: PurePosixPath, found: PurePosixPath) -> tuple[int, int, int]:
-    """How well the folders of two paths agree: equal last folders, equal names anywhere, halves in
-    common.
-    """
+    """How well two paths agree: equal last folders, shared folder names, shared splits."""
     ours, theirs = wanted.parts[:-1], found.parts[:-1]
     last = 0
     while last < min(len(ours), len(theirs)) and ours[-1 - last] == theirs[-1 - last]:

@@ -1,6 +1,4 @@
-"""The lists of videos that official downloads bring: HMDB-51, UCF-101, Something-Something v2 and
-Kinetics-400.
-"""
+"""Official lists of HMDB-51, UCF-101, Something-Something v2 and Kinetics-400."""
 
 import re
 from collections import defaultdict
@@ -85,16 +83,12 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
 
 
 def _hmdb51_order(folder: str) -> str:
-    """Sorts classes as the published ids do: by the site's `CLASS.rar` files, signs ignored
-    (`kick_ball` < `kick`).
-    """
+    """Sort key of the published ids: the site's `CLASS.rar` names without signs."""
     return folder.replace("_", "").lower() + "rar"
 
 
 def _ucf101_lists(source: Path) -> list[VideoList]:
-    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`) and `testlist0N.txt`
-    (without the id).
-    """
+    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`), `testlist0N.txt`."""
     what = "classInd.txt with trainlist01.txt"
     origin = "ucfTrainTestlist from UCF-101's UCF101TrainTestSplits-RecognitionTask.zip"
     wanted = {"classInd.txt", "trainlist01.txt"}
@@ -130,9 +124,7 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
 
 
 def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool):
-    """The videos of one list; the class is the folder, whose case does not count
-    (HandStandPushups).
-    """
+    """The videos of one list; the folder is the class, ignoring case (HandStandPushups)."""
     places = {name.lower(): index for index, name in enumerate(names)}
     collected = Collected()
     for line, where, text in numbered_lines(path, "UCF-101 list"):
@@ -160,9 +152,7 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
 
 
 def _ssv2_lists(source: Path) -> list[VideoList]:
-    """`labels.json` (name: id), `train.json` and `validation.json` (objects with an id and a
-    template).
-    """
+    """`labels.json` (name: id), `train.json` and `validation.json` (id and template)."""
     what = (
         "labels.json, train.json and validation.json (or something-something-v2-*.json) in one "
         "folder"

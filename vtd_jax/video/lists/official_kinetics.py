@@ -19,8 +19,7 @@ CSV_NAMES = {
 
 
 def kinetics400_lists(source: Path) -> list[VideoList]:
-    """`train` and `val` from `train.csv` and `val.csv`, or from `train/CLASS/` and `val/CLASS/`;
-    CSVs come first.
+    """`train` and `val`, from CSV files or else from `train/CLASS/` and `val/CLASS/`.
 
     Classes are sorted by name over both lists. A list whose CSV or folder is not there is left out.
 
@@ -91,9 +90,7 @@ def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
 
 
 def _folder_lists(source: Path) -> list[VideoList]:
-    """Lists from the shallowest folders `train` and `val` (or `train_256`, …) that hold folders of
-    videos.
-    """
+    """Lists from the shallowest `train` and `val` (or `train_256`, …) with class folders."""
     found: dict[str, dict[str, list[tuple[str, str]]]] = {
         "train": defaultdict(list),
         "val": defaultdict(list),

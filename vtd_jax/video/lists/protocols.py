@@ -1,6 +1,4 @@
-"""The lists of the protocols: made here by a rule, or read from the interchange tree that ViFi-CLIP
-published.
-"""
+"""The lists of the protocols: own splits, or the interchange tree of ViFi-CLIP."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,8 +40,7 @@ K600_UNSEEN = {f"ZS_split{i}_K600_eval".lower(): f"ZS_split{i}_K600" for i in (1
 
 
 def own_splits(dataset: str, lists: Sequence[VideoList], seed: int) -> list[VideoList]:
-    """Makes the lists of base-to-novel and few-shot where none were given, the same ones for the
-    same seed.
+    """Makes base-to-novel and few-shot lists, the same for the same seed.
 
     Classes are ordered by their number of training videos (`train1`, or `train`), fewest first,
     ties by class id. The first half of them, rounded down, is novel, the rest base; ids within a
@@ -225,9 +222,7 @@ def _published(path: Path, problems: list[Problem] | None) -> VideoList:
 
 
 def labels_for(list_path: Path) -> Path | None:
-    """The label file of a list that lies in an interchange tree; None if that cannot be told or it
-    is not there.
-    """
+    """The label file of a list in an interchange tree; None if there is none."""
     path = Path(list_path).absolute()
     stem = _label_stem(path)
     if stem is None:
