@@ -1,4 +1,4 @@
-"""Rendered scenes as a benchmark: the lists of every protocol, and clips with any share of noise."""
+"""Rendered scenes as a benchmark: lists of every protocol, clips with any share of noise."""
 
 import dataclasses
 
@@ -19,9 +19,8 @@ class SceneBenchmark:
     """A rendered data set with base and novel halves, shots, and three splits of unseen classes.
 
     Lists: `base_train`, `fs_base_s{1,2,3}_train` (16 clips a class, drawn from it), `base_val`,
-      `novel_val`; `train`,
-    `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, each of classes that no other
-    list has.
+    `novel_val`; `train`, `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, of
+    classes that no other list has.
 
     Attributes:
       seed: of the choice of classes, of every clip and of the draws of shots.

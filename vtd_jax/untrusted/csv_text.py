@@ -1,4 +1,4 @@
-"""The one reader of CSV: a line is a row, whatever its quotes; nothing is as long as it likes."""
+"""The only reader of CSV: one line is one row, and no line is longer than a limit."""
 
 import csv
 from collections.abc import Iterator

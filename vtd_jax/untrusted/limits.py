@@ -11,8 +11,8 @@ TEXT_BYTES = 256 * 2**20
 LINE_BYTES = 64 * 2**10
 # bytes: of an array of ours; a million videos of 700 classes are 2.8 GB
 ARRAY_BYTES = 16 * 2**30
-# how many times the bytes of their archive arrays may have together, once they have so many bytes;
-# scores are noise, which packs to nine tenths
+# how many times the bytes of their archive arrays may have in total, beyond a free allowance;
+# scores are noise, which compresses to nine tenths
 ARRAY_RATIO, ARRAY_FREE_BYTES = 100, 64 * 2**20
 # characters of one label, class name or word; CLIP reads 77 tokens at most
 TEXT_CHARACTERS = 4096

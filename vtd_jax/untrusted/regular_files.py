@@ -28,7 +28,7 @@ def open_regular(path: str | os.PathLike, what: str = "file") -> BinaryIO:
       UserError: it is a pipe, a socket, a device or a folder.
       OSError: it is not there, or cannot be read.
     """
-    # without O_NONBLOCK, opening a pipe waits for somebody to write into it
+    # without O_NONBLOCK, opening a pipe waits for a writer
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         kind = stat.S_IFMT(os.fstat(number).st_mode)

@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -14,14 +14,15 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vtd_jax.errors import Names, UserError, names, use_names
+from vtd_jax.video.read_ahead import read_ahead
 
-# a message of a worker about its work, as opposed to its end
-TOLD, DONE, FAILED = "told", "done", "failed"
+# kinds of messages from a worker
+LOG, DONE, FAILED = "log", "done", "failed"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: its result, or the mistake that ended it, or that its process died."""
+    """The result of one item, its error, or the exit code of the process that died of it."""
 
     item: Any
     result: Any = None
@@ -29,49 +30,35 @@ class Outcome:
     exit_code: int | None = None
 
 
-def ordered_map(
-    function: Callable, items: Sequence, threads: int, ahead: int = 2
-) -> Iterator[Outcome]:
-    """Runs `function` on threads and yields outcomes in order, never more than `threads * ahead`
-    handed out.
+def ordered_map(function: Callable, items: Iterable, threads: int) -> Iterator[Outcome]:
+    """Runs `function` on threads and yields outcomes in order, as `read_ahead` does.
 
-    Threads suffice where PyAV, OpenCV and simplejpeg do the work: they let go of the interpreter
-    lock. A `UserError` is an outcome, any other exception ends the iteration.
+    A `UserError` is an outcome; any other exception ends the iteration.
     """
-    pending: list = []
-    with ThreadPoolExecutor(threads) as pool:
+
+    def work(item: Any) -> Outcome:
         try:
-            for item in items:
-                pending.append((item, pool.submit(function, item)))
-                if len(pending) >= threads * ahead:
-                    yield _outcome(*pending.pop(0))
-            while pending:
-                yield _outcome(*pending.pop(0))
-        finally:
-            pool.shutdown(cancel_futures=True)
+            return Outcome(item, function(item))
+        except UserError as error:
+            return Outcome(item, error=error)
 
-
-def _outcome(item: Any, future: Any) -> Outcome:
-    try:
-        return Outcome(item, future.result())
-    except UserError as error:
-        return Outcome(item, error=error)
+    return read_ahead(items, work, threads)
 
 
 def process_map(
     function: Callable[[Any, Callable], Any],
     items: Iterable,
     workers: int,
-    told: Callable[[Any], None] = lambda message: None,
+    log: Callable[[Any], None] = lambda message: None,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
     """Runs `function(item, log)` in spawned processes; yields outcomes as they come.
 
     Args:
-      function: importable by name; may call `tell(message)`, which reaches `told` here.
+      function: importable by name; may call `log(message)`, which calls `log` here.
       items: handed out in order.
       workers: processes.
-      told: gets the messages.
+      log: gets the messages.
       idle: called about once a second.
 
     A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code`
@@ -96,21 +83,15 @@ def process_map(
                     yield Outcome(item, exit_code=process.exitcode)
                     process = None
                 else:
-                    if kind == TOLD:
-                        told(content)
+                    if kind == LOG:
+                        log(content)
                         continue
                     del busy[connection]
                     yield Outcome(item, content) if kind == DONE else Outcome(item, error=content)
                 following = next(rest, connection)
                 if following is not connection:
-                    _give(
-                        context,
-                        function,
-                        busy,
-                        started,
-                        process and (process, connection),
-                        following,
-                    )
+                    idle_worker = process and (process, connection)
+                    _give(context, function, busy, started, idle_worker, following)
                 elif process:
                     connection.close()
             idle()
@@ -140,7 +121,7 @@ def _give(
 
 
 def _work(function: Callable, connection: Connection, given: Names) -> None:
-    """A worker's life: items come, outcomes go, until the other end is closed."""
+    """Receives items and sends outcomes until the other end is closed."""
     use_names(given)
     follow_parent()
     while True:
@@ -149,9 +130,8 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
         except EOFError:
             return
         try:
-            connection.send(
-                (DONE, function(item, lambda message: connection.send((TOLD, message))))
-            )
+            result = function(item, lambda message: connection.send((LOG, message)))
+            connection.send((DONE, result))
         except UserError as error:
             connection.send((FAILED, error))
         except BrokenPipeError:
@@ -165,12 +145,11 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
 def deaf() -> Iterator[None]:
     """Processes and threads started inside ignore Ctrl-C from their first moment on.
 
-    A terminal sends it to them too, and Python's own start would answer with a traceback. They
-    inherit what signals this thread leaves for later. One that comes meanwhile is answered at the
-    end: a start that is broken off leaves a process without what it should do, which is a traceback
-    too.
+    A terminal sends Ctrl-C to them too, and Python would print a traceback while it starts. They
+    inherit this thread's signal mask. A signal that arrives meanwhile is handled at the end, since
+    an interrupted start would leave a process that prints a traceback.
     """
-    # it is a process too, and starting it ends what is asked for here
+    # also a process, and starting it resets the signal mask
     resource_tracker.ensure_running()
     handler, heard = signal.getsignal(signal.SIGINT), []
     # Python answers in its main thread, whichever thread the signal came to

@@ -1,14 +1,12 @@
-"""What the tables of an MP4 claim, held against the bytes of the file before FFmpeg believes them.
+"""Checks what the tables of an MP4 claim against the size of the file, before FFmpeg sees them.
 
-A run of times or of sizes says "5·10⁷ samples" in eight bytes, for which FFmpeg takes gigabytes.
-Boxes are entered here wherever FFmpeg may enter them: it reads a table at any place and depth. As
-no walk is FFmpeg's own to the last detail, the names of tables are then searched in all bytes but
-those that FFmpeg surely passes over, and count like any table.
+Eight bytes can claim 5·10⁷ samples, for which FFmpeg allocates gigabytes. FFmpeg reads a table at
+any place and depth, so this walk enters every box that FFmpeg may enter. It cannot match FFmpeg in
+all details. Names of tables are therefore also searched in all bytes that FFmpeg may read.
 """
 
 import mmap
 import re
-import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -16,14 +14,22 @@ from collections.abc import Iterator
 import numpy as np
 
 from vtd_jax.untrusted import limits
-from vtd_jax.video.codec.mp4_boxes import LEAVES, behind_tag, handlers, hides, is_mp4, is_text, meta
+from vtd_jax.video.codec.mp4_boxes import (
+    LEAVES,
+    behind_tag,
+    box_header,
+    handlers,
+    hides,
+    is_mp4,
+    is_text,
+    meta,
+)
 
 # boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
 # boxes begin
 _PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
 # data in them that is large and may spell a name by chance; `mdat` is data at the top only
 _BLIND = {b"uuid", b"skip", b"wide", b"free", b"hoov", b"covr", b"XMP_", b"stco", b"co64"}
-_HEAD = struct.Struct(">I4s")
 # how deep FFmpeg goes, and a little more
 _DEPTH = 16
 _TABLES = (b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst")
@@ -163,9 +169,7 @@ class _Claims:
           over the content.
         """
         while end - at >= 8:
-            (size, kind), head = _HEAD.unpack_from(data, at), 8
-            if size == 1:
-                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+            size, kind, head = box_header(data, at)
             size = min(size or end - at, end - at)
             if size < head:
                 return

@@ -60,15 +60,11 @@ class BuildConfig(tfds.core.BuilderConfig):
 
     def check(self) -> None:
         """Raises UserError for a setting out of range."""
-        for name, allowed in (
-            ("dataset", DATASETS),
-            ("storage", encode.STORAGES),
-            ("on_error", ("fail", "skip")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
-                )
+        choices = {"dataset": DATASETS, "storage": encode.STORAGES, "on_error": ("fail", "skip")}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         if self.max_frames and self.storage == "video":
             raise UserError(
                 f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames"
@@ -104,6 +100,5 @@ class BuildConfig(tfds.core.BuilderConfig):
 
 def default_storage(dataset: str, max_frames: int = 0, short_side: int = 256) -> str:
     """The storage where none is set: files for HMDB-51 and UCF-101 kept whole, else JPEGs."""
-    return (
-        "video" if dataset in VIDEO_BY_DEFAULT and not max_frames and short_side == 256 else "jpeg"
-    )
+    whole = not max_frames and short_side == 256
+    return "video" if whole and dataset in VIDEO_BY_DEFAULT else "jpeg"

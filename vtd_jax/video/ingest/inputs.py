@@ -20,7 +20,7 @@ from vtd_jax.video.ingest.gather import gather_lists
 from vtd_jax.video.lists.catalog import Problem, VideoList, file_key, is_utf8, spoken
 from vtd_jax.video.lists.locate import VideoIndex, akin
 
-# videos whose first frames tell how large JPEGs will be, and how many of those frames
+# videos whose first frames show how large JPEGs will be, and how many of those frames
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 
 
@@ -101,20 +101,18 @@ class Inputs:
         mine: dict[str, str] = {}
         for entry in listed.entries:
             where, label = listed.where(entry), labels[entry.label]
-            file, told = self._find(index, entry.file, label, exact=listed.origin == "given")
+            shown = printable(entry.file)
+            file, reason = self._find(index, entry.file, label, exact=listed.origin == "given")
             if file is None:
-                self.problems.append(Problem("missing", where, printable(entry.file), told))
+                self.problems.append(Problem("missing", where, shown, reason))
             elif index.is_outside(file) and not self.config.allow_outside:
-                told = (
-                    f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; "
-                    f"{setting('allow_outside')} takes it"
-                )
-                self.problems.append(Problem("outside", where, printable(entry.file), told))
+                outside = f"{shown!r:.200} lies outside {self.video_dir}"
+                reason = f"{outside}; {setting('allow_outside')} takes it"
+                self.problems.append(Problem("outside", where, shown, reason))
                 file = None
             elif file in mine:
-                self.problems.append(
-                    Problem("duplicate", where, entry.file, f"the same file as {mine[file]}")
-                )
+                reason = f"the same file as {mine[file]}"
+                self.problems.append(Problem("duplicate", where, entry.file, reason))
                 file = None
             else:
                 mine[file] = where
@@ -127,11 +125,10 @@ class Inputs:
     ) -> tuple[str | None, str]:
         """The file that an entry means, or why there is none.
 
-        A file of the same base name in other folders is the same video only if nothing speaks
-        against it: the folder of another class does, and in lists that were given, folders that
-        have nothing in common with those listed.
+        A file of the same base name in another folder is taken, unless that folder is of another
+        class or, in given lists, has nothing in common with the listed folders.
         """
-        told = f"{self.video_dir / printable(file)}: there is no such video file"
+        missing = f"{self.video_dir / printable(file)}: there is no such video file"
         try:
             found = index.find(file)
         except UserError as error:
@@ -139,20 +136,15 @@ class Inputs:
         if found is None:
             meant = [printable(other) for other in index.near(file)]
             named = listed([told_pair(file, other)[1] for other in meant], 3, " or ", "or")
-            return None, f"{told}; was {named} meant, which is there?" if meant else told
+            return None, f"{missing}; was {named} meant, which is there?" if meant else missing
         if not is_utf8(found):
-            return (
-                None,
-                f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it",
-            )
+            path = self.video_dir / printable(found)
+            return None, f"{path}: the file's name is not UTF-8; rename it"
         elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
-        if elsewhere and (
-            label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))
-        ):
-            return (
-                None,
-                f"{told} (the one of its name, {found}, lies in a folder of something else)",
-            )
+        other_class = label not in (self.folder_labels(found) or [label])
+        if elsewhere and (other_class or (exact and not akin(file, found))):
+            which = f"(the one of its name, {found}, lies in a folder of something else)"
+            return None, f"{missing} {which}"
         return found, ""
 
     def _same(self, file: str, other: str) -> bool:
@@ -168,11 +160,9 @@ class Inputs:
             )
         elif found[file].label != label:
             first = found[file]
-            told = (
-                f"class {self.class_names[label]!r:.100} here, "
-                f"{self.class_names[first.label]!r:.100} in {first.where}"
-            )
-            self.problems.append(Problem("mislabelled", where, file, told))
+            here, there = self.class_names[label], self.class_names[first.label]
+            reason = f"class {here!r:.100} here, {there!r:.100} in {first.where}"
+            self.problems.append(Problem("mislabelled", where, file, reason))
 
     def _label(self, name: str) -> int:
         """The number of a class name among those of all lists."""
@@ -201,12 +191,8 @@ class Inputs:
     @property
     def fingerprint(self) -> str:
         """Changes whenever other records would result."""
-        whole = [
-            self.config.stored(),
-            self.config.on_error,
-            [[v.file, v.size] for v in self.videos],
-        ]
-        return fingerprint(whole)
+        files = [[video.file, video.size] for video in self.videos]
+        return fingerprint([self.config.stored(), self.config.on_error, files])
 
     def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
         """Videos spread evenly over the records."""
@@ -235,9 +221,8 @@ class Inputs:
             image = decode.decode_frames(path, [max(0, min(frames, SAMPLED_FRAMES) - 1)])[0]
         except UserError:
             return 0.0
-        return float(
-            min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side))
-        )
+        jpeg = encode.jpeg(image, self.config.short_side)
+        return float(min(frames, max_frames or frames) * len(jpeg))
 
     def shards(self) -> list[list[Video]]:
         """The videos cut into shards at equal steps of their hash.
@@ -253,7 +238,7 @@ class Inputs:
 
 
 def readable(size: float) -> str:
-    """Bytes as people say them: 3.2 MB, 1.50 TB."""
+    """Bytes with a unit: 3.20 MB, 1.50 TB."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:.2f} {unit}"
@@ -272,11 +257,8 @@ class Summary:
         """One line on the videos, one on every origin of lists."""
         yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
         for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
-            names = [
-                f"{name} ({count})"
-                for name, (count, where) in self.lists.items()
-                if where == origin
-            ]
+            of_origin = ((name, n) for name, (n, where) in self.lists.items() if where == origin)
+            names = [f"{name} ({count})" for name, count in of_origin]
             yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
 
 

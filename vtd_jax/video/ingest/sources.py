@@ -1,9 +1,8 @@
 """Whether the videos are still those of the records: by size and time, else by content.
 
-A copied folder has other times and the same content, so times alone say nothing. What was compared
-is noted beside the records (`seen.json`), and compared again only when its time has changed once
-more. Both times of a file count: when its content was modified, which anybody can set, and when the
-system last changed anything of it.
+A copied folder has other times but the same content, so another time leads to a comparison of
+content. Its result is noted beside the records (`seen.json`) until the times change again. Both
+mtime, which anybody can set, and ctime count.
 """
 
 import hashlib
@@ -33,9 +32,8 @@ def changed_videos(
 ) -> list[Video]:
     """The videos that have no record, or were changed since theirs was made.
 
-    A video of the size and times that it had is taken for the same; of another time, its SHA-256
-    decides. A time that older records do not tell counts as the same where it is before they were
-    made.
+    A video of the same size and times counts as unchanged; if a time differs, its SHA-256 decides.
+    A time that older records lack counts as the same if it is before they were made.
 
     Args:
       inputs: what is to be built.
@@ -63,10 +61,8 @@ def changed_videos(
         ):
             unsure.append(video)
     if unsure and announce:
-        announce(
-            f"{counted(len(unsure), 'video')} of another time than when built: comparing the "
-            "content"
-        )
+        videos = counted(len(unsure), "video")
+        announce(f"{videos} of another time than when built: comparing the content")
     stored = _Digests(folder, layout, files)
     with ThreadPoolExecutor(_READERS) as threads:
         pairs = threads.map(
@@ -79,7 +75,7 @@ def changed_videos(
             else:
                 changed.append(video)
     if unsure:
-        # records that may not be written to are compared anew each time
+        # read-only records are compared again each time
         with suppress(OSError):
             write_seen(folder, seen)
     return changed

@@ -1,9 +1,8 @@
 """Lists of videos and label files in the field's interchange format.
 
-A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A
-list has one `file class_id` line per video: the class id stands after the last blank, so file names
-may contain blanks, and a leading `#` belongs to the name (HMDB-51 has such files). Blank lines are
-skipped.
+A label file is a CSV of `id,name` rows, or has another form that `label_files` reads. A list has
+one `file class_id` line per video. The class id follows the last blank, so names may contain
+blanks. A leading `#` belongs to the name, as in HMDB-51. Blank lines are skipped.
 """
 
 import hashlib
@@ -122,15 +121,11 @@ def read_text(path: str | Path, what: str) -> str:
       UserError: it is not there, is no regular file, too large, or not UTF-8.
     """
     path = Path(path)
-    # what is there and no file is named for what it is
+    # `regular_files` reports folders, pipes and devices
     if not os.path.isfile(path) and not (is_possible(path) and path.exists() and not path.is_dir()):
         meant = likely(path)
-        told = (
-            "check the path"
-            if meant is None
-            else f"was {told_pair(str(path), str(meant))[1]} meant?"
-        )
-        raise UserError(f"{path}: there is no such {what}; {told}")
+        hint = f"was {told_pair(str(path), str(meant))[1]} meant?" if meant else "check the path"
+        raise UserError(f"{path}: there is no such {what}; {hint}")
     return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -162,7 +157,7 @@ def read_labels(path: str | Path) -> LabelSet:
 
 
 def spoken(name: str) -> str:
-    """A class name as CLIP reads it: Unicode form, case, underscores and blanks make no difference."""
+    """A class name as CLIP reads it, without differences of Unicode form, case or blanks."""
     return read_as(name.replace("_", " "))
 
 
@@ -195,11 +190,8 @@ def read_list(
             # ./x.mp4 is x.mp4
             first = seen.setdefault(posixpath.normpath(entry.file), line)
             if first != line:
-                raise _BadLine(
-                    "duplicate",
-                    entry.file,
-                    f"{entry.file!r:.200} is already on line {first}; list each video once",
-                )
+                reason = f"{entry.file!r:.200} is already on line {first}; list each video once"
+                raise _BadLine("duplicate", entry.file, reason)
         except _BadLine as bad:
             kind, file, reason = bad.args
             if problems is None:
@@ -219,20 +211,17 @@ class _BadLine(Exception):
 def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     """Reads one `file class_id` line."""
     if len(text) > NAME_CHARACTERS:
-        told = (
-            f"a line of {len(text):,} characters, expected 'file class_id' of at most "
-            f"{NAME_CHARACTERS:,}"
-        )
-        raise _BadLine("malformed", f"{text[:60]}…", told)
+        found = f"a line of {len(text):,} characters"
+        reason = f"{found}, expected 'file class_id' of at most {NAME_CHARACTERS:,}"
+        raise _BadLine("malformed", f"{text[:60]}…", reason)
     parts = text.rsplit(None, 1)
     class_id = whole_number(parts[-1])
     if len(parts) != 2 or class_id is None:
         raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r:.200}")
     file = parts[0].rstrip()
-    if told := more_columns(file):
-        raise _BadLine(
-            "malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}"
-        )
+    if more := more_columns(file):
+        reason = f"expected 'file class_id', found {more} in {text!r:.200}"
+        raise _BadLine("malformed", text, reason)
     try:
         return Entry(file, labels.index(class_id), line)
     except KeyError:
@@ -293,5 +282,5 @@ def file_key(file: str, seed: int) -> bytes:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
+    """Whether a file's name is UTF-8; os.fsdecode puts surrogates for other bytes."""
     return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)

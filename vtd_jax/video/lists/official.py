@@ -44,18 +44,13 @@ def official_lists(dataset: str, source: Path) -> list[VideoList]:
 
 def _hmdb51_lists(source: Path) -> list[VideoList]:
     """`CLASS_test_split{1,2,3}.txt`: lines `NAME.avi 0|1|2` for unused, train and test."""
-    what, origin = (
-        "CLASS_test_split1.txt files",
-        "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar",
-    )
+    origin = "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar"
+    match_file = HMDB51_FILE.fullmatch
     first = find_official(
-        source, lambda files: next(filter(HMDB51_FILE.fullmatch, files), None), what, origin
-    )
-    found = [
-        match.groups()
-        for path in first.parent.iterdir()
-        if (match := HMDB51_FILE.fullmatch(path.name))
-    ]
+        source, lambda files: next(filter(match_file, files), None),
+        "CLASS_test_split1.txt files", origin,
+    )  # fmt: skip
+    found = [match.groups() for path in first.parent.iterdir() if (match := match_file(path.name))]
     folders = sorted({name for name, _ in found if not name.startswith(".")}, key=_hmdb51_order)
     names = tuple(name.replace("_", " ") for name in folders)
     lists = []
@@ -74,11 +69,9 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
                     kept.add(f"{folder}/{match[1]}", label, line, where)
-        read_from = str(first.parent / f"*_test_split{split}.txt")
-        lists.append(
-            VideoList(f"train{split}", train.entries(read_from), names, "official", read_from)
-        )
-        lists.append(VideoList(f"val{split}", val.entries(read_from), names, "official", read_from))
+        read_from = first.parent / f"*_test_split{split}.txt"
+        lists.append(train.as_list(f"train{split}", names, read_from))
+        lists.append(val.as_list(f"val{split}", names, read_from))
     return lists
 
 
@@ -98,13 +91,13 @@ def _ucf101_lists(source: Path) -> list[VideoList]:
     ids = _ucf101_classes(classes)
     names = tuple(ids[i] for i in sorted(ids))
     lists = []
-    for split in [
-        number for number in "123" if (classes.parent / f"trainlist0{number}.txt").is_file()
-    ]:
+    for split in "123":
+        if not (classes.parent / f"trainlist0{split}.txt").is_file():
+            continue
         for name, kind in (("train", "trainlist"), ("val", "testlist")):
             path = classes.parent / f"{kind}0{split}.txt"
-            entries = _ucf101_entries(path, ids, names, needs_id=name == "train")
-            lists.append(VideoList(f"{name}{split}", entries, names, "official", str(path)))
+            collected = _ucf101_entries(path, ids, names, needs_id=name == "train")
+            lists.append(collected.as_list(f"{name}{split}", names, path))
     return lists
 
 
@@ -123,7 +116,9 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
     return ids
 
 
-def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool):
+def _ucf101_entries(
+    path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool
+) -> Collected:
     """The videos of one list; the folder is the class, ignoring case (HandStandPushups)."""
     places = {name.lower(): index for index, name in enumerate(names)}
     collected = Collected()
@@ -148,7 +143,7 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
                 "mend one"
             )
         collected.add(f"{folder}/{file}", label, line, where)
-    return collected.entries(path)
+    return collected
 
 
 def _ssv2_lists(source: Path) -> list[VideoList]:
@@ -170,9 +165,7 @@ def _ssv2_lists(source: Path) -> list[VideoList]:
     lists = []
     for split in ("train", "validation"):
         listed = path.with_name(path.name.replace("labels", split))
-        lists.append(
-            VideoList(split, _ssv2_entries(listed, places, path), names, "official", str(listed))
-        )
+        lists.append(_ssv2_entries(listed, places, path).as_list(split, names, listed))
     return lists
 
 
@@ -203,7 +196,7 @@ def _ssv2_names(path: Path) -> tuple[str, ...]:
     return tuple(re.sub(r"[][]", "", ids[i]) for i in sorted(ids))
 
 
-def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
+def _ssv2_entries(path: Path, places: dict[str, int], labels: Path) -> Collected:
     """The videos of one list, as `ID.webm`."""
     collected = Collected()
     for place, item in enumerate(_json(path, list), start=1):
@@ -222,7 +215,7 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
                 "of this release?"
             )
         collected.add(f"{video}.webm", label, 0, where)
-    return collected.entries(path)
+    return collected
 
 
 def _json(path: Path, kind: type):

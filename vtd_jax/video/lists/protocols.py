@@ -102,7 +102,7 @@ def _halves(train: VideoList, val: VideoList | None, seed: int) -> list[VideoLis
 
 
 def _restrict(listed: VideoList, name: str, classes: Sequence[int], source: str) -> VideoList:
-    """The videos of some classes, which are numbered anew in the order given."""
+    """The videos of some classes, which are renumbered in the given order."""
     place = {label: index for index, label in enumerate(classes)}
     entries = tuple(
         Entry(e.file, place[e.label], e.line) for e in listed.entries if e.label in place
