@@ -1,8 +1,7 @@
 """Reading video files with PyAV: in order, converting only the frames that are wanted.
 
-A file's frames are what really decodes: containers may promise more. Whether a file is whole is
-judged by two promises of the container: its frame count (AVI and others, not MP4, whose edit lists
-hide frames) and its duration.
+A file's frames are those that decode; containers may promise more. Two promises show whether a file
+is whole: the duration, and the frame count (not of MP4, whose edit lists hide frames).
 """
 
 import os
@@ -27,7 +26,7 @@ from vtd_jax.video.limits import Tally, check_clip
 
 
 class _Decoder:
-    """Yields the frames of an open container in order and keeps count of what went by."""
+    """Yields the frames of an open container in order, and counts packets and frames."""
 
     def __init__(self, container, stream, tally):
         self.container, self.stream, self.tally = container, stream, tally
@@ -40,9 +39,8 @@ class _Decoder:
             if packet.stream.index != self.stream.index:
                 continue
             if packet.size == 0 and packet.dts is not None:
-                self.repeats += (
-                    1  # AVI's "show the last frame again"; sent on, it would end the decoder
-                )
+                # AVI's "show the last frame again", which would end the decoder
+                self.repeats += 1
                 self.clock.repeat(packet)
                 continue
             self.tally.packet(packet)
@@ -194,7 +192,7 @@ def decode_frames(
             images = _images(enumerate(decoder), keep, short_side, name)
             found = decoder.decoded
     if last not in images:
-        raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
+        raise VideoError(f"{name}: frame {last} is wanted, but only {found} frames decode")
     height, width = images[last].shape[:2]
     # repeats are frames of their own from here on
     check_clip(width, height, len(wanted), name)
@@ -210,11 +208,9 @@ def _images(
         if index in keep:
             image = _image(frame, shape, converter)
             if shape is None:
-                shape = (
-                    image.shape[:2]
-                    if short_side is None
-                    else short_side_size(*image.shape[:2], short_side)
-                )
+                shape = image.shape[:2]
+                if short_side is not None:
+                    shape = short_side_size(*shape, short_side)
                 check_clip(shape[1], shape[0], len(keep), name)
             images[index] = resize(image, *shape)
         if index == last:
@@ -223,7 +219,7 @@ def _images(
 
 
 class _PlanFailedError(Exception):
-    """What came out of the decoder is not what the plan foretold."""
+    """The decoder's output differs from the plan."""
 
 
 def _planned_images(
@@ -270,11 +266,9 @@ def _follow(
     count = 0
     for packet in [*plan.packets, None]:
         for frame in stream.codec_context.decode(packet):
-            if (
-                count == len(plan.frames)
-                or frame.is_corrupt
-                or (plan.times and frame.pts != plan.times[count])
-            ):
+            if count == len(plan.frames) or frame.is_corrupt:
+                raise _PlanFailedError
+            if plan.times and frame.pts != plan.times[count]:
                 raise _PlanFailedError
             tally.add(frame.width, frame.height)
             yield plan.frames[count], frame
@@ -325,6 +319,6 @@ def _size(source: Source) -> int:
 def _image(
     frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter
 ) -> np.ndarray:
-    """Converts to RGB as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
+    """Converts to RGB as displayed; scales to `shape`, as sizes may change in mid-stream."""
     image = shown(frame, converter)
     return image if shape is None else resize(image, *shape)

@@ -1,10 +1,9 @@
 """Batches made ahead in worker processes, and the shared memory that they come through.
 
-grain starts the workers, keeps the order and passes messages on; the arrays of a batch go beside
-it, in one segment of shared memory a batch whose name is known beforehand. grain's own segments
-have names that only their messages hold, and a name lives until its arrays are collected: what
-nobody reads, or is still in use when Python ends, is left behind. Here a name is gone once its
-batch is read, and the names of batches that nobody read are removed with the workers.
+grain starts the workers, keeps the order and passes messages. The arrays of each batch are in one
+segment of shared memory with a predictable name. grain's own segments leak if their batch is never
+read, or still in use when Python ends. Here, a segment is unlinked once its batch is read, and
+those of unread batches are removed with the workers.
 """
 
 import multiprocessing
@@ -28,8 +27,7 @@ from vtd_jax.errors import Names, names, use_names
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.workers import begin_deaf, follow_parent
 
-# batches that a worker may have made beyond those that were read: with these settings grain keeps
-# 4; room for more
+# batches that a worker may have made but not handed over: grain keeps 4 with these settings
 _AHEAD = 16
 # arrays start at multiples of so many bytes, as JAX on CPU takes them without a copy
 _ALIGNED = 64
@@ -40,16 +38,13 @@ class WorkerBatches:
 
     def __init__(self, source: BatchSource, workers: int):
         if not flags.FLAGS.is_parsed():
-            # grain's worker processes read absl flags, which a library's caller may never have
-            # parsed
+            # grain's workers read absl flags, which a library's caller may never have parsed
             flags.FLAGS.mark_as_parsed()
-        # the reader's process is named for people who look into /dev/shm; macOS allows no more than
-        # 30 letters
+        # names the reader's process for people who look into /dev/shm; macOS allows 30 letters
         self._names = f"vtd_{os.getpid()}_{secrets.token_hex(3)}"
         self._reader, self._workers, self._read = os.getpid(), workers, 0
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        # a worker decodes in its own thread: a further buffer there would only hold more batches in
-        # memory
+        # no threads in workers: another buffer would only hold more batches in memory
         dataset = grain.MapDataset.source(_SharedSource(source, self._names)).to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
@@ -78,10 +73,9 @@ class WorkerBatches:
         with ExitStack() as stack:
             stack.callback(self._remove_unread)
             stack.callback(self._iterator.close)
-            # grain's close leaves workers running that it has not read from yet; a look at the
-            # state takes them in
+            # grain's close leaves workers running that it has not read from; get_state finds them
             self._iterator.get_state()
-        # grain's iterators complain where they are collected as late as the modules of a program
+        # grain's iterators print errors if they are collected at the end of the program
         self._iterator = None
 
     def _end_start(self) -> None:
