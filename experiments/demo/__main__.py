@@ -67,7 +67,7 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     seeds = list(sets)
     folders = {seed: out / f"seed{seed}" for seed in seeds}
     with counting("rendering and encoding clips") as told:
-        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=told)
+        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], progress=told)
     print(
         f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips "
         f"({time.perf_counter() - start:.0f} s)"

@@ -120,7 +120,7 @@ class SceneSource:
         for made, folder in jobs:
             _claim(made, folder)
         with counting("rendering and encoding clips") as told:
-            write_scene_sets(jobs, told=told)
+            write_scene_sets(jobs, progress=told)
         for made, folder in jobs:
             with Line("building records"):
                 build_scenes(made, folder)

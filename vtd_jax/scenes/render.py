@@ -155,14 +155,11 @@ class _Background:
 
     def frame(self, t: int, size: int) -> Float[np.ndarray, "size size 3"]:
         """Frame t without pixel noise, float32 in about 0..255."""
-        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR).astype(
-            np.uint8
-        )
+        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR)
+        canvas = canvas.astype(np.uint8)
         for (x, y, dx, dy, a, b, angle), colour in zip(self.blobs, self.blob_colours.tolist()):
-            centre = (
-                (x + (dx - 0.5) * 0.04 * t) % 1 * size,
-                (y + (dy - 0.5) * 0.04 * t) % 1 * size,
-            )
+            moved = x + (dx - 0.5) * 0.04 * t, y + (dy - 0.5) * 0.04 * t
+            centre = tuple(place % 1 * size for place in moved)
             axes = ((0.04 + 0.10 * a) * size, (0.04 + 0.10 * b) * size)
             centre, axes = (tuple(round(v * 2**SUBPIXEL) for v in pair) for pair in (centre, axes))
             cv2.ellipse(
@@ -180,26 +177,20 @@ class _Background:
 def _finish(image: np.ndarray, background: _Background, rng: np.random.Generator) -> np.ndarray:
     """Adds pixel noise and rounds to uint8."""
     noise = rng.integers(0, 256, image.shape, dtype=np.uint8)
-    return np.clip(
-        image + (noise - np.float32(127.5)) * np.float32(background.noise / 64), 0, 255
-    ).astype(np.uint8)
+    image = image + (noise - np.float32(127.5)) * np.float32(background.noise / 64)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def _scramble(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A frame as a broken stream shows it: 4 × 4 tiles in a wrong order, a third of them grey."""
     side = image.shape[0] // 4
-    tiles = (
-        image[: 4 * side, : 4 * side]
-        .reshape(4, side, 4, side, 3)
-        .swapaxes(1, 2)
-        .reshape(16, side, side, 3)
-    )
+    whole = image[: 4 * side, : 4 * side].reshape(4, side, 4, side, 3)
+    tiles = whole.swapaxes(1, 2).reshape(16, side, side, 3)
     tiles = tiles[rng.permutation(16)]
     tiles[rng.random(16) < 1 / 3] = 128
     broken = image.copy()
-    broken[: 4 * side, : 4 * side] = (
-        tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2).reshape(4 * side, 4 * side, 3)
-    )
+    tiles = tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2)
+    broken[: 4 * side, : 4 * side] = tiles.reshape(4 * side, 4 * side, 3)
     return broken
 
 

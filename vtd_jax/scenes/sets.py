@@ -88,10 +88,8 @@ class SceneSet:
 
     def names(self) -> dict[str, list[str]]:
         """Class names of "base" and "novel"."""
-        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))[
-            : self.classes
-        ]
-        chosen, half = [class_names()[i] for i in order], self.classes // 2
+        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))
+        chosen, half = [class_names()[i] for i in order[: self.classes]], self.classes // 2
         return {"base": chosen[:half], "novel": chosen[half:]}
 
     def clips(self) -> list[Clip]:
@@ -118,8 +116,8 @@ class SceneSet:
         rng = np.random.default_rng([self.seed, 2, list(LISTS).index(name), label, number])
         names = self.names()[LISTS[name]]
         return render_clip(
-            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant, kind=self.kind,
-            shift=self.shift,
+            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant,
+            kind=self.kind, shift=self.shift,
         )  # fmt: skip
 
 
@@ -133,15 +131,15 @@ def write_scene_sets(
     sets: Sequence[tuple[Scenes, Path]],
     *,
     workers: int = 0,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Renders data sets into folders: `videos/*.mp4`, a `.txt` a list, `NAMES_labels.csv`.
 
     Args:
-      sets: what, and where to; folders are made. A video that is there already is of the same data
-        set and stays.
+      sets: what, and where to; folders are made. Existing videos of
+        the same data set stay.
       workers: rendering processes; 0 means one a core.
-      told: called with clips done and clips in all.
+      progress: called with clips done and clips in all.
     """
     jobs = []
     for scene_set, folder in sets:
@@ -165,8 +163,8 @@ def write_scene_sets(
                 futures = [pool.submit(_write, *job) for job in jobs]
             for future in as_completed(futures):
                 done += future.result()
-                if told:
-                    told(done, total)
+                if progress:
+                    progress(done, total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -68,7 +68,8 @@ class Example:
         if len(sizes := {image.shape for image in images.values()}) > 1:
             two = " and ".join(f"{width}×{height}" for height, width, _ in sorted(sizes)[:2])
             raise UserError(
-                f"{self.name}: its stored frames are of several sizes, {two}; build the records again"
+                f"{self.name}: its stored frames are of several sizes, {two}; build the records "
+                "again"
             )
         return np.stack([images[int(i)] for i in indices])
 

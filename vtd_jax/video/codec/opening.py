@@ -29,7 +29,13 @@ File = io.BytesIO | io.FileIO
 
 # demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are
 # videos of one frame
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,"
+    "dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,"
+    "m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,"
+    "mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,"
+    "flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
 KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
 # pictures beside a video, which no player plays
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails

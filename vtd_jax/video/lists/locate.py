@@ -60,7 +60,7 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
                     elif item.is_file():
                         files.append(item.name)
                 except OSError:
-                    continue  # a link that leads nowhere or to itself
+                    continue  # a broken or circular link
     except OSError as error:
         raise UserError(
             f"{folder}: the folder cannot be read ({error.strerror}); check its permissions"
@@ -118,8 +118,7 @@ class VideoIndex:
         for spelling in (path, posixpath.normpath(path), self._below(path)):
             if spelling in self._paths:
                 return spelling
-        # other suffixes than ours, hidden files and paths that lead elsewhere count when named
-        # exactly
+        # an exact path also finds hidden files, other suffixes, and files outside the folder
         if os.path.isfile(self.video_dir / path):
             return path
         found = self._names.get(wanted.name) or self._stems.get(wanted.stem) or []
@@ -132,8 +131,8 @@ class VideoIndex:
             best = [other for other in best if _spoken(other).endswith(_spoken(path))] or best
         if len(best) > 1:
             raise UserError(
-                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; write the "
-                "path in the list, or point at a folder that holds one of them"
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; "
+                "write the path in the list, or point at a folder that holds one of them"
             )
         return best[0]
 
@@ -150,25 +149,23 @@ class VideoIndex:
         if self._folded is None:
             self._folded = defaultdict(list)
             for path in sorted(self._paths):
-                whole = folded(path)
-                for key in {
-                    whole,
-                    whole.rpartition("/")[2],
-                    posixpath.splitext(whole.rpartition("/")[2])[0],
-                }:
+                for key in set(_spellings(path)):
                     self._folded[key].append(path)
-        wanted = folded(posixpath.normpath(file.replace("\\", "/")))
-        name = wanted.rpartition("/")[2]
-        for key in (wanted, name, posixpath.splitext(name)[0]):
-            if key in self._folded:
-                return self._folded[key]
-        return []
+        wanted = _spellings(posixpath.normpath(file.replace("\\", "/")))
+        return next((self._folded[key] for key in wanted if key in self._folded), [])
 
     def _below(self, path: str) -> str:
-        """An absolute path as one below the folder, where it is one."""
-        return (
-            os.path.relpath(path, os.path.abspath(self.video_dir)) if os.path.isabs(path) else path
-        )
+        """An absolute path relative to the folder; others as they are."""
+        if not os.path.isabs(path):
+            return path
+        return os.path.relpath(path, os.path.abspath(self.video_dir))
+
+
+def _spellings(path: str) -> tuple[str, str, str]:
+    """A path, its name and its stem, all case-folded."""
+    whole = folded(path)
+    name = whole.rpartition("/")[2]
+    return whole, name, posixpath.splitext(name)[0]
 
 
 def _spoken(path: str) -> str:
