@@ -58,7 +58,7 @@ class SceneSet:
       length: frames a clip.
       size: side of the square frames, pixels.
       irrelevant: share of frames that do not show the clip's object.
-      kind: what those show, see `scenes.KINDS`.
+      kind: what those show, see `render.KINDS`.
       shift: strength of the change of blur, contrast and tint that all clips share.
     """
 

@@ -164,7 +164,7 @@ def _short(error: Exception) -> str:
 def _claims(
     file: BufferedIOBase, size: int, where: str, kinds: Collection[str]
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """What `_header` gives, held against the bytes there are."""
+    """Reads the header and checks it against the file's size."""
     shape, fortran, dtype, header = _header(file)
     if dtype.kind not in kinds or dtype.hasobject or dtype.itemsize == 0:
         raise UserError(f"{where}: an array of {dtype}, which is not expected there")
@@ -227,4 +227,4 @@ def _check_text(array: np.ndarray, where: str) -> None:
     if array.dtype.kind == "U" and array.size:
         codes = array.view(np.uint32 if array.dtype.isnative else array.dtype.byteorder + "u4")
         if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
-            raise UserError(f"{where}: text that is no Unicode")
+            raise UserError(f"{where}: text that is not Unicode")

@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TEXT_BYTES
@@ -17,7 +17,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: str | os.PathLike, what: str = "file") -> BinaryIO:
+def open_regular(path: str | os.PathLike, what: str = "file") -> BufferedReader:
     """Opens a file for reading without ever waiting, as the opening of a pipe would.
 
     Args:

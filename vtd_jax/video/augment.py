@@ -182,7 +182,7 @@ def apply_jitter(image: UInt8[np.ndarray, "h w 3"], jitter: Jitter) -> UInt8[np.
 
 
 def _turn_hue(image: np.ndarray, steps: int) -> np.ndarray:
-    """Turns the colour circle by so many 256ths."""
+    """Turns the colour circle by `steps` / 256."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     # whole rows are added, wrapping round: a strided channel takes five times as long
     rows = hsv.reshape(len(hsv), -1)

@@ -185,7 +185,7 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
 
 
 def video_number(file: str) -> int:
-    """A number of a video that its file's name fixes, whatever folder or list it is in."""
+    """A number fixed by the name of a video's file, independent of folder and list."""
     return int.from_bytes(file_key(file.rpartition("/")[2], 0)[:8])
 
 

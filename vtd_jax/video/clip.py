@@ -112,7 +112,7 @@ def frames_at(
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
-            # what is on the screen stays until the next frame comes
+            # a frame is shown until the next one
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
                 image = _fit(reader.image(shown[1]), size, squash) if image is None else image
                 yield TimedFrame((count + 0.5) * step, shown[0], image)

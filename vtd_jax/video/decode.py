@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import av
+import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
@@ -131,7 +131,7 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
       name: what messages call the video; the path if empty.
 
     Yields:
-      `(index, uint8 RGB image [h, w, 3])` in order, turned and mirrored as the file asks.
+      `(index, uint8 RGB image [h, w, 3])` in order, oriented as displayed.
 
     Returns:
       VideoInfo (the generator's return value).
@@ -297,7 +297,7 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
     if counted:
         with _open(source, name) as decoder:
             frames = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
-    # a frame takes a byte at least: more is a damaged time, of which builds would make terabytes
+    # a frame takes at least a byte: more are a damaged time, for which builds would need terabytes
     return frames if frames <= _size(source) else 0, height, width
 
 

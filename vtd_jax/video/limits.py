@@ -125,14 +125,14 @@ def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any],
     """Checks the headers of stored frames against their record; decodes nothing.
 
     Args:
-      jpegs: that are about to be decoded; one that is no JPEG passes.
+      jpegs: about to be decoded; anything but a JPEG passes.
       frames: of the clip that is made of them.
       record: has the video's `width` and `height`.
       name: what messages call it.
 
     Raises:
-      VideoError: a frame is too large, none of this video, or made of more scans than any that is
-        stored; or the clip is too large.
+      VideoError: a frame is too large, has too many scans or not the video's shape, or the clip is
+        too large.
     """
     of_video = int(record["height"]), int(record["width"])
     for data in jpegs:

@@ -131,8 +131,7 @@ class BatchIterator(grain.DatasetIterator):
         """Resumes from a state; `workers`, hosts and epochs may differ.
 
         Raises:
-          UserError: if the state is of other records or settings, naming them, or none of this
-            reader's.
+          UserError: if the state is of other records or settings, or of another reader.
         """
         if not {"batch", "data"} <= state.keys():
             raise UserError(
@@ -206,8 +205,7 @@ def train_batches(
       augment: strengths; `enabled=False` takes centre crops.
       workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on
         it. Beside the batch that was returned, memory holds at most 5 batches with 0 workers (one
-        more than threads, of which there are as many as cores, at most 4), and with n workers 4 n
-        batches, all in /dev/shm.
+        more than threads: one a core, at most 4), and with n workers 4 n batches in /dev/shm.
       num_epochs: None repeats without end.
       shuffle: a new order each epoch, or the order of the records.
       drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight

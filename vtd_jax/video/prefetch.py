@@ -29,7 +29,7 @@ from vtd_jax.video.workers import begin_deaf, follow_parent
 
 # batches that a worker may have made but not handed over: grain keeps 4 with these settings
 _AHEAD = 16
-# arrays start at multiples of so many bytes, as JAX on CPU takes them without a copy
+# alignment of arrays in bytes: JAX on CPU uses aligned ones without a copy
 _ALIGNED = 64
 
 
@@ -101,8 +101,8 @@ class _SharedSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, number: int) -> "_Message":
-        return _share(self._source[number], f"{self._names}_{int(number)}")
+    def __getitem__(self, index: int) -> "_Message":
+        return _share(self._source[index], f"{self._names}_{int(index)}")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 One build makes one record folder, `DATA_DIR/DATASET/CONFIG/1.0.0/`, which holds every video once
 (split `videos`) and, in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS
-reads the videos too (`tfds.builder_from_directory(...).as_data_source("videos")`); here TFDS reads
-nothing of it, as the folder may be a stranger's (see `record_files`).
+reads the videos too (`tfds.builder_from_directory(...).as_data_source("videos")`), but is not used
+here, since the folder may be untrusted (see `record_files`).
 """
 
 import functools

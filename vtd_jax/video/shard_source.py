@@ -118,7 +118,7 @@ def _records(file: int, place: int, count: int | None) -> list[bytes]:
 
 
 def _chunk(file: int, place: int, records: int | None) -> int:
-    """Bytes of the data of a chunk, which has so many records and compresses nothing."""
+    """Bytes of a chunk's data; raises ValueError if it is compressed, or not of `records`."""
     if not 0 <= place < os.fstat(file).st_size:
         raise ValueError(f"a chunk at {place:,}, which is not in the file")
     header = _read(file, place, _CHUNK.size + 1)

@@ -102,14 +102,14 @@ def list_content(
     """
     rows, left_out = [], []
     for entry, file in zip(listed.entries, found):
-        if file in files:
+        if file is not None and file in files:
             position, size, digest = files[file]
             # records of earlier versions have no digests, and lists of theirs keep their
             # fingerprints
             rows.append((position, entry.label, file, size, *filter(None, [digest])))
         else:
             kind, reason = "missing", "there is no such video file"
-            if file in bad:
+            if file is not None and file in bad:
                 kind, reason = "bad", bad[file]
             row = {"file": entry.file, "where": listed.where(entry), "kind": kind, "reason": reason}
             left_out.append({key: utf8(text) for key, text in row.items()})

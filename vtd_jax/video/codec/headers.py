@@ -63,11 +63,9 @@ def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | N
             return None
         if start:
             segment, high, low = segment + 1, 0, 0
-        count, top = (
-            (numbers[1], unwrap(numbers[1], high, low, 1 << widths.count))
-            if widths.count
-            else (i, 0)
-        )
+        count, top = i, 0
+        if widths.count:
+            count, top = numbers[1], unwrap(numbers[1], high, low, 1 << widths.count)
         if reference:
             high, low, previous = top, count, numbers[0]
         units.append(Unit(start, reference, (segment, top + count)))

@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Iterator
 
-# what is not entered: data, and tables whose entries are no boxes
+# boxes that contain no boxes: data and tables
 LEAVES = set(
     b"mdat stsz stz2 stts ctts stco co64 stsc stss stps sdtp sbgp sgpd trun tfhd tfra sidx elst "
     b"senc saiz saio subs stsd cmov".split()

@@ -25,10 +25,9 @@ from vtd_jax.video.codec.mp4_boxes import (
     meta,
 )
 
-# boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
-# boxes begin
+# boxes of boxes, which FFmpeg walks from size to size as here; `meta` from its first box
 _PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
-# data in them that is large and may spell a name by chance; `mdat` is data at the top only
+# large data in which a name may occur by chance; `mdat` is data at the top only
 _BLIND = {b"uuid", b"skip", b"wide", b"free", b"hoov", b"covr", b"XMP_", b"stco", b"co64"}
 # how deep FFmpeg goes, and a little more
 _DEPTH = 16
@@ -176,11 +175,8 @@ class _Claims:
             self._boxes += 1
             if self._boxes > limits.BOXES:
                 raise ClaimError(f"more than {limits.BOXES:,} boxes")
-            blind = (
-                plain
-                and (kind in _BLIND or (kind == b"mdat" and depth == 0))
-                and not hides(data, kind, at + head)
-            )
+            is_data = kind in _BLIND or (kind == b"mdat" and depth == 0)
+            blind = plain and is_data and not hides(data, kind, at + head)
             yield kind, at, at + head, at + size, depth, blind
             if size >= head + 8 and not blind and kind not in LEAVES and depth < _DEPTH:
                 begin = at + head

@@ -1,9 +1,7 @@
 """Opens videos with FFmpeg: limits what it may open, and chooses the stream to show.
 
-FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`),
-and follows text that names other files (playlists). Here it is given an open file, and a list of
-containers that hold their frames. What frames may be as large as is known to it before it takes
-memory for one.
+FFmpeg may take a name for an address (`http:…`, `concat:…`) or a pattern (`img%03d.png`), and
+follows playlists. So it gets an open file, the allowed containers, and the largest frame size.
 """
 
 import codecs
@@ -14,8 +12,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import av
+import av.container
+import av.error
 from av.stream import Disposition
 
 from vtd_jax.errors import UserError
@@ -27,8 +27,7 @@ from vtd_jax.video.codec.wholeness import VideoError
 Source = str | Path | bytes
 File = io.BytesIO | io.FileIO
 
-# demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are
-# videos of one frame
+# demuxers that read one file only; of sound for better messages; pictures are one-frame videos
 FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,"
     "dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,"
@@ -39,19 +38,15 @@ FORMATS = (
 KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
 # pictures beside a video, which no player plays
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
-# tags in other encodings than UTF-8 are common in old AVIs and of no interest; PyAV 19 keeps them
-# without being asked
-_TAGS = (
-    {"metadata_errors": "replace"}
-    if hasattr(av.container.InputContainer, "metadata_errors")
-    else {}
-)
+# tags that are not UTF-8 are common in old AVIs; PyAV 19 needs no option for them
+_HAS_OPTION = hasattr(av.container.InputContainer, "metadata_errors")
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _HAS_OPTION else {}
 _HEAD_BYTES = 1024
 
 
 @contextmanager
 def container(source: Source) -> Iterator[av.container.InputContainer]:
-    """Opens a file or a file's bytes with FFmpeg; a file's name, whatever it is, plays no part.
+    """Opens a file or bytes with FFmpeg, which never sees the file's name.
 
     Raises:
       OSError: if the file cannot be opened.
@@ -142,8 +137,7 @@ def video(
                     )
                 limits.check_frame(stream.codec_context.width, stream.codec_context.height, name)
                 stream.codec_context.options = decoder_options()
-                # one thread a decoder: videos are decoded side by side, and results do not depend
-                # on timing
+                # one thread: videos are decoded in parallel, and results are deterministic
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
                 yield opened, stream

@@ -52,10 +52,8 @@ def complete(source: str | Path | bytes, decoder) -> bool:
         return False
     if name.startswith("mov"):
         # an edit list may show less than the tables hold, or the same twice
-        return (
-            found == decoder.stream.frames
-            and shown_in_index(decoder.stream) == decoder.clock.packets
-        )
+        shown = shown_in_index(decoder.stream)
+        return found == decoder.stream.frames and shown == decoder.clock.packets
     return found == decoder.clock.packets
 
 

@@ -19,7 +19,7 @@ from vtd_jax.terminal import say
 from vtd_jax.video import records
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BENCHMARKS, BuildConfig, default_storage
-from vtd_jax.video.ingest.inputs import Inputs, summary
+from vtd_jax.video.ingest.inputs import Inputs, summary_lines
 from vtd_jax.video.ingest.measure import storage_lines
 from vtd_jax.video.ingest.run import cores, run_here, run_on_beam
 from vtd_jax.video.ingest.shards import ShardReport, Staging, staging_folder
@@ -89,7 +89,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 staging_folder(hidden, f"{self.name}/{config.name}")
             )
             if self.announce:
-                for line in (*summary(inputs).lines(), *storage_lines(inputs)):
+                for line in (*summary_lines(inputs), *storage_lines(inputs)):
                     self.announce(f"{self.name}: {line}")
             count = staging.prepare(inputs)
             self._make(staging, count, download_config or tfds.download.DownloadConfig())

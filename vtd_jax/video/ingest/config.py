@@ -31,7 +31,7 @@ class BuildConfig(tfds.core.BuilderConfig):
       storage: "jpeg" or "video"; empty takes what suits the data set, see `default_storage`.
       short_side: largest short side of stored JPEGs, in pixels.
       max_frames: most JPEGs a video, 0 for all.
-      on_error: "fail" at the first bad video, or "skip" it and say so.
+      on_error: "fail" at the first bad video, or "skip" it with a message.
       workers: videos decoded at a time; 0 means one a core.
       seed: fixes the order of the records and the draws of own splits.
       shard_mb: size of a shard to aim at, in MiB.
@@ -90,11 +90,8 @@ class BuildConfig(tfds.core.BuilderConfig):
         """The settings that decide what is in a record."""
         settings = {"format": 2, "storage": self.storage}
         if self.storage == "jpeg":
-            settings |= {
-                "short_side": self.short_side,
-                "max_frames": self.max_frames,
-                "quality": encode.JPEG_QUALITY,
-            }
+            settings |= {"short_side": self.short_side, "max_frames": self.max_frames}
+            settings["quality"] = encode.JPEG_QUALITY
         return settings | {"seed": self.seed}
 
 

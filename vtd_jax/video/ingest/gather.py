@@ -121,7 +121,7 @@ def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -
 
 
 def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) -> list[VideoList]:
-    """The official lists, and own splits of the protocols of which no list was given."""
+    """The official lists, and own splits of the protocols without given lists."""
     try:
         official = official_lists(config.dataset, source)
     except NoAnnotations:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -181,7 +181,7 @@ class Inputs:
             if first.kind == "missing":
                 what += f", or leave missing videos out with {setting('on_error', 'skip')}"
             raise UserError(
-                f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}"
+                f"{first.where}: {first.reason}{more}; fix the list or the videos; {what}"
             )
         if not self.videos:
             raise UserError(
@@ -205,12 +205,10 @@ class Inputs:
         if storage == "video":
             return [float(video.size) for video in self.videos]
         most = self.config.max_frames if max_frames is None else max_frames
-        known = [
-            (large, video.size)
-            for video in self.sampled()
-            if (large := self._jpeg_bytes(video, most))
-        ]
-        ratio = sum(large for large, _ in known) / sum(size for _, size in known) if known else 1.0
+        sampled = {video: self._jpeg_bytes(video, most) for video in self.sampled()}
+        jpegs, files = sum(sampled.values()), sum(v.size for v, size in sampled.items() if size)
+        # without any readable video, JPEGs are taken to be as large as the files
+        ratio = jpegs / files if files else 1.0
         return [ratio * video.size for video in self.videos]
 
     def _jpeg_bytes(self, video: Video, max_frames: int) -> float:
@@ -245,24 +243,11 @@ def readable(size: float) -> str:
     return f"{max(size, 0) / 1e3:.1f} kB"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a build is about to do, for one line to the user."""
-
-    videos: int
-    bytes: int
-    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def lines(self) -> Iterator[str]:
-        """One line on the videos, one on every origin of lists."""
-        yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
-        for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
-            of_origin = ((name, n) for name, (n, where) in self.lists.items() if where == origin)
-            names = [f"{name} ({count})" for name, count in of_origin]
-            yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
-
-
-def summary(inputs: Inputs) -> Summary:
-    """Counts of videos and lists."""
-    lists = {p.list.name: (len(p.list.entries), p.list.origin) for p in inputs.placed}
-    return Summary(len(inputs.videos), sum(video.size for video in inputs.videos), lists)
+def summary_lines(inputs: Inputs) -> Iterator[str]:
+    """Log lines about a build: one on the videos, one on every origin of lists."""
+    size = sum(video.size for video in inputs.videos)
+    yield f"{counted(len(inputs.videos), 'video')}, {readable(size)}"
+    lists = [placed.list for placed in inputs.placed]
+    for origin in dict.fromkeys(each.origin for each in lists):
+        names = [f"{each.name} ({len(each.entries)})" for each in lists if each.origin == origin]
+        yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"

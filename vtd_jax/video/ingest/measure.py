@@ -16,7 +16,7 @@ from vtd_jax.video.records import Example
 from vtd_jax.video.sampling import test_indices
 
 FRAMES, SIZE = 32, 224
-# what measuring may cost: few videos, none that is long, and no further one after so many seconds
+# limits of the measurement: videos, frames of one, and seconds after which none is added
 VIDEOS, LONGEST, SECONDS = 3, 1500, 3.0
 # (storage, most frames)
 STORAGES = (("jpeg", 0), ("jpeg", 64), ("video", 0))

@@ -70,7 +70,7 @@ def build_records(
       config: what to build.
       data_dir: records go to `DATA_DIR/DATASET/CONFIG/`.
       overwrite: replace records of that name once the new ones are whole.
-      download_config: TFDS's, for a Beam runner (see `run_shards.beam_config`).
+      download_config: TFDS's, for a Beam runner (see `run.beam_config`).
       announce: gets lines about what is going to be done; None is silent, and does not measure
         storages.
 
@@ -88,7 +88,7 @@ def build_records(
     with staging_folder(staging_dir, f"{config.dataset}/{config.name}") as staging:
         _check_space(inputs, staging.folder)
         root, old = staging.folder / "tfds", staging.folder / "old"
-        # TFDS would restore itself from whatever lies there
+        # TFDS would resume from the files there
         remove_tree(root)
         if old.is_dir() and not target.exists():
             os.replace(old, target)  # a build was killed between the two renames below
@@ -117,11 +117,8 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
         )
     there, wanted = layout.metadata, inputs.config.stored()
     skipped = {entry["file"]: entry for entry in there["skipped"]}
-    changed = [
-        f"{key} is {there.get(key)}, not {value}"
-        for key, value in wanted.items()
-        if there.get(key) != value
-    ]
+    other = [key for key, value in wanted.items() if there.get(key) != value]
+    changed = [f"{key} is {there.get(key)}, not {wanted[key]}" for key in other]
     if lacking := changed_videos(inputs, folder, layout, files, announce):
         of = counted(len(inputs.videos), "video")
         changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0].file})")

@@ -156,7 +156,7 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
     Every worker must see the videos and the staging folder under the same paths.
 
     Raises:
-      UserError: a bad video where the policy is to fail, or whatever the runner reports.
+      UserError: a bad video where the policy is to fail, or an error of the runner.
     """
     import apache_beam as beam
 
@@ -203,8 +203,7 @@ def _settle(options: Any) -> None:
     """Settings that are ours unless the user gave them."""
     from apache_beam.options import pipeline_options
 
-    # DirectRunner would look for a Go program on GitHub first; there is no trigger here that could
-    # be unsafe
+    # else DirectRunner looks for a Go program on GitHub first; this pipeline has no triggers
     options.view_as(pipeline_options.TypeOptions).allow_unsafe_triggers = True
     worker = options.view_as(pipeline_options.WorkerOptions)
     if (

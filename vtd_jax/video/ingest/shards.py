@@ -176,7 +176,7 @@ class Staging:
                     log((1, 1, f"{video.where}: {outcome.error}"))
                 else:
                     raise UserError(
-                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out "
+                        f"{video.where}: {outcome.error}; fix the list, or leave bad videos out "
                         f"with {setting('on_error', 'skip')}"
                     )
             writer.close()
@@ -236,8 +236,7 @@ class Staging:
 
     def unfinished(self, count: int) -> list[int]:
         """Indices of the shards that are still to be made."""
-        finished = set(self.finished(count))
-        return [index for index in range(count) if index not in finished]
+        return [index for index in range(count) if not self.report(index)]
 
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:05d}.{kind}"

@@ -63,12 +63,18 @@ def changed_videos(
     if unsure and announce:
         videos = counted(len(unsure), "video")
         announce(f"{videos} of another time than when built: comparing the content")
-    stored = _Digests(folder, layout, files)
+    digests = [each.sha256 for each in files] + [entry.get("sha256", "") for entry in skipped]
+    source = ShardSource(layout.shards)
+
+    def compare(video: Video) -> tuple[str, str]:
+        place = places[video.file]
+        recorded = digests[place]
+        if not recorded and place < len(files):
+            recorded = _recorded_digest(folder, layout, source, place)
+        return file_digest(inputs.path(video)), recorded
+
     with ThreadPoolExecutor(_READERS) as threads:
-        pairs = threads.map(
-            lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure
-        )
-        for video, (here, there) in zip(unsure, pairs):
+        for video, (here, there) in zip(unsure, threads.map(compare, unsure)):
             # bad videos of older records have no digest, and count as the same
             if here == there or not there:
                 seen[places[video.file]] = _times(video)
@@ -99,26 +105,14 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-class _Digests:
-    """The SHA-256 of every video, bad ones last; older records have none of bad ones."""
-
-    def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
-        self._folder, self._layout = folder, layout
-        self._known = [each.sha256 for each in files]
-        self._bad = [entry.get("sha256", "") for entry in layout.metadata["skipped"]]
-        self._source = ShardSource(layout.shards)
-
-    def of(self, place: int) -> str:
-        if place >= len(self._known):
-            return self._bad[place - len(self._known)]
-        if self._known[place]:
-            return self._known[place]
-        name = f"{self._folder}: record {place}"
-        try:
-            content = self._source[place]
-        except Exception as error:
-            # array_record reports damage as RuntimeError, ValueError or IndexError
-            raise UserError(
-                f"{name} cannot be read ({error}); replace the records with {setting('overwrite')}"
-            ) from None
-        return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")
+def _recorded_digest(folder: Path, layout: Layout, source: ShardSource, place: int) -> str:
+    """The SHA-256 in a record; older records have it in no index."""
+    name = f"{folder}: record {place}"
+    try:
+        content = source[place]
+    except Exception as error:
+        # array_record reports damage as RuntimeError, ValueError or IndexError
+        raise UserError(
+            f"{name} cannot be read ({error}); replace the records with {setting('overwrite')}"
+        ) from None
+    return parse_record(content, layout.storage, name)["sha256"].decode(errors="replace")

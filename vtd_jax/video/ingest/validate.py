@@ -14,7 +14,7 @@ from vtd_jax.terminal import counted
 from vtd_jax.video import decode
 from vtd_jax.video.codec.wholeness import NoFrames
 from vtd_jax.video.ingest.config import BuildConfig
-from vtd_jax.video.ingest.inputs import Inputs, Video, summary
+from vtd_jax.video.ingest.inputs import Inputs, Video
 from vtd_jax.video.ingest.run import cores, describe_exit
 from vtd_jax.video.ingest.sources import file_digest
 from vtd_jax.video.lists.catalog import Problem
@@ -57,7 +57,7 @@ class Checked:
 
     @staticmethod
     def check_path(path: Path, flag: str = "report") -> None:
-        """Raises UserError if a report cannot be written there; to be asked before the work.
+        """Raises UserError if a report cannot be written there; call it before the work.
 
         Args:
           path: of the report.
@@ -110,7 +110,7 @@ def check_videos(config: BuildConfig) -> Checked:
     warnings = [*_same_content(inputs.videos, whole), *_other_folders(inputs), *_odd(inputs, whole)]
     return Checked(
         videos=len(inputs.videos),
-        lists={name: count for name, (count, _) in summary(inputs).lists.items()},
+        lists={placed.list.name: len(placed.list.entries) for placed in inputs.placed},
         errors=tuple(_in_order(inputs, [*inputs.problems, *found])),
         warnings=tuple(_in_order(inputs, warnings)),
         frames=sum(found[0] for found in whole.values()),
@@ -141,7 +141,7 @@ def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
 def _same_content(
     videos: Sequence[Video], whole: dict[str, tuple[int, float, str, str]]
 ) -> list[Problem]:
-    """Files with the same bytes as another: they count twice, or are learnt and evaluated on."""
+    """Files with the same bytes as another: they count twice, or are in training and evaluation."""
     first: dict[str, Video] = {}
     problems = []
     for video in sorted(videos, key=lambda video: video.file):
@@ -167,7 +167,7 @@ def _other_folders(inputs: Inputs) -> list[Problem]:
 
 
 def _odd(inputs: Inputs, whole: dict[str, tuple[int, float, str, str]]) -> list[Problem]:
-    """Whole videos of which there is something to say."""
+    """Whole videos with a note."""
     noted = [(video, whole[video.file][3]) for video in inputs.videos if video.file in whole]
     return [Problem("header", video.where, video.file, note) for video, note in noted if note]
 

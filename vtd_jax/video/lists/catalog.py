@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from vtd_jax.errors import UserError
@@ -47,11 +48,11 @@ class LabelSet:
 
     def index(self, class_id: int) -> int:
         """The class index of an id; KeyError if there is no such id."""
-        try:
-            return self._positions[class_id]
-        except AttributeError:
-            object.__setattr__(self, "_positions", {value: i for i, value in enumerate(self.ids)})
-            return self._positions[class_id]
+        return self._positions[class_id]
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {value: i for i, value in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
     """All videos of the sources, each once, by source and then by name.
 
     Args:
-      sources: a file, whatever its name; a folder, of which all videos are taken however deep, by
-        their endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
+      sources: a file, whatever its name; a folder, for all videos at any depth, by their
+        endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
         likewise.
       flag: what messages call `sources`, such as "--video".
 

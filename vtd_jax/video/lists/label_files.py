@@ -136,7 +136,7 @@ def _under_header(lines: Lines, separator: str, columns: list[str], path: str | 
     cells = [fields_of(line, separator) or [] for _, line in below]
     ids = [i for i, column in enumerate(columns) if column in _IDS]
     if len(columns) == 2:
-        # `name,label` and the like: the column of numbers is that of the ids
+        # headers such as `name,label`: the column of numbers holds the ids
         pairs = bool(cells) and all(len(row) == 2 for row in cells)
         numbers = [
             i for i in (0, 1) if pairs and None not in [whole_number(row[i]) for row in cells]

@@ -46,10 +46,8 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
     """`CLASS_test_split{1,2,3}.txt`: lines `NAME.avi 0|1|2` for unused, train and test."""
     origin = "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar"
     match_file = HMDB51_FILE.fullmatch
-    first = find_official(
-        source, lambda files: next(filter(match_file, files), None),
-        "CLASS_test_split1.txt files", origin,
-    )  # fmt: skip
+    first_file = lambda files: next(filter(match_file, files), None)  # noqa: E731
+    first = find_official(source, first_file, "CLASS_test_split1.txt files", origin)
     found = [match.groups() for path in first.parent.iterdir() if (match := match_file(path.name))]
     folders = sorted({name for name, _ in found if not name.startswith(".")}, key=_hmdb51_order)
     names = tuple(name.replace("_", " ") for name in folders)
@@ -140,7 +138,7 @@ def _ucf101_entries(
             named = repr(ids.get(int(class_id), "no class"))
             raise UserError(
                 f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r:.100}; "
-                "mend one"
+                "fix one"
             )
         collected.add(f"{folder}/{file}", label, line, where)
     return collected
@@ -148,18 +146,15 @@ def _ucf101_entries(
 
 def _ssv2_lists(source: Path) -> list[VideoList]:
     """`labels.json` (name: id), `train.json` and `validation.json` (id and template)."""
-    what = (
-        "labels.json, train.json and validation.json (or something-something-v2-*.json) in one "
-        "folder"
-    )
     origin = "the labels package of Something-Something v2 from Qualcomm's site"
     needed = ("labels.json", "train.json", "validation.json")
+    names = "labels.json, train.json and validation.json (or something-something-v2-*.json)"
 
     def labels_file(files: list[str]) -> str | None:
         prefixes = (p for p in SSV2_PREFIXES if {f"{p}{name}" for name in needed} <= set(files))
         return next((f"{p}labels.json" for p in prefixes), None)
 
-    path = find_official(source, labels_file, what, origin)
+    path = find_official(source, labels_file, f"{names} in one folder", origin)
     names = _ssv2_names(path)
     places = {_ssv2_key(name): index for index, name in enumerate(names)}
     lists = []

@@ -10,7 +10,7 @@ from vtd_jax.video.lists.locate import scan_folders
 
 
 class NoAnnotations(UserError):
-    """There are no official annotation files where they were looked for."""
+    """There are no official annotation files in the source folder."""
 
 
 def find_shallowest(

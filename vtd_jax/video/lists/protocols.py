@@ -1,7 +1,7 @@
 """The lists of the protocols: own splits, or the interchange tree of ViFi-CLIP."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError, setting
@@ -113,13 +113,13 @@ def _restrict(listed: VideoList, name: str, classes: Sequence[int], source: str)
 
 
 def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> VideoList:
-    """Some videos of every class; a class with fewer gives all it has, and `source` says so."""
+    """Some videos of every class; smaller classes give all, noted in `source`."""
     counts = Counter(entry.label for entry in listed.entries)
     fewer = sum(counts[label] < shots for label in range(len(listed.class_names)))
     if fewer:
         source += f"; {fewer} of {len(listed.class_names)} classes have fewer and give all"
-    entries = tuple(select_shots(listed.entries, shots, seed, all_of_fewer=True))
-    return VideoList(name, entries, listed.class_names, "own split", source)
+    entries = select_shots(listed.entries, shots, seed, all_of_fewer=True)
+    return _own(listed, name, entries, source)
 
 
 def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
@@ -148,21 +148,20 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
         count = min(max(1, round(share * len(members))), len(members) - 1)
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:count])
-    about = (
-        f"own split: {share:g} of the videos of each class of {listed.name} held out with seed "
-        f"{seed}"
-    )
-    parts = {"train": lambda file: file not in chosen, "val": lambda file: file in chosen}
+    share_of = f"{share:g} of the videos of each class of {listed.name}"
+    about = f"own split: {share_of} held out with seed {seed}"
+    parts = {
+        "train": [entry for entry in listed.entries if entry.file not in chosen],
+        "val": [entry for entry in listed.entries if entry.file in chosen],
+    }
     return [
-        VideoList(
-            f"{listed.name}_{part}",
-            tuple(entry for entry in listed.entries if belongs(entry.file)),
-            listed.class_names,
-            "own split",
-            about,
-        )
-        for part, belongs in parts.items()
+        _own(listed, f"{listed.name}_{part}", entries, about) for part, entries in parts.items()
     ]
+
+
+def _own(listed: VideoList, name: str, entries: Iterable[Entry], source: str) -> VideoList:
+    """Some entries of a list as an own split with the same classes."""
+    return VideoList(name, tuple(entries), listed.class_names, "own split", source)
 
 
 def published_lists(
@@ -178,7 +177,7 @@ def published_lists(
       root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels`
         in or beside it; case in the names of folders and files does not count.
       problems: as for `catalog.read_list`.
-      wanted: asked about every list's name; the others are not read.
+      wanted: whether to read the list of a name.
 
     Returns:
       Lists named after their files, sorted by name; their source is the path.
