@@ -74,7 +74,7 @@ def results_table(
         config,
         clip,
         learnt,
-        {split: stored.told for split, stored in lists.items()},
+        {split: stored.summary for split, stored in lists.items()},
         training.get("told", ""),
     )
     own = ", learnt on own split" if training.get("origin") == "own split" else ""

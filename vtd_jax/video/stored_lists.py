@@ -72,7 +72,7 @@ class StoredList:
     fingerprint: str
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Name, origin, number of videos, and how many were left out, for tables."""
         origin = self.source if self.origin == "own split" else f"{self.origin} list"
         lacking = f", {len(self.left_out)} more left out" if self.left_out else ""
@@ -81,7 +81,7 @@ class StoredList:
     @property
     def noted(self) -> dict[str, str]:
         """What a training run stores about it, in its folder and checkpoints."""
-        return {"origin": self.origin, "told": self.told}
+        return {"origin": self.origin, "told": self.summary}
 
 
 def list_content(

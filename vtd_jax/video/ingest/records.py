@@ -186,7 +186,7 @@ def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:
     missing = {
         entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"
     }
-    summaries = tuple(each.told for each in lists)
+    summaries = tuple(each.summary for each in lists)
     counts = (about["videos"], len(about["skipped"]), len(missing), len(classes), size)
     return Built(folder, reused, summaries, tuple(added), *counts)
 
