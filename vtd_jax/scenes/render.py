@@ -93,6 +93,7 @@ def render_clip(
     pool = [other for other in (others or class_names()) if other != name]
     if not pool:
         raise UserError(f"scene clip: no other object than {name!r} to draw irrelevant frames from")
+    # drawn before all else: the irrelevant frames do not depend on `kind` or `size`
     relevant = np.ones(frames, bool)
     relevant[rng.permutation(frames)[: min(round(irrelevant * frames), frames - 1)]] = False
     background, pose, one = _Background(rng), Pose.draw(rng), str(rng.choice(pool))

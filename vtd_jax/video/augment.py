@@ -148,6 +148,7 @@ def apply_augment(
     x, y, w, h = draw.box
     clip = np.empty((len(frames), size, size, 3), np.uint8)
     for i, frame in enumerate(frames):
+        # crop before resizing, so that only the box is scaled
         image = resize(frame[y : y + h, x : x + w], size, size)
         if draw.flip:
             image = cv2.flip(image, 1)

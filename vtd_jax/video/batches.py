@@ -167,6 +167,7 @@ def train_clip(
 
 def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> TrainClip:
     """What `train_clip` does, with all that was drawn."""
+    # a generator for each clip: draws do not depend on who makes the batch, or in which order
     rng = np.random.default_rng([spec.seed, epoch, index])
     if spec.sample == "segments":
         wanted = sampling.train_indices(example.num_frames, spec.frames, rng)

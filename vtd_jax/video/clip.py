@@ -112,7 +112,7 @@ def frames_at(
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
-            # a frame is shown until the next one
+            # a frame is shown until the next one; 1e-6 absorbs rounding of time stamps
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
                 image = _fit(reader.image(shown[1]), size, squash) if image is None else image
                 yield TimedFrame((count + 0.5) * step, shown[0], image)

@@ -64,6 +64,7 @@ def process_map(
     A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code`
     set; a new one takes its place. All processes end with this one, however it ends.
     """
+    # spawn: a process that has started JAX must not be forked
     context, rest = multiprocessing.get_context("spawn"), iter(items)
     busy: dict[Connection, tuple[Any, Any]] = {}
     started: list[Any] = []

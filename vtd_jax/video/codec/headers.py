@@ -102,6 +102,7 @@ class Bits:
     """Reads numbers from the payload of a NAL unit."""
 
     def __init__(self, nal: bytes):
+        # the 3 is an emulation prevention byte (H.264, 7.4.1)
         payload = nal[1:].replace(b"\0\0\3", b"\0\0")
         self.bits = f"{int.from_bytes(payload, 'big'):0{8 * len(payload)}b}" if payload else ""
         self.place = 0

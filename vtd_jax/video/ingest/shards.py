@@ -159,6 +159,7 @@ class Staging:
         features["label"].names = settings["class_names"]
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
         files, skipped, frames = [], [], 0
+        # host and process: two Beam workers may make the same shard
         part = self.folder / f".{index:05d}.{platform.node()}.{os.getpid()}.part"
         writer = ArrayRecordWriter(str(part), WRITER_OPTIONS)
         try:
@@ -213,6 +214,7 @@ class Staging:
         """Puts a written shard in its place; the report comes last."""
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        # the manifest comes last: it marks the shard as finished
         os.replace(part, self.shard(index))
         _manifest(self.shard(index).name, report).write(self._path(index, "done.json"))
         return report

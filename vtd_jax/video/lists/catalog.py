@@ -17,7 +17,6 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import is_possible, likely
-from vtd_jax.terminal import counted
 from vtd_jax.texts import read_as, told_pair
 from vtd_jax.untrusted import regular_files
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
@@ -244,21 +243,18 @@ def more_columns(file: str) -> str:
     return "more than one number" if re.search("[0-9]", match[1]) else f"{match[1].strip()!r}"
 
 
-def select_shots(
-    entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False
-) -> list[Entry]:
+def select_shots(entries: Sequence[Entry], shots: int, seed: int) -> list[Entry]:
     """Draws `shots` videos of every class, the same for one seed whatever the order.
 
     With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
 
     Args:
       entries: the videos to draw from, each file once.
-      shots: how many a class.
+      shots: how many a class; a class with fewer gives all.
       seed: which ones.
-      all_of_fewer: take every video of a class that has fewer than `shots`, instead of failing.
 
     Raises:
-      UserError: if `shots` is below 1, or a class has fewer videos and `all_of_fewer` is off.
+      UserError: if `shots` is below 1.
     """
     if shots < 1:
         raise UserError(f"shots={shots}: expected at least 1 video a class")
@@ -266,12 +262,7 @@ def select_shots(
     for entry in entries:
         classes[entry.label].append(entry)
     chosen = set()
-    for label, members in sorted(classes.items()):
-        if len(members) < shots and not all_of_fewer:
-            raise UserError(
-                f"class index {label} has {counted(len(members), 'video')}, fewer than "
-                f"shots={shots}"
-            )
+    for members in classes.values():
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
     return [entry for entry in entries if entry.file in chosen]

@@ -118,7 +118,7 @@ def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> V
     fewer = sum(counts[label] < shots for label in range(len(listed.class_names)))
     if fewer:
         source += f"; {fewer} of {len(listed.class_names)} classes have fewer and give all"
-    entries = select_shots(listed.entries, shots, seed, all_of_fewer=True)
+    entries = select_shots(listed.entries, shots, seed)
     return _own(listed, name, entries, source)
 
 
