@@ -1,8 +1,8 @@
 """Whether a video file is whole: what decoded, against what its container promises."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -118,7 +118,7 @@ def _seconds_lacking(decoder, seen: int) -> str:
     return ""
 
 
-def _avi_index(container, stream) -> Sequence:
+def _avi_index(container, stream) -> Any:
     # older versions of PyAV have no `index_entries`
     return getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
 
