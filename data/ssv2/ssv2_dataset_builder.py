@@ -4,6 +4,6 @@ from vtd_jax.video.ingest.builder import VideoRecordsBuilder, benchmark_configs
 
 
 class Builder(VideoRecordsBuilder):
-    """Records of Something-Something v2 from the official download; see README.md beside this file."""
+    """Records of Something-Something v2 from the official download; see README.md."""
 
     BUILDER_CONFIGS = benchmark_configs("ssv2")

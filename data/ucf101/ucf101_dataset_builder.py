@@ -4,6 +4,6 @@ from vtd_jax.video.ingest.builder import VideoRecordsBuilder, benchmark_configs
 
 
 class Builder(VideoRecordsBuilder):
-    """Records of UCF-101 from the official download; see README.md beside this file."""
+    """Records of UCF-101 from the official download; see README.md."""
 
     BUILDER_CONFIGS = benchmark_configs("ucf101")

@@ -69,7 +69,8 @@ def _make(out: Path, sets: dict[int, SceneSet], start: float) -> str:
     seeds = list(sets)
     folders = {seed: out / f"seed{seed}" for seed in seeds}
     with Progress("rendering and encoding clips", noun="clip") as progress:
-        write_scene_sets([(sets[seed], folders[seed]) for seed in seeds], told=progress.update)
+        jobs = [(sets[seed], folders[seed]) for seed in seeds]
+        write_scene_sets(jobs, progress=progress.update)
     print(
         f"rendered and encoded {sum(len(s.clips()) for s in sets.values())} clips "
         f"({time.perf_counter() - start:.0f} s)"

@@ -115,7 +115,7 @@ class SceneSource:
         for made, folder in jobs:
             _claim(made, folder)
         with Progress("rendering and encoding clips", noun="clip") as progress:
-            write_scene_sets(jobs, told=progress.update)
+            write_scene_sets(jobs, progress=progress.update)
         for made, folder in jobs:
             with Line("building records"):
                 build_scenes(made, folder)

@@ -263,7 +263,7 @@ def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
     last = errors.splitlines()[-1]
     assert last.startswith("error: ")
     assert "a Beam worker that encoded this died (killed, most likely for lack of memory)" in last
-    assert "shards are finished, the next build goes on from them" in last
+    assert "shards are finished, the next build resumes from them" in last
     assert record_names(tmp_path) == []
     wait_for(lambda: not any(one.is_running() for one in family))
     status, _, errors = run("build_data", *many, f"--data_dir={tmp_path}")

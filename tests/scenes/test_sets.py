@@ -14,7 +14,7 @@ SMALL = SceneSet(seed=3, classes=4, train=2, val=1, length=6, size=32)
 def test_written_sets_are_lists_labels_and_real_videos(tmp_path):
     calls = []
     write_scene_sets(
-        [(SMALL, tmp_path)], workers=2, told=lambda done, total: calls.append((done, total))
+        [(SMALL, tmp_path)], workers=2, progress=lambda done, total: calls.append((done, total))
     )
     assert calls[-1] == (8, 8)
     listed = []

@@ -241,7 +241,7 @@ def test_a_file_of_a_terabyte_is_refused_before_it_is_read(tmp_path):
 def test_text_that_is_no_unicode_is_refused():
     content = bytearray(_npy(np.array(["ab"])))
     content[-4:] = b"\xff\xff\xff\x7f"
-    _refused(lambda: _read(bytes(content), kinds="U"), "no Unicode")
+    _refused(lambda: _read(bytes(content), kinds="U"), "Unicode")
 
 
 def test_archives_come_back_and_lies_are_refused(tmp_path):

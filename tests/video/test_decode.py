@@ -203,7 +203,7 @@ def test_zero_frames(tmp_path):
 
 
 def test_indices_beyond_the_end_or_none(clips):
-    with pytest.raises(VideoError, match="frame 40 was asked for, but only 40 frames decode"):
+    with pytest.raises(VideoError, match="frame 40 is wanted, but only 40 frames decode"):
         decode_frames(clips / "one.mp4", [0, 40])
     for indices in ([], [-1]):
         with pytest.raises(UserError, match="expected one or more frame indices"):

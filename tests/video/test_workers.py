@@ -29,7 +29,7 @@ def test_ordered_map_keeps_order_bounds_what_is_ahead_and_catches_user_errors_on
         return item * 2
 
     results = []
-    for outcome in ordered_map(work, list(range(20)), threads=2, ahead=2):
+    for outcome in ordered_map(work, list(range(20)), threads=2):
         with lock:
             running[0] -= 1
         results.append(

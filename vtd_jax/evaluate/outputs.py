@@ -69,7 +69,7 @@ def results_table(
     """
     check_finite(results)
     lists, training = lists or {}, training or {}
-    described = {split: stored.told for split, stored in lists.items()}
+    described = {split: stored.summary for split, stored in lists.items()}
     lines = about(config, clip, learnt, described, training.get("told", ""))
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
     origins = {

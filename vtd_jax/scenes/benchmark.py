@@ -1,6 +1,4 @@
-"""Rendered scenes as a benchmark: clips with the lists of every protocol, and others with any share
-of noise.
-"""
+"""Rendered scenes as a benchmark: lists of every protocol, clips with any share of noise."""
 
 import dataclasses
 
@@ -18,13 +16,11 @@ _GROUPS = ("pool", "val", "unseen", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class SceneBenchmark:
-    """A data set in the shape of the field's: base and novel halves, shots, three splits of classes
-    never learnt.
+    """A rendered data set with base and novel halves, shots, and three splits of unseen classes.
 
     Lists: `base_train`, `fs_base_s{1,2,3}_train` (16 clips a class, drawn from it), `base_val`,
-      `novel_val`; `train`,
-    `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, each of classes that no other
-    list has.
+    `novel_val`; `train`, `train1_few_shot_{2,4,8,16}` (nested), `val`; `unseen{1,2,3}_val`, of
+    classes that no other list has.
 
     Attributes:
       seed: of the choice of classes, of every clip and of the draws of shots.
@@ -51,11 +47,8 @@ class SceneBenchmark:
     shift: float = 0.6
 
     def __post_init__(self):
-        if (
-            self.classes < 4
-            or self.classes % 2
-            or self.classes + 3 * self.unseen > len(class_names())
-        ):
+        total = self.classes + 3 * self.unseen
+        if self.classes < 4 or self.classes % 2 or total > len(class_names()):
             raise UserError(
                 f"scene benchmark: {self.classes} classes and 3 x {self.unseen} unseen ones, "
                 f"expected an even number from 4 on, and at most {len(class_names())} in all"
@@ -70,20 +63,15 @@ class SceneBenchmark:
         """Class names of "all" (base classes first), "base", "novel", "unseen1" to "unseen3"."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))
         drawn, half = [class_names()[i] for i in order], self.classes // 2
-        found = {
-            "all": drawn[: self.classes],
-            "base": drawn[:half],
-            "novel": drawn[half : self.classes],
-        }
+        every = drawn[: self.classes]
+        found = {"all": every, "base": every[:half], "novel": every[half:]}
         for split in SEEDS:
             start = self.classes + (split - 1) * self.unseen
             found[f"unseen{split}"] = drawn[start : start + self.unseen]
         return found
 
     def clips(self) -> list[Clip]:
-        """(group, class, number) of every clip; the classes of "unseen" count through the three
-        splits.
-        """
+        """(group, class, number) of every clip; "unseen" classes count through the three splits."""
         counts = {
             "pool": (self.classes, self.pool), "val": (self.classes, self.val),
             "unseen": (3 * self.unseen, self.unseen_val),
@@ -97,29 +85,18 @@ class SceneBenchmark:
 
     def lists(self) -> dict[str, SceneList]:
         """The lists of every protocol."""
-        every, base = range(self.classes), range(self.classes // 2)
-        order = self._draws(0)
-        found = {
-            "base_train": self._list(
-                "base", "pool", base, np.tile(np.arange(self.pool), (self.classes, 1))
-            ),
-            **{
-                f"fs_base_s{s}_train": self._list("base", "pool", base, self._draws(s)[:, :16])
-                for s in SEEDS
-            },
-            "base_val": self._list("base", "val", base),
-            "novel_val": self._list(
-                "novel", "val", range(self.classes // 2, self.classes), first=self.classes // 2
-            ),
-            "train": self._list(
-                "all", "pool", every, np.tile(np.arange(self.pool), (self.classes, 1))
-            ),
-            **{
-                f"train1_few_shot_{k}": self._list("all", "pool", every, order[:, :k])
-                for k in SHOTS
-            },
-            "val": self._list("all", "val", every),
-        }
+        half = self.classes // 2
+        every, base, novel = range(self.classes), range(half), range(half, self.classes)
+        pool, order = np.tile(np.arange(self.pool), (self.classes, 1)), self._draws(0)
+        found = {"base_train": self._list("base", "pool", base, pool)}
+        for s in SEEDS:
+            found[f"fs_base_s{s}_train"] = self._list("base", "pool", base, self._draws(s)[:, :16])
+        found["base_val"] = self._list("base", "val", base)
+        found["novel_val"] = self._list("novel", "val", novel, first=half)
+        found["train"] = self._list("all", "pool", every, pool)
+        for k in SHOTS:
+            found[f"train1_few_shot_{k}"] = self._list("all", "pool", every, order[:, :k])
+        found["val"] = self._list("all", "val", every)
         for split in SEEDS:
             first = (split - 1) * self.unseen
             found[f"unseen{split}_val"] = self._list(
@@ -132,13 +109,17 @@ class SceneBenchmark:
         rng = np.random.default_rng([self.seed, 4, seed])
         return np.stack([rng.permutation(self.pool) for _ in range(self.classes)])
 
-    def _list(self, labels, group, classes, numbers=None, first=0) -> SceneList:
+    def _list(
+        self,
+        labels: str,
+        group: str,
+        classes: range,
+        numbers: np.ndarray | None = None,
+        first: int = 0,
+    ) -> SceneList:
         count = self.val if group == "val" else self.unseen_val
-        clips = (
-            ((group, c, int(i)), c - first)
-            for c in classes
-            for i in (range(count) if numbers is None else numbers[c])
-        )
+        numbers = np.tile(np.arange(count), (classes.stop, 1)) if numbers is None else numbers
+        clips = (((group, c, int(i)), c - first) for c in classes for i in numbers[c])
         return SceneList(labels, tuple(clips))
 
     def render(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -147,29 +128,22 @@ class SceneBenchmark:
         names = class_names_of(self, group)
         rng = np.random.default_rng([self.seed, 3, _GROUPS.index(group), label, number])
         return render_clip(
-            names[label],
-            rng,
-            frames=self.length,
-            size=self.size,
-            irrelevant=self.irrelevant,
+            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant,
             shift=self.shift,
-        )
+        )  # fmt: skip
 
 
 def class_names_of(benchmark: SceneBenchmark, group: str) -> list[str]:
     """The names that the classes of a group of clips are numbered by."""
     names = benchmark.names()
-    return (
-        names["unseen1"] + names["unseen2"] + names["unseen3"]
-        if group == "unseen"
-        else names["all"]
-    )
+    if group == "unseen":
+        return names["unseen1"] + names["unseen2"] + names["unseen3"]
+    return names["all"]
 
 
 @dataclasses.dataclass(frozen=True)
 class NoisyScenes:
-    """Validation clips of a benchmark's base and novel classes at another share of irrelevant
-    frames.
+    """Validation clips of a benchmark's classes at another share of irrelevant frames.
 
     Ten frames a clip, so that every tenth from 0 to 0.9 is a whole number of frames. Lists:
     `base_val`, `novel_val`.
@@ -198,14 +172,9 @@ class NoisyScenes:
     def lists(self) -> dict[str, SceneList]:
         """`base_val` and `novel_val`."""
         half, clips = self.benchmark.classes // 2, self.clips()
-        return {
-            "base_val": SceneList(
-                "base", tuple((clip, clip[1]) for clip in clips if clip[1] < half)
-            ),
-            "novel_val": SceneList(
-                "novel", tuple((clip, clip[1] - half) for clip in clips if clip[1] >= half)
-            ),
-        }
+        base = tuple((clip, clip[1]) for clip in clips if clip[1] < half)
+        novel = tuple((clip, clip[1] - half) for clip in clips if clip[1] >= half)
+        return {"base_val": SceneList("base", base), "novel_val": SceneList("novel", novel)}
 
     def render(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         """Frames `[T, H, W, 3]` uint8 of one clip, and which of them show its object."""
@@ -214,10 +183,6 @@ class NoisyScenes:
         rng = np.random.default_rng([made.seed, 3, _GROUPS.index("noise"), label, number])
         name = made.names()["all"][label]
         return render_clip(
-            name,
-            rng,
-            frames=self.length,
-            size=made.size,
-            irrelevant=self.irrelevant,
+            name, rng, frames=self.length, size=made.size, irrelevant=self.irrelevant,
             shift=made.shift,
-        )
+        )  # fmt: skip

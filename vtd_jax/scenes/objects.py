@@ -57,9 +57,7 @@ class Pose:
         )
 
     def at(self, t: int) -> tuple[float, float, float]:
-        """Position and angle at frame t: the object bounces off the image's edges, its angle
-        swings.
-        """
+        """Position and angle at frame t; the object bounces off the edges and swings."""
         span = 1 - 2 * self.radius
         x, y = (
             self.radius + span * (1 - abs((start + t * step) / span % 2 - 1))
@@ -80,9 +78,8 @@ def draw_object(
     size = image.shape[0]
     x, y, angle = pose.at(t)
     radius, cos, sin = pose.radius * size, np.cos(angle), np.sin(angle)
-    turn = np.array(
-        [[cos, sin], [-sin, cos]]
-    )  # row vectors: the outline turns clockwise as y points down
+    # row vectors: the outline turns clockwise as y points down
+    turn = np.array([[cos, sin], [-sin, cos]])
     outlines = [outline @ turn * radius + (x * size, y * size) for outline in _outline(shape)]
     mask = np.zeros((size, size), np.uint8)
     points = [np.round(outline * 2**SUBPIXEL).astype(np.int32) for outline in outlines]
@@ -134,38 +131,20 @@ def _outline(shape: str) -> tuple[np.ndarray, ...]:
         return (np.concatenate([arc(1, outer, 2 * np.pi - outer), hollow]) + (0.25, 0),)
     if shape == "star":
         turns = np.arange(10) * np.pi / 5 - np.pi / 2
-        return (
-            np.stack([np.cos(turns), np.sin(turns)], 1)
-            * np.where(np.arange(10) % 2, 0.42, 1.08)[:, None],
-        )
+        radii = np.where(np.arange(10) % 2, 0.42, 1.08)
+        return (np.stack([np.cos(turns), np.sin(turns)], 1) * radii[:, None],)
     a = 0.34  # half the width of an arm
     points = {
         "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
         "triangle": [(0, -0.95), (1.0, 0.8), (-1.0, 0.8)],
         "cross": [
-            (-a, -1),
-            (a, -1),
-            (a, -a),
-            (1, -a),
-            (1, a),
-            (a, a),
-            (a, 1),
-            (-a, 1),
-            (-a, a),
-            (-1, a),
-            (-1, -a),
-            (-a, -a),
+            (-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a),
+            (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a),
         ],
         "arrow": [
-            (1.05, 0),
-            (0.1, 0.9),
-            (0.1, 0.36),
-            (-1, 0.36),
-            (-1, -0.36),
-            (0.1, -0.36),
-            (0.1, -0.9),
+            (1.05, 0), (0.1, 0.9), (0.1, 0.36), (-1, 0.36), (-1, -0.36), (0.1, -0.36), (0.1, -0.9),
         ],
-    }
+    }  # fmt: skip
     return (np.array(points[shape], float),)
 
 

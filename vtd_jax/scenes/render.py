@@ -1,5 +1,4 @@
-"""Rendered scenes with compositional names: the demo's videos, and the stills its small CLIP
-learned from.
+"""Rendered scenes with compositional names, for the demo's videos and its small CLIP's stills.
 
 A class is colour + texture + shape, "red striped circle": 8 × 4 × 8 = 256 of them. One object moves
 before a muted, cluttered background. Part of a clip's frames can be irrelevant: they do not show
@@ -33,8 +32,7 @@ def class_names() -> tuple[str, ...]:
 def render_still(
     name: str, rng: np.random.Generator, size: int = 64
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """One RGB image of the named object at a random place, size and angle before a random
-    background.
+    """One RGB image of the named object at a random pose before a random background.
 
     Raises:
       UserError: a name that is not "colour texture shape".
@@ -95,6 +93,7 @@ def render_clip(
     pool = [other for other in (others or class_names()) if other != name]
     if not pool:
         raise UserError(f"scene clip: no other object than {name!r} to draw irrelevant frames from")
+    # drawn before all else: the irrelevant frames do not depend on `kind` or `size`
     relevant = np.ones(frames, bool)
     relevant[rng.permutation(frames)[: min(round(irrelevant * frames), frames - 1)]] = False
     background, pose, one = _Background(rng), Pose.draw(rng), str(rng.choice(pool))
@@ -116,8 +115,7 @@ def render_clip(
 
 
 def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int = 8) -> None:
-    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p); the file appears once it is
-    complete.
+    """Writes RGB frames as H.264 (libx264 veryfast, crf 18, yuv420p), atomically.
 
     Raises:
       UserError: no frames, or a side that is not even, which yuv420p needs.
@@ -144,9 +142,7 @@ def write_mp4(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int =
 
 
 class _Background:
-    """A soft muted gradient, drifting blobs, a travelling wave, and pixel noise (added by
-    `_finish`).
-    """
+    """A soft muted gradient, drifting blobs, a travelling wave; `_finish` adds pixel noise."""
 
     def __init__(self, rng: np.random.Generator, blobs: int = 5):
         grey = rng.uniform(60, 175, (4, 4, 1)) * 0.5 + 0.5 * rng.uniform(60, 175)
@@ -160,14 +156,11 @@ class _Background:
 
     def frame(self, t: int, size: int) -> Float[np.ndarray, "size size 3"]:
         """Frame t without pixel noise, float32 in about 0..255."""
-        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR).astype(
-            np.uint8
-        )
+        canvas = cv2.resize(self.gradient, (size, size), interpolation=cv2.INTER_LINEAR)
+        canvas = canvas.astype(np.uint8)
         for (x, y, dx, dy, a, b, angle), colour in zip(self.blobs, self.blob_colours.tolist()):
-            centre = (
-                (x + (dx - 0.5) * 0.04 * t) % 1 * size,
-                (y + (dy - 0.5) * 0.04 * t) % 1 * size,
-            )
+            moved = x + (dx - 0.5) * 0.04 * t, y + (dy - 0.5) * 0.04 * t
+            centre = tuple(place % 1 * size for place in moved)
             axes = ((0.04 + 0.10 * a) * size, (0.04 + 0.10 * b) * size)
             centre, axes = (tuple(round(v * 2**SUBPIXEL) for v in pair) for pair in (centre, axes))
             cv2.ellipse(
@@ -185,26 +178,20 @@ class _Background:
 def _finish(image: np.ndarray, background: _Background, rng: np.random.Generator) -> np.ndarray:
     """Adds pixel noise and rounds to uint8."""
     noise = rng.integers(0, 256, image.shape, dtype=np.uint8)
-    return np.clip(
-        image + (noise - np.float32(127.5)) * np.float32(background.noise / 64), 0, 255
-    ).astype(np.uint8)
+    image = image + (noise - np.float32(127.5)) * np.float32(background.noise / 64)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def _scramble(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A frame as a broken stream shows it: 4 × 4 tiles in a wrong order, a third of them grey."""
     side = image.shape[0] // 4
-    tiles = (
-        image[: 4 * side, : 4 * side]
-        .reshape(4, side, 4, side, 3)
-        .swapaxes(1, 2)
-        .reshape(16, side, side, 3)
-    )
+    whole = image[: 4 * side, : 4 * side].reshape(4, side, 4, side, 3)
+    tiles = whole.swapaxes(1, 2).reshape(16, side, side, 3)
     tiles = tiles[rng.permutation(16)]
     tiles[rng.random(16) < 1 / 3] = 128
     broken = image.copy()
-    broken[: 4 * side, : 4 * side] = (
-        tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2).reshape(4 * side, 4 * side, 3)
-    )
+    tiles = tiles.reshape(4, 4, side, side, 3).swapaxes(1, 2)
+    broken[: 4 * side, : 4 * side] = tiles.reshape(4 * side, 4 * side, 3)
     return broken
 
 

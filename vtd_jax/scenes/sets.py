@@ -1,6 +1,4 @@
-"""Data sets of rendered scenes, as real mp4 files, lists and label CSVs in the field's formats:
-base-to-novel.
-"""
+"""Data sets of rendered scenes: mp4 files, lists and label CSVs in the field's formats."""
 
 import dataclasses
 import os
@@ -25,9 +23,7 @@ Clip = tuple[str, int, int]
 
 
 class SceneList(NamedTuple):
-    """A list of a data set: the names that its class ids are of, and its clips with their class
-    ids.
-    """
+    """A list of a data set: the label file it uses, and its clips with their class ids."""
 
     labels: str
     clips: tuple[tuple[Clip, int], ...]
@@ -62,7 +58,7 @@ class SceneSet:
       length: frames a clip.
       size: side of the square frames, pixels.
       irrelevant: share of frames that do not show the clip's object.
-      kind: what those show, see `scenes.KINDS`.
+      kind: what those show, see `render.KINDS`.
       shift: strength of the change of blur, contrast and tint that all clips share.
     """
 
@@ -92,10 +88,8 @@ class SceneSet:
 
     def names(self) -> dict[str, list[str]]:
         """Class names of "base" and "novel"."""
-        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))[
-            : self.classes
-        ]
-        chosen, half = [class_names()[i] for i in order], self.classes // 2
+        order = np.random.default_rng([self.seed, 1]).permutation(len(class_names()))
+        chosen, half = [class_names()[i] for i in order[: self.classes]], self.classes // 2
         return {"base": chosen[:half], "novel": chosen[half:]}
 
     def clips(self) -> list[Clip]:
@@ -122,8 +116,8 @@ class SceneSet:
         rng = np.random.default_rng([self.seed, 2, list(LISTS).index(name), label, number])
         names = self.names()[LISTS[name]]
         return render_clip(
-            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant, kind=self.kind,
-            shift=self.shift,
+            names[label], rng, frames=self.length, size=self.size, irrelevant=self.irrelevant,
+            kind=self.kind, shift=self.shift,
         )  # fmt: skip
 
 
@@ -137,15 +131,15 @@ def write_scene_sets(
     sets: Sequence[tuple[Scenes, Path]],
     *,
     workers: int = 0,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Renders data sets into folders: `videos/*.mp4`, a `.txt` a list, `NAMES_labels.csv`.
 
     Args:
-      sets: what, and where to; folders are made. A video that is there already is of the same data
-        set and stays.
+      sets: what, and where to; folders are made. Existing videos of
+        the same data set stay.
       workers: rendering processes; 0 means one a core.
-      told: called with clips done and clips in all.
+      progress: called with clips done and clips in all.
     """
     jobs = []
     for scene_set, folder in sets:
@@ -169,8 +163,8 @@ def write_scene_sets(
                 futures = [pool.submit(_write, *job) for job in jobs]
             for future in as_completed(futures):
                 done += future.result()
-                if told:
-                    told(done, total)
+                if progress:
+                    progress(done, total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,6 +1,4 @@
-"""The one reader of NumPy files: a header's claims are held against the bytes there are before
-memory is asked for.
-"""
+"""The only reader of NumPy files: checks a header against the file's size before allocating."""
 
 import math
 import os
@@ -18,19 +16,10 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import ARRAY_BYTES, ARRAY_FREE_BYTES, ARRAY_RATIO
 from vtd_jax.untrusted.regular_files import open_regular
 
-# what NumPy and zipfile raise for files that are damaged, cut short or something else
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    TypeError,
-    OverflowError,
-)
-# of a header, NumPy reads its Python as Python does
+# what NumPy and zipfile raise for damaged or foreign files
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, SyntaxError)
+_DAMAGE += (TypeError, OverflowError)
+# NumPy tokenizes the header as Python source
 _DAMAGE += (NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _HEADER_BYTES, _DIMENSIONS, _ARRAYS = 10_000, 8, 10_000
 # bytes: of a CRC-32, and of what is read at once for one
@@ -128,7 +117,7 @@ def read_npz(
       path: of the file.
       what: what messages call it.
       kinds: as for `read_array`.
-      most: bytes that all arrays together may have.
+      most: bytes that all arrays may have in total.
 
     Raises:
       UserError: it is missing, damaged, no such archive, or claims more than `most`, or more than
@@ -137,15 +126,10 @@ def read_npz(
     try:
         with open_regular(path, what) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            total, packed = (
-                sum(entry.file_size for entry in entries),
-                os.fstat(file.fileno()).st_size,
-            )
-            if (
-                len(entries) > _ARRAYS
-                or total > most
-                or total > max(ARRAY_FREE_BYTES, ARRAY_RATIO * packed)
-            ):
+            total = sum(entry.file_size for entry in entries)
+            packed = os.fstat(file.fileno()).st_size
+            allowed = min(most, max(ARRAY_FREE_BYTES, ARRAY_RATIO * packed))
+            if len(entries) > _ARRAYS or total > allowed:
                 raise UserError(
                     f"{path}: {len(entries):,} arrays of {total:,} bytes in a file of {packed:,}; "
                     f"expected at most {_ARRAYS:,}, {most:,} and {ARRAY_RATIO:,} times the file's"
@@ -180,7 +164,7 @@ def _short(error: Exception) -> str:
 def _claims(
     file: BufferedIOBase, size: int, where: str, kinds: Collection[str]
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """What `_header` gives, held against the bytes there are."""
+    """Reads the header and checks it against the file's size."""
     shape, fortran, dtype, header = _header(file)
     if dtype.kind not in kinds or dtype.hasobject or dtype.itemsize == 0:
         raise UserError(f"{where}: an array of {dtype}, which is not expected there")
@@ -193,9 +177,7 @@ def _claims(
 
 
 def _crc(file: BufferedIOBase, size: int) -> bytes:
-    """The CRC-32 of the first `size` bytes, after which `file` stands then; or of fewer where it
-    ends before.
-    """
+    """The CRC-32 of the first `size` bytes; leaves `file` behind them."""
     file.seek(0)
     checksum = 0
     while size > 0 and (block := file.read(min(_BLOCK, size))):
@@ -217,9 +199,7 @@ def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]
 
 
 class _Counting:
-    """A file whose bytes are counted as they are read; no single read is longer than a header may
-    be.
-    """
+    """A file that counts the bytes read, and refuses reads longer than a header may be."""
 
     def __init__(self, file: BufferedIOBase):
         self._file, self.count = file, 0
@@ -243,8 +223,8 @@ def _fill(file: BufferedIOBase, view: memoryview, where: str) -> None:
 
 
 def _check_text(array: np.ndarray, where: str) -> None:
-    """Text of numbers that are no characters is a SystemError in whoever looks at it."""
+    """Refuses invalid code points: using such text raises SystemError."""
     if array.dtype.kind == "U" and array.size:
         codes = array.view(np.uint32 if array.dtype.isnative else array.dtype.byteorder + "u4")
         if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
-            raise UserError(f"{where}: text that is no Unicode")
+            raise UserError(f"{where}: text that is not Unicode")

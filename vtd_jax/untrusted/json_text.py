@@ -1,6 +1,4 @@
-"""The one reader of JSON: bounded in size and depth, strict, checked against a type before anybody
-sees a value.
-"""
+"""The only reader of JSON: bounded in size and depth, strict, and checked against a type."""
 
 import json
 import os
@@ -18,8 +16,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _PLACE = re.compile(r" - at `\$(.*)`$")
-# characters of what msgspec says, which may have a value in it
-_TOLD = 200
+# characters of a message of msgspec, which may quote a value
+_LONG = 200
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
 
@@ -42,18 +40,12 @@ def parse_json(content: bytes | str, where: str, kind: Any = Any, *, remedy: str
     try:
         value = msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_told(str(error))}{remedy and '; '}{remedy}") from None
+        raise UserError(f"{where}: {_placed(str(error))}{_after(remedy)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{where}: {_malformed(str(error), content)}{remedy and '; '}{remedy}"
-        ) from None
+        raise UserError(f"{where}: {_malformed(str(error), content)}{_after(remedy)}") from None
     except RecursionError:
-        raise UserError(
-            f"{where}: brackets nested too deep to be read{remedy and '; '}{remedy}"
-        ) from None
-    _check_depth(
-        value, f"{where}: brackets nested more than {JSON_DEPTH} deep{remedy and '; '}{remedy}"
-    )
+        raise UserError(f"{where}: brackets nested too deep to be read{_after(remedy)}") from None
+    _check_depth(value, f"{where}: brackets nested more than {JSON_DEPTH} deep{_after(remedy)}")
     return value
 
 
@@ -69,24 +61,20 @@ def read_json(
 
     Raises:
       UserError: it is not there, cannot be read, is no regular file, larger than `most` bytes, not
-        JSON, or of another type. A caller to whom a missing file means something asks for that
-        first.
+        JSON, or of another type.
     """
     try:
         content = read_bytes(path, what, most)
     except UserError as error:
-        raise UserError(f"{error}{remedy and '; '}{remedy}") from None
+        raise UserError(f"{error}{_after(remedy)}") from None
     except OSError as error:
-        # the cause tells a file that may be there later from one that is wrong
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}){remedy and '; '}{remedy}"
-        ) from error
+        # the cause distinguishes a file that may appear later from a wrong one
+        raise UserError(f"{path}: cannot be read ({error.strerror}){_after(remedy)}") from error
     return parse_json(content.removeprefix(b"\xef\xbb\xbf"), str(path), kind, remedy=remedy)
 
 
 def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
-    """A JSON text with every object as the list of its `(key, value)` pairs: a key may be there
-    twice.
+    """Parses JSON with every object as a list of `(key, value)` pairs, so keys may repeat.
 
     Raises:
       UserError: as `parse_json` does.
@@ -96,9 +84,7 @@ def parse_pairs(content: bytes | str, where: str, *, remedy: str = "") -> Any:
         return json.loads(content, object_pairs_hook=lambda pairs: pairs)
     except ValueError as error:
         # whole numbers of thousands of digits
-        raise UserError(
-            f"{where}: not JSON that can be read ({error}){remedy and '; '}{remedy}"
-        ) from None
+        raise UserError(f"{where}: not JSON that can be read ({error}){_after(remedy)}") from None
 
 
 def convert(value: Any, where: str, kind: Any, *, remedy: str = "") -> Any:
@@ -110,15 +96,19 @@ def convert(value: Any, where: str, kind: Any, *, remedy: str = "") -> Any:
     try:
         return msgspec.convert(value, type=kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise UserError(f"{where}: {_told(str(error))}{remedy and '; '}{remedy}") from None
+        raise UserError(f"{where}: {_placed(str(error))}{_after(remedy)}") from None
 
 
-def _told(text: str) -> str:
+def _after(remedy: str) -> str:
+    return remedy and f"; {remedy}"
+
+
+def _placed(text: str) -> str:
     """msgspec's message with the place in front, as `epochs[3]: expected …`."""
     place = _PLACE.search(text)
-    told = _PLACE.sub("", text).replace("`", "")
-    told = told[:1].lower() + (told[1:] if len(told) <= _TOLD else f"{told[1:_TOLD]}…")
-    return f"{place[1].lstrip('.')}: {told}" if place else told
+    reason = _PLACE.sub("", text).replace("`", "")
+    reason = reason[:1].lower() + (reason[1:] if len(reason) <= _LONG else f"{reason[1:_LONG]}…")
+    return f"{place[1].lstrip('.')}: {reason}" if place else reason
 
 
 def _malformed(text: str, content: bytes | str) -> str:

@@ -1,6 +1,4 @@
-"""What a file from a stranger may ask for. Every limit is named here; docs/security.md says which
-flag raises it.
-"""
+"""Limits on what an untrusted file may claim; docs/security.md names the flags that raise them."""
 
 # bytes: of JSON that we wrote (the largest are lists of a million videos), and of JSON beside other
 # people's weights
@@ -13,8 +11,8 @@ TEXT_BYTES = 256 * 2**20
 LINE_BYTES = 64 * 2**10
 # bytes: of an array of ours; a million videos of 700 classes are 2.8 GB
 ARRAY_BYTES = 16 * 2**30
-# how many times the bytes of their archive arrays may have together, once they have so many bytes;
-# scores are noise, which packs to nine tenths
+# how many times the bytes of their archive arrays may have in total, beyond a free allowance;
+# scores are noise, which compresses to nine tenths
 ARRAY_RATIO, ARRAY_FREE_BYTES = 100, 64 * 2**20
 # characters of one label, class name or word; CLIP reads 77 tokens at most
 TEXT_CHARACTERS = 4096
@@ -22,9 +20,8 @@ TEXT_CHARACTERS = 4096
 RECORD_FRAMES = 10**8
 # characters: of the name of a video in a list; no file system of ours takes longer paths
 NAME_CHARACTERS = 4096
-# of a file of weights: tensors in it (the largest mixtures of experts have 90 000), characters of
-# one tensor's name and of all names, modules of a TorchScript archive with all their attributes,
-# and files that a model is cut into
+# of a file of weights: tensors (the largest mixtures of experts have 90 000), characters of a name
+# and of all names, shards of a model, and attributes of all modules of a TorchScript archive
 TENSORS = 100_000
 TENSOR_NAME = 1000
 TENSOR_NAMES = 16 * 2**20
@@ -35,12 +32,11 @@ MODULE_ATTRIBUTES = 200_000
 PICKLE_BYTES = 16 * 2**20
 ZIP_TABLE_BYTES = 16 * 2**20
 SAFETENSORS_HEADER_BYTES = 64 * 2**20
-# elements that all tensors of an archive may have for each byte of it, as tensors may share their
-# storage; and how many times its own bytes may be read for them
+# of an archive whose tensors share storage: elements for each byte of it, and reads of each byte
 SHARED_ELEMENTS = 16
 READ_AGAIN = 64
-# characters of a message, a line or a cell on a terminal, which is two of the longest paths that
-# Linux has; and of a word in it between blanks and slashes, where a name of a file has at most 255
+# characters of a message on a terminal (two of Linux's longest paths), and of a word in it between
+# blanks and slashes (names of files have at most 255)
 SHOWN_CHARACTERS = 9000
 SHOWN_WORD = 400
 # pixels: of a frame, two of 8K; its short side counts as scaled up to so many pixels, as models see

@@ -1,11 +1,9 @@
-"""Opening a file that a stranger may have made: never a pipe or a device, and no more of it than
-was asked for.
-"""
+"""Opens untrusted files: never a pipe or a device, and reads no more than a limit."""
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TEXT_BYTES
@@ -19,7 +17,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: str | os.PathLike, what: str = "file") -> BinaryIO:
+def open_regular(path: str | os.PathLike, what: str = "file") -> BufferedReader:
     """Opens a file for reading without ever waiting, as the opening of a pipe would.
 
     Args:
@@ -30,7 +28,7 @@ def open_regular(path: str | os.PathLike, what: str = "file") -> BinaryIO:
       UserError: it is a pipe, a socket, a device or a folder.
       OSError: it is not there, or cannot be read.
     """
-    # without O_NONBLOCK, opening a pipe waits for somebody to write into it
+    # without O_NONBLOCK, opening a pipe waits for a writer
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         kind = stat.S_IFMT(os.fstat(number).st_mode)
@@ -64,8 +62,7 @@ def read_bytes(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYT
 
 
 def read_text(path: str | os.PathLike, what: str = "file", most: int = TEXT_BYTES) -> str:
-    """All of a UTF-8 text file of at most `most` bytes; a byte-order mark is dropped, zero bytes
-    are refused.
+    """Reads a UTF-8 text file; drops a byte-order mark and refuses zero bytes.
 
     Raises:
       UserError: it is larger, no regular file, or not UTF-8.

@@ -1,6 +1,4 @@
-"""How much a Zstandard frame can become, from the sizes of its blocks: known before anything is
-decompressed.
-"""
+"""The largest size a Zstandard frame can decompress to, from the sizes of its blocks."""
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 # what one block can become, by the format

@@ -1,6 +1,4 @@
-"""Resizing, cropping and colour changes of a clip, uint8 in and uint8 out (docs/method.md, sections
-5 and 6).
-"""
+"""Resizing, cropping and colour changes of uint8 clips (docs/method.md, sections 5 and 6)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,8 +64,7 @@ def _check_range(name: str, value: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class Jitter:
-    """One draw of colour jitter: factors (1 = no change), hue shift in turns, and the order of the
-      four steps.
+    """One draw of colour jitter: factors (1 = no change), hue shift in turns, order of steps.
 
     `order` permutes 0 brightness, 1 contrast, 2 saturation, 3 hue.
     """
@@ -151,6 +148,7 @@ def apply_augment(
     x, y, w, h = draw.box
     clip = np.empty((len(frames), size, size, 3), np.uint8)
     for i, frame in enumerate(frames):
+        # crop before resizing, so that only the box is scaled
         image = resize(frame[y : y + h, x : x + w], size, size)
         if draw.flip:
             image = cv2.flip(image, 1)
@@ -185,7 +183,7 @@ def apply_jitter(image: UInt8[np.ndarray, "h w 3"], jitter: Jitter) -> UInt8[np.
 
 
 def _turn_hue(image: np.ndarray, steps: int) -> np.ndarray:
-    """Turns the colour circle by so many 256ths."""
+    """Turns the colour circle by `steps` / 256."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     # whole rows are added, wrapping round: a strided channel takes five times as long
     rows = hsv.reshape(len(hsv), -1)
@@ -194,9 +192,7 @@ def _turn_hue(image: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _blend_constant(image: np.ndarray, constant: float, factor: float) -> np.ndarray:
-    """`factor * image + (1 - factor) * constant`, rounded and clipped, through a table of 256
-    values.
-    """
+    """`factor * image + (1 - factor) * constant`, rounded and clipped, by a lookup table."""
     table = np.rint(np.arange(256) * factor + constant * (1 - factor)).clip(0, 255).astype(np.uint8)
     return cv2.LUT(image, table)
 
@@ -211,9 +207,7 @@ def _grey_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width after scaling the short side to `short_side`, the other rounded to whole
-    pixels.
-    """
+    """Height and width once the short side is `short_side`, rounded to whole pixels."""
     short = min(height, width)
     return (int(height * short_side / short + 0.5), int(width * short_side / short + 0.5))
 
@@ -221,9 +215,7 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
 def resize(
     image: UInt8[np.ndarray, "a b 3"], height: int, width: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Bilinear resize without smoothing, as in the release; the image itself if it has that size
-    already.
-    """
+    """Bilinear resize without antialiasing, as in the release; a no-op at the same size."""
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -246,9 +238,7 @@ def centre_crop(frames: UInt8[np.ndarray, "t h w 3"], size: int) -> UInt8[np.nda
 
 
 def crop_short_side(size: int) -> int:
-    """Short side before a training crop or the centre crop of evaluation: `round(size * 256 /
-    224)`.
-    """
+    """Short side before a training or centre crop: `round(size * 256 / 224)`."""
     return round(size * SHORT_SIDE_RATIO)
 
 
@@ -276,9 +266,7 @@ def spatial_views(
 
 
 def check_views(views: int, squash: bool = False) -> None:
-    """Raises UserError for a number of spatial views that is not defined; of squashed frames there
-    is one.
-    """
+    """Raises UserError unless `views` is 1 or 3, or 1 where frames are squashed."""
     if squash and views != 1:
         raise UserError(
             f"spatial_views={views}: this CLIP sees whole frames, squashed to a square, of which "

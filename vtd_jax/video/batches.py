@@ -1,8 +1,7 @@
 """Any batch of an epoch, made on its own: sampling, decoding, augmentation.
 
-Every batch is a function of its number and the settings alone: the order of an epoch comes from
-(seed, epoch), the
-random draws of a clip from (seed, epoch, record). Threads, worker processes, hosts and restarts
+Every batch is a function of its number and the settings. (seed, epoch) fix the order of an epoch,
+(seed, epoch, record) the random draws of a clip. Threads, worker processes, hosts and restarts
 cannot change a batch.
 """
 
@@ -59,7 +58,7 @@ class BatchSpec:
     squash: bool = False
 
     def check(self, videos: int) -> None:
-        """Raises UserError for settings that do not fit together or the number of videos."""
+        """Raises UserError for settings that contradict each other or the number of videos."""
         for name in ("frames", "size", "batch_size", "host_count", "temporal_views", "epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: expected at least 1")
@@ -68,11 +67,9 @@ class BatchSpec:
             raise UserError(f"seed={self.seed}: expected 0 or more")
         if self.sample not in SAMPLES:
             raise UserError(f"sample={self.sample!r}: expected one of {', '.join(SAMPLES)}")
-        if not 0 <= self.host_index < self.host_count:
-            raise UserError(
-                f"host_index={self.host_index}: expected 0 to host_count - 1 = "
-                f"{self.host_count - 1}"
-            )
+        last = self.host_count - 1
+        if not 0 <= self.host_index <= last:
+            raise UserError(f"host_index={self.host_index}: expected 0 to host_count - 1 = {last}")
         if self.batch_size % self.host_count:
             raise UserError(
                 f"batch_size={self.batch_size} cannot be split evenly over {self.host_count} hosts"
@@ -90,9 +87,7 @@ class BatchSpec:
 
 
 class BatchSource:
-    """Random access to the batches of a spec: what grain reads from, in threads or in worker
-    processes.
-    """
+    """Random access to the batches of a spec; grain reads from it in threads or processes."""
 
     def __init__(self, records: Records, spec: BatchSpec, start: int = 0):
         spec.check(len(records))
@@ -103,19 +98,16 @@ class BatchSource:
         return max(0, self.per_epoch * self.spec.epochs - self.start)
 
     def indices(self, position: int) -> list[int]:
-        """Positions in the records of this host's rows of batch `start + position`; fewer than rows
-        where it is padded.
+        """Record positions of this host's rows of batch `start + position`, without padding.
 
         Over the hosts and the batches of an epoch they are disjoint and make up the epoch: every
         record once, without those of a dropped remainder.
         """
         spec = self.spec
         epoch, batch = divmod(self.start + int(position), self.per_epoch)
-        order = (
-            _epoch_order(len(self.records), spec.seed, epoch)
-            if spec.shuffle
-            else np.arange(len(self.records))
-        )
+        order = np.arange(len(self.records))
+        if spec.shuffle:
+            order = _epoch_order(len(self.records), spec.seed, epoch)
         rows = spec.batch_size // spec.host_count
         first = batch * spec.batch_size + spec.host_index * rows
         return order[first : first + rows].tolist()
@@ -175,6 +167,7 @@ def train_clip(
 
 def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -> TrainClip:
     """What `train_clip` does, with all that was drawn."""
+    # a generator for each clip: draws do not depend on who makes the batch, or in which order
     rng = np.random.default_rng([spec.seed, epoch, index])
     if spec.sample == "segments":
         wanted = sampling.train_indices(example.num_frames, spec.frames, rng)
@@ -184,9 +177,8 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
     if not spec.augment.enabled:
         short = aug.short_side_size(*frames.shape[1:3], aug.crop_short_side(spec.size))
         short = (spec.size, spec.size) if spec.squash else short
-        return TrainClip(
-            aug.spatial_views(frames, spec.size, 1, spec.squash)[0], wanted, short, None
-        )
+        clip = aug.spatial_views(frames, spec.size, 1, spec.squash)[0]
+        return TrainClip(clip, wanted, short, None)
     frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
     height, width = frames.shape[1:3]
     draw = aug.draw_augment(spec.augment, height, width, len(frames), rng)
@@ -194,14 +186,12 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
 
 
 def video_number(file: str) -> int:
-    """A number of a video that its file's name fixes, whatever folder or list it is in."""
+    """A number fixed by the name of a video's file, independent of folder and list."""
     return int.from_bytes(file_key(file.rpartition("/")[2], 0)[:8])
 
 
 def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 3"]:
-    """All views of one video, temporal views outermost; decoded in one pass, the same at every
-    evaluation.
-    """
+    """All views of one video, temporal views outermost; deterministic, decoded in one pass."""
     wanted = sampling.view_indices(
         example.num_frames, spec.frames, spec.temporal_views, video_number(example.file)
     )

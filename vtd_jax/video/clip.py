@@ -1,6 +1,4 @@
-"""Anyone's video as clips: a file of any length, or frames in memory, to the T frames that a model
-sees.
-"""
+"""Any video file, or frames in memory, as the T frames that a model sees."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -77,9 +75,9 @@ def read_clip(
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, squash)
     name, path = os.fspath(video), Path(video)
-    kept, info = _pass(
-        path, sampling.test_indices(max(1, _expected(path, name)), frames), size, name, squash
-    )
+    with decode.reading(path, name) as reader:
+        expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
+    kept, info = _pass(path, expected, size, name, squash)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name, squash)
@@ -92,8 +90,7 @@ def read_clip(
 def frames_at(
     video: str | os.PathLike, step: float, size: int, squash: bool = False
 ) -> Iterator[TimedFrame]:
-    """The frame shown at `step / 2`, `3 step / 2`, … seconds, in order and one at a time: hours in
-    bounded memory.
+    """The frames shown at `step / 2`, `3 step / 2`, … seconds, one at a time.
 
     A video without a whole step has one such moment, its middle.
 
@@ -115,7 +112,7 @@ def frames_at(
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
-            # what is on the screen stays until the next frame comes
+            # a frame is shown until the next one; 1e-6 absorbs rounding of time stamps
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
                 image = _fit(reader.image(shown[1]), size, squash) if image is None else image
                 yield TimedFrame((count + 0.5) * step, shown[0], image)
@@ -142,12 +139,6 @@ def _pass(
         return kept, reader.info()
 
 
-def _expected(path: Path, name: str) -> int:
-    """Frames to expect, before anything is decoded."""
-    with decode.reading(path, name) as reader:
-        return reader.expected_frames()
-
-
 def _fit(image: np.ndarray, size: int, squash: bool) -> np.ndarray:
     """Scaled and cropped as in the first view of evaluation."""
     if squash:
@@ -166,10 +157,8 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, sq
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
     images = np.stack([_fit(video[i], size, squash) for i in indices])
-    seconds = None if fps is None else indices / fps
-    return Clip(
-        "frames", images, indices, seconds, len(video), None if fps is None else len(video) / fps
-    )
+    seconds, duration = (None, None) if fps is None else (indices / fps, len(video) / fps)
+    return Clip("frames", images, indices, seconds, len(video), duration)
 
 
 def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
@@ -179,13 +168,11 @@ def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
     ):
         return [videos], True
     if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
-        told = (
-            f"an array {list(videos.shape)}"
-            if isinstance(videos, np.ndarray)
-            else f"a {type(videos).__name__}"
-        )
+        found = f"a {type(videos).__name__}"
+        if isinstance(videos, np.ndarray):
+            found = f"an array {list(videos.shape)}"
         raise UserError(
-            f"video: {told}, expected a path, uint8 frames [N, height, width, 3], or a list of "
+            f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
             "these"
         )
     for video in videos:

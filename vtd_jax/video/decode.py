@@ -1,8 +1,7 @@
 """Reading video files with PyAV: in order, converting only the frames that are wanted.
 
-A file's frames are what really decodes: containers may promise more. Whether a file is whole is
-judged by two promises of the container: its frame count (AVI and others, not MP4, whose edit lists
-hide frames) and its duration.
+A file's frames are those that decode; containers may promise more. Two promises show whether a file
+is whole: the duration, and the frame count (not of MP4, whose edit lists hide frames).
 """
 
 import os
@@ -10,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import av
+import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
@@ -27,7 +26,7 @@ from vtd_jax.video.limits import Tally, check_clip
 
 
 class _Decoder:
-    """Yields the frames of an open container in order and keeps count of what went by."""
+    """Yields the frames of an open container in order, and counts packets and frames."""
 
     def __init__(self, container, stream, tally):
         self.container, self.stream, self.tally = container, stream, tally
@@ -40,9 +39,8 @@ class _Decoder:
             if packet.stream.index != self.stream.index:
                 continue
             if packet.size == 0 and packet.dts is not None:
-                self.repeats += (
-                    1  # AVI's "show the last frame again"; sent on, it would end the decoder
-                )
+                # AVI's "show the last frame again", which would end the decoder
+                self.repeats += 1
                 self.clock.repeat(packet)
                 continue
             self.tally.packet(packet)
@@ -67,8 +65,7 @@ def _open(source: Source, name: str) -> Iterator[_Decoder]:
 
 
 class Reader:
-    """An open video: iterating gives `(index, seconds since the first frame, raw frame)` of all
-      frames, in order.
+    """An open video; iterating yields `(index, seconds, raw frame)` of all frames, in order.
 
     A raw frame costs nothing but its decoding; `image` converts it.
     """
@@ -102,9 +99,7 @@ class Reader:
         )
 
     def expected_frames(self) -> int:
-        """Frames that the container states, else its packets, which are read for that; iterate
-        another `Reader`.
-        """
+        """Frames stated, else packets counted, which uses up this `Reader`."""
         container, stream = self._decoder.container, self._decoder.stream
         return stated_frames(container, stream) or sum(
             packet.size > 0 for packet in container.demux(stream)
@@ -128,8 +123,7 @@ def reading(source: Source, name: str = "") -> Iterator[Reader]:
 
 
 def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name: str = ""):
-    """Decodes a whole video, yielding `(index, image)` for the wanted frames and checking it at the
-    end.
+    """Decodes and checks a whole video, yielding `(index, image)` of the wanted frames.
 
     Args:
       source: path, or the file's bytes.
@@ -137,7 +131,7 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
       name: what messages call the video; the path if empty.
 
     Yields:
-      `(index, uint8 RGB image [h, w, 3])` in order, turned and mirrored as the file asks.
+      `(index, uint8 RGB image [h, w, 3])` in order, oriented as displayed.
 
     Returns:
       VideoInfo (the generator's return value).
@@ -155,9 +149,7 @@ def scan(source: Source, wanted: Sequence[int] | np.ndarray | None = None, name:
 
 
 def probe(source: Source, name: str = "") -> VideoInfo:
-    """Decodes a whole video without converting a frame; raises VideoError if something is wrong
-    with it.
-    """
+    """Decodes a whole video without converting frames; raises VideoError for a bad one."""
     frames = scan(source, (), name)
     while True:
         try:
@@ -200,7 +192,7 @@ def decode_frames(
             images = _images(enumerate(decoder), keep, short_side, name)
             found = decoder.decoded
     if last not in images:
-        raise VideoError(f"{name}: frame {last} was asked for, but only {found} frames decode")
+        raise VideoError(f"{name}: frame {last} is wanted, but only {found} frames decode")
     height, width = images[last].shape[:2]
     # repeats are frames of their own from here on
     check_clip(width, height, len(wanted), name)
@@ -210,19 +202,15 @@ def decode_frames(
 def _images(
     frames: Iterable[tuple[int, av.VideoFrame]], keep: set[int], short_side: int | None, name: str
 ) -> dict[int, np.ndarray]:
-    """Converts and scales the wanted frames; all get the size of the first, and the last of them
-    ends it.
-    """
+    """Converts the wanted frames to the size of the first; stops after the last of them."""
     images, shape, last, converter = {}, None, max(keep), VideoReformatter()
     for index, frame in frames:
         if index in keep:
             image = _image(frame, shape, converter)
             if shape is None:
-                shape = (
-                    image.shape[:2]
-                    if short_side is None
-                    else short_side_size(*image.shape[:2], short_side)
-                )
+                shape = image.shape[:2]
+                if short_side is not None:
+                    shape = short_side_size(*shape, short_side)
                 check_clip(shape[1], shape[0], len(keep), name)
             images[index] = resize(image, *shape)
         if index == last:
@@ -231,15 +219,13 @@ def _images(
 
 
 class _PlanFailedError(Exception):
-    """What came out of the decoder is not what the plan foretold."""
+    """The decoder's output differs from the plan."""
 
 
 def _planned_images(
     source: Source, keep: set[int], short_side: int | None, name: str, known_frames: int
 ) -> dict[int, np.ndarray] | None:
-    """The wanted frames by way of a plan, in order for other codecs; None if there is no plan or it
-    does not work.
-    """
+    """Decodes the wanted frames by a plan, or in order; None if the plan fails."""
     with _open(source, name) as decoder:
         stream = decoder.stream
         if stream.codec_context.name not in decode_plan.CODECS:
@@ -263,9 +249,7 @@ def _planned_images(
 
 
 def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
-    """All packets with something in them; None if they have more bytes than the file, as where
-    samples overlap.
-    """
+    """All packets that are not empty; None if they hold more bytes than the file."""
     packets = []
     for packet in decoder.container.demux(decoder.stream):
         most -= packet.size
@@ -278,17 +262,13 @@ def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
 def _follow(
     stream: av.VideoStream, plan: decode_plan.Plan, tally: Tally
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes the plan's packets; frames must come out in the order of their times, one for each
-    packet.
-    """
+    """Decodes the plan's packets; raises unless one frame comes out for each, in order."""
     count = 0
     for packet in [*plan.packets, None]:
         for frame in stream.codec_context.decode(packet):
-            if (
-                count == len(plan.frames)
-                or frame.is_corrupt
-                or (plan.times and frame.pts != plan.times[count])
-            ):
+            if count == len(plan.frames) or frame.is_corrupt:
+                raise _PlanFailedError
+            if plan.times and frame.pts != plan.times[count]:
                 raise _PlanFailedError
             tally.add(frame.width, frame.height)
             yield plan.frames[count], frame
@@ -298,8 +278,7 @@ def _follow(
 
 
 def header(source: Source, name: str = "") -> tuple[int, int, int]:
-    """Frames as the container states them (0 if unknown), height and width as displayed; one frame
-    is decoded.
+    """Stated frames (0 if unknown), height and width as displayed; decodes one frame.
 
     Of formats whose times may start again, whose length means nothing, the packets are counted.
     """
@@ -318,14 +297,12 @@ def header(source: Source, name: str = "") -> tuple[int, int, int]:
     if counted:
         with _open(source, name) as decoder:
             frames = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
-    # a frame takes a byte at least: more is a damaged time, of which builds would make terabytes
+    # a frame takes at least a byte: more are a damaged time, for which builds would need terabytes
     return frames if frames <= _size(source) else 0, height, width
 
 
 def length(source: Source, name: str = "") -> float:
-    """Seconds from the first frame to the end as the container states them, 0 if it does not;
-    nothing is decoded.
-    """
+    """Seconds that the container states, 0 if unknown; decodes nothing."""
     with _open(source, name or _name(source)) as decoder:
         return stated_seconds(decoder.container, decoder.stream)
 
@@ -342,6 +319,6 @@ def _size(source: Source) -> int:
 def _image(
     frame: av.VideoFrame, shape: tuple[int, int] | None, converter: VideoReformatter
 ) -> np.ndarray:
-    """Converts to RGB as displayed; frames whose size changes in mid-stream are scaled to `shape`."""
+    """Converts to RGB as displayed; scales to `shape`, as sizes may change in mid-stream."""
     image = shown(frame, converter)
     return image if shape is None else resize(image, *shape)

@@ -1,6 +1,6 @@
-"""What one video may ask for: pixels of a frame, pixels of all its frames, moments of its timeline.
+"""Limits of one video: pixels of a frame, of all frames, moments of its timeline.
 
-The limits are in `vtd_jax.untrusted.raised`, with the flags that raise them.
+Their values are in `vtd_jax.untrusted.raised`, with the flags that raise them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,9 @@ def check_frame(width: int, height: int, name: str) -> None:
     most = MAX_FRAME_PIXELS.value
     if counted_pixels(width, height) <= most:
         return
-    scaled = (
-        ""
-        if width * height > most
-        else f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
-    )
+    scaled = ""
+    if width * height <= most:
+        scaled = f" once its short side is scaled to {limits.FRAME_SHORT_SIDE}"
     raise VideoError(
         f"{name}: a frame of {width} × {height}, more than {most:,} pixels{scaled}; "
         f"{MAX_FRAME_PIXELS.remedy}"
@@ -93,11 +91,8 @@ class Tally:
             self._shape = width, height
         self._pixels += cost(width * height, not self._pixels) * self._scans
         if self._pixels > self._most:
-            large = (
-                ", where large ones count more"
-                if width * height > limits.LARGE_FRAME_PIXELS
-                else ""
-            )
+            is_large = width * height > limits.LARGE_FRAME_PIXELS
+            large = ", where large ones count more" if is_large else ""
             raise VideoError(
                 f"{self.name}: more than {self._most:,} pixels in all its frames, of {width} × "
                 f"{height}{large}, from a file of {self._size:,} bytes; {MAX_VIDEO_PIXELS.remedy}"
@@ -105,18 +100,14 @@ class Tally:
 
 
 def cost(pixels: int, first: bool) -> int:
-    """What a frame of so many pixels counts; the first, which may be a picture, no more than its
-    pixels.
-    """
-    return (
-        pixels
-        if first
-        else pixels * max(pixels, limits.LARGE_FRAME_PIXELS) ** 2 // limits.LARGE_FRAME_PIXELS**2
-    )
+    """Pixels that a frame counts for; the first, maybe a picture, counts once."""
+    if first:
+        return pixels
+    return pixels * max(pixels, limits.LARGE_FRAME_PIXELS) ** 2 // limits.LARGE_FRAME_PIXELS**2
 
 
 def claimed_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height that a picture's first bytes claim, of GIF, PNG and JPEG; None for all else."""
+    """Width and height that the head of a GIF, PNG or JPEG claims; None for all else."""
     if head[:6] in (b"GIF87a", b"GIF89a"):
         return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -131,18 +122,17 @@ def claimed_size(head: bytes) -> tuple[int, int] | None:
 
 
 def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any], name: str) -> None:
-    """Compares the headers of stored frames with what their record says of the video; nothing is
-    decoded.
+    """Checks the headers of stored frames against their record; decodes nothing.
 
     Args:
-      jpegs: that are about to be decoded; one that is no JPEG passes.
+      jpegs: about to be decoded; anything but a JPEG passes.
       frames: of the clip that is made of them.
       record: has the video's `width` and `height`.
       name: what messages call it.
 
     Raises:
-      VideoError: a frame is too large, none of this video, or made of more scans than any that is
-        stored; or the clip is too large.
+      VideoError: a frame is too large, has too many scans or not the video's shape, or the clip is
+        too large.
     """
     of_video = int(record["height"]), int(record["width"])
     for data in jpegs:
@@ -156,11 +146,8 @@ def check_stored(jpegs: Sequence[bytes], frames: int, record: Mapping[str, Any],
 
 def _check_jpeg(data: bytes, size: tuple[int, int], of_video: tuple[int, int], name: str) -> None:
     check_frame(size[1], size[0], name)
-    if (
-        min(of_video) < 1
-        or min(size) > min(of_video)
-        or short_side_size(*of_video, min(size)) != size
-    ):
+    fits = 1 <= min(of_video) >= min(size)
+    if not fits or short_side_size(*of_video, min(size)) != size:
         raise VideoError(
             f"{name}: a stored frame of {size[1]} × {size[0]}, of a video that the record says is "
             f"{of_video[1]} × {of_video[0]}; build the records again"

@@ -1,13 +1,11 @@
-"""Records to batches of uint8 frames, with grain: made ahead in threads or processes, resumed at
-any batch.
+"""Records to batches of uint8 frames with grain, prefetched and resumable at any batch.
 
-What is in a batch is decided in `batches.py` and depends on its number only, so the state of an
-iterator is the number of the next batch, whatever the number of workers.
+A batch depends on its number only (`batches.py`), so the state of an iterator is the number of the
+next batch.
 
-Worker processes import this package and the calling script, so a script that asks for workers must
-do its work below `if __name__ == "__main__":`. Batches come from them through /dev/shm, see
-`prefetch.py`. They touch no accelerator, end with their reader, and are started again where one
-dies.
+Worker processes import the calling script, so its work must be below `if __name__ == "__main__":`.
+They send batches through /dev/shm (`prefetch.py`), touch no accelerator, end with their reader, and
+are restarted if one dies.
 """
 
 import os
@@ -28,11 +26,11 @@ from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
 from vtd_jax.video.prefetch import WorkerBatches
 from vtd_jax.video.records import Records
 
-# "without end": as many epochs as nobody trains
+# "without end": more epochs than any run has
 ENDLESS_EPOCHS = 1_000_000
-# deaths of worker processes that one iterator gets over; what is killed more often needs a person
+# restarts of workers by one iterator; more deaths need a person's attention
 RESTARTS = 3
-# how grain tells that a worker is gone; it notices within a second
+# grain's message about a dead worker, which it notices within a second
 _DIED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
 # what to do about the ways in which workers die
 _REMEDIES = {
@@ -80,8 +78,7 @@ class BatchIterator(grain.DatasetIterator):
             try:
                 if self._iterator is None:
                     self._iterator = self._start()
-                    # a reader that is collected, or left open at the end of the program, ends them
-                    # too
+                    # closed also when this is collected, or left open at the program's end
                     self._end = weakref.finalize(self, self._iterator.close)
                 batch = next(self._iterator)
                 break
@@ -95,31 +92,27 @@ class BatchIterator(grain.DatasetIterator):
         return batch
 
     def _after_death(self, code: int) -> None:
-        """Tells that a worker died; the next batch starts new ones at the same place, unless that
-        is of no use.
-        """
+        """Warns that a worker died, or raises if a restart cannot help."""
         self._stop()
         self._deaths += 1
         # a negative code is a signal; with another one the worker ended itself, and would again
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         rows = ", ".join(map(str, self._source.indices(self._position))) or "none"
-        # what a worker had just made may be lost with it, so it may have been further than the
-        # batch that is missed
-        told = (
-            f"a data worker died ({how}) at batch {self._position} (records {rows}) or soon after"
-        )
+        # finished batches may be lost with the worker, so it may have been further on
+        where = f"batch {self._position} (records {rows}) or soon after"
+        death = f"a data worker died ({how}) at {where}"
         if code > 0:
             raise UserError(
-                f"{told}: its own message is above; a script with data.workers above 0 must do its work below "
-                'if __name__ == "__main__":, or use data.workers=0'
+                f"{death}: its own message is above; a script with data.workers above 0 must do "
+                'its work below if __name__ == "__main__":, or use data.workers=0'
             )
         remedy = _REMEDIES.get(
             -code, "one of these records may crash the decoder: look at them with data.workers=0"
         )
         if self._deaths > RESTARTS:
-            raise UserError(f"{told}; that was death {self._deaths} in this run; {remedy}")
+            raise UserError(f"{death}; that was death {self._deaths} in this run; {remedy}")
         again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"
-        warn(f"{told}: {again}; {remedy}")
+        warn(f"{death}: {again}; {remedy}")
 
     def _start(self) -> grain.DatasetIterator | WorkerBatches:
         """Batches from here on, made a few ahead in threads or processes."""
@@ -131,18 +124,14 @@ class BatchIterator(grain.DatasetIterator):
         return iter(grain.MapDataset.source(source).to_iter_dataset(options))
 
     def get_state(self) -> dict:
-        """The number of the next batch and what must not change before it; JSON-able, the same for
-        any `workers`.
-        """
+        """The number of the next batch and its settings as JSON, independent of `workers`."""
         return {"batch": self._position, "data": _identity(self._records, self._spec)}
 
     def set_state(self, state: dict) -> None:
-        """Goes on from a state, of this iterator or of one with another number of workers, hosts or
-        epochs.
+        """Resumes from a state; `workers`, hosts and epochs may differ.
 
         Raises:
-          UserError: if the state is of other records or settings, naming them, or none of this
-            reader's.
+          UserError: if the state is of other records or settings, or of another reader.
         """
         if not {"batch", "data"} <= state.keys():
             raise UserError(
@@ -150,14 +139,15 @@ class BatchIterator(grain.DatasetIterator):
             )
         state = convert(state, "the state of the batches", _State)
         mine = _identity(self._records, self._spec)
-        changed = [
-            f"{key} (was {state['data'].get(key)}, is {value})"
-            for key, value in mine.items()
-            if not _is_same(key, state["data"].get(key), value)
-        ]
+        changed = []
+        for key, value in mine.items():
+            was = state["data"].get(key)
+            # fingerprints of earlier versions have more digits
+            if not (same(was, value) if key == "fingerprint" else was == value):
+                changed.append(f"{key} (was {was}, is {value})")
         if changed:
             raise UserError(
-                f"the data cannot go on where they stopped, settings differ: {'; '.join(changed)}"
+                f"the data cannot resume where they stopped, settings differ: {'; '.join(changed)}"
             )
         self._stop()
         self._position = state["batch"]
@@ -175,25 +165,17 @@ class BatchIterator(grain.DatasetIterator):
         super().close()
 
 
-def _is_same(key: str, there: Any, here: Any) -> bool:
-    """Whether a setting is that of a state, which may be of an earlier version."""
-    return same(there, here) if key == "fingerprint" else bool(there == here)
-
-
 def _identity(records: Records, spec: BatchSpec) -> dict:
     """What fixes the sequence of batches, as JSON has it."""
     fields = asdict(spec)
     for name in ("host_index", "host_count", "epochs"):
         del fields[name]
-    # it came later: states of before it have none
+    # states of earlier versions have no `squash`
     if not fields["squash"]:
         del fields["squash"]
     fields["augment"]["scales"] = list(fields["augment"]["scales"])
-    return fields | {
-        "records": records.name,
-        "videos": len(records),
-        "fingerprint": records.info["fingerprint"],
-    }
+    about = {"records": records.name, "videos": len(records)}
+    return fields | about | {"fingerprint": records.info["fingerprint"]}
 
 
 def train_batches(
@@ -223,9 +205,8 @@ def train_batches(
       augment: strengths; `enabled=False` takes centre crops.
       workers: processes that decode; 0 decodes in threads of this process. Batches do not depend on
         it. Beside the batch that was returned, memory holds at most 5 batches with 0 workers (one
-        more than threads, of which there are as many as cores, at most 4), and with n workers 4 n
-        batches, all in /dev/shm.
-      num_epochs: None goes on without end.
+        more than threads: one a core, at most 4), and with n workers 4 n batches in /dev/shm.
+      num_epochs: None repeats without end.
       shuffle: a new order each epoch, or the order of the records.
       drop_remainder: leave out the last partial batch of an epoch; else it is filled up with weight
         0, so that an epoch has `ceil(videos / batch_size)` batches.
@@ -242,12 +223,7 @@ def train_batches(
       UserError: for settings out of range; while iterating, for records that cannot be read.
     """
     spec = BatchSpec(
-        "train",
-        frames,
-        size,
-        batch_size,
-        host_index,
-        host_count,
+        *("train", frames, size, batch_size, host_index, host_count),
         seed=seed,
         epochs=ENDLESS_EPOCHS if num_epochs is None else num_epochs,
         shuffle=shuffle,
@@ -272,8 +248,7 @@ def eval_batches(
     host_count: int = 1,
     squash: bool = False,
 ) -> BatchIterator:
-    """Every video once, in the order of the records; the last batch is filled up with weight 0
-    (docs/method.md, section 6).
+    """Every video once, in order; padding has weight 0 (docs/method.md, section 6).
 
     Args:
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.
@@ -288,12 +263,7 @@ def eval_batches(
       `frames` is [B, V, T, R, R, 3].
     """
     spec = BatchSpec(
-        "eval",
-        frames,
-        size,
-        batch_size,
-        host_index,
-        host_count,
+        *("eval", frames, size, batch_size, host_index, host_count),
         temporal_views=temporal_views,
         spatial_views=spatial_views,
         squash=squash,

@@ -1,10 +1,9 @@
 """Batches made ahead in worker processes, and the shared memory that they come through.
 
-grain starts the workers, keeps the order and passes messages on; the arrays of a batch go beside
-it, in one segment of shared memory a batch whose name is known beforehand. grain's own segments
-have names that only their messages hold, and a name lives until its arrays are collected: what
-nobody reads, or is still in use when Python ends, is left behind. Here a name is gone once its
-batch is read, and the names of batches that nobody read are removed with the workers.
+grain starts the workers, keeps the order and passes messages. The arrays of each batch are in one
+segment of shared memory with a predictable name. grain's own segments leak if their batch is never
+read, or still in use when Python ends. Here, a segment is unlinked once its batch is read, and
+those of unread batches are removed with the workers.
 """
 
 import multiprocessing
@@ -28,10 +27,9 @@ from vtd_jax.errors import Names, names, use_names
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.workers import begin_deaf, follow_parent
 
-# batches that a worker may have made beyond those that were read: with these settings grain keeps
-# 4; room for more
+# batches that a worker may have made but not handed over: grain keeps 4 with these settings
 _AHEAD = 16
-# arrays start at multiples of so many bytes, as JAX on CPU takes them without a copy
+# alignment of arrays in bytes: JAX on CPU uses aligned ones without a copy
 _ALIGNED = 64
 
 
@@ -40,16 +38,13 @@ class WorkerBatches:
 
     def __init__(self, source: BatchSource, workers: int):
         if not flags.FLAGS.is_parsed():
-            # grain's worker processes read absl flags, which a library's caller may never have
-            # parsed
+            # grain's workers read absl flags, which a library's caller may never have parsed
             flags.FLAGS.mark_as_parsed()
-        # the reader's process is named for people who look into /dev/shm; macOS allows no more than
-        # 30 letters
+        # names the reader's process for people who look into /dev/shm; macOS allows 30 letters
         self._names = f"vtd_{os.getpid()}_{secrets.token_hex(3)}"
         self._reader, self._workers, self._read = os.getpid(), workers, 0
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        # a worker decodes in its own thread: a further buffer there would only hold more batches in
-        # memory
+        # no threads in workers: another buffer would only hold more batches in memory
         dataset = grain.MapDataset.source(_SharedSource(source, self._names)).to_iter_dataset(
             grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         )
@@ -70,9 +65,7 @@ class WorkerBatches:
         return batch
 
     def close(self) -> None:
-        """Ends the workers and removes what they made and nobody read; may be called again, and in
-        any state.
-        """
+        """Ends the workers and removes unread batches; may be called again in any state."""
         # a fork of the reader has neither workers nor batches
         if self._iterator is None or os.getpid() != self._reader:
             return
@@ -80,16 +73,13 @@ class WorkerBatches:
         with ExitStack() as stack:
             stack.callback(self._remove_unread)
             stack.callback(self._iterator.close)
-            # grain's close leaves workers running that it has not read from yet; a look at the
-            # state takes them in
+            # grain's close leaves workers running that it has not read from; get_state finds them
             self._iterator.get_state()
-        # grain's iterators complain where they are collected as late as the modules of a program
+        # grain's iterators print errors if they are collected at the end of the program
         self._iterator = None
 
     def _end_start(self) -> None:
-        """Where workers are being started still, as when Ctrl-C comes then: ends them, and waits
-        until that is seen.
-        """
+        """Ends workers that are still starting, as after Ctrl-C, and waits for that."""
         if self._first is None or self._first.done():
             return
         for process in multiprocessing.active_children():
@@ -103,9 +93,7 @@ class WorkerBatches:
 
 
 class _SharedSource:
-    """In a worker: puts the batches of a source into shared memory and gives messages that tell
-    where.
-    """
+    """Puts the batches of a source into shared memory and returns their descriptions."""
 
     def __init__(self, source: BatchSource, names: str):
         self._source, self._names = source, names
@@ -113,8 +101,8 @@ class _SharedSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, number: int) -> "_Message":
-        return _share(self._source[number], f"{self._names}_{int(number)}")
+    def __getitem__(self, index: int) -> "_Message":
+        return _share(self._source[index], f"{self._names}_{int(index)}")
 
 
 @dataclass(frozen=True)
@@ -125,9 +113,7 @@ class _Message:
     arrays: dict[str, tuple[int, tuple[int, ...], str]]
 
     def open(self) -> Batch:
-        """The batch, once: its memory has no name from here on and ends with the frames, whoever
-        holds them.
-        """
+        """The batch, once: unlinks the segment, which lives as long as the frames."""
         segment = SharedMemory(self.name)
         segment.unlink()
         batch = {}
@@ -155,9 +141,7 @@ _UNMAPPING = threading.Lock()
 
 
 def _used_segments() -> queue.SimpleQueue:
-    """Takes segments that are no longer used. A thread unmaps them: for large batches that takes
-    ten milliseconds.
-    """
+    """The queue of unused segments; a thread unmaps them, which takes up to 10 ms."""
     if _UNMAPPING.acquire(blocking=False):  # never released: one thread in a process
         threading.Thread(target=_unmap, daemon=True, name="vtd-unmap").start()
     return _USED
@@ -196,8 +180,7 @@ def _remove(name: str) -> None:
 
 
 def _start_worker(given: Names, index: int, count: int) -> None:
-    """Readies a worker process: one OpenCV thread, as there are as many processes as wanted; an end
-      with its reader.
+    """Initialises a worker process: one OpenCV thread, and an end with its reader.
 
     grain's workers would wait for a killed reader for ever. Python's resource tracker removes the
     shared memory once reader and workers are gone.

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from vtd_jax.errors import UserError
 
-X, Y = TypeVar("X"), TypeVar("Y")
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 
 def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iterator[Y]:

@@ -1,9 +1,7 @@
-"""The files beside the shards of a record folder: held against what we write before anybody acts on
-what they say.
+"""The files beside the shards of a record folder, checked against what we write.
 
-TFDS imports what `features.json` names and formats paths with what `dataset_info.json` gives it.
-Ours are always the same but for names and counts, so anything else is refused, and TFDS never reads
-a folder that may be a stranger's.
+TFDS imports the classes that `features.json` names, and formats paths with `dataset_info.json`. So
+TFDS never reads an untrusted folder: ours differ in names and counts only, and all else is refused.
 """
 
 import os
@@ -61,9 +59,7 @@ class _Metadata(TypedDict):
 
 
 class StoredFile(NamedTuple):
-    """A video that has a record: path below the folder of the videos, bytes, and SHA-256 ("" in
-    older records).
-    """
+    """A recorded video: path, bytes, and SHA-256 ("" in older records)."""
 
     file: str
     bytes: int
@@ -112,19 +108,15 @@ def read_layout(folder: Path) -> Layout:
       UserError: a file is missing, damaged or other than ours are, or a shard is not there. Names
         the file and the key.
     """
-    metadata = read_json(
-        folder / METADATA,
-        dict[str, Any],
-        most=SMALL_JSON_BYTES,
-        what="file of records",
-        remedy=remedy(),
-    )
+    metadata = _read(folder / METADATA, dict[str, Any])
     convert(metadata, str(folder / METADATA), _Metadata, remedy=remedy())
     _check_features(folder / FEATURES, metadata["storage"])
     layout = Layout(_shards(folder), metadata)
     if metadata["videos"] != layout.videos:
-        told = f"videos: {metadata['videos']:,}, but {INFO} counts {layout.videos:,}"
-        raise UserError(f"{folder / METADATA}: {told}; {remedy()}")
+        raise UserError(
+            f"{folder / METADATA}: videos: {metadata['videos']:,}, but {INFO} counts "
+            f"{layout.videos:,}; {remedy()}"
+        )
     return layout
 
 
@@ -155,9 +147,7 @@ def read_files(folder: Path, videos: int) -> list[StoredFile]:
 
 
 def read_seen(folder: Path, count: int) -> list[tuple[int, int]]:
-    """When each of `count` source files was last modified and changed, in ns; -1 where older
-    records do not tell.
-    """
+    """Modification and change times of each source file in ns; -1 where unknown."""
     try:
         seen = read_json(
             folder / SEEN,
@@ -177,20 +167,16 @@ def _read(path: Path, kind: Any) -> Any:
 
 
 def _shards(folder: Path) -> tuple[Shard, ...]:
-    """The shards that `dataset_info.json` tells of; all of them are there."""
+    """The shards that `dataset_info.json` names; all of them exist."""
     path = folder / INFO
     info = _read(path, _Info)
     split = info["splits"][0]
-    if split["name"] != SPLIT:
-        raise UserError(
-            f"{path}: splits[0].name: {split['name']!r:.100}, expected {SPLIT!r}; {remedy()}"
-        )
-    if split.get("filepathTemplate", _TEMPLATE) != _TEMPLATE:
-        told = (
-            f"splits[0].filepathTemplate: {split['filepathTemplate']!r:.100}, expected "
-            f"{_TEMPLATE!r}"
-        )
-        raise UserError(f"{path}: {told}; {remedy()}")
+    for key, expected in (("name", SPLIT), ("filepathTemplate", _TEMPLATE)):
+        found = split.get(key, expected)
+        if found != expected:
+            raise UserError(
+                f"{path}: splits[0].{key}: {found!r:.100}, expected {expected!r}; {remedy()}"
+            )
     lengths, prefix = split["shardLengths"], f"{info['name']}-{SPLIT}.{FORMAT}-"
     there = sum(name.startswith(prefix) for name in os.listdir(folder))
     if len(lengths) > there:
@@ -236,34 +222,27 @@ _PAYLOADS = {"jpeg": {"frames": _FRAMES}, "video": {"video": _tensor("string")}}
 
 
 def _check_features(path: Path, storage: str) -> None:
-    """Refuses features other than `encode.features` has: TFDS imports the classes that are named
-    here.
-    """
+    """Refuses features other than ours: TFDS would import the classes named here."""
     there = _read(path, dict[str, Any])
     features = _COMMON | _PAYLOADS[storage]
     held = there.get("featuresDict")
     # records of the first version have no such count
-    if (
-        isinstance(held, dict)
-        and isinstance(held.get("features"), dict)
-        and "damaged" not in held["features"]
-    ):
-        features = {key: value for key, value in features.items() if key != "damaged"}
+    named = held.get("features") if isinstance(held, dict) else None
+    if isinstance(named, dict) and "damaged" not in named:
+        del features["damaged"]
     expected = _feature("features_dict.FeaturesDict", featuresDict={"features": features})
-    if told := _difference(there, expected, ""):
-        raise UserError(f"{path}: {told}; these are not the features of our records; {remedy()}")
+    if difference := _difference(there, expected, ""):
+        raise UserError(
+            f"{path}: {difference}; these are not the features of our records; {remedy()}"
+        )
 
 
 def _difference(there: Any, expected: Any, place: str) -> str:
-    """Where and how one JSON value is another than expected, "" where it is not; more flags and
-    counts may be there.
-    """
+    """Where and how a JSON value differs, "" if it fits; extra flags and counts may be there."""
     if not isinstance(expected, dict) or not isinstance(there, dict):
-        return (
-            ""
-            if there == expected
-            else f"{place.lstrip('.')}: {there!r:.100}, expected {expected!r:.100}"
-        )
+        if there == expected:
+            return ""
+        return f"{place.lstrip('.')}: {there!r:.100}, expected {expected!r:.100}"
     for key, value in there.items():
         counts = isinstance(value, str) and value.isascii() and value.isdigit()
         if key not in expected and not isinstance(value, bool) and not counts:
@@ -271,8 +250,8 @@ def _difference(there: Any, expected: Any, place: str) -> str:
     for key, value in expected.items():
         if key not in there:
             return f"{place}.{key} is missing".lstrip(".")
-        if told := _difference(there[key], value, f"{place}.{key}"):
-            return told
+        if difference := _difference(there[key], value, f"{place}.{key}"):
+            return difference
     return ""
 
 

@@ -2,8 +2,8 @@
 
 One build makes one record folder, `DATA_DIR/DATASET/CONFIG/1.0.0/`, which holds every video once
 (split `videos`) and, in `lists/`, the lists that learn or evaluate on some of them. Plain TFDS
-reads the videos too (`tfds.builder_from_directory(...).as_data_source("videos")`); here TFDS reads
-nothing of it, as the folder may be a stranger's (see `record_files`).
+reads the videos too (`tfds.builder_from_directory(...).as_data_source("videos")`), but is not used
+here, since the folder may be untrusted (see `record_files`).
 """
 
 import functools
@@ -45,47 +45,37 @@ class Example:
     name: str
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "t h w 3"]:
-        """Decodes chosen frames only; indices in 0 .. num_frames - 1, repeats allowed, in the order
-        asked for.
+        """Decodes chosen frames, in the order of `indices`, repeats allowed.
 
         Raises:
           UserError: if stored frames do not decode.
         """
         if "video" in self.record:
-            # frames that were patched up depend on all that went before them, so nothing may be
-            # left out there
+            # patched frames depend on all frames before them, so a plan may skip none
             whole = None if self.record.get("damaged", True) else int(self.record["source_frames"])
             return decode.decode_frames(
                 self.record["video"], indices, name=self.name, known_frames=whole
             )
         jpegs = self.record["frames"]
-        check_stored(
-            [jpegs[int(i)] for i in set(np.asarray(indices).tolist())],
-            len(indices),
-            self.record,
-            self.name,
-        )
+        chosen = {int(i): jpegs[int(i)] for i in indices}
+        check_stored(list(chosen.values()), len(indices), self.record, self.name)
         try:
-            images = {
-                int(i): simplejpeg.decode_jpeg(jpegs[int(i)])
-                for i in set(np.asarray(indices).tolist())
-            }
+            images = {i: simplejpeg.decode_jpeg(jpeg) for i, jpeg in chosen.items()}
         except ValueError as error:
             raise UserError(
                 f"{self.name}: a stored frame does not decode ({error}); build the records again"
             ) from None
         if len(sizes := {image.shape for image in images.values()}) > 1:
-            told = " and ".join(f"{width}×{height}" for height, width, _ in sorted(sizes)[:2])
+            two = " and ".join(f"{width}×{height}" for height, width, _ in sorted(sizes)[:2])
             raise UserError(
-                f"{self.name}: its stored frames are of several sizes, {told}; build the records "
+                f"{self.name}: its stored frames are of several sizes, {two}; build the records "
                 "again"
             )
         return np.stack([images[int(i)] for i in indices])
 
 
 class Records:
-    """Random access to the videos of one list, in the order of the records; open it with
-    `open_records`. Can be pickled.
+    """Random access to the videos of one list; see `open_records`. Can be pickled.
 
     Attributes:
       name, path: of the list, and the record folder.
@@ -122,8 +112,7 @@ class Records:
 
     @functools.cached_property
     def files(self) -> tuple[str, ...]:
-        """`Example.file` of every video of the list, from an index beside the records; reads no
-        record.
+        """`Example.file` of every video of the list, from the index; reads no record.
 
         Raises:
           UserError: the index is missing, damaged, or shorter than the records.
@@ -133,8 +122,7 @@ class Records:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the stored bytes of all videos of the list, which it reads; no file's claim
-        is part of it.
+        """SHA-256 over the stored bytes of all videos of the list, which it reads.
 
         Raises:
           UserError: a shard is damaged.
@@ -150,17 +138,15 @@ class Records:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        position, name = (
-            int(self.stored.records[index]),
-            f"{self.path}: record {self.stored.records[index]}",
-        )
+        position = int(self.stored.records[index])
+        name = f"{self.path}: record {position}"
         try:
             content = self._source[position]
         except Exception as error:
             # array_record reports damage as RuntimeError, ValueError or IndexError
-            told = f"{type(error).__name__}: {error}"
             raise UserError(
-                f"{name} cannot be read ({told}); the shard is damaged, build the records again"
+                f"{name} cannot be read ({type(error).__name__}: {error}); the shard is damaged, "
+                "build the records again"
             ) from None
         record = parse_record(content, self.storage, name)
         file = record["file"].decode()
@@ -215,14 +201,12 @@ def open_records(data_dir: str | Path, name: str) -> Records:
 
 
 def _shortest(data_dir: Path, folder: Path, others: Sequence[Path]) -> Path:
-    """The topmost folder below the data folder that holds only this one of several record folders."""
-    above = [
-        parent
-        for parent in folder.parents
-        if parent.is_relative_to(data_dir) and parent != data_dir
-    ]
-    alone = [at for at in reversed(above) if sum(other.is_relative_to(at) for other in others) == 1]
-    return next(iter(alone), folder)
+    """The topmost folder below `data_dir` that holds only this one of several record folders."""
+    for at in reversed(folder.parents):
+        below = at != data_dir and at.is_relative_to(data_dir)
+        if below and sum(other.is_relative_to(at) for other in others) == 1:
+            return at
+    return folder
 
 
 def record_folders(data_dir: str | Path) -> list[Path]:

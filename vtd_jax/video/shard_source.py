@@ -1,11 +1,9 @@
-"""Random access to the records of shards that a stranger may have made: none is larger in memory
-than in its file.
+"""Random access to records of untrusted shards; none is larger in memory than in its file.
 
-ArrayRecord files are Riegeli files: chunks of a header of 40 bytes and data, interrupted by a
-header of 24 bytes at
-every multiple of 64 KiB; a footer has the places of the chunks. Ours hold one record a chunk and
-compress nothing. A compressed chunk of 30 bytes can claim gigabytes, and array_record has no limit
-for that, so a chunk's header is looked at before the record is read.
+ArrayRecord files are Riegeli files: chunks with a header of 40 bytes, interrupted by a header of
+24 bytes at every multiple of 64 KiB, and a footer with the places of the chunks. Ours hold one
+record a chunk, uncompressed. A compressed chunk of 30 bytes can claim gigabytes, which array_record
+does not limit, so the header of a chunk is checked before its record is read.
 """
 
 import hashlib
@@ -60,9 +58,7 @@ class ShardSource:
         return self._source[position]
 
     def digest(self, positions: Sequence[int]) -> str:
-        """SHA-256 over the bytes of records, as they lie in the shards; reads them all and decodes
-        nothing.
-        """
+        """SHA-256 over the stored bytes of records; reads them all and decodes nothing."""
         by_shard: dict[int, list[int]] = {}
         for position in positions:
             by_shard.setdefault(bisect_right(self._ends, position), []).append(position)
@@ -94,11 +90,11 @@ class ShardSource:
 
 def _places(file: int) -> list[int]:
     """Where the chunk of every record begins, as the footer has it."""
-    # the last block says where the footer is, three times
-    told = {_field(record, 1) for record in _records(file, os.fstat(file).st_size - _BLOCK, 3)}
-    if len(told) != 1:
+    # the last block holds the place of the footer, three times
+    footers = {_field(record, 1) for record in _records(file, os.fstat(file).st_size - _BLOCK, 3)}
+    if len(footers) != 1:
         raise ValueError("its end is damaged")
-    _about, *entries = _records(file, told.pop(), None)
+    _about, *entries = _records(file, footers.pop(), None)
     places = [_field(entry, 1) for entry in entries]
     if any(_field(entry, 3) != 1 for entry in entries):
         raise ValueError("several records in a chunk, where ours have one")
@@ -122,18 +118,13 @@ def _records(file: int, place: int, count: int | None) -> list[bytes]:
 
 
 def _chunk(file: int, place: int, records: int | None) -> int:
-    """Bytes of the data of a chunk, which has so many records and compresses nothing."""
+    """Bytes of a chunk's data; raises ValueError if it is compressed, or not of `records`."""
     if not 0 <= place < os.fstat(file).st_size:
         raise ValueError(f"a chunk at {place:,}, which is not in the file")
     header = _read(file, place, _CHUNK.size + 1)
     _, size, _, kind, decoded = _CHUNK.unpack(header[:-1])
-    # a simple chunk, without compression
-    if (
-        kind & 0xFF != ord("r")
-        or header[-1] != 0
-        or decoded > size
-        or size > os.fstat(file).st_size
-    ):
+    plain = kind & 0xFF == ord("r") and header[-1] == 0
+    if not plain or not decoded <= size <= os.fstat(file).st_size:
         raise ValueError(f"the chunk at {place:,} is compressed or damaged; ours are neither")
     if records is not None and kind >> 8 != records:
         raise ValueError(f"the chunk at {place:,} has {kind >> 8:,} records, expected {records}")
@@ -166,7 +157,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _field(message: bytes, wanted: int) -> int:
-    """A field of whole numbers of a small protocol buffer; raises ValueError where it is not there."""
+    """An integer field of a small protocol buffer; raises ValueError if it is missing."""
     at, found = 0, {}
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,9 +1,8 @@
 """Lists as they lie in a record folder: positions of records with the classes of one protocol.
 
-`lists/NAME.json` holds what a list needs besides the records: its class names, for every video the
-position of its
-record and its class, which videos were left out and why, and where the list came from. Videos are
-stored once however many lists name them.
+`lists/NAME.json` holds the class names of a list, record position and class of every video, the
+videos left out with their reasons, and the origin of the list. Videos are stored once however many
+lists name them.
 """
 
 import json
@@ -73,7 +72,7 @@ class StoredList:
     fingerprint: str
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Name, origin, number of videos, and how many were left out, for tables."""
         origin = self.source if self.origin == "own split" else f"{self.origin} list"
         lacking = f", {len(self.left_out)} more left out" if self.left_out else ""
@@ -81,8 +80,8 @@ class StoredList:
 
     @property
     def noted(self) -> dict[str, str]:
-        """What a run that learns on it notes, in its folder and in its checkpoints."""
-        return {"origin": self.origin, "told": self.told}
+        """What a training run stores about it, in its folder and checkpoints."""
+        return {"origin": self.origin, "told": self.summary}
 
 
 def list_content(
@@ -92,7 +91,7 @@ def list_content(
     bad: Mapping[str, str],
     stored: Mapping,
 ) -> dict[str, Any]:
-    """What the file of one list says.
+    """The content of the file of one list.
 
     Args:
       listed: the list.
@@ -103,22 +102,17 @@ def list_content(
     """
     rows, left_out = [], []
     for entry, file in zip(listed.entries, found):
-        if file in files:
+        if file is not None and file in files:
             position, size, digest = files[file]
             # records of earlier versions have no digests, and lists of theirs keep their
             # fingerprints
             rows.append((position, entry.label, file, size, *filter(None, [digest])))
         else:
-            kind, reason = (
-                ("bad", bad[file]) if file in bad else ("missing", "there is no such video file")
-            )
-            told = {
-                "file": entry.file,
-                "where": listed.where(entry),
-                "kind": kind,
-                "reason": reason,
-            }
-            left_out.append({key: utf8(text) for key, text in told.items()})
+            kind, reason = "missing", "there is no such video file"
+            if file is not None and file in bad:
+                kind, reason = "bad", bad[file]
+            row = {"file": entry.file, "where": listed.where(entry), "kind": kind, "reason": reason}
+            left_out.append({key: utf8(text) for key, text in row.items()})
     rows.sort()
     identity = [dict(stored), listed.class_names, [row[1:] for row in rows]]
     return {
@@ -158,33 +152,22 @@ def read_stored_list(folder: Path, name: str) -> StoredList:
     content = read_json(path, _Content, what="list of records", remedy=remedy())
     names = tuple(content["class_names"])
     records, labels = (np.asarray(content[key], np.int64) for key in ("records", "labels"))
-    told = ""
+    fault = ""
     if blank := [place for place, each in enumerate(names) if not each.strip()]:
-        told = f"class_names[{blank[0]}]: no text in it"
+        fault = f"class_names[{blank[0]}]: no text in it"
     elif len(labels) != len(records):
-        told = f"labels: {len(labels):,} of them, but {len(records):,} records"
+        fault = f"labels: {len(labels):,} of them, but {len(records):,} records"
     elif labels.max() >= len(names):
-        place = int(labels.argmax())
-        told = (
-            f"labels[{place}]: {labels[place]:,}, but there are "
-            f"{counted(len(names), 'class', 'classes')}"
-        )
+        place, classes = int(labels.argmax()), counted(len(names), "class", "classes")
+        fault = f"labels[{place}]: {labels[place]:,}, but there are {classes}"
     elif len(steps := np.flatnonzero(np.diff(records) <= 0)):
-        told = (
-            f"records[{steps[0] + 1}]: {records[steps[0] + 1]:,}, expected more than the one before"
-        )
-    if told:
-        raise UserError(f"{path}: {told}; {remedy()}")
+        place = steps[0] + 1
+        fault = f"records[{place}]: {records[place]:,}, expected more than the one before"
+    if fault:
+        raise UserError(f"{path}: {fault}; {remedy()}")
+    origin, source, left_out = content["origin"], content["source"], tuple(content["left_out"])
     return StoredList(
-        path,
-        name,
-        content["origin"],
-        content["source"],
-        names,
-        records,
-        labels,
-        tuple(content["left_out"]),
-        content["fingerprint"],
+        path, name, origin, source, names, records, labels, left_out, content["fingerprint"]
     )
 
 

@@ -2,24 +2,10 @@
 
 import os
 
-_KINDS = (
-    "mp4",
-    "avi",
-    "webm",
-    "mkv",
-    "mov",
-    "m4v",
-    "mpg",
-    "mpeg",
-    "wmv",
-    "flv",
-    "gif",
-    "ogv",
-    "3gp",
-)
-SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
+_KINDS = "mp4|avi|webm|mkv|mov|m4v|mpg|mpeg|wmv|flv|gif|ogv|3gp"
+SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split("|"))
 # as the end of a name in a pattern
-ENDING = rf"\.(?:{'|'.join(_KINDS)})"
+ENDING = rf"\.(?:{_KINDS})"
 
 
 def is_video(name: str | os.PathLike) -> bool:

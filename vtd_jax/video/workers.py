@@ -1,14 +1,12 @@
-"""Work on many items in processes of their own: one that crashes or is killed costs its item, not
-the whole.
-"""
+"""Runs work on many items in processes; one that crashes costs its item only."""
 
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -16,14 +14,15 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vtd_jax.errors import Names, UserError, names, use_names
+from vtd_jax.video.read_ahead import read_ahead
 
-# a message of a worker about its work, as opposed to its end
-TOLD, DONE, FAILED = "told", "done", "failed"
+# kinds of messages from a worker
+LOG, DONE, FAILED = "log", "done", "failed"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: its result, or the mistake that ended it, or that its process died."""
+    """The result of one item, its error, or the exit code of the process that died of it."""
 
     item: Any
     result: Any = None
@@ -31,55 +30,41 @@ class Outcome:
     exit_code: int | None = None
 
 
-def ordered_map(
-    function: Callable, items: Sequence, threads: int, ahead: int = 2
-) -> Iterator[Outcome]:
-    """Runs `function` on threads and yields outcomes in order, never more than `threads * ahead`
-    handed out.
+def ordered_map(function: Callable, items: Iterable, threads: int) -> Iterator[Outcome]:
+    """Runs `function` on threads and yields outcomes in order, as `read_ahead` does.
 
-    Threads suffice where PyAV, OpenCV and simplejpeg do the work: they let go of the interpreter
-    lock. A `UserError` is an outcome, any other exception ends the iteration.
+    A `UserError` is an outcome; any other exception ends the iteration.
     """
-    pending: list = []
-    with ThreadPoolExecutor(threads) as pool:
+
+    def work(item: Any) -> Outcome:
         try:
-            for item in items:
-                pending.append((item, pool.submit(function, item)))
-                if len(pending) >= threads * ahead:
-                    yield _outcome(*pending.pop(0))
-            while pending:
-                yield _outcome(*pending.pop(0))
-        finally:
-            pool.shutdown(cancel_futures=True)
+            return Outcome(item, function(item))
+        except UserError as error:
+            return Outcome(item, error=error)
 
-
-def _outcome(item: Any, future: Any) -> Outcome:
-    try:
-        return Outcome(item, future.result())
-    except UserError as error:
-        return Outcome(item, error=error)
+    return read_ahead(items, work, threads)
 
 
 def process_map(
     function: Callable[[Any, Callable], Any],
     items: Iterable,
     workers: int,
-    told: Callable[[Any], None] = lambda message: None,
+    log: Callable[[Any], None] = lambda message: None,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
-    """Runs `function(item, tell)` in spawned processes, one item each at a time; yields outcomes as
-    they come.
+    """Runs `function(item, log)` in spawned processes; yields outcomes as they come.
 
     Args:
-      function: importable by name; may call `tell(message)`, which reaches `told` here.
+      function: importable by name; may call `log(message)`, which calls `log` here.
       items: handed out in order.
       workers: processes.
-      told: gets the messages.
+      log: gets the messages.
       idle: called about once a second.
 
     A process that dies (out of memory, a crash in a codec) ends its item only, with `exit_code`
     set; a new one takes its place. All processes end with this one, however it ends.
     """
+    # spawn: a process that has started JAX must not be forked
     context, rest = multiprocessing.get_context("spawn"), iter(items)
     busy: dict[Connection, tuple[Any, Any]] = {}
     started: list[Any] = []
@@ -99,21 +84,15 @@ def process_map(
                     yield Outcome(item, exit_code=process.exitcode)
                     process = None
                 else:
-                    if kind == TOLD:
-                        told(content)
+                    if kind == LOG:
+                        log(content)
                         continue
                     del busy[connection]
                     yield Outcome(item, content) if kind == DONE else Outcome(item, error=content)
                 following = next(rest, connection)
                 if following is not connection:
-                    _give(
-                        context,
-                        function,
-                        busy,
-                        started,
-                        process and (process, connection),
-                        following,
-                    )
+                    idle_worker = process and (process, connection)
+                    _give(context, function, busy, started, idle_worker, following)
                 elif process:
                     connection.close()
             idle()
@@ -143,7 +122,7 @@ def _give(
 
 
 def _work(function: Callable, connection: Connection, given: Names) -> None:
-    """A worker's life: items come, outcomes go, until the other end is closed."""
+    """Receives items and sends outcomes until the other end is closed."""
     use_names(given)
     follow_parent()
     while True:
@@ -152,9 +131,8 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
         except EOFError:
             return
         try:
-            connection.send(
-                (DONE, function(item, lambda message: connection.send((TOLD, message))))
-            )
+            result = function(item, lambda message: connection.send((LOG, message)))
+            connection.send((DONE, result))
         except UserError as error:
             connection.send((FAILED, error))
         except BrokenPipeError:
@@ -166,15 +144,13 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes and threads that this thread starts in here never hear Ctrl-C, from their first
-    moment on.
+    """Processes and threads started inside ignore Ctrl-C from their first moment on.
 
-    A terminal sends it to them too, and Python's own start would answer with a traceback. They
-    inherit what signals this thread leaves for later. One that comes meanwhile is answered at the
-    end: a start that is broken off leaves a process without what it should do, which is a traceback
-    too.
+    A terminal sends Ctrl-C to them too, and Python would print a traceback while it starts. They
+    inherit this thread's signal mask. A signal that arrives meanwhile is handled at the end, since
+    an interrupted start would leave a process that prints a traceback.
     """
-    # it is a process too, and starting it ends what is asked for here
+    # also a process, and starting it resets the signal mask
     resource_tracker.ensure_running()
     handler, heard = signal.getsignal(signal.SIGINT), []
     # Python answers in its main thread, whichever thread the signal came to
@@ -193,9 +169,7 @@ def deaf() -> Iterator[None]:
 
 
 def begin_deaf(function: Callable[[], Any]) -> Future:
-    """Calls a function that starts processes, maybe from threads of its own, as `deaf` does;
-    whoever waits hears.
-    """
+    """Calls a function that starts processes in a thread, as `deaf` does; waiting hears Ctrl-C."""
     found: Future = Future()
 
     def work() -> None:
@@ -210,8 +184,7 @@ def begin_deaf(function: Callable[[], Any]) -> Future:
 
 
 def follow_parent() -> None:
-    """Ties a worker process to the one that started it: it ends soon after that, even if that was
-      killed.
+    """Makes a worker process end soon after its parent, even if that was killed.
 
     Ctrl-C reaches the parent too, which then ends its workers. Not `PR_SET_PDEATHSIG`: that fires
     when the thread that started the worker ends.

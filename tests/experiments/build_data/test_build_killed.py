@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_pat
         ".mp4: the process that encoded this video died (killed, most likely for lack of memory)"
         in last
     )
-    assert "shards are finished, the next build goes on from them" in last
+    assert "shards are finished, the next build resumes from them" in last
     assert record_names(out) == []
     again = start(call, out)
     assert again.communicate(timeout=120)[0].splitlines()[-1].startswith("wrote ")

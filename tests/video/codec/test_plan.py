@@ -279,7 +279,7 @@ def test_a_wrong_number_of_frames_changes_nothing(folder, known):
     assert np.array_equal(
         decode_frames(data, [7, 30], known_frames=known), decode_frames(data, [7, 30])
     )
-    with pytest.raises(VideoError, match="frame 60 was asked for, but only 50 frames decode"):
+    with pytest.raises(VideoError, match="frame 60 is wanted, but only 50 frames decode"):
         decode_frames(data, [60], known_frames=known)
 
 

@@ -11,7 +11,7 @@ from support.video_files import write_catalog
 from vtd_jax.errors import UserError
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.gather import given_list
-from vtd_jax.video.ingest.inputs import Inputs, summary
+from vtd_jax.video.ingest.inputs import Inputs, summary_lines
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_given_list_replaces_its_whole_protocol_and_an_official_list_of_its_na
     assert {name for name, origin in found.items() if origin == "given"} == {"base_val", "val1"}
     assert {name for name, origin in found.items() if origin == "own split"} == SHOTS
     assert {name for name, origin in found.items() if origin == "official"} == OFFICIAL - {"val1"}
-    lines = list(summary(Inputs(config)).lines())
+    lines = list(summary_lines(Inputs(config)))
     assert lines[1] == "given lists: base_val (1), val1 (1)"
     assert [line.split(" lists")[0] for line in lines[1:]] == ["given", "official", "own split"]
 

@@ -202,7 +202,7 @@ def test_a_failed_shard_leaves_nothing_and_finished_ones_are_told(clips, good_li
     (tmp_path / "bad" / inputs.shards()[-1][-1].file).write_bytes(b"")
     with staging_folder(tmp_path / "staging", "x") as staging:
         count = staging.prepare(inputs)
-        told = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build goes on from them"
+        told = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build resumes from them"
         with pytest.raises(UserError, match=told):
             run_here(staging, count, 1, "test")
         names = sorted(

@@ -1,20 +1,17 @@
 """When the frames of a video are shown, and how far its packets reach.
 
-Times of a file may start again: recordings that were joined byte by byte, receivers that lost their
-signal. As in
-ffmpeg, what is a new start and what is a picture that stays depends on the format:
+Times of a file may restart: in recordings joined byte by byte, or after a lost signal. As in
+ffmpeg, the format decides between a restart and a picture that stays long:
 
 - MPEG-TS and MPEG-PS (FFmpeg's `AVFMT_TS_DISCONT`): decoding times that step back by more than 0.1
-  s, or that run more than 10 s ahead of all before, are a new start. Other than in ffmpeg, a
-  picture may stay for longer if the sound went on in between, if B-frames reach across, or if
-  pictures of this video do (slides): up to 20 times the longest stay.
-- MP4 and AVI find their packets by an index; they are not joined byte by byte.
-- Other formats: a keyframe that steps back to the file's beginning is a new start, as in joined
-Matroska files.
-- In all but the first, a picture stays for as long as the file says, up to 30 hours; more is a
-damaged time.
+  s, or run more than 10 s ahead of all before, are a restart. Unlike in ffmpeg, a picture may stay
+  longer if the sound continues, if B-frames reach across, or if other pictures of the video stay
+  (slides): up to 20 times the longest stay.
+- MP4 and AVI have an index; they are never joined byte by byte.
+- Other formats: a keyframe that steps back to the beginning is a restart, as in joined Matroska.
+- In all but the first, a picture stays as long as the file says, up to 30 hours; more is damage.
 
-After a new start the video continues where it was.
+After a restart the video continues where it was.
 """
 
 from collections.abc import Iterable
@@ -25,8 +22,7 @@ import av
 from vtd_jax.untrusted.limits import STATED_FRAMES
 from vtd_jax.video.codec.structure import shown_in_index
 
-# seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, how far a time may step back, what
-# is a beginning
+# seconds: ffmpeg's dts_delta_threshold and dts_error_threshold, a step back, a file's beginning
 JUMP, LONGEST, BACK, BEGINNING = 10.0, 30 * 3600.0, 0.1, 1.0
 # a picture may stay for this many times the longest stay before it
 LONGER = 20
@@ -35,9 +31,7 @@ TS_DISCONT, NO_TIMESTAMPS = 0x200, 0x80
 
 
 def may_start_again(container) -> bool:
-    """Whether the format is one whose times may start again anywhere, so that its last says nothing
-    of its length.
-    """
+    """Whether times of this format may restart anywhere, so the last one is not the length."""
     return bool(container.format.flags & TS_DISCONT)
 
 
@@ -54,9 +48,7 @@ def sane(frames: int) -> int:
 
 
 def stated_seconds(container, stream) -> float:
-    """Seconds from the first frame to the end of the video as the container states them; 0 if it
-    does not.
-    """
+    """Seconds of video that the container states; 0 if it states none."""
     if may_start_again(container):
         return 0.0
     if stream.duration is not None:
@@ -66,13 +58,12 @@ def stated_seconds(container, stream) -> float:
 
 
 def _seconds(ticks: int, base: Rational) -> float:
-    """The very value of the fraction, without the cost of making it."""
+    """`ticks * base` as a float, without the cost of a Fraction."""
     return ticks * base.numerator / base.denominator
 
 
 class _Track:
-    """Times of one stream that continue over every new start; in ticks of its time base, as numbers
-    cost the least.
+    """Times of one stream, continued over every restart; integer ticks, which are fast.
 
     Attributes:
       base: seconds of a tick.
@@ -100,8 +91,7 @@ class _Track:
 
         Args:
           packet: not yet decoded.
-          sounds: tracks that tell how far the sound has come without a new start: a picture may
-            stay for as long.
+          sounds: tracks of sound; a picture may stay for as long as they continue.
         """
         dts, pts, length = packet.dts, packet.pts, packet.duration or self._usual or 0
         if dts is not None:
@@ -151,8 +141,7 @@ class _Track:
 
 
 class Clock:
-    """Follows one video stream: takes every packet of the file before it is decoded, and every
-      frame that comes out.
+    """Follows a video stream through all packets before decoding, and all decoded frames.
 
     Attributes:
       rate: frames a second; 0 if the file does not say.
@@ -230,7 +219,7 @@ class Clock:
         else:
             self._first = moment if self._first is None else self._first
             seconds = _seconds(moment - self._first, self._base)
-            # times that run backwards are damage that a player passes over as well
+            # times that run backwards are damage, which players ignore too
             self.backwards += seconds < before
             self._seconds = max(before, seconds)
             self._known = self._count, self._seconds
@@ -243,8 +232,7 @@ class Clock:
     def span(self) -> float:
         """Seconds from the first frame to the end of the last; 0 before there is one."""
         if self._stated and self._first is not None:
-            # an MP4 has the lengths of decoding, which in files with B-frames are those of other
-            # pictures
+            # the lengths in an MP4 follow decoding order, which B-frames change
             ticks, base = self._stated
             stated = float((ticks - self._first) * base)
             if stated > self._seconds:

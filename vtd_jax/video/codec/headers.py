@@ -36,9 +36,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Widths:
-    """Bits of the frame number and of the picture order count in a slice; count 0: shown in the
-    order stored.
-    """
+    """Bits of frame number and picture order count in a slice; count 0 means stored order."""
 
     frame: int
     count: int
@@ -65,11 +63,9 @@ def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | N
             return None
         if start:
             segment, high, low = segment + 1, 0, 0
-        count, top = (
-            (numbers[1], unwrap(numbers[1], high, low, 1 << widths.count))
-            if widths.count
-            else (i, 0)
-        )
+        count, top = i, 0
+        if widths.count:
+            count, top = numbers[1], unwrap(numbers[1], high, low, 1 << widths.count)
         if reference:
             high, low, previous = top, count, numbers[0]
         units.append(Unit(start, reference, (segment, top + count)))
@@ -77,9 +73,7 @@ def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | N
 
 
 def unwrap(count: int, high: int, low: int, period: int) -> int:
-    """High part of the picture order count, from its low part and the last reference picture
-    (H.264, 8.2.1.1).
-    """
+    """High part of the picture order count, as in H.264, 8.2.1.1."""
     if count < low and low - count >= period // 2:
         return high + period
     if count > low and count - low > period // 2:
@@ -88,9 +82,7 @@ def unwrap(count: int, high: int, low: int, period: int) -> int:
 
 
 def slice_heads(data: memoryview, length_bytes: int) -> list[bytes]:
-    """The first bytes of all slices of a packet; none if a NAL unit is cut short or of another kind
-    than usual.
-    """
+    """The first bytes of all slices of a packet; none if a NAL unit is cut or unusual."""
     heads, place = [], 0
     while place < len(data):
         size = int.from_bytes(data[place : place + length_bytes], "big")
@@ -110,6 +102,7 @@ class Bits:
     """Reads numbers from the payload of a NAL unit."""
 
     def __init__(self, nal: bytes):
+        # the 3 is an emulation prevention byte (H.264, 7.4.1)
         payload = nal[1:].replace(b"\0\0\3", b"\0\0")
         self.bits = f"{int.from_bytes(payload, 'big'):0{8 * len(payload)}b}" if payload else ""
         self.place = 0
@@ -158,9 +151,7 @@ def read_sps(sps: bytes) -> Widths | None:
 
 
 def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
-    """Frame number and low part of the picture order count of a slice; None if the header ends
-    early.
-    """
+    """Frame number and low picture order count of a slice; None if the header ends early."""
     bits = Bits(nal)
     try:
         bits.golomb(), bits.golomb(), bits.golomb()
@@ -173,9 +164,7 @@ def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
 
 
 def mpeg4_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | None:
-    """Reads the VOP headers of every packet; none may hold two VOPs, and headers may not change in
-    mid-stream.
-    """
+    """Reads the VOP headers; None for several VOPs a packet, or headers that change."""
     kinds, heads = [], set()
     for packet in packets:
         data = bytes(packet)
@@ -197,9 +186,7 @@ def mpeg4_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | 
 
 
 def _vop_units(kinds: list[str]) -> Iterator[Unit]:
-    """A B-VOP is shown before the reference that precedes it in the file, all else in the order of
-    the file.
-    """
+    """Orders VOPs for display: a B-VOP comes before the reference that precedes it."""
     last = len(kinds) - 1
     for i, kind in enumerate(kinds):
         if kind == "B":

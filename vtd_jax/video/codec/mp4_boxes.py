@@ -1,41 +1,22 @@
-"""Boxes of an MP4 as FFmpeg finds them: those by which it knows one, those that it enters, and where the
-boxes inside begin.
-"""
+"""Boxes of an MP4 as FFmpeg finds them: its probe, the boxes it enters, and their contents."""
 
 import mmap
 from collections.abc import Iterator
 
-# what is not entered: data, and tables whose entries are no boxes
-LEAVES = {
-    *(
-        b"mdat",
-        b"stsz",
-        b"stz2",
-        b"stts",
-        b"ctts",
-        b"stco",
-        b"co64",
-        b"stsc",
-        b"stss",
-        b"stps",
-        b"sdtp",
-        b"sbgp",
-    ),
-    *(
-        b"sgpd",
-        b"trun",
-        b"tfhd",
-        b"tfra",
-        b"sidx",
-        b"elst",
-        b"senc",
-        b"saiz",
-        b"saio",
-        b"subs",
-        b"stsd",
-        b"cmov",
-    ),
-}
+# boxes that contain no boxes: data and tables
+LEAVES = set(
+    b"mdat stsz stz2 stts ctts stco co64 stsc stss stps sdtp sbgp sgpd trun tfhd tfra sidx elst "
+    b"senc saiz saio subs stsd cmov".split()
+)
+
+
+def box_header(data: bytes | mmap.mmap, at: int) -> tuple[int, bytes, int]:
+    """Size, kind and header length of the box at a place."""
+    size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+    # a size of 1 means that 64 bits follow
+    return (
+        (int.from_bytes(data[at + 8 : at + 16], "big"), kind, 16) if size == 1 else (size, kind, 8)
+    )
 
 
 def meta(data: bytes | mmap.mmap, begin: int, end: int) -> int:
@@ -79,41 +60,20 @@ def hides(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
 
 
 def is_text(data: bytes | mmap.mmap, kind: bytes, at: int) -> bool:
-    """Whether a name is letters of a comment, as of "trunk": FFmpeg takes no count that letters
-    are, 2²⁹ or more.
-    """
+    """Whether the "count" is letters of a comment (at least 2²⁹), which FFmpeg refuses."""
     begin = at + (8 if kind in (b"stsz", b"stz2") else 4)
     return kind != b"elst" and all(0x20 <= byte < 0xF5 for byte in data[begin : begin + 4])
 
 
 # by what FFmpeg takes a file for an MP4
-_TAGS = {
-    *(
-        b"moov",
-        b"mdat",
-        b"pnot",
-        b"udta",
-        b"ftyp",
-        b"ediw",
-        b"wide",
-        b"free",
-        b"junk",
-        b"pict",
-        b"skip",
-        b"uuid",
-    ),
-    *(b"prfl", b"\x82\x82\x7f\x7d"),
-}
-
-
-# bytes of the beginning by which it tells kinds, twice as many at every try
+_TAGS = set(b"moov mdat pnot udta ftyp ediw wide free junk pict skip uuid prfl".split())
+_TAGS.add(b"\x82\x82\x7f\x7d")
+# bytes of the beginning that its probe reads, twice as many at every try
 _PROBES = tuple(2048 << i for i in range(10))
 
 
 def behind_tag(data: bytes | mmap.mmap) -> int:
-    """Where a file begins behind an ID3 tag, which FFmpeg skips before it tells of what kind the
-    file is.
-    """
+    """Where a file begins behind an ID3 tag, which FFmpeg skips before it probes."""
     head = data[:10]
     if not head.startswith(b"ID3") or len(head) < 10:
         return 0

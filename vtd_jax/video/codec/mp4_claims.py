@@ -1,14 +1,12 @@
-"""What the tables of an MP4 claim, held against the bytes of the file before FFmpeg believes them.
+"""Checks what the tables of an MP4 claim against the size of the file, before FFmpeg sees them.
 
-A run of times or of sizes says "5·10⁷ samples" in eight bytes, for which FFmpeg takes gigabytes.
-Boxes are entered here wherever FFmpeg may enter them: it reads a table at any place and depth. As
-no walk is FFmpeg's own to the last detail, the names of tables are then searched in all bytes but
-those that FFmpeg surely passes over, and count like any table.
+Eight bytes can claim 5·10⁷ samples, for which FFmpeg allocates gigabytes. FFmpeg reads a table at
+any place and depth, so this walk enters every box that FFmpeg may enter. It cannot match FFmpeg in
+all details. Names of tables are therefore also searched in all bytes that FFmpeg may read.
 """
 
 import mmap
 import re
-import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from vtd_jax.untrusted import limits
 from vtd_jax.video.codec.mp4_boxes import (
     LEAVES,
     behind_tag,
+    box_header,
     handlers,
     hides,
     is_mp4,
@@ -26,12 +25,10 @@ from vtd_jax.video.codec.mp4_boxes import (
     meta,
 )
 
-# boxes of nothing but boxes, in which FFmpeg goes from size to size as here; `meta` from where its
-# boxes begin
+# boxes of boxes, which FFmpeg walks from size to size as here; `meta` from its first box
 _PLAIN = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"meta", b"ilst", b"moof", b"traf"}
-# data in them that is large and may spell a name by chance; `mdat` is data at the top only
+# large data in which a name may occur by chance; `mdat` is data at the top only
 _BLIND = {b"uuid", b"skip", b"wide", b"free", b"hoov", b"covr", b"XMP_", b"stco", b"co64"}
-_HEAD = struct.Struct(">I4s")
 # how deep FFmpeg goes, and a little more
 _DEPTH = 16
 _TABLES = (b"stsz", b"stz2", b"stts", b"ctts", b"trun", b"elst")
@@ -86,9 +83,7 @@ class _Claims:
         self._track = _Track()
 
     def read(self, data: bytes | mmap.mmap, begins: list[int]) -> None:
-        """What boxes from these places on claim, and boxes of which an index says that they begin
-        somewhere.
-        """
+        """Adds the claims of boxes from these places on, and of boxes that an index names."""
         met, tops, pointed = set(), [], []
         for begin in begins:
             self._read(data, begin, met, tops, pointed)
@@ -173,20 +168,15 @@ class _Claims:
           over the content.
         """
         while end - at >= 8:
-            (size, kind), head = _HEAD.unpack_from(data, at), 8
-            if size == 1:
-                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+            size, kind, head = box_header(data, at)
             size = min(size or end - at, end - at)
             if size < head:
                 return
             self._boxes += 1
             if self._boxes > limits.BOXES:
                 raise ClaimError(f"more than {limits.BOXES:,} boxes")
-            blind = (
-                plain
-                and (kind in _BLIND or (kind == b"mdat" and depth == 0))
-                and not hides(data, kind, at + head)
-            )
+            is_data = kind in _BLIND or (kind == b"mdat" and depth == 0)
+            blind = plain and is_data and not hides(data, kind, at + head)
             yield kind, at, at + head, at + size, depth, blind
             if size >= head + 8 and not blind and kind not in LEAVES and depth < _DEPTH:
                 begin = at + head
@@ -199,9 +189,7 @@ class _Claims:
     def _search(
         self, data: bytes | mmap.mmap, begin: int, end: int, met: set, pointed: list
     ) -> None:
-        """Counts every name of a table that the walk has not met; FFmpeg takes any size but 2 to 7
-        in front of it.
-        """
+        """Counts table names that the walk missed; FFmpeg refuses only sizes 2 to 7."""
         if begin >= end:
             return
         self._spend(end - begin)
@@ -237,9 +225,7 @@ class _Claims:
         return found
 
     def _unpacked(self, content: bytes) -> None:
-        """A compressed movie header, its parts where FFmpeg takes them to be, whatever their sizes
-        say.
-        """
+        """Adds the claims of a compressed movie header, at the offsets FFmpeg assumes."""
         self._packed += 1
         if self._packed > _DEPTH:
             raise ClaimError(f"more than {_DEPTH} compressed movie headers")

@@ -1,10 +1,7 @@
-"""The one door to FFmpeg: what it may open, under which name, and which stream of a file is the
-video.
+"""Opens videos with FFmpeg: limits what it may open, and chooses the stream to show.
 
-FFmpeg takes a name for an address (`http:…`, `concat:…`), for a pattern of names (`img%03d.png`),
-and follows text that names other files (playlists). Here it is given an open file, and a list of
-containers that hold their frames. What frames may be as large as is known to it before it takes
-memory for one.
+FFmpeg may take a name for an address (`http:…`, `concat:…`) or a pattern (`img%03d.png`), and
+follows playlists. So it gets an open file, the allowed containers, and the largest frame size.
 """
 
 import codecs
@@ -15,8 +12,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import av
+import av.container
+import av.error
 from av.stream import Disposition
 
 from vtd_jax.errors import UserError
@@ -28,25 +27,26 @@ from vtd_jax.video.codec.wholeness import VideoError
 Source = str | Path | bytes
 File = io.BytesIO | io.FileIO
 
-# demuxers that read one file and nothing beside it; sound, so that messages name it; pictures are
-# videos of one frame
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+# demuxers that read one file only; of sound for better messages; pictures are one-frame videos
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,ogg,gif,apng,rm,mxf,gxf,nut,"
+    "dv,swf,wtv,dhav,ivf,obu,av1,yuv4mpegpipe,jpegxl_anim,h264,hevc,vvc,evc,apv,"
+    "m4v,mpegvideo,h261,h263,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,"
+    "mjpeg_2000,jpeg_pipe,png_pipe,webp_pipe,webp_anim,bmp_pipe,tiff_pipe,mp3,aac,"
+    "flac,wav,w64,aiff,caf,ac3,eac3,dts,truehd,ape,wv,tta,amr,au"
+)
 KNOWN_AS = "MP4/MOV, Matroska/WebM, AVI, MPEG, FLV, ASF/WMV, Ogg, GIF, raw H.264 or HEVC, …"
 # pictures beside a video, which no player plays
 _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails
-# tags in other encodings than UTF-8 are common in old AVIs and of no interest; PyAV 19 keeps them
-# without being asked
-_TAGS = (
-    {"metadata_errors": "replace"}
-    if hasattr(av.container.InputContainer, "metadata_errors")
-    else {}
-)
+# tags that are not UTF-8 are common in old AVIs; PyAV 19 needs no option for them
+_HAS_OPTION = hasattr(av.container.InputContainer, "metadata_errors")
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _HAS_OPTION else {}
 _HEAD_BYTES = 1024
 
 
 @contextmanager
 def container(source: Source) -> Iterator[av.container.InputContainer]:
-    """Opens a file or a file's bytes with FFmpeg; a file's name, whatever it is, plays no part.
+    """Opens a file or bytes with FFmpeg, which never sees the file's name.
 
     Raises:
       OSError: if the file cannot be opened.
@@ -78,9 +78,7 @@ def _demuxer(file: File) -> av.container.InputContainer:
 
 
 def decoder_options() -> dict[str, str]:
-    """For every decoder, the one that looks for a stream's size as well: frames that are too large
-    are damage to it.
-    """
+    """Options of every decoder, also of the probe: larger frames count as damage."""
     return {"max_pixels": str(limits.MAX_FRAME_PIXELS.value)}
 
 
@@ -90,9 +88,7 @@ def target(path: str | Path) -> str:
 
 
 def shown_stream(streams: av.container.streams.StreamContainer) -> av.VideoStream | None:
-    """The stream that a player shows: the default one, or what FFmpeg thinks best; never a cover or
-    thumbnails.
-    """
+    """The stream that a player shows; never a cover or thumbnails."""
     films = [stream for stream in streams.video if not stream.disposition & _BESIDE]
     best = streams.best("video")
     if best is None or best.index in {stream.index for stream in films}:
@@ -110,8 +106,7 @@ def _merit(stream: av.VideoStream) -> tuple[bool, int]:
 def video(
     source: Source, name: str
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Opens a file or bytes, finds the stream to show, and raises every failure, later ones too, as
-    one line.
+    """Opens a video and its stream; every failure inside the block becomes one line.
 
     Args:
       source: path, or the file's bytes.
@@ -142,8 +137,7 @@ def video(
                     )
                 limits.check_frame(stream.codec_context.width, stream.codec_context.height, name)
                 stream.codec_context.options = decoder_options()
-                # one thread a decoder: videos are decoded side by side, and results do not depend
-                # on timing
+                # one thread: videos are decoded in parallel, and results are deterministic
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
                 yield opened, stream
@@ -171,9 +165,7 @@ def video(
 
 
 def _check(file: File, head: bytes, name: str) -> None:
-    """Refuses what claims too much, before FFmpeg sees it; reads where `file` stands, and leaves it
-    there.
-    """
+    """Refuses excessive claims before FFmpeg sees them; keeps the position of `file`."""
     limits.check_frame(*(limits.claimed_size(head) or (0, 0)), name)
     try:
         if isinstance(file, io.BytesIO):

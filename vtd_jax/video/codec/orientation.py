@@ -1,20 +1,17 @@
-"""How a frame is shown: the display matrix that phones and cameras store, obeyed as `ffmpeg` and
-`ffplay` do.
-"""
+"""Applies the display matrix that phones and cameras store, as `ffmpeg` and `ffplay` do."""
 
 import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
+import av.filter
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-# numbers of side data that FFmpeg may have by now; the PyAV that is installed may not know the
-# newest
+# kinds of side data in FFmpeg, rounded up; the installed PyAV may not know the newest
 _SIDE_DATA = 64
 
 
@@ -49,17 +46,13 @@ class Orientation:
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """Reads the display matrix of a frame; one that means nothing, or none, leaves the frame as it
-    is.
-    """
+    """Reads a frame's display matrix; an invalid or missing one changes nothing."""
     matrix = _display_matrix(frame)
     return Orientation() if matrix is None else from_matrix(matrix)
 
 
 def from_matrix(m: tuple[int, ...]) -> Orientation:
-    """What the 9 numbers of a display matrix ask for; right angles are those that round to one in
-    whole degrees.
-    """
+    """Decodes the 9 numbers of a display matrix; angles are rounded to whole degrees."""
     columns, rows = math.hypot(m[0], m[3]), math.hypot(m[1], m[4])
     if not columns or not rows:
         return Orientation()
@@ -87,17 +80,16 @@ def shown_shape(frame: av.VideoFrame) -> tuple[int, int]:
 
 def shown(frame: av.VideoFrame, converter: VideoReformatter) -> UInt8[np.ndarray, "h w 3"]:
     """A frame as it is shown, in RGB."""
-    asked = orientation(frame)
-    if asked.angle:
-        frame = _filtered(frame, [("rotate", f"{asked.angle}*PI/180")])
+    turn = orientation(frame)
+    if turn.angle:
+        frame = _filtered(frame, [("rotate", f"{turn.angle}*PI/180")])
     # one converter for all frames: each frame would set up its own
-    return asked.apply(converter.reformat(frame, format="rgb24").to_ndarray())
+    return turn.apply(converter.reformat(frame, format="rgb24").to_ndarray())
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     try:
-        # not `frame.side_data`, which holds the frame that holds it: its memory would wait for the
-        # garbage collector
+        # `frame.side_data` makes a reference cycle, whose memory waits for the garbage collector
         data = SideDataContainer(frame).get("DISPLAYMATRIX")
     except ValueError:
         # PyAV lists nothing where it does not know the name of one

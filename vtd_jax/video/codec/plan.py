@@ -1,15 +1,15 @@
 """Which packets of a video are needed for chosen frames, where the headers of the packets prove it.
 
-Pictures that no other refers to are left out, and so are whole groups of pictures and the ends of
-groups. In what order frames are shown is read from the headers (`stream_units`); in H.264 the
-timestamps must agree with it. Whatever is unusual gives no plan, and the video is decoded in order.
+Pictures without references to them are left out, as are whole groups of pictures and their ends.
+The headers give the display order (`headers.py`), and H.264 timestamps must agree with it. Anything
+unusual gives no plan, and the video is decoded in order.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import av
+import av.error
 from av.bitstream import BitStreamFilterContext
 
 from vtd_jax.video.codec.headers import Unit, h264_units, mpeg4_units
@@ -83,9 +83,7 @@ def _closure(units: list[Unit], needed: set[int]) -> set[int]:
 
 
 def _unusual(packet: av.Packet) -> bool:
-    """Packets that the decoder drops, that are known to be damaged, or that change the stream's
-    headers.
-    """
+    """Whether a packet is dropped, damaged, or changes the stream's headers."""
     if not hasattr(packet, "has_sidedata"):
         return True  # PyAV 15 does not say whether headers change
     changes = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")

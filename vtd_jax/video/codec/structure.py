@@ -1,11 +1,9 @@
-"""Whether the bytes of a container fit together to the last, and hold just the packets that were
-read.
+"""Whether a container's bytes are complete, and hold exactly the packets that were read.
 
-A header that promises more than a file holds may be wrong, or the file may be cut. Where every
-element of the file ends where the next begins, the last ends the file, and the demuxer found every
-packet that there is, nothing is missing. Matroska, AVI, FLV and MP4 can show this; other formats
-are never called complete, nor is a fragmented MP4: nothing says how many fragments there should be,
-only that one of them was cut.
+A header that promises more than a file holds may be wrong, or the file may be cut. Nothing is
+missing if elements follow each other without gaps to the end of the file, and the demuxer found all
+packets. Only Matroska, AVI, FLV and MP4 can prove this. A fragmented MP4 cannot: it does not state
+how many fragments it should have.
 """
 
 import mmap
@@ -15,47 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vtd_jax.video.codec.mp4_boxes import box_header
+
 # what may stand at the top of an MP4
-BOXES = {
-    b"ftyp",
-    b"moov",
-    b"mdat",
-    b"free",
-    b"skip",
-    b"wide",
-    b"udta",
-    b"meta",
-    b"uuid",
-    b"pnot",
-    b"pdin",
-}
+BOXES = set(b"ftyp moov mdat free skip wide udta meta uuid pnot pdin".split())
 # chunks of an AVI: headers, indices, padding, data of the streams, texts
 CHUNK = re.compile(
     rb"RIFF|LIST|avih|str[hfdn]|indx|vprp|dmlh|JUN[KQ]|idx1|ix\d\d|\d\d(dc|db|wb|tx|pc)|I[A-Z]{3}"
 )
-# ids of Matroska: masters that are entered, all others between them, the video's TrackEntry and
-# what it says of itself
-EBML, SEGMENT, TRACKS, TRACK, CLUSTER, GROUP = (
-    0x1A45DFA3,
-    0x18538067,
-    0x1654AE6B,
-    0xAE,
-    0x1F43B675,
-    0xA0,
-)
-SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC = (
-    0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, 0xEC, 0xBF,
-)  # fmt: skip
+# ids of Matroska: elements that contain others, then all that may lie between them
+SEGMENT, TRACKS, CLUSTER, GROUP = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xA0
+TRACK, EBML, SEEK, INFO, CUES = 0xAE, 0x1A45DFA3, 0x114D9B74, 0x1549A966, 0x1C53BB6B
+CHAPTERS, ATTACHED, TAGS, VOID, CRC = 0x1043A770, 0x1941A469, 0x1254C367, 0xEC, 0xBF
 SIMPLE, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
 ENTERED = {SEGMENT, TRACKS, CLUSTER, GROUP}
-# in a cluster: time, position, size of the one before; in a group: duration, references, padding,
-# additions
+# in a cluster: time, position, previous size; in a group: duration, references, padding, additions
 WITHIN = {0xE7, 0xA7, 0xAB, 0x9B, 0xFB, 0xFA, 0xFD, 0x75A2, 0x75A1, 0xA4}
-KNOWN = (
-    ENTERED
-    | WITHIN
-    | {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
-)
+KNOWN = {EBML, TRACK, SEEK, INFO, CUES, CHAPTERS, ATTACHED, TAGS, VOID, CRC, SIMPLE, BLOCK}
+KNOWN |= ENTERED | WITHIN
 
 
 class _BrokenError(Exception):
@@ -77,25 +52,19 @@ def complete(source: str | Path | bytes, decoder) -> bool:
         return False
     if name.startswith("mov"):
         # an edit list may show less than the tables hold, or the same twice
-        return (
-            found == decoder.stream.frames
-            and shown_in_index(decoder.stream) == decoder.clock.packets
-        )
+        shown = shown_in_index(decoder.stream)
+        return found == decoder.stream.frames and shown == decoder.clock.packets
     return found == decoder.clock.packets
 
 
 def ends_in_fragment(source: str | Path | bytes, container, stream) -> bool:
-    """Whether a fragmented MP4 was cut within a fragment: its data, or what describes them, would
-    go on.
-    """
+    """Whether a fragmented MP4 was cut within a fragment."""
     if "mp4" not in container.format.name or stream.frames:
         return False
     with _bytes_of(source) as data:
         at, fragments = 0, 0
-        while 0 <= at < len(data):
-            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-            if size == 1:
-                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        while at < len(data):
+            size, kind, head = box_header(data, at)
             if size < head:
                 return False
             fragments += kind == b"moof"
@@ -119,9 +88,7 @@ def _bytes_of(source: str | Path | bytes) -> Iterator[bytes | mmap.mmap]:
 
 
 def shown_in_index(stream) -> int:
-    """Packets in the demuxer's index that an edit list does not hide; 0 where PyAV is too old to
-    say.
-    """
+    """Indexed packets that no edit list hides; 0 if PyAV is too old to list them."""
     entries = getattr(stream, "index_entries", ())
     return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
@@ -142,9 +109,7 @@ def _packets(name: str, data: bytes | mmap.mmap, index: int) -> int:
 def _boxes(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of what is in the boxes of a part of an MP4, which must fit."""
     while at < end:
-        size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        size, kind, head = box_header(data, at)
         if size < head or at + size > end:
             raise _BrokenError
         yield kind, at + head, at + size
@@ -256,9 +221,7 @@ def _matroska(data: bytes | mmap.mmap, index: int) -> int:
 
 
 def _number(data: bytes | mmap.mmap, at: int, keep: bool) -> tuple[int | None, int]:
-    """An EBML number and where it ends; an id keeps its length bits; a size of ones only is None,
-    unknown.
-    """
+    """An EBML number and its end; ids keep their length bits, None is an unknown size."""
     length = 9 - data[at].bit_length()
     value = int.from_bytes(data[at : at + length], "big")
     if length > 8 or at + length > len(data):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -9,7 +10,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video.codec.clock import may_start_again
 from vtd_jax.video.codec.structure import complete, ends_in_fragment, shown_in_index
 
-# what a sound file may lack of what its container promises: 2 frames, or 2 %
+# what a whole file may lack of what its container promises: 2 frames, or 2 %
 SLACK_FRAMES = 2
 SLACK_SHARE = 0.02
 
@@ -19,7 +20,7 @@ class VideoError(UserError):
 
 
 class NoFrames(VideoError):
-    """A video of which no frame decodes."""
+    """A video without a frame that decodes."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def check_whole(decoder, name: str, source: str | Path | bytes) -> str:
 
 
 def _frames_lacking(decoder, seen: int) -> str:
-    """What is said where frames are missing."""
+    """How many frames are missing, for a message; "" for none."""
     promised = seen + decoder.failed
     if "mp4" not in decoder.container.format.name:
         promised = max(promised, decoder.stream.frames)
@@ -98,10 +99,10 @@ def _slack_frames(promised: int) -> float:
 
 
 def _seconds_lacking(decoder, seen: int) -> str:
-    """What is said where frames end too early."""
+    """Where frames end too early, for a message; "" if they do not."""
     container, stream, clock = decoder.container, decoder.stream, decoder.clock
     if may_start_again(container):
-        return ""  # the demuxer made their length up, from the last times it found
+        return ""  # the demuxer guessed their length from the last times it found
     reached, length = clock.reached_by_any, (container.duration or 0) / av.time_base
     if stream.duration is not None:
         reached, length = clock.reached - clock.began, float(stream.duration * stream.time_base)
@@ -117,21 +118,22 @@ def _seconds_lacking(decoder, seen: int) -> str:
     return ""
 
 
+def _avi_index(container, stream) -> Any:
+    # older versions of PyAV have no `index_entries`
+    return getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
+
+
 def _holes(container, stream) -> int:
-    """Places in an AVI's index without data, which repeat a frame; the demuxer passes over them in
-    silence.
-    """
-    entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
+    """Empty slots in an AVI's index, which repeat a frame; the demuxer skips them."""
+    entries = _avi_index(container, stream)
     if not len(entries):
         return 0
     return max(0, entries[-1].timestamp + 1 - len(entries)) + _held(container, stream)
 
 
 def _held(container, stream) -> int:
-    """Slots of an AVI for which its last frame stays, beyond its own: as many as the others on
-    average.
-    """
-    entries = getattr(stream, "index_entries", ()) if container.format.name == "avi" else ()
+    """Extra slots an AVI's last frame is assumed to stay: the average of the others."""
+    entries = _avi_index(container, stream)
     if len(entries) < 2:
         return 0
     return max(0, round((entries[-1].timestamp - entries[0].timestamp) / (len(entries) - 1)) - 1)

@@ -1,6 +1,4 @@
-"""Watching a Beam build from the process that started it: how far it is, and whether its workers
-live.
-"""
+"""Monitors a Beam build from the process that started it: progress and lost workers."""
 
 import contextlib
 import re

@@ -1,6 +1,4 @@
-"""The TFDS builder of video records: shards made aside, gathered with their lists into TFDS's
-folder.
-"""
+"""The TFDS builder of video records: makes shards in a staging folder, then gathers them."""
 
 import contextlib
 import json
@@ -21,13 +19,16 @@ from vtd_jax.terminal import say
 from vtd_jax.video import records
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BENCHMARKS, BuildConfig, default_storage
-from vtd_jax.video.ingest.inputs import Inputs, summary
+from vtd_jax.video.ingest.inputs import Inputs, summary_lines
 from vtd_jax.video.ingest.measure import storage_lines
 from vtd_jax.video.ingest.run import cores, run_here, run_on_beam
 from vtd_jax.video.ingest.shards import ShardReport, Staging, staging_folder
 from vtd_jax.video.ingest.sources import write_seen
 from vtd_jax.video.record_files import FILES, SPLIT, StoredFile
 from vtd_jax.video.stored_lists import list_content, write_list
+
+# packages whose versions may change the bytes of records
+MADE_WITH = ("av", "simplejpeg", "array-record")
 
 
 def to_stderr(line: str) -> None:
@@ -36,17 +37,14 @@ def to_stderr(line: str) -> None:
 
 
 class _Info(tfds.core.DatasetInfo):
-    """TFDS's, which does not look for information in TFDS's bucket, for which it leaves an empty
-    folder in /tmp.
-    """
+    """DatasetInfo that skips TFDS's bucket, which would leave an empty folder in /tmp."""
 
     def initialize_from_bucket(self) -> None:
         """Nothing: these records are made here."""
 
 
 class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """TFDS builder of the videos of some lists; the folders under `data/` make it known to `tfds
-    build`.
+    """TFDS builder of the videos of some lists; `data/` registers it for `tfds build`.
 
     Attributes:
       inputs: what is to be built, where it was read already.
@@ -69,7 +67,8 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
-            description="Videos with their classes, as JPEG frames or original files, and lists of them.",
+            description="Videos with their classes, as JPEG frames or original files, and lists of "
+            "them.",
             features=encode.features(self.builder_config.storage),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),
@@ -90,7 +89,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 staging_folder(hidden, f"{self.name}/{config.name}")
             )
             if self.announce:
-                for line in (*summary(inputs).lines(), *storage_lines(inputs)):
+                for line in (*summary_lines(inputs), *storage_lines(inputs)):
                     self.announce(f"{self.name}: {line}")
             count = staging.prepare(inputs)
             self._make(staging, count, download_config or tfds.download.DownloadConfig())
@@ -100,52 +99,36 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _make(self, staging: Staging, count: int, download_config: Any) -> None:
         """Makes the shards here, or with Beam where a runner or its options are given."""
-        beam = {
-            "beam_options": download_config.beam_options,
-            "beam_runner": download_config.beam_runner,
-        }
-        if not any(beam.values()):
-            run_here(
-                staging,
-                count,
-                cores(self.builder_config.workers),
-                f"{self.name}/{self.builder_config.name}",
-            )
+        options, runner = download_config.beam_options, download_config.beam_runner
+        if not (options or runner):
+            label = f"{self.name}/{self.builder_config.name}"
+            run_here(staging, count, cores(self.builder_config.workers), label)
             return
         unused = dict.fromkeys(("ignore_duplicates", "max_examples_per_split", "shard_config"))
-        run_on_beam(
-            staging,
-            count,
-            tfds_split_builder.SplitBuilder(
-                split_dict=self.info.splits,
-                features=self.info.features,
-                dataset_size=self.info.dataset_size,
-                example_writer=self._example_writer(),
-                **beam,
-                **unused,
-            ),
+        split_builder = tfds_split_builder.SplitBuilder(
+            split_dict=self.info.splits,
+            features=self.info.features,
+            dataset_size=self.info.dataset_size,
+            example_writer=self._example_writer(),
+            beam_options=options,
+            beam_runner=runner,
+            **unused,
         )
+        run_on_beam(staging, count, split_builder)
 
     def _gather(self, staging: Staging, inputs: Inputs, reports: Sequence[ShardReport]) -> None:
-        """Moves the shards into TFDS's folder, and writes the lists and what the records say about
-        their making.
-        """
+        """Moves the shards into TFDS's folder; writes lists and metadata."""
         folder = Path(self.data_dir)
         template = self._get_filename_template(split_name=SPLIT)
         full = [(index, report) for index, report in enumerate(reports) if report.files]
         if not full:
             remove_tree(staging.folder)
-            all_are = (
-                "the only video is"
-                if len(inputs.videos) == 1
-                else f"all {len(inputs.videos)} videos are"
-            )
-            raise UserError(f"{inputs.video_dir}: {all_are} bad; no records were written")
+            count = len(inputs.videos)
+            videos = "the only video is" if count == 1 else f"all {count} videos are"
+            raise UserError(f"{inputs.video_dir}: {videos} bad; no records were written")
         for place, (index, _) in enumerate(full):
-            _put(
-                staging.shard(index),
-                Path(template.sharded_filepath(shard_index=place, num_shards=len(full))),
-            )
+            target = template.sharded_filepath(shard_index=place, num_shards=len(full))
+            _put(staging.shard(index), Path(target))
         lengths = [len(report.files) for _, report in full]
         size = sum(report.bytes for _, report in full)
         split = tfds.core.SplitInfo(
@@ -165,24 +148,18 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             bytes=size,
             missing=len({p.file for p in inputs.problems if p.kind == "missing"}),
             skipped=skipped,
-            made_with={
-                name: metadata.version(name) for name in ("av", "simplejpeg", "array-record")
-            },
+            made_with={name: metadata.version(name) for name in MADE_WITH},
         )
         write_text(folder / FILES, json.dumps(files) + "\n")
         times = {video.file: (video.modified, video.changed) for video in inputs.videos}
-        write_seen(
-            folder,
-            [times[file] for file in (*(f.file for f in files), *(bad["file"] for bad in skipped))],
-        )
+        names = [each.file for each in files] + [bad["file"] for bad in skipped]
+        write_seen(folder, [times[name] for name in names])
         for content in contents(inputs, files, skipped):
             write_list(folder, content)
 
 
 def _put(shard: Path, target: Path) -> None:
-    """A second name for a finished shard, so that nothing is lost if the build still fails; else
-    moves it.
-    """
+    """Hard-links a finished shard, to keep it if the build still fails; else moves it."""
     try:
         os.link(shard, target)
     except OSError:
@@ -192,9 +169,7 @@ def _put(shard: Path, target: Path) -> None:
 def contents(
     inputs: Inputs, files: Sequence[StoredFile], skipped: Sequence
 ) -> list[dict[str, Any]]:
-    """The lists of a config as they lie beside records; a list of which no video has a record is
-    left out, loudly.
-    """
+    """The contents of a config's stored lists; warns about lists without any record."""
     bad = {entry["file"]: entry["reason"] for entry in skipped}
     placed = {each.file: (position, each.bytes, each.sha256) for position, each in enumerate(files)}
     stored = inputs.config.stored()
@@ -211,13 +186,12 @@ def builder_class(dataset: str) -> type[VideoRecordsBuilder]:
 
 def benchmark_configs(dataset: str) -> list[BuildConfig]:
     """What `tfds build data/DATASET` offers: everything in `--manual_dir`, in each storage."""
-    kinds = {
-        "jpeg": {"storage": "jpeg"},
-        "jpeg64": {"max_frames": 64},
-        "video": {"storage": "video"},
-    }
     if dataset not in BENCHMARKS:
-        kinds = {"manual": {}}
-    # TFDS takes the first where one is wanted and none named
-    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] != default_storage(dataset)))
-    return [BuildConfig(name=name, dataset=dataset, **fields) for name, fields in kinds.items()]
+        return [BuildConfig(name="manual", dataset=dataset)]
+    made = [
+        BuildConfig(name="jpeg", dataset=dataset, storage="jpeg"),
+        BuildConfig(name="jpeg64", dataset=dataset, max_frames=64),
+        BuildConfig(name="video", dataset=dataset, storage="video"),
+    ]
+    # TFDS takes the first unless a config is named
+    return sorted(made, key=lambda config: config.name != default_storage(dataset))

@@ -31,7 +31,7 @@ class BuildConfig(tfds.core.BuilderConfig):
       storage: "jpeg" or "video"; empty takes what suits the data set, see `default_storage`.
       short_side: largest short side of stored JPEGs, in pixels.
       max_frames: most JPEGs a video, 0 for all.
-      on_error: "fail" at the first bad video, or "skip" it and say so.
+      on_error: "fail" at the first bad video, or "skip" it with a message.
       workers: videos decoded at a time; 0 means one a core.
       seed: fixes the order of the records and the draws of own splits.
       shard_mb: size of a shard to aim at, in MiB.
@@ -60,15 +60,11 @@ class BuildConfig(tfds.core.BuilderConfig):
 
     def check(self) -> None:
         """Raises UserError for a setting out of range."""
-        for name, allowed in (
-            ("dataset", DATASETS),
-            ("storage", encode.STORAGES),
-            ("on_error", ("fail", "skip")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}"
-                )
+        choices = {"dataset": DATASETS, "storage": encode.STORAGES, "on_error": ("fail", "skip")}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         if self.max_frames and self.storage == "video":
             raise UserError(
                 f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames"
@@ -94,17 +90,12 @@ class BuildConfig(tfds.core.BuilderConfig):
         """The settings that decide what is in a record."""
         settings = {"format": 2, "storage": self.storage}
         if self.storage == "jpeg":
-            settings |= {
-                "short_side": self.short_side,
-                "max_frames": self.max_frames,
-                "quality": encode.JPEG_QUALITY,
-            }
+            settings |= {"short_side": self.short_side, "max_frames": self.max_frames}
+            settings["quality"] = encode.JPEG_QUALITY
         return settings | {"seed": self.seed}
 
 
 def default_storage(dataset: str, max_frames: int = 0, short_side: int = 256) -> str:
-    """What is stored if nothing is asked for: JPEGs, or for HMDB-51 and UCF-101 the files, unless
-    frames are to be thinned or scaled."""
-    return (
-        "video" if dataset in VIDEO_BY_DEFAULT and not max_frames and short_side == 256 else "jpeg"
-    )
+    """The storage where none is set: files for HMDB-51 and UCF-101 kept whole, else JPEGs."""
+    whole = not max_frames and short_side == 256
+    return "video" if whole and dataset in VIDEO_BY_DEFAULT else "jpeg"

@@ -2,7 +2,7 @@
 
 Two storages:
 
-- `jpeg`: every frame (or at most so many, evenly spaced) as a JPEG with a bounded short side;
+- `jpeg`: every frame (or at most `max_frames`, evenly spaced) as a JPEG with a bounded short side;
 - `video`: the original file, byte for byte.
 """
 
@@ -30,7 +30,7 @@ def features(storage: str) -> tfds.features.FeaturesDict:
     """The fields of one record.
 
     `num_frames` counts the frames that sampling sees; `source_frames` those of the file (larger if
-    only so many were kept), `damaged` how many of these the decoder had to patch up or left out.
+    `max_frames` cut them), `damaged` those that the decoder patched up or left out.
     `fps`, `duration` (seconds), `width`, `height` and `bytes` describe the file. `frames` holds
     encoded JPEGs, `video` the file itself.
     """

@@ -1,8 +1,6 @@
-"""Which lists a build makes: the official ones, those that were given, and the protocol's rule
-where none was.
-"""
+"""Which lists a build makes: given ones, official ones, and own splits where neither exist."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -72,7 +70,7 @@ def gather_lists(
 
     def wanted(name: str) -> bool:
         names[name] = None
-        return not config.only or any(fnmatch(name, pattern) for pattern in config.only)
+        return not config.only or matches(name, config.only)
 
     lists = _given(config, problems, wanted)
     if config.dataset == "video_folder":
@@ -84,7 +82,7 @@ def gather_lists(
         if not any(fnmatch(name, pattern) for name in names):
             raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
     for listed in lists:
-        # two classes with one code could not be told apart
+        # classes with the same text would have the same code
         refuse_alike(
             listed.class_names, range(1, len(listed.class_names) + 1), listed.source, "class"
         )
@@ -110,14 +108,11 @@ def _given(
 
 
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
-    """What a plain folder of videos holds: list.txt with its labels, or class sub-folders; cut in
-    two on request.
-    """
+    """The list of a plain folder: list.txt with labels, or class folders; may be held out."""
     if not source.is_dir():
         raise UserError(f"{source}: there is no such folder; check source")
-    labels = next(
-        filter(Path.is_file, (source / name for name in ("labels.csv", "labels.txt"))), None
-    )
+    paths = (source / "labels.csv", source / "labels.txt")
+    labels = next(filter(Path.is_file, paths), None)
     if labels is not None and (source / "list.txt").is_file():
         listed = given_list(source / "list.txt", labels, problems)
     else:
@@ -126,7 +121,7 @@ def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -
 
 
 def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) -> list[VideoList]:
-    """The official lists, and own splits of the protocols of which no list was given."""
+    """The official lists, and own splits of the protocols without given lists."""
     try:
         official = official_lists(config.dataset, source)
     except NoAnnotations:
@@ -134,12 +129,19 @@ def _official(config: BuildConfig, source: Path, given: set[str], needed: bool) 
             raise
         return []
     own = own_splits(config.dataset, official, config.seed)
-    for patterns in PROTOCOL_LISTS:
-        if any(in_protocol(name, patterns) for name in given):
-            own = [listed for listed in own if not in_protocol(listed.name, patterns)]
+    ended = protocols_of(given)
+    own = [listed for listed in own if not matches(listed.name, ended)]
     return [listed for listed in (*official, *own) if listed.name not in given]
 
 
-def in_protocol(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a list is one of a protocol's, see `PROTOCOL_LISTS`."""
+def protocols_of(names: Iterable[str]) -> list[str]:
+    """The patterns of all lists of the protocols that any of these lists belongs to."""
+    used = [
+        patterns for patterns in PROTOCOL_LISTS if any(matches(name, patterns) for name in names)
+    ]
+    return [pattern for patterns in used for pattern in patterns]
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name matches any pattern, with `*` and `?`."""
     return any(fnmatch(name, pattern) for pattern in patterns)

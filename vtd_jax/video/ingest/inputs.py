@@ -1,10 +1,8 @@
-"""What a build of records works on: the lists that its settings name, and the videos that those
-list.
-"""
+"""The inputs of a build: the lists that its settings name, and their videos."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,14 +20,13 @@ from vtd_jax.video.ingest.gather import gather_lists
 from vtd_jax.video.lists.catalog import Problem, VideoList, file_key, is_utf8, spoken
 from vtd_jax.video.lists.locate import VideoIndex, akin
 
-# videos whose first frames tell how large JPEGs will be, and how many of those frames
+# videos whose first frames show how large JPEGs will be, and how many of those frames
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 16, 4
 
 
 @dataclass(frozen=True)
 class Video:
-    """One file to record: path below the video folder, class (in `Inputs.class_names`), size and
-    age of the file, and where it is listed first.
+    """One file to record: path, class (in `Inputs.class_names`), size, times, first mention.
 
     `modified` is when the content was (mtime, in ns), `changed` when the system changed anything of
     the file (ctime).
@@ -104,20 +101,18 @@ class Inputs:
         mine: dict[str, str] = {}
         for entry in listed.entries:
             where, label = listed.where(entry), labels[entry.label]
-            file, told = self._find(index, entry.file, label, exact=listed.origin == "given")
+            shown = printable(entry.file)
+            file, reason = self._find(index, entry.file, label, exact=listed.origin == "given")
             if file is None:
-                self.problems.append(Problem("missing", where, printable(entry.file), told))
+                self.problems.append(Problem("missing", where, shown, reason))
             elif index.is_outside(file) and not self.config.allow_outside:
-                told = (
-                    f"{printable(entry.file)!r:.200} lies outside {self.video_dir}; "
-                    f"{setting('allow_outside')} takes it"
-                )
-                self.problems.append(Problem("outside", where, printable(entry.file), told))
+                outside = f"{shown!r:.200} lies outside {self.video_dir}"
+                reason = f"{outside}; {setting('allow_outside')} takes it"
+                self.problems.append(Problem("outside", where, shown, reason))
                 file = None
             elif file in mine:
-                self.problems.append(
-                    Problem("duplicate", where, entry.file, f"the same file as {mine[file]}")
-                )
+                reason = f"the same file as {mine[file]}"
+                self.problems.append(Problem("duplicate", where, entry.file, reason))
                 file = None
             else:
                 mine[file] = where
@@ -130,11 +125,10 @@ class Inputs:
     ) -> tuple[str | None, str]:
         """The file that an entry means, or why there is none.
 
-        A file of the same base name in other folders is the same video only if nothing speaks
-        against it: the folder of another class does, and in lists that were given, folders that
-        have nothing in common with those listed.
+        A file of the same base name in another folder is taken, unless that folder is of another
+        class or, in given lists, has nothing in common with the listed folders.
         """
-        told = f"{self.video_dir / printable(file)}: there is no such video file"
+        missing = f"{self.video_dir / printable(file)}: there is no such video file"
         try:
             found = index.find(file)
         except UserError as error:
@@ -142,20 +136,15 @@ class Inputs:
         if found is None:
             meant = [printable(other) for other in index.near(file)]
             named = listed([quoted_pair(file, other)[1] for other in meant], 3, " or ", "or")
-            return None, f"{told}; was {named} meant, which is there?" if meant else told
+            return None, f"{missing}; was {named} meant, which is there?" if meant else missing
         if not is_utf8(found):
-            return (
-                None,
-                f"{self.video_dir / printable(found)}: the file's name is not UTF-8; rename it",
-            )
+            path = self.video_dir / printable(found)
+            return None, f"{path}: the file's name is not UTF-8; rename it"
         elsewhere = found != file and not found.endswith(f"/{file}") and not self._same(file, found)
-        if elsewhere and (
-            label not in (self.folder_labels(found) or [label]) or (exact and not akin(file, found))
-        ):
-            return (
-                None,
-                f"{told} (the one of its name, {found}, lies in a folder of something else)",
-            )
+        other_class = label not in (self.folder_labels(found) or [label])
+        if elsewhere and (other_class or (exact and not akin(file, found))):
+            which = f"(the one of its name, {found}, lies in a folder of something else)"
+            return None, f"{missing} {which}"
         return found, ""
 
     def _same(self, file: str, other: str) -> bool:
@@ -171,11 +160,9 @@ class Inputs:
             )
         elif found[file].label != label:
             first = found[file]
-            told = (
-                f"class {self.class_names[label]!r:.100} here, "
-                f"{self.class_names[first.label]!r:.100} in {first.where}"
-            )
-            self.problems.append(Problem("mislabelled", where, file, told))
+            here, there = self.class_names[label], self.class_names[first.label]
+            reason = f"class {here!r:.100} here, {there!r:.100} in {first.where}"
+            self.problems.append(Problem("mislabelled", where, file, reason))
 
     def _label(self, name: str) -> int:
         """The number of a class name among those of all lists."""
@@ -186,9 +173,7 @@ class Inputs:
         return self._labels[key]
 
     def check(self) -> None:
-        """Raises UserError for problems that this build may not pass over, telling the first and
-        their number.
-        """
+        """Raises UserError with the first problem that stops this build, and their number."""
         fatal = [p for p in self.problems if p.kind != "missing" or self.config.on_error == "fail"]
         if fatal:
             first, more = fatal[0], f" ({len(fatal)} such entries in all)" if len(fatal) > 1 else ""
@@ -196,7 +181,7 @@ class Inputs:
             if first.kind == "missing":
                 what += f", or leave missing videos out with {setting('on_error', 'skip')}"
             raise UserError(
-                f"{first.where}: {first.reason}{more}; mend the list or the videos; {what}"
+                f"{first.where}: {first.reason}{more}; fix the list or the videos; {what}"
             )
         if not self.videos:
             raise UserError(
@@ -206,12 +191,8 @@ class Inputs:
     @property
     def fingerprint(self) -> str:
         """Changes whenever other records would result."""
-        whole = [
-            self.config.stored(),
-            self.config.on_error,
-            [[v.file, v.size] for v in self.videos],
-        ]
-        return fingerprint(whole)
+        files = [[video.file, video.size] for video in self.videos]
+        return fingerprint([self.config.stored(), self.config.on_error, files])
 
     def sampled(self, count: int = SAMPLED_VIDEOS) -> list[Video]:
         """Videos spread evenly over the records."""
@@ -219,19 +200,15 @@ class Inputs:
         return self.videos[::step]
 
     def estimate(self, storage: str | None = None, max_frames: int | None = None) -> list[float]:
-        """Bytes that each video will take in the records: exact for `video`; for `jpeg` from frames
-        of a few videos.
-        """
+        """Estimated record bytes of each video; exact for `video`, sampled for `jpeg`."""
         storage = storage or self.config.storage
         if storage == "video":
             return [float(video.size) for video in self.videos]
         most = self.config.max_frames if max_frames is None else max_frames
-        known = [
-            (large, video.size)
-            for video in self.sampled()
-            if (large := self._jpeg_bytes(video, most))
-        ]
-        ratio = sum(large for large, _ in known) / sum(size for _, size in known) if known else 1.0
+        sampled = {video: self._jpeg_bytes(video, most) for video in self.sampled()}
+        jpegs, files = sum(sampled.values()), sum(v.size for v, size in sampled.items() if size)
+        # without any readable video, JPEGs are taken to be as large as the files
+        ratio = jpegs / files if files else 1.0
         return [ratio * video.size for video in self.videos]
 
     def _jpeg_bytes(self, video: Video, max_frames: int) -> float:
@@ -242,9 +219,8 @@ class Inputs:
             image = decode.decode_frames(path, [max(0, min(frames, SAMPLED_FRAMES) - 1)])[0]
         except UserError:
             return 0.0
-        return float(
-            min(frames, max_frames or frames) * len(encode.jpeg(image, self.config.short_side))
-        )
+        jpeg = encode.jpeg(image, self.config.short_side)
+        return float(min(frames, max_frames or frames) * len(jpeg))
 
     def shards(self) -> list[list[Video]]:
         """The videos cut into shards at equal steps of their hash.
@@ -260,34 +236,18 @@ class Inputs:
 
 
 def readable(size: float) -> str:
-    """Bytes as people say them: 3.2 MB, 1.50 TB."""
+    """Bytes with a unit: 3.20 MB, 1.50 TB."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:.2f} {unit}"
     return f"{max(size, 0) / 1e3:.1f} kB"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a build is about to do, for one line to the user."""
-
-    videos: int
-    bytes: int
-    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def lines(self) -> Iterator[str]:
-        """One line on the videos, one on every origin of lists."""
-        yield f"{counted(self.videos, 'video')}, {readable(self.bytes)}"
-        for origin in dict.fromkeys(origin for _, origin in self.lists.values()):
-            names = [
-                f"{name} ({count})"
-                for name, (count, where) in self.lists.items()
-                if where == origin
-            ]
-            yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"
-
-
-def summary(inputs: Inputs) -> Summary:
-    """Counts of videos and lists."""
-    lists = {p.list.name: (len(p.list.entries), p.list.origin) for p in inputs.placed}
-    return Summary(len(inputs.videos), sum(video.size for video in inputs.videos), lists)
+def summary_lines(inputs: Inputs) -> Iterator[str]:
+    """Log lines about a build: one on the videos, one on every origin of lists."""
+    size = sum(video.size for video in inputs.videos)
+    yield f"{counted(len(inputs.videos), 'video')}, {readable(size)}"
+    lists = [placed.list for placed in inputs.placed]
+    for origin in dict.fromkeys(each.origin for each in lists):
+        names = [f"{each.name} ({len(each.entries)})" for each in lists if each.origin == origin]
+        yield f"{origin} {'list' if len(names) == 1 else 'lists'}: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""How fast and how large the storages are, measured on a few of the videos that are to be stored."""
+"""Measures speed and size of the storages on a few of the videos."""
 
 import time
 from collections.abc import Iterator
@@ -16,34 +16,29 @@ from vtd_jax.video.records import Example
 from vtd_jax.video.sampling import test_indices
 
 FRAMES, SIZE = 32, 224
-# what measuring may cost: few videos, none that is long, and no further one after so many seconds
+# limits of the measurement: videos, frames of one, and seconds after which none is added
 VIDEOS, LONGEST, SECONDS = 3, 1500, 3.0
 # (storage, most frames)
 STORAGES = (("jpeg", 0), ("jpeg", 64), ("video", 0))
 
 
 def storage_lines(inputs: Inputs) -> Iterator[str]:
-    """Lines on size and reading speed of every storage, and on the one that is going to be written."""
+    """Lines on size and reading speed of every storage, and on the one to be written."""
     config = inputs.config
     source = sum(video.size for video in inputs.videos)
     kinds = list(dict.fromkeys([*STORAGES, (config.storage, config.max_frames)]))
     videos, rates = _rates(inputs, kinds)
-    told = []
+    sizes = []
     for storage, most in kinds:
         size = sum(inputs.estimate(storage, most))
         rate = f"{rates[storage, most]:.1f} clips/s a core, " if (storage, most) in rates else ""
-        told.append(
-            f"{_name(storage, most)} {rate}about {readable(size)} ({size / max(source, 1):.1f}× "
-            "the source)"
-        )
-    measured = (
-        f"reading {FRAMES} frames, measured on {videos} of the videos" if videos else "not measured"
-    )
-    yield f"storages ({measured}): {'; '.join(told)}"
-    yield (
-        f"writing {_name(config.storage, config.max_frames)} in "
-        f"{counted(len(inputs.shards()), 'shard')}"
-    )
+        ratio = size / max(source, 1)
+        about = f"{rate}about {readable(size)} ({ratio:.1f}× the source)"
+        sizes.append(f"{_name(storage, most)} {about}")
+    how = f"reading {FRAMES} frames, measured on {videos} of the videos"
+    yield f"storages ({how if videos else 'not measured'}): {'; '.join(sizes)}"
+    shards = counted(len(inputs.shards()), "shard")
+    yield f"writing {_name(config.storage, config.max_frames)} in {shards}"
 
 
 def _name(storage: str, most: int) -> str:

@@ -1,8 +1,7 @@
 """Builds that leave whole records or none.
 
-Nothing looks complete before it is: shards are made in a hidden folder, gathered by TFDS beside
-their place, and moved
-there at the end. What was finished before an interruption is used by the next build.
+Shards are made in a hidden folder, gathered by TFDS there, and moved to their place at the end.
+After an interruption, the next build uses the finished shards.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from vtd_jax.terminal import counted
 from vtd_jax.video import records
 from vtd_jax.video.ingest.builder import builder_class, contents
 from vtd_jax.video.ingest.config import BuildConfig
-from vtd_jax.video.ingest.gather import PROTOCOL_LISTS, in_protocol
+from vtd_jax.video.ingest.gather import matches, protocols_of
 from vtd_jax.video.ingest.inputs import Inputs, readable
 from vtd_jax.video.ingest.shards import staging_folder
 from vtd_jax.video.ingest.sources import changed_videos
@@ -37,7 +36,7 @@ class Built:
     Attributes:
       path: the record folder.
       reused: whether the records were there already.
-      lists: what each list says of itself.
+      lists: a summary of each list.
       added: names of the lists that this build wrote.
       videos, skipped, missing: how many have a record, were bad, were not there.
       classes, bytes: class names of all lists; size on disk.
@@ -62,17 +61,16 @@ def build_records(
     download_config: Any = None,
     announce: Callable[[str], None] | None = None,
 ) -> Built:
-    """Builds the records of one config, or finds that they are there and adds the lists that are
-    not.
+    """Builds the records of one config; reuses existing ones and adds missing lists.
 
-    Videos are encoded in processes of their own where there is more than one shard to make: a
-    script that calls this needs the usual `if __name__ == "__main__":`.
+    Several shards are made in several processes, so a script that calls this needs the usual
+    `if __name__ == "__main__":`.
 
     Args:
       config: what to build.
       data_dir: records go to `DATA_DIR/DATASET/CONFIG/`.
       overwrite: replace records of that name once the new ones are whole.
-      download_config: TFDS's, for a Beam runner (see `run_shards.beam_config`).
+      download_config: TFDS's, for a Beam runner (see `run.beam_config`).
       announce: gets lines about what is going to be done; None is silent, and does not measure
         storages.
 
@@ -86,11 +84,11 @@ def build_records(
         return _reuse(inputs, target, announce)
     inputs.check()
     data_dir.mkdir(parents=True, exist_ok=True)
-    told = f"{config.dataset}/{config.name}"
-    with staging_folder(data_dir / f".building-{config.dataset}-{config.name}", told) as staging:
+    staging_dir = data_dir / f".building-{config.dataset}-{config.name}"
+    with staging_folder(staging_dir, f"{config.dataset}/{config.name}") as staging:
         _check_space(inputs, staging.folder)
         root, old = staging.folder / "tfds", staging.folder / "old"
-        # TFDS would restore itself from whatever lies there
+        # TFDS would resume from the files there
         remove_tree(root)
         if old.is_dir() and not target.exists():
             os.replace(old, target)  # a build was killed between the two renames below
@@ -108,23 +106,19 @@ def build_records(
 
 
 def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None) -> Built:
-    """Accepts records that hold the videos as asked for, and adds lists; refuses others."""
+    """Reuses records of the same videos and settings, and adds lists; refuses others."""
     layout = read_layout(folder)
     files = read_files(folder, layout.videos)
-    if layout.metadata["bytes"] != sum(
-        Path(shard.filename).stat().st_size for shard in layout.shards
-    ):
+    size = sum(Path(shard.filename).stat().st_size for shard in layout.shards)
+    if layout.metadata["bytes"] != size:
         raise UserError(
             f"{folder}: files of these records are missing or cut short; replace them with "
             f"{setting('overwrite')}"
         )
     there, wanted = layout.metadata, inputs.config.stored()
     skipped = {entry["file"]: entry for entry in there["skipped"]}
-    changed = [
-        f"{key} is {there.get(key)}, not {value}"
-        for key, value in wanted.items()
-        if there.get(key) != value
-    ]
+    other = [key for key, value in wanted.items() if there.get(key) != value]
+    changed = [f"{key} is {there.get(key)}, not {wanted[key]}" for key in other]
     if lacking := changed_videos(inputs, folder, layout, files, announce):
         of = counted(len(inputs.videos), "video")
         changed.append(f"{len(lacking)} of {of} not in them or changed since ({lacking[0].file})")
@@ -134,9 +128,8 @@ def _reuse(inputs: Inputs, folder: Path, announce: Callable[[str], None] | None)
             f"{setting('name')}, or replace them with {setting('overwrite')}"
         )
     inputs.check()
-    if inputs.config.on_error == "fail" and (
-        mine := [v for v in inputs.videos if v.file in skipped]
-    ):
+    mine = [video for video in inputs.videos if video.file in skipped]
+    if mine and inputs.config.on_error == "fail":
         raise UserError(
             f"{mine[0].where}: {mine[0].file} is bad and was left out of {folder}, and "
             f"{len(mine) - 1} more ({skipped[mine[0].file]['reason']}); accept that with "
@@ -157,14 +150,10 @@ def _add_lists(folder: Path, lists: Sequence[dict[str, Any]]) -> list[str]:
     there = {name: read_stored_list(folder, name) for name in list_names(folder)}
     given = [name for name, old in there.items() if old.origin == "given"]
     given += [content["name"] for content in lists if content["origin"] == "given"]
-    ended = [
-        patterns
-        for patterns in PROTOCOL_LISTS
-        if any(in_protocol(name, patterns) for name in given)
-    ]
+    ended = protocols_of(given)
 
     def superseded(name: str, origin: str) -> bool:
-        return origin == "own split" and any(in_protocol(name, patterns) for patterns in ended)
+        return origin == "own split" and matches(name, ended)
 
     new = []
     for content in lists:
@@ -197,9 +186,9 @@ def _built(folder: Path, reused: bool, added: Sequence[str]) -> Built:
     missing = {
         entry["file"] for each in lists for entry in each.left_out if entry.get("kind") == "missing"
     }
-    told = tuple(each.told for each in lists)
+    summaries = tuple(each.summary for each in lists)
     counts = (about["videos"], len(about["skipped"]), len(missing), len(classes), size)
-    return Built(folder, reused, told, tuple(added), *counts)
+    return Built(folder, reused, summaries, tuple(added), *counts)
 
 
 def _check_space(inputs: Inputs, staging: Path) -> None:
@@ -216,9 +205,8 @@ def _check_space(inputs: Inputs, staging: Path) -> None:
 
 def closing(built: Built, config: BuildConfig) -> str:
     """One line on what a build left."""
-    lacking = [
-        f"{n} {kind}" for n, kind in ((built.skipped, "bad"), (built.missing, "missing")) if n
-    ]
+    counts = {"bad": built.skipped, "missing": built.missing}
+    lacking = [f"{count} {kind}" for kind, count in counts.items() if count]
     one = built.skipped + built.missing == 1
     bad = f", {' and '.join(lacking)} {'one' if one else 'ones'} left out" if lacking else ""
     holds = f"{counted(built.videos, 'video')}{bad}, {counted(built.classes, 'class', 'classes')}"

@@ -1,6 +1,4 @@
-"""Making all shards of a build: in this process, in processes beside each other, or on a Beam
-cluster.
-"""
+"""Makes all shards of a build: in this process, in several, or on a Beam cluster."""
 
 import contextlib
 import io
@@ -25,9 +23,8 @@ from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.ingest.shards import NotWritten, Staging
 from vtd_jax.video.workers import process_map
 
-# files beside the shards of a Beam build: which build it is, a video that stops it, trouble that a
-# runner may retry. They are messages between processes of one build, which the next one removes:
-# what is finished, manifests say.
+# files beside the shards of a Beam build: its id, a video that stops it, and an error that a runner
+# may retry. The processes of a build exchange them, and the next build removes them.
 BUILD, BAD, TROUBLE = "beam-build", "bad", "trouble"
 # seconds that a finished shard may stay unseen
 LATE = 90.0
@@ -65,29 +62,29 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
                 )
                 raise UserError(
                     f"{staging.interrupted(outcome.item)}: the process that encoded this video "
-                    f"died ({told_exit(outcome.exit_code)}){advice}"
+                    f"died ({describe_exit(outcome.exit_code)}){advice}"
                 )
     except UserError as error:
         raise UserError(f"{error}{kept(staging, count)}") from None
 
 
-def write_shard(folder: Path, threads: int, index: int, tell: Any) -> None:
-    """What a process does."""
+def write_shard(folder: Path, threads: int, index: int, log: Any) -> None:
+    """Makes one shard in a process of its own."""
     # one thread each for OpenCV: there are as many processes as wanted
     import cv2
 
     cv2.setNumThreads(1)
-    Staging(folder).write(index, threads, tell)
+    Staging(folder).write(index, threads, log)
 
 
 def kept(staging: Staging, count: int) -> str:
-    """What an error says about finished shards."""
+    """The end of an error message, about finished shards."""
     finished = len(staging.finished(count))
     are = f"{counted(count, 'shard')} {'is' if count == 1 else 'are'} finished"
-    return f"; {finished} of {are}, the next build goes on from them" if finished else ""
+    return f"; {finished} of {are}, the next build resumes from them" if finished else ""
 
 
-def told_exit(code: int) -> str:
+def describe_exit(code: int) -> str:
     """How a process ended, from its exit code."""
     if code == -signal.SIGKILL:
         return "killed, most likely for lack of memory"
@@ -107,15 +104,11 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     except ImportError:
         raise UserError(
             f"{setting('beam_runner')}: Apache Beam is not installed; in an environment of its "
-            "own, "
-            "pip install -e '.[beam]'"
+            "own, pip install -e '.[beam]'"
         ) from None
     parsed = _beam_options(options or "")
-    runner = (
-        runner
-        or parsed.view_as(beam.options.pipeline_options.StandardOptions).runner
-        or "DirectRunner"
-    )
+    standard = parsed.view_as(beam.options.pipeline_options.StandardOptions)
+    runner = runner or standard.runner or "DirectRunner"
     try:
         made = beam.runners.runner.create_runner(runner)
     except (ImportError, ValueError, AttributeError, TypeError) as error:
@@ -129,8 +122,7 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     if unknown and isinstance(made, (beam.runners.DirectRunner, beam.runners.DataflowRunner)):
         raise UserError(
             f"{setting('beam_options')}: {runner} has no option {min(unknown)!r}; its options are "
-            "those of "
-            "Apache Beam"
+            "those of Apache Beam"
         )
     return tfds.download.DownloadConfig(beam_runner=runner).replace(beam_options=parsed)
 
@@ -146,27 +138,26 @@ def _beam_options(text: str) -> Any:
                 f"{setting('beam_options')}: {option!r} is not name=value; give "
                 "name=value,name=value"
             )
-    said = io.StringIO()
+    usage = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(usage):
             options = beam.options.pipeline_options.PipelineOptions(
                 flags=[f"--{option}" for option in given]
             )
             options.get_all_options()
     except SystemExit:
-        mistake = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        mistake = usage.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UserError(f"{setting('beam_options', text)}: {mistake}") from None
     return options
 
 
 def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
-    """Makes the shards that are not finished yet on the runner of a TFDS split builder, one task a
-    shard.
+    """Makes the unfinished shards on the runner of a TFDS split builder, one task a shard.
 
     Every worker must see the videos and the staging folder under the same paths.
 
     Raises:
-      UserError: a bad video where the policy is to fail, or whatever the runner reports.
+      UserError: a bad video where the policy is to fail, or an error of the runner.
     """
     import apache_beam as beam
 
@@ -196,16 +187,14 @@ def run_on_beam(staging: Staging, count: int, split_builder: Any) -> None:
         begun = [index for index in staging.unfinished(count) if staging.begun(index)]
         at = ", ".join(map(staging.interrupted, begun)) or str(staging.folder)
         raise UserError(
-            f"{at}: a Beam worker that encoded this died ({told_exit(lost[0])}); with fewer "
+            f"{at}: a Beam worker that encoded this died ({describe_exit(lost[0])}); with fewer "
             f"workers a build needs less memory{kept(staging, count)}"
         )
     _require_all(staging, count, trouble)
 
 
 def _mark(staging: Staging) -> str:
-    """Marks the staging folder as of this build: tasks of an earlier one, still running somewhere,
-    let go of it.
-    """
+    """Marks the staging folder as this build's; tasks of earlier builds then stop."""
     build = uuid.uuid4().hex
     write_text(staging.folder / BUILD, build)
     return build
@@ -215,8 +204,7 @@ def _settle(options: Any) -> None:
     """Settings that are ours unless the user gave them."""
     from apache_beam.options import pipeline_options
 
-    # DirectRunner would look for a Go program on GitHub first; there is no trigger here that could
-    # be unsafe
+    # else DirectRunner looks for a Go program on GitHub first; this pipeline has no triggers
     options.view_as(pipeline_options.TypeOptions).allow_unsafe_triggers = True
     worker = options.view_as(pipeline_options.WorkerOptions)
     if (
@@ -230,14 +218,15 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
     """Raises what stopped the build; a network file system may show finished shards late."""
     deadline = time.monotonic() + LATE
     while True:
-        if told := sorted(staging.folder.glob(f"[0-9]*.{BAD}")):
-            raise UserError(f"{read_text(told[0])}{kept(staging, count)}")
+        if bad := sorted(staging.folder.glob(f"[0-9]*.{BAD}")):
+            raise UserError(f"{read_text(bad[0])}{kept(staging, count)}")
         if trouble:
-            told = sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}"))
-            last = [
+            lines = [
                 line.strip() for line in str(trouble).splitlines() if re.search(r"\w{2}", line)
-            ][-1:]
-            text = read_text(told[0]) if told else f"{type(trouble).__name__}: {''.join(last)}"
+            ]
+            text = f"{type(trouble).__name__}: {''.join(lines[-1:])}"
+            if notes := sorted(staging.folder.glob(f"[0-9]*.{TROUBLE}")):
+                text = read_text(notes[0])
             raise UserError(f"Beam: {text}{kept(staging, count)}") from trouble
         lacking = len(staging.unfinished(count))
         if not lacking:
@@ -251,10 +240,9 @@ def _require_all(staging: Staging, count: int, trouble: BaseException | None) ->
 
 
 def _beam_task(folder: str, build: str, given: Names, index: int) -> int:
-    """What a Beam worker does; its mistake is left in a file, as runners wrap exceptions in text.
+    """Makes one shard in a Beam worker; leaves its error in a file, as runners wrap exceptions.
 
-    A bad video is no exception for Beam, which would try it again: this and the other tasks end
-    without work.
+    A bad video raises nothing, since Beam would retry it; all other tasks then end without work.
     """
     use_names(given)
     staging = Staging(Path(folder))

@@ -1,9 +1,8 @@
-"""Shards of records, written side by side and one by one whole: what a build can go on from after
-any interruption.
+"""Shards of records, each written atomically, from which an interrupted build can resume.
 
-A hidden staging folder holds, for every shard, what is to be in it (`NNNNN.todo.json`), and once it
-is finished the shard (`NNNNN.array_record`) with a manifest (`NNNNN.done.json`) that says what it
-was made from. A shard whose manifest fits what is to be in it is never made again.
+A hidden staging folder holds the planned content of every shard (`NNNNN.todo.json`). A finished
+shard (`NNNNN.array_record`) has a manifest of its content (`NNNNN.done.json`), and is not made
+again if that matches the plan.
 """
 
 import functools
@@ -60,7 +59,7 @@ class ShardReport:
 
 
 class NotWritten(UserError):
-    """A shard that could not be written: not so elsewhere, maybe, or later."""
+    """A shard that could not be written; a retry may succeed."""
 
 
 class _Settings(TypedDict):
@@ -76,15 +75,13 @@ class _Todo(TypedDict):
 
 
 class Staging:
-    """The staging folder of one build; `prepare` lays out the work, `write` does one shard of it."""
+    """The staging folder of one build: `prepare` lists the work, `write` makes one shard."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
 
     def prepare(self, inputs: Inputs) -> int:
-        """Lays out what is to be done; finished shards of the same content stay. Returns the number
-        of shards.
-        """
+        """Writes the work of every shard, keeps finished ones that fit; returns their number."""
         config, shards = inputs.config, inputs.shards()
         settings = {
             # JSON has no place for bytes that are not UTF-8, which folders may have in their names
@@ -107,9 +104,7 @@ class Staging:
         return len(shards)
 
     def _unchanged(self, path: Path, index: int, shard: Sequence[Video]) -> bool:
-        """Whether the system has changed no video since the last build noted them: anybody can set
-        the time of a file's modification, which the key holds.
-        """
+        """Whether no video has another ctime than noted; mtimes, in the key, can be faked."""
         try:
             noted, until = self._todo(index)["videos"], path.stat().st_mtime_ns
         except (OSError, UserError):
@@ -127,8 +122,8 @@ class Staging:
             noted = read_manifest(path, _SHARD, legacy=functools.partial(_legacy_manifest, shard))
             if noted is None or not noted.is_whole(self.folder):
                 return None
-            told = {"key": noted.made_from.get("key"), "bytes": noted.files.get(shard)}
-            return convert({**noted.about, **told}, str(path), ShardReport)
+            fields = {"key": noted.made_from.get("key"), "bytes": noted.files.get(shard)}
+            return convert({**noted.about, **fields}, str(path), ShardReport)
         except UserError:
             # damaged: the shard is made again
             return None
@@ -142,14 +137,14 @@ class Staging:
         return self._todo(index)["videos"]
 
     def write(
-        self, index: int, threads: int = 1, tell: Callable[[tuple], None] = lambda message: None
+        self, index: int, threads: int = 1, log: Callable[[tuple], None] = lambda message: None
     ) -> ShardReport:
         """Makes one shard, unless it is finished.
 
         Args:
           index: of the shard.
           threads: videos decoded at a time.
-          tell: gets `(videos done, bad videos)` after every video, and the line of a skipped one in
+          log: gets `(videos done, bad videos)` after every video, and the line of a skipped one in
             third place.
 
         Raises:
@@ -164,6 +159,7 @@ class Staging:
         features["label"].names = settings["class_names"]
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
         files, skipped, frames = [], [], 0
+        # host and process: two Beam workers may make the same shard
         part = self.folder / f".{index:05d}.{platform.node()}.{os.getpid()}.part"
         writer = ArrayRecordWriter(str(part), WRITER_OPTIONS)
         try:
@@ -175,19 +171,18 @@ class Staging:
                     writer.write(proto.SerializeToString(deterministic=True))
                     files.append((video.file, example["bytes"], example["sha256"]))
                     frames += example["source_frames"]
-                    tell((1, 0, ""))
+                    log((1, 0, ""))
                 elif settings["on_error"] == "skip":
                     skipped.append(_skipped(video, _folder(settings), str(outcome.error)))
-                    tell((1, 1, f"{video.where}: {outcome.error}"))
+                    log((1, 1, f"{video.where}: {outcome.error}"))
                 else:
                     raise UserError(
-                        f"{video.where}: {outcome.error}; mend the list, or leave bad videos out "
+                        f"{video.where}: {outcome.error}; fix the list, or leave bad videos out "
                         f"with {setting('on_error', 'skip')}"
                     )
             writer.close()
-            return self._finish(
-                index, part, ShardReport(todo["key"], files, skipped, frames, part.stat().st_size)
-            )
+            report = ShardReport(todo["key"], files, skipped, frames, part.stat().st_size)
+            return self._finish(index, part, report)
         except (OSError, RuntimeError) as error:
             raise NotWritten(f"{part}: cannot be written ({error}); is the disk full?") from error
         finally:
@@ -198,9 +193,7 @@ class Staging:
             self._path(index, "current").unlink(missing_ok=True)
 
     def _encoder(self, index: int, settings: _Settings) -> Callable[[Video], dict]:
-        """Makes a record of a video, and notes which one it is at for the case that the process
-        dies of it.
-        """
+        """A function that makes a record, and notes the video in case the process dies."""
         stored, folder = settings["stored"], _folder(settings)
         current = self._path(index, "current")
 
@@ -210,13 +203,8 @@ class Staging:
                 file.write(os.fsencode(f"{video.file}\n"))
             path, entry = folder / video.file, Entry(video.file, video.label, 0)
             try:
-                return encode.encode_video(
-                    entry,
-                    path,
-                    stored["storage"],
-                    stored.get("short_side", 0),
-                    stored.get("max_frames") or None,
-                )
+                short_side, most = stored.get("short_side", 0), stored.get("max_frames") or None
+                return encode.encode_video(entry, path, stored["storage"], short_side, most)
             except OSError as error:
                 raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -226,6 +214,7 @@ class Staging:
         """Puts a written shard in its place; the report comes last."""
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        # the manifest comes last: it marks the shard as finished
         os.replace(part, self.shard(index))
         _manifest(self.shard(index).name, report).write(self._path(index, "done.json"))
         return report
@@ -235,15 +224,10 @@ class Staging:
         return self._path(index, "current").exists()
 
     def interrupted(self, index: int) -> str:
-        """The video that a shard's process was at when it died: its first one where it died before
-        that began.
-        """
+        """The video at which a shard's process died, or the first if it died before."""
         try:
-            begun = (
-                os.fsdecode(read_bytes(self._path(index, "current")))
-                .removesuffix("\n")
-                .rpartition("\n")[2]
-            )
+            lines = os.fsdecode(read_bytes(self._path(index, "current")))
+            begun = lines.removesuffix("\n").rpartition("\n")[2]
         except (OSError, UserError):
             begun = ""
         return begun or self.todo(index)[0].file
@@ -254,8 +238,7 @@ class Staging:
 
     def unfinished(self, count: int) -> list[int]:
         """Indices of the shards that are still to be made."""
-        finished = set(self.finished(count))
-        return [index for index in range(count) if index not in finished]
+        return [index for index in range(count) if not self.report(index)]
 
     def _path(self, index: int, kind: str) -> Path:
         return self.folder / f"{index:05d}.{kind}"
@@ -295,20 +278,19 @@ def _skipped(video: Video, folder: Path, reason: str) -> dict[str, Any]:
         digest = file_digest(folder / video.file)
     except UserError:
         digest = ""
-    told = {"file": video.file, "where": utf8(video.where), "reason": utf8(reason)}
-    return told | {"bytes": video.size, "sha256": digest}
+    fields = {"file": video.file, "where": utf8(video.where), "reason": utf8(reason)}
+    return fields | {"bytes": video.size, "sha256": digest}
 
 
 @contextmanager
-def staging_folder(folder: Path, told: str) -> Iterator[Staging]:
-    """Opens a staging folder for this process alone; it is kept unless the block removes it or
-    finished nothing.
+def staging_folder(folder: Path, name: str) -> Iterator[Staging]:
+    """Locks a staging folder; keeps it on exit unless no shard was finished.
 
     Raises:
       UserError: another process builds there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", f"{folder}: another build of {told}"):
+    with locked(folder / "lock", f"{folder}: another build of {name}"):
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
         try:

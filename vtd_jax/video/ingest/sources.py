@@ -1,10 +1,8 @@
-"""Whether the videos are still those that records were built from: by size and time, and where
-times differ by content.
+"""Whether the videos are still those of the records: by size and time, else by content.
 
-A copied folder has other times and the same content, so times alone say nothing. What was compared
-is noted beside the records (`seen.json`), and compared again only when its time has changed once
-more. Both times of a file count: when its content was modified, which anybody can set, and when the
-system last changed anything of it.
+A copied folder has other times but the same content, so another time leads to a comparison of
+content. Its result is noted beside the records (`seen.json`) until the times change again. Both
+mtime, which anybody can set, and ctime count.
 """
 
 import hashlib
@@ -34,9 +32,8 @@ def changed_videos(
 ) -> list[Video]:
     """The videos that have no record, or were changed since theirs was made.
 
-    A video of the size and times that it had is taken for the same; of another time, its SHA-256
-    decides. A time that older records do not tell counts as the same where it is before they were
-    made.
+    A video of the same size and times counts as unchanged; if a time differs, its SHA-256 decides.
+    A time that older records lack counts as the same if it is before they were made.
 
     Args:
       inputs: what is to be built.
@@ -64,32 +61,34 @@ def changed_videos(
         ):
             unsure.append(video)
     if unsure and announce:
-        announce(
-            f"{counted(len(unsure), 'video')} of another time than when built: comparing the "
-            "content"
-        )
-    stored = _Digests(folder, layout, files)
+        videos = counted(len(unsure), "video")
+        announce(f"{videos} of another time than when built: comparing the content")
+    digests = [each.sha256 for each in files] + [entry.get("sha256", "") for entry in skipped]
+    source = ShardSource(layout.shards)
+
+    def compare(video: Video) -> tuple[str, str]:
+        place = places[video.file]
+        recorded = digests[place]
+        if not recorded and place < len(files):
+            recorded = _recorded_digest(folder, layout, source, place)
+        return file_digest(inputs.path(video)), recorded
+
     with ThreadPoolExecutor(_READERS) as threads:
-        pairs = threads.map(
-            lambda video: (file_digest(inputs.path(video)), stored.of(places[video.file])), unsure
-        )
-        for video, (here, there) in zip(unsure, pairs):
+        for video, (here, there) in zip(unsure, threads.map(compare, unsure)):
             # bad videos of older records have no digest, and count as the same
             if here == there or not there:
                 seen[places[video.file]] = _times(video)
             else:
                 changed.append(video)
     if unsure:
-        # records that may not be written to are compared anew each time
+        # read-only records are compared again each time
         with suppress(OSError):
             write_seen(folder, seen)
     return changed
 
 
 def write_seen(folder: Path, times: Sequence[tuple[int, int]]) -> None:
-    """Notes when each source file was last modified and changed, in ns: of the records in order,
-    then of bad videos.
-    """
+    """Notes the times (ns) of each source file: recorded ones in order, then bad ones."""
     write_text(folder / SEEN, json.dumps(list(times)) + "\n")
 
 
@@ -106,28 +105,14 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-class _Digests:
-    """The SHA-256 of every video, bad ones last; older records have it in the records alone, of bad
-    ones none.
-    """
-
-    def __init__(self, folder: Path, layout: Layout, files: Sequence[StoredFile]):
-        self._folder, self._layout = folder, layout
-        self._known = [each.sha256 for each in files]
-        self._bad = [entry.get("sha256", "") for entry in layout.metadata["skipped"]]
-        self._source = ShardSource(layout.shards)
-
-    def of(self, place: int) -> str:
-        if place >= len(self._known):
-            return self._bad[place - len(self._known)]
-        if self._known[place]:
-            return self._known[place]
-        name = f"{self._folder}: record {place}"
-        try:
-            content = self._source[place]
-        except Exception as error:
-            # array_record reports damage as RuntimeError, ValueError or IndexError
-            raise UserError(
-                f"{name} cannot be read ({error}); replace the records with {setting('overwrite')}"
-            ) from None
-        return parse_record(content, self._layout.storage, name)["sha256"].decode(errors="replace")
+def _recorded_digest(folder: Path, layout: Layout, source: ShardSource, place: int) -> str:
+    """The SHA-256 in a record; older records have it in no index."""
+    name = f"{folder}: record {place}"
+    try:
+        content = source[place]
+    except Exception as error:
+        # array_record reports damage as RuntimeError, ValueError or IndexError
+        raise UserError(
+            f"{name} cannot be read ({error}); replace the records with {setting('overwrite')}"
+        ) from None
+    return parse_record(content, layout.storage, name)["sha256"].decode(errors="replace")

@@ -1,8 +1,5 @@
-"""Looking at every video of a build without building: what is missing, unreadable, empty, doubled
-or mislabelled.
-"""
+"""Checks every video of a build without building: missing, unreadable, duplicate, mislabelled."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -17,8 +14,9 @@ from vtd_jax.terminal import counted
 from vtd_jax.video import decode
 from vtd_jax.video.codec.wholeness import NoFrames
 from vtd_jax.video.ingest.config import BuildConfig
-from vtd_jax.video.ingest.inputs import Inputs, Video, summary
-from vtd_jax.video.ingest.run import cores, told_exit
+from vtd_jax.video.ingest.inputs import Inputs, Video
+from vtd_jax.video.ingest.run import cores, describe_exit
+from vtd_jax.video.ingest.sources import file_digest
 from vtd_jax.video.lists.catalog import Problem
 from vtd_jax.video.workers import process_map
 
@@ -59,7 +57,7 @@ class Checked:
 
     @staticmethod
     def check_path(path: Path, flag: str = "report") -> None:
-        """Raises UserError if a report cannot be written there; to be asked before the work.
+        """Raises UserError if a report cannot be written there; call it before the work.
 
         Args:
           path: of the report.
@@ -76,12 +74,9 @@ class Checked:
             rows = ((level, *astuple(problem)) for level, problem in self.leveled())
             write_text(path, csv_text([("level", *COLUMNS), *rows]))
             return
-        content = {
-            key: value for key, value in asdict(self).items() if key not in ("errors", "warnings")
-        }
-        content["problems"] = [
-            {"level": level, **asdict(problem)} for level, problem in self.leveled()
-        ]
+        content = asdict(self)
+        del content["errors"], content["warnings"]
+        content["problems"] = [{"level": level, **asdict(each)} for level, each in self.leveled()]
         write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -103,47 +98,32 @@ def check_videos(config: BuildConfig) -> Checked:
     ):
         video = outcome.item
         if outcome.error or outcome.exit_code is not None:
-            reason = str(
-                outcome.error
-                or f"the process that decoded it died ({told_exit(outcome.exit_code)})"
-            )
+            reason = str(outcome.error)
+            if outcome.error is None:
+                reason = f"the process that decoded it died ({describe_exit(outcome.exit_code)})"
             kind = "no frames" if isinstance(outcome.error, NoFrames) else "unreadable"
             bad[video.file] = Problem(kind, video.where, video.file, reason)
         else:
             whole[video.file] = outcome.result
         progress.add(1, video.file in bad)
     found = [bad[video.file] for video in inputs.videos if video.file in bad]
+    warnings = [*_same_content(inputs.videos, whole), *_other_folders(inputs), *_odd(inputs, whole)]
     return Checked(
         videos=len(inputs.videos),
-        lists={name: count for name, (count, _) in summary(inputs).lists.items()},
+        lists={placed.list.name: len(placed.list.entries) for placed in inputs.placed},
         errors=tuple(_in_order(inputs, [*inputs.problems, *found])),
-        warnings=tuple(
-            _in_order(
-                inputs,
-                [
-                    *_same_content(inputs.videos, whole),
-                    *_other_folders(inputs),
-                    *_odd(inputs, whole),
-                ],
-            )
-        ),
+        warnings=tuple(_in_order(inputs, warnings)),
         frames=sum(found[0] for found in whole.values()),
         seconds=sum(found[1] for found in whole.values()),
         bytes=sum(video.size for video in inputs.videos if video.file in whole),
     )
 
 
-def look(folder: str, video: Video, tell: object = None) -> tuple[int, float, str, str]:
+def look(folder: str, video: Video, log: object = None) -> tuple[int, float, str, str]:
     """Frames, seconds, content hash and note of one video; raises VideoError for a bad one."""
     path = Path(folder) / video.file
     info = decode.probe(path, str(path))
-    with path.open("rb") as file:
-        return (
-            info.frames,
-            info.duration,
-            hashlib.file_digest(file, "sha256").hexdigest(),
-            info.note,
-        )
+    return info.frames, info.duration, file_digest(path), info.note
 
 
 def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
@@ -161,16 +141,16 @@ def _in_order(inputs: Inputs, problems: Sequence[Problem]) -> list[Problem]:
 def _same_content(
     videos: Sequence[Video], whole: dict[str, tuple[int, float, str, str]]
 ) -> list[Problem]:
-    """Files with the same bytes as another: they count twice, or are learnt and evaluated on."""
+    """Files with the same bytes as another: they count twice, or are in training and evaluation."""
     first: dict[str, Video] = {}
     problems = []
     for video in sorted(videos, key=lambda video: video.file):
-        if (
-            video.file in whole
-            and (other := first.setdefault(whole[video.file][2], video)) is not video
-        ):
-            told = f"the same bytes as {other.file} ({other.where})"
-            problems.append(Problem("duplicate", video.where, video.file, told))
+        if video.file not in whole:
+            continue
+        other = first.setdefault(whole[video.file][2], video)
+        if other is not video:
+            reason = f"the same bytes as {other.file} ({other.where})"
+            problems.append(Problem("duplicate", video.where, video.file, reason))
     return problems
 
 
@@ -180,16 +160,14 @@ def _other_folders(inputs: Inputs) -> list[Problem]:
     for video in inputs.videos:
         named = inputs.folder_labels(video.file)
         if named and video.label not in named:
-            told = (
-                f"listed as {inputs.class_names[video.label]!r}, in a folder of "
-                f"{inputs.class_names[named[-1]]!r}"
-            )
-            problems.append(Problem("mislabelled", video.where, video.file, told))
+            listed, folder = inputs.class_names[video.label], inputs.class_names[named[-1]]
+            reason = f"listed as {listed!r}, in a folder of {folder!r}"
+            problems.append(Problem("mislabelled", video.where, video.file, reason))
     return problems
 
 
 def _odd(inputs: Inputs, whole: dict[str, tuple[int, float, str, str]]) -> list[Problem]:
-    """Whole videos of which there is something to say."""
+    """Whole videos with a note."""
     noted = [(video, whole[video.file][3]) for video in inputs.videos if video.file in whole]
     return [Problem("header", video.where, video.file, note) for video, note in noted if note]
 

@@ -1,9 +1,8 @@
 """Lists of videos and label files in the field's interchange format.
 
-A label file is a CSV of `id,name` rows, or has one of the other forms that `label_files` reads. A
-list has one `file class_id` line per video: the class id stands after the last blank, so file names
-may contain blanks, and a leading `#` belongs to the name (HMDB-51 has such files). Blank lines are
-skipped.
+A label file is a CSV of `id,name` rows, or has another form that `label_files` reads. A list has
+one `file class_id` line per video. The class id follows the last blank, so names may contain
+blanks. A leading `#` belongs to the name, as in HMDB-51. Blank lines are skipped.
 """
 
 import hashlib
@@ -13,11 +12,11 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import is_possible, likely
-from vtd_jax.terminal import counted
 from vtd_jax.texts import quoted_pair, read_as
 from vtd_jax.untrusted import regular_files
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
@@ -48,18 +47,16 @@ class LabelSet:
 
     def index(self, class_id: int) -> int:
         """The class index of an id; KeyError if there is no such id."""
-        try:
-            return self._positions[class_id]
-        except AttributeError:
-            object.__setattr__(self, "_positions", {value: i for i, value in enumerate(self.ids)})
-            return self._positions[class_id]
+        return self._positions[class_id]
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {value: i for i, value in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list: the file as written, its class index and the line it stands on (from 1; 0
-    for none).
-    """
+    """One line of a list: file as written, class index, line number (from 1; 0 for none)."""
 
     file: str
     label: int
@@ -124,15 +121,11 @@ def read_text(path: str | Path, what: str) -> str:
       UserError: it is not there, is no regular file, too large, or not UTF-8.
     """
     path = Path(path)
-    # what is there and no file is named for what it is
+    # `regular_files` reports folders, pipes and devices
     if not os.path.isfile(path) and not (is_possible(path) and path.exists() and not path.is_dir()):
         meant = likely(path)
-        told = (
-            "check the path"
-            if meant is None
-            else f"was {quoted_pair(str(path), str(meant))[1]} meant?"
-        )
-        raise UserError(f"{path}: there is no such {what}; {told}")
+        hint = f"was {quoted_pair(str(path), str(meant))[1]} meant?" if meant else "check the path"
+        raise UserError(f"{path}: there is no such {what}; {hint}")
     return regular_files.read_text(path, what).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -164,7 +157,7 @@ def read_labels(path: str | Path) -> LabelSet:
 
 
 def spoken(name: str) -> str:
-    """A class name as CLIP reads it: Unicode form, case, underscores and blanks make no difference."""
+    """A class name as CLIP reads it, without differences of Unicode form, case or blanks."""
     return read_as(name.replace("_", " "))
 
 
@@ -197,11 +190,8 @@ def read_list(
             # ./x.mp4 is x.mp4
             first = seen.setdefault(posixpath.normpath(entry.file), line)
             if first != line:
-                raise _BadLine(
-                    "duplicate",
-                    entry.file,
-                    f"{entry.file!r:.200} is already on line {first}; list each video once",
-                )
+                reason = f"{entry.file!r:.200} is already on line {first}; list each video once"
+                raise _BadLine("duplicate", entry.file, reason)
         except _BadLine as bad:
             kind, file, reason = bad.args
             if problems is None:
@@ -221,20 +211,17 @@ class _BadLine(Exception):
 def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
     """Reads one `file class_id` line."""
     if len(text) > NAME_CHARACTERS:
-        told = (
-            f"a line of {len(text):,} characters, expected 'file class_id' of at most "
-            f"{NAME_CHARACTERS:,}"
-        )
-        raise _BadLine("malformed", f"{text[:60]}…", told)
+        found = f"a line of {len(text):,} characters"
+        reason = f"{found}, expected 'file class_id' of at most {NAME_CHARACTERS:,}"
+        raise _BadLine("malformed", f"{text[:60]}…", reason)
     parts = text.rsplit(None, 1)
     class_id = whole_number(parts[-1])
     if len(parts) != 2 or class_id is None:
         raise _BadLine("malformed", text, f"expected 'file class_id', found {text!r:.200}")
     file = parts[0].rstrip()
-    if told := more_columns(file):
-        raise _BadLine(
-            "malformed", text, f"expected 'file class_id', found {told} in {text!r:.200}"
-        )
+    if more := more_columns(file):
+        reason = f"expected 'file class_id', found {more} in {text!r:.200}"
+        raise _BadLine("malformed", text, reason)
     try:
         return Entry(file, labels.index(class_id), line)
     except KeyError:
@@ -249,31 +236,25 @@ def _list_line(text: str, line: int, labels: LabelSet) -> Entry:
 
 
 def more_columns(file: str) -> str:
-    """What stands between a video's name and its class id in a line: "two ids" and the like; "" for
-    nothing.
-    """
+    """What stands between a video's name and its class id, for a message; "" for nothing."""
     match = re.fullmatch(rf"\S.*?{ENDING}[\"']?([\s,;|][\s,;|0-9.+-]*)", file, re.IGNORECASE)
     if match is None:
         return ""
     return "more than one number" if re.search("[0-9]", match[1]) else f"{match[1].strip()!r}"
 
 
-def select_shots(
-    entries: Sequence[Entry], shots: int, seed: int, *, all_of_fewer: bool = False
-) -> list[Entry]:
-    """Draws `shots` videos of every class that occurs, the same ones for the same seed whatever the
-    order.
+def select_shots(entries: Sequence[Entry], shots: int, seed: int) -> list[Entry]:
+    """Draws `shots` videos of every class, the same for one seed whatever the order.
 
     With one seed, fewer shots are among more shots: the 2 of a class are two of its 4.
 
     Args:
       entries: the videos to draw from, each file once.
-      shots: how many a class.
+      shots: how many a class; a class with fewer gives all.
       seed: which ones.
-      all_of_fewer: take every video of a class that has fewer than `shots`, instead of failing.
 
     Raises:
-      UserError: if `shots` is below 1, or a class has fewer videos and `all_of_fewer` is off.
+      UserError: if `shots` is below 1.
     """
     if shots < 1:
         raise UserError(f"shots={shots}: expected at least 1 video a class")
@@ -281,12 +262,7 @@ def select_shots(
     for entry in entries:
         classes[entry.label].append(entry)
     chosen = set()
-    for label, members in sorted(classes.items()):
-        if len(members) < shots and not all_of_fewer:
-            raise UserError(
-                f"class index {label} has {counted(len(members), 'video')}, fewer than "
-                f"shots={shots}"
-            )
+    for members in classes.values():
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:shots])
     return [entry for entry in entries if entry.file in chosen]
@@ -298,5 +274,5 @@ def file_key(file: str, seed: int) -> bytes:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is UTF-8; names that are not come from the file system with stand-ins."""
+    """Whether a file's name is UTF-8; os.fsdecode puts surrogates for other bytes."""
     return name.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in name)

@@ -12,12 +12,11 @@ from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
 def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
-    """All videos that are meant, each once however its path is written; by source, and within one
-    by name.
+    """All videos of the sources, each once, by source and then by name.
 
     Args:
-      sources: a file, whatever its name; a folder, of which all videos are taken however deep, by
-        their endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
+      sources: a file, whatever its name; a folder, for all videos at any depth, by their
+        endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
         likewise.
       flag: what messages call `sources`, such as "--video".
 
@@ -39,7 +38,7 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
 
 def _videos(source: str, flag: str) -> list[Path]:
     if not source:
-        # it would be this folder, for a variable of the shell that is not set
+        # an unset shell variable would otherwise mean the current folder
         raise UserError(f"{flag}=: is empty, expected a file, a folder or a glob")
     path = Path(source)
     if os.path.isdir(path):
@@ -48,13 +47,10 @@ def _videos(source: str, flag: str) -> list[Path]:
         return [path]
     # after `exists`: a file may be called [1].mp4
     if not any(sign in source for sign in "*?["):
-        meant = likely(path)
-        told = (
-            ""
-            if meant is None
-            else f"; was {quoted_pair(str(path), str(meant))[1]} meant, which is there?"
-        )
-        raise UserError(f"{flag}={source}: no such file or folder{told}")
+        hint = ""
+        if meant := likely(path):
+            hint = f"; was {quoted_pair(str(path), str(meant))[1]} meant, which is there?"
+        raise UserError(f"{flag}={source}: no such file or folder{hint}")
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():
@@ -66,11 +62,11 @@ def _videos(source: str, flag: str) -> list[Path]:
     return list(videos)
 
 
-def _in_folder(folder: Path, told: str) -> list[Path]:
+def _in_folder(folder: Path, where: str) -> list[Path]:
     videos = _walk(folder)
     if not videos:
         raise UserError(
-            f"{told}: no videos in this folder, expected files that end in "
+            f"{where}: no videos in this folder, expected files that end in "
             f"{', '.join(sorted(SUFFIXES))}"
         )
     return videos

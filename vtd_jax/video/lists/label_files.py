@@ -33,36 +33,13 @@ from vtd_jax.video.lists.label_rows import (
 )
 
 # what columns are called that hold ids, and names
-_IDS = frozenset(
-    (
-        "",
-        "#",
-        "id",
-        "class_id",
-        "classid",
-        "class id",
-        "label_id",
-        "labelid",
-        "label id",
-        "index",
-        "idx",
-    )
-    + ("class_index", "class_idx", "label_index", "no", "num", "number")
+_ID = (
+    "|#|id|class_id|classid|class id|label_id|labelid|label id|index|idx|class_index|class_idx"
+    "|label_index|no|num|number"
 )
-_SURE_NAMES = frozenset(
-    ("name", "class_name", "classname", "class name", "label_name", "label name")
-)
-_NAMES = _SURE_NAMES | {
-    "names",
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "category",
-    "action",
-    "activity",
-    "text",
-}
+_SURE_NAME = "name|class_name|classname|class name|label_name|label name"
+_NAME = f"{_SURE_NAME}|names|label|labels|class|classes|category|action|activity|text"
+_IDS, _SURE_NAMES, _NAMES = (frozenset(words.split("|")) for words in (_ID, _SURE_NAME, _NAME))
 _NUMBERED = re.compile(r"([0-9]+)[.):]?\s+(?![-–—|=:>])(\S.*)")
 
 
@@ -79,16 +56,12 @@ def parse_label_file(text: str, path: str | Path) -> LabelFile:
     Raises:
       UserError: with `file:line` for a file in another form than the ones above or in doubt, a row
         that is malformed, an empty name; of rows with ids also an id that is there twice, or names
-        that CLIP reads alike.
+        that read the same to CLIP.
     """
-    # a million words are one file, too: what most lines are not is asked of their first or last
-    # sign
+    # a file may have a million lines, so checks look at a line's first or last character first
     path, suffix = str(path), Path(path).suffix.lower()
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+    stripped = enumerate(map(str.strip, text.split("\n")), start=1)
+    lines = [(number, line) for number, line in stripped if line]
     if not lines:
         return LabelFile((), None, (), "lines")
     content = read_json(text, path, suffix)
@@ -141,9 +114,7 @@ def _separator(lines: Lines, table: bool) -> str | None:
 
 
 def _header(line: str, separator: str) -> list[str] | None:
-    """The names of the columns, where a line is the header of a label file or of Kinetics'
-    annotation.
-    """
+    """The column names, if a line is the header of a label file or a Kinetics annotation."""
     columns = [column.lower() for column in fields_of(line, separator) or []]
     if len(columns) < 2:
         return None
@@ -165,27 +136,22 @@ def _under_header(lines: Lines, separator: str, columns: list[str], path: str | 
     cells = [fields_of(line, separator) or [] for _, line in below]
     ids = [i for i, column in enumerate(columns) if column in _IDS]
     if len(columns) == 2:
-        # `name,label` and the like: the column of numbers is that of the ids
+        # headers such as `name,label`: the column of numbers holds the ids
+        pairs = bool(cells) and all(len(row) == 2 for row in cells)
         numbers = [
-            i
-            for i in (0, 1)
-            if cells and all(len(row) == 2 and whole_number(row[i]) is not None for row in cells)
+            i for i in (0, 1) if pairs and None not in [whole_number(row[i]) for row in cells]
         ]
-        if (not ids and len(numbers) != 1) or (
-            len(numbers) == 2 and not _SURE_NAMES & set(columns)
-        ):
+        unsure = len(numbers) == 2 and not _SURE_NAMES & set(columns)
+        if (not ids and len(numbers) != 1) or unsure:
             raise UserError(
                 f"{path}:{lines[0][0]}: it is not clear which column holds the ids; call the "
                 "columns id and name"
             )
         ids = ids or numbers
-    place = ids[0]
-    name = (
-        1 - place
-        if len(columns) == 2
-        else next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
-    )
-    return read_rows(below, separator, (place, name), len(columns), path)
+    name = 1 - ids[0]
+    if len(columns) > 2:
+        name = next(i for i, column in enumerate(columns) if column in _SURE_NAMES)
+    return read_rows(below, separator, (ids[0], name), len(columns), path)
 
 
 def _annotation(lines: Lines, separator: str, columns: list[str], path: str | Path) -> LabelFile:

@@ -1,6 +1,4 @@
-"""JSON files of labels: names and ids as in SSv2's `labels.json`, ids and names, or a list of
-names.
-"""
+"""JSON label files: an object of names and ids (either way round), or a list of names."""
 
 from pathlib import Path
 from typing import Any

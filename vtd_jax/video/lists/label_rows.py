@@ -1,4 +1,4 @@
-"""Rows of label files: their fields, their ids, and names that CLIP reads alike."""
+"""Rows of label files: their fields, their ids, and names that read the same to CLIP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def whole_number(text: str) -> int | None:
 
 
 def fields_of(line: str, separator: str) -> list[str] | None:
-    """The fields of a line, unquoted, without blanks around them; None where quotes do not match."""
+    """The stripped, unquoted fields of a line; None where quotes do not match."""
     try:
         return [field.strip() for field in csv_fields(line, "", separator)] or [""]
     except UserError:
@@ -77,13 +77,11 @@ def _row(
             "name or none"
         )
     if len(fields) != width:
-        hint = (
-            "put quotes around a name that contains a comma"
-            if len(fields) > width
-            else "add the missing field"
-        )
-        told = f" ({form})" if width == 2 else ", as in the header"
-        raise UserError(f"{where}: expected {width} fields{told}, found {len(fields)}; {hint}")
+        hint = "add the missing field"
+        if len(fields) > width:
+            hint = "put quotes around a name that contains a comma"
+        like = f" ({form})" if width == 2 else ", as in the header"
+        raise UserError(f"{where}: expected {width} fields{like}, found {len(fields)}; {hint}")
     value, name = fields[places[0]], fields[places[1]]
     class_id = whole_number(value)
     if class_id is None:
@@ -130,11 +128,8 @@ def refuse_alike(
     for place, first in same_texts(names, underscores=True, found=found)[:1]:
         name, other = quoted_pair(names[place], names[first])
         text = read_as(names[place].replace("_", " "))
-        as_other = (
-            "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"
+        same = "" if name == other else f" as {other:.200}, and CLIP reads {text!r:.200} in both"
+        raise UserError(
+            f"{at[place]}: class name {name:.200} is already {'on' if unit == 'line' else 'at'} "
+            f"{unit} {places[first]}{same}; each may appear once"
         )
-        told = (
-            f"class name {name:.200} is already {'on' if unit == 'line' else 'at'} {unit} "
-            f"{places[first]}{as_other}"
-        )
-        raise UserError(f"{at[place]}: {told}; each may appear once")

@@ -1,6 +1,4 @@
-"""Where videos lie: the file that a list's name means, whatever folders and container the user's
-copy has.
-"""
+"""Finds the file that a list's name means, whatever the user's folders and containers."""
 
 import os
 import posixpath
@@ -22,8 +20,7 @@ SPLITS = {"training": "train", "validation": "val", "validate": "val", "valid": 
 
 
 def scan_folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Walks a folder, shallow folders first; hidden names are left out, links to folders are
-    followed once.
+    """Walks a folder, shallow first; skips hidden names, follows folder links once.
 
     Yields:
       `(path, files)` a folder: its path relative to `folder` in posix style ("" for `folder`
@@ -63,7 +60,7 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
                     elif item.is_file():
                         files.append(item.name)
                 except OSError:
-                    continue  # a link that leads nowhere or to itself
+                    continue  # a broken or circular link
     except OSError as error:
         raise UserError(
             f"{folder}: the folder cannot be read ({error.strerror}); check its permissions"
@@ -72,9 +69,7 @@ def _read_folder(folder: Path) -> tuple[list[str], list[tuple[bool, str]]]:
 
 
 def split_name(folder: str) -> str:
-    """The half of a data set that a folder's name tells: "train" for `train_256`, "val" for
-    `validation`.
-    """
+    """The split in a folder's name: "train" for `train_256`, "val" for `validation`."""
     word = re.split(r"[^a-z0-9]", folder.lower(), maxsplit=1)[0]
     return SPLITS.get(word, word)
 
@@ -123,8 +118,7 @@ class VideoIndex:
         for spelling in (path, posixpath.normpath(path), self._below(path)):
             if spelling in self._paths:
                 return spelling
-        # other suffixes than ours, hidden files and paths that lead elsewhere count when named
-        # exactly
+        # an exact path also finds hidden files, other suffixes, and files outside the folder
         if os.path.isfile(self.video_dir / path):
             return path
         found = self._names.get(wanted.name) or self._stems.get(wanted.stem) or []
@@ -137,15 +131,13 @@ class VideoIndex:
             best = [other for other in best if _spoken(other).endswith(_spoken(path))] or best
         if len(best) > 1:
             raise UserError(
-                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; write the "
-                "path in the list, or point at a folder that holds one of them"
+                f"{self.video_dir}: {file!r:.200} of the list may be any of {listed(best, 4)}; "
+                "write the path in the list, or point at a folder that holds one of them"
             )
         return best[0]
 
     def is_outside(self, file: str) -> bool:
-        """Whether a file that `find` gave leads out of the folder, by `..` or from the root; links
-        may lead out.
-        """
+        """Whether `find` left the folder by `..` or an absolute path; links may."""
         if not os.path.isabs(file) and ".." not in file.split("/"):
             return False
         root = os.path.realpath(self.video_dir)
@@ -153,31 +145,27 @@ class VideoIndex:
         return os.path.commonpath((root, os.path.realpath(self.video_dir / file))) != root
 
     def near(self, file: str) -> list[str]:
-        """What a name that is not there may mean: videos that differ from it in Unicode form, case
-        or backslashes.
-        """
+        """Videos that differ from a missing name in Unicode form, case or backslashes only."""
         if self._folded is None:
             self._folded = defaultdict(list)
             for path in sorted(self._paths):
-                whole = folded(path)
-                for key in {
-                    whole,
-                    whole.rpartition("/")[2],
-                    posixpath.splitext(whole.rpartition("/")[2])[0],
-                }:
+                for key in set(_spellings(path)):
                     self._folded[key].append(path)
-        wanted = folded(posixpath.normpath(file.replace("\\", "/")))
-        name = wanted.rpartition("/")[2]
-        for key in (wanted, name, posixpath.splitext(name)[0]):
-            if key in self._folded:
-                return self._folded[key]
-        return []
+        wanted = _spellings(posixpath.normpath(file.replace("\\", "/")))
+        return next((self._folded[key] for key in wanted if key in self._folded), [])
 
     def _below(self, path: str) -> str:
-        """An absolute path as one below the folder, where it is one."""
-        return (
-            os.path.relpath(path, os.path.abspath(self.video_dir)) if os.path.isabs(path) else path
-        )
+        """An absolute path relative to the folder; others as they are."""
+        if not os.path.isabs(path):
+            return path
+        return os.path.relpath(path, os.path.abspath(self.video_dir))
+
+
+def _spellings(path: str) -> tuple[str, str, str]:
+    """A path, its name and its stem, all case-folded."""
+    whole = folded(path)
+    name = whole.rpartition("/")[2]
+    return whole, name, posixpath.splitext(name)[0]
 
 
 def _spoken(path: str) -> str:
@@ -186,9 +174,7 @@ def _spoken(path: str) -> str:
 
 
 def akin(wanted: str, found: str) -> bool:
-    """Whether the folders of a listed name may be those of a file: they share one, or one side says
-    nothing.
-    """
+    """Whether listed and found folders may match: they share a name, or one says nothing."""
     ours, theirs = (_folder_names(path) for path in (wanted, found))
     return not ours or not theirs or bool(ours & theirs) or ours <= HALVES
 
@@ -202,9 +188,7 @@ def _folder_names(path: str) -> set[str]:
 
 
 def _likeness(wanted: PurePosixPath, found: PurePosixPath) -> tuple[int, int, int]:
-    """How well the folders of two paths agree: equal last folders, equal names anywhere, halves in
-    common.
-    """
+    """How well two paths agree: equal last folders, shared folder names, shared splits."""
     ours, theirs = wanted.parts[:-1], found.parts[:-1]
     last = 0
     while last < min(len(ours), len(theirs)) and ours[-1 - last] == theirs[-1 - last]:

@@ -1,6 +1,4 @@
-"""The lists of videos that official downloads bring: HMDB-51, UCF-101, Something-Something v2 and
-Kinetics-400.
-"""
+"""Official lists of HMDB-51, UCF-101, Something-Something v2 and Kinetics-400."""
 
 import re
 from collections import defaultdict
@@ -46,18 +44,11 @@ def official_lists(dataset: str, source: Path) -> list[VideoList]:
 
 def _hmdb51_lists(source: Path) -> list[VideoList]:
     """`CLASS_test_split{1,2,3}.txt`: lines `NAME.avi 0|1|2` for unused, train and test."""
-    what, origin = (
-        "CLASS_test_split1.txt files",
-        "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar",
-    )
-    first = find_official(
-        source, lambda files: next(filter(HMDB51_FILE.fullmatch, files), None), what, origin
-    )
-    found = [
-        match.groups()
-        for path in first.parent.iterdir()
-        if (match := HMDB51_FILE.fullmatch(path.name))
-    ]
+    origin = "testTrainMulti_7030_splits from HMDB-51's test_train_splits.rar"
+    match_file = HMDB51_FILE.fullmatch
+    first_file = lambda files: next(filter(match_file, files), None)  # noqa: E731
+    first = find_official(source, first_file, "CLASS_test_split1.txt files", origin)
+    found = [match.groups() for path in first.parent.iterdir() if (match := match_file(path.name))]
     folders = sorted({name for name, _ in found if not name.startswith(".")}, key=_hmdb51_order)
     names = tuple(name.replace("_", " ") for name in folders)
     lists = []
@@ -76,25 +67,19 @@ def _hmdb51_lists(source: Path) -> list[VideoList]:
                 if match[2] != "0":
                     kept = train if match[2] == "1" else val
                     kept.add(f"{folder}/{match[1]}", label, line, where)
-        read_from = str(first.parent / f"*_test_split{split}.txt")
-        lists.append(
-            VideoList(f"train{split}", train.entries(read_from), names, "official", read_from)
-        )
-        lists.append(VideoList(f"val{split}", val.entries(read_from), names, "official", read_from))
+        read_from = first.parent / f"*_test_split{split}.txt"
+        lists.append(train.as_list(f"train{split}", names, read_from))
+        lists.append(val.as_list(f"val{split}", names, read_from))
     return lists
 
 
 def _hmdb51_order(folder: str) -> str:
-    """Sorts classes as the published ids do: by the site's `CLASS.rar` files, signs ignored
-    (`kick_ball` < `kick`).
-    """
+    """Sort key of the published ids: the site's `CLASS.rar` names without signs."""
     return folder.replace("_", "").lower() + "rar"
 
 
 def _ucf101_lists(source: Path) -> list[VideoList]:
-    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`) and `testlist0N.txt`
-    (without the id).
-    """
+    """`classInd.txt` (`id Class`), `trainlist0N.txt` (`Class/file.avi id`), `testlist0N.txt`."""
     what = "classInd.txt with trainlist01.txt"
     origin = "ucfTrainTestlist from UCF-101's UCF101TrainTestSplits-RecognitionTask.zip"
     wanted = {"classInd.txt", "trainlist01.txt"}
@@ -104,13 +89,13 @@ def _ucf101_lists(source: Path) -> list[VideoList]:
     ids = _ucf101_classes(classes)
     names = tuple(ids[i] for i in sorted(ids))
     lists = []
-    for split in [
-        number for number in "123" if (classes.parent / f"trainlist0{number}.txt").is_file()
-    ]:
+    for split in "123":
+        if not (classes.parent / f"trainlist0{split}.txt").is_file():
+            continue
         for name, kind in (("train", "trainlist"), ("val", "testlist")):
             path = classes.parent / f"{kind}0{split}.txt"
-            entries = _ucf101_entries(path, ids, names, needs_id=name == "train")
-            lists.append(VideoList(f"{name}{split}", entries, names, "official", str(path)))
+            collected = _ucf101_entries(path, ids, names, needs_id=name == "train")
+            lists.append(collected.as_list(f"{name}{split}", names, path))
     return lists
 
 
@@ -129,10 +114,10 @@ def _ucf101_classes(path: Path) -> dict[int, str]:
     return ids
 
 
-def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool):
-    """The videos of one list; the class is the folder, whose case does not count
-    (HandStandPushups).
-    """
+def _ucf101_entries(
+    path: Path, ids: dict[int, str], names: tuple[str, ...], needs_id: bool
+) -> Collected:
+    """The videos of one list; the folder is the class, ignoring case (HandStandPushups)."""
     places = {name.lower(): index for index, name in enumerate(names)}
     collected = Collected()
     for line, where, text in numbered_lines(path, "UCF-101 list"):
@@ -153,36 +138,29 @@ def _ucf101_entries(path: Path, ids: dict[int, str], names: tuple[str, ...], nee
             named = repr(ids.get(int(class_id), "no class"))
             raise UserError(
                 f"{where}: id {class_id} is {named} in classInd.txt, the folder {folder!r:.100}; "
-                "mend one"
+                "fix one"
             )
         collected.add(f"{folder}/{file}", label, line, where)
-    return collected.entries(path)
+    return collected
 
 
 def _ssv2_lists(source: Path) -> list[VideoList]:
-    """`labels.json` (name: id), `train.json` and `validation.json` (objects with an id and a
-    template).
-    """
-    what = (
-        "labels.json, train.json and validation.json (or something-something-v2-*.json) in one "
-        "folder"
-    )
+    """`labels.json` (name: id), `train.json` and `validation.json` (id and template)."""
     origin = "the labels package of Something-Something v2 from Qualcomm's site"
     needed = ("labels.json", "train.json", "validation.json")
+    names = "labels.json, train.json and validation.json (or something-something-v2-*.json)"
 
     def labels_file(files: list[str]) -> str | None:
         prefixes = (p for p in SSV2_PREFIXES if {f"{p}{name}" for name in needed} <= set(files))
         return next((f"{p}labels.json" for p in prefixes), None)
 
-    path = find_official(source, labels_file, what, origin)
+    path = find_official(source, labels_file, f"{names} in one folder", origin)
     names = _ssv2_names(path)
     places = {_ssv2_key(name): index for index, name in enumerate(names)}
     lists = []
     for split in ("train", "validation"):
         listed = path.with_name(path.name.replace("labels", split))
-        lists.append(
-            VideoList(split, _ssv2_entries(listed, places, path), names, "official", str(listed))
-        )
+        lists.append(_ssv2_entries(listed, places, path).as_list(split, names, listed))
     return lists
 
 
@@ -213,7 +191,7 @@ def _ssv2_names(path: Path) -> tuple[str, ...]:
     return tuple(re.sub(r"[][]", "", ids[i]) for i in sorted(ids))
 
 
-def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
+def _ssv2_entries(path: Path, places: dict[str, int], labels: Path) -> Collected:
     """The videos of one list, as `ID.webm`."""
     collected = Collected()
     for place, item in enumerate(_json(path, list), start=1):
@@ -232,7 +210,7 @@ def _ssv2_entries(path: Path, places: dict[str, int], labels: Path):
                 "of this release?"
             )
         collected.add(f"{video}.webm", label, 0, where)
-    return collected.entries(path)
+    return collected
 
 
 def _json(path: Path, kind: type):

@@ -1,16 +1,16 @@
 """Finding and reading the annotation files of official downloads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
-from vtd_jax.video.lists.catalog import Entry, read_text
+from vtd_jax.video.lists.catalog import Entry, VideoList, read_text
 from vtd_jax.video.lists.locate import scan_folders
 
 
 class NoAnnotations(UserError):
-    """There are no official annotation files where they were looked for."""
+    """There are no official annotation files in the source folder."""
 
 
 def find_shallowest(
@@ -64,8 +64,10 @@ def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, str, str]]:
         if text.strip():
             empty = False
             if len(text) > NAME_CHARACTERS:
-                told = f"a line of {len(text):,} characters, expected at most {NAME_CHARACTERS:,}"
-                raise UserError(f"{path}:{line}: {told}; download the file again")
+                raise UserError(
+                    f"{path}:{line}: a line of {len(text):,} characters, expected at most "
+                    f"{NAME_CHARACTERS:,}; download the file again"
+                )
             yield line, f"{path}:{line}", text.strip()
     if empty:
         raise UserError(f"{path}: the {what} is empty; download it again")
@@ -79,7 +81,7 @@ class Collected:
         self._seen: dict[str, str] = {}
 
     def add(self, file: str, label: int, line: int, where: str) -> None:
-        """Appends a video; UserError if it is there already."""
+        """Appends a video; raises UserError for a duplicate."""
         if file in self._seen:
             raise UserError(
                 f"{where}: {file!r:.200} is already at {self._seen[file]}; list each video once"
@@ -87,8 +89,9 @@ class Collected:
         self._seen[file] = where
         self._entries.append(Entry(file, label, line))
 
-    def entries(self, path: object) -> tuple[Entry, ...]:
-        """Everything collected; UserError if that is nothing."""
+    def as_list(self, name: str, class_names: Sequence[str], source: Path) -> VideoList:
+        """The official list of the collected videos; raises UserError if there are none."""
         if not self._entries:
-            raise UserError(f"{path}: it lists no videos; download it again")
-        return tuple(self._entries)
+            raise UserError(f"{source}: it lists no videos; download it again")
+        entries, names = tuple(self._entries), tuple(class_names)
+        return VideoList(name, entries, names, "official", str(source))

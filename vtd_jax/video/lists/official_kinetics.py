@@ -19,8 +19,7 @@ CSV_NAMES = {
 
 
 def kinetics400_lists(source: Path) -> list[VideoList]:
-    """`train` and `val` from `train.csv` and `val.csv`, or from `train/CLASS/` and `val/CLASS/`;
-    CSVs come first.
+    """`train` and `val`, from CSV files or else from `train/CLASS/` and `val/CLASS/`.
 
     Classes are sorted by name over both lists. A list whose CSV or folder is not there is left out.
 
@@ -45,7 +44,7 @@ def _csv_lists(source: Path) -> list[VideoList]:
         collected = Collected()
         for name, stem, line in rows[split]:
             collected.add(f"{split}/{stem}.mp4", places[name], line, f"{path}:{line}")
-        lists.append(VideoList(split, collected.entries(path), tuple(names), "official", str(path)))
+        lists.append(collected.as_list(split, names, path))
     return lists
 
 
@@ -91,13 +90,9 @@ def _clip(values: Iterable[str], where: str) -> tuple[str, str]:
 
 
 def _folder_lists(source: Path) -> list[VideoList]:
-    """Lists from the shallowest folders `train` and `val` (or `train_256`, …) that hold folders of
-    videos.
-    """
-    found: dict[str, dict[str, list[tuple[str, str]]]] = {
-        "train": defaultdict(list),
-        "val": defaultdict(list),
-    }
+    """Lists from the shallowest `train` and `val` (or `train_256`, …) with class folders."""
+    found: dict[str, dict[str, list[tuple[str, str]]]]
+    found = {"train": defaultdict(list), "val": defaultdict(list)}
     for file in VideoIndex(source).files():
         parts = file.split("/")
         for depth, part in enumerate(parts[:-2]):
@@ -119,10 +114,7 @@ def _folder_lists(source: Path) -> list[VideoList]:
         collected = Collected()
         for name, file in found[split][place]:
             collected.add(file, labels[name], 0, file)
-        read_from = str(source / place)
-        lists.append(
-            VideoList(split, collected.entries(read_from), tuple(names), "official", read_from)
-        )
+        lists.append(collected.as_list(split, names, source / place))
     return lists
 
 

@@ -1,9 +1,7 @@
-"""The lists of the protocols: made here by a rule, or read from the interchange tree that ViFi-CLIP
-published.
-"""
+"""The lists of the protocols: own splits, or the interchange tree of ViFi-CLIP."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vtd_jax.errors import UserError, setting
@@ -42,8 +40,7 @@ K600_UNSEEN = {f"ZS_split{i}_K600_eval".lower(): f"ZS_split{i}_K600" for i in (1
 
 
 def own_splits(dataset: str, lists: Sequence[VideoList], seed: int) -> list[VideoList]:
-    """Makes the lists of base-to-novel and few-shot where none were given, the same ones for the
-    same seed.
+    """Makes base-to-novel and few-shot lists, the same for the same seed.
 
     Classes are ordered by their number of training videos (`train1`, or `train`), fewest first,
     ties by class id. The first half of them, rounded down, is novel, the rest base; ids within a
@@ -105,7 +102,7 @@ def _halves(train: VideoList, val: VideoList | None, seed: int) -> list[VideoLis
 
 
 def _restrict(listed: VideoList, name: str, classes: Sequence[int], source: str) -> VideoList:
-    """The videos of some classes, which are numbered anew in the order given."""
+    """The videos of some classes, which are renumbered in the given order."""
     place = {label: index for index, label in enumerate(classes)}
     entries = tuple(
         Entry(e.file, place[e.label], e.line) for e in listed.entries if e.label in place
@@ -116,13 +113,13 @@ def _restrict(listed: VideoList, name: str, classes: Sequence[int], source: str)
 
 
 def _draw(listed: VideoList, name: str, shots: int, seed: int, source: str) -> VideoList:
-    """Some videos of every class; a class with fewer gives all it has, and `source` says so."""
+    """Some videos of every class; smaller classes give all, noted in `source`."""
     counts = Counter(entry.label for entry in listed.entries)
     fewer = sum(counts[label] < shots for label in range(len(listed.class_names)))
     if fewer:
         source += f"; {fewer} of {len(listed.class_names)} classes have fewer and give all"
-    entries = tuple(select_shots(listed.entries, shots, seed, all_of_fewer=True))
-    return VideoList(name, entries, listed.class_names, "own split", source)
+    entries = select_shots(listed.entries, shots, seed)
+    return _own(listed, name, entries, source)
 
 
 def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
@@ -151,21 +148,20 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
         count = min(max(1, round(share * len(members))), len(members) - 1)
         members.sort(key=lambda entry: file_key(entry.file, seed))
         chosen.update(entry.file for entry in members[:count])
-    about = (
-        f"own split: {share:g} of the videos of each class of {listed.name} held out with seed "
-        f"{seed}"
-    )
-    parts = {"train": lambda file: file not in chosen, "val": lambda file: file in chosen}
+    share_of = f"{share:g} of the videos of each class of {listed.name}"
+    about = f"own split: {share_of} held out with seed {seed}"
+    parts = {
+        "train": [entry for entry in listed.entries if entry.file not in chosen],
+        "val": [entry for entry in listed.entries if entry.file in chosen],
+    }
     return [
-        VideoList(
-            f"{listed.name}_{part}",
-            tuple(entry for entry in listed.entries if belongs(entry.file)),
-            listed.class_names,
-            "own split",
-            about,
-        )
-        for part, belongs in parts.items()
+        _own(listed, f"{listed.name}_{part}", entries, about) for part, entries in parts.items()
     ]
+
+
+def _own(listed: VideoList, name: str, entries: Iterable[Entry], source: str) -> VideoList:
+    """Some entries of a list as an own split with the same classes."""
+    return VideoList(name, tuple(entries), listed.class_names, "own split", source)
 
 
 def published_lists(
@@ -181,7 +177,7 @@ def published_lists(
       root: the folder that holds `datasets_splits` and `labels`, or `datasets_splits` with `labels`
         in or beside it; case in the names of folders and files does not count.
       problems: as for `catalog.read_list`.
-      wanted: asked about every list's name; the others are not read.
+      wanted: whether to read the list of a name.
 
     Returns:
       Lists named after their files, sorted by name; their source is the path.
@@ -225,9 +221,7 @@ def _published(path: Path, problems: list[Problem] | None) -> VideoList:
 
 
 def labels_for(list_path: Path) -> Path | None:
-    """The label file of a list that lies in an interchange tree; None if that cannot be told or it
-    is not there.
-    """
+    """The label file of a list in an interchange tree; None if there is none."""
     path = Path(list_path).absolute()
     stem = _label_stem(path)
     if stem is None:
