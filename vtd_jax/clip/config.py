@@ -13,8 +13,7 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 LAYOUTS = ("auto", "list", "scan")
 # pixels
 MOST_RESOLUTION = 4096
-# the most that a file may say of a size, far beyond any published tower, and of the patches of an
-# image
+# the largest sizes that a file may give, far beyond any published tower
 _MOST = {
     "embed_dim": 65_536,
     "image_resolution": MOST_RESOLUTION,
@@ -67,7 +66,7 @@ class CLIPConfig:
     activation: str = "quick_gelu"
     vision_head_width: int = 64
     text_head_width: int = 64
-    # fields that came later: files of before them have these values
+    # fields that came later: older files have these values
     vision_mlp_width: int | None = None
     text_mlp_width: int | None = None
     preprocessing: Preprocessing = OPENAI
@@ -76,7 +75,7 @@ class CLIPConfig:
         _check_sizes({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         for tower in ("vision", "text"):
             width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
-            # one spelling, so that equal towers are equal
+            # one spelling, so that equal configurations compare equal
             if getattr(self, f"{tower}_mlp_width") == 4 * width:
                 object.__setattr__(self, f"{tower}_mlp_width", None)
             if width % head and not (tower == "vision" and self.is_resnet):
@@ -104,7 +103,8 @@ class CLIPConfig:
     @property
     def grid(self) -> int:
         """Side of the square grid of patches (transformer) or of the last feature map (ResNet)."""
-        return self.image_resolution // (32 if self.is_resnet else self.vision_patch_size)
+        patch = None if self.is_resnet else self.vision_patch_size
+        return self.image_resolution // (patch or 32)
 
     @property
     def is_named(self) -> bool:
@@ -120,12 +120,7 @@ class CLIPConfig:
         """OpenAI's name where the sizes are those of a released model, else a description."""
         for name, make in _NAMED.items():
             if self._sizes == make():
-                return (
-                    name
-                    + {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}[
-                        self.activation
-                    ]
-                )
+                return name + _SUFFIXES[self.activation]
         kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
         return (
             f"{kind} {self.vision_layers} layers width {self.vision_width} at "
@@ -134,14 +129,12 @@ class CLIPConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields; `from_dict` reads them back."""
-        fields = dataclasses.asdict(self)
-        # what came later is left out where it says nothing, so that earlier versions read the rest
-        fields = {
-            k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]
+        layers = self.vision_layers
+        fields = dataclasses.asdict(self) | {
+            "vision_layers": list(layers) if isinstance(layers, tuple) else layers
         }
-        return fields | {
-            "vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers
-        }
+        # earlier versions refuse newer fields, so these are left out at their defaults
+        return {k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "CLIPConfig":
@@ -221,9 +214,7 @@ class CLIPConfig:
 
 
 def _check_sizes(fields: Mapping[str, Any]) -> None:
-    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by
-    name.
-    """
+    """Raises a `UserError` that names a field whose value no tower can have."""
     sizes = {name: fields[name] for name in _MOST if name in fields}
     layers = fields.get("vision_layers", 1)
     if isinstance(layers, tuple):
@@ -249,6 +240,7 @@ def _check_sizes(fields: Mapping[str, Any]) -> None:
         )
 
 
+_SUFFIXES = {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}
 _NAMED = {
     "ViT-B/32": CLIPConfig.vit_b32,

@@ -85,9 +85,8 @@ class LayerNorm(nnx.Module):
         x32 = x.astype(jnp.float32)
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (
-            centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
-        ).astype(x.dtype)
+        unit = centred * jax.lax.rsqrt(variance + self.eps)
+        return (unit * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -123,8 +122,8 @@ class Attention(nnx.Module):
             q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
             k, v = jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
         if context is not None:
-            # its queries are few and not wanted; to cut them out of the weights costs more than to
-            # compute them
+            # the context's few queries are not needed, but slicing the weights costs more than
+            # computing them
             seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
             shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
@@ -163,5 +162,5 @@ class Block(nnx.Module):
         seen = None if context is None else self.ln_1(context)
         attended = self.attn(self.ln_1(x), mask, seen, rows)
         x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)
-        hidden = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
+        hidden: Array = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
         return (x + self.c_proj(hidden)).astype(x.dtype)

@@ -1,8 +1,7 @@
-"""Named axes that a batch and a codebook are split over, and what the method needs to know across
-devices.
+"""Named axes that split a batch and a codebook over devices, and the operations across them.
 
-Without an axis every function is the plain one, which is the reference; with one, each device calls
-it on its share.
+Without an axis every function is the plain one, the reference. With one, each device calls it on
+its share.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ class Axes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The axes there are."""
+        """The axes that are set."""
         return tuple(name for name in (self.data, self.codebook) if name is not None)
 
     @property
@@ -120,14 +119,14 @@ class Axes:
         return jax.lax.psum(jnp.where(mine, x, 0.0).sum(axis=-1), self.codebook)
 
     def most(self, x: Num[Array, "... r"]) -> Num[Array, "..."]:
-        """The largest value over all classes; no gradient passes, and padding must hold small ones."""
+        """The largest value over all classes, without gradient; padding must hold small values."""
         x = jax.lax.stop_gradient(x).max(axis=-1)
         return x if self.codebook is None else jax.lax.pmax(x, self.codebook)
 
     def rows(
         self, codebook: Float[Array, "r d"], classes: Int[Array, "*n"]
     ) -> Float[Array, "*n d"]:
-        """The codes of these classes, on whichever device they are; gradients reach the codebook."""
+        """The codes of these classes, from whichever device; gradients reach the codebook."""
         if self.codebook is None:
             return codebook[classes]
         places = self.places(classes, codebook.shape[0])
@@ -150,7 +149,7 @@ class Axes:
         found, best = jax.lax.top_k(votes, min(count, rows))
         if self.codebook is None:
             return codebook[best]
-        # at equal votes padding comes last: it has the highest ids, and nobody votes for it
+        # padding comes last: it has the highest ids and no votes
         found = jax.lax.all_gather(found, self.codebook, axis=1, tiled=True)
         codes = jax.lax.all_gather(codebook[best], self.codebook, axis=1, tiled=True)
         _, best = jax.lax.top_k(found, min(count, self.classes))

@@ -15,10 +15,9 @@ CHOICES = {
     "normalization": ("imagenet", "clip"),
     "ties": ("frames", "release"),
 }
-# of fields whose default is another than what was saved before there were such fields ran with
+# values that older files, which lack these fields, ran with; the defaults differ
 _BEFORE = {"ties": "release"}
-# field -> the least and the most that a file may ask for; the most is far beyond what anybody has
-# trained
+# field -> the least and the most that a file may give; the most is far beyond any trained model
 _RANGES = {
     "text_prompts": (0, 1000),
     "text_depth": (0, 1000),
@@ -78,8 +77,7 @@ class ModelConfig:
     fusion_heads: int = 8
     dropout: float = 0.1
     normalization: str = "imagenet"
-    # fields that came later: what was saved before them ran with these defaults, but for those in
-    # `_BEFORE`
+    # fields that came later: older files ran with these defaults, or with those in `_BEFORE`
     confidence: str = "softmax"
     templates: tuple[str, ...] = ()
     ties: str = "frames"

@@ -108,6 +108,6 @@ def video_tokens(
         return axes.best_rows(votes, codebook, top_n)
     rows = codebook.shape[0]
     classes = jnp.broadcast_to(axes.ids(rows), votes.shape)
-    # padding comes last: it has the highest ids, and nobody votes for it
+    # padding comes last: it has the highest ids and no votes
     count = min(top_n, rows if axes.codebook is None else axes.classes)
     return axes.rows(codebook, ties.rank(tally, classes, count, axes))

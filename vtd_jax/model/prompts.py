@@ -39,12 +39,13 @@ def visual_prompts(
     clip: CLIP, length: int, depth: int, key: Key[Array, ""]
 ) -> Float[Array, "depth p width"]:
     """Initial visual prompts: N(0, 0.02²)."""
-    if clip.config.is_resnet:
+    layers = clip.config.vision_layers
+    if isinstance(layers, tuple):
         raise UserError(
             f"model.visual_prompts={length}: a {clip.config.architecture} takes no visual prompts; "
             "set model.visual_prompts=0 and model.visual_depth=0, or choose a ViT"
         )
-    check_depth("visual", depth, clip.config.vision_layers)
+    check_depth("visual", depth, layers)
     return _DEVIATION * jax.random.normal(key, (depth, length, clip.config.vision_width))
 
 

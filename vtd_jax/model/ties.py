@@ -86,5 +86,5 @@ def tied(found: Tally, axes: Axes = WHOLE) -> Bool[Array, " b"]:
 
 
 def _near(found: Tally, axes: Axes) -> Array:
-    """Who has the most votes to rounding."""
+    """The candidates whose votes are within `TIE` of the greatest."""
     return found.lacking <= TIE - axes.most(-found.lacking)[:, None]

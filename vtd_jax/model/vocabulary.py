@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Int32
 
 from vtd_jax.errors import UserError
@@ -62,7 +63,7 @@ class WordVotes(NamedTuple):
 
 
 def squared_norms(vocabulary: Rows) -> Float[Array, " v"]:
-    """`||c||²` of every word, float32: what `nearest` needs of a vocabulary that does not change."""
+    """`||c||²` of every word, float32: what `nearest` needs of a constant vocabulary."""
     if isinstance(vocabulary, np.ndarray):
         parts = [
             _squared_norms(vocabulary[i : i + _STREAMED])
@@ -126,7 +127,7 @@ def _on_this_cpu(*arrays: Array) -> bool:
     """Whether the host sees the arrays' memory, and can take parts of it where programs would copy
     them.
     """
-    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+    if any(isinstance(array, Tracer) for array in arrays):
         return False
     return all(
         len(array.devices()) == 1 and next(iter(array.devices())).platform == "cpu"
@@ -299,7 +300,7 @@ def word_votes(
 
 
 def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array) -> WordVotes:
-    """The words of T frames in the order of `ties.rank`; those that are there already take no part."""
+    """The words of T frames in the order of `ties.rank`, without `repeated` ones."""
     tally = tally._replace(lacking=jnp.where(repeated, jnp.inf, tally.lacking))
     found = ties.rank(tally, ids, ids.shape[1])
     theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(

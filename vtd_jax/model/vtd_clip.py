@@ -32,7 +32,7 @@ ClassTokens = (
 
 
 class Output(NamedTuple):
-    """What a batch of videos became.
+    """Logits of a batch of videos, and what led to them.
 
     Attributes:
       logits: `[B, K]`.
@@ -57,8 +57,8 @@ class VTDCLIP(nnx.Module):
     """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv
     2503.18407).
 
-    The codebook is an argument, not state: base, novel and anyone's own classes differ only in the
-    names encoded. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
+    The codebook is an argument, not state: base, novel and users' own classes differ only in the
+    encoded names. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
     `vtd_jax.clip.layers.Frozen`. Settings are given here and never change: `with_compute` and
     `with_pooling` return another model.
     """
@@ -136,7 +136,7 @@ class VTDCLIP(nnx.Module):
         """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates
         `[K, M, L]`.
         """
-        # where classes are tokenized there is a tokenizer; a benchmark of devices has none
+        # imported late: a benchmark on a bare machine has no tokenizer
         from vtd_jax.clip.tokenizer import EOT
 
         if self.clip.config.vocab_size <= EOT:
@@ -222,9 +222,11 @@ class VTDCLIP(nnx.Module):
             return self._classify_plainly(features, codebook, dropout_keys, axes)
         config = self.config
         named = fast_discretize.name_frames(features, codebook, config, axes)
-        codes, weights = named.codebook, named.weights
-        if weights is None:
-            # its own computation, which a program that does not return it leaves out
+        codes = named.codebook
+        if named.compared is not None:
+            weights = named.compared.weights
+        else:
+            # XLA drops this where a program does not return the confidence
             weights = discretize.confidence(
                 discretize.cosine(features, codes), config.temperature, config.confidence
             )

@@ -58,8 +58,7 @@ def is_hugging_face(names: Mapping[str, Any]) -> bool:
 
 
 def strip_wrappers(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
-    """Takes off what wrappers of training put into names: `module.`, `_orig_mod.`, and any prefix
-      common to all.
+    """Removes what training wrappers add to names: `module.`, `_orig_mod.` and any common prefix.
 
     Raises:
       UserError: two tensors would have the same name, or only some have the prefix of the CLIP's

@@ -1,4 +1,4 @@
-"""What open_clip's config beside the weights says: model and preprocessing, in one file."""
+"""Reads open_clip's config beside the weights: model and preprocessing in one file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ _OTHER_BLOCKS = (
 
 
 def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from an `open_clip_config.json`, or one of open_clip's
+    """Activation and head widths from an `open_clip_config.json`, or from one of open_clip's
     `model_configs`, its `model_cfg`.
 
     Args:

@@ -1,6 +1,7 @@
 """Values between OpenAI's tensors and the Flax modules, and what of them is checked on the way."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +15,9 @@ from vtd_jax.clip.weights.tensor_names import tensor_shapes, tensors
 from vtd_jax.errors import UserError
 from vtd_jax.printable import listed
 
-# a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
+# a scale of 1100: a larger value is the scale itself, which CLIPs begin at 14
 MOST_LOGIT_SCALE = 7.0
-# from here on its exp is no float32
+# its exp overflows float32 from here on
 LOGIT_SCALE_OVERFLOW = 88.0
 
 
@@ -85,11 +86,9 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
         "surplus": [name for name in found if name not in shapes],
         "misshapen": wrong,
     }
-    told = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise UserError(
-            f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}"
-        )
+    if any(problems.values()):
+        lists = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
+        raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {lists}")
 
 
 def check_logit_scale(
@@ -108,7 +107,8 @@ def check_logit_scale(
 
 def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | None]:
     """A variable, and the layer of it that is meant where blocks are stacked."""
-    node, layer = clip, None
+    node: Any = clip
+    layer = None
     for part in path:
         if isinstance(part, int) and isinstance(node, Block):
             layer = part

@@ -50,6 +50,9 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
 
 def _vit(config: CLIPConfig) -> list[Tensor]:
     width, patch, at = config.vision_width, config.vision_patch_size, ("visual",)
+    layers = config.vision_layers
+    assert isinstance(patch, int)
+    assert isinstance(layers, int)
     rows = 1 + config.grid**2
     embedding = "positional_embedding"
     return [
@@ -57,7 +60,7 @@ def _vit(config: CLIPConfig) -> list[Tensor]:
         _same("visual.class_embedding", (*at, "class_embedding"), width),
         _same(f"visual.{embedding}", (*at, embedding), rows, width),
         *_norm("visual.ln_pre", (*at, "ln_pre"), width),
-        *_blocks("visual.transformer", at, config.vision_layers, width, config.vision_mlp_width),
+        *_blocks("visual.transformer", at, layers, width, config.vision_mlp_width),
         *_norm("visual.ln_post", (*at, "ln_post"), width),
         _same("visual.proj", (*at, "proj"), width, config.embed_dim),
     ]

@@ -1,5 +1,5 @@
-"""Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch, and without running
-what they carry.
+"""Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch and without running
+their code.
 """
 
 import contextlib
@@ -22,9 +22,7 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 class TorchArchive(NamedTuple):
-    """What a `.pt` holds: tensors by dotted name, whether it is a TorchScript module, and of which
-    class.
-    """
+    """Tensors of a `.pt` by dotted name, whether it is a TorchScript module, and of which class."""
 
     tensors: dict[str, LazyTensor]
     is_script: bool

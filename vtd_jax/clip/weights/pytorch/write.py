@@ -51,6 +51,7 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
     memory.
     """
     info = zipfile.ZipInfo(f"archive/{name}")
+    assert file.fp is not None
     start = file.fp.tell() + _HEADER + len(info.filename) + 4
     padding = -start % _ALIGNMENT
     info.extra = _PADDING + padding.to_bytes(2, "little") + b"Z" * padding
