@@ -1,9 +1,8 @@
 """The fast path of `classify`: values, gradients, ties, shards.
 
-Bounds are relative errors in the L2 norm. They come from a float64 reference and from how far one
-float32 rounding (2⁻²⁴) of every cosine moves each of its results, not from a version of XLA. That
-yardstick, which depends on the inputs alone, is 2e-7 to 2e-6, for gradients of frames 8e-6: at
-temperature 0.01 the softmax multiplies a rounding by 100. Bounds are `FACTOR` times that.
+Bounds are relative errors in the L2 norm, `FACTOR` times a yardstick that no XLA version sets: how
+far one float32 rounding (2⁻²⁴) of every cosine moves a float64 reference. It is 2e-7 to 2e-6, and
+8e-6 for gradients of frames, as temperature 0.01 multiplies a rounding by 100.
 """
 
 import functools
@@ -30,11 +29,10 @@ WIDE = CLIPConfig(D, 32, 1, 64, 16, 64, text_layers=1)
 NOTHING = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)
 KEYS = jax.random.split(jax.random.key(1), B)
 LABELS = jnp.arange(B)
-# How many yardsticks a float32 result may be from float64. Measured for arrays: up to 1.5 (AVX-512 and
-# SSE4.2, jax 0.10 and 0.12, Python 3.11 and 3.13). A single number is one draw of the errors that an
-# array averages: up to 3.5.
+# Measured for arrays: up to 1.5 (AVX-512, SSE4.2, jax 0.10, 0.12); for a single number, one draw
+# of the errors that an array averages, up to 3.5.
 FACTOR, FACTOR_OF_NUMBER = 4, 8
-# of two float32 results that differ by sums in another order
+# for sums of the same numbers in another order
 FEW_ROUNDINGS = 16 * ROUNDING
 
 

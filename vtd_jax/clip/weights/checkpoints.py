@@ -1,4 +1,4 @@
-"""CLIP checkpoints of OpenAI, Hugging Face, open_clip and our own, read and written without PyTorch.
+"""Reads checkpoints of OpenAI, Hugging Face, open_clip and our own, without PyTorch; writes ours.
 
 All become one form, the "state": float32 NumPy arrays under OpenAI's names in PyTorch's layouts.
 """

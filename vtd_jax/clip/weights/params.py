@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Block, Frozen
+from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.tensor_names import tensor_shapes, tensors
 from vtd_jax.errors import UserError
@@ -110,10 +110,13 @@ def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | No
     node: Any = clip
     layer = None
     for part in path:
-        if isinstance(part, int) and isinstance(node, Block):
-            layer = part
+        if isinstance(part, str):
+            node = getattr(node, part)
+        elif isinstance(node, nnx.List):
+            node = node[part]
         else:
-            node = node[part] if isinstance(part, int) else getattr(node, part)
+            # a block whose arrays hold all layers
+            layer = part
     return node, layer
 
 
