@@ -25,7 +25,7 @@ def no_backend(error: Exception) -> UserError | None:
     """The line for what JAX raised as it started its devices; None for any other error."""
     import jax
 
-    asked = str(jax.config.read("jax_platforms") or os.environ.get("JAX_PLATFORMS") or "").lower()
+    asked = str(jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS") or "").lower()
     text = " ".join(str(error).split())
     if not asked or not ("Unable to initialize backend" in text or _asserted(error)):
         return None

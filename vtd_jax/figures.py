@@ -1,4 +1,4 @@
-"""Makes and saves every figure. Texts are drawn literally, since users write them."""
+"""Where every figure is made and saved: its texts are drawn as they are, whoever wrote them."""
 
 import contextlib
 import functools
@@ -6,7 +6,6 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 import matplotlib
 from matplotlib import font_manager
@@ -18,11 +17,7 @@ from vtd_jax.files import write_bytes
 
 @contextlib.contextmanager
 def drawing(
-    width: float,
-    height: float,
-    texts: Iterable[str],
-    dpi: int = 130,
-    layout: Literal["constrained"] | None = None,
+    width: float, height: float, texts: Iterable[str], dpi: int = 130, layout: str | None = None
 ) -> Iterator[Figure]:
     """A white figure, in inches, to be drawn on in the block; it can be saved there or later.
 
@@ -72,7 +67,7 @@ def short(text: str, most: int = 40) -> str:
 def _plainly(texts: Iterable[str] = ()) -> Iterator[None]:
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     # a name with two $ is no formula, and would fail, or be drawn as one
-    style: dict[Any, Any] = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
+    style = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is a box in the figure, not a reason to have no figure
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)

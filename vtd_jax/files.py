@@ -10,7 +10,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
@@ -76,7 +76,7 @@ def remove_tree(path: str | os.PathLike, *, must: bool = True) -> None:
             raise
 
 
-def open_own(path: Path, mode: str) -> io.FileIO:
+def open_own(path: Path, mode: str) -> BinaryIO:
     """Opens a file of ours whose name others can know, never one that somebody planted in its
     place.
 
@@ -117,7 +117,7 @@ def open_own(path: Path, mode: str) -> io.FileIO:
             )
         if mode == "wb":
             os.ftruncate(number, 0)
-        return io.FileIO(number, mode)
+        return os.fdopen(number, mode, buffering=0)
     except BaseException:
         os.close(number)
         raise

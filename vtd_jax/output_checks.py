@@ -148,7 +148,7 @@ def begins(path: Path, *starts: bytes) -> bool:
 
 
 def is_measurement(path: Path) -> bool:
-    """Whether a benchmark of this package wrote a file: such a file says which machine ran it."""
+    """Whether a file is what a benchmark of this package wrote: it says which machine was measured."""
     try:
         with open_regular(path) as file:
             head = file.read(2**16)

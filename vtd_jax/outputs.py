@@ -42,7 +42,7 @@ def shortened(name: str, most: int, whole: str = "") -> str:
 
 
 def beside_name(path: Path, ending: str) -> Path:
-    """`path` with one more ending, in the same folder; a name that is too long is shortened."""
+    """`path` with an ending more, in the same folder; a name that is too long for it is shortened."""
     room = NAME_BYTES - len(ending)
     name = path.name if len(os.fsencode(path.name)) <= room else shortened(path.name, room)
     return path.with_name(f"{name}{ending}")

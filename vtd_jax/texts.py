@@ -41,11 +41,9 @@ def words(cleaned: str) -> list[str]:
 def _patterns():
     import regex
 
-    # not split by `tokenizers`, whose Rust regex has another Unicode version and another \s
-    pattern = (
-        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
-        r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    )
+    # split here and not by `tokenizers`: its Rust regex knows another Unicode version and another
+    # \s
+    pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     nested = r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);){9,}"
     return regex.compile(pattern, regex.IGNORECASE), regex.compile(r"\s+"), regex.compile(nested)
 
@@ -70,8 +68,8 @@ def keys(texts: Sequence[str], *, underscores: bool) -> list[str]:
       underscores: whether they become blanks, as they do where a prompt is learnt around a class
         name.
     """
-    read = (text.replace("_", " ") for text in texts) if underscores else texts
-    found = ("".join((_plain(text) or clean(text)).split()) for text in read)
+    texts = (text.replace("_", " ") for text in texts) if underscores else texts
+    found = ("".join((_plain(text) or clean(text)).split()) for text in texts)
     return [key.partition(END_OF_TEXT)[0] if "<" in key else key for key in found]
 
 

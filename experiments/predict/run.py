@@ -15,7 +15,7 @@ from flax import nnx
 import vtd_jax
 from vtd_jax.devices import device_told
 from vtd_jax.fingerprints import fingerprint
-from vtd_jax.model.normalization import describe as describe_normalization
+from vtd_jax.model.normalization import told as normalization_told
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.timeline import Windows
@@ -76,7 +76,7 @@ def about(
         else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
-        "normalization": describe_normalization(
+        "normalization": normalization_told(
             config.normalization, model.model.clip.config.preprocessing
         ),
         "assignment": config.assignment,

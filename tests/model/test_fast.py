@@ -213,9 +213,8 @@ def test_confidence_and_token_pass_gradients_too(chunked):
 
         return jax.jit(jax.grad(function, argnums=(0, 1)))(features, codebook)
 
-    for found, right in zip(
-        total(_model(temperature=0.3)), total(_model(True, temperature=0.3)), strict=True
-    ):
+    fast, plain = (total(_model(plain, temperature=0.3)) for plain in (False, True))
+    for found, right in zip(fast, plain, strict=True):
         assert apart(found, right) < FEW_ROUNDINGS
 
 
@@ -231,11 +230,8 @@ def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric,
     x, c = features.astype(np.float64), codebook.astype(np.float64)
     products = np.einsum("btd,kd->btk", x, c)
     length = np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(c, axis=-1)
-    distance = (
-        length[1] ** 2 - 2 * products
-        if metric == "euclidean"
-        else -products / length[0] / length[1]
-    )
+    euclidean = metric == "euclidean"
+    distance = length[1] ** 2 - 2 * products if euclidean else -products / length[0] / length[1]
     two = np.sort(distance, axis=-1)[..., :2]
     # of 1 for cosines, of about 100 for squared lengths
     rounding = FEW_ROUNDINGS * (1 if metric == "cosine" else 100)

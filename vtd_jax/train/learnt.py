@@ -156,7 +156,7 @@ def load_file(model: VTDCLIP, path: Path) -> Learnt:
         )
     info = read_tuned(path)
     fill_tuned(model, path, info)
-    return Learnt(f"{path} ({info.origin})", info.step, info.class_names, info.learnt_on)
+    return Learnt(f"{path} ({info.told})", info.step, info.class_names, info.learnt_on)
 
 
 def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]:
