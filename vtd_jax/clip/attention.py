@@ -1,6 +1,4 @@
-"""Softmax attention of many heads. Its backward pass keeps little, and multiplies in the dtype of
-the forward pass.
-"""
+"""Softmax attention of many heads, with a backward pass that keeps little."""
 
 from typing import NamedTuple
 

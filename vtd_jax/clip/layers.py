@@ -64,9 +64,7 @@ class Linear(nnx.Module):
     def __call__(
         self, x: Float[Array, "... i"], columns: slice = slice(None)
     ) -> Float[Array, "... o"]:
-        """float32: the product is of the dtype of `x`, its sums and the bias are not rounded;
-        `columns` of it only.
-        """
+        """float32 sums of products in the dtype of `x`, only `columns` of the output."""
         kernel = self.kernel[...][:, columns].astype(x.dtype)
         flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
         return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
@@ -90,9 +88,7 @@ class LayerNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Multi-head attention of tokens to themselves and to a context that all rows of the batch
-    share.
-    """
+    """Attention of tokens to themselves and to a context shared by all rows of the batch."""
 
     def __init__(self, width: int, head_width: int):
         self.qkv = Linear(width, 3 * width)
@@ -135,9 +131,7 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-LN transformer block: attention, then an MLP (4× the width, or `mlp_width`), each added
-    to its input.
-    """
+    """Pre-LN transformer block: attention, then an MLP, each added to its input."""
 
     def __init__(
         self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None
@@ -156,9 +150,7 @@ class Block(nnx.Module):
         context: Float[Array, "p w"] | None = None,
         rows: Rows | None = None,
     ) -> Float[Array, "b q w"]:
-        """The wanted positions after the block, in the dtype of `x`; arguments as those of
-        `Attention`.
-        """
+        """The wanted positions, in the dtype of `x`; arguments as in `Attention`."""
         seen = None if context is None else self.ln_1(context)
         attended = self.attn(self.ln_1(x), mask, seen, rows)
         x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)

@@ -1,6 +1,4 @@
-"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums, forward and backward
-on every backend.
-"""
+"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums."""
 
 import functools
 from typing import Any

@@ -60,9 +60,7 @@ class CLIP(nnx.Module):
         prompts: Float[Array, "depth p width"] | None = None,
         compute: Compute = DEFAULT,
     ) -> Float[Array, "n d"]:
-        """Image features `[N, D]`, unnormalised float32, of normalised images; see
-        `VisionTransformer`.
-        """
+        """Unnormalised float32 features of normalised images; see `VisionTransformer`."""
         return self.visual(images, prompts, compute)
 
     def encode_text(

@@ -44,9 +44,7 @@ class ConvNorm(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1×1, 3×3 and 1×1 convolutions added to the input; a stride is an average pool before the last
-    of them.
-    """
+    """Three convolutions added to the input; a stride is an average pool before the last one."""
 
     def __init__(self, n_in: int, planes: int, stride: int):
         n_out = planes * EXPANSION

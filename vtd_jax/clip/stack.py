@@ -31,8 +31,7 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
 
 
 def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
-    """`layers` blocks of a tower ("vision" or "text"): a list of them, or for "scan" one whose
-    arrays have a first axis of `layers`."""
+    """`layers` blocks of tower "vision" or "text": a list, or for "scan" one with stacked arrays."""
     width, head_width, mlp_width = (
         getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width")
     )

@@ -68,9 +68,7 @@ class TextTransformer(nnx.Module):
         ends: Int[Array, " k"],
         remat: str,
     ) -> Float[Array, "k w"]:
-        """End-of-text positions after the last block, with every position of every text in every
-        block: the reference.
-        """
+        """End-of-text positions, computed with every position in every block: the reference."""
         x, depth, layers = self.token_embedding[...][tokens], 1, count(self.blocks)
         if prompts is not None:
             x, depth = _replace(x, prompts[0]), prompts.shape[0]

@@ -1,6 +1,4 @@
-"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's
-`simple_tokenizer`.
-"""
+"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's."""
 
 import functools
 import gzip
@@ -60,9 +58,7 @@ def tokenize(
 
 
 def count_tokens(texts: str | Sequence[str]) -> Int32[np.ndarray, "k"]:
-    """Tokens of each text without start and end; a text fits where this is at most `context_length
-    - 2`.
-    """
+    """Tokens of each text, without start and end (which take two of `context_length`)."""
     return np.array(
         [len(ids) for ids in encode([texts] if isinstance(texts, str) else texts)], np.int32
     )
@@ -112,9 +108,7 @@ def merges() -> list[tuple[str, str]]:
 
 @functools.cache
 def vocabulary() -> dict[str, int]:
-    """CLIP's 49 408 tokens and their ids: 256 bytes, the same at the end of a word, a symbol a
-    merge, two specials.
-    """
+    """CLIP's 49 408 tokens and ids: bytes, bytes that end a word, merges, two specials."""
     # OpenAI's byte order is the order of code points of the characters that stand for bytes
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols += [symbol + _END_OF_WORD for symbol in symbols]

@@ -38,9 +38,7 @@ class VisionTransformer(nnx.Module):
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
-        """Class token and patch tokens with positions, before `ln_pre`; images of another size are
-        a `UserError`.
-        """
+        """Class and patch tokens with positions; a `UserError` for images of another size."""
         side = self.grid * self.patch
         if images.shape[1:3] != (side, side):
             raise UserError(

@@ -43,9 +43,7 @@ class Axes:
         return 1 if self.codebook is None else jax.lax.axis_size(self.codebook)
 
     def ids(self, rows: int) -> Int[Array, " r"]:
-        """The classes of this device's `rows` codes: shards are contiguous, `K` and above are
-        padding.
-        """
+        """The classes of this device's `rows` codes; ids of `K` and above are padding."""
         first = 0 if self.codebook is None else jax.lax.axis_index(self.codebook) * rows
         return first + jnp.arange(rows)
 
@@ -80,9 +78,7 @@ class Axes:
         return x.argmax(axis=-1) if self.codebook is None else self.argmin(-x)
 
     def first(self, least: Float[Array, "*n"], classes: Int[Array, "*n"]) -> Int[Array, "*n"]:
-        """The class with the least value, given every device's least value and its class; the
-        lowest of equals.
-        """
+        """The class of the least of all devices' values; the lowest class wins a tie."""
         if self.codebook is None:
             return classes
         # shards ascend, so the first least one has the lowest class
@@ -90,9 +86,7 @@ class Axes:
         return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
 
     def places(self, classes: Int[Array, "*n"], rows: int) -> Int[Array, "*n"]:
-        """Where these classes are among this device's `rows` codes; `rows` for those of other
-        devices.
-        """
+        """Places of classes among this device's codes; `rows` for those of other devices."""
         if self.codebook is None:
             return classes
         places = classes - self.ids(rows)[0]
@@ -142,9 +136,7 @@ class Axes:
     def best_rows(
         self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int
     ) -> Float[Array, "b n d"]:
-        """The rows of the `count` classes with the most votes, best first, the lowest class first
-        among equals.
-        """
+        """Codes of the `count` classes with the most votes; the lowest class wins a tie."""
         rows = votes.shape[-1]
         found, best = jax.lax.top_k(votes, min(count, rows))
         if self.codebook is None:
@@ -162,7 +154,5 @@ WHOLE = Axes()
 def cross_entropy(
     logits: Float[Array, "b r"], labels: Int[Array, " b"], axes: Axes = WHOLE
 ) -> Float[Array, " b"]:
-    """Minus the log-softmax of every video's label (paper section 3.5); no logits leave their
-    device.
-    """
+    """Cross-entropy per video (paper section 3.5); logits stay on their devices."""
     return -axes.pick(axes.log_softmax(logits), labels)

@@ -155,7 +155,5 @@ def _is_number(value: Any) -> bool:
 
 
 def saved_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's fields as a file has them, with what older files do not say: they were learnt with
-    `ties="release"`.
-    """
+    """Fields from a file, with those that older files lack."""
     return _BEFORE | dict(fields)

@@ -82,9 +82,7 @@ def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
 def chunk_of(
     codebook: Float[Array, "r d"], i: Int[Array, ""], size: int
 ) -> tuple[Int[Array, ""], Float[Array, "c d"]]:
-    """Where chunk `i` of the codes starts, and the chunk; the last one reaches back to be as long
-    as the others.
-    """
+    """Start and codes of chunk `i`; the last one overlaps the one before, to be as long."""
     start = jnp.minimum(i * size, codebook.shape[0] - size)
     return start, jax.lax.dynamic_slice_in_dim(codebook, start, size)
 
@@ -150,9 +148,7 @@ def _assign(similarity: Array, features: Array, codebook: Array, metric: str, ax
 def _nearest(
     features: Array, codebook: Array, metric: str, axes: Axes, chunk: int
 ) -> tuple[Array, Array]:
-    """The least distance of every frame to this device's codes, and that code's class; the lowest
-    class of equals.
-    """
+    """Every frame's least distance on this device and its class; the lowest wins a tie."""
     rows = len(codebook)
     ids = axes.ids(rows)
     real = jnp.ones(rows, bool) if axes.codebook is None else axes.real(rows)

@@ -12,17 +12,13 @@ _DEVIATION = 0.02
 
 
 class Prompt(nnx.Param):
-    """Learnable prompt tokens `[depth, P, width]`: row 0 enters at the input, row i before layer
-    i.
-    """
+    """Prompt tokens `[depth, P, width]`: row 0 enters at the input, row i before layer i."""
 
 
 def text_prompts(
     clip: CLIP, length: int, depth: int, key: Key[Array, ""]
 ) -> Float[Array, "depth p width"]:
-    """Initial text prompts: N(0, 0.02²); a context of up to 4 tokens starts as the words "a photo
-    of a".
-    """
+    """Initial text prompts: N(0, 0.02²); up to 4 tokens start as the words "a photo of a"."""
     check_depth("text", depth, clip.config.text_layers)
     shape = (max(depth, 1), length, clip.config.text_width)
     prompts = _DEVIATION * jax.random.normal(key, shape)

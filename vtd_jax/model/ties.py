@@ -36,9 +36,7 @@ class Tally(NamedTuple):
 
 
 def tally(named: Bool[Array, "b t n"], weights: Float[Array, "b t n"]) -> Tally:
-    """What decides, from the frames that each candidate named and the confidence of all frames in
-    it. No gradient.
-    """
+    """Tallies named frames and all frames' confidence for each candidate, without gradient."""
     weights = jax.lax.stop_gradient(weights)
     return Tally(jnp.where(named, 0.0, weights).sum(axis=1), named.sum(axis=1).astype(jnp.float32))
 
@@ -78,9 +76,7 @@ def rank(
 
 
 def tied(found: Tally, axes: Axes = WHOLE) -> Bool[Array, " b"]:
-    """Whether several of N different classes that named a frame have votes within `TIE` of the
-    greatest.
-    """
+    """Whether several different classes that named a frame have the most votes within `TIE`."""
     near = _near(found, axes) & (found.frames > 0)
     return axes.total(near.sum(axis=-1)) > 1
 

@@ -124,9 +124,7 @@ def nearest(
 
 
 def _on_this_cpu(*arrays: Array) -> bool:
-    """Whether the host sees the arrays' memory, and can take parts of it where programs would copy
-    them.
-    """
+    """Whether the host can read parts of the arrays in place, where programs would copy."""
     if any(isinstance(array, Tracer) for array in arrays):
         return False
     return all(
@@ -166,9 +164,7 @@ def _streamed(
     squares: Array | None,
     chunk: int | None,
 ) -> Array:
-    """`nearest` of a host array: one program for every part; the last part reaches back to be as
-    long as the others.
-    """
+    """`nearest` of a host array, part by part; the last part overlaps, to be as long."""
     words, part = len(vocabulary), _part(vocabulary, len(features))
     chunk = part if chunk is None else chunk
     best = before = _nothing(len(features), top)
@@ -192,9 +188,7 @@ def _nothing(frames: int, top: int) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, static_argnames=("metric", "chunk"))
 def _search(best, features, rows, squares, first, seen, *, metric, chunk):
-    """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones
-    among them.
-    """
+    """Updates the best words with `rows`, from id `first` on, but for the `seen` ones."""
     euclidean = metric == "euclidean"
     features = (features.astype(jnp.float32) if euclidean else discretize.normalize(features)).T
     words, width = rows.shape
@@ -222,9 +216,7 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
 def _merge(
     best: tuple[Array, Array], products: Array, times: Array, less: Array, first: Array
 ) -> tuple[Array, Array]:
-    """The best of what there was and of the words from id `first` on, whose scores are `times *
-    products - less`.
-    """
+    """Updates the best words with those of id `first` on: `times * products - less`."""
     frames, top = best[0].shape
     rest = -len(less) % _BLOCK
     products = jnp.pad(products, ((0, rest), (0, 0))).reshape(-1, _BLOCK, frames)

@@ -96,15 +96,11 @@ class VTDCLIP(nnx.Module):
 
     @property
     def squash(self) -> bool:
-        """Whether frames are scaled to a square as a whole, as this CLIP's images were
-        (`normalization.squashes`).
-        """
+        """Whether frames are squashed to a square (`normalization.squashes`)."""
         return squashes(self.config.normalization, self.clip.config.preprocessing)
 
     def rounded(self) -> "VTDCLIP":
-        """The same model, for programs: see `CLIP.rounded`; learnable arrays are those of this
-        one.
-        """
+        """The same model for inference programs: see `CLIP.rounded`."""
         model = nnx.merge(*nnx.split(self))
         model.clip = self.clip.rounded()
         return model
@@ -133,9 +129,7 @@ class VTDCLIP(nnx.Module):
     def class_tokens(
         self, names: Sequence[str]
     ) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
-        """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates
-        `[K, M, L]`.
-        """
+        """Trimmed token ids of the class prompts: `[K, L]`, with M templates `[K, M, L]`."""
         # imported late: a benchmark on a bare machine has no tokenizer
         from vtd_jax.clip.tokenizer import EOT
 

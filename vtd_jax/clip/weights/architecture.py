@@ -96,9 +96,7 @@ def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -
 
 
 def _check_sizing(shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str) -> None:
-    """Raises where a tensor that gives a size is absent or of the wrong rank; names the first
-    foreign tensor.
-    """
+    """Refuses a sizing tensor that is absent or misshapen; names the first foreign tensor."""
     if absent := [name for name in ranks if name not in shapes]:
         foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
         image = any(name.startswith("visual.") for name in shapes)

@@ -1,6 +1,4 @@
-"""Activation, head widths and preprocessing of a CLIP, which no tensor shows: from the files beside
-the weights, or from the caller.
-"""
+"""Activation, head widths and preprocessing of a CLIP, which no tensor shows."""
 
 import dataclasses
 import sys
@@ -104,9 +102,7 @@ def _beside(
 
 
 def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
-    """The preprocessing in a folder's files, those of the weights' own format first; None for
-    none.
-    """
+    """The preprocessing in a folder's files, the weights' own format first; None for none."""
     theirs = hugging_face_config.hugging_face_preprocessing
     open_clips = open_clip_config.open_clip_preprocessing
     if hugging_face:

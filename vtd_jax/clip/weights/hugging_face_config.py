@@ -35,11 +35,8 @@ _IRRELEVANT = (
 )  # fmt: skip
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _PROCESSORS = (
-    "CLIPImageProcessor",
-    "CLIPImageProcessorFast",
-    "CLIPImageProcessorPil",
-    "CLIPFeatureExtractor",
-)
+    "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor",
+)  # fmt: skip
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",

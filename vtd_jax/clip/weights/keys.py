@@ -1,6 +1,4 @@
-"""Strict reading of foreign JSON configs: every key is used, checked, known to be irrelevant, or
-refused.
-"""
+"""Strict reading of foreign JSON configs: no key is ignored unless known to be irrelevant."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,9 +56,7 @@ class Keys:
         )
 
     def off(self, *keys: str) -> None:
-        """Refuses settings that change what is computed, unless they are off: absent, null, false
-        or empty.
-        """
+        """Refuses settings that are on: not absent, null, false or empty."""
         for key in keys:
             if self.get(key, False) not in (False, "", {}, []):
                 raise UserError(

@@ -14,12 +14,8 @@ CONFIG = "open_clip_config.json"
 
 # how a model is made, cast or answers, not what its towers compute
 _OF_MODEL = (
-    "init_logit_scale",
-    "cast_dtype",
-    "output_dict",
-    "nonscalar_logit_scale",
-    "custom_text",
-)
+    "init_logit_scale", "cast_dtype", "output_dict", "nonscalar_logit_scale", "custom_text",
+)  # fmt: skip
 # of parts that are refused where they are on, so their own settings say nothing; and of training
 _OF_VISION = (
     "attn_pooler_queries", "attn_pooler_heads", "patch_dropout", "output_tokens",
@@ -32,14 +28,9 @@ _OF_TEXT = (
 )  # fmt: skip
 # blocks of another kind, in either tower
 _OTHER_BLOCKS = (
-    "ls_init_value",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-)
+    "ls_init_value", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner",
+    "scale_attn", "scale_fc",
+)  # fmt: skip
 
 
 def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""Every tensor of a CLIP checkpoint: the one place where OpenAI's names, PyTorch's shapes and the
-paths in the Flax modules meet. `params` moves values between the two by this table.
-"""
+"""The one table of OpenAI's tensor names, PyTorch's shapes and paths in the Flax modules."""
 
 from typing import NamedTuple
 

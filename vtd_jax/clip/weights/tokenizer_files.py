@@ -1,6 +1,4 @@
-"""Checks that the tokenizer files beside a CLIP's weights are CLIP's own, since `tokenizer` is
-always used.
-"""
+"""Refuses weights whose tokenizer files are not CLIP's own, since `tokenizer` is."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch and without running
-their code.
-"""
+"""Reads zip files of `torch.save` and `torch.jit.save` without PyTorch or running code."""
 
 import contextlib
 import math
@@ -66,9 +64,7 @@ def open_torch_archive(
 
 
 def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
-    """Tensors by dotted name, of a TorchScript module or of the state dict wherever a training
-    script nested it.
-    """
+    """Tensors by dotted name, of a TorchScript module or of a possibly nested state dict."""
     if isinstance(root, ScriptObject):
         return _module_tensors(root, where)
     level = root
@@ -104,9 +100,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
 
 
 def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorView]]:
-    """Walks modules in attribute order; a module that appears twice has its tensors under both
-    names.
-    """
+    """Tensors of modules in attribute order; shared modules appear under every name."""
     named, pending, visits = [], [("", root)], 0
     while pending:
         prefix, module = pending.pop()

@@ -181,9 +181,7 @@ class Records:
 
 
 class Reader(NamedTuple):
-    """Reads one tensor as float32: strides and offset honoured, memory never shared with another
-    tensor.
-    """
+    """Reads one strided tensor as float32 into memory of its own."""
 
     records: Records
     name: str

@@ -60,14 +60,7 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
         return root
     except UserError:
         raise
-    except (
-        Unexpected,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
+    except (Unexpected, ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise UserError(
             f"{where}: damaged, its table of tensors (data.pkl) cannot be read: {error}"
         ) from None
@@ -233,13 +226,11 @@ class _Machine:
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK}
-_LITERALS = frozenset(
-    (
-        *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
-        *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-    )
-)
+_LITERALS = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
