@@ -31,7 +31,7 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
 
 
 def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
-    """`layers` blocks of tower "vision" or "text": a list, or for "scan" one with stacked arrays."""
+    """The blocks of tower "vision" or "text": a list, or for "scan" one with stacked arrays."""
     width, head_width, mlp_width = (
         getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width")
     )
