@@ -79,21 +79,18 @@ class CLIPConfig:
             if getattr(self, f"{tower}_mlp_width") == 4 * width:
                 object.__setattr__(self, f"{tower}_mlp_width", None)
             if width % head and not (tower == "vision" and self.is_resnet):
-                raise UserError(
-                    f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width "
-                    f"{head}"
+                raise _wrong(
+                    f"{tower}_width {width} is not a multiple of {tower}_head_width {head}"
                 )
         if not self.is_resnet and (
             self.vision_patch_size is None or self.image_resolution % self.vision_patch_size
         ):
-            raise UserError(
-                f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
-                f"vision_patch_size {self.vision_patch_size}"
+            raise _wrong(
+                f"image_resolution {self.image_resolution} is not a multiple of vision_patch_size "
+                f"{self.vision_patch_size}"
             )
         if self.grid**2 > _MOST_PATCHES:
-            raise UserError(
-                f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}"
-            )
+            raise _wrong(f"{self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
 
     @property
     def is_resnet(self) -> bool:
@@ -141,7 +138,7 @@ class CLIPConfig:
         """Reads `to_dict`'s fields; unknown or missing ones are a `UserError`."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise UserError(f"CLIP config: unknown fields {unknown}, expected {sorted(known)}")
+            raise _wrong(f"unknown fields {unknown}, expected {sorted(known)}")
         layers = fields.get("vision_layers")
         if isinstance(layers, list):
             fields = fields | {"vision_layers": tuple(layers)}
@@ -151,7 +148,7 @@ class CLIPConfig:
         try:
             return cls(**fields)
         except TypeError as error:
-            raise UserError(f"CLIP config: {error}") from None
+            raise _wrong(str(error)) from None
 
     @classmethod
     def named(cls, name: str) -> "CLIPConfig":
@@ -219,10 +216,7 @@ def _check_sizes(fields: Mapping[str, Any]) -> None:
     layers = fields.get("vision_layers", 1)
     if isinstance(layers, tuple):
         if len(layers) != 4:
-            raise UserError(
-                f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a "
-                "ResNet"
-            )
+            raise _wrong(f"vision_layers {brief(layers)}, expected a number, or four of a ResNet")
         sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
     else:
         sizes["vision_layers"] = layers
@@ -231,13 +225,13 @@ def _check_sizes(fields: Mapping[str, Any]) -> None:
         if not (size is None and name in _MAY_BE_NONE) and (
             type(size) is not int or not 1 <= size <= most
         ):
-            raise UserError(
-                f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}"
-            )
+            raise _wrong(f"{name} {brief(size)}, expected a whole number from 1 to {most:,}")
     if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise UserError(
-            f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}"
-        )
+        raise _wrong(f"activation {brief(activation)}, expected one of {ACTIVATIONS}")
+
+
+def _wrong(problem: str) -> UserError:
+    return UserError(f"CLIP config: {problem}")
 
 
 _SUFFIXES = {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}

@@ -34,9 +34,7 @@ class Keys:
         """The object at a key; an empty one where it is absent or null."""
         value = self.get(key, {})
         if not isinstance(value, dict):
-            raise UserError(
-                f"{self.file}: {self._prefix}{key} is {type(value).__name__}, expected an object"
-            )
+            raise self._error(key, f"{type(value).__name__}, expected an object")
         return Keys(value, self.file, f"{self._prefix}{key}.")
 
     def merged(self, other: "Keys") -> "Keys":
@@ -59,10 +57,8 @@ class Keys:
         """Refuses settings that are on: not absent, null, false or empty."""
         for key in keys:
             if self.get(key, False) not in (False, "", {}, []):
-                raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(self._content[key])}: a variant "
-                    "of CLIP that is not supported"
-                )
+                value = brief(self._content[key])
+                raise self._error(key, f"{value}: a variant of CLIP that is not supported")
 
     def ignore(self, *groups: str | Iterable[str]) -> None:
         """Keys known to change nothing that is computed."""
@@ -78,19 +74,19 @@ class Keys:
 
     def wrong(self, key: str, expected: str) -> UserError:
         """The error to raise for another value than expected."""
-        return UserError(
-            f"{self.file}: {self._prefix}{key} is {brief(self._content.get(key))}, expected "
-            f"{expected}"
-        )
+        return self._error(key, f"{brief(self._content.get(key))}, expected {expected}")
+
+    def _error(self, key: str, problem: str) -> UserError:
+        return UserError(f"{self.file}: {self._prefix}{key} is {problem}")
 
     def finish(self) -> None:
         """Raises a `UserError` for the first key that was not read."""
         for key, value in self._content.items():
             if key not in self._read:
-                raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(value)}: a setting that is not "
-                    "known here, so what it changes would be lost; if it changes nothing that "
-                    "the towers compute, take it out"
+                raise self._error(
+                    key,
+                    f"{brief(value)}: a setting that is not known here, so what it changes would "
+                    "be lost; if it changes nothing that the towers compute, take it out",
                 )
 
 

@@ -67,12 +67,10 @@ def check_tokenizer_files(folder: Path) -> None:
         model = content.get("model")
         model = model if isinstance(model, dict) else {}
         if (kind := model.get("type", "BPE")) != "BPE":
-            raise UserError(f"{file}: model.type is {brief(kind)}, expected 'BPE': {_REMEDY}")
+            raise _other(file, f"model.type is {brief(kind)}", "'BPE'")
         for key, values in _OF_MODEL.items():
             if model.get(key, values[0]) not in values:
-                raise UserError(
-                    f"{file}: model.{key} is {brief(model[key])}, expected {values[0]!r}: {_REMEDY}"
-                )
+                raise _other(file, f"model.{key} is {brief(model[key])}", repr(values[0]))
         _check_vocabulary(model.get("vocab"), file)
         _check_merges(_pairs(model.get("merges")), file)
     if (file := folder / "vocab.json").is_file():
@@ -89,13 +87,9 @@ def check_tokenizer_files(folder: Path) -> None:
 def _check_config(content: Mapping[str, Any], file: Path) -> None:
     kind = content.get("tokenizer_class")
     if kind is not None and kind not in _CLASSES:
-        raise UserError(
-            f"{file}: tokenizer_class is {brief(kind)}, expected CLIPTokenizer: {_REMEDY}"
-        )
-    if content.get("do_lower_case", True) is not True:
-        raise UserError(
-            f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}"
-        )
+        raise _other(file, f"tokenizer_class is {brief(kind)}", "CLIPTokenizer")
+    if (lower := content.get("do_lower_case", True)) is not True:
+        raise _other(file, f"do_lower_case is {brief(lower)}", "true")
     added = content.get("added_tokens_decoder", {})
     if not isinstance(added, dict) or not all(isinstance(one, dict) for one in added.values()):
         raise UserError(
@@ -118,9 +112,7 @@ def _check_way(content: Mapping[str, Any], file: Path) -> None:
     wrong = next(
         (place for place in (0, 1) if not any(_holds(found[place], way[place]) for way in _WAYS)), 0
     )
-    raise UserError(
-        f"{file}: {keys[wrong]} is {brief(found[wrong])}, expected CLIP's own: {_REMEDY}"
-    )
+    raise _other(file, f"{keys[wrong]} is {brief(found[wrong])}", "CLIP's own")
 
 
 def _holds(found: Any, expected: Any) -> bool:
@@ -154,9 +146,7 @@ def _check_added(found: Any, file: Path) -> None:
             number <= EOT and token not in vocabulary()
         ):
             right = vocabulary().get(token, "none of CLIP's")
-            raise UserError(
-                f"{file}: added token {brief(token)} has id {number}, expected {right}: {_REMEDY}"
-            )
+            raise _other(file, f"added token {brief(token)} has id {number}", right)
 
 
 def _check_vocabulary(found: Any, file: Path) -> None:
@@ -166,10 +156,8 @@ def _check_vocabulary(found: Any, file: Path) -> None:
         return
     for token, number in vocabulary().items():
         if found.get(token) != number:
-            raise UserError(
-                f"{file}: token {token!r} has id {brief(found.get(token, 'none'))}, expected "
-                f"{number} of {EOT + 1}: {_REMEDY}"
-            )
+            here = brief(found.get(token, "none"))
+            raise _other(file, f"token {token!r} has id {here}", f"{number} of {EOT + 1}")
 
 
 def _check_merges(found: list[Any], file: Path) -> None:
@@ -179,9 +167,14 @@ def _check_merges(found: list[Any], file: Path) -> None:
         there = found[place] if place < len(found) else None
         if there != pair:
             value = "missing" if there is None else brief(there)
-            raise UserError(f"{file}: merge {place + 1} is {value}, expected {pair!r}: {_REMEDY}")
+            raise _other(file, f"merge {place + 1} is {value}", repr(pair))
     if len(found) > len(merges()):
-        raise UserError(f"{file}: {len(found)} merges, expected {len(merges())}: {_REMEDY}")
+        raise _other(file, f"{len(found)} merges", len(merges()))
+
+
+def _other(file: Path, what: str, expected: str | int) -> UserError:
+    """The error for a file of another tokenizer."""
+    return UserError(f"{file}: {what}, expected {expected}: {_REMEDY}")
 
 
 def _pairs(found: Any) -> list[Any]:
