@@ -81,6 +81,7 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: Float[Array, "... w"]) -> Float[Array, "... w"]:
         """Returns the dtype of `x`."""
         x32 = x.astype(jnp.float32)
+        # two passes: E[x²] - E[x]² would cancel in float32
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         unit = centred * jax.lax.rsqrt(variance + self.eps)
@@ -123,6 +124,7 @@ class Attention(nnx.Module):
             seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
             shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
+        # scaling q is less work than scaling the scores, which are `[n, m]`
         q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
         return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
 

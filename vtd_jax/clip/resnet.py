@@ -74,6 +74,7 @@ class AttentionPool(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
         """Returns float32: softmax and last projection are computed in it."""
         x = x.reshape(x.shape[0], -1, x.shape[-1])
+        # a bfloat16 sum over all positions would lose digits
         mean = x.astype(jnp.float32).mean(1, keepdims=True).astype(x.dtype)
         x = jnp.concatenate([mean, x], axis=1) + self.positional_embedding[...].astype(x.dtype)
         q, k, v = (

@@ -49,6 +49,7 @@ class TextTransformer(nnx.Module):
             `tokenize` do. Traced tokens that break this give NaN; known ones take the plain path.
           compute: `plain` and `remat` are used.
         """
+        # the end token has the highest id
         ends = tokens.argmax(axis=-1)
         if compute.plain:
             x = self._every_position(tokens, prompts, ends, compute.remat)

@@ -44,6 +44,7 @@ class VisionTransformer(nnx.Module):
             raise UserError(
                 f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}"
             )
+        # stride and kernel size are equal, so the convolution is one matrix product of patches
         patches = images.astype(self.dtype).reshape(
             -1, self.grid, self.patch, self.grid, self.patch, 3
         )
@@ -72,6 +73,7 @@ class VisionTransformer(nnx.Module):
         x = self.ln_pre(self.embed(images))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
+            # the first prompts enter before ln_pre, the deep ones after it
             prompts = jnp.concatenate([self.ln_pre(prompts[:1]), prompts[1:]])
         tower = self._every_token if compute.plain else self._class_token
         pooled = self.ln_post(tower(x, prompts, compute.remat)[:, 0]).astype(jnp.float32)

@@ -113,6 +113,7 @@ class ModelConfig:
     def _check_templates(self) -> None:
         if isinstance(self.templates, str) or not isinstance(self.templates, Iterable):
             raise _wrong("templates", self.templates, "a tuple, as ('a', 'b')")
+        # the dataclass is frozen
         object.__setattr__(self, "templates", tuple(self.templates))
         if len(self.templates) > _MOST_TEMPLATES:
             raise UserError(

@@ -8,6 +8,7 @@ from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 
 INIT_WORDS = "a photo of a"
+# as in the release
 _DEVIATION = 0.02
 
 

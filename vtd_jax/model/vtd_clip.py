@@ -171,6 +171,7 @@ class VTDCLIP(nnx.Module):
             return self._encode(frames)
         batch, count, *image = frames.shape
         chunks = frames.reshape(batch, self.compute.frame_chunks, -1, *image)
+        # one chunk after another: only one has activations in memory
         features = jax.lax.map(jax.checkpoint(self._encode), jnp.moveaxis(chunks, 1, 0))
         return jnp.moveaxis(features, 0, 1).reshape(batch, count, -1)
 

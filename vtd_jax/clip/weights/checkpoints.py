@@ -156,6 +156,7 @@ def save_clip(
     if dtype not in ("float32", "float16"):
         raise UserError(f"{path}: dtype {dtype!r}, expected float32 or float16")
     check_state(config, state, str(path))
+    # an overflow becomes inf, which is reported below
     with np.errstate(over="ignore"):
         arrays = {name: np.asarray(array, dtype, order="C") for name, array in state.items()}
     for name, array in arrays.items():

@@ -41,6 +41,7 @@ def clip_from_state(
       UserError: missing, surplus or misshapen tensors, by name.
     """
     check_state(config, state)
+    # shapes only: zeros would be allocated just to be replaced
     clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype, layers=layers))
     stacks: dict[tuple[str | int, ...], list[np.ndarray]] = {}
     for tensor in tensors(config):

@@ -42,6 +42,7 @@ def _by_layer(state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
 def _flat(state: nnx.State) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     for path, variable in nnx.to_flat_state(state):
         array = jax.device_get(variable[...])
+        # numbers sort as numbers, and before names
         parts = tuple((isinstance(part, str), part) for part in path)
         place = path.index("blocks") + 1 if "blocks" in path else None
         if place is None or isinstance(path[place], int):

@@ -68,6 +68,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
     if isinstance(root, ScriptObject):
         return _module_tensors(root, where)
     level = root
+    # training scripts nest it once or twice
     for _ in range(4):
         if isinstance(level, ScriptObject):
             return _module_tensors(level, where)

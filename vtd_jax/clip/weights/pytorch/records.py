@@ -18,6 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import PICKLE_BYTES, READ_AGAIN, ZIP_TABLE_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
 
+# bytes a read
 CHUNK = 1 << 24
 # what zipfile and its decoders raise on a damaged file
 _DAMAGE = (
