@@ -28,7 +28,7 @@ help:
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
-	@echo "make lint    ruff"
+	@echo "make lint    ruff and pyright"
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -130,6 +130,7 @@ any-cpu: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

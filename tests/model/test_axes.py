@@ -132,7 +132,7 @@ def test_log_softmax_is_that_of_all_classes():
 
 @pytest.mark.parametrize("count, classes", [(2, 7), (8, 3)])
 def test_uniform_confidence_over_shards(count, classes):
-    """Counts tie often, on codes of different shards too; padding is a code that no frame may take."""
+    """Counts tie often, across shards too; no frame may take padding."""
     rng = np.random.default_rng(3)
     features = rng.standard_normal((20, 4, 5)).astype(np.float32)
     codebook = rng.standard_normal((classes, 5)).astype(np.float32)

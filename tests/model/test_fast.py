@@ -1,4 +1,9 @@
-"""The fast path of `classify` against the plain one and float64: values, gradients, ties, shards."""
+"""The fast path of `classify`: values, gradients, ties, shards.
+
+Bounds are relative errors in the L2 norm, `FACTOR` times a yardstick that no XLA version sets: how
+far one float32 rounding (2⁻²⁴) of every cosine moves a float64 reference. It is 2e-7 to 2e-6, and
+8e-6 for gradients of frames, as temperature 0.01 multiplies a rounding by 100.
+"""
 
 import functools
 
@@ -24,10 +29,11 @@ WIDE = CLIPConfig(D, 32, 1, 64, 16, 64, text_layers=1)
 NOTHING = dict(text_prompts=0, text_depth=0, visual_prompts=0, visual_depth=0)
 KEYS = jax.random.split(jax.random.key(1), B)
 LABELS = jnp.arange(B)
-# A float32 result may be this many times as far from float64 as one rounding of every cosine moves
-# it. A product of 512 is a chain of 64 sums in 8 lanes, whose roundings at random add up to 8.
-# Measured: 1.6 to 3.5 (AVX-512, AVX2, SSE4.2, jax 0.10 and 0.12, 15 settings and seeds).
-FACTOR = 8
+# Measured for arrays: up to 1.5 (AVX-512, SSE4.2, jax 0.10, 0.12); for a single number, one draw
+# of the errors that an array averages, up to 3.5.
+FACTOR, FACTOR_OF_NUMBER = 4, 8
+# for sums of the same numbers in another order
+FEW_ROUNDINGS = 16 * ROUNDING
 
 
 @functools.cache
@@ -136,11 +142,10 @@ def _known(logits, gradients, first=0):
 
 
 def _assert_exact(found, exact, largest=1e-5):
-    """Every result within its bound of float64: see FACTOR; one rounding moves none by more than
-    `largest`.
-    """
+    """Every result within its bound of float64; one rounding moves none by more than `largest`."""
     for name, right in exact[0].items():
-        assert apart(found[name], right) < FACTOR * exact[1][name], name
+        factor = FACTOR if np.ndim(right) else FACTOR_OF_NUMBER
+        assert apart(found[name], right) < factor * exact[1][name], name
         assert exact[1][name] < largest, name
 
 
@@ -188,7 +193,7 @@ def _assert_same(fast, plain, temperature=0.01):
     np.testing.assert_array_equal(fast.assignment, plain.assignment)
     np.testing.assert_array_equal(fast.video_token, plain.video_token)
     # a cosine's rounding is divided by the temperature before the exponential
-    rounding = max(1e-6, ROUNDING / temperature)
+    rounding = max(FEW_ROUNDINGS, ROUNDING / temperature)
     for name in ("logits", "confidence", "votes"):
         assert apart(getattr(fast, name), getattr(plain, name)) < rounding, name
 
@@ -208,10 +213,9 @@ def test_confidence_and_token_pass_gradients_too(chunked):
 
         return jax.jit(jax.grad(function, argnums=(0, 1)))(features, codebook)
 
-    for found, right in zip(
-        total(_model(temperature=0.3)), total(_model(True, temperature=0.3)), strict=True
-    ):
-        assert apart(found, right) < 1e-6
+    fast, plain = (total(_model(plain, temperature=0.3)) for plain in (False, True))
+    for found, right in zip(fast, plain, strict=True):
+        assert apart(found, right) < FEW_ROUNDINGS
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -226,14 +230,11 @@ def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric,
     x, c = features.astype(np.float64), codebook.astype(np.float64)
     products = np.einsum("btd,kd->btk", x, c)
     length = np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(c, axis=-1)
-    distance = (
-        length[1] ** 2 - 2 * products
-        if metric == "euclidean"
-        else -products / length[0] / length[1]
-    )
+    euclidean = metric == "euclidean"
+    distance = length[1] ** 2 - 2 * products if euclidean else -products / length[0] / length[1]
     two = np.sort(distance, axis=-1)[..., :2]
     # of 1 for cosines, of about 100 for squared lengths
-    rounding = 1e-6 * (1 if metric == "cosine" else 100)
+    rounding = FEW_ROUNDINGS * (1 if metric == "cosine" else 100)
     clear = two[..., 1] - two[..., 0] > rounding
     assert 0.5 < clear.mean() < 1
     np.testing.assert_array_equal(found[clear], distance.argmin(-1)[clear])
@@ -259,7 +260,7 @@ def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
     np.testing.assert_array_equal(output.video_token[:, 0], np.tile(codebook[10], (40, 1)))
     votes, winner = fast_discretize.vote(jnp.asarray(order), jnp.full(order.shape, 0.1))
     np.testing.assert_array_equal(winner, np.full(40, 70))
-    np.testing.assert_allclose(votes, np.full(order.shape, 0.5), rtol=1e-6)
+    np.testing.assert_allclose(votes, np.full(order.shape, 0.5), rtol=FEW_ROUNDINGS)
 
 
 def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
@@ -286,7 +287,7 @@ def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
     once = _run(models[0], features, codebook)
     name = "['fusion']['fc2']['kernel'].value"
     # measured: 31 of these roundings, where both paths have 1.2
-    assert apart(once[1][name], exact[0][name]) > 2 * FACTOR * exact[1][name]
+    assert apart(once[1][name], exact[0][name]) > 4 * FACTOR * exact[1][name]
 
 
 def test_frames_of_zeros_stay_finite():

@@ -1,4 +1,4 @@
-"""Nearest words, votes and video tokens of a vocabulary against the plain computation on all of it."""
+"""Nearest words, votes and video tokens of a vocabulary against the plain computation."""
 
 import functools
 

@@ -1,6 +1,6 @@
-"""Softmax attention of many heads; its backward pass keeps little and multiplies in the dtype of
-the forward pass.
-"""
+"""Softmax attention of many heads, with a backward pass that keeps little."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,29 +35,39 @@ def attend(
     return _attend(q3, k3, v3, mask).reshape(q.shape)
 
 
+class _Kept(NamedTuple):
+    """What the backward pass needs."""
+
+    q: Array
+    k: Array
+    v: Array
+    powers: Array
+    total: Array
+    mixed: Array
+    mask: Array | None
+
+
 @jax.custom_vjp
 def _attend(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
     return _forward(q, k, v, mask)[0]
 
 
-def _forward(
-    q: Array, k: Array, v: Array, mask: Array | None
-) -> tuple[Array, tuple[Array | None, ...]]:
+def _forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, _Kept]:
     scores = product("bnc,bmc->bnm", q, k)
     scores = scores if mask is None else scores + mask
-    # their sum divides the few numbers that come out, not every weight
+    # dividing the result by the sum is less work than dividing every weight
     powers = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(q.dtype)
     total = powers.astype(jnp.float32).sum(-1, keepdims=True)
     mixed = (product("bnm,bmc->bnc", powers, v) / total).astype(q.dtype)
-    return mixed, (q, k, v, powers, total, mixed, mask)
+    return mixed, _Kept(q, k, v, powers, total, mixed, mask)
 
 
-def _backward(kept: tuple[Array | None, ...], cotangent: Array) -> tuple[Array | None, ...]:
+def _backward(kept: _Kept, cotangent: Array) -> tuple[Array | None, ...]:
     q, k, v, powers, total, mixed, mask = kept
-    # else XLA would keep the float32 copy that the sum of the forward pass read
+    # without the barrier XLA keeps the float32 copy that the forward pass summed
     powers = jax.lax.optimization_barrier(powers)
     of_weights = product("bnc,bmc->bnm", cotangent, v)
-    # what softmax subtracts is the mean of `of_weights` by weight: cotangent · mixed, one number a
+    # the weighted mean of `of_weights` that softmax subtracts is cotangent · mixed, one number a
     # query
     cotangent32 = cotangent.astype(jnp.float32)
     mean = (cotangent32 * mixed.astype(jnp.float32)).sum(-1, keepdims=True)

@@ -13,8 +13,7 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 LAYOUTS = ("auto", "list", "scan")
 # pixels
 MOST_RESOLUTION = 4096
-# the most that a file may say of a size, far beyond any published tower, and of the patches of an
-# image
+# the largest sizes that a file may give, far beyond any published tower
 _MOST = {
     "embed_dim": 65_536,
     "image_resolution": MOST_RESOLUTION,
@@ -67,7 +66,7 @@ class CLIPConfig:
     activation: str = "quick_gelu"
     vision_head_width: int = 64
     text_head_width: int = 64
-    # fields that came later: files of before them have these values
+    # fields that came later: older files have these values
     vision_mlp_width: int | None = None
     text_mlp_width: int | None = None
     preprocessing: Preprocessing = OPENAI
@@ -76,25 +75,22 @@ class CLIPConfig:
         _check_sizes({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
         for tower in ("vision", "text"):
             width, head = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_head_width")
-            # one spelling, so that equal towers are equal
+            # one spelling, so that equal configurations compare equal
             if getattr(self, f"{tower}_mlp_width") == 4 * width:
                 object.__setattr__(self, f"{tower}_mlp_width", None)
             if width % head and not (tower == "vision" and self.is_resnet):
-                raise UserError(
-                    f"CLIP config: {tower}_width {width} is not a multiple of {tower}_head_width "
-                    f"{head}"
+                raise _wrong(
+                    f"{tower}_width {width} is not a multiple of {tower}_head_width {head}"
                 )
         if not self.is_resnet and (
             self.vision_patch_size is None or self.image_resolution % self.vision_patch_size
         ):
-            raise UserError(
-                f"CLIP config: image_resolution {self.image_resolution} is not a multiple of "
-                f"vision_patch_size {self.vision_patch_size}"
+            raise _wrong(
+                f"image_resolution {self.image_resolution} is not a multiple of vision_patch_size "
+                f"{self.vision_patch_size}"
             )
         if self.grid**2 > _MOST_PATCHES:
-            raise UserError(
-                f"CLIP config: {self.grid}² patches an image, expected at most {_MOST_PATCHES:,}"
-            )
+            raise _wrong(f"{self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
 
     @property
     def is_resnet(self) -> bool:
@@ -104,7 +100,8 @@ class CLIPConfig:
     @property
     def grid(self) -> int:
         """Side of the square grid of patches (transformer) or of the last feature map (ResNet)."""
-        return self.image_resolution // (32 if self.is_resnet else self.vision_patch_size)
+        patch = None if self.is_resnet else self.vision_patch_size
+        return self.image_resolution // (patch or 32)
 
     @property
     def is_named(self) -> bool:
@@ -120,12 +117,7 @@ class CLIPConfig:
         """OpenAI's name where the sizes are those of a released model, else a description."""
         for name, make in _NAMED.items():
             if self._sizes == make():
-                return (
-                    name
-                    + {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}[
-                        self.activation
-                    ]
-                )
+                return name + _SUFFIXES[self.activation]
         kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
         return (
             f"{kind} {self.vision_layers} layers width {self.vision_width} at "
@@ -134,21 +126,19 @@ class CLIPConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields; `from_dict` reads them back."""
-        fields = dataclasses.asdict(self)
-        # what came later is left out where it says nothing, so that earlier versions read the rest
-        fields = {
-            k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]
+        layers = self.vision_layers
+        fields = dataclasses.asdict(self) | {
+            "vision_layers": list(layers) if isinstance(layers, tuple) else layers
         }
-        return fields | {
-            "vision_layers": list(self.vision_layers) if self.is_resnet else self.vision_layers
-        }
+        # earlier versions refuse newer fields, so these are left out at their defaults
+        return {k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "CLIPConfig":
         """Reads `to_dict`'s fields; unknown or missing ones are a `UserError`."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise UserError(f"CLIP config: unknown fields {unknown}, expected {sorted(known)}")
+            raise _wrong(f"unknown fields {unknown}, expected {sorted(known)}")
         layers = fields.get("vision_layers")
         if isinstance(layers, list):
             fields = fields | {"vision_layers": tuple(layers)}
@@ -158,7 +148,7 @@ class CLIPConfig:
         try:
             return cls(**fields)
         except TypeError as error:
-            raise UserError(f"CLIP config: {error}") from None
+            raise _wrong(str(error)) from None
 
     @classmethod
     def named(cls, name: str) -> "CLIPConfig":
@@ -221,17 +211,12 @@ class CLIPConfig:
 
 
 def _check_sizes(fields: Mapping[str, Any]) -> None:
-    """A file may say anything of a size: what is no size, or is beyond all towers, is refused by
-    name.
-    """
+    """Raises a `UserError` that names a field whose value no tower can have."""
     sizes = {name: fields[name] for name in _MOST if name in fields}
     layers = fields.get("vision_layers", 1)
     if isinstance(layers, tuple):
         if len(layers) != 4:
-            raise UserError(
-                f"CLIP config: vision_layers {brief(layers)}, expected a number, or four of a "
-                "ResNet"
-            )
+            raise _wrong(f"vision_layers {brief(layers)}, expected a number, or four of a ResNet")
         sizes |= {f"vision_layers[{stage}]": count for stage, count in enumerate(layers)}
     else:
         sizes["vision_layers"] = layers
@@ -240,15 +225,16 @@ def _check_sizes(fields: Mapping[str, Any]) -> None:
         if not (size is None and name in _MAY_BE_NONE) and (
             type(size) is not int or not 1 <= size <= most
         ):
-            raise UserError(
-                f"CLIP config: {name} {brief(size)}, expected a whole number from 1 to {most:,}"
-            )
+            raise _wrong(f"{name} {brief(size)}, expected a whole number from 1 to {most:,}")
     if (activation := fields.get("activation", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise UserError(
-            f"CLIP config: activation {brief(activation)}, expected one of {ACTIVATIONS}"
-        )
+        raise _wrong(f"activation {brief(activation)}, expected one of {ACTIVATIONS}")
 
 
+def _wrong(problem: str) -> UserError:
+    return UserError(f"CLIP config: {problem}")
+
+
+_SUFFIXES = {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}
 _LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}
 _NAMED = {
     "ViT-B/32": CLIPConfig.vit_b32,

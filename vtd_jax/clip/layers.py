@@ -64,9 +64,7 @@ class Linear(nnx.Module):
     def __call__(
         self, x: Float[Array, "... i"], columns: slice = slice(None)
     ) -> Float[Array, "... o"]:
-        """float32: the product is of the dtype of `x`, its sums and the bias are not rounded;
-        `columns` of it only.
-        """
+        """float32 sums of products in the dtype of `x`, only `columns` of the output."""
         kernel = self.kernel[...][:, columns].astype(x.dtype)
         flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
         return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
@@ -83,17 +81,15 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: Float[Array, "... w"]) -> Float[Array, "... w"]:
         """Returns the dtype of `x`."""
         x32 = x.astype(jnp.float32)
+        # two passes: E[x²] - E[x]² would cancel in float32
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (
-            centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
-        ).astype(x.dtype)
+        unit = centred * jax.lax.rsqrt(variance + self.eps)
+        return (unit * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 class Attention(nnx.Module):
-    """Multi-head attention of tokens to themselves and to a context that all rows of the batch
-    share.
-    """
+    """Attention of tokens to themselves and to a context shared by all rows of the batch."""
 
     def __init__(self, width: int, head_width: int):
         self.qkv = Linear(width, 3 * width)
@@ -123,11 +119,12 @@ class Attention(nnx.Module):
             q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
             k, v = jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
         if context is not None:
-            # its queries are few and not wanted; to cut them out of the weights costs more than to
-            # compute them
+            # the context's few queries are not needed, but slicing the weights costs more than
+            # computing them
             seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
             shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
             k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
+        # scaling q is less work than scaling the scores, which are `[n, m]`
         q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
         return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
 
@@ -136,9 +133,7 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-LN transformer block: attention, then an MLP (4× the width, or `mlp_width`), each added
-    to its input.
-    """
+    """Pre-LN transformer block: attention, then an MLP, each added to its input."""
 
     def __init__(
         self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None
@@ -157,11 +152,9 @@ class Block(nnx.Module):
         context: Float[Array, "p w"] | None = None,
         rows: Rows | None = None,
     ) -> Float[Array, "b q w"]:
-        """The wanted positions after the block, in the dtype of `x`; arguments as those of
-        `Attention`.
-        """
+        """The wanted positions, in the dtype of `x`; arguments as in `Attention`."""
         seen = None if context is None else self.ln_1(context)
         attended = self.attn(self.ln_1(x), mask, seen, rows)
         x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)
-        hidden = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
+        hidden: Array = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
         return (x + self.c_proj(hidden)).astype(x.dtype)

@@ -1,6 +1,4 @@
-"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums, forward and backward
-on every backend.
-"""
+"""Matrix products of the towers: float32 exactly, bfloat16 with float32 sums."""
 
 import functools
 from typing import Any
@@ -16,12 +14,11 @@ def precision(x: Array) -> jax.lax.Precision:
 
 
 def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`einsum(spec, a, b)` of two arrays of one dtype; float32, whatever they are: the caller
-    rounds.
+    """`einsum(spec, a, b)` of two arrays of one dtype. Returns float32; the caller rounds.
 
-    bfloat16 is summed in float32. The backward pass first rounds the cotangent to bfloat16:
-    products of two dtypes are much slower than those of either, on a CPU slower than float32.
-    Gradients have the dtype of `a` and `b`.
+    bfloat16 is summed in float32. The backward pass first rounds the cotangent to bfloat16, because
+    products of mixed dtypes are slow, on a CPU slower than float32. Gradients have the dtype of `a`
+    and `b`.
 
     Args:
       spec: with "->", without "...", every letter in at least two of its three parts.
@@ -49,9 +46,11 @@ def _backward(
     if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
         return None, None
     of_a, of_b, of_out = spec.replace("->", ",").split(",")
-    small = cotangent.astype((a if b is None else b).dtype)
-    grad_a = None if b is None else _mixed(f"{of_out},{of_b}->{of_a}", small, b).astype(b.dtype)
-    grad_b = None if a is None else _mixed(f"{of_a},{of_out}->{of_b}", a, small).astype(a.dtype)
+    grad_a = grad_b = None
+    if b is not None:
+        grad_a = product(f"{of_out},{of_b}->{of_a}", cotangent.astype(b.dtype), b).astype(b.dtype)
+    if a is not None:
+        grad_b = product(f"{of_a},{of_out}->{of_b}", a, cotangent.astype(a.dtype)).astype(a.dtype)
     return grad_a, grad_b
 
 

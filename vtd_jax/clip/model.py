@@ -17,11 +17,8 @@ from vtd_jax.clip.vit import VisionTransformer
 class CLIP(nnx.Module):
     """A frozen CLIP. Parameters are float32; towers compute in `dtype` ("float32" or "bfloat16").
 
-    `layers` is how the blocks of transformers are laid out, see `stack.layout`; it does not matter
-    to a ResNet.
-
-    All parameters are zeros until `load_clip` or `clip_from_state` of `vtd_jax.clip.weights` fills
-    them.
+    `layers` says how transformers store their blocks (see `stack.layout`); a ResNet ignores it. All
+    parameters are zeros until `load_clip` or `clip_from_state` fills them.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
@@ -34,11 +31,10 @@ class CLIP(nnx.Module):
         self.config = config
 
     def rounded(self) -> "CLIP":
-        """The same CLIP, for programs: kernels of transformers are kept in the dtype that they are
-        used in.
+        """The same CLIP for inference programs: transformer kernels in the dtype of the products.
 
-        In bfloat16 that is half the memory and nothing to round at every call; the features are the
-        same, bit for bit.
+        In bfloat16 they take half the memory and are not rounded at every call. The features are
+        the same, bit for bit.
         """
         dtype = self.text.dtype
         if dtype == jnp.float32:
@@ -53,7 +49,7 @@ class CLIP(nnx.Module):
         return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
     def _is_kernel(self, path: tuple[Any, ...]) -> bool:
-        # of a ResNet convolutions are scaled in float32 before they are used
+        # a ResNet scales its convolutions in float32 before it uses them
         return path[-1] in ("kernel", "patch_kernel") and not (
             path[0] == "visual" and self.config.is_resnet
         )
@@ -64,12 +60,7 @@ class CLIP(nnx.Module):
         prompts: Float[Array, "depth p width"] | None = None,
         compute: Compute = DEFAULT,
     ) -> Float[Array, "n d"]:
-        """Image features `[N, D]`, unnormalised float32, of normalised images; see
-        `VisionTransformer`.
-        """
-        if self.config.is_resnet:
-            # it takes no prompts: no gradient passes through it, and there is nothing to choose
-            return self.visual(images, prompts)
+        """Unnormalised float32 features of normalised images; see `VisionTransformer`."""
         return self.visual(images, prompts, compute)
 
     def encode_text(

@@ -1,4 +1,4 @@
-"""How a CLIP's images were prepared in its training: what its frames must go through as well."""
+"""How a CLIP's training images were prepared; its frames must be prepared in the same way."""
 
 import dataclasses
 import math
@@ -81,7 +81,8 @@ def _three(name: str, values: Any) -> tuple[float, float, float]:
         raise UserError(
             f"{name} is {brief(values)}, expected three finite numbers, of red, green and blue"
         )
-    return tuple(float(x) for x in values)
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 OPENAI = Preprocessing()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Linear, zeros
 from vtd_jax.clip.matmul import precision
@@ -29,12 +30,13 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n h2 w2 o"]:
         """Computes in the dtype of `x`; the normalisation is folded into the kernel in float32."""
+        padding = self.kernel.shape[0] // 2
         scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + 1e-5)
         y = jax.lax.conv_general_dilated(
             x,
             (self.kernel[...] * scale).astype(x.dtype),
             (self.stride, self.stride),
-            [(self.kernel.shape[0] // 2,) * 2] * 2,
+            [(padding, padding), (padding, padding)],
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision=precision(x),
         )
@@ -42,9 +44,7 @@ class ConvNorm(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1×1, 3×3 and 1×1 convolutions added to the input; a stride is an average pool before the last
-    of them.
-    """
+    """Three convolutions added to the input; a stride is an average pool before the last one."""
 
     def __init__(self, n_in: int, planes: int, stride: int):
         n_out = planes * EXPANSION
@@ -74,6 +74,7 @@ class AttentionPool(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
         """Returns float32: softmax and last projection are computed in it."""
         x = x.reshape(x.shape[0], -1, x.shape[-1])
+        # a bfloat16 sum over all positions would lose digits
         mean = x.astype(jnp.float32).mean(1, keepdims=True).astype(x.dtype)
         x = jnp.concatenate([mean, x], axis=1) + self.positional_embedding[...].astype(x.dtype)
         q, k, v = (
@@ -116,13 +117,17 @@ class ModifiedResNet(nnx.Module):
         self.size, self.dtype = config.image_resolution, jnp.dtype(dtype)
 
     def __call__(
-        self, images: Float[Array, "n h w 3"], prompts: Float[Array, "depth p width"] | None = None
+        self,
+        images: Float[Array, "n h w 3"],
+        prompts: Float[Array, "depth p width"] | None = None,
+        compute: Compute = DEFAULT,
     ) -> Float[Array, "n d"]:
         """Image features, unnormalised float32.
 
         Args:
           images: normalised RGB at the tower's resolution.
-          prompts: must be None; here so that both kinds of tower are called alike.
+          prompts: must be None; both kinds of tower have the same arguments.
+          compute: not used: no gradient passes through this tower.
 
         Raises:
           UserError: prompts are given, or images are of another size.
@@ -154,6 +159,7 @@ def stem(config: CLIPConfig) -> list[tuple[int, int, int]]:
 
 def stages(config: CLIPConfig) -> list[list[tuple[int, int, int]]]:
     """`(input channels, planes, stride)` of every bottleneck, by stage."""
+    assert isinstance(config.vision_layers, tuple)
     stages, n_in = [], config.vision_width
     for stage, blocks in enumerate(config.vision_layers):
         planes = config.vision_width * 2**stage

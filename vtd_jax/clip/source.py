@@ -1,4 +1,4 @@
-"""Which CLIP a run or an exported model is of, as its settings say."""
+"""The settings that choose the CLIP of a run or an exported model."""
 
 import dataclasses
 from typing import Any

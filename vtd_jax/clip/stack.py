@@ -1,4 +1,4 @@
-"""A tower's blocks, as a list of modules or stacked in one, and how both are run."""
+"""A tower's blocks, as a list of modules or stacked in one module, and how to run either."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,15 @@ from jaxtyping import Array, Float, Int
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Block
 
-# primitives that cut a layer's weights out of stacked ones and round them: cheap to do again
+# primitives that slice a layer's weights from the stack and round them: cheap to recompute
 _CUTTING = ("dynamic_slice", "squeeze", "slice", "convert_element_type")
 # (block, carry, this layer's part of `each`) -> the next carry
 Step = Callable[[Block, Any, Any], Any]
 
 
 def layout(asked: str = "auto", platform: str | None = None) -> str:
-    """ "list" (a program as long as the tower: faster on a CPU) or "scan" (one body: a TPU or GPU
-     compiles it sooner).
+    """How blocks are stored: "list" (unrolled, faster on a CPU) or "scan" (one loop body, which
+    compiles sooner for a TPU or GPU).
 
     Args:
       asked: "auto" chooses by `platform`.
@@ -31,8 +31,7 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
 
 
 def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
-    """`layers` blocks of a tower ("vision" or "text"): a list of them, or for "scan" one whose
-    arrays have a first axis of `layers`."""
+    """The blocks of tower "vision" or "text": a list, or for "scan" one with stacked arrays."""
     width, head_width, mlp_width = (
         getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width")
     )
@@ -54,7 +53,7 @@ def count(stack: nnx.List | Block) -> int:
 def block_at(stack: nnx.List | Block, layer: int | Int[Array, ""]) -> Block:
     """One block; of stacked ones a slice of all arrays, and `layer` may be traced."""
     if isinstance(stack, nnx.List):
-        return stack[layer]
+        return stack[int(layer)]
     graphdef, state = nnx.split(stack)
     return nnx.merge(
         graphdef,
@@ -86,7 +85,7 @@ def run_blocks(
     stacked = not isinstance(stack, nnx.List)
 
     def run(carry: Any, layer: int | Int[Array, ""], part: Any) -> Any:
-        # the block is looked up inside: the backward pass then looks it up again and keeps no copy
+        # slicing the block inside lets the backward pass slice it again instead of keeping a copy
         function = recomputed(lambda *args: step(block_at(stack, layer), *args), remat, stacked)
         return function(carry, part)
 
@@ -112,9 +111,9 @@ def recomputed(
     """
     policies = jax.checkpoint_policies
     if remat == "none":
-        # else every layer's weights would be kept, a second copy of the tower
+        # without this policy a scan keeps every layer's weights, a second copy of the tower
         return jax.checkpoint(function, policy=_all_but_weights) if stacked else function
-    # attention's products have batch axes and are large: "dots" computes them again too
+    # attention's products have batch axes and are large, so "dots" recomputes them too
     keep = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
     return jax.checkpoint(function, policy=keep)
 

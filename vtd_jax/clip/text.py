@@ -1,9 +1,9 @@
 """CLIP's causal text transformer, with room for learnable prompt tokens."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.compute import DEFAULT, Compute
@@ -46,9 +46,10 @@ class TextTransformer(nnx.Module):
           prompts: learnable tokens a layer at positions 1..P: row 0 replaces the token embeddings,
             row i the activations before block i (no positional embedding is added to those).
             All texts must begin with the same token and end behind the prompts, as those of
-            `tokenize` do. Traced tokens that do not give NaN; others take the plain path.
+            `tokenize` do. Traced tokens that break this give NaN; known ones take the plain path.
           compute: `plain` and `remat` are used.
         """
+        # the end token has the highest id
         ends = tokens.argmax(axis=-1)
         if compute.plain:
             x = self._every_position(tokens, prompts, ends, compute.remat)
@@ -68,9 +69,7 @@ class TextTransformer(nnx.Module):
         ends: Int[Array, " k"],
         remat: str,
     ) -> Float[Array, "k w"]:
-        """End-of-text positions after the last block, with every position of every text in every
-        block: the reference.
-        """
+        """End-of-text positions, computed with every position in every block: the reference."""
         x, depth, layers = self.token_embedding[...][tokens], 1, count(self.blocks)
         if prompts is not None:
             x, depth = _replace(x, prompts[0]), prompts.shape[0]
@@ -127,7 +126,7 @@ class TextTransformer(nnx.Module):
         carry = run_blocks(self.blocks, (own, prefix), range(len(deep)), both, deep, remat)
         own, prefix = run_blocks(self.blocks, carry, range(len(deep), last), both, remat=remat)
         x = self._last_block(own, prefix, mask, ends, remat)
-        # nobody could look at traced tokens before, so texts without a common prefix show up here
+        # traced tokens could not be checked before: texts without a common prefix become NaN
         shared = jnp.all(tokens[:, 0] == tokens[0, 0]) & jnp.all(ends >= start)
         return jnp.where(shared, x, jnp.nan)
 
@@ -159,10 +158,10 @@ class TextTransformer(nnx.Module):
 
 
 def _may_share_prefix(tokens: Int[Array, "k l"], length: int) -> bool:
-    """Whether all texts share the first token and `length` prompts; traced tokens may, if they are
-    long enough.
+    """Whether all texts begin with the same token and end behind `length` prompts. Traced tokens,
+    whose values are unknown, count as such if they are long enough.
     """
-    if isinstance(tokens, jax.core.Tracer):
+    if isinstance(tokens, Tracer):
         return tokens.shape[1] > 1 + length
     known = np.asarray(tokens)
     return bool((known[:, 0] == known[0, 0]).all() and (known.argmax(axis=-1) > length).all())

@@ -1,6 +1,4 @@
-"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's
-`simple_tokenizer`.
-"""
+"""CLIP's byte-level BPE on the `tokenizers` library, token for token as OpenAI's."""
 
 import functools
 import gzip
@@ -60,9 +58,7 @@ def tokenize(
 
 
 def count_tokens(texts: str | Sequence[str]) -> Int32[np.ndarray, "k"]:
-    """Tokens of each text without start and end; a text fits where this is at most `context_length
-    - 2`.
-    """
+    """Tokens of each text, without start and end (which take two of `context_length`)."""
     return np.array(
         [len(ids) for ids in encode([texts] if isinstance(texts, str) else texts)], np.int32
     )
@@ -87,37 +83,32 @@ def encode(texts: Sequence[str]) -> list[list[int]]:
 
 
 def decode(ids: Sequence[int] | Int[np.ndarray, "l"]) -> str:
-    """The text of one row of ids: what stands before the end token, words parted by single spaces.
+    """The text of one row of ids up to the end token, words separated by single spaces.
 
-    The start token is left out. Bytes that are no UTF-8 (a character cut in two) become U+FFFD.
+    The start token is left out. Invalid UTF-8 (a character cut in two) becomes U+FFFD.
 
     Raises:
       UserError: an id outside `[0, 49408)`.
     """
     ids = [int(i) for i in ids]
     ids = ids[: ids.index(EOT)] if EOT in ids else ids
-    pieces = [_bpe().id_to_token(i) if 0 <= i <= EOT else None for i in ids if i != SOT]
-    if None in pieces:
-        wrong = next(i for i in ids if not 0 <= i <= EOT)
-        raise UserError(f"token id {wrong} is not CLIP's, expected 0 to {EOT}")
-    # the four characters of the suffix stand for themselves as bytes, so it survives the way back
-    # to text
-    return decoders.ByteLevel().decode(["".join(pieces)]).replace(_END_OF_WORD, " ").strip()
+    if wrong := [i for i in ids if not 0 <= i <= EOT]:
+        raise UserError(f"token id {wrong[0]} is not CLIP's, expected 0 to {EOT}")
+    text = "".join(_bpe().id_to_token(i) or "" for i in ids if i != SOT)
+    # the byte decoder leaves the suffix as it is, since it is ASCII
+    return decoders.ByteLevel().decode([text]).replace(_END_OF_WORD, " ").strip()
 
 
 @functools.cache
 def merges() -> list[tuple[str, str]]:
     """CLIP's 48 894 merges, the earliest learnt first."""
-    return [
-        tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode().splitlines()
-    ]
+    lines = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
+    return [(first, second) for first, second in map(str.split, lines)]
 
 
 @functools.cache
 def vocabulary() -> dict[str, int]:
-    """CLIP's 49 408 tokens and their ids: 256 bytes, the same at the end of a word, a symbol a
-    merge, two specials.
-    """
+    """CLIP's 49 408 tokens and ids: bytes, bytes that end a word, merges, two specials."""
     # OpenAI's byte order is the order of code points of the characters that stand for bytes
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols += [symbol + _END_OF_WORD for symbol in symbols]

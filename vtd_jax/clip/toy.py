@@ -1,4 +1,4 @@
-"""What must be said wherever the small CLIP of this package answers."""
+"""The warning that goes with every answer of the small CLIP of this package."""
 
 from vtd_jax.clip.config import CLIPConfig
 
@@ -9,7 +9,5 @@ _NOTE = (
 
 
 def toy_note(config: CLIPConfig) -> str:
-    """A warning where a CLIP is of the size of the small one that ships, whoever trained it; "" for
-    all others.
-    """
+    """A warning for a CLIP of the size of the small one that ships; "" for all others."""
     return _NOTE if config.architecture == CLIPConfig.tiny().architecture else ""

@@ -24,25 +24,27 @@ class VisionTransformer(nnx.Module):
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):
-        width, patch = config.vision_width, config.vision_patch_size
+        width, patch, depth = config.vision_width, config.vision_patch_size, config.vision_layers
+        # `CLIP` builds another tower for a ResNet, which has no patches and four depths
+        assert isinstance(patch, int)
+        assert isinstance(depth, int)
         self.patch_kernel = zeros(patch * patch * 3, width)
         self.class_embedding = zeros(width)
         self.positional_embedding = zeros(1 + config.grid**2, width)
         self.ln_pre = LayerNorm(width)
-        self.blocks = blocks(config, "vision", config.vision_layers, layout(layers))
+        self.blocks = blocks(config, "vision", depth, layout(layers))
         self.ln_post = LayerNorm(width)
         self.proj: Frozen = zeros(width, config.embed_dim)
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
-        """Class token and patch tokens with positions, before `ln_pre`; images of another size are
-        a `UserError`.
-        """
+        """Class and patch tokens with positions; a `UserError` for images of another size."""
         side = self.grid * self.patch
         if images.shape[1:3] != (side, side):
             raise UserError(
                 f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}"
             )
+        # stride and kernel size are equal, so the convolution is one matrix product of patches
         patches = images.astype(self.dtype).reshape(
             -1, self.grid, self.patch, self.grid, self.patch, 3
         )
@@ -71,6 +73,7 @@ class VisionTransformer(nnx.Module):
         x = self.ln_pre(self.embed(images))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
+            # the first prompts enter before ln_pre, the deep ones after it
             prompts = jnp.concatenate([self.ln_pre(prompts[:1]), prompts[1:]])
         tower = self._every_token if compute.plain else self._class_token
         pooled = self.ln_post(tower(x, prompts, compute.remat)[:, 0]).astype(jnp.float32)
@@ -80,11 +83,11 @@ class VisionTransformer(nnx.Module):
         self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, remat: str
     ) -> Float[Array, "n m w"]:
         """All tokens after the last block: the reference."""
-        depth, layers = 0 if prompts is None else prompts.shape[0], count(self.blocks)
-        if not depth:
+        layers = count(self.blocks)
+        if prompts is None:
             return run_blocks(self.blocks, x, range(layers), _alone, remat=remat)
         x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
-        length = prompts.shape[1]
+        depth, length = prompts.shape[:2]
 
         def replacing(block: Block, x: Array, prompt: Array) -> Array:
             return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
@@ -97,28 +100,22 @@ class VisionTransformer(nnx.Module):
     ) -> Float[Array, "n 1 w"]:
         """The class token after the last block.
 
-        What a block makes of prompts is dropped where the next block replaces them, and after the
-        last block. Such prompts are keys and values only, the same for all images. The last block
-        computes only the class token.
+        A block's output at the prompts is dropped where the next block replaces them, and after
+        the last block. Such prompts are keys and values only, the same for all images. The last
+        block computes only the class token.
         """
         last = count(self.blocks) - 1
-        depth = 0 if prompts is None else prompts.shape[0]
-        replaced = max(depth - 1, 0)
-        each = None if prompts is None else prompts[:replaced]
-        x = run_blocks(
-            self.blocks,
-            x,
-            range(replaced),
-            lambda block, x, prompt: block(x, context=prompt),
-            each,
-            remat,
-        )
-        context = None
-        if depth > last:
-            context = prompts[last]
-        elif depth:
-            # no block replaces these prompts, so they go on as tokens of every image
-            x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
+        replaced, context = 0, None
+        if prompts is not None:
+            replaced = prompts.shape[0] - 1
+            x = run_blocks(
+                self.blocks, x, range(replaced), _beside_prompt, prompts[:replaced], remat
+            )
+            if replaced == last:
+                context = prompts[last]
+            else:
+                # no block replaces these prompts, so they remain as tokens of every image
+                x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
         x = run_blocks(self.blocks, x, range(replaced, last), _alone, remat=remat)
 
         def final(x: Array, context: Array | None) -> Array:
@@ -130,6 +127,13 @@ class VisionTransformer(nnx.Module):
 def _alone(block: Block, x: Float[Array, "n t w"], _: None) -> Float[Array, "n t w"]:
     """A block without prompts of its own."""
     return block(x)
+
+
+def _beside_prompt(
+    block: Block, x: Float[Array, "n t w"], prompt: Float[Array, "p w"]
+) -> Float[Array, "n t w"]:
+    """A block whose prompts are keys and values only."""
+    return block(x, context=prompt)
 
 
 def _for_all(

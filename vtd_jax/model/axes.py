@@ -1,8 +1,7 @@
-"""Named axes that a batch and a codebook are split over, and what the method needs to know across
-devices.
+"""Named axes that split a batch and a codebook over devices, and the operations across them.
 
-Without an axis every function is the plain one, which is the reference; with one, each device calls
-it on its share.
+Without an axis every function is the plain one, the reference. With one, each device calls it on
+its share.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ class Axes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The axes there are."""
+        """The axes that are set."""
         return tuple(name for name in (self.data, self.codebook) if name is not None)
 
     @property
@@ -44,9 +43,7 @@ class Axes:
         return 1 if self.codebook is None else jax.lax.axis_size(self.codebook)
 
     def ids(self, rows: int) -> Int[Array, " r"]:
-        """The classes of this device's `rows` codes: shards are contiguous, `K` and above are
-        padding.
-        """
+        """The classes of this device's `rows` codes; ids of `K` and above are padding."""
         first = 0 if self.codebook is None else jax.lax.axis_index(self.codebook) * rows
         return first + jnp.arange(rows)
 
@@ -81,9 +78,7 @@ class Axes:
         return x.argmax(axis=-1) if self.codebook is None else self.argmin(-x)
 
     def first(self, least: Float[Array, "*n"], classes: Int[Array, "*n"]) -> Int[Array, "*n"]:
-        """The class with the least value, given every device's least value and its class; the
-        lowest of equals.
-        """
+        """The class of the least of all devices' values; the lowest class wins a tie."""
         if self.codebook is None:
             return classes
         # shards ascend, so the first least one has the lowest class
@@ -91,9 +86,7 @@ class Axes:
         return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
 
     def places(self, classes: Int[Array, "*n"], rows: int) -> Int[Array, "*n"]:
-        """Where these classes are among this device's `rows` codes; `rows` for those of other
-        devices.
-        """
+        """Places of classes among this device's codes; `rows` for those of other devices."""
         if self.codebook is None:
             return classes
         places = classes - self.ids(rows)[0]
@@ -120,14 +113,14 @@ class Axes:
         return jax.lax.psum(jnp.where(mine, x, 0.0).sum(axis=-1), self.codebook)
 
     def most(self, x: Num[Array, "... r"]) -> Num[Array, "..."]:
-        """The largest value over all classes; no gradient passes, and padding must hold small ones."""
+        """The largest value over all classes, without gradient; padding must hold small values."""
         x = jax.lax.stop_gradient(x).max(axis=-1)
         return x if self.codebook is None else jax.lax.pmax(x, self.codebook)
 
     def rows(
         self, codebook: Float[Array, "r d"], classes: Int[Array, "*n"]
     ) -> Float[Array, "*n d"]:
-        """The codes of these classes, on whichever device they are; gradients reach the codebook."""
+        """The codes of these classes, from whichever device; gradients reach the codebook."""
         if self.codebook is None:
             return codebook[classes]
         places = self.places(classes, codebook.shape[0])
@@ -143,14 +136,12 @@ class Axes:
     def best_rows(
         self, votes: Float[Array, "b r"], codebook: Float[Array, "r d"], count: int
     ) -> Float[Array, "b n d"]:
-        """The rows of the `count` classes with the most votes, best first, the lowest class first
-        among equals.
-        """
+        """Codes of the `count` classes with the most votes; the lowest class wins a tie."""
         rows = votes.shape[-1]
         found, best = jax.lax.top_k(votes, min(count, rows))
         if self.codebook is None:
             return codebook[best]
-        # at equal votes padding comes last: it has the highest ids, and nobody votes for it
+        # padding comes last: it has the highest ids and no votes
         found = jax.lax.all_gather(found, self.codebook, axis=1, tiled=True)
         codes = jax.lax.all_gather(codebook[best], self.codebook, axis=1, tiled=True)
         _, best = jax.lax.top_k(found, min(count, self.classes))
@@ -163,7 +154,5 @@ WHOLE = Axes()
 def cross_entropy(
     logits: Float[Array, "b r"], labels: Int[Array, " b"], axes: Axes = WHOLE
 ) -> Float[Array, " b"]:
-    """Minus the log-softmax of every video's label (paper section 3.5); no logits leave their
-    device.
-    """
+    """Cross-entropy per video (paper section 3.5); logits stay on their devices."""
     return -axes.pick(axes.log_softmax(logits), labels)

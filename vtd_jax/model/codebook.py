@@ -1,4 +1,4 @@
-"""Class names -> tokens, behind learned prompts or in templates; templates -> one code a class."""
+"""Turns class names into tokens, behind learned prompts or in templates; templates into codes."""
 
 from collections.abc import Sequence
 
@@ -34,12 +34,12 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
 
 
 def trim(tokens: Int32[np.ndarray, "... l"]) -> Int32[np.ndarray, "... n"]:
-    """Drops the positions after the longest text, which the causal mask keeps out of any result."""
+    """Drops the positions after the longest text, which cannot reach a result (causal mask)."""
     return np.ascontiguousarray(tokens[..., : int(tokens.argmax(axis=-1).max()) + 1])
 
 
 def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.ndarray, "k m 77"]:
-    """Token ids of every class in every template, as vanilla CLIP baselines have them.
+    """Token ids of every class in every template, for vanilla CLIP baselines.
 
     Args:
       names: K class names, taken as they are, underscores kept (as bare names).

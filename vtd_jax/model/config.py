@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice
 from vtd_jax.printable import brief
 
 CHOICES = {
@@ -15,10 +16,9 @@ CHOICES = {
     "normalization": ("imagenet", "clip"),
     "ties": ("frames", "release"),
 }
-# of fields whose default is another than what was saved before there were such fields ran with
+# values that older files, which lack these fields, ran with; the defaults differ
 _BEFORE = {"ties": "release"}
-# field -> the least and the most that a file may ask for; the most is far beyond what anybody has
-# trained
+# field -> the least and the most that a file may give; the most is far beyond any trained model
 _RANGES = {
     "text_prompts": (0, 1000),
     "text_depth": (0, 1000),
@@ -78,25 +78,17 @@ class ModelConfig:
     fusion_heads: int = 8
     dropout: float = 0.1
     normalization: str = "imagenet"
-    # fields that came later: what was saved before them ran with these defaults, but for those in
-    # `_BEFORE`
+    # fields that came later: older files ran with these defaults, or with those in `_BEFORE`
     confidence: str = "softmax"
     templates: tuple[str, ...] = ()
     ties: str = "frames"
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise UserError(
-                    f"model.{field}: {brief(getattr(self, field))}, expected one of "
-                    f"{', '.join(allowed)}"
-                )
+            check_choice(f"model.{field}", getattr(self, field), allowed)
         for field, (least, most) in _RANGES.items():
             if type(value := getattr(self, field)) is not int or not least <= value <= most:
-                raise UserError(
-                    f"model.{field}: {brief(value)}, expected a whole number from {least} to "
-                    f"{most:,}"
-                )
+                raise _wrong(field, value, f"a whole number from {least} to {most:,}")
         for tower in ("text", "visual"):
             length, depth = getattr(self, f"{tower}_prompts"), getattr(self, f"{tower}_depth")
             if length * depth > _MOST_TOKENS:
@@ -105,15 +97,11 @@ class ModelConfig:
                     f"{length * depth:,} tokens, expected at most {_MOST_TOKENS:,}"
                 )
         if type(self.fusion) is not bool:
-            raise UserError(f"model.fusion: {brief(self.fusion)}, expected true or false")
+            raise _wrong("fusion", self.fusion, "true or false")
         if not _is_number(self.temperature) or not 0 < self.temperature <= 1e6:
-            raise UserError(
-                f"model.temperature: {brief(self.temperature)}, expected more than 0, at most 1e6"
-            )
+            raise _wrong("temperature", self.temperature, "more than 0, at most 1e6")
         if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
-            raise UserError(
-                f"model.dropout: {brief(self.dropout)}, expected 0 or more and less than 1"
-            )
+            raise _wrong("dropout", self.dropout, "0 or more and less than 1")
         if bool(self.visual_prompts) != bool(self.visual_depth):
             raise UserError(
                 f"model.visual_prompts={self.visual_prompts} with "
@@ -124,9 +112,8 @@ class ModelConfig:
 
     def _check_templates(self) -> None:
         if isinstance(self.templates, str) or not isinstance(self.templates, Iterable):
-            raise UserError(
-                f"model.templates: {brief(self.templates)}, expected a tuple, as ('a', 'b')"
-            )
+            raise _wrong("templates", self.templates, "a tuple, as ('a', 'b')")
+        # the dataclass is frozen
         object.__setattr__(self, "templates", tuple(self.templates))
         if len(self.templates) > _MOST_TEMPLATES:
             raise UserError(
@@ -135,10 +122,7 @@ class ModelConfig:
             )
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
-                raise UserError(
-                    f"model.templates: {brief(template)}, expected a text with {{}} once, where "
-                    "the name goes"
-                )
+                raise _wrong("templates", template, "a text with {} once, where the name goes")
             if len(template) > _MOST_CHARACTERS:
                 raise UserError(
                     f"model.templates: {template[:40]!r}… has {len(template):,} characters, "
@@ -152,12 +136,14 @@ class ModelConfig:
             )
 
 
+def _wrong(field: str, value: Any, expected: str) -> UserError:
+    return UserError(f"model.{field}: {brief(value)}, expected {expected}")
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
 def saved_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's fields as a file has them, with what older files do not say: they were learnt with
-    `ties="release"`.
-    """
+    """Fields from a file, with those that older files lack."""
     return _BEFORE | dict(fields)

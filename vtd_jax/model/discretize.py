@@ -23,6 +23,7 @@ _EXACT = jax.lax.Precision.HIGHEST
 def normalize(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """Unit L2 norm over the last axis, in float32; a zero vector stays zero."""
     x = x.astype(jnp.float32)
+    # the bound keeps a zero vector's gradient finite
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
 
 
@@ -68,6 +69,7 @@ def assign(
         return axes.argmax(similarity)
     codebook = codebook.astype(jnp.float32)
     products = jnp.einsum("btd,kd->btk", features.astype(jnp.float32), codebook, precision=_EXACT)
+    # ||x||² is the same for every code, so it is left out
     return axes.argmin(jnp.square(codebook).sum(-1) - 2 * products)
 
 
@@ -108,6 +110,6 @@ def video_tokens(
         return axes.best_rows(votes, codebook, top_n)
     rows = codebook.shape[0]
     classes = jnp.broadcast_to(axes.ids(rows), votes.shape)
-    # padding comes last: it has the highest ids, and nobody votes for it
+    # padding comes last: it has the highest ids and no votes
     count = min(top_n, rows if axes.codebook is None else axes.classes)
     return axes.rows(codebook, ties.rank(tally, classes, count, axes))

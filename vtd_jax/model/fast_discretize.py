@@ -1,14 +1,12 @@
-"""Discretization with what is not needed left out (docs/method.md, section 7); the plain reference
-is `discretize.py`.
+"""Discretization with less work (docs/method.md, section 7); the reference is `discretize.py`.
 
-For one video token a video. Frames and codes are multiplied once, for the confidence and the
-assignment (and in `fast_fusion.py` for the logits); at most T codes take part in a video's vote;
-many classes pass in chunks, so that `[B, T, K]` never exists. Results are the plain ones to float32
-rounding, gradients too.
+For one video token a video. One product of frames and codes serves the confidence, the assignment
+and, in `fast_fusion.py`, the logits. At most T codes take part in a video's vote. Many classes go
+in chunks, so that `[B, T, K]` never exists. Results and gradients equal the plain ones to float32
+rounding.
 
-The one product is of unit vectors, not of raw ones that are divided afterwards: a cosine's rounding
-is divided by the temperature before the exponential, so that it has to be the very rounding of the
-plain path.
+The product is of unit vectors, as in the plain path. A cosine's rounding error is divided by the
+temperature before the exponential, so dividing raw products afterwards would give other weights.
 """
 
 import math
@@ -23,14 +21,27 @@ from vtd_jax.model.axes import Axes
 from vtd_jax.model.config import ModelConfig
 
 _EXACT = jax.lax.Precision.HIGHEST
-# bytes of unit codes and products up to which all classes go at once: the backward pass of chunks
-# multiplies once more, which no class list of a benchmark should pay for (700 classes and 64 × 32
-# frames have 7 MB)
+# bytes of unit codes and products up to which all classes go at once. Chunks multiply once more in
+# the backward pass, which no benchmark's class list should pay for (700 classes and 64 × 32 frames
+# have 7 MB)
 _WHOLE = 64 << 20
-# the same of a chunk: on a CPU it stays in a cache, on other devices small products would not fill
-# the device
+# bytes of one chunk: on a CPU it stays in a cache, other devices need large products to be busy
 _CHUNKS = {"cpu": 2 << 20}
 _CHUNK = 32 << 20
+
+
+class Compared(NamedTuple):
+    """All frames compared with all codes of this device.
+
+    Attributes:
+      weights: `[B, T, R]`, the confidence.
+      similarity: `[B, T, R]`, cosines.
+      codes: `[R, D]`, of unit length.
+    """
+
+    weights: Float[Array, "b t r"]
+    similarity: Float[Array, "b t r"]
+    codes: Float[Array, "r d"]
 
 
 class Named(NamedTuple):
@@ -41,11 +52,9 @@ class Named(NamedTuple):
       votes: `[B, T]`, how many votes that class has in the video.
       token: `[B, 1, D]`, the raw code with the most votes.
       tied: `[B]`, whether several classes have the most to rounding (`ties.tied`).
-      codebook: `[R, D]`, to be used from here on: gradients of the token are added to its gradient
+      codebook: `[R, D]`, to be used from here on: the token's gradients are added to its gradient
         in place.
-      weights: `[B, T, R]`, the confidence; None where classes go in chunks.
-      similarity: `[B, T, R]`, cosines of frames and codes; None where classes go in chunks.
-      codes: `[R, D]`, codes of unit length; None where classes go in chunks.
+      compared: frames and codes; None where classes go in chunks.
     """
 
     assignment: Int[Array, "b t"]
@@ -53,17 +62,14 @@ class Named(NamedTuple):
     token: Float[Array, "b 1 d"]
     tied: Bool[Array, " b"]
     codebook: Float[Array, "r d"]
-    weights: Float[Array, "b t r"] | None
-    similarity: Float[Array, "b t r"] | None
-    codes: Float[Array, "r d"] | None
+    compared: Compared | None
 
 
 def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
     """How many of K classes go at once; K where all do.
 
     Args:
-      features: raw or unit frame features. A number of videos that only a call will tell counts as
-        one.
+      features: raw or unit frame features. A symbolic number of videos counts as one.
       classes: K, of this device.
     """
     frames = math.prod(size for size in features.shape[:2] if isinstance(size, int))
@@ -76,9 +82,7 @@ def chunk_size(features: Float[Array, "b t d"], classes: int) -> int:
 def chunk_of(
     codebook: Float[Array, "r d"], i: Int[Array, ""], size: int
 ) -> tuple[Int[Array, ""], Float[Array, "c d"]]:
-    """Where chunk `i` of the codes starts, and the chunk; the last one reaches back to be as long
-    as the others.
-    """
+    """Start and codes of chunk `i`; the last one overlaps the one before, to be as long."""
     start = jnp.minimum(i * size, codebook.shape[0] - size)
     return start, jax.lax.dynamic_slice_in_dim(codebook, start, size)
 
@@ -103,7 +107,7 @@ def name_frames(
     rows = codebook.shape[0]
     chunk = chunk_size(features, rows)
     fixed, codes = jax.lax.stop_gradient((features.astype(jnp.float32), codebook))
-    weights = similarity = unit = None
+    compared = None
     if chunk < rows:
         assignment = axes.first(*_nearest(fixed, codes, config.assignment, axes, chunk))
         candidates = axes.total(_take(codes, axes.places(assignment, rows))[1])
@@ -118,6 +122,7 @@ def name_frames(
             jax.lax.stop_gradient(similarity), fixed, codes, config.assignment, axes
         )
         shares = axes.columns(jax.lax.stop_gradient(weights), assignment)
+        compared = Compared(weights, similarity, unit)
     votes, winner = vote(assignment, jnp.diagonal(shares, axis1=1, axis2=2))
     same = assignment[:, :, None] == assignment[:, None, :]
     tally = ties.tally(same, shares)
@@ -127,7 +132,7 @@ def name_frames(
     first = ~jnp.tril(same, k=-1).any(axis=2)
     tied = ties.tied(tally._replace(frames=jnp.where(first, tally.frames, 0.0)))
     codebook, token = _take(codebook, axes.places(winner, rows)[:, None])
-    return Named(assignment, votes, axes.total(token), tied, codebook, weights, similarity, unit)
+    return Named(assignment, votes, axes.total(token), tied, codebook, compared)
 
 
 def _assign(similarity: Array, features: Array, codebook: Array, metric: str, axes: Axes) -> Array:
@@ -143,9 +148,7 @@ def _assign(similarity: Array, features: Array, codebook: Array, metric: str, ax
 def _nearest(
     features: Array, codebook: Array, metric: str, axes: Axes, chunk: int
 ) -> tuple[Array, Array]:
-    """The least distance of every frame to this device's codes, and that code's class; the lowest
-    class of equals.
-    """
+    """Every frame's least distance on this device and its class; the lowest wins a tie."""
     rows = len(codebook)
     ids = axes.ids(rows)
     real = jnp.ones(rows, bool) if axes.codebook is None else axes.real(rows)

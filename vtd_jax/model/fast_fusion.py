@@ -1,5 +1,4 @@
-"""Confidence logits without what is not needed (docs/method.md, section 7); the plain reference
-is `fusion.py`.
+"""Confidence logits with less work (docs/method.md, section 7); the reference is `fusion.py`.
 
 Where fusion adds the same vector to every frame of a video, products of fused frames and codes
 follow from those of the frames. Many classes go in chunks, forwards and backwards.
@@ -7,7 +6,7 @@ follow from those of the frames. Many classes go in chunks, forwards and backwar
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +14,27 @@ from jaxtyping import Array, Float
 
 from vtd_jax.model import discretize
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.fast_discretize import Named, chunk_of, chunk_size, products
+from vtd_jax.model.fast_discretize import Compared, Named, chunk_of, chunk_size, products
 
 _EXACT = jax.lax.Precision.HIGHEST
-# how many times longer a frame may be than its fused frame: where more of it cancels, the rounding
-# of the products shows
+# how many times longer a frame may be than its fused frame. Where more of it cancels, the rounding
+# of the two products shows
 _LONGER = 2.0
+
+
+class Shift(NamedTuple):
+    """The same vector `δ` in all frames of a video: `cos(h, c) = kept · cos(x, c) + share · δ·c`
+    for codes of unit length.
+
+    Attributes:
+      added: `[B, D]`, `δ = h - x`.
+      kept: `[B, T]`, `||x|| / ||h||`.
+      share: `[B, T]`, `1 / ||h||`.
+    """
+
+    added: Float[Array, "b d"]
+    kept: Float[Array, "b t"]
+    share: Float[Array, "b t"]
 
 
 class Fused(NamedTuple):
@@ -29,17 +43,12 @@ class Fused(NamedTuple):
     Attributes:
       unit: `[B, T, D]`, frames `x` of unit length.
       fused: `[B, T, D]`, `h` of unit length; None without fusion.
-      added: `[B, D]`, `δ = h - x` where all frames of a video have the same; else None. With it
-        `cos(h, c) = kept · cos(x, c) + share · δ·c / ||c||`.
-      kept: `[B, T]`, `||x|| / ||h||`; None without `δ`.
-      share: `[B, T]`, `1 / ||h||`; None without `δ`.
+      shift: where fusion added one vector a video; else None.
     """
 
     unit: Float[Array, "b t d"]
     fused: Float[Array, "b t d"] | None = None
-    added: Float[Array, "b d"] | None = None
-    kept: Float[Array, "b t"] | None = None
-    share: Float[Array, "b t"] | None = None
+    shift: Shift | None = None
 
 
 def unfused(features: Float[Array, "b t d"]) -> Fused:
@@ -55,11 +64,11 @@ def shifted(features: Float[Array, "b t d"], added: Float[Array, "b d"]) -> Fuse
     share, of_frames = (
         jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1), 1e-24)) for x in (fused, features)
     )
-    return given(features, fused)._replace(added=added, kept=share / of_frames, share=share)
+    return given(features, fused)._replace(shift=Shift(added, share / of_frames, share))
 
 
 def given(features: Float[Array, "b t d"], fused: Float[Array, "b t d"]) -> Fused:
-    """Fused frames that have vectors of their own, as with dropout."""
+    """Fused frames that each had another vector added, as with dropout."""
     return Fused(discretize.normalize(features), discretize.normalize(fused))
 
 
@@ -72,77 +81,64 @@ def mean_cosines(fused: Fused, named: Named, config: ModelConfig) -> Float[Array
       named: from `name_frames`.
       config: `temperature` and `confidence` are used.
     """
-    if named.codes is None:
+    if named.compared is None:
         chunk = chunk_size(fused.unit, named.codebook.shape[0])
         settings = _Chunks(config.temperature, config.confidence, chunk)
         return _in_chunks(settings, fused, named.codebook)
-    return _average(_Compared(named.weights, named.similarity, named.codes, fused))
+    return _average(named.compared, fused)
 
 
-class _Compared(NamedTuple):
-    """Frames and unit codes, as they were compared before fusion.
-
-    Attributes:
-      weights: `[B, T, R]`, confidence of the frames in the codes.
-      similarity: `[B, T, R]`, cosines of frames and codes.
-      codes: `[R, D]`, of unit length.
-      fused: the frames after fusion.
-    """
-
-    weights: Float[Array, "b t r"]
-    similarity: Float[Array, "b t r"]
-    codes: Float[Array, "r d"]
-    fused: Fused
-
-
-def _average(frames: _Compared) -> Array:
+def _average(compared: Compared, fused: Fused) -> Array:
     """`[B, R]`, the mean cosine of fused frames and codes, weighted by confidence."""
-    if frames.fused.fused is None:
-        return _weighted(frames.weights, frames.similarity)
-    return _of_given(frames) if frames.fused.added is None else _of_shifted(frames)
+    if fused.fused is None:
+        return _weighted(compared.weights, compared.similarity)
+    if fused.shift is None:
+        return _by_product(compared, fused.fused)
+    return _of_shifted(compared, fused.fused, fused.shift)
 
 
 def _weighted(weights: Array, cosines: Array) -> Array:
     return (weights * cosines).sum(axis=1) / weights.sum(axis=1)
 
 
-def _of_given(frames: _Compared) -> Array:
+def _by_product(compared: Compared, fused: Array, _: Shift | None = None) -> Array:
     """By a product of fused frames and codes."""
-    return _weighted(frames.weights, products(frames.fused.fused, frames.codes))
+    return _weighted(compared.weights, products(fused, compared.codes))
 
 
-def _of_sums(frames: _Compared) -> Array:
-    """By `cos(h, c)` as `Fused` writes it: a product of `δ` and codes, one row a video."""
-    fused = frames.fused
-    of_added = jnp.einsum("bd,kd->bk", fused.added, frames.codes, precision=_EXACT)
-    cosines = fused.kept[..., None] * frames.similarity + fused.share[..., None] * of_added[:, None]
-    return _weighted(frames.weights, cosines)
+def _by_sums(compared: Compared, _: Array, shift: Shift) -> Array:
+    """By `cos(h, c)` as `Shift` writes it: a product of `δ` and codes, one row a video."""
+    of_added = jnp.einsum("bd,kd->bk", shift.added, compared.codes, precision=_EXACT)
+    of_frames = shift.kept[..., None] * compared.similarity
+    return _weighted(compared.weights, of_frames + shift.share[..., None] * of_added[:, None])
 
 
 @jax.custom_vjp
-def _of_shifted(frames: _Compared) -> Array:
+def _of_shifted(compared: Compared, fused: Array, shift: Shift) -> Array:
     """By sums, unless `δ` nearly cancels a frame.
 
     The gradient is written by hand: JAX would keep what both branches need.
     """
-    return jax.lax.cond(_steady(frames.fused), _of_sums, _of_given, frames)
+    return jax.lax.cond(_is_steady(shift), _by_sums, _by_product, compared, fused, shift)
 
 
-def _shifted_forward(frames: _Compared) -> tuple[Array, _Compared]:
-    return _of_shifted(frames), frames
+def _shifted_forward(*args: Any) -> tuple[Array, tuple[Compared, Array, Shift]]:
+    return _of_shifted(*args), args
 
 
-def _shifted_backward(frames: _Compared, gradient: Array) -> tuple[_Compared]:
-    def pull_back(function: Callable[[_Compared], Array], frames: _Compared) -> tuple[_Compared]:
-        return jax.vjp(function, frames)[1](gradient)
+def _shifted_backward(
+    kept: tuple[Compared, Array, Shift], gradient: Array
+) -> tuple[Compared, Array, Shift]:
+    def pull_back(function: Callable[..., Array], *args: Any) -> tuple[Compared, Array, Shift]:
+        return jax.vjp(function, *args)[1](gradient)
 
-    by_sums, by_given = (functools.partial(pull_back, way) for way in (_of_sums, _of_given))
-    return jax.lax.cond(_steady(frames.fused), by_sums, by_given, frames)
+    by_sums, by_product = (functools.partial(pull_back, way) for way in (_by_sums, _by_product))
+    return jax.lax.cond(_is_steady(kept[2]), by_sums, by_product, *kept)
 
 
-def _steady(fused: Fused) -> Array:
-    """Whether no frame is nearly cancelled by `δ`."""
-    return (fused.kept <= _LONGER).all()
+def _is_steady(shift: Shift) -> Array:
+    """Whether `δ` cancels no frame nearly."""
+    return (shift.kept <= _LONGER).all()
 
 
 _of_shifted.defvjp(_shifted_forward, _shifted_backward)
@@ -161,7 +157,7 @@ def _chunk(settings: _Chunks, fused: Fused, codes: Array) -> Array:
     codes = discretize.normalize(codes)
     similarity = products(fused.unit, codes)
     weights = discretize.confidence(similarity, settings.temperature, settings.confidence)
-    return _average(_Compared(weights, similarity, codes, fused))
+    return _average(Compared(weights, similarity, codes), fused)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

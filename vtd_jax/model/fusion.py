@@ -1,6 +1,4 @@
-"""Confidence-aware fusion (paper section 3.3): the video token enters every frame, confident frames
-make the logits.
-"""
+"""Confidence-aware fusion (paper section 3.3): frames with their video token, and logits."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +12,7 @@ _EXACT = jax.lax.Precision.HIGHEST
 
 
 class Dense(nnx.Module):
-    """A learnable float32 linear layer, initialised as PyTorch does: U(-1/sqrt(in), 1/sqrt(in)),
-    bias too.
-    """
+    """A learnable float32 linear layer with PyTorch's initial values, U(±1/sqrt(in))."""
 
     def __init__(self, n_in: int, n_out: int, *, zero: bool = False, rngs: nnx.Rngs):
         bound = 0.0 if zero else n_in**-0.5
@@ -67,9 +63,7 @@ class Fusion(nnx.Module):
         return features + self.fc2(jax.nn.relu(self.fc1(attended)))
 
     def shift(self, token: Float[Array, "b 1 d"]) -> Float[Array, "b d"]:
-        """What is added to every frame of a video, with one video token and without dropout
-        (docs/method.md, section 7).
-        """
+        """What one video token without dropout adds to every frame (docs/method.md, section 7)."""
         attended = self.out(self.v(token.astype(jnp.float32)))
         return self.fc2(jax.nn.relu(self.fc1(attended)))[:, 0]
 
@@ -120,8 +114,6 @@ def softmax_mean_logits(
     scale: Float[Array, ""],
     axes: Axes = WHOLE,
 ) -> Float[Array, "b k"]:
-    """Log of the mean over frames of `softmax(scale · cos)`; its softmax is the mean of the frames'
-    scores.
-    """
+    """Log of the mean over frames of `softmax(scale · cos)`."""
     scores = axes.log_softmax(scale * cosine(fused, codebook))
     return jax.nn.logsumexp(scores, axis=1) - jnp.log(fused.shape[1])

@@ -15,9 +15,7 @@ STATISTICS = {
 def statistics(
     normalization: str, preprocessing: Preprocessing
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of RGB in units of 0..255; with "clip" those that this CLIP was trained
-    with.
-    """
+    """Mean and deviation of RGB in 0..255; "clip" takes those of this CLIP's training."""
     if normalization != "clip" or preprocessing.is_openai:
         return STATISTICS[normalization]
     mean, std = (
@@ -27,14 +25,12 @@ def statistics(
 
 
 def squashes(normalization: str, preprocessing: Preprocessing) -> bool:
-    """Whether frames are scaled to a square as a whole: with "clip" where this CLIP's images were,
-    else never.
-    """
+    """Whether frames are squashed to a square: with "clip" where this CLIP's images were."""
     return normalization == "clip" and preprocessing.squash
 
 
 def told(normalization: str, preprocessing: Preprocessing) -> str:
-    """What is done to frames, for tables and pages; OpenAI's is not spelled out."""
+    """The normalisation of frames, for tables and pages; OpenAI's statistics are left out."""
     usual = normalization != "clip" or preprocessing == OPENAI
     return normalization if usual else f"{normalization}, {preprocessing}"
 

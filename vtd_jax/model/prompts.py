@@ -8,21 +8,18 @@ from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 
 INIT_WORDS = "a photo of a"
+# as in the release
 _DEVIATION = 0.02
 
 
 class Prompt(nnx.Param):
-    """Learnable prompt tokens `[depth, P, width]`: row 0 enters at the input, row i before layer
-    i.
-    """
+    """Prompt tokens `[depth, P, width]`: row 0 enters at the input, row i before layer i."""
 
 
 def text_prompts(
     clip: CLIP, length: int, depth: int, key: Key[Array, ""]
 ) -> Float[Array, "depth p width"]:
-    """Initial text prompts: N(0, 0.02²); a context of up to 4 tokens starts as the words "a photo
-    of a".
-    """
+    """Initial text prompts: N(0, 0.02²); up to 4 tokens start as the words "a photo of a"."""
     check_depth("text", depth, clip.config.text_layers)
     shape = (max(depth, 1), length, clip.config.text_width)
     prompts = _DEVIATION * jax.random.normal(key, shape)
@@ -39,12 +36,13 @@ def visual_prompts(
     clip: CLIP, length: int, depth: int, key: Key[Array, ""]
 ) -> Float[Array, "depth p width"]:
     """Initial visual prompts: N(0, 0.02²)."""
-    if clip.config.is_resnet:
+    layers = clip.config.vision_layers
+    if isinstance(layers, tuple):
         raise UserError(
             f"model.visual_prompts={length}: a {clip.config.architecture} takes no visual prompts; "
             "set model.visual_prompts=0 and model.visual_depth=0, or choose a ViT"
         )
-    check_depth("visual", depth, clip.config.vision_layers)
+    check_depth("visual", depth, layers)
     return _DEVIATION * jax.random.normal(key, (depth, length, clip.config.vision_width))
 
 

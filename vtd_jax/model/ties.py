@@ -1,13 +1,12 @@
-"""Which class becomes the video token where several have as many votes to rounding.
+"""Chooses the video token where several classes have equally many votes to rounding.
 
-The confidence of a class sums to 1 over the frames of a video, so a class whose frames hold all of
-its confidence has one vote, be it named by one frame or by six. Several such classes tie at 1 but
-for the last bit of a sum, which differs between machines; it must not decide. So votes within `TIE`
-of the greatest tie, and the class that named more frames wins, then the lower one.
+The confidence of a class sums to 1 over the frames of a video. A class whose frames hold all of its
+confidence has one vote, whether it named one frame or six. Several such classes tie at 1 but for
+the last bit of a sum, which differs between machines and must not decide. So votes within `TIE` of
+the greatest tie: the class that named more frames wins, then the lower one.
 
-Votes are compared by what lacks to 1, the confidence of a class in frames that it did not name:
-next to 1 a vote has absolute rounding of 1e-7, a hundredth of `TIE`, and what lacks relative
-rounding.
+Votes are compared by 1 minus the votes, the confidence of a class in frames that it did not name.
+Near 1 a vote has an absolute rounding error of 1e-7, its complement only a relative one.
 """
 
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vtd_jax.model.axes import WHOLE, Axes
 
-# votes that are no further from the greatest are as many
+# votes this close to the greatest count as equal; 100 times the rounding error of a vote
 TIE = 1e-5
 
 
@@ -36,20 +35,18 @@ class Tally(NamedTuple):
 
 
 def tally(named: Bool[Array, "b t n"], weights: Float[Array, "b t n"]) -> Tally:
-    """What decides, from the frames that each candidate named and the confidence of all frames in
-    it. No gradient.
-    """
+    """Tallies named frames and all frames' confidence for each candidate, without gradient."""
     weights = jax.lax.stop_gradient(weights)
     return Tally(jnp.where(named, 0.0, weights).sum(axis=1), named.sum(axis=1).astype(jnp.float32))
 
 
 def winner(found: Tally, classes: Int[Array, "b n"], axes: Axes = WHOLE) -> Int[Array, " b"]:
-    """Of the classes whose votes are within `TIE` of the greatest the one that named more frames,
-    then the lower one.
+    """The class that named most frames, of those whose votes are within `TIE` of the greatest; then
+    the lowest class.
 
     Args:
       found: of N candidates.
-      classes: which classes they are; one may be there several times with the same numbers.
+      classes: of the candidates; one may appear several times with the same numbers.
       axes: how candidates are split over devices.
     """
     frames = jnp.where(_near(found, axes), found.frames, -1.0)
@@ -61,11 +58,9 @@ def winner(found: Tally, classes: Int[Array, "b n"], axes: Axes = WHOLE) -> Int[
 def rank(
     found: Tally, classes: Int[Array, "b n"], count: int, axes: Axes = WHOLE
 ) -> Int[Array, "b {count}"]:
-    """The winner, then the winner among the others, and so on: `count` different classes, of which
-    there are as many.
+    """The winner, then the winner among the others, and so on: `count` different classes.
 
-    Votes of neighbours may ascend by up to `TIE`. A class that named a frame comes before all that
-    named none.
+    Later votes may be greater by up to `TIE`. Classes that named a frame come before all others.
     """
     if count == 1:
         return winner(found, classes, axes)[:, None]
@@ -78,13 +73,11 @@ def rank(
 
 
 def tied(found: Tally, axes: Axes = WHOLE) -> Bool[Array, " b"]:
-    """Whether several of N different classes that named a frame have votes within `TIE` of the
-    greatest.
-    """
+    """Whether several different classes that named a frame have the most votes within `TIE`."""
     near = _near(found, axes) & (found.frames > 0)
     return axes.total(near.sum(axis=-1)) > 1
 
 
 def _near(found: Tally, axes: Axes) -> Array:
-    """Who has the most votes to rounding."""
+    """The candidates whose votes are within `TIE` of the greatest."""
     return found.lacking <= TIE - axes.most(-found.lacking)[:, None]

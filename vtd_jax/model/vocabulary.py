@@ -1,9 +1,8 @@
-"""Frames named by any word list: nearest words, votes and video tokens of a vocabulary of up to
-millions of words.
+"""Nearest words, votes and video tokens of a vocabulary of up to millions of words.
 
-The results of `discretize` on the whole vocabulary (paper section 3.2; docs/method.md, sections 3,
-7) without `[B, T, V]`: words pass in chunks, and only the at most T words that some frame was
-assigned to take part in a video's vote.
+Gives the results of `discretize` on the whole vocabulary (paper section 3.2; docs/method.md,
+sections 3 and 7) without an array `[B, T, V]`. Words go in chunks, and only the at most T words
+that a frame was assigned to take part in a video's vote.
 """
 
 import functools
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Int32
 
 from vtd_jax.errors import UserError
@@ -21,17 +21,16 @@ from vtd_jax.model.config import CHOICES
 Rows = Float[Array, "v d"] | Float[np.ndarray, "v d"]
 
 _EXACT = jax.lax.Precision.HIGHEST
-# words whose scores are compared by their maximum first
+# words of a block: only blocks whose maximum is good enough are searched
 _BLOCK = 64
-# words at once inside a program: on a CPU a chunk and its products stay in a cache, other devices
-# want larger products
+# words of a chunk inside a program: on a CPU it stays in a cache, other devices need large products
 _CHUNKS = {"cpu": 2048}
 _CHUNK = 65536
-# words of a host array that are on the device at once, and of one that must be copied on a CPU
+# words of a host array per transfer, and fewer where a CPU has to copy them
 _STREAMED, _COPIED = 65536, 4096
-# products of one part: 32 MB
+# products of one transfer, 32 MB
 _PRODUCTS = 1 << 23
-# after every word: fill-ins that the vocabulary does not have
+# sorts after every real word
 _NO_WORD = np.iinfo(np.int32).max
 
 
@@ -62,7 +61,7 @@ class WordVotes(NamedTuple):
 
 
 def squared_norms(vocabulary: Rows) -> Float[Array, " v"]:
-    """`||c||²` of every word, float32: what `nearest` needs of a vocabulary that does not change."""
+    """`||c||²` of every word, float32: what `nearest` needs of a constant vocabulary."""
     if isinstance(vocabulary, np.ndarray):
         parts = [
             _squared_norms(vocabulary[i : i + _STREAMED])
@@ -123,10 +122,8 @@ def nearest(
 
 
 def _on_this_cpu(*arrays: Array) -> bool:
-    """Whether the host sees the arrays' memory, and can take parts of it where programs would copy
-    them.
-    """
-    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+    """Whether the host can read parts of the arrays in place, where programs would copy."""
+    if any(isinstance(array, Tracer) for array in arrays):
         return False
     return all(
         len(array.devices()) == 1 and next(iter(array.devices())).platform == "cpu"
@@ -165,14 +162,12 @@ def _streamed(
     squares: Array | None,
     chunk: int | None,
 ) -> Array:
-    """`nearest` of a host array: one program for every part; the last part reaches back to be as
-    long as the others.
-    """
+    """`nearest` of a host array, part by part; the last part overlaps, to be as long."""
     words, part = len(vocabulary), _part(vocabulary, len(features))
     chunk = part if chunk is None else chunk
     best = before = _nothing(len(features), top)
     for seen in range(0, words, part):
-        # else the host would run ahead and put every part on the device
+        # without waiting the host would run ahead and put every part on the device
         jax.block_until_ready(before)
         first = min(seen, words - part)
         rows = jax.device_put(vocabulary[first : first + part], may_alias=True)
@@ -191,9 +186,7 @@ def _nothing(frames: int, top: int) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, static_argnames=("metric", "chunk"))
 def _search(best, features, rows, squares, first, seen, *, metric, chunk):
-    """The best scores and ids, after the words `rows` from id `first` on, without the `seen` ones
-    among them.
-    """
+    """Updates the best words with `rows`, from id `first` on, but for the `seen` ones."""
     euclidean = metric == "euclidean"
     features = (features.astype(jnp.float32) if euclidean else discretize.normalize(features)).T
     words, width = rows.shape
@@ -204,14 +197,12 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
         start = jnp.minimum(i * chunk, words - chunk)
         codes = jax.lax.dynamic_slice(rows, (start, 0), (chunk, width)).astype(jnp.float32)
         norms = jax.lax.dynamic_slice(squares, (start,), (chunk,))
-        # products are scaled, not codes: unit rows would have to be written before they are
-        # multiplied
+        # products are scaled, not codes: normalised rows would be written to memory first
         times, less = jnp.full(chunk, 2.0), norms
         if not euclidean:
             times, less = jax.lax.rsqrt(jnp.maximum(norms, 1e-24)), jnp.zeros(chunk)
         less = jnp.where(start + jnp.arange(chunk) < jnp.maximum(i * chunk, seen), jnp.inf, less)
-        # words × frames: the order in which XLA multiplies fastest on a CPU, and maxima over words
-        # vectorise
+        # words × frames: XLA's fastest order on a CPU, and maxima over words vectorise
         products = jnp.matmul(codes, features, precision=_EXACT)
         return _merge(best, products, times, less, first + start)
 
@@ -221,20 +212,17 @@ def _search(best, features, rows, squares, first, seen, *, metric, chunk):
 def _merge(
     best: tuple[Array, Array], products: Array, times: Array, less: Array, first: Array
 ) -> tuple[Array, Array]:
-    """The best of what there was and of the words from id `first` on, whose scores are `times *
-    products - less`.
-    """
+    """Updates the best words with those of id `first` on: `times * products - less`."""
     frames, top = best[0].shape
     rest = -len(less) % _BLOCK
     products = jnp.pad(products, ((0, rest), (0, 0))).reshape(-1, _BLOCK, frames)
     times = jnp.pad(times, (0, rest)).reshape(-1, _BLOCK)
     less = jnp.pad(less, (0, rest), constant_values=jnp.inf).reshape(-1, _BLOCK)
-    # nothing else reads these scores, so they are never written to memory
+    # XLA fuses the scores into their maximum, so they are never written to memory
     maxima = (times[..., None] * products - less[..., None]).max(axis=1)
 
     def look(best):
-        # r blocks that come before another by (maximum, place) hold r words that come before all of
-        # its words
+        # `top` blocks with greater maxima hold `top` words that beat every word of another block
         _, blocks = jax.lax.top_k(maxima.T, min(top, len(maxima)))
         # in ascending order, so that of equal words the lowest comes first
         blocks = jnp.sort(blocks, axis=1)[..., None]
@@ -299,13 +287,13 @@ def word_votes(
 
 
 def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array) -> WordVotes:
-    """The words of T frames in the order of `ties.rank`; those that are there already take no part."""
+    """The words of T frames in the order of `ties.rank`, without `repeated` ones."""
     tally = tally._replace(lacking=jnp.where(repeated, jnp.inf, tally.lacking))
     found = ties.rank(tally, ids, ids.shape[1])
     theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(
         axis=2
     )
-    # after as many turns as there are words nothing is left to rank
+    # `rank` returns T words; those after the last different one are fill-ins
     there = jnp.arange(ids.shape[1]) < (~repeated).sum(axis=1, keepdims=True)
     return WordVotes(jnp.where(there, found, -1), jnp.where(there, theirs, 0.0))
 

@@ -32,7 +32,7 @@ ClassTokens = (
 
 
 class Output(NamedTuple):
-    """What a batch of videos became.
+    """Logits of a batch of videos, and what led to them.
 
     Attributes:
       logits: `[B, K]`.
@@ -57,8 +57,8 @@ class VTDCLIP(nnx.Module):
     """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv
     2503.18407).
 
-    The codebook is an argument, not state: base, novel and anyone's own classes differ only in the
-    names encoded. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
+    The codebook is an argument, not state: base, novel and users' own classes differ only in the
+    encoded names. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
     `vtd_jax.clip.layers.Frozen`. Settings are given here and never change: `with_compute` and
     `with_pooling` return another model.
     """
@@ -96,15 +96,11 @@ class VTDCLIP(nnx.Module):
 
     @property
     def squash(self) -> bool:
-        """Whether frames are scaled to a square as a whole, as this CLIP's images were
-        (`normalization.squashes`).
-        """
+        """Whether frames are squashed to a square (`normalization.squashes`)."""
         return squashes(self.config.normalization, self.clip.config.preprocessing)
 
     def rounded(self) -> "VTDCLIP":
-        """The same model, for programs: see `CLIP.rounded`; learnable arrays are those of this
-        one.
-        """
+        """The same model for inference programs: see `CLIP.rounded`."""
         model = nnx.merge(*nnx.split(self))
         model.clip = self.clip.rounded()
         return model
@@ -133,10 +129,8 @@ class VTDCLIP(nnx.Module):
     def class_tokens(
         self, names: Sequence[str]
     ) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
-        """Token ids of the class prompts, as long as the longest one: `[K, L]`, with M templates
-        `[K, M, L]`.
-        """
-        # where classes are tokenized there is a tokenizer; a benchmark of devices has none
+        """Trimmed token ids of the class prompts: `[K, L]`, with M templates `[K, M, L]`."""
+        # imported late: a benchmark on a bare machine has no tokenizer
         from vtd_jax.clip.tokenizer import EOT
 
         if self.clip.config.vocab_size <= EOT:
@@ -177,6 +171,7 @@ class VTDCLIP(nnx.Module):
             return self._encode(frames)
         batch, count, *image = frames.shape
         chunks = frames.reshape(batch, self.compute.frame_chunks, -1, *image)
+        # one chunk after another: only one has activations in memory
         features = jax.lax.map(jax.checkpoint(self._encode), jnp.moveaxis(chunks, 1, 0))
         return jnp.moveaxis(features, 0, 1).reshape(batch, count, -1)
 
@@ -222,9 +217,11 @@ class VTDCLIP(nnx.Module):
             return self._classify_plainly(features, codebook, dropout_keys, axes)
         config = self.config
         named = fast_discretize.name_frames(features, codebook, config, axes)
-        codes, weights = named.codebook, named.weights
-        if weights is None:
-            # its own computation, which a program that does not return it leaves out
+        codes = named.codebook
+        if named.compared is not None:
+            weights = named.compared.weights
+        else:
+            # XLA drops this where a program does not return the confidence
             weights = discretize.confidence(
                 discretize.cosine(features, codes), config.temperature, config.confidence
             )

@@ -50,7 +50,7 @@ def assert_learnt(found, expected):
 
 
 class CfgNode(dict):
-    """As the settings objects of training scripts: a dict of a class of their own, with attributes."""
+    """As the settings of training scripts: a dict of a class of their own, with attributes."""
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -110,7 +110,7 @@ def forward(model, clips, tokens):
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["base_to_novel", "few_shot"])
 def test_golden_logits_from_a_checkpoint_of_the_authors(shared_dir, tmp_path, name):
-    """Their drawn weights in a file of their names give their logits; our model starts from others."""
+    """Their drawn weights, in a file of their names, give their logits in our model."""
     path = shared_dir / "golden" / f"{name}.npz"
     with np.load(path) as golden:
         case, logits = json.loads(str(golden["case"])), golden["logits"]

@@ -1,4 +1,4 @@
-"""The exported file: what it holds, the one call that loads it, and how the wrong ones are refused."""
+"""The exported file: its content, the call that loads it, and refusals of wrong files."""
 
 import dataclasses
 import json
@@ -140,8 +140,7 @@ def test_dtype_is_that_of_training_or_the_one_asked_for(clip, tmp_path):
 def test_another_clip_is_refused(saved, tmp_path):
     path, _, info = saved
     save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 1))
-    told = rf"x\.safetensors: was learnt on another CLIP \({info.clip.architecture}, weights {info.clip.weights}; here "
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=rf"x\.safetensors: .*another CLIP .*{info.clip.weights}"):
         export.load_tuned(path, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"was learnt on another CLIP \(ViT/16 .*; tiny is tiny\)"):
         export.load_tuned(path, "tiny")

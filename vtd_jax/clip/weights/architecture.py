@@ -1,4 +1,4 @@
-"""A CLIP's architecture, read off its tensors' names and shapes as OpenAI's loader does."""
+"""Infers a CLIP's architecture from its tensors' names and shapes, as OpenAI's loader does."""
 
 import re
 from collections.abc import Mapping
@@ -17,9 +17,7 @@ _OPENAI = re.compile(
 
 
 def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
-    """Raises a `UserError` unless `config` is of the architecture that a run was configured for (""
-    takes any).
-    """
+    """Raises a `UserError` unless `config` has the expected architecture ("" accepts any)."""
     if expected and config.architecture != expected:
         raise UserError(
             f"{where}: a CLIP {config.architecture}, the run's clip.architecture is {expected!r}: "
@@ -28,7 +26,7 @@ def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
 
 
 def config_of(fields: dict[str, Any], where: str) -> CLIPConfig:
-    """A configuration of these fields; a `UserError` of theirs names the file."""
+    """`CLIPConfig(**fields)`, whose `UserError` names the file."""
     try:
         return CLIPConfig(**fields)
     except UserError as error:
@@ -43,7 +41,8 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any
       where: the file, for messages.
 
     Raises:
-      UserError: a tensor that gives a size is missing or misshapen, or another kind of model.
+      UserError: a tensor that gives a size is missing or misshapen, or the model is of another
+        kind.
     """
     is_resnet = any(name.startswith(("visual.layer", "visual.attnpool.")) for name in shapes)
     grid_at = "visual.attnpool.positional_embedding" if is_resnet else "visual.positional_embedding"
@@ -55,7 +54,7 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any
         "positional_embedding": 2,
         "token_embedding.weight": 2,
     }
-    _check_telling(shapes, ranks, where)
+    _check_sizing(shapes, ranks, where)
     side = round((shapes[grid_at][0] - 1) ** 0.5)
     if side < 1 or side**2 + 1 != shapes[grid_at][0]:
         raise UserError(
@@ -91,19 +90,13 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any
 
 
 def _mlp_width(shapes: Mapping[str, tuple[int, ...]], prefix: str, width: int) -> int | None:
-    """Hidden channels of the first block's MLP; None where they are four times the width, or not
-    there to tell.
-    """
+    """Hidden channels of the first block's MLP; None for four times the width or no such tensor."""
     found = shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", ())
     return None if len(found) != 2 or found[0] in (0, 4 * width) else found[0]
 
 
-def _check_telling(
-    shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str
-) -> None:
-    """Raises where a tensor that tells a size is absent or of the wrong rank; names the first
-    foreign tensor.
-    """
+def _check_sizing(shapes: Mapping[str, tuple[int, ...]], ranks: dict[str, int], where: str) -> None:
+    """Refuses a sizing tensor that is absent or misshapen; names the first foreign tensor."""
     if absent := [name for name in ranks if name not in shapes]:
         foreign = next((name for name in shapes if not _OPENAI.match(name)), None)
         image = any(name.startswith("visual.") for name in shapes)

@@ -1,7 +1,6 @@
-"""CLIP checkpoints in and out: OpenAI, Hugging Face, open_clip and our own, all without PyTorch.
+"""Reads checkpoints of OpenAI, Hugging Face, open_clip and our own, without PyTorch; writes ours.
 
-Everything is turned into one form, the "state": float32 NumPy arrays under OpenAI's names in
-PyTorch's layouts.
+All become one form, the "state": float32 NumPy arrays under OpenAI's names in PyTorch's layouts.
 """
 
 import contextlib
@@ -84,8 +83,8 @@ def read_checkpoint(
 
     Args:
       path: file or folder; "tiny" is the CLIP that comes with this package.
-      activation: of both towers, one of `ACTIVATIONS`; for weights without a config beside them, as
-        no tensor tells. OpenAI's own files need none.
+      activation: of both towers, one of `ACTIVATIONS`; for weights without a config beside them,
+        since no tensor shows it. OpenAI's own files need none.
       head_width: channels of an attention head of the image tower; likewise.
       expected: as for `check_architecture`, checked before any tensor is read.
 
@@ -96,8 +95,8 @@ def read_checkpoint(
     Raises:
       UserError: no checkpoint, a truncated or damaged one, one that carries code, or one whose
         tensors are missing, surplus, misshapen or not finite; a config beside it with a setting
-        that is not supported; nothing that says what no tensor tells, or an argument that
-        contradicts what does.
+        that is not supported; an unknown activation or head width, or an argument that contradicts
+        the known one.
     """
     if activation not in (None, *ACTIVATIONS):
         raise UserError(f"activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
@@ -125,8 +124,7 @@ def read_checkpoint(
 
 
 def holds_clip(path: str | os.PathLike) -> bool:
-    """Whether a file that is there holds a CLIP's own tensors, and not what was learnt on top of
-    one.
+    """Whether an existing file holds a CLIP's own tensors, not what was learnt on top of one.
 
     Raises:
       UserError: it cannot be opened.
@@ -158,6 +156,7 @@ def save_clip(
     if dtype not in ("float32", "float16"):
         raise UserError(f"{path}: dtype {dtype!r}, expected float32 or float16")
     check_state(config, state, str(path))
+    # an overflow becomes inf, which is reported below
     with np.errstate(over="ignore"):
         arrays = {name: np.asarray(array, dtype, order="C") for name, array in state.items()}
     for name, array in arrays.items():
@@ -172,9 +171,7 @@ def _config(
     asked: dict[str, Any],
     where: str,
 ) -> CLIPConfig:
-    """Sizes from the shapes; what they cannot tell from what comes with the weights, or as it is
-    asked for.
-    """
+    """Sizes from the shapes, the rest from what comes with the weights or from the caller."""
     sizes = sizes_of(shapes, where)
     if CONFIG_KEY not in weights.metadata:
         return config_of(sizes | settle(weights, named, sizes, asked, where), where)
@@ -186,11 +183,10 @@ def _config(
 
 def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
     """The configuration that `save_clip` wrote, which must agree with the shapes."""
-    told = f"{where}: damaged: its {CONFIG_KEY} cannot be read"
     try:
         config = CLIPConfig.from_dict(parse_json(text, "metadata", dict[str, Any]))
     except UserError as error:
-        raise UserError(f"{told}: {error}") from None
+        raise UserError(f"{where}: damaged: its {CONFIG_KEY} cannot be read: {error}") from None
     wrong = [
         f"{name} {getattr(config, name)}, not {size}"
         for name, size in sizes.items()
@@ -204,13 +200,11 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:
-    """Runs `write` on a temporary sibling and moves that into place, so that no half file is ever
-    seen.
-    """
+    """Runs `write` on a temporary sibling, then moves it into place: no partial file appears."""
     try:
         with replacing(path) as temporary:
             write(str(temporary))
-            # safetensors makes files that only their owner may read
+            # safetensors creates files that only their owner may read
             temporary.chmod(0o666 & ~_umask())
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be written: {error}") from None

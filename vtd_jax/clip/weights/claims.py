@@ -1,6 +1,4 @@
-"""What a file of a stranger claims of its tensors: how many, their names and shapes; all of it has
-an end.
-"""
+"""Limits on what an untrusted file claims of its tensors: their number, names and shapes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import TENSOR_NAME, TENSOR_NAMES, TENSORS
 
-# NumPy's dimensions, with room for what is done to a tensor; and what is above any size, step or
-# offset
+# half of NumPy's 64
 _DIMENSIONS = 32
+# above any size, stride or offset
 GREATEST = 2**48
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Refuses more tensors than a file of weights has, and names that are no names.
+    """Refuses too many tensors and too long names.
 
     Args:
       names: of all tensors.
@@ -50,7 +48,7 @@ def check_shape(name: str, shape: Sequence[int], where: str) -> None:
             f"{where}: damaged: tensor {name} has {len(shape):,} dimensions, expected at most "
             f"{_DIMENSIONS}"
         )
-    # NumPy multiplies the sides that are not 0
+    # NumPy, too, multiplies only the sides that are not 0
     if any(not 0 <= n < GREATEST for n in shape) or math.prod(n for n in shape if n) >= GREATEST:
         raise UserError(
             f"{where}: damaged: tensor {name} is {tuple(shape)}, expected sizes from 0 to below 2⁴⁸"

@@ -1,6 +1,4 @@
-"""What no tensor of a CLIP tells: activation, head widths, preprocessing; from what comes with it,
-or as asked.
-"""
+"""Activation, head widths and preprocessing of a CLIP, which no tensor shows."""
 
 import dataclasses
 import sys
@@ -28,9 +26,7 @@ _ARGUMENTS = {"activation": "activation", "vision_head_width": "head_width"}
 
 
 class Facts(NamedTuple):
-    """Fields of `CLIPConfig`, and what says so; `binding` where an explicit value may not
-    contradict it.
-    """
+    """Fields of `CLIPConfig` and their source; `binding` where no explicit value may differ."""
 
     fields: dict[str, Any]
     source: str
@@ -44,17 +40,17 @@ def settle(
     asked: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
-    """The fields of `CLIPConfig` that shapes cannot tell.
+    """The fields of `CLIPConfig` that shapes do not show.
 
     Args:
       weights: the opened file.
-      tensors: its tensors, names without wrappers but else as the file has them.
+      tensors: its tensors, under the file's names without wrappers.
       sizes: fields read off the shapes.
-      asked: `activation` and `vision_head_width` as the caller gives them; None for not given.
+      asked: the caller's `activation` and `vision_head_width`; None for not given.
       where: the file, for messages.
 
     Raises:
-      UserError: nothing says them, or what says them contradicts what is asked.
+      UserError: no source has them, or it contradicts the caller.
     """
     asked = {name: value for name, value in asked.items() if value is not None}
     known = _beside(weights, tensors, sizes) or _openais(weights, tensors, sizes)
@@ -66,7 +62,7 @@ def settle(
     check_asked(known, asked, where)
     fields = known.fields | asked
     if any(known.fields[name] != value for name, value in asked.items()):
-        # not what OpenAI's class computes, so not OpenAI's weights in it either
+        # OpenAI's class has other settings, so these are not OpenAI's weights
         fields["preprocessing"] = None
     if fields["preprocessing"] is None:
         fields["preprocessing"] = OPENAI
@@ -85,15 +81,14 @@ def check_asked(known: Facts, asked: Mapping[str, Any], where: str) -> None:
         if known.fields[name] != value:
             raise UserError(
                 f"{where}: {setting(_ARGUMENTS[name], value)} contradicts {known.source}, which "
-                "says "
-                f"{known.fields[name]}: leave it out"
+                f"says {known.fields[name]}: leave it out"
             )
 
 
 def _beside(
     weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]
 ) -> Facts | None:
-    """What the config of the weights' own format, in the same folder, says."""
+    """The facts in the config of the weights' own format, in the same folder."""
     hugging_face, folder, side = is_hugging_face(tensors), weights.folder, sizes["image_resolution"]
     file = folder / (hugging_face_config if hugging_face else open_clip_config).CONFIG
     if weights.is_script or not file.is_file():
@@ -107,15 +102,12 @@ def _beside(
 
 
 def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
-    """The preprocessing that a folder's files say, those of the weights' own format first; None
-    where none does.
-    """
-    readers = [
-        hugging_face_config.hugging_face_preprocessing,
-        open_clip_config.open_clip_preprocessing,
-    ]
-    found = (read(folder, side) for read in (readers if hugging_face else readers[::-1]))
-    return next((images for images in found if images is not None), None)
+    """The preprocessing in a folder's files, the weights' own format first; None for none."""
+    theirs = hugging_face_config.hugging_face_preprocessing
+    open_clips = open_clip_config.open_clip_preprocessing
+    if hugging_face:
+        return theirs(folder, side) or open_clips(folder, side)
+    return open_clips(folder, side) or theirs(folder, side)
 
 
 def _openais(
@@ -123,9 +115,9 @@ def _openais(
 ) -> Facts | None:
     """OpenAI's facts, for weights that OpenAI's own code wrote.
 
-    That is an archive of theirs, its state dict (which has three numbers that only theirs has), or
-    a state dict that PyTorch saved from their class: their blocks list attention before its norm,
-    open_clip's after it.
+    That is their archive, its state dict (only theirs has three certain numbers), or a state dict
+    that PyTorch saved from their class (their blocks list attention before its norm, open_clip's
+    after it).
     """
     if sizes["vision_width"] in WIDE_HEADS and sizes["vision_patch_size"]:
         return None
@@ -151,7 +143,7 @@ def _asked_only(
     asked: Mapping[str, Any],
     where: str,
 ) -> dict[str, Any]:
-    """The fields where only the caller can know them."""
+    """The fields that only the caller can know."""
     width, lacking = sizes["vision_width"], [] if "activation" in asked else ["activation"]
     if not _has_heads_of_64(sizes) and "vision_head_width" not in asked:
         lacking.append("vision_head_width")

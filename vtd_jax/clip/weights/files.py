@@ -1,4 +1,4 @@
-"""Opens a file or folder of weights whatever wrote it, or says in one line what it is instead."""
+"""Opens a file or folder of weights of any format, or reports in one line what it is instead."""
 
 import contextlib
 from collections import defaultdict
@@ -23,7 +23,7 @@ SOURCES = (
     "Hugging Face folders (openai/clip-vit-base-patch16), open_clip files "
     "(huggingface.co/laion), or tiny, the one shipped here"
 )
-# in a folder the first of these is read; the first three are Hugging Face's, the others open_clip's
+# the first of these in a folder is read; the first four are Hugging Face's, the others open_clip's
 FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -39,7 +39,7 @@ _FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 class Weights(NamedTuple):
-    """Tensors not read yet, and what the file says about itself.
+    """Tensors that are not read yet, and facts about the file.
 
     Attributes:
       tensors: by the names that the file uses.
@@ -136,8 +136,7 @@ def _in_folder(folder: Path) -> Path:
         raise UserError(
             f"{folder}: a folder of {function('write_served')}, whose labels are fixed and whose "
             f"weights are in its program: run python {folder / 'predict.py'} VIDEO, or give the "
-            "run or "
-            "CLIP that it was made of"
+            "run or CLIP that it was made of"
         )
     if "checkpoints" in found:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Tensor names of Hugging Face, open_clip and wrappers of training, turned into OpenAI's."""
+"""Turns tensor names of Hugging Face, open_clip and training wrappers into OpenAI's."""
 
 import re
 from collections.abc import Mapping
@@ -39,9 +39,9 @@ _TRANSPOSED = ("visual.proj", "text_projection")
 _QKV = re.compile(r"(.*\.in_proj_)([qkv])_(weight|bias)")
 
 
-# components of names that wrappers add: DataParallel and its kin, torch.compile
+# what DataParallel (and what wraps like it) and torch.compile add to names
 _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")
-# one tensor of each tower in each naming; what stands before it is no part of a CLIP's names
+# one tensor of each tower in each naming; any prefix of it is a wrapper's
 _ANCHORS = (
     "visual.class_embedding",
     "visual.attnpool.positional_embedding",
@@ -58,8 +58,7 @@ def is_hugging_face(names: Mapping[str, Any]) -> bool:
 
 
 def strip_wrappers(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:
-    """Takes off what wrappers of training put into names: `module.`, `_orig_mod.`, and any prefix
-      common to all.
+    """Removes what training wrappers add to names: `module.`, `_orig_mod.` and any common prefix.
 
     Raises:
       UserError: two tensors would have the same name, or only some have the prefix of the CLIP's

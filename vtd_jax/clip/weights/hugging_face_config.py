@@ -1,4 +1,4 @@
-"""What Hugging Face's files beside the weights say: config.json and preprocessor_config.json."""
+"""Reads Hugging Face's config.json and preprocessor_config.json beside the weights."""
 
 import math
 from collections.abc import Mapping
@@ -35,11 +35,8 @@ _IRRELEVANT = (
 )  # fmt: skip
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 _PROCESSORS = (
-    "CLIPImageProcessor",
-    "CLIPImageProcessorFast",
-    "CLIPImageProcessorPil",
-    "CLIPFeatureExtractor",
-)
+    "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor",
+)  # fmt: skip
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
@@ -55,8 +52,7 @@ _NOT_PIXELS = (
 
 
 def check_model_type(folder: Path) -> None:
-    """Refuses the folder of another kind of model; before its tensors are looked at, which may have
-    the same names.
+    """Refuses the folder of another kind of model, whose tensors may have the same names.
 
     Raises:
       UserError: `model_type` in `config.json` is not "clip".
@@ -78,7 +74,7 @@ def check_model_type(folder: Path) -> None:
 
 
 def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from a `config.json`: activation and head widths.
+    """Activation and head widths from a `config.json`.
 
     Args:
       file: it; numbers that it leaves out have `transformers`' defaults (8 and 12 heads,

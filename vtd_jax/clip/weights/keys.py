@@ -1,6 +1,4 @@
-"""Somebody else's JSON config, of which no key is passed over: each is honoured, checked,
-irrelevant or refused.
-"""
+"""Strict reading of foreign JSON configs: no key is ignored unless known to be irrelevant."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +9,7 @@ from vtd_jax.printable import brief
 
 
 class Keys:
-    """The keys of one object of a config file. Whoever reads it asks for every key, and `finish`
-    refuses the rest.
-    """
+    """The keys of one object of a config file. `finish` refuses those that were not read."""
 
     def __init__(self, content: Mapping[str, Any], file: Path, prefix: str = ""):
         """
@@ -23,14 +19,14 @@ class Keys:
           prefix: where it is in the file, e.g. "model_cfg.vision_cfg.".
         """
         self.file = file
-        self._content, self._prefix, self._asked = content, prefix, set()
+        self._content, self._prefix, self._read = content, prefix, set()
 
     def __contains__(self, key: str) -> bool:
         return key in self._content
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value, which the caller honours; the default where it is absent or null."""
-        self._asked.add(key)
+        """The value, or the default where it is absent or null; the caller must use it."""
+        self._read.add(key)
         value = self._content.get(key)
         return default if value is None else value
 
@@ -38,9 +34,7 @@ class Keys:
         """The object at a key; an empty one where it is absent or null."""
         value = self.get(key, {})
         if not isinstance(value, dict):
-            raise UserError(
-                f"{self.file}: {self._prefix}{key} is {type(value).__name__}, expected an object"
-            )
+            raise self._error(key, f"{type(value).__name__}, expected an object")
         return Keys(value, self.file, f"{self._prefix}{key}.")
 
     def merged(self, other: "Keys") -> "Keys":
@@ -52,59 +46,52 @@ class Keys:
         value = self.get(key)
         if value is None or any(_equal(value, one) for one in allowed):
             return
-        told = " or ".join(dict.fromkeys(repr(one) for one in allowed))
-        raise UserError(
-            f"{self.file}: {self._prefix}{key} is {brief(value)}, expected {told}: either a "
-            "config of other weights than those beside it, or a variant of CLIP that is not "
-            "supported"
+        expected = " or ".join(dict.fromkeys(repr(one) for one in allowed))
+        raise self.wrong(
+            key,
+            f"{expected}: either a config of other weights than those beside it, or a variant of "
+            "CLIP that is not supported",
         )
 
     def off(self, *keys: str) -> None:
-        """Refuses settings that change what is computed, unless they are off: absent, null, false
-        or empty.
-        """
+        """Refuses settings that are on: not absent, null, false or empty."""
         for key in keys:
             if self.get(key, False) not in (False, "", {}, []):
-                raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(self._content[key])}: a variant "
-                    "of CLIP that is not supported"
-                )
+                value = brief(self._content[key])
+                raise self._error(key, f"{value}: a variant of CLIP that is not supported")
 
     def ignore(self, *groups: str | Iterable[str]) -> None:
         """Keys known to change nothing that is computed."""
         for group in groups:
-            self._asked.update([group] if isinstance(group, str) else group)
+            self._read.update([group] if isinstance(group, str) else group)
 
     def positive(self, key: str, default: int) -> int:
         """A whole number above 0."""
         value = self.get(key, default)
         if type(value) is not int or value < 1:
-            raise UserError(
-                f"{self.file}: {self._prefix}{key} is {brief(value)}, expected a positive whole "
-                "number"
-            )
+            raise self.wrong(key, "a positive whole number")
         return value
 
     def wrong(self, key: str, expected: str) -> UserError:
-        """The error to raise where a value is of another kind."""
-        return UserError(
-            f"{self.file}: {self._prefix}{key} is {brief(self._content.get(key))}, expected "
-            f"{expected}"
-        )
+        """The error to raise for another value than expected."""
+        return self._error(key, f"{brief(self._content.get(key))}, expected {expected}")
+
+    def _error(self, key: str, problem: str) -> UserError:
+        return UserError(f"{self.file}: {self._prefix}{key} is {problem}")
 
     def finish(self) -> None:
-        """Refuses the first key that nobody asked for."""
+        """Raises a `UserError` for the first key that was not read."""
         for key, value in self._content.items():
-            if key not in self._asked:
-                raise UserError(
-                    f"{self.file}: {self._prefix}{key} is {brief(value)}: a setting that is not "
-                    "known here, so what it changes would be lost; if it changes nothing that "
-                    "the towers compute, take it out"
+            if key not in self._read:
+                raise self._error(
+                    key,
+                    f"{brief(value)}: a setting that is not known here, so what it changes would "
+                    "be lost; if it changes nothing that the towers compute, take it out",
                 )
 
 
 def _equal(value: Any, expected: Any) -> bool:
-    """Equal numbers of either kind, sequences of either kind; True is no number."""
+    """Equality of numbers and of sequences, whatever their types; True is no number."""
     if isinstance(value, bool) or isinstance(expected, bool):
         return value is expected
     if isinstance(value, list | tuple) and isinstance(expected, list | tuple):

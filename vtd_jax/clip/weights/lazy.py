@@ -7,8 +7,7 @@ import numpy as np
 
 
 class LazyTensor(NamedTuple):
-    """A tensor of a checkpoint before it is read: its shape, a call that gives it as float32, and
-    the dtype that it is stored in where that is known ("f4", "f2", "bfloat16", …)."""
+    """Shape, a call that reads it as float32, and the stored dtype ("f4", "bfloat16") if known."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]

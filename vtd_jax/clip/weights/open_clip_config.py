@@ -1,4 +1,4 @@
-"""What open_clip's config beside the weights says: model and preprocessing, in one file."""
+"""Reads open_clip's config beside the weights: model and preprocessing in one file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +14,8 @@ CONFIG = "open_clip_config.json"
 
 # how a model is made, cast or answers, not what its towers compute
 _OF_MODEL = (
-    "init_logit_scale",
-    "cast_dtype",
-    "output_dict",
-    "nonscalar_logit_scale",
-    "custom_text",
-)
+    "init_logit_scale", "cast_dtype", "output_dict", "nonscalar_logit_scale", "custom_text",
+)  # fmt: skip
 # of parts that are refused where they are on, so their own settings say nothing; and of training
 _OF_VISION = (
     "attn_pooler_queries", "attn_pooler_heads", "patch_dropout", "output_tokens",
@@ -32,18 +28,13 @@ _OF_TEXT = (
 )  # fmt: skip
 # blocks of another kind, in either tower
 _OTHER_BLOCKS = (
-    "ls_init_value",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-)
+    "ls_init_value", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner",
+    "scale_attn", "scale_fc",
+)  # fmt: skip
 
 
 def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes cannot tell, from an `open_clip_config.json`, or one of open_clip's
+    """Activation and head widths from an `open_clip_config.json`, or from one of open_clip's
     `model_configs`, its `model_cfg`.
 
     Args:

@@ -1,6 +1,7 @@
 """Values between OpenAI's tensors and the Flax modules, and what of them is checked on the way."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +9,15 @@ from flax import nnx
 from jaxtyping import Float
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Block, Frozen
+from vtd_jax.clip.layers import Frozen
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.weights.tensor_names import tensor_shapes, tensors
 from vtd_jax.errors import UserError
 from vtd_jax.printable import listed
 
-# a scale of 1100; one that is stored itself is above that, as CLIPs begin at 14
+# a scale of 1100: a larger value is the scale itself, which CLIPs begin at 14
 MOST_LOGIT_SCALE = 7.0
-# from here on its exp is no float32
+# its exp overflows float32 from here on
 LOGIT_SCALE_OVERFLOW = 88.0
 
 
@@ -40,6 +41,7 @@ def clip_from_state(
       UserError: missing, surplus or misshapen tensors, by name.
     """
     check_state(config, state)
+    # shapes only: zeros would be allocated just to be replaced
     clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype, layers=layers))
     stacks: dict[tuple[str | int, ...], list[np.ndarray]] = {}
     for tensor in tensors(config):
@@ -85,11 +87,9 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
         "surplus": [name for name in found if name not in shapes],
         "misshapen": wrong,
     }
-    told = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise UserError(
-            f"{where}: not the tensors of a CLIP {config.architecture}; {'; '.join(told)}"
-        )
+    if any(problems.values()):
+        lists = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
+        raise UserError(f"{where}: not the tensors of a CLIP {config.architecture}; {lists}")
 
 
 def check_logit_scale(
@@ -108,12 +108,16 @@ def check_logit_scale(
 
 def _variable(clip: CLIP, path: tuple[str | int, ...]) -> tuple[Frozen, int | None]:
     """A variable, and the layer of it that is meant where blocks are stacked."""
-    node, layer = clip, None
+    node: Any = clip
+    layer = None
     for part in path:
-        if isinstance(part, int) and isinstance(node, Block):
-            layer = part
+        if isinstance(part, str):
+            node = getattr(node, part)
+        elif isinstance(node, nnx.List):
+            node = node[part]
         else:
-            node = node[part] if isinstance(part, int) else getattr(node, part)
+            # a block whose arrays hold all layers
+            layer = part
     return node, layer
 
 

@@ -1,4 +1,4 @@
-"""The one door to safetensors files of strangers."""
+"""The only reader of untrusted safetensors files."""
 
 import contextlib
 import os
@@ -14,8 +14,7 @@ from vtd_jax.untrusted.regular_files import open_regular
 
 
 def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
-    """Opens a file whose header is of a size, and whose tensors have names and shapes, that weights
-    have.
+    """Opens a file whose header, tensor names and shapes are within the limits of weights.
 
     Args:
       path: the file.
@@ -46,8 +45,10 @@ def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
-        told = f"truncated or damaged safetensors file of {_size(path)} bytes"
-        raise UserError(f"{path}: {told} ({error}); download or copy it again") from None
+        raise UserError(
+            f"{path}: truncated or damaged safetensors file of {_size(path)} bytes ({error}); "
+            "download or copy it again"
+        ) from None
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:

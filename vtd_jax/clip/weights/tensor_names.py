@@ -1,6 +1,4 @@
-"""Every tensor of a CLIP checkpoint: the one place where OpenAI's names, PyTorch's shapes and the
-paths in the Flax modules meet. `params` moves values between the two by this table.
-"""
+"""The one table of OpenAI's tensor names, PyTorch's shapes and paths in the Flax modules."""
 
 from typing import NamedTuple
 
@@ -50,6 +48,9 @@ def tensor_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
 
 def _vit(config: CLIPConfig) -> list[Tensor]:
     width, patch, at = config.vision_width, config.vision_patch_size, ("visual",)
+    layers = config.vision_layers
+    assert isinstance(patch, int)
+    assert isinstance(layers, int)
     rows = 1 + config.grid**2
     embedding = "positional_embedding"
     return [
@@ -57,7 +58,7 @@ def _vit(config: CLIPConfig) -> list[Tensor]:
         _same("visual.class_embedding", (*at, "class_embedding"), width),
         _same(f"visual.{embedding}", (*at, embedding), rows, width),
         *_norm("visual.ln_pre", (*at, "ln_pre"), width),
-        *_blocks("visual.transformer", at, config.vision_layers, width, config.vision_mlp_width),
+        *_blocks("visual.transformer", at, layers, width, config.vision_mlp_width),
         *_norm("visual.ln_post", (*at, "ln_post"), width),
         _same("visual.proj", (*at, "proj"), width, config.embed_dim),
     ]

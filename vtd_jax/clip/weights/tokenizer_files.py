@@ -1,6 +1,4 @@
-"""Whether the tokenizer files beside a CLIP's weights are CLIP's own: texts are always cut by
-`tokenizer`.
-"""
+"""Refuses weights whose tokenizer files are not CLIP's own, since `tokenizer` is."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +14,8 @@ from vtd_jax.untrusted.regular_files import read_text
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast", "TokenizersBackend")
 # of SentencePiece and WordPiece
 _FOREIGN = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "vocab.txt")
-# how the "fast" tokenizers tell CLIP's: what is done to a text, and how it is cut into words, since
-# 2022 and before
+# what CLIP's "fast" tokenizers do to a text, and how they split it into words, since 2022 and
+# before
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _MARKED_WORDS = rf"<\|startoftext\|>|<\|endoftext\|>|{_WORDS}"
 _SPACES = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
@@ -34,7 +32,7 @@ _CUTS = [
     for words in (_WORDS, _MARKED_WORDS)
 ]
 _WAYS = [*((_NORMALIZER, cut) for cut in _CUTS), (None, _BYTES)]
-# what changes the tokens of a word -> values that do not
+# settings that change the tokens of a word -> CLIP's values
 _OF_MODEL = {
     "end_of_word_suffix": ("</w>",),
     "continuing_subword_prefix": ("", None),
@@ -49,15 +47,14 @@ _REMEDY = (
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Compares `tokenizer_config.json`, `tokenizer.json`, `vocab.json` and `merges.txt`, as far as
-    they are there.
+    """Checks those of `tokenizer_config.json`, `tokenizer.json`, `vocab.json` and `merges.txt` that
+    exist.
 
-    What a tokenizer.json does not say is taken as CLIP's; all that `tokenizers` wrote say
-    everything. Tokens beyond its 49 408, which texts never become here, are no difference.
+    Settings that a tokenizer.json lacks are taken as CLIP's; `tokenizers` writes all of them.
+    Tokens beyond the 49 408, which no text here becomes, are ignored.
 
     Raises:
-      UserError: a file that cannot be read, or one of another tokenizer, with the first thing that
-        differs.
+      UserError: a file that cannot be read, or the first difference from CLIP's tokenizer.
     """
     if foreign := next((name for name in _FOREIGN if (folder / name).is_file()), None):
         raise UserError(f"{folder / foreign}: is of another tokenizer than CLIP's: {_REMEDY}")
@@ -70,12 +67,10 @@ def check_tokenizer_files(folder: Path) -> None:
         model = content.get("model")
         model = model if isinstance(model, dict) else {}
         if (kind := model.get("type", "BPE")) != "BPE":
-            raise UserError(f"{file}: model.type is {brief(kind)}, expected 'BPE': {_REMEDY}")
+            raise _other(file, f"model.type is {brief(kind)}", "'BPE'")
         for key, values in _OF_MODEL.items():
             if model.get(key, values[0]) not in values:
-                raise UserError(
-                    f"{file}: model.{key} is {brief(model[key])}, expected {values[0]!r}: {_REMEDY}"
-                )
+                raise _other(file, f"model.{key} is {brief(model[key])}", repr(values[0]))
         _check_vocabulary(model.get("vocab"), file)
         _check_merges(_pairs(model.get("merges")), file)
     if (file := folder / "vocab.json").is_file():
@@ -92,13 +87,9 @@ def check_tokenizer_files(folder: Path) -> None:
 def _check_config(content: Mapping[str, Any], file: Path) -> None:
     kind = content.get("tokenizer_class")
     if kind is not None and kind not in _CLASSES:
-        raise UserError(
-            f"{file}: tokenizer_class is {brief(kind)}, expected CLIPTokenizer: {_REMEDY}"
-        )
-    if content.get("do_lower_case", True) is not True:
-        raise UserError(
-            f"{file}: do_lower_case is {brief(content['do_lower_case'])}, expected true: {_REMEDY}"
-        )
+        raise _other(file, f"tokenizer_class is {brief(kind)}", "CLIPTokenizer")
+    if (lower := content.get("do_lower_case", True)) is not True:
+        raise _other(file, f"do_lower_case is {brief(lower)}", "true")
     added = content.get("added_tokens_decoder", {})
     if not isinstance(added, dict) or not all(isinstance(one, dict) for one in added.values()):
         raise UserError(
@@ -110,30 +101,28 @@ def _check_config(content: Mapping[str, Any], file: Path) -> None:
 
 
 def _check_way(content: Mapping[str, Any], file: Path) -> None:
-    """Refuses other things done to a text, or other words than CLIP's, before they become tokens."""
+    """Refuses a normalisation or a word splitting other than CLIP's."""
     keys = ("normalizer", "pre_tokenizer")
     if not any(key in content for key in keys):
         return
     found = tuple(content.get(key) for key in keys)
     if any(all(map(_holds, found, way)) for way in _WAYS):
         return
-    # the key that is CLIP's in no way, or the one that goes with the other in none
+    # a key that fits neither way; else both fit, but not the same one
     wrong = next(
         (place for place in (0, 1) if not any(_holds(found[place], way[place]) for way in _WAYS)), 0
     )
-    raise UserError(
-        f"{file}: {keys[wrong]} is {brief(found[wrong])}, expected CLIP's own: {_REMEDY}"
-    )
+    raise _other(file, f"{keys[wrong]} is {brief(found[wrong])}", "CLIP's own")
 
 
 def _holds(found: Any, expected: Any) -> bool:
-    """Whether a part of a tokenizer.json says what is expected, and maybe more."""
+    """Whether a part of a tokenizer.json has all that is expected; it may have more."""
     if isinstance(expected, dict):
-        # only newer ones of bytes say that they cut words
-        said = isinstance(found, dict) and (
+        # only newer versions of ByteLevel have use_regex
+        is_same = isinstance(found, dict) and (
             expected.get("type") != "ByteLevel" or found.get("use_regex", True) is True
         )
-        return said and all(_holds(found.get(key), one) for key, one in expected.items())
+        return is_same and all(_holds(found.get(key), one) for key, one in expected.items())
     if isinstance(expected, list):
         return (
             isinstance(found, list)
@@ -144,9 +133,7 @@ def _holds(found: Any, expected: Any) -> bool:
 
 
 def _check_added(found: Any, file: Path) -> None:
-    """Refuses tokens that are put beside the vocabulary, but under an id or a name that CLIP's has
-    already.
-    """
+    """Refuses added tokens whose id or name is another token's in CLIP's vocabulary."""
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise UserError(f"{file}: added_tokens is {brief(found)}, expected a list of tokens")
     for one in found:
@@ -159,9 +146,7 @@ def _check_added(found: Any, file: Path) -> None:
             number <= EOT and token not in vocabulary()
         ):
             right = vocabulary().get(token, "none of CLIP's")
-            raise UserError(
-                f"{file}: added token {brief(token)} has id {number}, expected {right}: {_REMEDY}"
-            )
+            raise _other(file, f"added token {brief(token)} has id {number}", right)
 
 
 def _check_vocabulary(found: Any, file: Path) -> None:
@@ -171,10 +156,8 @@ def _check_vocabulary(found: Any, file: Path) -> None:
         return
     for token, number in vocabulary().items():
         if found.get(token) != number:
-            raise UserError(
-                f"{file}: token {token!r} has id {brief(found.get(token, 'none'))}, expected "
-                f"{number} of {EOT + 1}: {_REMEDY}"
-            )
+            here = brief(found.get(token, "none"))
+            raise _other(file, f"token {token!r} has id {here}", f"{number} of {EOT + 1}")
 
 
 def _check_merges(found: list[Any], file: Path) -> None:
@@ -183,16 +166,19 @@ def _check_merges(found: list[Any], file: Path) -> None:
     for place, pair in enumerate(merges()):
         there = found[place] if place < len(found) else None
         if there != pair:
-            told = "missing" if there is None else brief(there)
-            raise UserError(f"{file}: merge {place + 1} is {told}, expected {pair!r}: {_REMEDY}")
+            value = "missing" if there is None else brief(there)
+            raise _other(file, f"merge {place + 1} is {value}", repr(pair))
     if len(found) > len(merges()):
-        raise UserError(f"{file}: {len(found)} merges, expected {len(merges())}: {_REMEDY}")
+        raise _other(file, f"{len(found)} merges", len(merges()))
+
+
+def _other(file: Path, what: str, expected: str | int) -> UserError:
+    """The error for a file of another tokenizer."""
+    return UserError(f"{file}: {what}, expected {expected}: {_REMEDY}")
 
 
 def _pairs(found: Any) -> list[Any]:
-    """Merges of a tokenizer.json: each "a b", or later ["a", "b"]; what is neither differs from any
-    of CLIP's.
-    """
+    """Merges of a tokenizer.json as tuples: each is "a b", or in newer files ["a", "b"]."""
     found = found if isinstance(found, list) else []
     return [
         tuple(x.split()) if isinstance(x, str) else tuple(x) if isinstance(x, list) else x

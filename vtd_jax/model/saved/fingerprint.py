@@ -1,4 +1,4 @@
-"""Telling models apart by their numbers."""
+"""Fingerprints of a model's arrays."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,17 +12,16 @@ from vtd_jax.fingerprints import fingerprint_all, same
 
 
 def weights_fingerprint(state: nnx.State) -> str:
-    """The fingerprint of all arrays of a state: two models (or CLIPs) of one architecture are told
-    apart by it.
+    """The fingerprint of all arrays of a state.
 
-    The layout of a tower's blocks does not matter: stacked ones are taken layer by layer, as a list
-    of them is.
+    The layout of a tower's blocks does not matter: stacked ones are read layer by layer, like a
+    list.
     """
     return fingerprint_all(part for name, array in _by_layer(state) for part in (f"{name} ", array))
 
 
 def legacy_weights_fingerprint(state: nnx.State) -> str:
-    """Eight hex digits, a CRC-32 of all arrays: what earlier versions noted of a CLIP."""
+    """Eight hex digits, a CRC-32 of all arrays: the fingerprint of earlier versions."""
     found = 0
     for _, array in _by_layer(state):
         found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
@@ -30,7 +29,7 @@ def legacy_weights_fingerprint(state: nnx.State) -> str:
 
 
 def are_weights(noted: str, state: nnx.State) -> bool:
-    """Whether a fingerprint, of this or of an earlier version, is that of a state's arrays."""
+    """Whether a fingerprint, of this or an earlier version, is that of a state's arrays."""
     return same(noted, weights_fingerprint(state), legacy=lambda: legacy_weights_fingerprint(state))
 
 
@@ -43,6 +42,7 @@ def _by_layer(state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
 def _flat(state: nnx.State) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     for path, variable in nnx.to_flat_state(state):
         array = jax.device_get(variable[...])
+        # numbers sort as numbers, and before names
         parts = tuple((isinstance(part, str), part) for part in path)
         place = path.index("blocks") + 1 if "blocks" in path else None
         if place is None or isinstance(path[place], int):

@@ -1,6 +1,4 @@
-"""The authors' checkpoints (`.pth`), in and out, without PyTorch and without running code from the
-file.
-"""
+"""Reads and writes the authors' checkpoints (`.pth`), without PyTorch and without running code."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -34,8 +32,8 @@ _SOURCES = (
     "…}, FILE)"
 )
 _MODULE = "module."
-# how far a CLIP's tensor may be from itself once stored, relative to its largest entry; rounding is
-# half of the 16-bit ones, and other dtypes are as exact as float32
+# how far a stored CLIP tensor may be from the original, relative to its largest entry: twice the
+# rounding of the 16-bit dtypes; other dtypes are as exact as float32
 _CLOSE = {"f2": 1e-3, "bfloat16": 1e-2}
 _CLOSE_ELSE = 1e-6
 
@@ -78,7 +76,7 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
             if name not in frozen and not is_buffer(name)
         }
         if "logit_scale" in learnt:
-            # else it is something else altogether, and no settings would help
+            # without one it is no model of ours, so naming settings would mislead
             _check_settings(expected, learnt, where)
         _check_names(expected, learnt, where)
         _check_values(frozen, here, where)
@@ -127,22 +125,20 @@ def save_release(
         )
     named = to_release(learnable(model))
     if with_clip:
-        tokens, table = (
-            class_tokens(class_names, model.config.text_prompts),
-            model.clip.text.token_embedding[...],
-        )
-        named |= class_buffers(tokens, np.asarray(table), model.config.text_prompts) | _frozen(
-            model
-        )
+        prompts, table = model.config.text_prompts, model.clip.text.token_embedding[...]
+        tokens = class_tokens(class_names, prompts)
+        named |= class_buffers(tokens, np.asarray(table), prompts) | _frozen(model)
     write_torch_archive(path, {_MODULE + name: array for name, array in named.items()})
     return len(named)
 
 
 def _frozen(model: VTDCLIP) -> dict[str, np.ndarray]:
     """The frozen CLIP by the release's names."""
-    named = {frozen_name(name): array for name, array in state_from_clip(model.clip).items()}
-    named.pop(None)
-    return named
+    return {
+        release: array
+        for name, array in state_from_clip(model.clip).items()
+        if (release := frozen_name(name)) is not None
+    }
 
 
 def _check_shapes(
@@ -159,13 +155,12 @@ def _check_shapes(
 def _check_values(
     frozen: Mapping[str, np.ndarray], here: Mapping[str, LazyTensor], where: str
 ) -> None:
-    """Raises at the first tensor that is not the same, but for the rounding of how it is stored."""
+    """Raises at the first tensor that differs by more than the rounding of its stored dtype."""
     for name, tensor in here.items():
         ours = frozen[name]
         theirs = check_finite(tensor.read(), f"{where}: tensor {name}")
-        apart = float(np.abs(ours - theirs).max(initial=0)) / max(
-            float(np.abs(ours).max(initial=0)), 1e-30
-        )
+        largest = max(float(np.abs(ours).max(initial=0)), 1e-30)
+        apart = float(np.abs(ours - theirs).max(initial=0)) / largest
         if apart > _CLOSE.get(tensor.dtype, _CLOSE_ELSE):
             raise UserError(
                 f"{where}: was learnt on another CLIP: {name} differs from the one given by "
@@ -177,7 +172,7 @@ def _check_values(
 def _check_settings(
     expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str
 ) -> None:
-    """Raises where names and shapes tell other settings than the model's, with the fields to set."""
+    """Raises where names and shapes imply other settings than the model's; names the fields."""
     ours = release_settings({name: array.shape for name, array in expected.items()})
     theirs = release_settings({name: tensor.shape for name, tensor in learnt.items()})
     wrong = [
@@ -192,14 +187,10 @@ def _check_settings(
 def _check_names(
     expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str
 ) -> None:
-    missing, surplus = (
-        [n for n in expected if n not in learnt],
-        [n for n in learnt if n not in expected],
-    )
-    told = [
-        f"{kind}: {listed(names, 4)}"
-        for kind, names in (("missing", missing), ("surplus", surplus))
-        if names
-    ]
-    if told:
-        raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(told)}")
+    problems = {
+        "missing": [name for name in expected if name not in learnt],
+        "surplus": [name for name in learnt if name not in expected],
+    }
+    if any(problems.values()):
+        lists = [f"{kind}: {listed(names, 4)}" for kind, names in problems.items() if names]
+        raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(lists)}")

@@ -85,11 +85,8 @@ def from_release(
     new: dict[str, Any] = {"logit_scale": named["logit_scale"]}
     for field, (first, tower) in _PROMPTS.items():
         if field in tree:
-            depth = len(tree[field])
-            names = [
-                first,
-                *(f"{tower}.transformer.resblocks.{i}.VPT_shallow" for i in range(1, depth)),
-            ]
+            deep = range(1, len(tree[field]))
+            names = [first, *(f"{tower}.transformer.resblocks.{i}.VPT_shallow" for i in deep)]
             new[field] = np.stack([named[name] for name in names])
     if "fusion" in tree:
         new["fusion"] = {
@@ -102,8 +99,7 @@ def from_release(
 
 
 def frozen_name(name: str) -> str | None:
-    """The release's name of a frozen tensor that OpenAI calls `name`; None for what its state dict
-    does not hold.
+    """The release's name of OpenAI's frozen tensor `name`; None if the release does not store it.
 
     Its image encoder is CLIP's image tower, its text encoder the text tower without the token
     table, and `logit_scale` is learnable.
@@ -114,9 +110,7 @@ def frozen_name(name: str) -> str | None:
 
 
 def is_buffer(name: str) -> bool:
-    """Whether the release's state dict holds this beside parameters: token embeddings of its class
-    names, counters.
-    """
+    """Whether this is a buffer of the release: embeddings of its class names, or a counter."""
     return name in _BUFFERS or name.endswith(".num_batches_tracked")
 
 
@@ -140,7 +134,7 @@ def class_buffers(
 
 
 def release_settings(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int | bool]:
-    """The fields of `ModelConfig` that the learnable tensors' names and shapes tell."""
+    """The fields of `ModelConfig` that follow from the learnable tensors' names and shapes."""
     text, visual = (_prompt_sizes(shapes, first, tower) for first, tower in _PROMPTS.values())
     return {
         "text_prompts": text[0],
@@ -155,12 +149,9 @@ def _prompt_sizes(shapes: Mapping[str, tuple[int, ...]], first: str, tower: str)
     """Prompts, and layers that have some; (0, 0) without."""
     if first not in shapes:
         return 0, 0
-    deep = [
-        n
-        for n in shapes
-        if n.startswith(f"{tower}.transformer.resblocks.") and n.endswith(".VPT_shallow")
-    ]
-    return (shapes[first][0] if shapes[first] else 0), 1 + len(deep)
+    blocks = f"{tower}.transformer.resblocks."
+    deep = sum(name.startswith(blocks) and name.endswith(".VPT_shallow") for name in shapes)
+    return (shapes[first][0] if shapes[first] else 0), 1 + deep
 
 
 _BUFFERS = (

@@ -1,4 +1,4 @@
-"""A tuned model as one safetensors file: what was learnt, and which CLIP it belongs to.
+"""A tuned model as one safetensors file: the learnt arrays, and which CLIP they belong to.
 
 model, info = load_tuned("hmdb51.safetensors", clip="ViT-B-16.pt")
 codebook = model.encode_classes(model.class_tokens(info.class_names))
@@ -55,9 +55,8 @@ class ClipReference:
       resolution: side of its frames in pixels.
       dtype: that the towers computed in, "float32" or "bfloat16".
       path: where it was when the file was written.
-      settings: `VTDCLIP.clip_settings`; "" in files of before it was noted.
-      activation, head_width: as the run gave them, for a CLIP that does not say itself; "" and 0
-        where it does.
+      settings: `VTDCLIP.clip_settings`; "" in older files.
+      activation, head_width: as the run gave them, for a CLIP whose files lack them; else "" and 0.
     """
 
     architecture: str
@@ -82,18 +81,18 @@ class ClipReference:
 
 @dataclasses.dataclass(frozen=True)
 class TunedInfo:
-    """What an exported file says of itself.
+    """The facts in an exported file.
 
     Attributes:
       model: the method's settings.
       clip: which CLIP.
       frames: T, frames of a video in training.
-      class_names: that were learnt on, in their order; () where the export could not tell.
+      class_names: that were learnt on, in their order; () where the export did not know them.
       run: the run's name.
       fingerprint: of the run's settings.
       step: micro-batches learnt; None where that is not known.
-      learnt_on: `origin` of the training list, and what it says of itself as `told`; {} where that
-        is not known.
+      learnt_on: of the training list its `origin`, and its description as `told`; {} where that is
+        not known.
       settings: all of the run's settings, as the version that wrote the file saved them.
       version: of the vtd_jax that wrote it.
     """
@@ -125,7 +124,7 @@ class TunedInfo:
 
 
 class Tuned(NamedTuple):
-    """A tuned model, and what its file says."""
+    """A tuned model and the facts in its file."""
 
     model: VTDCLIP
     info: TunedInfo
@@ -166,7 +165,7 @@ def load_tuned(
     activation: str | None = None,
     head_width: int | None = None,
 ) -> Tuned:
-    """The model of an exported file, ready for frames, and what the file says of itself.
+    """The model of an exported file, ready for frames, and the facts in the file.
 
     Args:
       path: what `experiments.export` wrote, `.safetensors`.
@@ -209,7 +208,7 @@ def load_tuned(
 
 
 def _check_prompts(model: ModelConfig, clip: CLIPConfig, path: Path) -> None:
-    """Refuses prompts that the file does not hold before there is memory for them."""
+    """Refuses prompts that the file does not hold, before memory is allocated for them."""
     asked = model.text_prompts * max(model.text_depth, 1) * clip.text_width
     asked += model.visual_prompts * model.visual_depth * clip.vision_width
     with contextlib.ExitStack() as stack:
@@ -260,7 +259,7 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
 
 
 def read_tuned(path: str | os.PathLike) -> TunedInfo:
-    """What an exported file says of itself; no array is read.
+    """The facts in an exported file; no array is read.
 
     Raises:
       UserError: no such file, a damaged one, one of another kind, or one that a later vtd_jax
@@ -280,8 +279,8 @@ def read_tuned(path: str | os.PathLike) -> TunedInfo:
 
 
 def _parse(text: str, path: Path) -> TunedInfo:
-    told = f"{path}: damaged: its {METADATA_KEY} cannot be read"
-    fields = parse_json(text, told, dict[str, Any])
+    damaged = f"{path}: damaged: its {METADATA_KEY} cannot be read"
+    fields = parse_json(text, damaged, dict[str, Any])
     form, version = fields.pop("format", None), fields.get("version")
     if form != FORMAT:
         raise UserError(
@@ -300,7 +299,7 @@ def _parse(text: str, path: Path) -> TunedInfo:
     try:
         return build(TunedInfo, fields)
     except UserError as error:
-        raise UserError(f"{told}: {error}") from None
+        raise UserError(f"{damaged}: {error}") from None
 
 
 def frozen(model: VTDCLIP) -> nnx.State:

@@ -1,6 +1,4 @@
-"""Reads the zip files of `torch.save` and `torch.jit.save` without PyTorch, and without running
-what they carry.
-"""
+"""Reads zip files of `torch.save` and `torch.jit.save` without PyTorch or running code."""
 
 import contextlib
 import math
@@ -22,9 +20,7 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 class TorchArchive(NamedTuple):
-    """What a `.pt` holds: tensors by dotted name, whether it is a TorchScript module, and of which
-    class.
-    """
+    """Tensors of a `.pt` by dotted name, whether it is a TorchScript module, and of which class."""
 
     tensors: dict[str, LazyTensor]
     is_script: bool
@@ -68,12 +64,11 @@ def open_torch_archive(
 
 
 def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
-    """Tensors by dotted name, of a TorchScript module or of the state dict wherever a training
-    script nested it.
-    """
+    """Tensors by dotted name, of a TorchScript module or of a possibly nested state dict."""
     if isinstance(root, ScriptObject):
         return _module_tensors(root, where)
     level = root
+    # training scripts nest it once or twice
     for _ in range(4):
         if isinstance(level, ScriptObject):
             return _module_tensors(level, where)
@@ -106,9 +101,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
 
 
 def _module_tensors(root: ScriptObject, where: str) -> list[tuple[str, TensorView]]:
-    """Walks modules in attribute order; a module that appears twice has its tensors under both
-    names.
-    """
+    """Tensors of modules in attribute order; shared modules appear under every name."""
     named, pending, visits = [], [("", root)], 0
     while pending:
         prefix, module = pending.pop()

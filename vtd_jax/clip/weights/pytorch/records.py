@@ -18,6 +18,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import PICKLE_BYTES, READ_AGAIN, ZIP_TABLE_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
 
+# bytes a read
 CHUNK = 1 << 24
 # what zipfile and its decoders raise on a damaged file
 _DAMAGE = (
@@ -69,7 +70,7 @@ class Records:
             raise UserError(
                 f"{path}: damaged: its records claim {claimed:,} of {self.size:,} bytes"
             )
-        # bytes that may be read for all tensors together
+        # bytes that may still be read, for all tensors
         self.left = READ_AGAIN * (self.size + 2**20)
         roots = [
             n.removesuffix("/data.pkl") for n in self.zip.namelist() if n.endswith("/data.pkl")
@@ -86,17 +87,22 @@ class Records:
                 f"{path}: a zip file without data.pkl ({what}); expected a CLIP checkpoint"
             )
         self.root = roots[0]
-        order = self.read_small("byteorder", b"little")
+        # archives of before PyTorch 2.1 have no such record
+        has_order = f"{self.root}/byteorder" in self.zip.namelist()
+        order = self.read_small("byteorder") if has_order else b"little"
         if order not in (b"little", b"big"):
             raise UserError(f"{path}: damaged: byte order {order[:16]!r}, expected little or big")
         self.endian = "<" if order == b"little" else ">"
-        self.cached: tuple[Storage | None, np.ndarray | None] = (None, None)
+        self.cached: tuple[Storage, np.ndarray] | None = None
 
-    def _info(self, name: str) -> zipfile.ZipInfo | None:
+    def _info(self, name: str, user: str = "") -> zipfile.ZipInfo:
+        """The entry of a record, which messages call `user`'s."""
         try:
             info = self.zip.getinfo(f"{self.root}/{name}")
         except KeyError:
-            return None
+            raise UserError(
+                f"{self.path}: damaged: {user}record {name} is missing; download or copy it again"
+            ) from None
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise UserError(
                 f"{self.path}: record {name} is compressed or encrypted, torch.save stores "
@@ -108,15 +114,9 @@ class Records:
             )
         return info
 
-    def read_small(self, name: str, default: bytes | None = None) -> bytes:
+    def read_small(self, name: str) -> bytes:
         """A record's bytes."""
         info = self._info(name)
-        if info is None:
-            if default is None:
-                raise UserError(
-                    f"{self.path}: damaged: record {name} is missing; download or copy it again"
-                )
-            return default
         if info.file_size > PICKLE_BYTES:
             raise UserError(
                 f"{self.path}: record {name} of {info.file_size:,} bytes, expected at most "
@@ -133,7 +133,7 @@ class Records:
                 "times its bytes; save a state dict of clones"
             )
         out = np.empty(info.file_size, np.uint8)
-        at, view = 0, memoryview(out)
+        at, view = 0, out.data
         try:
             with self.zip.open(info) as file:
                 while chunk := file.read(CHUNK):
@@ -152,11 +152,7 @@ class Records:
     def check(self, name: str, view: TensorView) -> None:
         """Raises unless the tensor lies inside its storage, and the storage inside its record."""
         storage, where = view.storage, f"{self.path}: damaged: tensor {name}"
-        info = self._info(f"data/{storage.key}")
-        if info is None:
-            raise UserError(
-                f"{where}: its record data/{storage.key} is missing; download or copy it again"
-            )
+        info = self._info(f"data/{storage.key}", f"tensor {name}: its ")
         if storage.numel * _item_size(storage) > info.file_size:
             raise UserError(
                 f"{where}: needs {storage.numel} elements, data/{storage.key} has "
@@ -172,24 +168,21 @@ class Records:
 
     def elements(self, storage: Storage, shared: bool) -> np.ndarray:
         """The storage's elements; one that several tensors share is kept until another is read."""
-        if storage == self.cached[0]:
+        if self.cached is not None and storage == self.cached[0]:
             return self.cached[1]
-        self.cached = (None, None)
+        # freed before the next one is read
+        self.cached = None
         name = f"data/{storage.key}"
         raw = self.read(name, self._info(name))[: storage.numel * _item_size(storage)]
-        dtype = np.dtype("u2" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder(
-            self.endian
-        )
-        flat = raw.view(dtype)
+        kind = "u2" if storage.dtype == "bfloat16" else storage.dtype
+        flat = raw.view(f"{self.endian}{kind}")
         if shared:
             self.cached = (storage, flat)
         return flat
 
 
 class Reader(NamedTuple):
-    """Reads one tensor as float32: strides and offset honoured, memory never shared with another
-    tensor.
-    """
+    """Reads one strided tensor as float32 into memory of its own."""
 
     records: Records
     name: str

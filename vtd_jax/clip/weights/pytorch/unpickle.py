@@ -1,12 +1,11 @@
 """Reads the pickle inside a PyTorch archive without the power to run anything.
 
-Why this is no subclass of `pickle.Unpickler` with an allow list in `find_class`: that refuses code,
-but bounds neither time nor memory, as the C code behind it puts keys into dicts by itself. A key of
-60 nested pairs, each of which holds the one before twice, is 250 bytes that it hashes for years.
-40 000 numbers of equal hash take it 15 s, and twice as many four times as long. A look through
-`pickletools.genops` beforehand cannot tell such a key from a value without following the stack, and
-what follows the stack is this machine (`torch.load(weights_only=True)` has one of its own, too).
-`pickletools` still takes the stream apart, and checks every length against what is there.
+A subclass of `pickle.Unpickler` with an allow list in `find_class` would refuse code, but bound
+neither time nor memory: its C code puts keys into dicts by itself. A key of 60 nested pairs, each
+holding the previous one twice, takes 250 bytes and years to hash. 40 000 numbers of equal hash take
+15 s, twice as many take four times as long. Only following the stack shows which values become
+keys, and that is what this machine does (`torch.load(weights_only=True)` has one, too).
+`pickletools` parses the stream and checks every length against the bytes that are left.
 """
 
 import pickletools
@@ -27,7 +26,7 @@ from vtd_jax.clip.weights.pytorch.values import (
 from vtd_jax.errors import UserError
 
 _MARK = object()
-# numbers are sizes, steps and seeds; Python does not even print one of many more digits
+# numbers are sizes, steps and seeds; Python refuses to print one of many more digits
 _NUMBER_BITS = 1024
 # values that may be copied for each byte of the stream; an honest one copies each once or twice
 _COPIES = 4
@@ -61,14 +60,7 @@ def read_pickle(data: bytes, where: str, skip_foreign: bool = False) -> Any:
         return root
     except UserError:
         raise
-    except (
-        Unexpected,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
+    except (Unexpected, ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
         raise UserError(
             f"{where}: damaged, its table of tensors (data.pkl) cannot be read: {error}"
         ) from None
@@ -111,7 +103,7 @@ class _Machine:
         return self.stack[-size:]
 
     def _spend(self, *values: Any) -> None:
-        """Counts what is copied: a stream may name the same long value at every turn."""
+        """Counts copied values: a stream may use the same long value again and again."""
         self.copies -= sum(
             len(value)
             for value in values
@@ -143,7 +135,7 @@ class _Machine:
         return value
 
     def push_name(self, text: str) -> None:
-        """A class or function: admitted by its name, or skipped or refused by it."""
+        """A class or function, which its name admits, skips or refuses."""
         name = Name(text)
         if not name.is_known and not self.skip_foreign:
             raise UserError(
@@ -234,13 +226,11 @@ class _Machine:
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK}
-_LITERALS = frozenset(
-    (
-        *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
-        *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-    )
-)
+_LITERALS = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {

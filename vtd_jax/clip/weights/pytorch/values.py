@@ -1,7 +1,7 @@
-"""What the pickle of a PyTorch archive may hold and name: tensors, storages and containers.
+"""Values that the pickle of a PyTorch archive may hold: tensors, storages and containers.
 
-Nothing here imports or runs what a file names: a name that is not in `CALLS` is refused, or stands
-for an object with nothing in it.
+Nothing that a file names is imported or run. A name that is not in `CALLS` is refused, or becomes
+an empty stand-in.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,13 +53,13 @@ class ScriptObject:
 
 @dataclass(eq=False)
 class Foreign:
-    """What code of the name `kind` would have made. Nothing looked it up, and nothing is in it."""
+    """Stands for an object that the code named `kind` would have made; it is empty."""
 
     kind: str
 
 
 class Name(NamedTuple):
-    """A class or function that the stream names; it stands on the stack and can do nothing."""
+    """A class or function that the stream names: text on the stack, never looked up."""
 
     name: str
 
@@ -80,7 +80,7 @@ class Name(NamedTuple):
 
 
 class Unexpected(Exception):
-    """The stream is well-formed, but means nothing that a checkpoint holds."""
+    """The stream is well-formed, but describes no checkpoint."""
 
 
 def plain_keys(keys: Sequence[Any]) -> Sequence[Any]:

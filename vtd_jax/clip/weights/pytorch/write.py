@@ -47,10 +47,9 @@ def write_torch_archive(path: Path, state: Mapping[str, np.ndarray], key: str = 
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """One record, not compressed, its bytes at a multiple of 64 so that readers can map them into
-    memory.
-    """
+    """Adds an uncompressed record, aligned to 64 bytes so that readers can map it."""
     info = zipfile.ZipInfo(f"archive/{name}")
+    assert file.fp is not None
     start = file.fp.tell() + _HEADER + len(info.filename) + 4
     padding = -start % _ALIGNMENT
     info.extra = _PADDING + padding.to_bytes(2, "little") + b"Z" * padding
@@ -64,41 +63,19 @@ def _table(state: Mapping[str, np.ndarray], key: str) -> bytes:
         for number, (name, array) in enumerate(state.items())
     )
     pairs = pickle.MARK + items + pickle.SETITEMS
-    return b"".join(
-        (
-            pickle.PROTO,
-            b"\x02",
-            pickle.EMPTY_DICT,
-            _text(key),
-            _ORDERED_DICT,
-            pairs,
-            pickle.SETITEM,
-            pickle.STOP,
-        )
-    )
+    start = pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + _text(key)
+    return start + _ORDERED_DICT + pairs + pickle.SETITEM + pickle.STOP
 
 
 def _tensor(number: int, shape: tuple[int, ...]) -> bytes:
-    """A call of PyTorch's `_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad,
-    hooks)`.
-    """
+    """A call of PyTorch's `_rebuild_tensor_v2`."""
     strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
     numel = int(np.prod(shape, dtype=np.int64))
-    storage = _tuple(
-        _text("storage"),
-        _global("torch", "FloatStorage"),
-        _text(str(number)),
-        _text("cpu"),
-        _int(numel),
-    )
-    arguments = _tuple(
-        storage + pickle.BINPERSID,
-        _int(0),
-        _tuple(*map(_int, shape)),
-        _tuple(*map(_int, strides)),
-        pickle.NEWFALSE,
-        _ORDERED_DICT,
-    )
+    kind, key = _global("torch", "FloatStorage"), _text(str(number))
+    storage = _tuple(_text("storage"), kind, key, _text("cpu"), _int(numel)) + pickle.BINPERSID
+    sizes = _tuple(*map(_int, shape)), _tuple(*map(_int, strides))
+    # storage, offset, shape, strides, requires_grad, hooks
+    arguments = _tuple(storage, _int(0), *sizes, pickle.NEWFALSE, _ORDERED_DICT)
     return _global("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
 
 
