@@ -32,7 +32,7 @@ from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.parallel.processes import on_all, on_first
 from vtd_jax.terminal import counted
 
 _TABLE = flags.DEFINE_enum(
@@ -93,12 +93,12 @@ def request() -> _reproduce_plan.Request:
 
 def main() -> str:
     """Plans every table that is asked for, makes its runs, and writes it."""
-    asked, failed = together(request), []
-    together(_reproduce_plan.check_outputs_of, asked)
+    asked, failed = on_all(request), []
+    on_all(_reproduce_plan.check_outputs_of, asked)
     with contextlib.ExitStack() as stack:
         if not _TABLES_ONLY.value:
             with Line("reading the CLIP and the lists"):
-                made = together(_reproduce_plan.make, asked)
+                made = on_all(_reproduce_plan.make, asked)
             if _DRY_RUN.value:
                 return _reproduce_plan.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
             # tables alone are made again at any time: each of their files is whole

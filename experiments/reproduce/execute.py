@@ -24,7 +24,7 @@ from vtd_jax.fingerprints import DIGITS
 from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.processes import alone, is_first, on_first, together
+from vtd_jax.parallel.processes import alone, is_first, on_all, on_first
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
@@ -140,14 +140,14 @@ def execute(
 def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
     folder = run_folder(workdir, run.name)
     training, splits, model = (
-        together(_runs.prepare, run.config) if run.learns else (None, *together(_opened, run))
+        on_all(_runs.prepare, run.config) if run.learns else (None, *on_all(_opened, run))
     )
     if training is not None:
         step, table = _runs.train_run(folder, run.config, training, splits, model, preemption)
         return f"trained to step {step}" + (f": {headline(table)}" if table else "")
     learnt, noted = _runs.untrained(run.config), {}
     if run.source:
-        learnt, noted = together(_lend, model, workdir, run.source)
+        learnt, noted = on_all(_lend, model, workdir, run.source)
 
     def check() -> None:
         if preemption.breaks_off:

@@ -24,7 +24,7 @@ from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel import clusters
 from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.clusters import Hosts
-from vtd_jax.parallel.processes import alike, is_first, process_count
+from vtd_jax.parallel.processes import is_first, mark_common, process_count
 from vtd_jax.parallel.rollcall import RollCall
 from vtd_jax.parallel.watch import Watch
 from vtd_jax.parallel.wires import Hello, Wire, myself, new_mark
@@ -206,7 +206,7 @@ def check_devices() -> None:
     counts = Counter(device.process_index for device in jax.devices())
     for place in range(process_count()):
         if counts[place] != counts[0]:
-            raise alike(
+            raise mark_common(
                 UserError(
                     f"process {place} has {counted(counts[place], 'device')}, process 0 has "
                     f"{counts[0]}; give all processes the same number"

@@ -58,11 +58,11 @@ def on_first(function: Callable[..., Any], *args: Any) -> Any:
             failure, sent = error, pickle.dumps((None, _description(error)))
     result, description = pickle.loads(_broadcast(sent, 0))
     if description is not None:
-        raise _everywhere(failure, description, 0)
+        raise _common_error(failure, description, 0)
     return result
 
 
-def together(function: Callable[..., Any], *args: Any) -> Any:
+def on_all(function: Callable[..., Any], *args: Any) -> Any:
     """Calls `function` on every process and returns when all are done; if one raises, all raise.
 
     The processes that failed raise their own exception, the others one with the message of the
@@ -80,10 +80,10 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
         return result
     first = int(np.argmax(failed))
     sent = pickle.dumps(_description(failure)) if process_index() == first else None
-    raise _everywhere(failure, pickle.loads(_broadcast(sent, first)), first)
+    raise _common_error(failure, pickle.loads(_broadcast(sent, first)), first)
 
 
-def alike(error: Exception) -> Exception:
+def mark_common(error: Exception) -> Exception:
     """Marks an error that all processes raise by themselves, from what all of them know; process 0
     reports it.
     """
@@ -106,7 +106,7 @@ def check_same(**values: str) -> None:
         differ = (found != everywhere[0]).any(axis=-1)
         wrong = [name for name, differs in zip(values, differ) if differs]
         if wrong:
-            raise alike(
+            raise mark_common(
                 UserError(
                     f"process {place}: its {' and '.join(wrong)} differ from those of process 0; "
                     "give all processes the same command, and the same files under its paths"
@@ -192,7 +192,7 @@ def _description(error: Exception) -> tuple[bool, str]:
     return mendable, str(error) if mendable else f"{type(error).__name__}: {error}"
 
 
-def _everywhere(failure: Exception | None, description: tuple[bool, str], first: int) -> Exception:
+def _common_error(failure: Exception | None, description: tuple[bool, str], first: int) -> Exception:
     """What failed here, or else what failed in process `first`, marked as raised by all."""
     mendable, message = description
     if failure is None:

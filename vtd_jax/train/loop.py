@@ -13,7 +13,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.prefetch import Ahead
-from vtd_jax.parallel.processes import before_end, check_same, is_first, on_first, together
+from vtd_jax.parallel.processes import before_end, check_same, is_first, on_all, on_first
 from vtd_jax.terminal import counted
 from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -83,10 +83,10 @@ def train(
     preemption, splits, workdir = preemption or Preemption(), splits or {}, Path(workdir)
     identity = _identity(config, model, records, splits)
     names = tuple(records.class_names)
-    batches = together(open_batches, config, model, records)
+    batches = on_all(open_batches, config, model, records)
     plan = Plan.of(config, batches.batches_per_epoch, evaluated=evaluate is not None)
-    devices = together(run_devices, config.devices)
-    trainer = together(Trainer, config, model, names, plan.per_epoch, devices)
+    devices = on_all(run_devices, config.devices)
+    trainer = on_all(Trainer, config, model, names, plan.per_epoch, devices)
     checkpoints = _open_checkpoints(workdir, config)
 
     start = Start(trainer.initial)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
-from vtd_jax.parallel.processes import alike, gather_rows, is_first
+from vtd_jax.parallel.processes import gather_rows, is_first, mark_common
 from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import Count, parse_json
@@ -113,7 +113,7 @@ class Guard:
                 f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
                 f"(with {setting('override')}) may help"
             )
-            raise alike(error)
+            raise mark_common(error)
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
@@ -132,7 +132,7 @@ class Guard:
             f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
             f"(with {setting('override')}){skip} may help"
         )
-        raise alike(error)
+        raise mark_common(error)
 
     def _note(self, one: StepSums, wrong: str) -> None:
         """Writes one line for the batch, and drops an earlier one of this step: a resumed run may

@@ -132,5 +132,5 @@ def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_pa
     monkeypatch.setattr(processes, "process_count", lambda: 2)
     with pytest.raises(UserError):
         execute.execute(*plan)
-    processes.alike(error)
+    processes.mark_common(error)
     assert execute.execute(*plan) == ["one: a.mp4: damaged"]

@@ -98,7 +98,7 @@ def check_failures(me):
     kind, text = (OSError, "disk") if me == 0 else (RuntimeError, "process 0: OSError: disk")
     assert str(raised(kind, d.on_first, fail, OSError("disk"))) == text
 
-    assert d.together(lambda: me + 5) == me + 5
+    assert d.on_all(lambda: me + 5) == me + 5
     work = (lambda: fail(UserError("shard 1 is damaged"))) if me == 1 else (lambda: "fine")
     error = raised(UserError, d.together, work)
     assert str(error) == "shard 1 is damaged"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.parallel.processes import on_all, on_first
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.resume import Best, find, restore
@@ -71,7 +71,7 @@ def find_start(
     if found is None:
         return start
     where = f"{workdir}/checkpoints/{found.step}"
-    state, progress = together(restore, found, start.state, batches, splits, where, override)
+    state, progress = on_all(restore, found, start.state, batches, splits, where, override)
     on_first(lambda: checkpoints.set_aside(found.damaged, found.step))
     best = progress.best
     if not progress.evaluated:

@@ -14,7 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
 from vtd_jax.parallel.prefetch import Ahead
-from vtd_jax.parallel.processes import alike
+from vtd_jax.parallel.processes import mark_common
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.logging import Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
@@ -190,7 +190,7 @@ class Run:
                 f"saved step {self.step} of {self.plan.total} in {self.workdir}; the same command "
                 "resumes from there"
             )
-        raise alike(self.preemption.stopped(told))
+        raise mark_common(self.preemption.stopped(told))
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
