@@ -65,7 +65,7 @@ def start(catch_sigterm: bool = False) -> None:
         COUNT.value,
         PLACE.value,
         heartbeat=HEARTBEAT.value,
-        told=_told(),
+        flags=_told(),
         catch_sigterm=catch_sigterm,
     )
     check_backend()

@@ -1,11 +1,11 @@
-"""Several processes as one run: what they exchange, and how all of them fail (how they start:
-`joining`).
+"""What the processes of a run exchange, and how all of them fail (how they start: `joining`).
 
-Everything here works in a single process too, where it does nothing but call what it was given.
-With several, all of them must make the same calls in the same order.
+Everything here works in a single process too. With several, all of them must make the same calls in
+the same order.
 """
 
 import contextlib
+import itertools
 import pickle
 import threading
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _RAISED_BY = "raised_by_process"
 
 
 def process_count() -> int:
-    """How many processes the run has."""
+    """The number of processes of the run."""
     return jax.process_count()
 
 
 def process_index() -> int:
-    """Which of them this is, from 0."""
+    """The rank of this process, from 0."""
     return jax.process_index()
 
 
@@ -38,15 +38,15 @@ def is_first() -> bool:
 
 
 def on_first(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function` on process 0 only and gives its result to all.
+    """Calls `function` on process 0 only and returns its result on all.
 
     Args:
-      function: its result must be small, and something `pickle` can take.
-      *args: what it is called with.
+      function: its result must be small and picklable.
+      *args: its arguments.
 
     Raises:
-      UserError: it raised one, which all raise and process 0 reports.
-      RuntimeError: it raised another exception, which process 0 raises itself.
+      UserError: the function raised one; all raise it, process 0 reports it.
+      RuntimeError: the function raised another exception, which process 0 raises itself.
     """
     if process_count() == 1:
         return function(*args)
@@ -63,10 +63,10 @@ def on_first(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def on_all(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function` on every process and returns when all are done; if one raises, all raise.
+    """Calls `function` on every process and waits for all; if one raises, all raise.
 
-    The processes that failed raise their own exception, the others one with the message of the
-    first that failed: UserError for a UserError, else RuntimeError.
+    A process that failed raises its own exception. The others raise one with the message of the
+    first that failed: a UserError for a UserError, else a RuntimeError.
     """
     if process_count() == 1:
         return function(*args)
@@ -84,31 +84,27 @@ def on_all(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def mark_common(error: Exception) -> Exception:
-    """Marks an error that all processes raise by themselves, from what all of them know; process 0
-    reports it.
-    """
+    """Marks an error that every process raises by itself; process 0 reports it."""
     return _mark(error, 0)
 
 
 def check_same(**values: str) -> None:
-    """Refuses a value that is not the same on all processes; all must give the same
-    names.
+    """Checks that values are the same on all processes, which must give the same names.
 
     Raises:
-      UserError: naming what differs and the first process where it does.
+      UserError: it names what differs and the first process where it does.
     """
     if process_count() == 1:
         return
     # as pairs of 32 bits, which JAX has everywhere
     digests = [np.frombuffer(bytes.fromhex(fingerprint(each)), "u4") for each in values.values()]
-    everywhere = multihost_utils.process_allgather(np.stack(digests))
-    for place, found in enumerate(everywhere):
-        differ = (found != everywhere[0]).any(axis=-1)
-        wrong = [name for name, differs in zip(values, differ) if differs]
-        if wrong:
+    gathered = multihost_utils.process_allgather(np.stack(digests))
+    for rank, of_rank in enumerate(gathered):
+        differ = (of_rank != gathered[0]).any(axis=-1)
+        if wrong := list(itertools.compress(values, differ)):
             raise mark_common(
                 UserError(
-                    f"process {place}: its {' and '.join(wrong)} differ from those of process 0; "
+                    f"process {rank}: its {' and '.join(wrong)} differ from those of process 0; "
                     "give all processes the same command, and the same files under its paths"
                 )
             )
@@ -118,37 +114,34 @@ _before_end: Callable[[], object] | None = None
 
 
 def before_end(function: Callable[[], object]) -> None:
-    """Has a function called where this process ends because of another one: to wait for what it is
-      writing.
-
-    It is called by another thread. The next one takes its place.
+    """Sets the function that another thread calls before this process ends because of another one,
+    to wait for a file that is being written. It replaces an earlier one.
     """
     global _before_end
     _before_end = function
 
 
 def finish(seconds: float) -> None:
-    """Calls what `before_end` was given, for so many seconds at most; never raises."""
+    """Calls the function of `before_end` and waits at most `seconds` for it; never raises."""
+    if (function := _before_end) is None:
+        return
 
     def call() -> None:
         with contextlib.suppress(Exception):
-            _before_end()
+            function()
 
-    if _before_end is not None:
-        thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
-        thread.start()
-        thread.join(seconds)
+    thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def raised_everywhere(error: BaseException) -> bool:
-    """Whether all processes raise this now, so that each may leave in the ordinary way."""
+    """Whether all processes raise this error, so that each may exit in the ordinary way."""
     return _marked(error) is not None
 
 
 def alone(error: BaseException) -> bool:
-    """Whether only this one of several processes raises this: the others are elsewhere, and none
-    can go on.
-    """
+    """Whether only this one of several processes raises this error, so that the others must end."""
     return process_count() > 1 and not raised_everywhere(error)
 
 
@@ -158,11 +151,10 @@ def reported_elsewhere(error: BaseException) -> bool:
 
 
 def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all ..."]:
-    """The rows of all processes, one process after the other; each may have another number of them,
-    or none.
+    """The rows of all processes, in the order of ranks; each may have any number of them.
 
     Raises:
-      ValueError: the processes' rows differ in dtype or shape.
+      ValueError: the rows differ in dtype or shape between processes.
     """
     if process_count() == 1:
         return rows
@@ -174,7 +166,7 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
             f"rows of {dtype} {shape} here, of another dtype or shape on another process"
         )
     width = int(np.prod(shape)) * dtype.itemsize
-    # as bytes: JAX would make 32 bits of 64, and has no dtype for some
+    # as bytes: JAX would cut 64 bits to 32, and lacks some dtypes
     padded = np.zeros((int(counts.max()), width), np.uint8)
     padded[: len(rows)] = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), width)
     gathered = (
@@ -187,41 +179,41 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
 
 
 def _description(error: Exception) -> tuple[bool, str]:
-    """Whether it is the user's to mend, and what it says."""
-    mendable = isinstance(error, UserError)
-    return mendable, str(error) if mendable else f"{type(error).__name__}: {error}"
+    """Whether it is a `UserError`, and its message."""
+    is_user_error = isinstance(error, UserError)
+    return is_user_error, str(error) if is_user_error else f"{type(error).__name__}: {error}"
 
 
-def _common_error(failure: Exception | None, description: tuple[bool, str], first: int) -> Exception:
-    """What failed here, or else what failed in process `first`, marked as raised by all."""
-    mendable, message = description
-    if failure is None:
-        failure = UserError(message) if mendable else RuntimeError(f"process {first}: {message}")
-    return _mark(failure, first)
+def _common_error(
+    failure: Exception | None, description: tuple[bool, str], first: int
+) -> Exception:
+    """The failure of this process, or else that of process `first`, marked as raised by all."""
+    is_user_error, message = description
+    if failure is None and is_user_error:
+        failure = UserError(message)
+    return _mark(failure or RuntimeError(f"process {first}: {message}"), first)
 
 
 def _mark(error: Exception, process: int) -> Exception:
-    """Notes on an error that all processes raise it, and which of them tells the user.
+    """Marks an error that all processes raise, with the one that reports it.
 
-    An attribute, not a type of its own: callers and commands go by the type that the error has.
+    It is an attribute and not another type, because callers check the type of the error.
     """
     setattr(error, _RAISED_BY, process)
     return error
 
 
 def _marked(error: BaseException) -> int | None:
-    """The process that tells the user of an error that all raise; None where one raises alone."""
+    """The process that reports an error that all raise; None where one process raises alone."""
     return getattr(error, _RAISED_BY, None)
 
 
 def _broadcast(data: bytes | None, source: int) -> bytes:
-    """Bytes of process `source`, given to all; the others pass None."""
-    here = process_index() == source
-    size = int(
-        multihost_utils.broadcast_one_to_all(np.uint32(len(data) if here else 0), is_source=here)
-    )
+    """Sends bytes of process `source` to all; the others pass None."""
+    here, content = process_index() == source, data or b""
+    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(content)), is_source=here))
     # lengths of powers of two: few programs to compile
     padded = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
     if here:
-        padded[:size] = np.frombuffer(data, np.uint8)
+        padded[:size] = np.frombuffer(content, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=here))[:size].tobytes()

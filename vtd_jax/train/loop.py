@@ -12,7 +12,7 @@ from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import before_end, check_same, is_first, on_all, on_first
 from vtd_jax.terminal import counted
 from vtd_jax.train.batches import StoredBatches, open_batches
@@ -111,7 +111,7 @@ def train(
         identity=identity | {"learnt_on": records.stored.noted},
         splits=fingerprints(splits),
         # from here on the state of the batches is that of what steps were given
-        ahead=Ahead(batches, trainer.place_batch),
+        ahead=Prefetcher(batches, trainer.place_batch),
         start=start,
         state=start.state,
         best=start.best,

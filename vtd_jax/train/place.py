@@ -1,6 +1,7 @@
-"""A folder that is written into for hours: whether it is still there."""
+"""The folder of a run while the run writes into it: whether it is still there."""
 
 import contextlib
+import itertools
 import os
 import weakref
 from collections.abc import Sequence
@@ -11,10 +12,9 @@ from vtd_jax.files import remove_tree
 
 
 class Place:
-    """A folder that is written into for hours, and whether it is still the one it was.
+    """A folder, which can be checked to be still the same one.
 
-    The folder is kept open: file systems that number folders as they are asked for keep its number
-    meanwhile.
+    It is kept open: some file systems give a folder another inode number once nothing uses it.
     """
 
     def __init__(self, workdir: Path):
@@ -23,40 +23,42 @@ class Place:
         weakref.finalize(self, os.close, self._open)
 
     def check(self, files: Sequence[str] = ()) -> None:
-        """Asks whether the folder, and what should be in it, is there.
+        """Checks that the folder, and these files in it, are still there.
 
         Raises:
-          UserError: it was removed or moved, another one is in its place, or one of the files is
-            missing.
+          UserError: it was removed, moved or replaced, or a file is missing.
         """
         mine = os.fstat(self._open)
         try:
-            there = self.workdir.stat()
+            now = self.workdir.stat()
         except OSError:
             raise self.lost() from None
-        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            raise self.lost("was removed or moved, and another folder is in its place,")
+        if not os.path.samestat(now, mine):
+            raise self.lost("was removed or moved, and replaced by another folder,")
         for name in files:
             if not (self.workdir / name).exists():
                 raise UserError(
                     f"{self.workdir / name}: was removed while the run was writing; the same "
-                    "command resumes from what is left"
+                    "command resumes from the rest"
                 )
 
     def lost(self, what: str = "was removed or moved") -> UserError:
-        """The error of a folder that went, or lost all that was in it."""
+        """The error for a folder that is gone, or lost its contents."""
         return UserError(
-            f"{setting('workdir', self.workdir)}: {what} while the run was writing into it; what "
-            "was not "
-            "saved before is lost; the same command resumes from the checkpoints that are there, "
-            "or starts again"
+            f"{setting('workdir', self.workdir)}: {what} while the run was writing into it; "
+            "unsaved steps are lost; the same command resumes from the remaining checkpoints, or "
+            "starts again"
         )
 
 
+def free_path(path: Path) -> Path:
+    """The path, or the first of `path_2`, `path_3`, … that does not exist yet."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not os.path.lexists(each))
+
+
 def names_in(workdir: Path) -> set[str]:
-    """The files of a run, by name, but for those that come and go; its checkpoints are a folder,
-    and not among them.
-    """
+    """The names of a run's files, without temporary ones and folders."""
     return {
         entry.name
         for entry in os.scandir(workdir)
@@ -65,15 +67,13 @@ def names_in(workdir: Path) -> set[str]:
 
 
 def remove_remains(folder: Path, mine: set[str]) -> None:
-    """Removes the workdir around a folder of checkpoints, where it holds only that, with only what
-    is being written.
+    """Removes the workdir around a folder of checkpoints, if it holds only checkpoints in `mine`.
 
-    Such a one was made by the writing itself, after the workdir was removed: one with anything else
-    in it is left.
+    Such a workdir was made by orbax, after the run's own was removed.
     """
     with contextlib.suppress(OSError):
-        there = {path.name.partition(".orbax-checkpoint-tmp")[0] for path in folder.iterdir()}
-        # a link was made by somebody else
+        names = {path.name.partition(".orbax-checkpoint-tmp")[0] for path in folder.iterdir()}
+        # orbax makes no links
         alone = os.listdir(folder.parent) == [folder.name] and not folder.parent.is_symlink()
-        if alone and there <= mine:
+        if alone and names <= mine:
             remove_tree(folder.parent)

@@ -157,7 +157,7 @@ def find(
     if not checkpoints.steps:
         return None
     try:
-        step, wrong = checkpoints.last_whole(
+        step, wrong = checkpoints.last_intact(
             lambda stored: _other(stored.progress, identity, legacy_clip)
         )
     except UserError:

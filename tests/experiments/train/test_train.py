@@ -67,7 +67,7 @@ def test_train_resume_and_refusals(folder, tmp_path):
 
     more = small_run.command("train", *flags, "--config.optimizer.epochs=2", "--profile_steps=5:9")
     assert more.returncode == 0, more.stderr
-    assert "going on from the checkpoint of step 3 of 6" in more.stdout
+    assert "resuming from step 3 of 6" in more.stdout
     assert f"profile: steps 5 to 6 traced into {tmp_path / 'run' / 'profile'}" in more.stdout
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         assert sorted({row["step"] for row in csv.DictReader(file)}) == ["3", "6"]

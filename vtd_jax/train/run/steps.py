@@ -13,7 +13,7 @@ from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import BrokenOff, Preemption
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import mark_common
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.logging import Window
@@ -56,7 +56,7 @@ class Run:
     evaluate: Evaluate | None
     identity: Mapping[str, Any]
     splits: Mapping[str, str]
-    ahead: Ahead
+    ahead: Prefetcher
     start: Start
     state: TrainState
     best: Best | None
