@@ -156,7 +156,7 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> Learnt:
 def configured(config: RunConfig, model: VTDCLIP, learnt: Learnt | None) -> Source:
     """A model that was built by a config, with what it learnt; None where nothing is learnt."""
     about: dict[str, Any] = {
-        "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
+        "source": f"zero-shot, {config.name}" if learnt is None else learnt.description,
         "run": config.name,
         "settings": config.fingerprint,
         "step": None if learnt is None else learnt.step,

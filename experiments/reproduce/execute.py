@@ -172,7 +172,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, dict[str, st
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
         found = load_file(model, folder)
-        return found.told, dict(found.learnt_on)
+        return found.description, dict(found.learnt_on)
     if (noted := _noted(folder)) is not None and not noted.whole:
         # its last checkpoint is of a run that failed on its way
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")

@@ -246,9 +246,7 @@ def test_another_program_at_the_port_is_told_after_a_while(address):
                         one.sendall(b"SSH-2.0\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        with pytest.raises(
-            UserError, match="something answers there, but not process 0 of this command"
-        ):
+        with pytest.raises(UserError, match="another program answers there, not process 0"):
             answer(address, hello(1), time.monotonic() + LONG, 0.2)
         server.shutdown(socket.SHUT_RDWR)
 

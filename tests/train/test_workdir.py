@@ -218,9 +218,7 @@ def test_links_in_the_place_of_our_folders_are_not_followed(tmp_path):
         checkpoints.save(step, arrays, arrays, {})
     checkpoints.close()
     shutil.rmtree(run / "checkpoints" / "3" / "learnable")
-    with pytest.raises(
-        UserError, match="damaged: a link in the place of the folder for damaged checkpoints"
-    ):
+    with pytest.raises(UserError, match="damaged: a link, expected a folder"):
         Checkpoints(run).set_aside({3: "damaged"}, 2)
     assert list(mine.iterdir()) == []
 
@@ -233,8 +231,9 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
     (tmp_path / "training_list.json").write_text(text)
     save_training_list(tmp_path, LEARNT_FROM)
     assert read_training_list(tmp_path) == noted
-    told = "did not say what this run learns on (base_val (official list; 3 videos)); written again"
-    assert capsys.readouterr().err == f"warning: {tmp_path}/training_list.json: {told}\n"
+    told = "(base_val (official list; 3 videos)); written again"
+    warned = capsys.readouterr().err
+    assert warned.startswith(f"warning: {tmp_path}/training_list.json: ") and told in warned
 
 
 @pytest.mark.parametrize(

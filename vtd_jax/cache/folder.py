@@ -13,7 +13,7 @@ NOT_WRITABLE, PRIVATE = 0o755, 0o700
 
 
 def cache_folder(given: str | os.PathLike | None = None) -> Path:
-    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`, whether it exists or not."""
+    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it may be missing."""
     return Path(given or os.environ.get(VARIABLE) or Path("~", ".cache", "vtd_jax")).expanduser()
 
 
@@ -34,7 +34,7 @@ def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
 
 
 def check_ours(folder: Path) -> None:
-    """Checks that nobody else can write features to a folder, since results depend on them.
+    """Checks that no other user can write features to a folder, since results depend on them.
 
     The user's own links are followed, for example to a larger disk.
 
@@ -66,7 +66,7 @@ def why_not_ours(folder: Path) -> str:
     """Why others could have put code into a folder; "" if only this user could.
 
     The folder and the two above it, up to the cache folder, must belong to this user and be
-    writable by nobody else; the lower two must not be links. Folders further up must not be
+    not be writable by others; the lower two must not be links. Folders further up must not be
     writable by everybody, unless they are sticky like `/tmp`.
 
     Args:

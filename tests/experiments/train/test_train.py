@@ -56,7 +56,7 @@ def test_train_resume_and_refusals(folder, tmp_path):
         "note: clip.path=tiny: the small CLIP of this package knows coloured, textured shapes only"
     )
     assert error.startswith("error: --workdir=")
-    assert "the last of step 3; leave --noresume out to go on from there" in error
+    assert "the last of step 3; leave --noresume out" in error
 
     # as if it had been killed between its last checkpoint and its table
     (tmp_path / "run" / "results_scores.npz").unlink()
