@@ -108,7 +108,11 @@ def test_every_step_draws_its_own_dropout(folder):
     )
     batches.close()
     losses = [
-        float(trainer.step(trainer.place(trainer.initial)._replace(step=step), batch)[1]["loss"])
+        float(
+            trainer.step(
+                trainer.place(trainer.initial)._replace(step=step), trainer.place_batch(batch)
+            )[1]["loss"]
+        )
         for step in (0, 1, 0)
     ]
     assert losses[0] == losses[2] != losses[1]

@@ -25,7 +25,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted, duration
+from vtd_jax.terminal import counted, duration, say
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
@@ -135,7 +135,7 @@ class FeatureStore:
         *,
         batch_size: int,
         workers: int,
-        log: Callable[[str], None] = functools.partial(print, flush=True),
+        log: Callable[[str], None] = say,
         check: Callable[[], None] | None = None,
     ) -> list[Stored]:
         """Features of all videos of `records`, one `Stored` per view; missing or damaged ones are
@@ -214,7 +214,8 @@ class FeatureStore:
         spec = replace(
             spec, batch_size=size, epochs=max(views) + 1, shuffle=False, drop_remainder=False
         )
-        clips, encoder = BatchIterator(records, spec, workers), compiled_features(*self._program())
+        clips = BatchIterator(records, spec, workers)
+        encoder = compiled_features(self._graphdef, self._mesh, self._parallel)
         padded = round_up(size, len(self._mesh.devices))
         state = encoder.place(STATE, self._state)
 
@@ -252,9 +253,6 @@ class FeatureStore:
         finally:
             progress.line.close()
             clips.close()
-
-    def _program(self) -> tuple[Any, DeviceMesh, str]:
-        return self._graphdef, self._mesh, self._parallel
 
 
 class _Progress:

@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 from vtd_jax.console import status
@@ -78,12 +77,7 @@ class Preemption:
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             # None: a handler that was not set from Python, which Python cannot restore
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -23,8 +23,11 @@ from vtd_jax.model.saved.tuned import (
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import warn
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint, same_names
+from vtd_jax.train.checkpoints.stored_checkpoints import (
+    StoredCheckpoints,
+    names_fingerprint,
+    same_names,
+)
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.train.from_config import open_training
 from vtd_jax.train.resume import same_settings, settings_fingerprint
@@ -46,7 +49,7 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     Raises:
       UserError: there is no such checkpoint, or it is of other CLIP weights or settings.
     """
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     step = checkpoints.choose(which)
     noted = checkpoints.identity(step)
     settings = noted.get("clip_settings", model.clip_settings)
@@ -62,11 +65,10 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
         )
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     _check_settings(checkpoints, step)
-    checkpoints.close()
     return step
 
 
-def _check_settings(checkpoints: Checkpoints, step: int) -> None:
+def _check_settings(checkpoints: StoredCheckpoints, step: int) -> None:
     """Warns if the config.json beside a checkpoint has other settings; old ones have no record."""
     file, noted = checkpoints.workdir / CONFIG_FILE, checkpoints.progress(step).get("settings")
     if noted is None or not is_first():
@@ -89,9 +91,8 @@ def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str
     Raises:
       UserError: the checkpoint is damaged.
     """
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     sealed = checkpoints.progress(step).get("learnt_on", dict(noted))
-    checkpoints.close()
     sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
     if sealed != noted and is_first():
         warn(
@@ -157,9 +158,8 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
       UserError: the records are missing, or have other names now.
     """
     names = tuple(open_training(config).class_names)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     noted = checkpoints.identity(step)["names"]
-    checkpoints.close()
     if not same_names(noted, names_fingerprint(names)):
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on other class names than "

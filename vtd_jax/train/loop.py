@@ -85,7 +85,10 @@ def train(
     plan = Plan.of(config, batches.batches_per_epoch, evaluated=evaluate is not None)
     devices = on_all(run_devices, config.devices)
     trainer = on_all(Trainer, config, model, names, plan.per_epoch, devices)
-    checkpoints = _open_checkpoints(workdir, config)
+    # only process 0 has files
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else None
+    if checkpoints is not None:
+        before_end(checkpoints.wait)
 
     start = Start(trainer.initial)
     if resume:
@@ -155,15 +158,6 @@ def _identity(
     check_same(**{"CLIP weights": clip, "CLIP settings": model.clip_settings})
     same = {"clip": clip, "names": names, "clip_settings": model.clip_settings}
     return same | {"settings": settings_fingerprint(config)}
-
-
-def _open_checkpoints(workdir: Path, config: RunConfig) -> Checkpoints | None:
-    """The checkpoints of the run; None on all processes but 0."""
-    if not is_first():
-        return None
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    before_end(checkpoints.wait)
-    return checkpoints
 
 
 def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> None:

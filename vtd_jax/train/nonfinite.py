@@ -106,14 +106,8 @@ class Guard:
             self.stop(one, wrong, last_saved)
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
-            raise mark_common(
-                UserError(
-                    f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped, so "
-                    f"parameters no longer change; the videos are in {self.file}; the last "
-                    f"checkpoint is of step {last_saved}; a lower optimizer.lr (with "
-                    f"{setting('override')}) may help"
-                )
-            )
+            many = f", and {LIMIT} updates in a row were skipped, so parameters no longer change"
+            raise self._error(one, wrong + many, last_saved)
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
@@ -126,8 +120,11 @@ class Guard:
           UserError: always.
         """
         self._note(one, wrong)
+        raise self._error(one, wrong, last_saved)
+
+    def _error(self, one: StepSums, wrong: str, last_saved: int) -> Exception:
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
-        raise mark_common(
+        return mark_common(
             UserError(
                 f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
                 f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "

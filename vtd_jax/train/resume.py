@@ -15,6 +15,7 @@ from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.stored_checkpoints import same_names
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import TrainState
@@ -112,17 +113,14 @@ class Found(NamedTuple):
 
     Attributes:
       step: of the last intact checkpoint.
-      learnable, optimizer: its arrays by name.
-      progress: its JSON part.
+      stored: its contents.
       metric: None if it was not evaluated.
       damaged: what is wrong with later checkpoints, by step.
       rows: of metrics.csv up to this step, 0 if unknown.
     """
 
     step: int
-    learnable: dict[str, np.ndarray]
-    optimizer: dict[str, np.ndarray]
-    progress: dict[str, Any]
+    stored: Stored
     metric: float | None
     damaged: dict[int, str]
     rows: int = 0
@@ -168,15 +166,9 @@ def find(
         return find(checkpoints, others, legacy_clip)
     stored = checkpoints.stored(step)
     convert(stored.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
-    return Found(
-        step,
-        stored.learnable,
-        stored.optimizer,
-        stored.progress,
-        checkpoints.metric(step),
-        wrong,
-        checkpoints.rows(step),
-    )
+    # `on_first` pickles it, which a mapping proxy does not allow
+    stored = stored._replace(noted=dict(stored.noted))
+    return Found(step, stored, checkpoints.metric(step), wrong, checkpoints.rows(step))
 
 
 def _other(
@@ -219,11 +211,11 @@ def restore(
     Raises:
       UserError: it is of other settings or other records.
     """
-    saved = found.progress
+    stored, saved = found.stored, found.stored.progress
     state = TrainState(
         found.step,
-        unflatten_arrays(start.learnable, found.learnable, f"{where}: learnable"),
-        unflatten_arrays(start.opt_state, found.optimizer, f"{where}: optimizer"),
+        unflatten_arrays(start.learnable, stored.learnable, f"{where}: learnable"),
+        unflatten_arrays(start.opt_state, stored.optimizer, f"{where}: optimizer"),
         start.key if override else _key(saved["key"], len(start.key), where),
     )
     if override:

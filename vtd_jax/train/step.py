@@ -28,11 +28,6 @@ def split(model: VTDCLIP) -> Split:
     return Split(*nnx.split(model, nnx.Param, ...))
 
 
-def dropout_keys(key: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
-    """One key per video, from its index, so that splitting a batch over devices changes nothing."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
-
-
 def loss_fn(
     learnable: nnx.State,
     frozen: nnx.State,
@@ -68,7 +63,9 @@ def _share(
 
     The shares of all devices add up to the loss.
     """
-    keys = None if key is None else dropout_keys(key, batch)
+    # one key per video, from its index, so that splitting a batch over devices changes nothing
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    keys = None if key is None else fold_in(key, batch["index"])
     features = batch["features"] if "features" in batch else model.encode_frames(batch["frames"])
     features = axes.gather_frames(features)
     output = model.classify(features, codebook, dropout_keys=keys, axes=axes)

@@ -58,12 +58,6 @@ class TrainState(NamedTuple):
     key: UInt32[np.ndarray, " n"] | UInt32[Array, " n"]
 
 
-class Placed(NamedTuple):
-    """A batch on the devices, padded to the same size on each."""
-
-    videos: Mapping[str, Array]
-
-
 class Trainer:
     """A model, its optimizer and the compiled step over all devices.
 
@@ -117,28 +111,27 @@ class Trainer:
         copies = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
         return TrainState(state.step, **{name: self._place(name, x) for name, x in copies.items()})
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Placed:
-        """Puts this host's rows onto the devices, without waiting for them."""
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
+        """Pads this host's rows and puts them onto the devices, without waiting for these."""
         batch = {name: batch[name] for name in self._arrays}
         # JAX would silently cut 64-bit indices to 32 bits
         batch["index"] = batch["index"].astype(np.int32)
-        return Placed(self._place("videos", pad_batch(batch, self._rows)))
+        return self._place("videos", pad_batch(batch, self._rows))
 
     def step(
-        self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed
+        self, state: TrainState, videos: Mapping[str, Array]
     ) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch.
 
         Args:
           state: from `place` or the step before; its memory is donated.
-          batch: this host's rows, or the result of `place_batch`.
+          videos: a batch from `place_batch`.
 
         Returns:
           The next state, and numbers of the global batch, still on the device: the sums `loss`,
           `correct` and `count`, the gradient's `grad_norm`, the rate `lr` of the update, and
           `skipped`, 1 if loss or gradient was not finite and nothing changed.
         """
-        videos = (batch if isinstance(batch, Placed) else self.place_batch(batch)).videos
         arguments = StepArguments(
             learnable=state.learnable,
             opt_state=state.opt_state,

@@ -191,15 +191,12 @@ class Run:
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
         """Closes all files at the end of the block, also after an error."""
+        failed = True
         try:
             yield
-        except BaseException:
-            self._close(failed=True)
-            raise
-        self._close()
-
-    def _close(self, failed: bool = False) -> None:
-        with contextlib.ExitStack() as stack:
-            # in reverse order, each even if the other one raises
-            stack.callback(self.outputs.close, failed)
-            stack.callback(self.ahead.close)
+            failed = False
+        finally:
+            with contextlib.ExitStack() as stack:
+                # in reverse order, each even if the other one raises
+                stack.callback(self.outputs.close, failed)
+                stack.callback(self.ahead.close)
