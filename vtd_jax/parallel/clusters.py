@@ -167,8 +167,10 @@ def _cluster(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
         return _open_mpi(environ, addressed)
     if all(variable in environ for variable in SLURM):
         return _slurm(environ)
-    # JAX sets this one where it finds TPU chips and libtpu
-    if "TPU_ML_PLATFORM" in environ and _wants_tpu(environ):
+    # JAX sets the first one where it finds TPU chips and libtpu, and would contact the metadata
+    # server even if the second one excludes the TPU
+    platforms = environ.get("JAX_PLATFORMS") or "tpu"
+    if "TPU_ML_PLATFORM" in environ and "tpu" in platforms.split(","):
         return _tpu(environ)
     if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
         return _kubernetes(addressed)
@@ -209,12 +211,6 @@ def _slurm_devices(environ: Mapping[str, str], tasks: int) -> tuple[int, ...] | 
     visible = len([name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
     alone_on_node = environ.get("SLURM_STEP_NUM_NODES") == str(tasks)
     return tuple(range(visible)) if visible and (alone_on_node or visible == 1) else None
-
-
-def _wants_tpu(environ: Mapping[str, str]) -> bool:
-    """Whether JAX_PLATFORMS allows a TPU; JAX would contact the metadata server either way."""
-    platforms = environ.get("JAX_PLATFORMS", "")
-    return not platforms or "tpu" in platforms.split(",")
 
 
 def _tpu(environ: Mapping[str, str]) -> Hosts | None:

@@ -176,7 +176,15 @@ def meet(mesh: Mesh | None = None) -> None:
     """
     if process_count() == 1:
         return
-    check_devices()
+    counts = Counter(device.process_index for device in jax.devices())
+    for rank in range(process_count()):
+        if counts[rank] != counts[0]:
+            raise mark_common(
+                UserError(
+                    f"process {rank} has {counted(counts[rank], 'device')}, process 0 has "
+                    f"{counts[0]}; give all processes the same number"
+                )
+            )
     multihost_utils.sync_global_devices("meet")
     mesh = mesh or Mesh(np.array(jax.devices()), ("all",))
     groups = [mesh.axis_names, *((name,) for name in mesh.axis_names if len(mesh.axis_names) > 1)]
@@ -187,19 +195,6 @@ def meet(mesh: Mesh | None = None) -> None:
 
     mapped = jax.shard_map(sums, mesh=mesh, in_specs=same, out_specs=same, check_vma=False)
     jax.block_until_ready(jax.jit(mapped)(np.float32(1)))
-
-
-def check_devices() -> None:
-    """Raises a `UserError` on all processes if they have different numbers of devices."""
-    counts = Counter(device.process_index for device in jax.devices())
-    for rank in range(process_count()):
-        if counts[rank] != counts[0]:
-            raise mark_common(
-                UserError(
-                    f"process {rank} has {counted(counts[rank], 'device')}, process 0 has "
-                    f"{counts[0]}; give all processes the same number"
-                )
-            )
 
 
 def _connect(planned: Hosts, timeout: float, heartbeat: float) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint
 
-_RAISED_BY = "raised_by_process"
+_REPORTER = "reported_by_process"
 
 
 def process_count() -> int:
@@ -50,15 +50,15 @@ def on_first(function: Callable[..., Any], *args: Any) -> Any:
     """
     if process_count() == 1:
         return function(*args)
-    sent, failure = None, None
+    sent, failure = b"", None
     if is_first():
         try:
             sent = pickle.dumps((function(*args), None))
         except Exception as error:
-            failure, sent = error, pickle.dumps((None, _description(error)))
-    result, description = pickle.loads(_broadcast(sent, 0))
-    if description is not None:
-        raise _common_error(failure, description, 0)
+            failure, sent = error, pickle.dumps((None, _for_others(error)))
+    result, error = pickle.loads(_broadcast(sent, 0))
+    if error is not None:
+        raise mark_common(failure or error)
     return result
 
 
@@ -79,13 +79,19 @@ def on_all(function: Callable[..., Any], *args: Any) -> Any:
     if not failed.any():
         return result
     first = int(np.argmax(failed))
-    sent = pickle.dumps(_description(failure)) if process_index() == first else None
-    raise _common_error(failure, pickle.loads(_broadcast(sent, first)), first)
+    sent = b"" if failure is None else pickle.dumps(_for_others(failure))
+    # all take part in the broadcast, also those that failed
+    others = pickle.loads(_broadcast(sent, first))
+    raise mark_common(failure or others, first)
 
 
-def mark_common(error: Exception) -> Exception:
-    """Marks an error that every process raises by itself; process 0 reports it."""
-    return _mark(error, 0)
+def mark_common(error: Exception, reporter: int = 0) -> Exception:
+    """Marks an error that all processes raise; process `reporter` reports it.
+
+    It is an attribute and not another type, because callers check the type of the error.
+    """
+    setattr(error, _REPORTER, reporter)
+    return error
 
 
 def check_same(**values: str) -> None:
@@ -137,7 +143,7 @@ def finish(seconds: float) -> None:
 
 def raised_everywhere(error: BaseException) -> bool:
     """Whether all processes raise this error, so that each may exit in the ordinary way."""
-    return _marked(error) is not None
+    return hasattr(error, _REPORTER)
 
 
 def alone(error: BaseException) -> bool:
@@ -147,7 +153,7 @@ def alone(error: BaseException) -> bool:
 
 def reported_elsewhere(error: BaseException) -> bool:
     """Whether another process reports this error to the user."""
-    return _marked(error) not in (None, process_index())
+    return getattr(error, _REPORTER, process_index()) != process_index()
 
 
 def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all ..."]:
@@ -178,42 +184,19 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
     return np.frombuffer(data, dtype).reshape(int(counts.sum()), *shape).copy()
 
 
-def _description(error: Exception) -> tuple[bool, str]:
-    """Whether it is a `UserError`, and its message."""
-    is_user_error = isinstance(error, UserError)
-    return is_user_error, str(error) if is_user_error else f"{type(error).__name__}: {error}"
+def _for_others(error: Exception) -> Exception:
+    """The error that other processes raise for an error of this one, which may not be picklable."""
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    return RuntimeError(f"process {process_index()}: {type(error).__name__}: {error}")
 
 
-def _common_error(
-    failure: Exception | None, description: tuple[bool, str], first: int
-) -> Exception:
-    """The failure of this process, or else that of process `first`, marked as raised by all."""
-    is_user_error, message = description
-    if failure is None and is_user_error:
-        failure = UserError(message)
-    return _mark(failure or RuntimeError(f"process {first}: {message}"), first)
-
-
-def _mark(error: Exception, process: int) -> Exception:
-    """Marks an error that all processes raise, with the one that reports it.
-
-    It is an attribute and not another type, because callers check the type of the error.
-    """
-    setattr(error, _RAISED_BY, process)
-    return error
-
-
-def _marked(error: BaseException) -> int | None:
-    """The process that reports an error that all raise; None where one process raises alone."""
-    return getattr(error, _RAISED_BY, None)
-
-
-def _broadcast(data: bytes | None, source: int) -> bytes:
-    """Sends bytes of process `source` to all; the others pass None."""
-    here, content = process_index() == source, data or b""
-    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(content)), is_source=here))
+def _broadcast(data: bytes, source: int) -> bytes:
+    """Sends the bytes of process `source` to all; those of the others are ignored."""
+    here = process_index() == source
+    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(data)), is_source=here))
     # lengths of powers of two: few programs to compile
     padded = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
     if here:
-        padded[:size] = np.frombuffer(content, np.uint8)
+        padded[:size] = np.frombuffer(data, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=here))[:size].tobytes()

@@ -196,9 +196,5 @@ class CheckpointConfig:
 
     def __post_init__(self):
         check_ranges(
-            "checkpoint",
-            self,
-            every_epochs=(1, 10**9),
-            keep=(1, 10**6),
-            every_steps=(0, 10**12),
+            "checkpoint", self, every_epochs=(1, 10**9), keep=(1, 10**6), every_steps=(0, 10**12)
         )

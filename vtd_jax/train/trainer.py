@@ -235,10 +235,7 @@ def compiled_step(
 
 
 def _step_function(
-    graphdef: Any,
-    optimizer: optax.GradientTransformation,
-    settings: StepSettings,
-    mesh: DeviceMesh,
+    graphdef: Any, optimizer: optax.GradientTransformation, settings: StepSettings, mesh: DeviceMesh
 ) -> Callable[..., tuple[nnx.State, optax.OptState, dict[str, Array]]]:
     """`steps.train_step` of one device as a function of `StepArguments`."""
     rate_of = learning_rate(settings.optimizer, settings.steps_per_epoch)
