@@ -130,7 +130,7 @@ def execute(
             continue
         on_first(_finish, folder)
         _tell(f"    {found} ({time.perf_counter() - start:.0f} s)")
-        if preemption.breaks_off and number < len(runs):
+        if preemption.interrupts and number < len(runs):
             raise preemption.stopped(
                 f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes"
             )
@@ -150,12 +150,12 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
         learnt, noted = on_all(_lend, model, workdir, run.source)
 
     def check() -> None:
-        if preemption.breaks_off:
+        if preemption.interrupts:
             raise preemption.stopped(
                 f"{run.name} was being evaluated; the same command resumes with it"
             )
 
-    preemption.saves()
+    preemption.catch_ctrl_c()
     return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted, check=check))
 
 

@@ -187,7 +187,7 @@ def test_a_notice_breaks_the_pass_off_and_what_was_whole_stays(folder, tmp_path,
         looks = 0
 
         @property
-        def breaks_off(self):
+        def interrupts(self):
             self.looks += 1
             return self.looks > 2
 

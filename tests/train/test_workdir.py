@@ -16,8 +16,8 @@ from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.learnt import load_learnt
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import (
-    Hold,
-    Place,
+    WorkdirHandle,
+    WorkdirLock,
     prepare_workdir,
     read_training_list,
     save_training_list,
@@ -66,12 +66,12 @@ def test_a_whole_run_in_a_folder_of_any_name(folder, tmp_path):
 
 
 def test_two_runs_are_not_in_one_folder(tmp_path):
-    with Hold(tmp_path / "run") as first:
+    with WorkdirLock(tmp_path / "run") as first:
         first.take()
-        with Hold(tmp_path / "run") as second, pytest.raises(UserError) as refused:
+        with WorkdirLock(tmp_path / "run") as second, pytest.raises(UserError) as refused:
             second.take()
         assert f"`workdir={tmp_path}/run`: process {os.getpid()} on " in str(refused.value)
-    with Hold(tmp_path / "run") as after:
+    with WorkdirLock(tmp_path / "run") as after:
         after.take()
 
 
@@ -86,18 +86,18 @@ def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content
 
 
 def test_an_owner_that_was_killed_is_none(tmp_path):
-    made = "from vtd_jax.train.workdir import Hold; hold = Hold(sys.argv[1]); hold.take()"
+    made = "from vtd_jax.train.workdir import WorkdirLock; hold = WorkdirLock(sys.argv[1]); hold.take()"
     code = f"import os, sys; {made}; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=small_run.ROOT, check=False)
     assert b"pid" in (tmp_path / ".train.lock").read_bytes()
-    with Hold(tmp_path) as hold:
+    with WorkdirLock(tmp_path) as hold:
         hold.take()
 
 
 def test_a_folder_that_goes_is_noticed(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "file").touch()
-    place = Place(tmp_path / "run")
+    place = WorkdirHandle(tmp_path / "run")
     place.check(["file"])
     (tmp_path / "run" / "file").unlink()
     with pytest.raises(UserError, match="run/file: was removed while the run was writing"):

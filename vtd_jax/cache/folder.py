@@ -81,10 +81,10 @@ def why_not_ours(folder: Path) -> str:
         if link.is_symlink():
             return f"{link} is a link"
     for own in (folder, folder.parent, root):
-        found = own.stat()
-        if found.st_uid != os.getuid():
-            return f"{own} belongs to user {found.st_uid}, not to {os.getuid()}"
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        status = own.stat()
+        if status.st_uid != os.getuid():
+            return f"{own} belongs to user {status.st_uid}, not to {os.getuid()}"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others can write into {own}"
     for above in {*root.parents, *root.resolve().parents}:
         mode = above.stat().st_mode

@@ -80,26 +80,26 @@ def initialize(
         return
     jax.config.update("jax_enable_preemption_service", catch_sigterm)
     deadline = time.monotonic() + timeout
-    found = clusters.resolved(planned, timeout) if heartbeat > 0 else None
-    if found is None or found.num_processes == 1:
+    resolved = clusters.resolved(planned, timeout) if heartbeat > 0 else None
+    if resolved is None or resolved.num_processes == 1:
         _connect(planned, timeout, 100)
         return
     own = Hello(
         versions=_versions(),
-        rank=found.process_id,
-        count=found.num_processes,
+        rank=resolved.process_id,
+        count=resolved.num_processes,
         who=myself(),
         flags=dict(flags or {}),
         mark=new_mark(),
     )
-    wires, names = _call_roll(found, own, timeout, heartbeat)
-    address = found.coordinator_address
+    wires, names = _call_roll(resolved, own, timeout, heartbeat)
+    address = resolved.coordinator_address
     _joined = Watch(
-        wires, names, found.process_id, address=address, heartbeat=heartbeat, patience=timeout
+        wires, names, resolved.process_id, address=address, heartbeat=heartbeat, patience=timeout
     )
     atexit.register(_joined.bye)
     _connect(
-        found._replace(coordinator_address=_joined.address),
+        resolved._replace(coordinator_address=_joined.address),
         max(deadline - time.monotonic(), heartbeat),
         heartbeat + _LATER,
     )
@@ -139,11 +139,11 @@ def _versions() -> str:
 
 
 def _call_roll(
-    found: Hosts, own: Hello, timeout: float, patience: float
+    resolved: Hosts, own: Hello, timeout: float, patience: float
 ) -> tuple[dict[int, Wire], dict[int, str]]:
     """Waits until all have joined; returns the connections and who the others are, by rank."""
     global _called
-    address, deadline = found.coordinator_address, time.monotonic() + timeout
+    address, deadline = resolved.coordinator_address, time.monotonic() + timeout
     if own.rank == 0:
         call = RollCall(address, own)
         _called = True

@@ -43,7 +43,7 @@ class Interrupted(Preempted):
     word, status = "interrupted", INTERRUPTED
 
 
-class BrokenOff(Exception):
+class EvaluationInterrupted(Exception):
     """A notice interrupted an evaluation, which the resumed run makes again."""
 
 
@@ -55,7 +55,7 @@ class Preemption:
     """
 
     def __init__(self):
-        self._heard = threading.Event()
+        self._notified = threading.Event()
         self._before: dict[int, Any] = {}
         self._several = False
         # whether Ctrl-C counts as a notice now, whether there was one, and when
@@ -74,7 +74,7 @@ class Preemption:
                 if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
                     # in the background of a script: Ctrl-C is not meant for this process
                     continue
-                self._before[number] = signal.signal(number, self._hear)
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -85,11 +85,11 @@ class Preemption:
         status.note("")
 
     @property
-    def heard(self) -> bool:
+    def notified(self) -> bool:
         """Whether this process got a notice; others may not know of it yet."""
-        return self._heard.is_set()
+        return self._notified.is_set()
 
-    def asked(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Whether to save and stop after `step` steps.
 
         All processes must call it, before the first step and after every step. After the first
@@ -98,19 +98,19 @@ class Preemption:
         self._saves = self._saves or self._begun not in (None, step)
         self._begun = step
         if not self._several:
-            return self.heard
+            return self.notified
         from jax.experimental import multihost_utils
 
         return multihost_utils.reached_preemption_sync_point(step)
 
     @property
-    def breaks_off(self) -> bool:
+    def interrupts(self) -> bool:
         """Whether to interrupt work between steps, such as an evaluation; never with several
         processes, which must agree.
         """
-        return self.heard and not self._several
+        return self.notified and not self._several
 
-    def saves(self) -> None:
+    def catch_ctrl_c(self) -> None:
         """From here on Ctrl-C counts as a notice, even before the first step."""
         self._saves = True
 
@@ -118,7 +118,7 @@ class Preemption:
         """The exception to raise when all is saved; `Interrupted` after Ctrl-C."""
         return (Interrupted if self._interrupted else Preempted)(message)
 
-    def _hear(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         del frame
         if number == signal.SIGINT:
             now = time.monotonic()
@@ -128,7 +128,7 @@ class Preemption:
                 return
             self._interrupted, self._first = True, now
             status.note("stopping once all is saved (Ctrl-C: at once)")
-        self._heard.set()
+        self._notified.set()
         if self._several:
             # JAX's preemption service catches this signal only
             os.kill(os.getpid(), signal.SIGTERM)

@@ -10,7 +10,7 @@ from vtd_jax.files import naming, write_text
 from vtd_jax.outputs import CsvWriter, csv_text
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoints.integrity import step_of
-from vtd_jax.train.place import free_path
+from vtd_jax.train.workdir_handle import free_path
 from vtd_jax.untrusted.csv_text import csv_fields
 from vtd_jax.untrusted.regular_files import read_text
 

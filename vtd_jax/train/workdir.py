@@ -12,7 +12,7 @@ from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
-from vtd_jax.train.place import Place
+from vtd_jax.train.workdir_handle import WorkdirHandle
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.stored_lists import StoredList
@@ -66,15 +66,15 @@ def prepare_workdir(workdir: Path, config: RunConfig, resume: bool, override: bo
         warn(f"{setting('override')}: {line}")
 
 
-class Hold:
+class WorkdirLock:
     """Keeps other runs out of a run's folder. Only process 0 calls `take` and `check`."""
 
     def __init__(self, workdir: Path):
         self.workdir = Path(workdir)
         self._held = contextlib.ExitStack()
-        self._place: Place | None = None
+        self._handle: WorkdirHandle | None = None
 
-    def __enter__(self) -> "Hold":
+    def __enter__(self) -> "WorkdirLock":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -89,12 +89,12 @@ class Hold:
         _check_kind(self.workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(locked(self.workdir / _LOCK, setting("workdir", self.workdir)))
-        self._place = Place(self.workdir)
+        self._handle = WorkdirHandle(self.workdir)
 
     def check(self) -> None:
-        """See `Place.check`."""
-        if self._place is not None:
-            self._place.check()
+        """See `WorkdirHandle.check`."""
+        if self._handle is not None:
+            self._handle.check()
 
 
 def _check_kind(workdir: Path) -> None:

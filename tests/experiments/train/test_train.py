@@ -17,7 +17,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
-from vtd_jax.parallel.preemption import BrokenOff
+from vtd_jax.parallel.preemption import EvaluationInterrupted
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
@@ -129,9 +129,9 @@ def test_an_evaluation_may_be_broken_off_between_splits(folder):
     def check():
         checks.append(1)
         if len(checks) == 2:
-            raise BrokenOff
+            raise EvaluationInterrupted
 
-    with pytest.raises(BrokenOff):
+    with pytest.raises(EvaluationInterrupted):
         evaluation(from_config.build_model(config), True, check)
     # half an evaluation is none
     assert (evaluation.finished, evaluation.results) == (False, {})

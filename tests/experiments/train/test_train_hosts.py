@@ -15,7 +15,7 @@ import pytest
 from support import small_run, warm
 from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
-from vtd_jax.train.workdir import Hold
+from vtd_jax.train.workdir import WorkdirLock
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_told_once(folder, tmp_path):
     assert len(told) == 1
     assert told[0].startswith("error: ")
     assert not (tmp_path / "other").exists()
-    with Hold(tmp_path / "run") as hold:
+    with WorkdirLock(tmp_path / "run") as hold:
         hold.take()
         done = _two("train", *_flags(folder, tmp_path / "run"), status=2)
     told = [line for process in done for line in process.stderr.splitlines()]

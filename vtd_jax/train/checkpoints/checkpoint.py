@@ -19,7 +19,7 @@ from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.orbax_manager import Manager, StepNames, quiet, reason
 from vtd_jax.train.checkpoints.plain_path import plain
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
-from vtd_jax.train.place import Place, free_path, names_in, remove_remains
+from vtd_jax.train.workdir_handle import WorkdirHandle, free_path, names_in, remove_remains
 from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
@@ -61,7 +61,7 @@ class Checkpoints(StoredCheckpoints):
         )
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
-        self._place: Place | None = None
+        self._handle: WorkdirHandle | None = None
         # the files of the workdir and the checkpoints before the one that is being written
         self._before: tuple[set[str], set[int]] = set(), set()
 
@@ -94,11 +94,11 @@ class Checkpoints(StoredCheckpoints):
             read, or the workdir is gone.
         """
         self.wait()
-        if self._place is None:
+        if self._handle is None:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            self._place = Place(self.workdir)
+            self._handle = WorkdirHandle(self.workdir)
         # a workdir that disappears from here on is not made again
-        self._place.check()
+        self._handle.check()
         self.folder.mkdir(exist_ok=True)
         self._make_way(step)
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
@@ -136,7 +136,7 @@ class Checkpoints(StoredCheckpoints):
             self._open().wait_until_finished()
         except Exception as error:  # orbax and tensorstore pass on any error of the file system
             raise self._unwritten(error) from error
-        self._check_place()
+        self._check_workdir()
         self._writing = None
         remove_tree(self.folder / _LEAVING, must=False)
 
@@ -210,30 +210,30 @@ class Checkpoints(StoredCheckpoints):
             )
         return self._manager
 
-    def _check_place(self, failed: bool = False) -> None:
+    def _check_workdir(self, failed: bool = False) -> None:
         """Raises a `UserError` if the workdir was removed while the checkpoint was written."""
-        step, place = self._writing, self._place
-        if place is None:
+        step, handle = self._writing, self._handle
+        if handle is None:
             return
         try:
-            place.check()
+            handle.check()
             names, steps = self._before
             # removing a folder that is being written into fails: it stays, without its old files
             files_gone = names and not names & names_in(self.workdir)
             checkpoints_gone = steps and not steps & set(self._steps())
             if files_gone or (failed and checkpoints_gone):
-                raise place.lost()
+                raise handle.lost()
         except (UserError, OSError):
             self._writing = None
             # orbax makes the folders above a checkpoint again
             remove_remains(self.folder, {str(step), _LEAVING})
-            place.check()
+            handle.check()
             raise
 
     def _unwritten(self, error: Exception) -> UserError:
         """The error to raise for a failed write."""
         try:
-            self._check_place(failed=True)
+            self._check_workdir(failed=True)
         except UserError as lost:
             return lost
         step, self._writing = self._writing, None

@@ -151,12 +151,12 @@ def _size(entry: os.DirEntry, todo: list[Path]) -> int:
         todo.append(Path(entry.path))
         return 0
     try:
-        found = entry.stat()
+        status = entry.stat()
     except OSError as error:
         raise UserError(f"{entry.name}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{entry.name}: not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _check_indices(folder: Path) -> None:
@@ -164,14 +164,14 @@ def _check_indices(folder: Path) -> None:
     room = CHECKPOINT_INDEX_BYTES
     for path in (path for path in folder.rglob("*") if path.is_file()):
         content = read_bytes(path, "file", CHECKPOINT_BYTES)
-        place = content.find(zstd_frames.MAGIC)
-        while place >= 0:
-            if content.startswith(_INDEX, max(place - _INDEX_HEADER, 0)):
-                room -= zstd_frames.bound(content, place, room)[0]
+        start = content.find(zstd_frames.MAGIC)
+        while start >= 0:
+            if content.startswith(_INDEX, max(start - _INDEX_HEADER, 0)):
+                room -= zstd_frames.bound(content, start, room)[0]
             if room < 0:
                 most = f"{CHECKPOINT_INDEX_BYTES:,} bytes"
                 raise UserError(f"{path.name}: indices that would have more than {most}")
-            place = content.find(zstd_frames.MAGIC, place + 1)
+            start = content.find(zstd_frames.MAGIC, start + 1)
 
 
 def _listed(folder: Path) -> _Names:

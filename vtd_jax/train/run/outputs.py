@@ -12,11 +12,11 @@ from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.logging import RunLog, Window
-from vtd_jax.train.place import Place
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best
 from vtd_jax.train.run.plan import Plan
 from vtd_jax.train.run.start import Start
+from vtd_jax.train.workdir_handle import WorkdirHandle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Files:
     checkpoints: Checkpoints
     log: RunLog
     profile: Profile
-    place: Place
+    handle: WorkdirHandle
 
 
 class Outputs:
@@ -60,7 +60,7 @@ class Outputs:
             rows=start.rows,
         )
         profiled = Profile(profile, workdir, log.line)
-        self._files = _Files(checkpoints, log, profiled, Place(workdir))
+        self._files = _Files(checkpoints, log, profiled, WorkdirHandle(workdir))
 
     def line(self, text: str) -> None:
         """Logs a line."""
@@ -94,7 +94,7 @@ class Outputs:
           UserError: the folder is gone.
         """
         if self._files:
-            self._files.place.check()
+            self._files.handle.check()
             self._files.log.train(step, epoch, window, waited)
 
     def evaluation(
@@ -118,7 +118,7 @@ class Outputs:
           UserError: the folder is gone, or the checkpoint before this one could not be written.
         """
         if self._files:
-            self._files.place.check()
+            self._files.handle.check()
             rows = self._files.log.rows
             self._files.checkpoints.save(step, learnable, opt_state, progress, metric, rows)
 
@@ -135,7 +135,7 @@ class Outputs:
     def check(self, last: int) -> None:
         """Checks that the folder still holds the metrics and the checkpoint of step `last`."""
         if self._files:
-            self._files.place.check(["metrics.csv", f"checkpoints/{last}"])
+            self._files.handle.check(["metrics.csv", f"checkpoints/{last}"])
 
     def close(self, failed: bool = False) -> None:
         """Closes all files; if the run has `failed`, an error of a checkpoint is only a warning."""

@@ -12,7 +12,7 @@ import numpy as np
 from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.parallel.preemption import BrokenOff, Preemption
+from vtd_jax.parallel.preemption import EvaluationInterrupted, Preemption
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import mark_common
 from vtd_jax.train import resume as resuming
@@ -115,7 +115,7 @@ class Run:
         """Evaluates the model; returns the metric that decides which checkpoint is best, if any.
 
         Raises:
-          BrokenOff: a notice came.
+          EvaluationInterrupted: a notice came.
         """
         if self.evaluate is None:
             raise ValueError("the run has no evaluation")
@@ -134,9 +134,9 @@ class Run:
             self.outputs.add_metric(self.step, metric)
 
     def check_evaluation(self) -> None:
-        """Raises `BrokenOff` if a notice came."""
-        if self.preemption.breaks_off:
-            raise BrokenOff
+        """Raises `EvaluationInterrupted` if a notice came."""
+        if self.preemption.interrupts:
+            raise EvaluationInterrupted
 
     def save(self, metric: float | None = None, evaluated: bool = False) -> None:
         """Writes a checkpoint of the steps that have a row.
@@ -164,7 +164,7 @@ class Run:
 
     def stop_if_asked(self) -> None:
         """Saves and ends the run if a notice came."""
-        if self.preemption.asked(self.step):
+        if self.preemption.should_stop(self.step):
             self._stop()
 
     @contextlib.contextmanager
@@ -172,7 +172,7 @@ class Run:
         """Saves and ends the run if a notice interrupted an evaluation in the block."""
         try:
             yield
-        except BrokenOff:
+        except EvaluationInterrupted:
             self._stop()
 
     def _stop(self) -> NoReturn:

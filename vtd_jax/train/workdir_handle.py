@@ -11,7 +11,7 @@ from vtd_jax.errors import UserError, setting
 from vtd_jax.files import remove_tree
 
 
-class Place:
+class WorkdirHandle:
     """A folder, which can be checked to be still the same one.
 
     It is kept open: some file systems give a folder another inode number once nothing uses it.
