@@ -196,8 +196,8 @@ def restore(
     splits: Mapping[str, Records],
     where: str,
     override: bool,
-) -> tuple[TrainState, Progress]:
-    """The state and the progress in a checkpoint.
+) -> TrainState:
+    """The state in a checkpoint.
 
     Args:
       found: the checkpoint.
@@ -223,11 +223,7 @@ def restore(
     else:
         _set_batches(batches, saved["batches"])
         _check_splits(saved.get("splits", {}), splits, where)
-    best = Best(**saved["best"]) if saved["best"] else None
-    progress = Progress(
-        saved["batches"], saved["evaluated"], best, saved["skipped"], saved["in_a_row"]
-    )
-    return state, progress
+    return state
 
 
 def fingerprints(splits: Mapping[str, Records]) -> dict[str, str]:

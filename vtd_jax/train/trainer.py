@@ -24,12 +24,10 @@ class StepArguments(NamedTuple):
     """The arguments of the compiled step, in their order.
 
     Attributes:
-      learnable: the learnable variables.
-      opt_state: optax's state.
+      learnable, opt_state, key: see `TrainState`.
       frozen: all other variables.
       videos: arrays of the batch by name.
       tokens: class tokens, laid out over the devices.
-      key: raw data of the run's random key.
       number: of the micro-batch, from 0.
     """
 

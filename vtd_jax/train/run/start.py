@@ -68,11 +68,13 @@ def find_start(
     if found is None:
         return start
     where = f"{workdir}/checkpoints/{found.step}"
-    state, progress = on_all(restore, found, start.state, batches, splits, where, override)
+    state = on_all(restore, found, start.state, batches, splits, where, override)
+    # only after all processes accepted the checkpoint
     on_first(Checkpoints.set_aside, checkpoints, found.damaged, found.step)
-    best = progress.best
-    if not progress.evaluated:
+    saved = found.stored.progress
+    best, evaluated = Best(**saved["best"]) if saved["best"] else None, saved["evaluated"]
+    if not evaluated:
         # the metric may have been added after the checkpoint was written
         best = Best.of(best, found.metric, state.step)
-    missing = plan.evaluates(state.step) and not progress.evaluated and found.metric is None
-    return Start(state, best, not missing, progress.skipped, progress.in_a_row, found.rows)
+        evaluated = found.metric is not None or not plan.evaluates(state.step)
+    return Start(state, best, evaluated, saved["skipped"], saved["in_a_row"], found.rows)
