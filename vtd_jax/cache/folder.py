@@ -52,6 +52,7 @@ def check_ours(folder: Path) -> None:
     for part in (folder, *above):
         if os.path.exists(part):
             owners, mode = {os.lstat(part).st_uid, os.stat(part).st_uid}, os.stat(part).st_mode
+            # root can write everywhere anyway
             strange = sorted(owners - {os.getuid(), 0})
             why = f"it belongs to user {strange[0]}" if strange else "everybody can write into it"
             if strange or mode & stat.S_IWOTH:

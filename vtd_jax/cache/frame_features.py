@@ -243,6 +243,7 @@ class FeatureStore:
 
         progress.line.open()
         try:
+            # one batch behind, so that devices work while features are copied and written
             pending: deque = deque()
             for (part, batch), frames in Prefetcher(batches(), place):
                 pending.append((part, batch, encoder(frames, state)))

@@ -158,10 +158,12 @@ def encode_texts(
     graphdef, state = nnx.split(model.rounded())
     encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
     lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
+    # words of similar lengths share a batch, which saves padding
     order = np.argsort(lengths, kind="stable")
     longest = model.clip.config.context_length
     for start in range(0, len(words), size):
         chosen = order[start : start + size]
+        # repeats words to fill the last batch
         batch = np.resize(chosen, size)
         length = min(-(-lengths[batch].max() // _POSITIONS) * _POSITIONS, longest)
         missing = max(length - tokens.shape[-1], 0)

@@ -82,6 +82,7 @@ def initialize(
     deadline = time.monotonic() + timeout
     resolved = clusters.resolved(planned, timeout) if heartbeat > 0 else None
     if resolved is None or resolved.num_processes == 1:
+        # 100 s is JAX's own default
         _connect(planned, timeout, 100)
         return
     own = Hello(
@@ -250,6 +251,7 @@ def quiet_unless_first() -> None:
     if not is_first():
         status.silence()
     else:
+        # Python keeps writing to a copy of stdout; descriptor 1, which C++ uses, leads nowhere
         kept = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors, "buffering": 1}
         sys.stdout = os.fdopen(os.dup(1), "w", closefd=False, **kept)
     nowhere = os.open(os.devnull, os.O_WRONLY)

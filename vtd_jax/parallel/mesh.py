@@ -74,6 +74,7 @@ class DeviceMesh:
                 f"codebook_shards={codebook_shards}: does not divide the {has} of a host"
             )
         self.data_shards = len(self.devices) // codebook_shards
+        # devices of a host are adjacent, so the codebook axis, the inner one, stays within a host
         self.mesh = Mesh(
             np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK)
         )
@@ -172,6 +173,7 @@ class Mapped:
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
+            # pmap donates by position only
             names = list(inspect.signature(function).parameters)
             self._call = self._pmap(function, tuple(names.index(name) for name in donate))
             return

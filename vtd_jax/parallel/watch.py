@@ -61,6 +61,7 @@ class Watch:
         self._known, self._reason = threading.Event(), ""
         # the thread that holds it reports to the user and ends this process
         self._last_word = threading.Lock()
+        # isolated and without site-packages: it starts fast, and nothing of the user can break it
         call = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sentinel.py"))]
         call += [str(rank), str(heartbeat), str(os.getpid())]
         if rank != 0:
@@ -71,6 +72,7 @@ class Watch:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=list(numbers.values()),
+            # a signal to this process group, such as Ctrl-C, must not end it
             start_new_session=True,
         )
         for other, name in names.items():
@@ -134,6 +136,7 @@ class Watch:
             status.clear()
             say(f"error: {ended_by(self._reason)}", sys.stderr)
             sys.stdout.flush()
+        # this is a thread; and an ordinary exit would wait in JAX for the process that is gone
         os._exit(LOST_STATUS)
 
 

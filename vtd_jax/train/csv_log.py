@@ -56,6 +56,7 @@ class CsvLog:
                 f"{self.path}: has {len(kept)} of {counted(rows, 'row')} up to step {step}, the "
                 "others are lost; checkpoints do not depend on them"
             )
+        # not guarded against formulas: cells are numbers
         write_text(self.path, csv_text([self.columns, *kept], guarded=False))
         self._file = self.path.open("a", newline="")
         self._writer = CsvWriter(self._file, guarded=False)

@@ -35,6 +35,7 @@ def learning_rate(config: OptimizerConfig, steps_per_epoch: int) -> optax.Schedu
     def schedule(update: int | Int[Array, ""]) -> Float[Array, ""]:
         update = jnp.asarray(update)
         step = (update * config.gradient_accumulation_steps - 1).astype(jnp.float32)
+        # the release sets the rate after an update, so the first one runs at 0
         return jnp.where(update == 0, 0.0, rule(step))
 
     return schedule

@@ -128,6 +128,7 @@ class Found(NamedTuple):
 
 def settings_fingerprint(config: RunConfig) -> str:
     """The fingerprint of all settings that must not change on resume."""
+    # scores depend on epochs and views, but a run may resume with others
     once = dataclasses.replace(config.optimizer, epochs=1)
     view = dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1)
     return dataclasses.replace(config, optimizer=once, evaluate=view).fingerprint

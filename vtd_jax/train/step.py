@@ -72,7 +72,8 @@ def _share(
     losses = cross_entropy(output.logits, batch["label"], axes)
     correct = axes.argmax(output.logits) == batch["label"]
     sums = {"loss": (losses * batch["weight"]).sum(), "correct": (correct * batch["weight"]).sum()}
-    # devices along the codebook axis hold the same losses, so each counts for 1 / shards
+    # a batch may be padding only, with a count of 0; devices along the codebook axis hold the same
+    # losses, so each counts for 1 / shards
     return sums["loss"] / jnp.maximum(count, 1) / axes.shards, sums, output
 
 
