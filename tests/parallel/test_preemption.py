@@ -252,9 +252,7 @@ def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
     assert (checkpoints.metric(saved), checkpoints.progress(saved)["evaluated"]) == (None, False)
     again = []
     done = _train(folder, tmp_path, evaluate=_evaluation(again))
-    assert (
-        f"step {saved} of 6, with the evaluation that is missing there" in capsys.readouterr().out
-    )
+    assert f"step {saved} of 6, first its missing evaluation" in capsys.readouterr().out
     assert (done.steps_now, again) == (6 - saved, [(i, i == 2 - at) for i in range(3 - at)])
     assert checkpoints.metric(saved) is not None
     _same(whole, tmp_path, done)
