@@ -109,15 +109,18 @@ class Trainer:
         copies = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
         return TrainState(state.step, **{name: self._place(name, x) for name, x in copies.items()})
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
-        """Pads this host's rows and puts them onto the devices, without waiting for these."""
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Pads this host's rows and puts them onto the devices, without waiting for these.
+
+        Under pmap they stay in host memory, one row for each device.
+        """
         batch = {name: batch[name] for name in self._arrays}
         # JAX would silently cut 64-bit indices to 32 bits
         batch["index"] = batch["index"].astype(np.int32)
         return self._place("videos", pad_batch(batch, self._rows))
 
     def step(
-        self, state: TrainState, videos: Mapping[str, Array]
+        self, state: TrainState, videos: Mapping[str, Any]
     ) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch.
 
