@@ -42,7 +42,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
 from vtd_jax.parallel.mesh import run_devices
-from vtd_jax.parallel.processes import is_first, on_first, together
+from vtd_jax.parallel.processes import is_first, on_all, on_first
 from vtd_jax.terminal import say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -153,7 +153,7 @@ def main() -> str:
     workdir = Path(WORKDIR.value)
     check_output("--workdir", WORKDIR.value, folder=True)
     with Line("reading records and loading the model"):
-        prepared = together(prepare, workdir)
+        prepared = on_all(prepare, workdir)
     results = workdir / prepared.stem
     with contextlib.ExitStack() as stack:
         # locks the table only: a run may train in this workdir meanwhile

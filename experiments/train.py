@@ -26,7 +26,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.processes import together
+from vtd_jax.parallel.processes import on_all
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.profiling import read_steps
@@ -74,7 +74,7 @@ class Prepared:
 def main() -> str:
     """Trains, evaluates, and returns a line that says where everything is."""
     with Preemption() as preemption:
-        return run(preemption, Path(WORKDIR.value), together(prepare))
+        return run(preemption, Path(WORKDIR.value), on_all(prepare))
 
 
 def prepare() -> Prepared:

@@ -28,7 +28,9 @@ def no_backend(error: Exception) -> UserError | None:
     """The error for a missing platform from what JAX raised; None for any other error."""
     import jax
 
-    asked = str(jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS") or "").lower()
+    asked = str(
+        getattr(jax.config, "jax_platforms", None) or os.environ.get("JAX_PLATFORMS") or ""
+    ).lower()
     text = " ".join(str(error).split())
     if not asked or not ("Unable to initialize backend" in text or _asserted(error)):
         return None

@@ -67,7 +67,7 @@ def described(cls: type, prefix: str = "") -> dict[str, Field]:
     """All fields of a dataclass and of those in it, by full name, from their docstrings."""
     texts, found = _attributes(cls), {}
     for name, hint in typing.get_type_hints(cls).items():
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             found |= described(hint, f"{prefix}{name}.")
         else:
             found[prefix + name] = Field(_kind(hint), texts.get(name, ""))
@@ -121,7 +121,7 @@ def build(cls: type, fields: Mapping[str, Any], where: str = "", *, whole: bool 
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise UserError(f"config field {where}: {brief(value)}, expected a group of fields")
         return build(kind, value, where + ".")
@@ -146,7 +146,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         raise UserError(f"config field {where}: {brief(value)}, expected {kind.__name__}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"config field {where}: {value}, expected a finite number")
-    if kind is str:
+    if isinstance(value, str):
         _check_text(value, where)
     return value
 

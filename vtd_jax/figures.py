@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib import font_manager
@@ -17,7 +18,11 @@ from vtd_jax.files import write_bytes
 
 @contextlib.contextmanager
 def drawing(
-    width: float, height: float, texts: Iterable[str], dpi: int = 130, layout: str | None = None
+    width: float,
+    height: float,
+    texts: Iterable[str],
+    dpi: int = 130,
+    layout: Literal["constrained"] | None = None,
 ) -> Iterator[Figure]:
     """A white figure to draw on in the block.
 
@@ -68,7 +73,7 @@ def _plainly(texts: Iterable[str] = ()) -> Iterator[None]:
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
     # a name with two $ is not a formula
     # fonttype 42 is TrueType: text in a PDF can be searched
-    style = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
+    style: dict[Any, Any] = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is drawn as a box
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)

@@ -10,7 +10,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
@@ -72,7 +72,7 @@ def remove_tree(path: str | os.PathLike, *, must: bool = True) -> None:
             raise
 
 
-def open_own(path: Path, mode: str) -> BinaryIO:
+def open_own(path: Path, mode: str) -> io.FileIO:
     """Opens a file for writing whose name is predictable, unless it was replaced by a link.
 
     Args:
@@ -109,7 +109,7 @@ def open_own(path: Path, mode: str) -> BinaryIO:
             )
         if mode == "wb":
             os.ftruncate(number, 0)
-        return os.fdopen(number, mode, buffering=0)
+        return io.FileIO(number, mode)
     except BaseException:
         os.close(number)
         raise

@@ -31,4 +31,4 @@ def check_finite(
 
 def finite_rows(scores: Num[np.ndarray, "n k"]) -> Bool[np.ndarray, " n"]:
     """True for each row of finite numbers: a video whose scores can be ranked."""
-    return np.isfinite(scores).all(-1)
+    return np.all(np.isfinite(scores), axis=-1)

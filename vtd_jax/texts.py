@@ -63,8 +63,8 @@ def keys(texts: Sequence[str], *, underscores: bool) -> list[str]:
       texts: up to millions.
       underscores: whether underscores become blanks, as in class names with learnt prompts.
     """
-    texts = (text.replace("_", " ") for text in texts) if underscores else texts
-    found = ("".join((_plain(text) or clean(text)).split()) for text in texts)
+    read = (text.replace("_", " ") for text in texts) if underscores else texts
+    found = ("".join((_plain(text) or clean(text)).split()) for text in read)
     return [key.partition(END_OF_TEXT)[0] if "<" in key else key for key in found]
 
 

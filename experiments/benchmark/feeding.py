@@ -13,7 +13,7 @@ import numpy as np
 from experiments.benchmark.data import rendered_records
 from experiments.benchmark.tasks import Programs, Setting
 from experiments.benchmark.timing import Job
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import Records, open_records
@@ -59,7 +59,7 @@ def loop(
     rows = []
     for storage, records in found.items():
         batches = _batches(records, setting, setting.batch, Augment())
-        ahead = Ahead(batches, partial(_placed, classes=setting.classes))
+        ahead = Prefetcher(batches, partial(_placed, classes=setting.classes))
         # no step runs while the first batch is made
         _, placed = next(ahead)
         start, before = time.perf_counter(), ahead.waited

@@ -63,7 +63,7 @@ def start(catch_sigterm: bool = False) -> None:
         COUNT.value,
         PROCESS.value,
         heartbeat=HEARTBEAT.value,
-        told=_shared_flags(),
+        flags=_shared_flags(),
         catch_sigterm=catch_sigterm,
     )
     check_backend()

@@ -17,7 +17,7 @@ from vtd_jax.terminal import say, warn
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
-from vtd_jax.train.workdir import Hold, prepare_workdir, save_training_list
+from vtd_jax.train.workdir import WorkdirLock, prepare_workdir, save_training_list
 from vtd_jax.video.records import Records
 
 
@@ -61,7 +61,7 @@ def train_run(
     Raises:
       Preempted: a signal came; the same call resumes.
     """
-    with Hold(workdir) as hold:
+    with WorkdirLock(workdir) as hold:
         on_first(hold.take)
         on_first(prepare_workdir, workdir, config, resume, override)
         learnt_on = on_first(save_training_list, workdir, training.stored)
@@ -88,7 +88,7 @@ def train_run(
 
 
 def _check(preemption: Preemption, workdir: Path, step: int) -> None:
-    if preemption.breaks_off:
+    if preemption.interrupts:
         raise preemption.stopped(
             f"the last step, {step}, is saved in {workdir}; the same command writes its table"
         )

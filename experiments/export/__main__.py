@@ -124,7 +124,7 @@ def main() -> str:
             names = learnt.class_names
             count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names)
             held = f"{counted(count, 'tensor')} in the authors' names"
-    return f"wrote {out}: {learnt.told}, {held}, {out.stat().st_size / 1e6:.1f} MB"
+    return f"wrote {out}: {learnt.description}, {held}, {out.stat().st_size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def load(model: VTDCLIP, config: RunConfig, source: Path, which: str) -> Learnt:
 def configured(config: RunConfig, model: VTDCLIP, learnt: Learnt | None) -> Source:
     """A model that a config built, to serve; `learnt` is None if it is not trained."""
     about: dict[str, Any] = {
-        "source": f"zero-shot, {config.name}" if learnt is None else learnt.told,
+        "source": f"zero-shot, {config.name}" if learnt is None else learnt.description,
         "run": config.name,
         "settings": config.fingerprint,
         "step": None if learnt is None else learnt.step,

@@ -24,7 +24,7 @@ from vtd_jax.outputs import check_suffix
 from vtd_jax.printable import brief
 from vtd_jax.train import step
 from vtd_jax.train.groups import OptimizerConfig
-from vtd_jax.train.optimizer import make_optimizer, schedule
+from vtd_jax.train.optimizer import learning_rate, make_optimizer
 from vtd_jax.untrusted.arrays import read_npz
 from vtd_jax.untrusted.json_text import parse_json, read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
@@ -233,7 +233,7 @@ def _train(case: Mapping[str, Any], parts: step.Split, tokens: np.ndarray) -> di
             state, opt_state, parts.frozen, _batch(*draw_clip(case, n + 1)), trimmed, None
         )
         losses.append(sums["loss"] / sums["count"])
-    rates = [schedule(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
+    rates = [learning_rate(config, _UPDATES_PER_EPOCH)(u) for u in range(case["steps"])]
     logits = _forward(parts.graphdef, state, parts.frozen, trimmed)
     views = [jax.nn.softmax(logits(draw_clip(case, n)[0])) for n in (100, 101, 102)]
     return {

@@ -13,7 +13,7 @@ from flax import nnx
 import vtd_jax
 from vtd_jax.backend import describe_devices
 from vtd_jax.fingerprints import fingerprint
-from vtd_jax.model.normalization import told as normalization_told
+from vtd_jax.model.normalization import describe as describe_normalization
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.timeline import Windows
@@ -74,7 +74,7 @@ def about(
         else f"{counted(len(words), 'word')} of {utf8(request.vocabulary)}",
         "frames": f"{request.frames or model.frames}" + (" a window" if request.window else ""),
         "pooling": config.pooling,
-        "normalization": normalization_told(
+        "normalization": describe_normalization(
             config.normalization, model.model.clip.config.preprocessing
         ),
         "assignment": config.assignment,

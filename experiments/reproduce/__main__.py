@@ -35,7 +35,7 @@ from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.parallel.processes import on_all, on_first
 from vtd_jax.terminal import counted
 
 _TABLE = flags.DEFINE_enum("table", None, [*requests.TABLES, "all"], "which table", required=True)
@@ -95,12 +95,12 @@ def request() -> requests.Request:
 
 def main() -> str:
     """Plans the tables, makes their runs, and writes them."""
-    asked, failed = together(request), []
-    together(requests.check_outputs_of, asked)
+    asked, failed = on_all(request), []
+    on_all(requests.check_outputs_of, asked)
     with contextlib.ExitStack() as stack:
         if not _TABLES_ONLY.value:
             with Line("reading the CLIP and the lists"):
-                made = together(requests.make, asked)
+                made = on_all(requests.make, asked)
             if _DRY_RUN.value:
                 return requests.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
             # --tables_only takes no lock: each of its files is replaced atomically

@@ -22,7 +22,7 @@ from vtd_jax.fingerprints import DIGITS
 from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.processes import alone, is_first, on_first, together
+from vtd_jax.parallel.processes import alone, is_first, on_all, on_first
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
@@ -127,7 +127,7 @@ def execute(
         # only now does the folder count as finished: its table and scores are written
         on_first(_finish, folder)
         _report(f"    {found} ({time.perf_counter() - start:.0f} s)")
-        if preemption.breaks_off and number < len(runs):
+        if preemption.interrupts and number < len(runs):
             raise preemption.stopped(
                 f"{number} of {counted(len(runs), 'run')} are finished; the same command resumes"
             )
@@ -137,22 +137,22 @@ def execute(
 def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
     folder = run_folder(workdir, run.name)
     training, splits, model = (
-        together(_runs.prepare, run.config) if run.learns else (None, *together(_opened, run))
+        on_all(_runs.prepare, run.config) if run.learns else (None, *on_all(_opened, run))
     )
     if training is not None:
         step, table = _runs.train_run(folder, run.config, training, splits, model, preemption)
         return f"trained to step {step}" + (f": {headline(table)}" if table else "")
     learnt, noted = _runs.untrained(run.config), {}
     if run.source:
-        learnt, noted = together(_lend, model, workdir, run.source)
+        learnt, noted = on_all(_lend, model, workdir, run.source)
 
     def check() -> None:
-        if preemption.breaks_off:
+        if preemption.interrupts:
             raise preemption.stopped(
                 f"{run.name} was being evaluated; the same command resumes with it"
             )
 
-    preemption.saves()
+    preemption.catch_ctrl_c()
     return headline(_runs.score_run(folder, run.config, splits, model, learnt, noted, check=check))
 
 
@@ -169,7 +169,7 @@ def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, Mapping[str,
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
         found = load_file(model, folder)
-        return found.told, dict(found.learnt_on)
+        return found.description, dict(found.learnt_on)
     if (noted := _noted(folder)) is not None and not noted.whole:
         # its last checkpoint comes from the middle of a failed run
         raise UserError(f"{folder}: this run, whose parameters are evaluated, is not finished")

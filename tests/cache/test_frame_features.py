@@ -50,9 +50,9 @@ def store(tmp_path, monkeypatch):
     return FeatureStore(small_model(**FROZEN), jax.devices()[:1])
 
 
-def _open(store, records, spec=TRAIN, views=(0,), together=2, told=None, check=None):
-    tell = (lambda line: None) if told is None else told.append
-    return store.open(records, spec, views, together=together, workers=0, tell=tell, check=check)
+def _open(store, records, spec=TRAIN, views=(0,), batch_size=2, told=None, check=None):
+    log = (lambda line: None) if told is None else told.append
+    return store.open(records, spec, views, batch_size=batch_size, workers=0, log=log, check=check)
 
 
 def _files(store):
@@ -150,12 +150,12 @@ def test_a_folder_that_everybody_can_write_is_not_believed(store, records, tmp_p
 @pytest.mark.mesh
 @pytest.mark.parametrize("spec, views", [(TRAIN, (0, 3)), (EVAL, (0,))], ids=["train", "eval"])
 @pytest.mark.parametrize(
-    "devices, spelling, together", [(1, "shard_map", 3), (8, "shard_map", 64), (2, "pmap", 1)]
+    "devices, spelling, batch_size", [(1, "shard_map", 3), (8, "shard_map", 64), (2, "pmap", 1)]
 )
-def test_they_are_those_of_the_clips(store, records, spec, views, devices, spelling, together):
+def test_they_are_those_of_the_clips(store, records, spec, views, devices, spelling, batch_size):
     model = small_model(**FROZEN)
     store = FeatureStore(model, jax.devices()[:devices], parallel=spelling)
-    stored = _open(store, records, spec, views, together)
+    stored = _open(store, records, spec, views, batch_size)
     for view, found in zip(views, stored, strict=True):
         plain = BatchSource(
             records, dataclasses.replace(spec, shuffle=False, batch_size=10, epochs=view + 1)
@@ -178,7 +178,7 @@ def test_a_resnet_has_no_prompts(tmp_path, monkeypatch, records):
     clip = clip_from_state(RESNET, random_state(RESNET))
     model = VTDCLIP(clip, ModelConfig(text_prompts=0, fusion=False, **FROZEN), rngs=nnx.Rngs(0))
     spec = dataclasses.replace(EVAL, size=64, temporal_views=1, spatial_views=1)
-    found = _open(FeatureStore(model, jax.devices()[:1]), records, spec, together=16)[0].batch(
+    found = _open(FeatureStore(model, jax.devices()[:1]), records, spec, batch_size=16)[0].batch(
         range(10), 10
     )
     # as many at once: convolutions round by the size of their batch
@@ -257,7 +257,7 @@ def test_files_are_mapped_not_read(store, records):
 def test_progress_is_logged(store, records, monkeypatch):
     monkeypatch.setattr(frame_features, "PAUSE", 0.0)
     told = []
-    _open(store, records, views=(0, 1), together=4, told=told)
+    _open(store, records, views=(0, 1), batch_size=4, told=told)
     assert [line.split(",")[0] for line in told[:-1]] == [
         f"frame features of base_train: {done} of 20 clips" for done in (4, 8, 10, 14, 18, 20)
     ]

@@ -172,9 +172,7 @@ def test_no_code_is_read_where_others_write(
     change([folder, *folder.parents][place])
     assert keep_programs() is None
     told = capsys.readouterr().err
-    assert told.startswith(
-        f"warning: {folder}: compiled programs are code, and none is read from there ("
-    )
+    assert told.startswith(f"warning: {folder}: ") and "compiled programs" in told
     assert why in told
     assert told.count("\n") == 1
 

@@ -101,7 +101,7 @@ def test_it_is_the_program_that_training_runs(changes):
         "weight": np.ones(size, np.float32),
         "index": np.arange(size),
     }
-    _, sums = trainer.step(trainer.place(trainer.initial), batch)
+    _, sums = trainer.step(trainer.place(trainer.initial), trainer.place_batch(batch))
     assert float(sums["count"]) == size
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hostile import harness
 from support import small_run
-from vtd_jax.train.workdir import _FILES, Hold
+from vtd_jax.train.workdir import _FILES, WorkdirLock
 
 pytestmark = pytest.mark.command
 
@@ -17,7 +17,7 @@ def _train(small, workdir, *flags):
 
 
 def test_a_second_run_is_refused_and_an_evaluation_is_not(small, trained, workdir, tmp_path):
-    with Hold(workdir) as hold:
+    with WorkdirLock(workdir) as hold:
         hold.take()
         texts = [
             f"--workdir={workdir}: process {os.getpid()} on ",

@@ -38,12 +38,12 @@ def _notice(number=signal.SIGTERM):
 def test_a_signal_is_heard_and_handlers_come_back(number):
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     with Preemption() as preemption:
-        assert not preemption.asked(-1)
-        assert not preemption.asked(0)
+        assert not preemption.should_stop(-1)
+        assert not preemption.should_stop(0)
         _notice(number)
         _notice(number)
-        assert preemption.asked(1)
-        assert preemption.breaks_off
+        assert preemption.should_stop(1)
+        assert preemption.interrupts
         stopped = preemption.stopped("saved")
         asked = ("interrupted", 130) if number == signal.SIGINT else ("preempted", 75)
         assert (stopped.word, stopped.status, str(stopped)) == (*asked, "saved")
@@ -54,29 +54,29 @@ def test_a_signal_is_heard_and_handlers_come_back(number):
 
 def test_ctrl_c_before_the_first_step_saves_nothing():
     with Preemption() as preemption:
-        assert not preemption.asked(7)
+        assert not preemption.should_stop(7)
         with pytest.raises(KeyboardInterrupt):
             _notice(signal.SIGINT)
     with Preemption() as preemption:
-        preemption.saves()
+        preemption.catch_ctrl_c()
         _notice(signal.SIGINT)
-        assert preemption.heard
+        assert preemption.notified
 
 
 def test_ctrl_c_that_was_ignored_before_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Preemption() as preemption:
-            preemption.saves()
+            preemption.catch_ctrl_c()
             _notice(signal.SIGINT)
-            assert not preemption.heard
+            assert not preemption.notified
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     with Preemption() as preemption:
-        preemption.saves()
+        preemption.catch_ctrl_c()
         _notice(signal.SIGINT)
         # the same one, passed on by a wrapper
         _notice(signal.SIGINT)
@@ -97,7 +97,7 @@ def test_another_thread_hears_nothing_and_changes_nothing():
 
     def work():
         with Preemption() as preemption:
-            found.extend([signal.getsignal(signal.SIGTERM) == before, preemption.asked(1)])
+            found.extend([signal.getsignal(signal.SIGTERM) == before, preemption.should_stop(1)])
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -119,8 +119,8 @@ def test_processes_that_train_together_agree_through_jax(monkeypatch):
         with Preemption() as preemption:
             _notice(signal.SIGUSR1)
             _notice(signal.SIGTERM)
-            assert [preemption.asked(step) for step in (1, 2, 3)] == [False, False, True]
-            assert not preemption.breaks_off
+            assert [preemption.should_stop(step) for step in (1, 2, 3)] == [False, False, True]
+            assert not preemption.interrupts
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (steps, len(terminated)) == ([1, 2, 3], 2)
@@ -136,7 +136,7 @@ with Preemption() as preemption:
     for step in itertools.count():
         # not at one pace
         time.sleep(0.01 * (1 + int(sys.argv[2])))
-        if preemption.asked(step):
+        if preemption.should_stop(step):
             break
 print("stopped", step, flush=True)
 jax.distributed.shutdown()
@@ -254,9 +254,7 @@ def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
     assert (checkpoints.metric(saved), checkpoints.progress(saved)["evaluated"]) == (None, False)
     again = []
     done = _train(folder, tmp_path, evaluate=_evaluation(again))
-    assert (
-        f"step {saved} of 6, with the evaluation that is missing there" in capsys.readouterr().out
-    )
+    assert f"step {saved} of 6, first its missing evaluation" in capsys.readouterr().out
     assert (done.steps_now, again) == (6 - saved, [(i, i == 2 - at) for i in range(3 - at)])
     assert checkpoints.metric(saved) is not None
     _same(whole, tmp_path, done)
@@ -277,7 +275,7 @@ def test_a_notice_while_a_missing_evaluation_is_made_keeps_it_missing(folder, tm
 def test_nothing_is_saved_before_the_first_step(folder, tmp_path):
     with Preemption() as preemption:
         _notice()
-        with pytest.raises(Preempted, match=r"nothing was learnt yet in .* nothing saved"):
+        with pytest.raises(Preempted, match=r"no step was made, nothing saved in "):
             small_run.train(small_run.run_config(folder), tmp_path, preemption=preemption)
     assert Checkpoints(tmp_path).steps == []
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from support import warm
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 
 
 class Numbers:
@@ -40,7 +40,7 @@ def _negative(number):
 
 
 def test_prepared_or_not_the_batches_and_states_are_the_same():
-    ahead = Ahead(Numbers(), _negative)
+    ahead = Prefetcher(Numbers(), _negative)
     for number in range(6):
         assert ahead.get_state() == {"batch": number}
         if number % 3:
@@ -53,7 +53,7 @@ def test_prepared_or_not_the_batches_and_states_are_the_same():
 
 
 def test_an_error_ahead_is_raised_when_its_batch_is_due():
-    ahead = Ahead(Numbers(wrong=1), _negative)
+    ahead = Prefetcher(Numbers(wrong=1), _negative)
     ahead.prepare()
     assert next(ahead) == (0, 0)
     ahead.prepare()
@@ -68,7 +68,7 @@ def test_an_error_in_placing_too():
             raise ValueError("no room")
         return number
 
-    ahead = Ahead(Numbers(), place)
+    ahead = Prefetcher(Numbers(), place)
     assert next(ahead) == (0, 0)
     ahead.prepare()
     with pytest.raises(ValueError, match="no room"):
@@ -76,7 +76,7 @@ def test_an_error_in_placing_too():
 
 
 def test_it_ends_with_its_batches():
-    ahead = Ahead(iter("ab"), str.upper)
+    ahead = Prefetcher(iter("ab"), str.upper)
     ahead.prepare()
     assert next(ahead) == ("a", "A")
     assert list(ahead) == [("b", "B")]
@@ -127,7 +127,7 @@ def _seen():
 
 def test_waiting_counts_where_the_devices_have_nothing_to_do(clock):
     numbers = Numbers(making=lambda: clock.go_on(0.25))
-    ahead = Ahead(numbers, _negative)
+    ahead = Prefetcher(numbers, _negative)
     next(ahead)
     assert ahead.waited == 0.25
     # busy for longer than the input takes
@@ -151,7 +151,7 @@ def test_waiting_counts_from_the_end_of_what_the_devices_did(clock):
         _seen()
         clock.go_on(0.5)
 
-    ahead = Ahead(Numbers(making=making), _negative)
+    ahead = Prefetcher(Numbers(making=making), _negative)
     ahead.prepare(running)
     assert ahead.waited == 0.5
 
@@ -159,13 +159,13 @@ def test_waiting_counts_from_the_end_of_what_the_devices_did(clock):
 def test_results_that_were_given_away_are_no_error_here():
     given = jnp.ones(3)
     given.delete()
-    ahead = Ahead(Numbers(making=_seen), _negative)
+    ahead = Prefetcher(Numbers(making=_seen), _negative)
     ahead.prepare(given)
     assert next(ahead) == (0, 0)
 
 
 def test_nothing_looks_at_the_devices_after_the_end():
-    ahead = Ahead(Numbers(wrong=0), _negative)
+    ahead = Prefetcher(Numbers(wrong=0), _negative)
     ahead.prepare(Running())
     assert "vtd-watch" in [thread.name for thread in threading.enumerate()]
     with pytest.raises(KeyError):
@@ -177,7 +177,7 @@ def test_nothing_looks_at_the_devices_after_the_end():
 ERROR_AHEAD = """
 import sys
 import jax, jax.numpy as jnp
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 
 class Batches:
     def __iter__(self):
@@ -189,7 +189,7 @@ class Batches:
 long = jax.jit(lambda x: jax.lax.fori_loop(0, 60, lambda _, y: jnp.tanh(y @ y), x))
 x = jnp.ones((700, 700))
 long(x).block_until_ready()
-ahead = Ahead(Batches(), lambda batch: batch)
+ahead = Prefetcher(Batches(), lambda batch: batch)
 next(ahead)
 running = long(x)
 ahead.prepare(running)

@@ -89,7 +89,7 @@ def test_a_single_process_only_calls():
     assert not processes.reported_elsewhere(caught.value)
     unpicklable = object()
     assert processes.on_first(lambda x: x, unpicklable) is unpicklable
-    assert processes.together(lambda x: x, unpicklable) is unpicklable
+    assert processes.on_all(lambda x: x, unpicklable) is unpicklable
     rows = np.arange(3)
     assert processes.gather_rows(rows) is rows
     processes.check_same(config="1")

@@ -17,7 +17,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.parallel import answering, joining, rollcall
 from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.rollcall import RollCall
-from vtd_jax.parallel.wires import LINE, Hello, Lost, Wire, Word, new_mark
+from vtd_jax.parallel.wires import LINE, Hello, Lost, Reply, Wire, new_mark
 
 # seconds that nothing takes
 LONG = 60
@@ -26,7 +26,7 @@ LONG = 60
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(answering, "_RETRY", 0.02)
-    monkeypatch.setattr(rollcall, "_MIRROR", 0.1)
+    monkeypatch.setattr(rollcall, "_CHECK", 0.1)
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def address():
     return f"127.0.0.1:{free_port()}"
 
 
-def hello(place, count=2, **changes):
+def hello(rank, count=2, **changes):
     about = dict(
-        versions="1", told={"--seed": "0"}, who=f"host, process id {place}", mark=new_mark()
+        versions="1", flags={"--seed": "0"}, who=f"host, process id {rank}", mark=new_mark()
     )
-    return Hello(place=place, count=count, **(about | changes))
+    return Hello(rank=rank, count=count, **(about | changes))
 
 
 class Until(float):
@@ -66,31 +66,31 @@ def gather(address, *hellos, first=None, gives_up=False, before=lambda: None):
     known = [threading.Event() for _ in found]
     deadline = Until(come) if gives_up else time.monotonic() + LONG
 
-    def call(place, function):
+    def call(rank, function):
         try:
-            found[place] = function()
+            found[rank] = function()
         except Exception as error:
-            found[place] = error
-        known[place].set()
+            found[rank] = error
+        known[rank].set()
 
     def first_one():
         return RollCall(address, first or hello(0, len(hellos) + 1)).all_here(
             deadline, LONG, address
         )
 
-    def named(wire, until, named=answering._named):
+    def named(wire, until, named=answering._process_0):
         if who := named(wire, until):
             known[threads.index(threading.current_thread())].set()
         return who
 
     threads = [threading.Thread(target=call, args=(0, first_one))]
-    for place, one in enumerate(hellos, 1):
+    for rank, one in enumerate(hellos, 1):
         ask = lambda one=one: answer(address, one, time.monotonic() + LONG, LONG)  # noqa: E731
-        threads.append(threading.Thread(target=call, args=(place, ask)))
+        threads.append(threading.Thread(target=call, args=(rank, ask)))
     threads[0].start()
     before()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answering, "_named", named)
+        patch.setattr(answering, "_process_0", named)
         for thread, event in zip(threads[1:], known[1:]):
             thread.start()
             # process 0 has heard it
@@ -144,11 +144,11 @@ WRONG = {
         f"{ONE}has 2, but process 0 has 1; install the same on all hosts",
     ),
     "flag": (
-        (hello(1, told={"--seed": "7\x1b[31m"}),),
+        (hello(1, flags={"--seed": "7\x1b[31m"}),),
         f"{ONE}--seed=7\\x1b[31m, but process 0 has --seed=0; give all processes the same command",
     ),
     "no flag": (
-        (hello(1, told={}),),
+        (hello(1, flags={}),),
         f"{ONE}no --seed, but process 0 has --seed=0; give all processes the same command",
     ),
     "failed": (
@@ -178,7 +178,7 @@ def test_one_that_went_again_is_told(address):
 
     def come():
         wire = Wire(_connected(address))
-        wire.say(own)
+        wire.send(own)
         assert wire.wait(LONG).kind == "here"
         return wire
 
@@ -191,7 +191,7 @@ def test_one_that_went_again_is_told(address):
     assert {str(one) for one in found} == {why}
     # when it comes again, all know, and process 0 waits for nobody
     with contextlib.closing(come()) as wire:
-        assert wire.wait(LONG) == Word("lost", why)
+        assert wire.wait(LONG) == Reply("lost", why)
 
 
 def test_some_do_not_come(address):
@@ -218,7 +218,7 @@ def test_strangers_change_nothing(address):
         for content in (
             b"GET / HTTP/1.1\r\n\r\n",
             b"[" * 100_000 + b"\n",
-            b'{"place": 1}\n',
+            b'{"rank": 1}\n',
             b"\xff\n",
             b"x" * (LINE + 2**17),
             b"",
@@ -246,9 +246,7 @@ def test_another_program_at_the_port_is_told_after_a_while(address):
                         one.sendall(b"SSH-2.0\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        with pytest.raises(
-            UserError, match="something answers there, but not process 0 of this command"
-        ):
+        with pytest.raises(UserError, match="another program answers there, not process 0"):
             answer(address, hello(1), time.monotonic() + LONG, 0.2)
         server.shutdown(socket.SHUT_RDWR)
 
@@ -266,24 +264,24 @@ def test_another_port_to_listen_at(address, monkeypatch):
 
 
 def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
-    clock, slept, told = itertools.count(), [], []
+    clock, slept, flags = itertools.count(), [], []
     monkeypatch.setattr(
         answering, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=slept.append)
     )
     with pytest.raises(TimeoutError, match=r"^cannot be reached \(Connection refused\)$"):
-        answer(address, hello(1), 100, 1, told.append)
+        answer(address, hello(1), 100, 1, flags.append)
     assert len(slept) > 10
     # the eleventh second of a clock that goes on with every look
     why = "cannot be reached (Connection refused)"
-    assert told == [f"waiting for process 0 at {address}, for 88 s more: {why}; is it started?"]
+    assert flags == [f"waiting for process 0 at {address}, for 88 s more: {why}; is it started?"]
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_one_that_cannot_join_says_so(address, place):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_cannot_join_says_so(address, rank):
     def announce():
-        joining.announce(address, place, 2, "--workdir is missing", 2 * LONG)
+        joining.announce(address, rank, 2, "--workdir is missing", 2 * LONG)
 
-    if place == 1:
+    if rank == 1:
         threading.Thread(target=announce).start()
         with pytest.raises(
             UserError, match=r"^process 1 \(.*, process id \d+\): --workdir is missing$"
@@ -303,15 +301,15 @@ def test_one_that_cannot_join_says_so(address, place):
 
 def test_a_wire_takes_lines_in_any_pieces():
     ours, theirs = (Wire(one) for one in socket.socketpair(socket.AF_UNIX))
-    assert ours.say(dataclasses.replace(hello(1), told={"a": "ü" * 1000}))
-    assert theirs.wait(LONG, Hello).told == {"a": "ü" * 1000}
+    assert ours.send(dataclasses.replace(hello(1), flags={"a": "ü" * 1000}))
+    assert theirs.wait(LONG, Hello).flags == {"a": "ü" * 1000}
     ours._socket.sendall(b'{"kind": "go"}\n{"kind": ')
-    assert theirs.wait(LONG) == Word("go")
+    assert theirs.wait(LONG) == Reply("go")
     with pytest.raises(TimeoutError):
         theirs.wait(0.05)
     ours._socket.sendall(b'"failed", "text": "x"}\n')
-    assert theirs.heard() == [Word("failed", "x")]
+    assert theirs.received() == [Reply("failed", "x")]
     ours.close()
     assert theirs.wait(LONG) is None
-    assert theirs.heard() is None
+    assert theirs.received() is None
     theirs.close()

@@ -180,13 +180,13 @@ def test_the_relay_stays_open_when_the_other_end_is_gone():
 def test_a_process_that_has_something_to_finish_is_given_time(monkeypatch):
     monkeypatch.setattr(os, "write", lambda *_: None)
     watching = sentinel.Sentinel(1, 1.0, os.getppid())
-    watching._obey(1, "busy")
+    watching._handle(1, "busy")
     assert watching._kill_at is None
     watching._lose("process 0 ended")
     patience = watching._kill_at
-    watching._obey(0, "busy")
+    watching._handle(0, "busy")
     assert watching._kill_at == patience
-    watching._obey(1, "busy")
+    watching._handle(1, "busy")
     assert watching._kill_at > patience + 60
 
 

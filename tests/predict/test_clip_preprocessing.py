@@ -16,7 +16,7 @@ from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
-from vtd_jax.model.normalization import STATISTICS, as_images, statistics, told
+from vtd_jax.model.normalization import STATISTICS, as_images, describe, statistics
 from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.predict.results import finite
 from vtd_jax.video.augment import resize, spatial_views
@@ -41,10 +41,10 @@ def test_statistics():
     assert statistics("imagenet", HALF) == STATISTICS["imagenet"]
     assert statistics("clip", Preprocessing(resize="squash")) == STATISTICS["clip"]
     assert (
-        told("clip", HALF)
+        describe("clip", HALF)
         == "clip, mean 0.5 0.5 0.5, deviation 0.25 0.25 0.25, frames squashed to a square"
     )
-    assert (told("imagenet", HALF), told("clip", Preprocessing())) == ("imagenet", "clip")
+    assert (describe("imagenet", HALF), describe("clip", Preprocessing())) == ("imagenet", "clip")
 
 
 def test_a_prediction(tmp_path):

@@ -230,7 +230,7 @@ def test_templates_are_not_for_what_a_run_learnt():
     other = RunConfig.from_dict(
         _with(name="other", model__text_prompts=0, model__templates=("a {}", "{}"))
     )
-    with pytest.raises(UserError, match="config other: its 2 templates are for CLIP as it is"):
+    with pytest.raises(UserError, match="config other: its 2 templates are for zero-shot CLIP"):
         learnt.on_other_videos(other, {})
     with pytest.raises(UserError, match="learnt tokens take the place of templates"):
         learnt.on_other_videos(other, {"model.templates": ("a {}", "{}")})

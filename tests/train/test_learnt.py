@@ -58,7 +58,7 @@ def test_parameters_from_files(folder, tmp_path):
     save_tuned(own, source, info)
     save_release(theirs, source)
     for path, expected in (
-        (own, Learnt(f"{own} ({info.told})", 4, small_run.BASE, {"told": "a list"})),
+        (own, Learnt(f"{own} ({info.origin})", 4, small_run.BASE, {"told": "a list"})),
         (
             theirs,
             Learnt(

@@ -84,11 +84,9 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
         _resumed(tmp_path / "m.csv", b"step,loss\n1,0.5\n3,0.3\n", rows=3)
         == "step,loss\n1,0.5\n3,0.3\n"
     )
-    told = (
-        f"warning: {tmp_path}/m.csv: 2 of 3 rows up to step 3 are there, the others are lost; "
-        "checkpoints do not "
-    )
-    assert capsys.readouterr().err == f"{told}depend on them\n"
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {tmp_path}/m.csv: has 2 of 3 rows up to step 3")
+    assert told.count("\n") == 1
     (tmp_path / "m.csv").unlink()
     log = CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3, rows=3)
     assert "0 of 3 rows" in capsys.readouterr().err
@@ -115,7 +113,7 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
             b"step,loss\n1,0.5,7\n2,=A1\n3,nan\n",
             "3,nan\n",
             True,
-            "m.csv:2: no row of numbers, left out as are 1 more",
+            "m.csv:2: no row of numbers; it and 1 more are left out",
         ),
         (b"step,loss\n" + b"9" * 10_000 + b",1\n3,0.3\n", "3,0.3\n", True, "m.csv:2: no row"),
         ("step,loss\n1,0.5\n".encode("utf-16"), "", True, "m.csv: byte 0 is not UTF-8"),
@@ -140,7 +138,7 @@ def test_csv_that_is_no_file_is_moved_away(tmp_path, capsys, make):
     CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3).close()
     assert (tmp_path / "m.csv").read_text() == "step,loss\n"
     assert re.fullmatch(
-        r"warning: .*m\.csv: a (pipe|folder), expected .*damaged, a new one begins\n",
+        r"warning: .*m\.csv: a (pipe|folder), expected .*damaged, starting a new one\n",
         capsys.readouterr().err,
     )
 

@@ -125,7 +125,7 @@ def test_a_run_that_skips_all_the_time_stops(folder, tmp_path, spoil):
     config = small_run.run_config(folder, on_nonfinite="skip", optimizer__epochs=9)
     with pytest.raises(
         UserError,
-        match=r"step 11: the loss is inf, and 10 updates in a row were skipped: nothing moves",
+        match=r"step 11: the loss is inf, and 10 updates in a row were skipped",
     ):
         small_run.train(config, tmp_path)
     assert len(_lines(tmp_path)) == 10

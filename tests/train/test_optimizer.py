@@ -5,9 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from vtd_jax.train.groups import OptimizerConfig
 from vtd_jax.train.optimizer import learning_rate
 
-HAND = {"steps_per_epoch": 2, "warmup_epochs": 1, "cosine_epochs": 3, "min_lr_factor": 0.1}
+HAND = {"warmup_epochs": 1, "cosine_epochs": 3, "min_lr_factor": 0.1}
+
+
+def _rule(lr, **fields):
+    config = OptimizerConfig(lr, step_interval_epochs=1, step_factor=0.5, **fields)
+    return learning_rate(config, steps_per_epoch=2)
 
 
 @pytest.mark.shared
@@ -16,20 +22,20 @@ def test_golden_rates(shared_dir):
     assert len(cases) == 2
     for case in cases:
         names = (
-            "steps_per_epoch",
             "warmup_epochs",
             "cosine_epochs",
             "min_lr_factor",
             "step_interval_epochs",
             "step_factor",
         )
-        rule = learning_rate(case["lr"], **{name: case[name] for name in names})
+        config = OptimizerConfig(case["lr"], **{name: case[name] for name in names})
+        rule = learning_rate(config, case["steps_per_epoch"])
         ours = [float(rule(u)) for u in range(len(case["lrs"]))]
         np.testing.assert_allclose(ours, case["lrs"], rtol=1e-6, atol=1e-12)
 
 
 def test_hand_made_values():
-    rule = learning_rate(2e-4, **HAND, step_interval_epochs=1, step_factor=0.5)
+    rule = _rule(2e-4, **HAND)
     # update 0 at 0; f(0) = 0, f(1) = lr/2 (warm-up over 2); cosine of 6 steps from step 2; then
     # 2e-5, halved every 2
     low, half = 2e-5, 0.5 * (2e-4 - 2e-5)
@@ -48,10 +54,8 @@ def test_hand_made_values():
 
 
 def test_accumulation_counts_micro_batches():
-    plain = learning_rate(1.0, **HAND, step_interval_epochs=1, step_factor=0.5)
-    windows = learning_rate(
-        1.0, **HAND, step_interval_epochs=1, step_factor=0.5, gradient_accumulation_steps=3
-    )
+    plain = _rule(1.0, **HAND)
+    windows = _rule(1.0, **HAND, gradient_accumulation_steps=3)
     # update u >= 1 runs at the rule of micro-batch 3u - 1, which a run without accumulation applies
     # at update 3u
     np.testing.assert_allclose(
@@ -61,13 +65,5 @@ def test_accumulation_counts_micro_batches():
 
 
 def test_no_warm_up_and_no_cosine():
-    rule = learning_rate(
-        1.0,
-        steps_per_epoch=2,
-        warmup_epochs=0,
-        cosine_epochs=0,
-        min_lr_factor=0.5,
-        step_interval_epochs=1,
-        step_factor=0.5,
-    )
+    rule = _rule(1.0, warmup_epochs=0, cosine_epochs=0, min_lr_factor=0.5)
     np.testing.assert_allclose([float(rule(u)) for u in range(6)], [0, 0.5, 0.5, 0.25, 0.25, 0.125])

@@ -41,10 +41,7 @@ def test_a_trace_and_what_is_told(folder, tmp_path, capsys):
 def test_steps_that_are_done_already(folder, tmp_path, capsys):
     small_run.train(small_run.run_config(folder, optimizer__epochs=1), tmp_path)
     small_run.train(small_run.run_config(folder), tmp_path, resume=True, profile=(1, 2))
-    assert (
-        "`profile=1:2`: this run made none of these steps, nothing traced"
-        in capsys.readouterr().out
-    )
+    assert "`profile=1:2`: none of these steps was run, nothing traced" in capsys.readouterr().out
     assert not (tmp_path / "profile").exists()
     small_run.train(
         small_run.run_config(folder, optimizer__epochs=3), tmp_path, resume=True, profile=(5, 8)

@@ -49,12 +49,10 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, whole, t
         _damage(tmp_path, step)
     done = small_run.train(_config(folder), tmp_path, resume=True)
     out, errors = capsys.readouterr()
-    assert errors.splitlines() == [
-        f"warning: {tmp_path}/checkpoints/{step}: damaged, optimizer is missing; moved to "
-        f"{tmp_path}/damaged/{step}; going on from the checkpoint of step 4"
-        for step in (2, 5, 6)
-    ]
-    assert "going on from the checkpoint of step 4 of 6" in out
+    for step, line in zip((2, 5, 6), errors.splitlines(), strict=True):
+        assert f"{tmp_path}/checkpoints/{step}: damaged, optimizer is missing; moved to " in line
+        assert line.endswith("resuming from step 4")
+    assert "resuming from step 4 of 6" in out
     assert done.steps_now == 2
     for name, value in small_run.learnt(done.model).items():
         np.testing.assert_array_equal(value, whole[1][name], err_msg=name)
@@ -71,9 +69,7 @@ def test_nothing_whole_is_refused_every_time(folder, whole, tmp_path):
     for step in range(1, 7):
         _damage(tmp_path, step)
     for _ in range(2):
-        with pytest.raises(
-            UserError, match=r"none of its checkpoints is whole \(1: optimizer is missing; "
-        ):
+        with pytest.raises(UserError, match=r"none .*is intact \(1: optimizer is missing; "):
             small_run.train(_config(folder), tmp_path, resume=True)
     assert (Checkpoints(tmp_path).steps, (tmp_path / "damaged").exists()) == (
         [1, 2, 3, 4, 5, 6],
@@ -116,7 +112,7 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
     model = from_config.build_model(_config(folder))
     with pytest.raises(
         UserError,
-        match=r"/6: damaged, optimizer is missing; whole checkpoints, for `checkpoint=STEP`: 1, 2, 3, 4, 5$",
+        match=r"/6: damaged, optimizer is missing; .* `checkpoint=STEP`: 1, 2, 3, 4, 5$",
     ):
         load_learnt(model, tmp_path)
     assert load_learnt(model, tmp_path, "5") == 5
@@ -126,17 +122,18 @@ def test_an_evaluation_names_the_whole_ones_and_moves_nothing(folder, whole, tmp
 def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path, capsys):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     file, model = tmp_path / "config.json", from_config.build_model(_config(folder))
-    told = f"warning: {file} is not what the checkpoint of step 6 was trained with\n"
     # what a continuation may change is no edit
     more = _config(folder, optimizer__epochs=9, evaluate__temporal_views=4)
-    for config, line in (
-        (_config(folder), ""),
-        (more, ""),
-        (_config(folder, data__frames=3), told),
+    for config, differs in (
+        (_config(folder), False),
+        (more, False),
+        (_config(folder, data__frames=3), True),
     ):
         save_config(tmp_path, config)
         assert load_learnt(model, tmp_path) == 6
-        assert capsys.readouterr().err == line
+        warned = capsys.readouterr().err
+        assert warned.startswith(f"warning: {file}: " if differs else "")
+        assert (warned.count("\n"), "step 6" in warned) == (differs, differs)
     # checkpoints of earlier versions do not tell their settings
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["settings"]
@@ -151,16 +148,16 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
         tmp_path / "training_list.json",
         {"origin": "given", "told": "base_train (given list; 10 videos)"},
     )
-    told = (
-        "the checkpoint of step 6 learnt on: base_train (given list; 10 videos); tables say that\n"
-    )
-    for there, line in (
+    for there, what in (
         (noted, ""),
-        ({"origin": "own split", "told": "x"}, f"warning: {file} does not say what {told}"),
-        ({}, f"warning: {file} is missing; {told}"),
+        ({"origin": "own split", "told": "x"}, "wrong"),
+        ({}, "missing"),
     ):
         assert learnt_on(tmp_path, 6, there) == noted
-        assert capsys.readouterr().err == line
+        told = capsys.readouterr().err
+        assert told.startswith(f"warning: {file}: {what}; " if what else "")
+        assert told.endswith("step 6: base_train (given list; 10 videos)\n" if what else "")
+        assert told.count("\n") == bool(what)
     # checkpoints of earlier versions do not say it
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["learnt_on"]
@@ -188,9 +185,7 @@ def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
     config = _config(folder, data__frames=3)
     # as after a change that was allowed once, and before the next checkpoint
     save_config(tmp_path, config)
-    with pytest.raises(
-        UserError, match=r"settings differ: frames \(was 2, is 3\); `override` goes on with"
-    ):
+    with pytest.raises(UserError, match=r"differ: frames \(was 2, is 3\); .*`override`"):
         small_run.train(config, tmp_path, resume=True)
 
 

@@ -17,7 +17,7 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.train import step
 from vtd_jax.train.groups import OptimizerConfig
-from vtd_jax.train.optimizer import make_optimizer, schedule, update_count
+from vtd_jax.train.optimizer import learning_rate, make_optimizer, update_count
 
 SETTINGS = ModelConfig(
     text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4
@@ -79,7 +79,7 @@ def test_first_update_is_adamw_by_hand():
         state, opt_state, _ = jax.jit(partial(step.train_step, parts.graphdef, optimizer))(*args)
         if n == 0:
             _close(state, before, 0)  # update 0 runs at rate 0
-    rate = float(schedule(config, 4)(1))
+    rate = float(learning_rate(config, 4)(1))
     assert rate == pytest.approx(1e-3)
 
     def by_hand(p, g0, g1):

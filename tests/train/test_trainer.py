@@ -36,7 +36,7 @@ def _run(folder, steps=4, **changes):
     trainer = Trainer(config, model, records.class_names, 3, run_devices(config.devices))
     state, told = trainer.place(trainer.initial), []
     for batch in batches:
-        state, sums = trainer.step(state, batch)
+        state, sums = trainer.step(state, trainer.place_batch(batch))
         told.append(sums)
     return (
         trainer,
@@ -106,7 +106,7 @@ def test_nothing_is_compiled_after_the_second_step(folder):
         assert compiled
         compiled.clear()
         for batch in [*batches, *batches]:
-            state, _ = trainer.step(state, batch)
+            state, _ = trainer.step(state, trainer.place_batch(batch))
         jax.block_until_ready(state.learnable)
         assert compiled == []
         # the listener does hear a compilation
@@ -119,12 +119,12 @@ def test_nothing_is_compiled_after_the_second_step(folder):
 def test_a_step_takes_the_memory_of_its_state(folder):
     trainer, state, batches, _ = _run(folder, steps=1)
     before = flatten_arrays(trainer.initial.learnable)
-    after, _ = trainer.step(state, batches[0])
+    after, _ = trainer.step(state, trainer.place_batch(batches[0]))
     # all but arrays that the step gives back as they are
     assert all(x.is_deleted() for x in jax.tree.leaves((state.learnable, state.opt_state)))
     # neither the start nor a model made of a state is touched by later steps
     model, told = trainer.model(after), flatten_arrays(after.learnable)
-    trainer.step(after, batches[0])
+    trainer.step(after, trainer.place_batch(batches[0]))
     for name, value in flatten_arrays(trainer.initial.learnable).items():
         np.testing.assert_array_equal(value, before[name])
     for name, value in flatten_arrays(learnable(model)).items():

@@ -1,6 +1,4 @@
-"""The one store of rows in the cache (frame features, text features): files that are there whole
-or not at all, are mapped into memory, and are not believed when damaged.
-"""
+"""Checksummed files of rows in the cache (frame features, text features), mapped into memory."""
 
 import io
 import os
@@ -17,7 +15,7 @@ from vtd_jax.untrusted.arrays import crc_bytes, map_array
 
 
 class NotKept(UserError):
-    """Files cannot be written where they should be."""
+    """Files of the cache cannot be written."""
 
     def __init__(self, folder: Path, what: str, error: OSError):
         super().__init__(
@@ -27,10 +25,10 @@ class NotKept(UserError):
 
 
 def make_folder(folder: Path, what: str) -> None:
-    """Makes a folder for rows; one that cannot be written is refused before the work, not after it.
+    """Makes a folder for rows and checks, before the work, that it can be written.
 
     Args:
-      folder: to make, with those above it.
+      folder: is made with its parents.
       what: the rows, for messages: "frame features".
 
     Raises:
@@ -45,10 +43,10 @@ def make_folder(folder: Path, what: str) -> None:
 
 
 def write_rows(file: Path, rows: Float[np.ndarray, "..."], what: str) -> None:
-    """Writes rows as an `.npy` file, followed by the CRC-32 of it, which NumPy does not read.
+    """Writes rows as an `.npy` file, followed by its CRC-32, which NumPy does not read.
 
     Args:
-      file: to write, whole or not at all.
+      file: is replaced at once when complete.
       rows: float32.
       what: the rows, for messages.
 
@@ -66,13 +64,11 @@ def write_rows(file: Path, rows: Float[np.ndarray, "..."], what: str) -> None:
 
 
 def read_rows(file: Path, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."] | None:
-    """The rows of a file, mapped into memory; None where there is no such file.
-
-    One that is damaged, or a pipe in its place, is a warning and None.
+    """The rows of a file, mapped into memory; None if it is missing, or damaged with a warning.
 
     Args:
       file: as `write_rows` writes it.
-      shape: expected; the rows are float32.
+      shape: the expected shape of the float32 rows.
       what: the rows, for the warning.
     """
     try:

@@ -1,6 +1,4 @@
-"""Where things are kept that can be computed again: text features, frame features, compiled
-programs.
-"""
+"""The cache folder, for things that can be computed again: features and compiled programs."""
 
 import errno
 import os
@@ -10,20 +8,17 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 
 VARIABLE = "VTD_JAX_CACHE"
-# of folders that nobody else may write, and of those that nobody else may read either
+# modes of folders that only the user may write, and of those that only the user may read
 NOT_WRITABLE, PRIVATE = 0o755, 0o700
 
 
 def cache_folder(given: str | os.PathLike | None = None) -> Path:
-    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it need not be there, and
-    may be deleted.
-    """
+    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it may be missing."""
     return Path(given or os.environ.get(VARIABLE) or Path("~", ".cache", "vtd_jax")).expanduser()
 
 
 def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
-    """Makes a folder and those above it that are missing, all with this mode; one that is there
-    stays as it is.
+    """Makes a folder and its missing parents, all with this mode.
 
     Raises:
       OSError: one cannot be made, or is no folder.
@@ -39,17 +34,16 @@ def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
 
 
 def check_ours(folder: Path) -> None:
-    """Refuses features in a folder into which others could have put them: numbers would depend on
-      whoever did.
+    """Checks that no other user can write features to a folder, since results depend on them.
 
-    The user's own links are followed, as to a larger disk.
+    The user's own links are followed, for example to a larger disk.
 
     Args:
-      folder: the cache folder, one below it, or one that was given in its place; there or not.
+      folder: the cache folder, one below it, or one that replaces it; it may be missing.
 
     Raises:
-      UserError: it, or one between it and the cache folder, is another user's, or everybody can
-        write into it.
+      UserError: it, or one between it and the cache folder, belongs to another user or can be
+        written by everybody.
     """
     if not hasattr(os, "getuid"):
         return
@@ -58,6 +52,7 @@ def check_ours(folder: Path) -> None:
     for part in (folder, *above):
         if os.path.exists(part):
             owners, mode = {os.lstat(part).st_uid, os.stat(part).st_uid}, os.stat(part).st_mode
+            # root can write everywhere anyway
             strange = sorted(owners - {os.getuid(), 0})
             why = f"it belongs to user {strange[0]}" if strange else "everybody can write into it"
             if strange or mode & stat.S_IWOTH:
@@ -69,17 +64,16 @@ def check_ours(folder: Path) -> None:
 
 
 def why_not_ours(folder: Path) -> str:
-    """Why code must not be loaded from a folder: others could have put it there. "" where only its
-      owner could.
+    """Why others could have put code into a folder; "" if only this user could.
 
-    It and the two above it, down from the cache folder, must be this user's, writable by nobody
-    else, and the lower two no links. Of folders further up, none may be writable by everybody, but
-    for one in which everybody can move only what is his (`/tmp`). Systems without owners have
-    nothing to check.
+    The folder and the two above it, up to the cache folder, must belong to this user and be
+    not be writable by others; the lower two must not be links. Folders further up must not be
+    writable by everybody, unless they are sticky like `/tmp`.
 
     Args:
-      folder: of the programs of one kind of machine, `CACHE/programs/KIND`; it is there.
+      folder: of the programs of one kind of machine, `CACHE/programs/KIND`; it exists.
     """
+    # systems without owners have nothing to check
     if not hasattr(os, "getuid"):
         return ""
     folder = folder.absolute()
@@ -88,10 +82,10 @@ def why_not_ours(folder: Path) -> str:
         if link.is_symlink():
             return f"{link} is a link"
     for own in (folder, folder.parent, root):
-        found = own.stat()
-        if found.st_uid != os.getuid():
-            return f"{own} belongs to user {found.st_uid}, not to {os.getuid()}"
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        status = own.stat()
+        if status.st_uid != os.getuid():
+            return f"{own} belongs to user {status.st_uid}, not to {os.getuid()}"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others can write into {own}"
     for above in {*root.parents, *root.resolve().parents}:
         mode = above.stat().st_mode

@@ -1,6 +1,4 @@
-"""Frame features kept on disk: where no visual prompt is learnt, a clip's never change
-(docs/method.md, section 7).
-"""
+"""Frame features on disk, for models without visual prompts (docs/method.md, section 7)."""
 
 import contextlib
 import functools
@@ -25,32 +23,31 @@ from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, say
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
 
 # below the cache folder
 FOLDER = "features"
-# videos a file: an interrupted pass goes on at the last whole one
+# videos per file; an interrupted pass resumes after the last complete file
 SHARD = 64
 # seconds between two lines of progress
 PAUSE = 10.0
 
-# part of every folder's name: counts up when files change their meaning. Files of other formats,
-# as of other versions, are not looked at: their features are computed once more.
+# part of every folder's name; counts up when the meaning of files changes, so that files of another
+# format or version are ignored
 _FORMAT = 2
 # what messages call the rows
 _WHAT = "frame features"
 
 
 def tower_fingerprint(model: VTDCLIP) -> str:
-    """The fingerprint of all that raw frame features depend on beside the frames: the image tower,
-    its dtype, normalization.
+    """The fingerprint of the image tower, its dtype and normalization.
 
-    Independent of how the model lays its layers out: weights are taken under OpenAI's names.
+    It does not depend on the layout of the layers: weights are taken under OpenAI's names.
     """
     visual = {
         name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")
@@ -60,49 +57,54 @@ def tower_fingerprint(model: VTDCLIP) -> str:
 
 
 class Stored:
-    """Features of every video of a list in one view (a training epoch's draws, or all views of an
-    evaluation).
+    """Features of every video of a list, for one training epoch or all views of an evaluation.
 
     Attributes:
-      shape: of one video's: (T, D), or (V, T, D) with V views.
+      shape: of one video's features: (T, D), or (V, T, D) with V views.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], labels: np.ndarray):
         self.shape, self._shards, self._labels = shards[0].shape[1:], shards, labels
 
     def batch(self, chosen: Sequence[int], rows: int) -> Batch:
-        """`features` float32 [rows, …], `label`, `weight` and `index` as of clips, of the videos at
-        these places.
+        """`features` float32 [rows, …], `label`, `weight` and `index` of the chosen videos.
 
-        Fewer than `rows` are filled up with weight 0 and the features of the first video: ordinary
-        numbers.
+        Padding up to `rows` has weight 0 and the features of the first video.
         """
-        places = np.zeros(rows, np.int64)
-        places[: len(chosen)] = chosen
+        index = np.zeros(rows, np.int64)
+        index[: len(chosen)] = chosen
         real = np.arange(rows) < len(chosen)
         return {
-            "features": np.stack([self._shards[place // SHARD][place % SHARD] for place in places]),
-            "label": np.where(real, self._labels[places], 0).astype(np.int32),
+            "features": np.stack([self._shards[i // SHARD][i % SHARD] for i in index.tolist()]),
+            "label": np.where(real, self._labels[index], 0).astype(np.int32),
             "weight": real.astype(np.float32),
-            "index": np.where(real, places, -1),
+            "index": np.where(real, index, -1),
         }
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Every video once, in the order of the records; the last batch is filled up with weight 0."""
+        """Every video once, in the order of the records; the last batch is padded."""
         for start in range(0, len(self._labels), size):
             yield self.batch(range(start, min(start + size, len(self._labels))), size)
 
 
 class _Part(NamedTuple):
-    """One file that is missing: its view (a place among those asked for), its number and name."""
+    """One file of features.
+
+    Attributes:
+      view: index among the requested views.
+      number: of the file in its view.
+      videos: in the file.
+      file: its path.
+    """
 
     view: int
     number: int
+    videos: int
     file: Path
 
 
 class FeatureStore:
-    """Keeps frame features of one image tower, and computes those that are missing.
+    """Stores the frame features of one image tower, and computes those that are missing.
 
     Attributes:
       folder: where the files are: below `cache_folder()`.
@@ -114,8 +116,8 @@ class FeatureStore:
     ):
         """
         Args:
-          model: of which the image tower is used; without visual prompts.
-          devices: that share every batch; of one process.
+          model: its image tower is used; it must not have visual prompts.
+          devices: of one process; they share every batch.
           parallel: "shard_map" or "pmap".
         """
         if model.visual_prompts is not None or process_count() > 1:
@@ -131,72 +133,64 @@ class FeatureStore:
         spec: BatchSpec,
         views: Sequence[int] = (0,),
         *,
-        together: int,
+        batch_size: int,
         workers: int,
-        tell: Callable[[str], None] | None = None,
+        log: Callable[[str], None] = say,
         check: Callable[[], None] | None = None,
     ) -> list[Stored]:
-        """Features of all videos of `records`, one `Stored` a view; what is not kept yet, or
-        damaged, is computed.
+        """Features of all videos of `records`, one `Stored` per view; missing or damaged ones are
+        computed.
 
         Args:
           records: the videos.
           spec: frames, size, draws and views; batches, order and epochs do not matter.
-          views: in training the epochs whose draws are taken; in evaluation (0,).
-          together: videos to encode at once, about.
+          views: in training the epochs whose draws are used; in evaluation (0,).
+          batch_size: videos to encode at once, rounded down to a power of two.
           workers: decoding processes, 0 for none.
-          tell: called with lines of progress, and one at the end of what was computed; None prints
-            them.
-          check: called before every batch that is encoded; may raise to break off: whole files are
-            kept.
+          log: called with lines of progress, and a final one.
+          check: called before every batch; it may raise to stop, complete files are kept.
 
         Raises:
-          UserError: files cannot be written (it names the variable that says where) or are in a
-            folder of others, or videos cannot be read.
+          UserError: files cannot be written or are in a folder of others, or videos cannot be read.
         """
-        tell = tell or functools.partial(print, flush=True)
         count = spec.temporal_views * spec.spatial_views
         shape = (*([count] if count > 1 else []), spec.frames, self.width)
         check_ours(self.folder)
         folders = [self.folder / self._key(records, spec, view) for view in views]
-        found: list[list[np.ndarray | None]] = []
-        for folder in folders:
-            sizes = [min(SHARD, len(records) - start) for start in range(0, len(records), SHARD)]
-            found.append(
-                [
-                    read_rows(_file(folder, number), (n, *shape), _WHAT)
-                    for number, n in enumerate(sizes)
-                ]
-            )
-        missing = [
-            _Part(place, number, _file(folders[place], number))
-            for place, shards in enumerate(found)
-            for number, rows in enumerate(shards)
-            if rows is None
+        parts = [
+            _Part(view, start // SHARD, min(SHARD, len(records) - start), _file(folder, start))
+            for view, folder in enumerate(folders)
+            for start in range(0, len(records), SHARD)
         ]
+        kept = {part: read_rows(part.file, (part.videos, *shape), _WHAT) for part in parts}
+        missing = [part for part in parts if kept[part] is None]
         if missing:
             for folder in folders:
                 make_folder(folder, _WHAT)
-            self._compute(missing, records, spec, views, together, workers, tell, check)
+            check = check or (lambda: None)
+            self._compute(missing, records, spec, views, batch_size, workers, log, check)
             for part in missing:
-                rows = min(SHARD, len(records) - part.number * SHARD)
-                kept = read_rows(part.file, (rows, *shape), _WHAT)
-                if kept is None:
+                kept[part] = read_rows(part.file, (part.videos, *shape), _WHAT)
+                if kept[part] is None:
                     raise UserError(
                         f"{part.file}: changed while it was written; does something else write "
                         f"there? Set {VARIABLE} to a folder of your own"
                     )
-                found[part.view][part.number] = kept
-            size = sum(rows.nbytes for shards in found for rows in shards)
+        shards: list[list[np.ndarray]] = [[] for _ in views]
+        for part, rows in kept.items():
+            if rows is not None:
+                shards[part.view].append(rows)
+        if missing:
+            size = sum(rows.nbytes for of_view in shards for rows in of_view)
             drawn = f" in {counted(len(views), 'epoch')}" if len(views) > 1 else ""
-            tell(
+            log(
                 f"frame features of {counted(len(records), 'video')} of {records.name}{drawn}, "
                 f"{size / 2**20:.1f} MiB, are kept in {self.folder}"
             )
-        return [Stored(shards, records.stored.labels) for shards in found]
+        return [Stored(of_view, records.stored.labels) for of_view in shards]
 
     def _key(self, records: Records, spec: BatchSpec, view: int) -> str:
-        """The name of a view's folder says all that its features depend on."""
+        """The name of a view's folder, a fingerprint of everything that its features depend on."""
         drawn = [spec.temporal_views, spec.spatial_views]
         if spec.kind == "train":
             drawn = [spec.seed, view, spec.sample, asdict(spec.augment)]
@@ -204,7 +198,7 @@ class FeatureStore:
             _FORMAT,
             vtd_jax.__version__,
             self._tower,
-            # of the videos themselves: what a record folder says of itself may be anybody's
+            # of the videos themselves: the fingerprint in a record folder is not trusted
             records.digest,
             spec.kind,
             spec.frames,
@@ -213,14 +207,15 @@ class FeatureStore:
         ]
         return fingerprint(about)
 
-    def _compute(self, missing, records, spec, views, together, workers, tell, check) -> None:
+    def _compute(self, missing, records, spec, views, batch_size, workers, log, check) -> None:
         """Encodes the videos of missing files, one file after another, and writes them."""
-        # a power of two divides a file
-        size = min(SHARD, 1 << (max(together, 1).bit_length() - 1))
+        # a power of two, so that no batch spans two files
+        size = min(SHARD, 1 << (max(batch_size, 1).bit_length() - 1))
         spec = replace(
             spec, batch_size=size, epochs=max(views) + 1, shuffle=False, drop_remainder=False
         )
-        clips, encoder = BatchIterator(records, spec, workers), compiled_features(*self._program())
+        clips = BatchIterator(records, spec, workers)
+        encoder = compiled_features(self._graphdef, self._mesh, self._parallel)
         padded = round_up(size, len(self._mesh.devices))
         state = encoder.place(STATE, self._state)
 
@@ -232,59 +227,53 @@ class FeatureStore:
                 first = views[part.view] * clips.batches_per_epoch + part.number * SHARD // size
                 if clips.get_state()["batch"] != first:
                     clips.set_state(clips.get_state() | {"batch": first})
-                videos = min(SHARD, len(records) - part.number * SHARD)
-                for _ in range(-(-videos // size)):
-                    if check is not None:
-                        check()
+                for _ in range(-(-part.videos // size)):
+                    check()
                     yield part, next(clips)
 
-        total = sum(min(SHARD, len(records) - part.number * SHARD) for part in missing)
+        total = sum(part.videos for part in missing)
         label = f"frame features of {records.name}"
-        progress = Progress(label, total, "clip", every=PAUSE, log=tell)
+        progress = Progress(label, total, "clip", every=PAUSE, log=log)
         begun: list[np.ndarray] = []
 
         def finish(part: _Part, batch: Batch, features: jax.Array) -> None:
             begun.append(np.asarray(features)[: len(batch["weight"])][batch["weight"] > 0])
             progress.add(len(begun[-1]))
-            if sum(map(len, begun)) == min(SHARD, len(records) - part.number * SHARD):
+            if sum(map(len, begun)) == part.videos:
                 write_rows(part.file, np.concatenate(begun), _WHAT)
                 begun.clear()
 
+        # one batch behind, so that devices work while features are copied and written
         with contextlib.closing(clips), progress:
             pending: deque = deque()
-            for (part, batch), frames in Ahead(batches(), place):
+            for (part, batch), frames in Prefetcher(batches(), place):
                 pending.append((part, batch, encoder(frames, state)))
                 if len(pending) > 1:
                     finish(*pending.popleft())
             while pending:
                 finish(*pending.popleft())
 
-    def _program(self) -> tuple[Any, DeviceMesh, str]:
-        return self._graphdef, self._mesh, self._parallel
 
-
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.npy"
+def _file(folder: Path, start: int) -> Path:
+    return folder / f"{start // SHARD:05d}.npy"
 
 
 def encode_views(frames: Array, state: nnx.State, *, graphdef: Any) -> Float[Array, "..."]:
-    """Raw frame features of `[B,T,H,W,3]` or, one view after another, of `[B,V,T,H,W,3]`, for one
-    device.
-    """
+    """Raw frame features of `[B,T,H,W,3]` or `[B,V,T,H,W,3]`, on one device."""
     model = nnx.merge(graphdef, state)
     if frames.ndim == 5:
         return model.encode_frames(frames).astype(jnp.float32)
-    return jnp.moveaxis(jax.lax.map(model.encode_frames, jnp.moveaxis(frames, 1, 0)), 0, 1).astype(
-        jnp.float32
-    )
+    # one view after another: memory for one is enough
+    views = jax.lax.map(model.encode_frames, jnp.moveaxis(frames, 1, 0))
+    return jnp.moveaxis(views, 0, 1).astype(jnp.float32)
 
 
-# arguments of the compiled function
+# positions of the arguments of the compiled function
 FRAMES, STATE = 0, 1
 
 
 @functools.lru_cache(maxsize=16)
 def compiled_features(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
-    """One compiled program a kind of model; takes `(frames, state)`."""
+    """The compiled program of one kind of model; takes `(frames, state)`."""
     encode = functools.partial(encode_views, graphdef=graphdef)
     return Mapped(encode, mesh, (Over.VIDEOS, Over.SAME), Over.VIDEOS, parallel)

@@ -1,9 +1,7 @@
-"""Compiled programs kept on disk, so that a command's second start does not compile again; for
-commands, not on import.
+"""Sets up JAX's persistent compilation cache, so that a command's second start compiles nothing.
 
-JAX does it (its persistent compilation cache); here it is told where, and what is worth a file.
-Whatever its own variables (`JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION_CACHE`, …) or its
-config say comes first.
+JAX's own variables (`JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION_CACHE`, …) and its config
+take precedence.
 """
 
 import importlib.util
@@ -20,11 +18,11 @@ from vtd_jax.terminal import warn
 
 # below the cache folder
 FOLDER = "programs"
-# bytes of one machine's programs; the ones not used for longest go
+# bytes of one machine's programs; the least recently used are deleted
 MAX_SIZE = 4 * 2**30
-# seconds: what compiles faster is not worth reading a file
+# seconds: reading a file does not pay for a program that compiles faster
 MIN_SECONDS = 0.2
-# the lines of /proc/cpuinfo that say for what XLA's programs are made, on x86 and on ARM
+# the lines of /proc/cpuinfo on which XLA's code depends, on x86 and on ARM
 _CPU = (
     "vendor_id",
     "cpu family",
@@ -38,47 +36,43 @@ _CPU = (
 
 
 def programs_folder() -> Path:
-    """Where this machine's programs are kept: XLA's for CPUs run on no other kind of CPU, and with
-    one jaxlib only.
-    """
+    """The folder for this machine: XLA's programs fit one kind of CPU and one jaxlib."""
     made_for = "\n".join([platform.system(), platform.machine(), *_cpu(), version("jaxlib")])
     return cache_folder() / FOLDER / fingerprint(made_for)
 
 
 def keep_programs() -> Path | None:
-    """Has this process, and those that it starts, read and keep compiled programs; call it before
-    anything compiles.
+    """Turns the cache on, for this process and those that it starts; call it before any compiling.
 
     With several processes JAX reads in all and writes in the first. Compiled programs are native
-    code: folders are made for this user alone, and nothing is read from one into which others can
-    write.
+    code: the folder is private, and one into which others can write is not used.
 
     Returns:
-      The folder; None where JAX was told itself what to do, or where the folder cannot be written
-      or is not this user's alone, which is one warning and stops nothing.
+      The folder; None where JAX's own settings decide, or where the folder cannot be used, which is
+      a warning.
     """
     if _decided():
         return None
     try:
         folder = programs_folder()
-        # nothing is made where a link leads
+        # a link could lead to a folder of others, where nothing may be made
         why = f"{folder.parent} is a link" if folder.parent.is_symlink() else ""
         if not why:
             make_folders(folder, PRIVATE)
         if why := why or why_not_ours(folder):
             warn(
-                f"{folder}: compiled programs are code, and none is read from there ({why}), so "
-                "every start compiles again; remove it, make it yours alone (chmod go-w), or set "
+                f"{folder}: is not used for compiled programs, which are code ({why}); every start "
+                "compiles again; remove it, make it yours alone (chmod go-w), or set "
                 f"{VARIABLE} to another folder"
             )
             return None
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, RuntimeError) as error:
-        # RuntimeError: there is no home
+        # RuntimeError: there is no home directory
         why = getattr(error, "strerror", None) or error
         warn(
-            f"{cache_folder_told()}: compiled programs cannot be kept there ({why}), so every "
+            f"{_folder_text()}: compiled programs cannot be kept there ({why}), so every "
             f"start compiles again; set {VARIABLE} to a folder that can be written, or "
             "JAX_ENABLE_COMPILATION_CACHE=false"
         )
@@ -87,7 +81,7 @@ def keep_programs() -> Path | None:
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": MIN_SECONDS,
     }
-    # JAX needs it to delete what was not used for longest
+    # JAX needs it to delete the least recently used programs
     if importlib.util.find_spec("filelock") is not None:
         settings["jax_compilation_cache_max_size"] = MAX_SIZE
     for name, value in settings.items():
@@ -95,8 +89,8 @@ def keep_programs() -> Path | None:
     return folder
 
 
-def cache_folder_told() -> str:
-    """The cache folder for messages; as it is written where there is no home to put in."""
+def _folder_text() -> str:
+    """The cache folder for messages, unexpanded where there is no home directory."""
     try:
         return str(cache_folder())
     except RuntimeError:
@@ -104,27 +98,20 @@ def cache_folder_told() -> str:
 
 
 def _decided() -> bool:
-    """Whether JAX was told already where to keep programs, or not to."""
+    """Whether JAX's own settings already turn its cache on or off."""
     if "jax" in sys.modules:
         config = sys.modules["jax"].config
         return (
             config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache
         )
-    told = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower()
-    return "JAX_COMPILATION_CACHE_DIR" in os.environ or told not in (
-        "y",
-        "yes",
-        "t",
-        "true",
-        "on",
-        "1",
-    )
+    enabled = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower()
+    # the words that JAX takes for true
+    yes = ("y", "yes", "t", "true", "on", "1")
+    return "JAX_COMPILATION_CACHE_DIR" in os.environ or enabled not in yes
 
 
 def _set(name: str, value: str | float) -> None:
-    """One setting of JAX, which its variable overrules; JAX reads its variables when it is first
-    imported.
-    """
+    """Sets one option of JAX, unless its variable is set; JAX reads variables when imported."""
     if name.upper() in os.environ:
         return
     if "jax" in sys.modules:
@@ -134,11 +121,11 @@ def _set(name: str, value: str | float) -> None:
 
 
 def _cpu() -> list[str]:
-    """What tells kinds of CPUs apart."""
+    """The lines that distinguish kinds of CPUs."""
     try:
-        first = (
-            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
-        )
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return [platform.processor()]
+    # the first core stands for all
+    first = text.split("\n\n", 1)[0]
     return [line for line in first.splitlines() if line.split(":")[0].strip() in _CPU]

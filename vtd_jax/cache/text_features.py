@@ -1,6 +1,4 @@
-"""Text features of word lists, encoded once: what a vocabulary of a million words costs an hour,
-once.
-"""
+"""Text features of word lists, kept on disk: a million words take an hour to encode."""
 
 import functools
 import mmap
@@ -21,30 +19,29 @@ from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.terminal import warn
 
-# words a file
+# words per file
 SHARD = 8192
-# shorter lists are encoded faster than a cache is explained
+# shorter lists are encoded faster than they are read from disk
 LEAST = 256
 
-# part of every file's name: counts up when files change their meaning
+# part of every file's name; counts up when the meaning of files changes
 _FORMAT = 2
 # what messages call the rows
 _WHAT = "text features"
-# words a compiled call (of short lists the next power of two), and what number of positions is a
-# multiple of
+# words per compiled call (for short lists the next power of two); lengths are padded to a multiple
+# of _POSITIONS, which limits the number of programs
 _BATCH, _POSITIONS = 256, 8
 
 
 class TextCache:
-    """Codebooks of word lists, kept on disk by the fingerprint of everything that they depend on.
+    """Codebooks of word lists, stored under the fingerprint of everything that they depend on.
 
-    A list is kept in files of 8192 words: words added at the end leave the files before as they
-    are, and an encoding that was broken off resumes where it was. Lists of fewer than 256 words are
-    never written. Files of earlier versions have other names: their words are encoded once more.
+    A file has 8192 words, so that adding words at the end keeps the earlier files, and an
+    interrupted encoding resumes. Lists of fewer than 256 words are never written. Files of earlier
+    formats are ignored.
 
     Attributes:
-      folder: where files are: as given, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; made when
-        first needed.
+      folder: of the files, see `cache_folder`; made when first needed.
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
@@ -52,50 +49,54 @@ class TextCache:
         self._known: tuple[list[Any], str] = ([], "")
 
     def encode(
-        self, model: VTDCLIP, words: Sequence[str], told: Callable[[int, int], None] | None = None
+        self,
+        model: VTDCLIP,
+        words: Sequence[str],
+        progress: Callable[[int, int], object] | None = None,
     ) -> Float[np.ndarray, "k d"]:
-        """The codebook of `words`: raw float32 text features, as of
-          `model.encode_classes(model.class_tokens(words))`.
+        """The codebook of `words`: raw float32 features `encode_classes(class_tokens(words))`.
 
-        Equal to rounding (1e-6 of a feature's length): texts are padded to other lengths here.
+        They are equal up to rounding (1e-6 of a feature's length): texts are padded differently.
 
         Args:
-          model: read only; its text tower, text prompts and templates decide.
+          model: read only; the features depend on its text tower, text prompts and templates.
           words: K words or phrases.
-          told: called with the words done and K, after every batch that was encoded and every file
-            that was read.
+          progress: called with the words done and K, after every encoded batch or read file.
 
         Returns:
-          `[K, D]`; K·D·4 bytes and little more are needed. It starts at a multiple of 64 bytes, so
-          that `vocabulary.nearest` reads it in place.
+          `[K, D]`, which takes little more memory than its K·D·4 bytes. It is aligned to 64 bytes,
+          so that `vocabulary.nearest` reads it in place.
 
         Raises:
           UserError: no words, one that is too long, or a folder that cannot be written.
         """
         count, width = len(words), model.clip.config.embed_dim
+        progress = progress or (lambda done, count: None)
         if not count:
             raise UserError("no words to encode: give one or more")
         kept = count >= LEAST and self._is_ours()
         if kept:
             make_folder(self.folder, _WHAT)
-        # a map starts at a page; memory is taken as rows are filled
+        # a map starts at a page, and takes memory only as rows are filled
         out = np.frombuffer(mmap.mmap(-1, count * width * 4), np.float32).reshape(count, width)
         for first in range(0, count, SHARD):
             part = list(words[first : first + SHARD])
-            rows, report = out[first : first + len(part)], _report(told, first, count)
+            rows = out[first : first + len(part)]
             file = self._file(model, part) if kept else None
             known = None if file is None else read_rows(file, rows.shape, _WHAT)
             if known is not None:
                 rows[:] = known
-                report(len(part))
+                progress(first + len(part), count)
                 continue
-            encode_texts(model, part, rows, report, first)
+            encode_texts(
+                model, part, rows, lambda done, at=first: progress(at + done, count), first
+            )
             if file is not None:
                 write_rows(file, rows, _WHAT)
         return out
 
     def _is_ours(self) -> bool:
-        """Whether nobody else could have put features there; if not, a warning says what to do."""
+        """Whether only this user can write to the folder; otherwise warns."""
         try:
             check_ours(self.folder)
         except UserError as error:
@@ -104,17 +105,16 @@ class TextCache:
         return True
 
     def _file(self, model: VTDCLIP, words: list[str]) -> Path:
-        """The name of a part of a list says all that its features depend on."""
+        """The file of a part of a list, named by everything that its features depend on."""
         return self.folder / f"text-{fingerprint([self._weights(model), words])}.npy"
 
     def _weights(self, model: VTDCLIP) -> str:
-        """The fingerprint of the text tower, its prompts and settings; once a model, whose arrays
-        never change in place.
-        """
+        """The fingerprint of the text tower, its prompts and settings, kept for the last model."""
         prompts = [] if model.text_prompts is None else [model.text_prompts[...]]
         leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model.clip.text))
         arrays = [leaf for _, leaf in leaves] + prompts
         before, name = self._known
+        # arrays of a model never change in place, so the same objects have the same fingerprint
         if len(before) == len(arrays) and all(a is b for a, b in zip(before, arrays, strict=True)):
             return name
         settings, tower = model.config, model.clip.config
@@ -131,29 +131,22 @@ class TextCache:
         return name
 
 
-def _report(
-    told: Callable[[int, int], None] | None, first: int, count: int
-) -> Callable[[int], None]:
-    """Adds what was done before to a part's progress."""
-    return lambda done: told(first + done, count) if told is not None else None
-
-
 def encode_texts(
     model: VTDCLIP,
     words: Sequence[str],
     rows: Float[np.ndarray, "k d"],
-    report: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], object] = lambda done: None,
     first: int = 0,
 ) -> None:
-    """Fills `rows` with the codebook of `words`, in batches of one size and of few lengths: few
-    programs are compiled.
+    """Fills `rows` with the codebook of `words`, in batches of one size and few lengths, to compile
+    few programs.
 
     Args:
       model: read only.
       words: K words or phrases.
       rows: float32, changed in place.
-      report: called with the words done, after every batch.
-      first: place of the first word in the whole list, for messages.
+      progress: called with the words done, after every batch.
+      first: index of the first word in the whole list, for messages.
 
     Raises:
       UserError: a word that is too long.
@@ -165,21 +158,21 @@ def encode_texts(
     graphdef, state = nnx.split(model.rounded())
     encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
     lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
+    # words of similar lengths share a batch, which saves padding
     order = np.argsort(lengths, kind="stable")
     longest = model.clip.config.context_length
     for start in range(0, len(words), size):
         chosen = order[start : start + size]
+        # repeats words to fill the last batch
         batch = np.resize(chosen, size)
         length = min(-(-lengths[batch].max() // _POSITIONS) * _POSITIONS, longest)
         missing = max(length - tokens.shape[-1], 0)
         texts = np.pad(tokens[batch, ..., :length], [(0, 0)] * (tokens.ndim - 1) + [(0, missing)])
         rows[chosen] = np.asarray(encode(texts, state))[: len(chosen)]
-        report(min(start + size, len(words)))
+        progress(min(start + size, len(words)))
 
 
 @functools.lru_cache(maxsize=16)
 def _encoder(graphdef: Any) -> Callable[..., Any]:
-    """One compiled function a kind of model, however many lists it encodes; takes `(tokens,
-    state)`.
-    """
+    """The compiled function of one kind of model; takes `(tokens, state)`."""
     return jax.jit(lambda tokens, state: nnx.merge(graphdef, state).encode_classes(tokens))

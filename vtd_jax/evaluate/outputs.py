@@ -24,7 +24,7 @@ from vtd_jax.evaluate.tables import Table, split_table
 from vtd_jax.files import write_text
 from vtd_jax.fingerprints import same
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.normalization import told as normalization_told
+from vtd_jax.model.normalization import describe as describe_normalization
 from vtd_jax.outputs import csv_text
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
@@ -111,7 +111,7 @@ def about(
         "CLIP": f"{clip.architecture}, {config.clip.dtype}",
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
-        "normalisation": normalization_told(model.normalization, clip.preprocessing),
+        "normalisation": describe_normalization(model.normalization, clip.preprocessing),
         "class names": _names(model),
         **({"confidence": _UNIFORM} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,

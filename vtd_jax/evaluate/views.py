@@ -21,7 +21,7 @@ from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.joining import meet
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
-from vtd_jax.parallel.prefetch import Ahead
+from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import gather_rows, process_count, process_index
 from vtd_jax.terminal import log, warn
 from vtd_jax.video.pipeline import BatchIterator, eval_batches
@@ -163,7 +163,9 @@ def _stored(
         log(f"frame features of {records.name} would take {need}: not kept")
         return clips
     try:
-        [stored] = store.open(records, spec, together=spec.batch_size, workers=workers, check=check)
+        [stored] = store.open(
+            records, spec, batch_size=spec.batch_size, workers=workers, check=check
+        )
     except NotKept as error:
         warn(f"{error}, or evaluate.store_features=False")
         return clips
@@ -190,7 +192,7 @@ def _score_all(
         for column, rows in zip((scores, ties), found, strict=True):
             column.append(mesh.local_rows(rows)[: len(real)][real])
 
-    for batch, videos in Ahead(batches, place):
+    for batch, videos in Prefetcher(batches, place):
         real = batch["weight"] > 0
         labels.append(batch["label"][real])
         index.append(batch["index"][real])

@@ -29,7 +29,7 @@ def squashes(normalization: str, preprocessing: Preprocessing) -> bool:
     return normalization == "clip" and preprocessing.squash
 
 
-def told(normalization: str, preprocessing: Preprocessing) -> str:
+def describe(normalization: str, preprocessing: Preprocessing) -> str:
     """The normalisation of frames, for tables and pages; OpenAI's statistics are left out."""
     usual = normalization != "clip" or preprocessing == OPENAI
     return normalization if usual else f"{normalization}, {preprocessing}"

@@ -1,4 +1,4 @@
-"""The roll call from the side of a process that is not the first: it says who it is, and waits."""
+"""The roll call, seen from any process but 0: it says who it is, and waits."""
 
 import socket
 import time
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel.wires import Hello, Lost, Wire, split
 
-# seconds between two tries to reach process 0, and for which it may say nothing
+# seconds between two attempts to reach process 0, and to wait for its reply
 _RETRY, _SILENT = 0.3, 10.0
-# seconds without process 0 after which that is reported
+# seconds without process 0 after which the wait is reported
 _PATIENT = 10.0
 
 
@@ -20,26 +20,26 @@ def answer(
     patience: float,
     report: Callable[[str], object] = lambda line: None,
 ) -> tuple[Wire, str]:
-    """Says hello to process 0 and waits until all have come.
+    """Says hello to process 0 and waits until all processes have joined.
 
     Args:
       address: of process 0.
-      own: this process's.
+      own: this process's hello.
       deadline: by `time.monotonic`.
-      patience: seconds to keep asking one that answers, but not as process 0 does: the service of
-        a run that ended.
-      report: gets one line where process 0 does not come for 10 s.
+      patience: seconds to retry where another program answers, such as the service of a run that
+        just ended.
+      report: called with one line if process 0 does not answer for 10 s.
 
     Returns:
-      The connection, which stays, and who process 0 is.
+      The connection, which stays open, and who process 0 is.
 
     Raises:
-      UserError: the processes do not fit each other, or one of them could not start; or another
-        program answers.
+      UserError: the processes do not fit each other, one could not start, or another program
+        answers.
       Lost: process 0 is gone.
-      TimeoutError: it could not be reached, or not all came in time; the message is for users.
+      TimeoutError: process 0 or others did not come in time; the message is for users.
     """
-    strange, why = None, "nobody answers"
+    strange, why = None, "no answer"
     begun, silent = time.monotonic(), True
     while time.monotonic() < deadline:
         if silent and time.monotonic() - begun > _PATIENT:
@@ -57,8 +57,8 @@ def answer(
         except OSError as error:
             why = f"cannot be reached ({error.strerror or error})"
         else:
-            wire.say(own)
-            if (who := _named(wire, deadline)) is not None:
+            wire.send(own)
+            if (who := _process_0(wire, deadline)) is not None:
                 try:
                     _await_go(wire, who, deadline)
                 except BaseException:
@@ -69,33 +69,33 @@ def answer(
             strange = strange or time.monotonic()
             if time.monotonic() - strange > patience:
                 raise UserError(
-                    f"{setting('coordinator_address', address)}: something answers there, but not process 0 "
-                    "of this command; is the port another program's, or did the run begin "
+                    f"{setting('coordinator_address', address)}: another program answers there, "
+                    "not process 0 of this command; is the port in use, or did the run start "
                     "without this process?"
                 )
         time.sleep(_RETRY)
     raise TimeoutError(why)
 
 
-def _named(wire: Wire, deadline: float) -> str | None:
-    """Who answers; None where it is not process 0."""
+def _process_0(wire: Wire, deadline: float) -> str | None:
+    """Who process 0 is; None where another program answers."""
     try:
-        word = wire.wait(min(_SILENT, deadline - time.monotonic()))
+        reply = wire.wait(min(_SILENT, deadline - time.monotonic()))
     except (UserError, TimeoutError):
         return None
-    return word.text if word is not None and word.kind == "here" else None
+    return reply.text if reply is not None and reply.kind == "here" else None
 
 
 def _await_go(wire: Wire, who: str, deadline: float) -> None:
     while True:
-        # process 0 gives up at its own deadline, and says so
+        # 5 s more: process 0 gives up at the same deadline, and sends a line about it
         try:
-            word = wire.wait(deadline - time.monotonic() + 5)
+            reply = wire.wait(deadline - time.monotonic() + 5)
         except TimeoutError:
             raise TimeoutError("not all processes came") from None
-        if word is None:
+        if reply is None:
             raise Lost(f"process 0 ({who}) ended before all processes had come")
-        if word.kind in ("failed", "lost"):
-            raise (Lost if word.kind == "lost" else UserError)(word.text)
-        if word.kind == "go":
+        if reply.kind in ("failed", "lost"):
+            raise (Lost if reply.kind == "lost" else UserError)(reply.text)
+        if reply.kind == "go":
             return

@@ -1,18 +1,18 @@
 """How many processes a run has and how they find each other, from arguments or the environment.
 
-`jax.distributed.initialize()` knows Slurm, Open MPI, TPU slices and Kubernetes; what it knows it
-is asked for (`ask_jax`). Here is only what it does not do, as `test_clusters` shows:
+`jax.distributed.initialize()` detects Slurm, Open MPI, TPU slices and Kubernetes (`ask_jax`). This
+file adds only what JAX does not do, as `test_clusters` shows:
 
-- A process that runs alone. JAX raises where it finds no cluster, so that the caller must know
-  whether to call it; in a shell of a Slurm allocation it waits for tasks that nobody started.
+- A process that runs alone. JAX raises where it finds no cluster, and in a shell of a Slurm
+  allocation it waits for tasks that were never started.
 - `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`: of the three variables JAX reads the address only.
-- Open MPI 5, whose `mpirun` no longer sets the variable by which JAX knows it.
-- A Slurm task with several GPUs: JAX takes one a task, and leaves the others idle.
-- The CPU on a TPU's host, where JAX asks the metadata server all the same.
-- A pod of no indexed job: JAX raises there.
+- Open MPI 5, whose `mpirun` no longer sets the variable by which JAX detects it.
+- A Slurm task with several GPUs: JAX uses one per task and leaves the others idle.
+- The CPU on a TPU's host, where JAX contacts the metadata server anyway.
+- A pod of no indexed job, where JAX raises.
 - One line on what is missing or wrong, before any process waits for another.
 
-TPU hosts and pods cannot be tried in a test; what JAX does there is read from its source.
+TPU hosts and pods cannot be tested here; what JAX does there is read from its source.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,14 @@ from typing import NamedTuple
 from vtd_jax.errors import UserError, setting
 
 FLAGS = ("coordinator_address", "num_processes", "process_id")
-# what JAX knows a Slurm step by; salloc and sbatch set only some of these
+# the variables by which JAX detects a Slurm step; salloc and sbatch set only some of them
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 class Hosts(NamedTuple):
-    """The arguments of `jax.distributed.initialize`; what is None is found out by JAX from the
-    cluster.
+    """The arguments of `jax.distributed.initialize`; JAX finds those that are None.
 
-    `cluster` names what was recognised: "" (given by hand), "Slurm", "Open MPI", "TPU" or
-    "Kubernetes".
+    `cluster` is "Slurm", "Open MPI", "TPU" or "Kubernetes", or "" if all arguments were given.
     """
 
     cluster: str
@@ -49,33 +47,32 @@ def plan(
 ) -> Hosts | None:
     """How this process joins the others; None for a process that runs alone.
 
-    Arguments come first, then `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
-    then the cluster. A shell inside a Slurm allocation, a single task and a single TPU host of GKE
-    run alone.
+    Arguments take precedence over `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID`, and these over the cluster. A shell inside a Slurm allocation, a single task
+    and a single TPU host of GKE run alone.
 
     Raises:
       UserError: an argument is missing and no cluster supplies it, or it is no address or number.
     """
     address = coordinator_address or environ.get("JAX_COORDINATOR_ADDRESS") or None
     count = _number(num_processes, "num_processes", environ)
-    place = _number(process_id, "process_id", environ)
-    if count == 1 and not place:
+    rank = _number(process_id, "process_id", environ)
+    if count == 1 and not rank:
         return None
     found = _cluster(environ, address is not None)
-    if found is None and (address, count, place) == (None, None, None):
+    if found is None and (address, count, rank) == (None, None, None):
         return None
-    hosts = _filled(found or Hosts(""), address, count, place)
+    hosts = _filled(found or Hosts(""), address, count, rank)
     _check(hosts)
     return None if hosts.num_processes == 1 else hosts
 
 
 def resolved(planned: Hosts, timeout: float) -> Hosts | None:
-    """A plan with all that JAX finds out from the cluster; None where it cannot, and connects in
-    its own way.
+    """A plan with all arguments, from the cluster; None where JAX cannot find them in advance.
 
     Args:
       planned: by `plan`.
-      timeout: seconds for JAX to ask.
+      timeout: seconds for JAX to query the cluster.
     """
     known = planned[1:4]
     if None not in known and (not planned.cluster or planned.local_device_ids is not None):
@@ -83,56 +80,57 @@ def resolved(planned: Hosts, timeout: float) -> Hosts | None:
     try:
         return ask_jax(planned, timeout)
     except Exception:
-        # another JAX, or no answer: `initialize` asks again, and says what is wrong
+        # another version of JAX, or no answer: `initialize` tries again and reports the error
         return None
 
 
 def ask_jax(known: Hosts, timeout: float) -> Hosts | None:
-    """What JAX's own detection makes of this process's environment; None where it finds no cluster.
+    """What JAX's own detection finds in the environment; None where it finds no cluster.
 
-    The one place that imports from `jax._src`: the public `initialize` connects right away and says
-    only then where to, and the roll call comes before that.
+    This is the only import from `jax._src`: the public `initialize` connects at once, and the roll
+    call needs the address before that.
 
     Args:
-      known: what is not None in it is taken as it is.
-      timeout: seconds to ask.
+      known: the arguments that are not None stay.
+      timeout: seconds for JAX to query the cluster.
 
     Raises:
-      Exception: any that JAX raises; this part of it is not promised to stay.
+      Exception: any that JAX raises; this is no public interface.
     """
     from jax._src.clusters import ClusterEnv
 
-    address, count, place, devices = ClusterEnv.auto_detect_unset_distributed_params(
+    address, count, rank, devices = ClusterEnv.auto_detect_unset_distributed_params(
         *known[1:], None, round(timeout)
     )
-    devices = None if devices is None else tuple(devices)
-    return Hosts("", address, int(count), int(place), devices) if address else None
+    if not address or count is None or rank is None:
+        return None
+    return Hosts("", address, int(count), int(rank), None if devices is None else tuple(devices))
 
 
-def _filled(found: Hosts, address: str | None, count: int | None, place: int | None) -> Hosts:
-    """What was given by hand, before what the cluster supplies."""
-    given = {"coordinator_address": address, "num_processes": count, "process_id": place}
+def _filled(found: Hosts, address: str | None, count: int | None, rank: int | None) -> Hosts:
+    """The given arguments, and for the others what the cluster supplies."""
+    given = {"coordinator_address": address, "num_processes": count, "process_id": rank}
     given = {name: value for name, value in given.items() if value is not None}
     if not found.cluster and len(given) < len(FLAGS):
         missing = ", ".join(setting(name) for name in FLAGS if name not in given)
         raise UserError(
             f"{', '.join(map(setting, given))} given, {missing} missing: outside Slurm, Open MPI, "
-            "TPU slices and Kubernetes jobs each process needs all three (or JAX_COORDINATOR_ADDRESS, "
-            "JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a single process"
+            "TPU slices and Kubernetes jobs each process needs all three (or "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID); none for a single process"
         )
     if len(given) == len(FLAGS):
-        # nothing is left to the cluster but which devices a task takes
+        # the cluster only decides which devices a task takes
         return found._replace(**given) if found.cluster == "Slurm" else Hosts("", **given)
     return found._replace(**given)
 
 
 def _check(hosts: Hosts) -> None:
-    address, count, place = hosts.coordinator_address, hosts.num_processes, hosts.process_id
+    address, count, rank = hosts.coordinator_address, hosts.num_processes, hosts.process_id
     if count is not None and count < 1:
         raise UserError(f"{setting('num_processes', count)}: expected 1 or more")
-    if place is not None and (place < 0 or (count is not None and place >= count)):
+    if rank is not None and (rank < 0 or (count is not None and rank >= count)):
         raise UserError(
-            f"{setting('process_id', place)}: expected 0 to "
+            f"{setting('process_id', rank)}: expected 0 to "
             f"{count - 1 if count else 'the number of processes - 1'}"
         )
     if address is not None and not is_address(address):
@@ -143,13 +141,13 @@ def _check(hosts: Hosts) -> None:
 
 
 def is_address(text: str) -> bool:
-    """Whether it is `host:port`."""
+    """Whether a text is `host:port`."""
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def _number(value: int | None, name: str, environ: Mapping[str, str]) -> int | None:
-    """An argument, or else its variable; a UserError for a variable that is no whole number."""
+    """An argument, or else its environment variable."""
     variable = f"JAX_{name.upper()}"
     if value is not None or not environ.get(variable):
         return value
@@ -164,15 +162,15 @@ def _integer(environ: Mapping[str, str], variable: str) -> int:
 
 
 def _cluster(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
-    """The cluster of which this process is one of several, in the order in which JAX looks for
-    them.
-    """
+    """The cluster in which this is one of several processes, detected in JAX's order."""
     if "OMPI_COMM_WORLD_SIZE" in environ:
         return _open_mpi(environ, addressed)
     if all(variable in environ for variable in SLURM):
         return _slurm(environ)
-    # JAX sets this one where it finds TPU chips and libtpu
-    if "TPU_ML_PLATFORM" in environ and _wants_tpu(environ):
+    # JAX sets the first one where it finds TPU chips and libtpu, and would contact the metadata
+    # server even if the second one excludes the TPU
+    platforms = environ.get("JAX_PLATFORMS") or "tpu"
+    if "TPU_ML_PLATFORM" in environ and "tpu" in platforms.split(","):
         return _tpu(environ)
     if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
         return _kubernetes(addressed)
@@ -192,40 +190,33 @@ def _open_mpi(environ: Mapping[str, str], addressed: bool) -> Hosts | None:
         )
     if "OMPI_MCA_orte_hnp_uri" in environ:
         return Hosts("Open MPI")
-    # one device a process, as JAX does it for the versions that it knows
+    # one device per process, as JAX does it for older versions
     local = (_integer(environ, "OMPI_COMM_WORLD_LOCAL_RANK"),)
     return Hosts("Open MPI", None, count, _integer(environ, "OMPI_COMM_WORLD_RANK"), local)
 
 
 def _slurm(environ: Mapping[str, str]) -> Hosts | None:
-    """None in the shell that salloc opens: JAX counts the allocation's tasks, its step has one."""
-    tasks = _integer(
-        environ, "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"
-    )
+    """None in the shell that salloc opens, whose step has one task of the allocation's many."""
+    step = "SLURM_STEP_NUM_TASKS"
+    tasks = _integer(environ, step if step in environ else "SLURM_NTASKS")
     return Hosts("Slurm", local_device_ids=_slurm_devices(environ, tasks)) if tasks > 1 else None
 
 
 def _slurm_devices(environ: Mapping[str, str], tasks: int) -> tuple[int, ...] | None:
-    """GPUs of this task; None where it is right that JAX takes one, that of its SLURM_LOCALID.
+    """The GPUs of this task; None where JAX's choice is right, the one of its SLURM_LOCALID.
 
-    JAX would leave 7 of 8 idle in a task that has a node to itself, and looks for GPU 1 where a
-    task's only GPU is its number 0.
+    In a task with a node to itself JAX would leave 7 of 8 idle. Where a task sees a single GPU, its
+    number 0, JAX would look for number SLURM_LOCALID.
     """
     visible = len([name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
     alone_on_node = environ.get("SLURM_STEP_NUM_NODES") == str(tasks)
     return tuple(range(visible)) if visible and (alone_on_node or visible == 1) else None
 
 
-def _wants_tpu(environ: Mapping[str, str]) -> bool:
-    """Whether the run is not kept off the TPU: JAX would ask the metadata server for it anyway."""
-    platforms = environ.get("JAX_PLATFORMS", "")
-    return not platforms or "tpu" in platforms.split(",")
-
-
 def _tpu(environ: Mapping[str, str]) -> Hosts | None:
-    """On GKE the environment names the hosts; on a TPU VM the metadata server does, which JAX asks.
+    """On GKE the environment names the hosts, on a TPU VM the metadata server, which JAX contacts.
 
-    None for one host of GKE: JAX would start a service, and wait for the host's name to be known.
+    None for a single host of GKE, where JAX would wait for the host's name to be resolved.
     """
     names = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
     slices = environ.get("MEGASCALE_NUM_SLICES") or "1"

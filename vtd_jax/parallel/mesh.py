@@ -1,6 +1,4 @@
-"""One program for one device, mapped over the devices of one host or several: `jit` + `shard_map`
-over a mesh, or `pmap`.
-"""
+"""Maps a per-device program over the devices of all hosts: `jit` + `shard_map`, or `pmap`."""
 
 import enum
 import inspect
@@ -21,8 +19,8 @@ DATA, CODEBOOK = "data", "codebook"
 class Over(enum.Enum):
     """What an array is split over.
 
-    VIDEOS: its first axis over the data axis. FRAMES: also its second axis over the codebook axis.
-    CLASSES: its first axis over all devices, in the order of `DeviceMesh.lay_out`. SAME: not split,
+    VIDEOS: the first axis over the data axis. FRAMES: also the second axis over the codebook axis.
+    CLASSES: the first axis over all devices, in the order of `DeviceMesh.lay_out`. SAME: not split,
     every device has all of it.
     """
 
@@ -33,7 +31,7 @@ class Over(enum.Enum):
 
 
 BATCH = {"frames": Over.FRAMES, "label": Over.VIDEOS, "weight": Over.VIDEOS, "index": Over.VIDEOS}
-# the same with frame features in the place of frames
+# the same with frame features instead of frames
 FEATURES = {"features" if name == "frames" else name: over for name, over in BATCH.items()}
 
 
@@ -41,7 +39,7 @@ def run_devices(count: int = 0) -> list[jax.Device]:
     """The first `count` devices of every host, in the order of hosts; all of them for 0.
 
     Raises:
-      UserError: fewer devices than asked for.
+      UserError: this host has fewer devices.
     """
     here = jax.local_devices()
     if count > len(here):
@@ -59,10 +57,10 @@ class DeviceMesh:
     """Devices as a grid, data × codebook.
 
     Attributes:
-      devices: all of them, those of a host together.
-      codebook_shards: S, devices that share one copy of the codebook; they are of one host.
-      data_shards: how many parts a batch of videos is in.
-      hosts: processes that the devices belong to.
+      devices: all of them, host by host.
+      codebook_shards: S, devices of one host that share one copy of the codebook.
+      data_shards: the number of parts of a batch of videos.
+      hosts: the number of processes that the devices belong to.
       mesh: JAX's mesh with the axes "data" and "codebook".
     """
 
@@ -76,6 +74,7 @@ class DeviceMesh:
                 f"codebook_shards={codebook_shards}: does not divide the {has} of a host"
             )
         self.data_shards = len(self.devices) // codebook_shards
+        # devices of a host are adjacent, so the codebook axis, the inner one, stays within a host
         self.mesh = Mesh(
             np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK)
         )
@@ -88,35 +87,31 @@ class DeviceMesh:
 
     @property
     def local_devices(self) -> tuple[jax.Device, ...]:
-        """Those of this host."""
-        return tuple(
-            device for device in self.devices if device.process_index == jax.process_index()
-        )
+        """The devices of this host."""
+        here = jax.process_index()
+        return tuple(device for device in self.devices if device.process_index == here)
 
     def axes(self, classes: int) -> Axes:
-        """What a per-device function is told about the mesh, for a codebook of K classes."""
+        """The axes that a per-device function sees, for a codebook of K classes."""
         return Axes(DATA, CODEBOOK if self.codebook_shards > 1 else None, classes)
 
     def lay_out(self, tokens: np.ndarray) -> np.ndarray:
-        """Class tokens `[K, …]` in the order of the devices, `[rows, …]`; the last class is
-        repeated as padding.
+        """Class tokens `[K, …]` in the order of the devices: `[rows, …]`, padded by the last class.
 
-        A shard has `ceil(K / S)` classes, and these are shared out again over the data axis, which
-        encodes them.
+        A shard has `ceil(K / S)` classes, which are split again over the data axis to encode them.
         """
         classes = len(tokens)
         shard = -(-classes // self.codebook_shards)
         share = round_up(shard, self.data_shards)
-        place = np.arange(self.codebook_shards)[:, None] * shard + np.minimum(
-            np.arange(share), shard - 1
-        )
-        return tokens[np.minimum(place, classes - 1)].reshape(-1, *tokens.shape[1:])
+        starts = np.arange(self.codebook_shards)[:, None] * shard
+        rows = starts + np.minimum(np.arange(share), shard - 1)
+        return tokens[np.minimum(rows, classes - 1)].reshape(-1, *tokens.shape[1:])
 
     def place(self, tree: Any, over: Any) -> Any:
-        """Puts NumPy arrays onto the devices; what is on them already is not moved.
+        """Puts NumPy arrays onto the devices; arrays that are on them already stay.
 
         Args:
-          tree: arrays; of those split over videos this host's share, of others all.
+          tree: arrays; those split over videos are this host's share, the others are complete.
           over: an `Over`, or a tree of them that is a prefix of `tree`.
         """
         return _each(self._put, over, tree)
@@ -142,7 +137,7 @@ class DeviceMesh:
 
 
 def _each(function: Callable[[Any, Over], Any], over: Any, tree: Any) -> Any:
-    """Calls `function(leaf, Over)` on every leaf of a tree of which `over` is a prefix."""
+    """Calls `function(leaf, Over)` on every leaf of a tree; `over` is a prefix of it."""
     return jax.tree.map(
         lambda kind, part: jax.tree.map(lambda x: function(x, kind), part), over, tree
     )
@@ -152,10 +147,10 @@ class Mapped:
     """A per-device function, compiled for a mesh.
 
     The function sees its device's share of every argument and may use collectives over the axes of
-    the mesh. Both spellings compute the same numbers; `pmap` has the data axis only.
+    the mesh. `shard_map` and `pmap` compute the same numbers; `pmap` has the data axis only.
 
     Attributes:
-      jitted: the compiled function of `shard_map`, for looking into it before it runs.
+      jitted: the jitted function of `shard_map`, which can be lowered without running it.
     """
 
     def __init__(
@@ -172,18 +167,18 @@ class Mapped:
           function: of one device; takes its arguments by position.
           mesh: the devices.
           ins: for each argument an `Over`, or a prefix of its tree.
-          outs: the same for what it returns; `Over.SAME` for values that are equal on every device.
+          outs: the same for the results; `Over.SAME` for values that are equal on every device.
           spelling: "shard_map" or "pmap".
-          donate: names of the arguments whose memory the results may take; a caller must not use
-            these again.
+          donate: names of the donated arguments, which a caller must not use again.
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
+            # pmap donates by position only
             names = list(inspect.signature(function).parameters)
             self._call = self._pmap(function, tuple(names.index(name) for name in donate))
             return
         specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
-        # check_vma=False: gradients are summed by the function itself, exactly as under pmap
+        # check_vma=False: the function sums gradients itself, exactly as under pmap
         mapped = jax.shard_map(
             function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
         )
@@ -194,22 +189,17 @@ class Mapped:
         return self._call(*args)
 
     def place(self, number: int, argument: Any) -> Any:
-        """Puts argument `number` onto the devices, as a call takes it. Axes that are split must be
-        multiples of their parts (`pad_batch`).
-        """
+        """Puts argument `number` onto the devices; see `pad_batch` for axes that are split."""
         if self.spelling == "shard_map":
             return self.mesh.place(argument, self.ins[number])
         return _each(self._unfold, self.ins[number], argument)
 
     def abstract(self, *args: Any) -> tuple[Any, ...]:
-        """Global arguments as shapes with shardings, which `jitted.lower` takes; leaves need
-        `shape` and `dtype`.
-        """
+        """Global arguments, with `shape` and `dtype`, as `jitted.lower` takes them."""
 
         def shape(x: Any, kind: Over) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(
-                x.shape, x.dtype, sharding=NamedSharding(self.mesh.mesh, kind.value)
-            )
+            sharding = NamedSharding(self.mesh.mesh, kind.value)
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
         return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
 
@@ -234,7 +224,7 @@ class Mapped:
         return lambda *args: _each(fold, self.outs, mapped(*args))
 
     def _unfold(self, x: Any, kind: Over) -> Any:
-        """One row a device of this host, as pmap wants what is split."""
+        """Splits the first axis into one row for each device of this host, as pmap expects."""
         if kind is Over.SAME:
             return self.mesh.place(x, kind)
         devices, hosts = len(self.mesh.devices), self.mesh.hosts
@@ -246,7 +236,7 @@ class Mapped:
 def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
     """Pads every array of a batch along its first axis to `size` videos; padding has `weight` 0.
 
-    The last video is repeated, so that padding is ordinary numbers to every kernel.
+    It repeats the last video, so that kernels see ordinary numbers.
     """
     missing = size - len(batch["weight"])
     if missing < 0:
@@ -255,12 +245,10 @@ def pad_batch(batch: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarra
         key: np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x
         for key, x in batch.items()
     }
-    padded["weight"] = np.where(np.arange(size) < size - missing, padded["weight"], 0).astype(
-        np.float32
-    )
-    return padded
+    real = np.arange(size) < size - missing
+    return padded | {"weight": np.where(real, padded["weight"], 0).astype(np.float32)}
 
 
 def round_up(count: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is `count` or more."""
+    """The smallest multiple of `multiple` that is at least `count`."""
     return -(-count // multiple) * multiple

@@ -1,38 +1,37 @@
-"""Fetches the next batch and puts it onto the devices while they work on the one before."""
+"""Prefetching: puts the next batch onto the devices while they work on the one before."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-# seconds from one look at the devices to the next
-_LOOK = 0.005
+# seconds between two polls of the devices
+_POLL = 0.005
 
 
-class Ahead:
+class Prefetcher:
     """Iterates over `(batch, placed)`: each batch, and what `place` made of it.
 
-    As a plain iterator it fetches a batch when it is asked for one, which overlaps with work that
-    was given to the devices before. `prepare` fetches the next batch before it is asked for, so
-    that waiting for results (metrics, a checkpoint) does not delay it. Order, state and errors are
-    those of `batches`.
+    `next` fetches a batch, while the devices finish earlier work. `prepare` fetches the next batch
+    in advance, so that waiting for results (metrics, a checkpoint) does not delay it. Order, state
+    and errors are those of `batches`.
 
     Attributes:
-      waited: seconds spent so far waiting for `batches`. Where `prepare` was given results of the
-        devices, only the time after these were there counts.
+      waited: seconds spent waiting for `batches`. Where `prepare` was given results of the devices,
+        only the time after these were ready counts.
     """
 
-    def __init__(self, batches: Iterable[Any], place: Callable[[Any], Any]):
+    def __init__(self, batches: Any, place: Callable[[Any], Any]):
         """
         Args:
-          batches: made one after another.
+          batches: an iterable; `get_state` and `close` are passed on to it.
           place: puts a batch onto the devices without waiting for them.
         """
         self._source, self._batches, self._place = batches, iter(batches), place
-        # the batch that was prepared, or what was raised instead, and the state before it
-        self._found: tuple[Any, Any] | Exception | None = None
+        # the prepared batch, or the error that was raised instead, and the state before it
+        self._prepared: tuple[Any, Any] | Exception | None = None
         self._state: Any = None
         self._watch: _Watch | None = None
         self.waited = 0.0
@@ -41,34 +40,34 @@ class Ahead:
         return self
 
     def __next__(self) -> tuple[Any, Any]:
-        """The next batch; raises what making it raised."""
-        found = self._fetch(None) if self._found is None else self._found
-        self._found = None
-        if isinstance(found, Exception):
-            raise found
-        return found
+        """The next batch; raises the error of preparing it, if there was one."""
+        prepared = self._fetch(None) if self._prepared is None else self._prepared
+        self._prepared = None
+        if isinstance(prepared, Exception):
+            raise prepared
+        return prepared
 
     def prepare(self, running: Any = None) -> None:
-        """Fetches and places the next batch. An error is raised when the batch is asked for.
+        """Fetches and places the next batch; `next` raises an error of it.
 
         Args:
-          running: results that the devices are working on; None where they are idle.
+          running: results that the devices are working on; None if they are idle.
         """
-        if self._found is not None:
+        if self._prepared is not None:
             return
         self._state = self._source.get_state() if hasattr(self._source, "get_state") else None
         try:
-            self._found = self._fetch(running)
+            self._prepared = self._fetch(running)
         except Exception as error:
-            self._found = error
+            self._prepared = error
 
     def get_state(self) -> Any:
-        """The state of `batches` after the last batch that was returned, prepared ones left out."""
-        return self._source.get_state() if self._found is None else self._state
+        """The state of `batches` after the last batch that was returned, without a prepared one."""
+        return self._source.get_state() if self._prepared is None else self._state
 
     def close(self) -> None:
         """Drops a prepared batch, stops watching the devices and closes `batches`."""
-        self._found = None
+        self._prepared = None
         self._end_watch()
         self._source.close()
 
@@ -98,18 +97,18 @@ class Ahead:
 
 
 class _Watch:
-    """Notes when results of the devices are there.
+    """Records when results of the devices are ready.
 
-    Its thread looks again and again and never waits inside JAX: a thread that is there when Python
-    ends would abort the process (status 134).
+    Its thread polls instead of waiting inside JAX: a thread that waits there when Python exits
+    aborts the process (status 134).
 
     Attributes:
-      done: when the results were there, by `time.perf_counter`; None until then.
+      done: when the results were ready, by `time.perf_counter`; None until then.
     """
 
     def __init__(self, running: Any):
         self.done: float | None = None
-        # results on the host are there already
+        # results on the host are always ready
         self._left = [leaf for leaf in jax.tree.leaves(running) if hasattr(leaf, "is_ready")]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True, name="vtd-watch")
@@ -123,14 +122,10 @@ class _Watch:
     def _look(self) -> None:
         left = self._left
         while not self._end.is_set():
-            left = [leaf for leaf in left if not _is_there(leaf)]
+            # a donated array cannot be asked whether it is ready
+            left = [leaf for leaf in left if not (leaf.is_deleted() or leaf.is_ready())]
             if not left:
                 self.done = time.perf_counter()
                 break
-            self._end.wait(_LOOK)
+            self._end.wait(_POLL)
         self._left = []
-
-
-def _is_there(result: Any) -> bool:
-    # a donated array can no longer be asked
-    return result.is_deleted() or result.is_ready()

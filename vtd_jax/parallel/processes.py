@@ -1,11 +1,11 @@
-"""Several processes as one run: what they exchange, and how all of them fail (how they start:
-`joining`).
+"""What the processes of a run exchange, and how all of them fail (how they start: `joining`).
 
-Everything here works in a single process too, where it does nothing but call what it was given.
-With several, all of them must make the same calls in the same order.
+Everything here works in a single process too. With several, all of them must make the same calls in
+the same order.
 """
 
 import contextlib
+import itertools
 import pickle
 import threading
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from jaxtyping import Shaped
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import fingerprint
 
-_RAISED_BY = "raised_by_process"
+_REPORTER = "reported_by_process"
 
 
 def process_count() -> int:
-    """How many processes the run has."""
+    """The number of processes of the run."""
     return jax.process_count()
 
 
 def process_index() -> int:
-    """Which of them this is, from 0."""
+    """The rank of this process, from 0."""
     return jax.process_index()
 
 
@@ -38,35 +38,35 @@ def is_first() -> bool:
 
 
 def on_first(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function` on process 0 only and gives its result to all.
+    """Calls `function` on process 0 only and returns its result on all.
 
     Args:
-      function: its result must be small, and something `pickle` can take.
-      *args: what it is called with.
+      function: its result must be small and picklable.
+      *args: its arguments.
 
     Raises:
-      UserError: it raised one, which all raise and process 0 reports.
-      RuntimeError: it raised another exception, which process 0 raises itself.
+      UserError: the function raised one; all raise it, process 0 reports it.
+      RuntimeError: the function raised another exception, which process 0 raises itself.
     """
     if process_count() == 1:
         return function(*args)
-    sent, failure = None, None
+    sent, failure = b"", None
     if is_first():
         try:
             sent = pickle.dumps((function(*args), None))
         except Exception as error:
-            failure, sent = error, pickle.dumps((None, _description(error)))
-    result, description = pickle.loads(_broadcast(sent, 0))
-    if description is not None:
-        raise _everywhere(failure, description, 0)
+            failure, sent = error, pickle.dumps((None, _for_others(error)))
+    result, error = pickle.loads(_broadcast(sent, 0))
+    if error is not None:
+        raise mark_common(failure or error)
     return result
 
 
-def together(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls `function` on every process and returns when all are done; if one raises, all raise.
+def on_all(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls `function` on every process and waits for all; if one raises, all raise.
 
-    The processes that failed raise their own exception, the others one with the message of the
-    first that failed: UserError for a UserError, else RuntimeError.
+    A process that failed raises its own exception. The others raise one with the message of the
+    first that failed: a UserError for a UserError, else a RuntimeError.
     """
     if process_count() == 1:
         return function(*args)
@@ -79,36 +79,38 @@ def together(function: Callable[..., Any], *args: Any) -> Any:
     if not failed.any():
         return result
     first = int(np.argmax(failed))
-    sent = pickle.dumps(_description(failure)) if process_index() == first else None
-    raise _everywhere(failure, pickle.loads(_broadcast(sent, first)), first)
+    sent = b"" if failure is None else pickle.dumps(_for_others(failure))
+    # all take part in the broadcast, also those that failed
+    others = pickle.loads(_broadcast(sent, first))
+    raise mark_common(failure or others, first)
 
 
-def alike(error: Exception) -> Exception:
-    """Marks an error that all processes raise by themselves, from what all of them know; process 0
-    reports it.
+def mark_common(error: Exception, reporter: int = 0) -> Exception:
+    """Marks an error that all processes raise; process `reporter` reports it.
+
+    It is an attribute and not another type, because callers check the type of the error.
     """
-    return _mark(error, 0)
+    setattr(error, _REPORTER, reporter)
+    return error
 
 
 def check_same(**values: str) -> None:
-    """Refuses a value that is not the same on all processes; all must give the same
-    names.
+    """Checks that values are the same on all processes, which must give the same names.
 
     Raises:
-      UserError: naming what differs and the first process where it does.
+      UserError: it names what differs and the first process where it does.
     """
     if process_count() == 1:
         return
     # as pairs of 32 bits, which JAX has everywhere
     digests = [np.frombuffer(bytes.fromhex(fingerprint(each)), "u4") for each in values.values()]
-    everywhere = multihost_utils.process_allgather(np.stack(digests))
-    for place, found in enumerate(everywhere):
-        differ = (found != everywhere[0]).any(axis=-1)
-        wrong = [name for name, differs in zip(values, differ) if differs]
-        if wrong:
-            raise alike(
+    gathered = multihost_utils.process_allgather(np.stack(digests))
+    for rank, of_rank in enumerate(gathered):
+        differ = (of_rank != gathered[0]).any(axis=-1)
+        if wrong := list(itertools.compress(values, differ)):
+            raise mark_common(
                 UserError(
-                    f"process {place}: its {' and '.join(wrong)} differ from those of process 0; "
+                    f"process {rank}: its {' and '.join(wrong)} differ from those of process 0; "
                     "give all processes the same command, and the same files under its paths"
                 )
             )
@@ -118,51 +120,47 @@ _before_end: Callable[[], object] | None = None
 
 
 def before_end(function: Callable[[], object]) -> None:
-    """Has a function called where this process ends because of another one: to wait for what it is
-      writing.
-
-    It is called by another thread. The next one takes its place.
+    """Sets the function that another thread calls before this process ends because of another one,
+    to wait for a file that is being written. It replaces an earlier one.
     """
     global _before_end
     _before_end = function
 
 
 def finish(seconds: float) -> None:
-    """Calls what `before_end` was given, for so many seconds at most; never raises."""
+    """Calls the function of `before_end` and waits at most `seconds` for it; never raises."""
+    if (function := _before_end) is None:
+        return
 
     def call() -> None:
         with contextlib.suppress(Exception):
-            _before_end()
+            function()
 
-    if _before_end is not None:
-        thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
-        thread.start()
-        thread.join(seconds)
+    thread = threading.Thread(target=call, name="vtd-finish", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def raised_everywhere(error: BaseException) -> bool:
-    """Whether all processes raise this now, so that each may leave in the ordinary way."""
-    return _marked(error) is not None
+    """Whether all processes raise this error, so that each may exit in the ordinary way."""
+    return hasattr(error, _REPORTER)
 
 
 def alone(error: BaseException) -> bool:
-    """Whether only this one of several processes raises this: the others are elsewhere, and none
-    can go on.
-    """
+    """Whether only this one of several processes raises this error, so that the others must end."""
     return process_count() > 1 and not raised_everywhere(error)
 
 
 def reported_elsewhere(error: BaseException) -> bool:
     """Whether another process reports this error to the user."""
-    return _marked(error) not in (None, process_index())
+    return getattr(error, _REPORTER, process_index()) != process_index()
 
 
 def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all ..."]:
-    """The rows of all processes, one process after the other; each may have another number of them,
-    or none.
+    """The rows of all processes, in the order of ranks; each may have any number of them.
 
     Raises:
-      ValueError: the processes' rows differ in dtype or shape.
+      ValueError: the rows differ in dtype or shape between processes.
     """
     if process_count() == 1:
         return rows
@@ -174,7 +172,7 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
             f"rows of {dtype} {shape} here, of another dtype or shape on another process"
         )
     width = int(np.prod(shape)) * dtype.itemsize
-    # as bytes: JAX would make 32 bits of 64, and has no dtype for some
+    # as bytes: JAX would cut 64 bits to 32, and lacks some dtypes
     padded = np.zeros((int(counts.max()), width), np.uint8)
     padded[: len(rows)] = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), width)
     gathered = (
@@ -186,40 +184,17 @@ def gather_rows(rows: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "all
     return np.frombuffer(data, dtype).reshape(int(counts.sum()), *shape).copy()
 
 
-def _description(error: Exception) -> tuple[bool, str]:
-    """Whether it is the user's to mend, and what it says."""
-    mendable = isinstance(error, UserError)
-    return mendable, str(error) if mendable else f"{type(error).__name__}: {error}"
+def _for_others(error: Exception) -> Exception:
+    """The error that other processes raise for an error of this one, which may not be picklable."""
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    return RuntimeError(f"process {process_index()}: {type(error).__name__}: {error}")
 
 
-def _everywhere(failure: Exception | None, description: tuple[bool, str], first: int) -> Exception:
-    """What failed here, or else what failed in process `first`, marked as raised by all."""
-    mendable, message = description
-    if failure is None:
-        failure = UserError(message) if mendable else RuntimeError(f"process {first}: {message}")
-    return _mark(failure, first)
-
-
-def _mark(error: Exception, process: int) -> Exception:
-    """Notes on an error that all processes raise it, and which of them tells the user.
-
-    An attribute, not a type of its own: callers and commands go by the type that the error has.
-    """
-    setattr(error, _RAISED_BY, process)
-    return error
-
-
-def _marked(error: BaseException) -> int | None:
-    """The process that tells the user of an error that all raise; None where one raises alone."""
-    return getattr(error, _RAISED_BY, None)
-
-
-def _broadcast(data: bytes | None, source: int) -> bytes:
-    """Bytes of process `source`, given to all; the others pass None."""
+def _broadcast(data: bytes, source: int) -> bytes:
+    """Sends the bytes of process `source` to all; those of the others are ignored."""
     here = process_index() == source
-    size = int(
-        multihost_utils.broadcast_one_to_all(np.uint32(len(data) if here else 0), is_source=here)
-    )
+    size = int(multihost_utils.broadcast_one_to_all(np.uint32(len(data)), is_source=here))
     # lengths of powers of two: few programs to compile
     padded = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
     if here:

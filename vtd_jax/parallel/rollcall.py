@@ -1,11 +1,9 @@
-"""The roll call, before JAX connects the processes of a run: all come, once each, with the same
-command.
+"""The roll call before JAX connects the processes of a run: each joins once, all run one command.
 
-Process 0 listens on the coordinator's port until all have said who they are, and gives the port to
-JAX's service then. The connections stay: by them processes hear of each other's end
-(`vtd_jax.parallel.watch`). Who is here twice, has other flags or another version, or cannot start
-at all, is one line on every process instead of minutes of waiting. The side of the other processes
-is `answering`.
+Process 0 listens on the coordinator's port until all others have said hello (`answering`), then
+hands the port to JAX's service. A process with other flags or another version, a second one with
+the same id, or one that cannot start ends the run with one line on every process, instead of
+minutes of waiting. The connections stay open for `vtd_jax.parallel.watch`.
 """
 
 import contextlib
@@ -19,37 +17,39 @@ from dataclasses import replace
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.parallel.clusters import is_address
-from vtd_jax.parallel.wires import Hello, Lost, Wire, Word, listen, split
+from vtd_jax.parallel.wires import Hello, Lost, Reply, Wire, listen, split
 from vtd_jax.printable import listed
 
-# seconds for which a connection may say nothing
+# seconds for which a new connection may stay silent
 _SILENT = 10.0
-# seconds between two tries of process 0 to reach itself
-_MIRROR = 5.0
+# seconds between two checks of the address
+_CHECK = 5.0
 # where JAX's service listens, if not at the port by which others reach it
 _BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 
 
 class RollCall:
-    """Process 0 as it waits for the others.
+    """Process 0 while it waits for the others.
 
     Attributes:
-      wires: by place, of those that have come.
+      wires: of the processes that have joined, by rank.
       names: who they are, for messages.
     """
 
     def __init__(self, address: str, own: Hello):
-        """Listens from here on: at the address's port, or at that of
-          `JAX_COORDINATOR_BIND_ADDRESS`, as JAX does later.
+        """Starts to listen, on the port of `JAX_COORDINATOR_BIND_ADDRESS` or else of `address`, as
+        JAX does later.
 
         Raises:
-          UserError: the port is taken.
+          UserError: the port is in use.
         """
-        self._own, self._verdict = own, None
+        self._own = own
+        # "failed" or "lost", for all processes, once it is known
+        self._verdict: Reply | None = None
         self.wires: dict[int, Wire] = {}
         self.names: dict[int, str] = {0: own.who}
-        # marks of those that know how it ended, and of those that have come
-        self._told: set[str] = set()
+        # marks of the processes that know the verdict, and of those that have joined
+        self._informed: set[str] = set()
         self._marks: dict[int, str] = {}
         bound = os.environ.get(_BIND)
         if bound and not is_address(bound):
@@ -59,88 +59,79 @@ class RollCall:
             self._server = listen(port)
             self._server.setblocking(False)
         except OSError as error:
-            why = os.strerror(error.errno)
             raise UserError(
                 f"{setting('coordinator_address', address)}: process 0 cannot listen on port "
-                f"{port} "
-                f"({why}); give another port, the same for all processes"
+                f"{port} ({os.strerror(error.errno or 0)}); give another port, the same for all "
+                "processes"
             ) from None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ)
-        # connections that have said nothing yet, until when they may, and those that are not kept
+        # connections without a hello, by their deadline; and those that are not kept
         self._pending: dict[Wire, float] = {}
-        self._turned_away: list[Wire] = []
+        self._rejected: list[Wire] = []
 
     def missing(self) -> list[int]:
-        """The places that have not come."""
-        return [place for place in range(1, self._own.count) if place not in self.wires]
+        """The ranks that have not joined."""
+        return [rank for rank in range(1, self._own.count) if rank not in self.wires]
 
     def all_here(
         self, deadline: float, patience: float = 0, address: str = ""
     ) -> dict[int, Wire] | None:
-        """Waits for all; gives their wires, or None where not all came in time.
+        """Waits for all processes; returns their wires, or None if not all joined in time.
 
         Args:
           deadline: by `time.monotonic`.
-          patience: seconds in which those that come late are told of an error, by a thread.
-          address: at which others look for process 0; it looks there too: the one that answers may
-            be another.
+          patience: seconds in which a thread reports an error to processes that come late.
+          address: where others look for process 0. It connects there itself, to find out whether
+            another one answers.
 
         Raises:
-          UserError: the processes do not fit each other, or one could not start; all that have come
-            are told.
-          Lost: one that had come is gone.
+          UserError: the processes do not fit each other, or one could not start.
+          Lost: one that had joined is gone.
         """
         if address:
             threading.Thread(
-                target=self._look_into_mirror, args=(address, deadline), daemon=True
+                target=self._check_address, args=(address, deadline), daemon=True
             ).start()
         while self._verdict is None and self.missing():
             if time.monotonic() > deadline:
-                missing = f"({self.missing_told()} missing)"
+                missing = f"({listed(self.missing())} missing)"
                 failed = f"not all {self._own.count} processes came {missing}"
                 self._own = replace(self._own, failed=failed)
-                self._tell_all("failed", f"process 0 ({self._own.who}): {self._own.failed}")
+                self._send_to_all(Reply("failed", f"process 0 ({self._own.who}): {failed}"))
                 self.close(self.wires.values())
                 return None
-            self._turn()
-        if self._verdict is not None:
-            kind, text = self._verdict
-            # keeps this process for a while, but not its user
+            self._poll()
+        if (verdict := self._verdict) is not None:
+            # no daemon: the process stays for the late ones, while its user reads the error
             threading.Thread(
-                target=self.linger, args=(patience, kind, text), name="vtd-roll-call"
+                target=self.linger, args=(patience, verdict), name="vtd-roll-call"
             ).start()
-            raise (Lost if kind == "lost" else UserError)(text)
+            raise (Lost if verdict.kind == "lost" else UserError)(verdict.text)
         for wire in self.wires.values():
-            wire.say(Word("go"))
+            wire.send(Reply("go"))
         self.close()
         return self.wires
 
-    def linger(self, seconds: float, kind: str, text: str) -> None:
-        """Tells those that come late why there is nothing to come to, until all know or this time
-        is over.
-        """
-        self._verdict = (kind, text)
-        self._tell_all(kind, text)
+    def linger(self, seconds: float, verdict: Reply) -> None:
+        """Sends the verdict to processes that come late, until all have it or time is up."""
+        self._verdict = verdict
+        self._send_to_all(verdict)
         end = time.monotonic() + seconds
-        while time.monotonic() < end and len(self._told) < self._own.count - 1:
-            self._turn()
+        while time.monotonic() < end and len(self._informed) < self._own.count - 1:
+            self._poll()
         self.close(self.wires.values())
 
     def close(self, wires: Iterable[Wire] = ()) -> None:
-        """Gives the port back; connections of those that have come stay, except those given."""
-        for wire in (*self._pending, *self._turned_away, *wires):
+        """Frees the port; connections of joined processes stay open, except `wires`."""
+        for wire in (*self._pending, *self._rejected, *wires):
             wire.close()
         self._pending.clear()
         self._selector.close()
         self._server.close()
 
-    def missing_told(self) -> str:
-        """The same for people."""
-        return listed(self.missing())
-
-    def _turn(self) -> None:
-        """Looks once at what has come."""
+    def _poll(self) -> None:
+        """Handles what has arrived, once."""
         for key, _ in self._selector.select(0.2):
             if key.fileobj is self._server:
                 with contextlib.suppress(OSError):
@@ -148,31 +139,29 @@ class RollCall:
                     self._pending[wire] = time.monotonic() + _SILENT
                     self._selector.register(wire, selectors.EVENT_READ)
             else:
-                self._hear(key.fileobj)
+                self._read(key.fileobj)
         for wire, until in list(self._pending.items()):
             if time.monotonic() > until:
                 self._drop(wire)
 
-    def _hear(self, wire: Wire) -> None:
+    def _read(self, wire: Wire) -> None:
         known = wire not in self._pending
         try:
-            messages = wire.heard(Word if known else Hello)
+            messages = wire.received(Reply if known else Hello)
         except UserError:
-            # a stranger, or a stray request
+            # not a process of this package, such as a port scanner
             messages = None
         if messages:
             if not known:
                 del self._pending[wire]
-                self._welcome(wire, messages[0])
+                self._admit(wire, messages[0])
         elif messages is None:
-            place = next((place for place, one in self.wires.items() if one is wire), None)
+            rank = next((rank for rank, other in self.wires.items() if other is wire), None)
             self._drop(wire)
-            if place is not None and self._verdict is None:
-                del self.wires[place]
-                self._judge(
-                    "lost",
-                    f"process {place} ({self.names[place]}) ended before all processes had come",
-                )
+            if rank is not None and self._verdict is None:
+                del self.wires[rank]
+                who = f"process {rank} ({self.names[rank]})"
+                self._decide(Reply("lost", f"{who} ended before all processes had come"))
 
     def _drop(self, wire: Wire) -> None:
         self._pending.pop(wire, None)
@@ -180,79 +169,76 @@ class RollCall:
             self._selector.unregister(wire)
         wire.close()
 
-    def _welcome(self, wire: Wire, hello: Hello) -> None:
+    def _admit(self, wire: Wire, hello: Hello) -> None:
         if hello.mark and hello.mark == self._own.mark:
             self._drop(wire)
             return
-        wire.say(Word("here", self._own.who))
+        wire.send(Reply("here", self._own.who))
         mark = hello.mark or hello.who
-        self._turned_away.append(wire)
+        self._rejected.append(wire)
         if self._verdict is not None:
-            wire.say(Word(*self._verdict))
-            self._told.add(mark)
-        elif hello.failed and hello.place not in self.names:
-            self._turn_away(wire, mark, f"process {hello.place} ({hello.who}): {hello.failed}")
+            wire.send(self._verdict)
+            self._informed.add(mark)
+        elif hello.failed and hello.rank not in self.names:
+            self._reject(wire, mark, f"process {hello.rank} ({hello.who}): {hello.failed}")
         elif problem := differs(self._own, hello, self.names):
-            self._turn_away(wire, mark, problem)
+            self._reject(wire, mark, problem)
         else:
-            self.wires[hello.place], self.names[hello.place] = wire, hello.who
-            self._marks[hello.place] = mark
-            self._turned_away.remove(wire)
+            self.wires[hello.rank], self.names[hello.rank] = wire, hello.who
+            self._marks[hello.rank] = mark
+            self._rejected.remove(wire)
 
-    def _turn_away(self, wire: Wire, mark: str, why: str) -> None:
-        self._judge("failed", why)
-        wire.say(Word("failed", why))
-        self._told.add(mark)
+    def _reject(self, wire: Wire, mark: str, why: str) -> None:
+        self._decide(Reply("failed", why))
+        wire.send(Reply("failed", why))
+        self._informed.add(mark)
 
-    def _judge(self, kind: str, text: str) -> None:
-        self._verdict = self._verdict or (kind, text)
+    def _decide(self, verdict: Reply) -> None:
+        self._verdict = self._verdict or verdict
 
-    def _tell_all(self, kind: str, text: str) -> None:
-        for place, wire in self.wires.items():
-            if self._marks[place] not in self._told:
-                wire.say(Word(kind, text))
-                self._told.add(self._marks[place])
+    def _send_to_all(self, verdict: Reply) -> None:
+        for rank, wire in self.wires.items():
+            if self._marks[rank] not in self._informed:
+                wire.send(verdict)
+                self._informed.add(self._marks[rank])
 
-    def _look_into_mirror(self, address: str, deadline: float) -> None:
-        """Says hello to whoever answers at process 0's address: another one there, and there are
-        two with this id.
-        """
+    def _check_address(self, address: str, deadline: float) -> None:
+        """Says hello at process 0's own address: if another process answers, two have this id."""
         while self._verdict is None and self.missing() and time.monotonic() < deadline:
             with contextlib.suppress(OSError, UserError, TimeoutError):
-                wire = Wire(socket.create_connection(split(address), timeout=_MIRROR))
+                wire = Wire(socket.create_connection(split(address), timeout=_CHECK))
                 with contextlib.closing(wire):
-                    wire.say(self._own)
-                    # this one closes without a word
-                    while (word := wire.wait(_MIRROR)) is not None:
-                        if word.kind in ("failed", "lost"):
-                            self._judge(word.kind, word.text)
+                    wire.send(self._own)
+                    # process 0 itself closes the connection without a reply
+                    while (reply := wire.wait(_CHECK)) is not None:
+                        if reply.kind in ("failed", "lost"):
+                            self._decide(reply)
                             return
-            time.sleep(_MIRROR)
+            time.sleep(_CHECK)
 
 
 def differs(first: Hello, hello: Hello, names: dict[int, str]) -> str:
-    """What of a process does not fit process 0, in one line; "" where all does."""
-    here = f"process {hello.place} ({hello.who})"
-    if hello.place in names:
+    """How a process differs from process 0, in one line; "" where it does not."""
+    here = f"process {hello.rank} ({hello.who})"
+    if hello.rank in names:
         return (
-            f"{setting('process_id', hello.place)} was given to two processes "
-            f"({names[hello.place]}; {hello.who}); give each process an id of its own"
+            f"{setting('process_id', hello.rank)} was given to two processes "
+            f"({names[hello.rank]}; {hello.who}); give each process an id of its own"
         )
     if hello.count != first.count:
         return (
             f"{here}: {setting('num_processes', hello.count)}, but process 0 has {first.count}; "
-            "give all "
-            "the same number"
+            "give all the same number"
         )
-    if not 0 < hello.place < first.count:
-        return f"{here}: {setting('process_id', hello.place)}, expected 0 to {first.count - 1}"
+    if not 0 < hello.rank < first.count:
+        return f"{here}: {setting('process_id', hello.rank)}, expected 0 to {first.count - 1}"
     if hello.versions != first.versions:
         return (
             f"{here}: has {hello.versions}, but process 0 has {first.versions}; install the same "
             "on all hosts"
         )
-    for name in sorted({*first.told, *hello.told}):
-        one, other = first.told.get(name), hello.told.get(name)
+    for name in sorted({*first.flags, *hello.flags}):
+        one, other = first.flags.get(name), hello.flags.get(name)
         if one != other:
             has, lacks = _flag(name, other), _flag(name, one)
             return f"{here}: {has}, but process 0 has {lacks}; give all processes the same command"

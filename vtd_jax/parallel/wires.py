@@ -1,6 +1,4 @@
-"""Lines of JSON between processes at the roll call of a run; what strangers write there is refused,
-and no more.
-"""
+"""Lines of JSON between the processes of a run; lines of any other program are refused."""
 
 import contextlib
 import json
@@ -16,8 +14,8 @@ from vtd_jax.untrusted.json_text import parse_json
 
 # bytes of one line: the flags of a command, each cut to 200 characters
 LINE = 2**18
-# seconds within which a few bytes must be sent
-_SENT = 5.0
+# seconds to send a line: the other end may have stopped reading
+_SEND_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,30 +24,30 @@ class Hello:
 
     Attributes:
       versions: of this package and JAX.
-      place: which process it is.
-      count: how many it expects.
+      rank: which process it is.
+      count: how many processes it expects.
       who: host and process id, for messages.
-      told: its flags and settings by name, which must be the same everywhere.
-      mark: of this very process, by which process 0 knows itself.
+      flags: flags and settings by name, which must be the same on all processes.
+      mark: unique to this process; process 0 recognises its own.
       failed: why it does not join, in one line; "" where it does.
     """
 
     versions: str
-    place: int
+    rank: int
     count: int
     who: str
-    told: dict[str, str]
+    flags: dict[str, str]
     mark: str = ""
     failed: str = ""
 
 
 @dataclass(frozen=True)
-class Word:
+class Reply:
     """Every other line.
 
     Attributes:
-      kind: "here" (process 0 has read the hello), "go" (all have come), "failed" and "lost"
-        (nothing comes of it, by a mistake in a command or because a process is gone).
+      kind: "here" (process 0 has read the hello), "go" (all processes have joined), "failed" (a
+        command is wrong) or "lost" (a process is gone).
       text: for "failed" and "lost" the line that every process prints; for "here" who process 0 is.
     """
 
@@ -58,37 +56,37 @@ class Word:
 
 
 class Lost(UserError):
-    """Another process of the run is gone; nothing that this one's user did wrong."""
+    """Another process of the run is gone."""
 
 
 def new_mark() -> str:
-    """What no other process has."""
+    """A mark that no other process has."""
     return secrets.token_hex(16)
 
 
 class Wire:
-    """One connection; may be written by several threads, and is read by one."""
+    """One connection. Several threads may write to it, one reads."""
 
     def __init__(self, connection: socket.socket):
-        connection.settimeout(_SENT)
+        connection.settimeout(_SEND_TIMEOUT)
         self._socket, self._unread, self._lock = connection, b"", threading.Lock()
 
     def fileno(self) -> int:
-        """For selectors."""
+        """The file descriptor, for selectors."""
         return self._socket.fileno()
 
-    def say(self, message: Hello | Word) -> bool:
-        """Sends a line; False where nobody is there any more."""
+    def send(self, message: Hello | Reply) -> bool:
+        """Sends a line; False if the other end is gone."""
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(f"{json.dumps(asdict(message))}\n".encode())
             return True
         return False
 
-    def heard(self, kind: Any = Word) -> list[Any] | None:
-        """What has come, once a selector says that something has; None at the end.
+    def received(self, kind: Any = Reply) -> list[Any] | None:
+        """The lines received, once a selector reports some; None at the end of the connection.
 
         Raises:
-          UserError: it is no such line, or one that is too long.
+          UserError: not such a line, or too long.
         """
         try:
             content = self._socket.recv(2**16)
@@ -103,13 +101,12 @@ class Wire:
             raise UserError(f"a line of more than {LINE:,} bytes")
         return [parse_json(line, "another process", kind) for line in lines]
 
-    def wait(self, seconds: float, kind: Any = Word) -> Any:
-        """The next line; None if the other end is gone. For the beginning, when one line is
-        expected.
+    def wait(self, seconds: float, kind: Any = Reply) -> Any:
+        """Waits for one line; None if the other end is gone.
 
         Raises:
-          TimeoutError: nothing came.
-          UserError: as `heard`.
+          TimeoutError: no line arrived.
+          UserError: as for `received`.
         """
         self._socket.settimeout(max(seconds, 0.01))
         try:
@@ -125,16 +122,16 @@ class Wire:
         except OSError:
             return None
         finally:
-            self._socket.settimeout(_SENT)
+            self._socket.settimeout(_SEND_TIMEOUT)
         line, _, self._unread = self._unread.partition(b"\n")
         return parse_json(line, "another process", kind)
 
-    def leave(self) -> None:
-        """Closes it here alone: another process has it."""
+    def detach(self) -> None:
+        """Closes this end only: another process keeps the connection open."""
         self._socket.close()
 
     def close(self) -> None:
-        """What was sent still arrives."""
+        """Closes the connection; what was sent still arrives."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         self._socket.close()
@@ -147,7 +144,7 @@ def listen(port: int) -> socket.socket:
         family = socket.AF_INET6 if both else socket.AF_INET
         return socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=1024)
     except OSError:
-        # IPv6 that is compiled in and switched off; a port that is taken is so here too
+        # IPv6 may be compiled in and switched off; a taken port raises here too
         return socket.create_server(("", port), backlog=1024)
 
 

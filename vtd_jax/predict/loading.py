@@ -114,7 +114,7 @@ def load(
         model, frames, names, description = _run(path, clip, checkpoint, dtype, asked)
     elif kind == "tuned":
         model, info = load_tuned(path, clip, dtype=dtype, **asked)
-        frames, names, description = info.frames, info.class_names, f"{path} ({info.told})"
+        frames, names, description = info.frames, info.class_names, f"{path} ({info.origin})"
     else:
         config = dataclasses.replace(ZERO_SHOT, templates=tuple(templates))
         model = VTDCLIP(

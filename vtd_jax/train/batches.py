@@ -1,4 +1,4 @@
-"""The batches of a run: clips, decoded and augmented anew, or frame features kept on disk."""
+"""The batches of a run: clips that are decoded and augmented, or frame features kept on disk."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ from vtd_jax.video.records import Records
 def open_batches(
     config: RunConfig, model: VTDCLIP, records: Records
 ) -> "BatchIterator | StoredBatches":
-    """This process's rows, epoch after epoch without end: the loop counts epochs, so that a run
+    """The batches of this process, without end: the training loop counts epochs, so that a run
     resumed with more of them sees the same data.
 
     Raises:
@@ -46,10 +46,10 @@ def open_batches(
             f"process, this one has {process_count()}; set data.stored_views=0"
         )
     store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
-    # no more at once than a step or an evaluation encodes
-    at_once = max(data.batch_size, config.evaluate.batch_size)
+    # not more than a step or an evaluation encodes, which fits into memory
+    size = max(data.batch_size, config.evaluate.batch_size)
     return StoredBatches(
-        clips, records, store, views=data.stored_views, workers=data.workers, at_once=at_once
+        clips, records, store, views=data.stored_views, workers=data.workers, encoder_batch=size
     )
 
 
@@ -60,7 +60,7 @@ class StoredBatches:
     those of the iterator.
 
     Attributes:
-      batches_per_epoch: how many batches an epoch has.
+      batches_per_epoch: the number of batches.
     """
 
     def __init__(
@@ -71,48 +71,46 @@ class StoredBatches:
         *,
         views: int,
         workers: int,
-        at_once: int,
+        encoder_batch: int,
     ):
         """
         Args:
-          clips: gives order and state; never asked for a batch.
+          clips: defines order and state; no batch is taken from it.
           records, workers: of `clips`.
-          store: keeps the features.
+          store: of the features.
           views: N, epochs whose clips are kept.
-          at_once: videos that are encoded at once.
+          encoder_batch: videos to encode at once.
         """
         self.batches_per_epoch = clips.batches_per_epoch
         self._clips, self._records, self._spec, self._store = clips, records, clips.spec, store
-        self._views, self._workers, self._at_once = views, workers, at_once
+        self._views, self._workers, self._encoder_batch = views, workers, encoder_batch
         self._source, self._position = BatchSource(records, clips.spec), 0
         self._stored: dict[int, Stored] = {}
 
     def fill(
         self,
         epochs: Sequence[int],
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         check: Callable[[], None] | None = None,
     ) -> None:
-        """Computes the features of these epochs that are not kept yet; to be called before the
-        first batch.
+        """Computes the missing features of these epochs; call it before the first batch.
 
         Args:
           epochs: their numbers, from 0.
-          tell: called with lines of progress.
-          check: called before every batch that is encoded; may raise to stop, and what is done is
-            kept.
+          log: called with lines of progress.
+          check: called before every batch; it may raise to stop, complete files are kept.
 
         Raises:
-          UserError: features cannot be kept where they should.
+          UserError: the features cannot be written.
         """
         views = sorted({epoch % self._views for epoch in epochs})
         stored = self._store.open(
             self._records,
             self._spec,
             views,
-            together=self._at_once,
+            batch_size=self._encoder_batch,
             workers=self._workers,
-            tell=tell,
+            log=log,
             check=check,
         )
         self._stored = dict(zip(views, stored))
@@ -121,9 +119,7 @@ class StoredBatches:
         return self
 
     def __next__(self) -> Batch:
-        """`features` float32 [B, T, D], and `label`, `weight` and `index` as of clips; see
-        `Stored.batch`.
-        """
+        """`features` float32 [B, T, D], `label`, `weight` and `index`; see `Stored.batch`."""
         chosen, rows = self._source.indices(self._position), self._spec.batch_size
         view = self._stored[self._position // self.batches_per_epoch % self._views]
         batch = view.batch(chosen, rows)
@@ -131,7 +127,7 @@ class StoredBatches:
         return batch
 
     def get_state(self) -> dict:
-        """As the iterator's: the number of the next batch, and what must not change before it."""
+        """The state of the iterator, at the next batch."""
         return self._clips.get_state() | {"batch": self._position}
 
     def set_state(self, state: dict) -> None:

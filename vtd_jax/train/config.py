@@ -1,6 +1,4 @@
-"""All settings of a run, as a checked, frozen dataclass: what a config file becomes before anything
-is computed.
-"""
+"""All settings of a run, as a checked, frozen dataclass."""
 
 import dataclasses
 import json
@@ -29,10 +27,9 @@ from vtd_jax.video.augment import Augment
 PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 PARALLEL = ("shard_map", "pmap")
 ON_NONFINITE = ("stop", "skip")
-# of a run's folder
+# in a run's folder
 CONFIG_FILE = "config.json"
-# fields that may differ between a run and its continuation: where things lie, how fast, how much is
-# shown and kept
+# fields that may change when a run resumes: paths, speed, what is shown and kept
 FREE_ON_RESUME = (
     "name",
     "parallel",
@@ -49,9 +46,9 @@ FREE_ON_RESUME = (
     "evaluate.",
     "checkpoint.",
 )
-# may differ between the hosts of one run: where things lie, and how many processes read them
+# fields that may differ between the hosts of one run
 _OF_A_HOST = ("clip.path", "data.data_dir", "data.workers")
-# fields that came later: at the value that older runs ran with they leave the fingerprint as it was
+# fields of later versions: with the value of older runs they are left out of the fingerprint
 _LATER = {
     "clip.activation": "",
     "clip.head_width": 0,
@@ -60,7 +57,7 @@ _LATER = {
     "model.ties": "release",
     "data.stored_views": 0,
 }
-# fields of earlier versions: what to do in place of setting them
+# fields of earlier versions, and what to set instead
 _FORMER = {
     "optimizer.accumulation": "was renamed, set optimizer.gradient_accumulation_steps",
     "memory.microbatches": (
@@ -68,29 +65,27 @@ _FORMER = {
         "optimizer.gradient_accumulation_steps"
     ),
 }
-# what fingerprints call a field: its first name, so that they stay what they were
+# fingerprints use the first name of a field, so that renaming it does not change them
 _FIRST_NAMES = {"optimizer.gradient_accumulation_steps": "optimizer.accumulation"}
-# of the fields free on resume, the ones that a score depends on
+# fields that may change on resume, but on which a score depends
 _SCORES = ("optimizer.epochs", "evaluate.temporal_views", "evaluate.spatial_views")
 _MOST_SCALES = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that fixes a run.
+    """The settings of a run.
 
     Attributes:
-      name: what tables call the run.
+      name: the run's name in tables.
       protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
-      shots: training videos a class, 0 for all; only reported in tables.
+      shots: training videos per class, 0 for all; only reported in tables.
       seed: of parameters, data order, augmentation and dropout.
-      parallel: "shard_map" or "pmap", two spellings of one program.
+      parallel: "shard_map" or "pmap", which compute the same.
       devices: devices used on each host, 0 for all.
-      codebook_shards: devices that share the classes of one copy of the codebook, and the frames of
-        each video.
+      codebook_shards: devices that share the classes of one codebook and the frames of each video.
       log_every: micro-batches between two rows of metrics.
-      on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" the update and count
-        it.
+      on_nonfinite: "stop" at a loss or gradient that is not finite, or "skip" the update.
       clip, model, data, augment, optimizer, memory, evaluate, checkpoint: see their classes.
     """
 
@@ -153,7 +148,7 @@ class RunConfig:
             )
 
     def _check_sizes(self) -> None:
-        """Raises a `UserError` where fields ask for what no machine has."""
+        """Raises a `UserError` for sizes beyond any machine."""
         shares = ("scale_gap", "brightness", "contrast", "saturation")
         check_ranges("augment", self.augment, **dict.fromkeys(shares, (0, 1000)))
         if (count := len(self.augment.scales)) > _MOST_SCALES:
@@ -170,13 +165,14 @@ class RunConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":
         """Reads nested fields, such as a ConfigDict's `to_dict()`.
 
+        A field that is missing in a group takes its default.
+
         Raises:
-          UserError: unknown, missing, mistyped or meaningless fields, by their full name. In a
-            group a missing field takes its default.
+          UserError: unknown, missing, mistyped or meaningless fields, by their full name.
         """
         for name in _FORMER:
             group, _, field = name.partition(".")
-            if isinstance(there := fields.get(group), Mapping) and field in there:
+            if isinstance(given := fields.get(group), Mapping) and field in given:
                 raise UserError(no_such_field(name, ()))
         return build(cls, fields, whole=True)
 
@@ -205,23 +201,23 @@ class RunConfig:
         return cls.from_dict(fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested, JSON-able fields; `from_dict` reads them back."""
+        """Nested fields for JSON; `from_dict` reads them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def on_other_videos(self, other: "RunConfig", changes: Mapping[str, Any]) -> "RunConfig":
-        """What this run learnt, on the videos and names of another config.
+        """A config that evaluates this run on the videos and names of another config.
 
-        CLIP, model, seed and what was learnt on are this run's, the rest is the other's; `changes`,
-        by full name as on the command line, come last.
+        CLIP, model, seed and training list are this run's, the rest is the other's. `changes`, by
+        full name, come last.
 
         Raises:
           UserError: the other config has templates that this run did not learn with.
         """
-        asked = other.model.templates if "model.templates" not in changes else ()
-        if asked and asked != self.model.templates:
+        templates = other.model.templates if "model.templates" not in changes else ()
+        if templates and templates != self.model.templates:
             raise UserError(
-                f"config {other.name}: its {len(asked)} templates are for CLIP as it is, not for "
-                f"what {self.name} learnt with; leave templates=… out, or take another "
+                f"config {other.name}: its {len(templates)} templates are for zero-shot CLIP, but "
+                f"{self.name} learnt with others; leave templates=… out, or give another "
                 f"{setting('workdir')}"
             )
         mine = dataclasses.replace(
@@ -230,15 +226,15 @@ class RunConfig:
         return mine.with_changes({"data.train": self.data.train} | dict(changes))
 
     def with_changes(self, changes: Mapping[str, Any]) -> "RunConfig":
-        """The same run with some fields, by their full names, set to other values.
+        """The same run with other values of some fields, by full name.
 
         Raises:
-          UserError: no such field, or a value that it does not take.
+          UserError: no such field, or an invalid value.
         """
         fields = self.to_dict()
         known = flatten(fields)
         for name, value in changes.items():
-            # a mapping of splits has keys of its own
+            # a mapping of splits has any keys
             if name not in known and not name.startswith("data.evaluate"):
                 raise UserError(no_such_field(name, known))
             *groups, last = name.split(".")
@@ -249,9 +245,7 @@ class RunConfig:
         return RunConfig.from_dict(fields)
 
     def anywhere(self) -> "RunConfig":
-        """The same run with the paths of its CLIP and records absolute: relative ones are of the
-        folder it is in.
-        """
+        """The same run with absolute paths of CLIP and records."""
         clip, data = self.clip, self.data
         if clip.path not in ("", "tiny"):
             clip = dataclasses.replace(clip, path=str(Path(clip.path).absolute()))
@@ -260,7 +254,7 @@ class RunConfig:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any setting that can change a result."""
+        """The fingerprint of all settings that can change a result."""
         flat = flatten(self.to_dict())
         fields = {
             _FIRST_NAMES.get(k, k): v
@@ -271,21 +265,19 @@ class RunConfig:
 
     @property
     def everywhere(self) -> str:
-        """All that the hosts of one run must have alike, as text."""
+        """The settings that must be equal on all hosts of a run, as text."""
         fields = {k: v for k, v in flatten(self.to_dict()).items() if k not in _OF_A_HOST}
         return json.dumps(fields, sort_keys=True)
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """`field: mine -> theirs` for fields that a continuation may not change."""
+        """`field: mine -> theirs` for fields that must not change on resume."""
         mine, theirs = flatten(self.to_dict()), flatten(other.to_dict())
         keys = [key for key in mine | theirs if not _free(key) and mine.get(key) != theirs.get(key)]
         return [f"{key}: {mine.get(key)!r} -> {theirs.get(key)!r}" for key in keys]
 
 
 def former_field(text: str) -> str:
-    """One line on what to set in place of a field of earlier versions that a text names; "" where
-    it names none.
-    """
+    """What to set instead of a field of earlier versions that a text names; "" if it names none."""
     for name, instead in _FORMER.items():
         if re.search(rf"\b{name.rpartition('.')[2]}\b", text):
             return f"unknown config field {name}: {instead}"
@@ -293,7 +285,7 @@ def former_field(text: str) -> str:
 
 
 def no_such_field(name: str, known: Iterable[str]) -> str:
-    """One line about a field that a run does not have, with what to set in its place."""
+    """The error message for an unknown field, with what to set instead."""
     return former_field(name) if name in _FORMER else unknown_field(name, known)
 
 

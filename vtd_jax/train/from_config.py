@@ -1,4 +1,4 @@
-"""From a config to the things a run works on: model and records, checked against each other."""
+"""Builds the model and opens the records of a config, and checks that they fit."""
 
 from collections.abc import Mapping
 
@@ -16,18 +16,16 @@ from vtd_jax.video.records import Records, open_records
 
 
 def build_model(config: RunConfig) -> VTDCLIP:
-    """The model at its start: CLIP from its checkpoint, what is learnable from the seed.
+    """The initial model: CLIP from its checkpoint, learnable parameters from the seed.
 
     Raises:
-      UserError: no checkpoint given, an unreadable one, or one of another architecture than the
-        config's.
+      UserError: no checkpoint was given, or it is unreadable or of another architecture.
     """
     if not config.clip.path:
         raise UserError(
             f"clip.path: empty; give a CLIP checkpoint with {setting('clip.path', 'FILE')} "
-            "(OpenAI's "
-            ".pt, a Hugging Face or open_clip file or folder, or what "
-            f"{function('save_clip')} wrote), or 'tiny' for the small one that ships"
+            "(OpenAI's .pt, a Hugging Face or open_clip file or folder, or a file of "
+            f"{function('save_clip')}), or 'tiny' for the small one of this package"
         )
     source = config.clip
     clip = load_clip(
@@ -56,7 +54,7 @@ def open_training(config: RunConfig) -> Records:
 
 
 def open_splits(config: RunConfig) -> dict[str, Records]:
-    """The records to evaluate, split by split."""
+    """The records of every split to evaluate."""
     return {
         split: open_records(config.data.data_dir, name)
         for split, name in config.data.evaluate.items()
@@ -64,15 +62,14 @@ def open_splits(config: RunConfig) -> dict[str, Records]:
 
 
 def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]:
-    """A line for every split that is evaluated on videos learnt from."""
+    """A line for every split that shares videos with the training list."""
     lines = []
     for split, records in splits.items():
         same = np.intersect1d(training.stored.records, records.stored.records).size
         if training.path == records.path and same:
-            verb = "is" if same == 1 else "are"
-            of = counted(len(records), "video")
+            verb, of = "is" if same == 1 else "are", counted(len(records), "video")
             lines.append(
-                f"{same} of the {of} of split {split} ({records.name}) {verb} learnt from as well"
+                f"{same} of the {of} of split {split} ({records.name}) {verb} also trained on"
             )
     return lines
 
@@ -80,19 +77,18 @@ def shared_videos(training: Records, splits: Mapping[str, Records]) -> list[str]
 def check_splits(
     config: RunConfig, training: Records | None, splits: Mapping[str, Records]
 ) -> None:
-    """Refuses class names that make the protocol's numbers meaningless.
+    """Checks that the class names fit the protocol.
 
     Raises:
-      UserError: a novel class is a base class too, or a split that is evaluated on the classes
-        learnt has others.
+      UserError: a novel class is a base class too, or another split has other classes than the
+        training list.
     """
     if config.protocol == "base_to_novel":
         both = sorted(set(splits["base"].class_names) & set(splits["novel"].class_names))
         if both:
             raise UserError(
                 f"data.evaluate.novel={config.data.evaluate['novel']}: {len(both)} of its classes "
-                f"are base classes too ({listed(both, 3)}); novel names must be names that "
-                "were not learnt"
+                f"are base classes too ({listed(both, 3)}); novel classes must not be learnt"
             )
     if training is None or config.protocol == "zero_shot":
         return

@@ -1,7 +1,6 @@
-"""The groups of a run's settings: typed, checked, frozen, and the only place of their defaults.
+"""The groups of a run's settings, with their defaults and ranges.
 
-Ranges are wide, and are there all the same: files of strangers hold settings, and nobody's machine
-holds 10⁹ frames.
+Files from others hold settings, so there are limits, though wide ones.
 """
 
 import dataclasses
@@ -14,12 +13,12 @@ from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
 
 REMAT = ("none", "block", "dots")
-# frames of one batch over all devices, which is 150 GB at 224 px
+# frames of one batch over all devices: 150 GB at 224 px
 MOST_FRAMES = 2**20
 
 
 def check_run_name(field: str, name: str) -> None:
-    """Refuses a name that files cannot be called by: `results_NAME.json` would be elsewhere."""
+    """Raises a `UserError` for a name that cannot be in a file's name (`results_NAME.json`)."""
     if not name or "/" in name or len(name.encode(errors="replace")) > 200:
         raise UserError(
             f"{field}: {brief(name)}, expected a name without slashes, of at most 200 bytes"
@@ -31,18 +30,16 @@ class DataConfig:
     """Records and batches.
 
     Attributes:
-      data_dir: what `experiments.build_data --data_dir` wrote, or a folder of records in it.
+      data_dir: the folder that `build_records` wrote, or a folder of records in it.
       train: name of the training list; "" where nothing is learnt.
       evaluate: split -> name of its list, in the table's order.
       frames: T, frames sampled from each video.
       batch_size: videos of one micro-batch, over all devices.
       workers: decoding processes; 0 decodes in this one.
-      shuffle: whether every epoch has an order of its own.
-      drop_remainder: whether an epoch's last, smaller batch is left out (else it is padded with
-        weight 0).
-      stored_views: N ≥ 1: frame features of N epochs' clips are computed once and kept on disk, and
-        epoch e learns on those of epoch e mod N; 0 computes them in every step. Not while visual
-        prompts are learnt.
+      shuffle: whether every epoch has its own order.
+      drop_remainder: whether an epoch's last, smaller batch is dropped, or padded with weight 0.
+      stored_views: N ≥ 1 keeps the frame features of N epochs' clips on disk, and epoch e uses
+        those of epoch e mod N; 0 computes them in every step. Not with visual prompts.
     """
 
     data_dir: str = "records"
@@ -133,16 +130,14 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryConfig:
-    """What a training step keeps in memory; the numbers stay the same to float32 rounding.
+    """How a training step uses memory; results stay the same up to float32 rounding.
 
     Attributes:
-      remat: what the towers compute again in the backward pass: "none" of it, everything inside a
-        "block", or all but the results of matrix products ("dots").
-      frame_chunks: equal parts of a device's frames that go through the image tower one after
-        another.
-      layers: how transformers are laid out: "list" (one program as long as the tower), "scan"
-        (stacked weights, one body) or "auto": a list on a CPU, where it is faster, else a scan,
-        which compiles in a fraction of the time.
+      remat: what the towers recompute in the backward pass: "none", everything inside a "block", or
+        everything except matrix products ("dots").
+      frame_chunks: equal parts of a device's frames, which pass the image tower one by one.
+      layers: the layout of transformers: "list" (unrolled), "scan" (stacked weights, one body) or
+        "auto": a list on a CPU, where it is faster, else a scan, which compiles much faster.
     """
 
     remat: str = "none"
@@ -160,13 +155,12 @@ class EvaluateConfig:
     """How splits are scored.
 
     Attributes:
-      temporal_views: clips of a video whose scores are added up: the test clip, then draws as in
-        training.
+      temporal_views: clips per video, whose scores are added: the test clip, then training draws.
       spatial_views: crops of every frame, 1 (centre) or 3.
       batch_size: videos of one batch, over all devices.
-      every_epochs: epochs between two evaluations while training; 0: only at the end.
-      store_features: whether frame features are kept on disk for the next evaluation, where no
-        visual prompt changes them.
+      every_epochs: epochs between two evaluations while training; 0 for only one, at the end.
+      store_features: whether frame features are kept on disk for the next evaluation; without
+        visual prompts only.
     """
 
     temporal_views: int = 1
@@ -192,8 +186,8 @@ class CheckpointConfig:
 
     Attributes:
       every_epochs: epochs between two checkpoints.
-      every_steps: micro-batches between two checkpoints within an epoch; 0: none there.
-      keep: how many of the last are kept beside the best.
+      every_steps: micro-batches between two checkpoints within an epoch; 0 for none.
+      keep: the number of last checkpoints that are kept beside the best one.
     """
 
     every_epochs: int = 1
@@ -202,9 +196,5 @@ class CheckpointConfig:
 
     def __post_init__(self):
         check_ranges(
-            "checkpoint",
-            self,
-            every_epochs=(1, 10**9),
-            keep=(1, 10**6),
-            every_steps=(0, 10**12),
+            "checkpoint", self, every_epochs=(1, 10**9), keep=(1, 10**6), every_steps=(0, 10**12)
         )

@@ -1,6 +1,4 @@
-"""What was learnt, from a run's checkpoint or from a file: into a model, and with the settings and
-class names that go with it.
-"""
+"""Loads learnt parameters, their settings and class names, from a checkpoint or a file."""
 
 import contextlib
 import os
@@ -15,18 +13,15 @@ from flax import nnx
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.saved.release_files import load_release
-from vtd_jax.model.saved.tuned import (
-    ClipReference,
-    TunedInfo,
-    fill_tuned,
-    frozen,
-    read_tuned,
-)
+from vtd_jax.model.saved.tuned import ClipReference, TunedInfo, fill_tuned, frozen, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
 from vtd_jax.terminal import warn
-from vtd_jax.train.checkpoints.checkpoint import Checkpoints
-from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint, same_names
+from vtd_jax.train.checkpoints.stored_checkpoints import (
+    StoredCheckpoints,
+    names_fingerprint,
+    same_names,
+)
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.train.from_config import open_training
 from vtd_jax.train.resume import same_settings, settings_fingerprint
@@ -35,7 +30,7 @@ from vtd_jax.untrusted.json_text import convert
 
 
 def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
-    """Puts what a run learnt into a model of the same CLIP and settings.
+    """Loads a run's learnt parameters into a model of the same CLIP and settings.
 
     Args:
       model: changed in place.
@@ -46,10 +41,9 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
       The checkpoint's step.
 
     Raises:
-      UserError: there is no such checkpoint, or it was learnt on other CLIP weights or with other
-        settings.
+      UserError: there is no such checkpoint, or it is of other CLIP weights or settings.
     """
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     step = checkpoints.choose(which)
     noted = checkpoints.identity(step)
     settings = noted.get("clip_settings", model.clip_settings)
@@ -65,42 +59,39 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
         )
     nnx.update(model, jax.tree.map(jnp.asarray, checkpoints.learnable(step, learnable(model))))
     _check_settings(checkpoints, step)
-    checkpoints.close()
     return step
 
 
-def _check_settings(checkpoints: Checkpoints, step: int) -> None:
-    """Warns where the config.json beside a checkpoint is of other settings; old checkpoints do not
-    tell theirs.
-    """
+def _check_settings(checkpoints: StoredCheckpoints, step: int) -> None:
+    """Warns if the config.json beside a checkpoint has other settings; old ones have no record."""
     file, noted = checkpoints.workdir / CONFIG_FILE, checkpoints.progress(step).get("settings")
     if noted is None or not is_first():
         return
-    # whoever needs the settings reads the file, and says what is wrong with it
+    # an unreadable file is reported by the code that needs its settings
     with contextlib.suppress(UserError):
         if not same_settings(noted, settings_fingerprint(config_file(file))):
-            warn(f"{file} is not what the checkpoint of step {step} was trained with")
+            warn(f"{file}: differs from the settings of the checkpoint of step {step}")
 
 
 def learnt_on(workdir: Path, step: int, noted: Mapping[str, str]) -> Mapping[str, str]:
-    """`origin` and `told` of the list that a run's checkpoint learnt on: the checkpoint's word,
-    where it has it sealed.
+    """`origin` and `told` of the list that a run's checkpoint learnt on.
 
-    Checkpoints of earlier versions do not: what the workdir's training_list.json `noted` is all
-    that is known.
+    Args:
+      workdir: of the run.
+      step: of the checkpoint.
+      noted: the workdir's training_list.json, used for checkpoints of earlier versions, which lack
+        the list.
 
     Raises:
       UserError: the checkpoint is damaged.
     """
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     sealed = checkpoints.progress(step).get("learnt_on", dict(noted))
-    checkpoints.close()
     sealed = convert(sealed, f"{checkpoints.folder / str(step)}: learnt_on", dict[str, str])
     if sealed != noted and is_first():
-        told = f"the checkpoint of step {step} learnt on: {sealed.get('told')}; tables say that"
         warn(
-            f"{Path(workdir) / 'training_list.json'} "
-            f"{'does not say what' if noted else 'is missing;'} {told}"
+            f"{Path(workdir) / 'training_list.json'}: {'wrong' if noted else 'missing'}; tables "
+            f"will name the list in the checkpoint of step {step}: {sealed.get('told')}"
         )
     return sealed
 
@@ -109,20 +100,20 @@ class Learnt(NamedTuple):
     """Where a file's parameters come from.
 
     Attributes:
-      told: the file, and what it says of itself, for tables.
-      step: micro-batches learnt; None where the file does not say.
-      class_names: that were learnt on; () where it does not say.
+      description: of the file and its contents, for tables.
+      step: micro-batches of training; None if unknown.
+      class_names: of the training; () if unknown.
       learnt_on: `origin` and `told` of the training list.
     """
 
-    told: str
+    description: str
     step: int | None
     class_names: tuple[str, ...]
     learnt_on: Mapping[str, str]
 
 
 def checkpoint_file(which: str) -> Path | None:
-    """The file that `--checkpoint` names; None where it is "last", "best" or a step.
+    """The file that the setting `checkpoint` names; None for "last", "best" or a step.
 
     Raises:
       UserError: a file of another kind.
@@ -133,14 +124,13 @@ def checkpoint_file(which: str) -> Path | None:
     if path.suffix not in (".safetensors", ".pth"):
         raise UserError(
             f"{setting('checkpoint', which)}: expected last, best, a step, or a file: .safetensors "
-            f"({function('save_tuned')} wrote it) or .pth (of the authors' code)"
+            f"(from {function('save_tuned')}) or .pth (from the authors' code)"
         )
     return path
 
 
 def load_file(model: VTDCLIP, path: Path) -> Learnt:
-    """Puts an exported file's parameters, or those of an authors' `.pth`, into a model of the same
-    CLIP and settings.
+    """Loads an exported file or a `.pth` of the authors into a model of the same CLIP and settings.
 
     Raises:
       UserError: no such file, a damaged one, another CLIP or other settings.
@@ -148,27 +138,22 @@ def load_file(model: VTDCLIP, path: Path) -> Learnt:
     if path.suffix == ".pth":
         compared = load_release(model, path)
         clip = "its CLIP is the one used" if compared else "without a CLIP to compare"
-        return Learnt(
-            f"{path} (the authors' format, {clip})",
-            None,
-            (),
-            {"told": f"not known, {path.name} does not say"},
-        )
+        unknown = {"told": f"not known, {path.name} does not say"}
+        return Learnt(f"{path} (the authors' format, {clip})", None, (), unknown)
     info = read_tuned(path)
     fill_tuned(model, path, info)
-    return Learnt(f"{path} ({info.told})", info.step, info.class_names, info.learnt_on)
+    return Learnt(f"{path} ({info.origin})", info.step, info.class_names, info.learnt_on)
 
 
 def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]:
-    """The class names that a run's checkpoint was learnt on, in their order, from the records.
+    """The class names of a run's checkpoint, in their order, from the training records.
 
     Raises:
-      UserError: the training records are not there, or have other names by now.
+      UserError: the records are missing, or have other names now.
     """
     names = tuple(open_training(config).class_names)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = StoredCheckpoints(workdir)
     noted = checkpoints.identity(step)["names"]
-    checkpoints.close()
     if not same_names(noted, names_fingerprint(names)):
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on other class names than "
@@ -178,15 +163,14 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
 
 
 def exported_config(info: TunedInfo, path: str | os.PathLike = "") -> RunConfig:
-    """The settings of the run that an exported file is of; `path` is the file's, for messages.
+    """The settings of the run of an exported file; `path` is the file's, for messages.
 
     Raises:
-      UserError: this version of vtd_jax has other fields, or a field has a value that it does not
-        take.
+      UserError: unknown fields, or invalid values.
     """
     settings = dict(info.settings)
     if isinstance(memory := settings.get("memory"), Mapping):
-        # of earlier versions; no result depends on it, and nothing resumes from an exported file
+        # a field of earlier versions; no result of an exported file depends on it
         settings["memory"] = {key: memory[key] for key in memory if key != "microbatches"}
     try:
         return RunConfig.from_saved(settings)
@@ -202,9 +186,7 @@ def describe(
     class_names: Sequence[str],
     learnt_on: Mapping[str, str],
 ) -> TunedInfo:
-    """What an export of this run's model says of itself; the arguments are the fields of
-    `TunedInfo`.
-    """
+    """The description in an exported file of this model; arguments are fields of `TunedInfo`."""
     clip = ClipReference(
         architecture=model.clip.config.architecture,
         weights=weights_fingerprint(frozen(model)),

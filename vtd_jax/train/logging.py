@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress line, a CSV and TensorBoard event files."""
+"""The log of a run: a progress line, a CSV and TensorBoard event files."""
 
 import math
 import resource
@@ -35,13 +35,13 @@ BASE_COLUMNS = (
 
 
 class Window(NamedTuple):
-    """What the micro-batches since the last row came to.
+    """The results of the micro-batches since the last row.
 
     Attributes:
-      steps, videos: how many they were, skipped ones too.
-      loss, accuracy (0..1), grad_norm: means over those that were not skipped; nan where all were.
+      steps, videos: their numbers, with skipped ones.
+      loss, accuracy (0..1), grad_norm: means over those that were not skipped; nan if all were.
       lr: the last rate.
-      skipped: updates skipped since the run began.
+      skipped: updates skipped in the whole run.
     """
 
     steps: int
@@ -54,9 +54,7 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, steps: Sequence[Mapping[str, float]], skipped: int) -> "Window":
-        """From what `Trainer.step` returned for each of them, on the host, and the count of skipped
-        updates so far.
-        """
+        """The window of the results of `Trainer.step`, on the host."""
         used = [sums for sums in steps if not sums["skipped"]]
         count = sum(sums["count"] for sums in used)
         return cls(
@@ -71,8 +69,8 @@ class Window(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The most memory used so far: of a device ("mem"), or of this process where devices do not
-    tell ("host mem").
+    """The peak memory of a device ("mem"), or of this process if devices do not report it
+    ("host mem").
     """
 
     name: str
@@ -80,24 +78,21 @@ class Memory(NamedTuple):
 
 
 def memory(devices: Sequence[Any] | None = None) -> Memory:
-    """What is used on the fullest of the devices (None: all local ones), or by this process."""
-    told = [
-        device.memory_stats() or {}
-        for device in (jax.local_devices() if devices is None else devices)
-    ]
-    peaks = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
+    """The highest peak of the devices (None: all local ones), or the peak of this process."""
+    devices = jax.local_devices() if devices is None else devices
+    reports = [device.memory_stats() or {} for device in devices]
+    peaks = [stats["peak_bytes_in_use"] for stats in reports if "peak_bytes_in_use" in stats]
     if peaks:
         return Memory("mem", max(peaks) / 2**30)
-    # in KiB, but for macOS
+    # in KiB, except on macOS
     unit = 1 if sys.platform == "darwin" else 1024
     return Memory("host mem", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
 
 
 class Events:
-    """A TensorBoard event file; what was written is in it at once (`SummaryWriter` leaves it to a
-    thread of its own).
+    """A TensorBoard event file that is flushed at once; `SummaryWriter` would use a thread.
 
-    Going on from a step hides the events of later ones, which the run will write again.
+    Resuming from a step hides the events of later ones, which the run will write again.
     """
 
     def __init__(self, folder: Path, step: int = 0):
@@ -122,24 +117,16 @@ class Events:
 
 
 class Pace:
-    """Videos a second and time left, from the time that training steps took (evaluation and saving
-    left out).
-    """
+    """Videos per second and time left, from the time of training steps only."""
 
     def __init__(self, total_steps: int):
-        self._total, self._step, self._seconds, self._steps, self._windows = (
-            total_steps,
-            0,
-            0.0,
-            0,
-            0,
-        )
+        self._total, self._step = total_steps, 0
+        self._seconds, self._steps, self._windows = 0.0, 0, 0
         self.videos_per_second = 0.0
 
     def window(self, step: int, steps: int, videos: float, seconds: float) -> None:
-        """Counts `steps` steps that took `seconds`; the first window compiles, so the next one
-        replaces it.
-        """
+        """Counts `steps` steps that took `seconds`, up to `step`."""
+        # the first window includes the compiling, so the second one replaces it
         if self._windows == 1:
             self._seconds, self._steps = 0.0, 0
         self._windows += 1
@@ -153,9 +140,7 @@ class Pace:
 
 
 class RunLog:
-    """Progress (the terminal's line, and plain lines where stdout is no terminal), CSV and
-    TensorBoard events.
-    """
+    """Progress (the terminal's line, or plain lines elsewhere), CSV and TensorBoard events."""
 
     def __init__(
         self,
@@ -176,26 +161,24 @@ class RunLog:
         self._own = console is not None
         self._console = console or rich.console.Console(highlight=False, soft_wrap=True)
         self._line: Line | None = None
-        self._told: tuple[Part, ...] = ()
+        self._parts: tuple[Part, ...] = ()
         self._total = total_steps
         self._pace = Pace(total_steps)
         self._mark, self._waited = time.perf_counter(), 0.0
 
     @property
     def rows(self) -> int:
-        """Rows of metrics.csv."""
+        """The number of rows of metrics.csv."""
         return self._csv.rows
 
     def start_timing(self, waited: float = 0.0) -> None:
-        """Training goes on from here: what happened since the last row was not training; `waited`
-        as for `train`.
+        """Restarts the timing of steps, after an evaluation or a checkpoint; `waited` as for
+        `train`.
         """
         self._mark, self._waited = time.perf_counter(), waited
 
     def train(self, step: int, epoch: float, window: Window, waited: float = 0.0) -> None:
-        """One row for the micro-batches that end with `step`; `waited`: seconds that steps waited
-        for input, so far.
-        """
+        """Logs the micro-batches up to `step`; `waited`: seconds spent waiting for input so far."""
         now = time.perf_counter()
         seconds, idle = now - self._mark, waited - self._waited
         self._pace.window(step, window.steps, window.videos, seconds)
@@ -217,8 +200,8 @@ class RunLog:
             },
         )
         waiting = f" ({100 * wait:.0f} % of the time waiting for input)" if wait >= 0.01 else ""
-        # of a terminal that is too narrow for all of it, the highest numbers go first
-        self._told = (
+        # on a narrow terminal the parts with the highest ranks are left out
+        self._parts = (
             Part(f"epoch {epoch:.2f}", 4),
             Part(f"loss {window.loss:.4f}"),
             Part(f"accuracy {100 * window.accuracy:.1f}", 3),
@@ -231,15 +214,15 @@ class RunLog:
         )
         self.begun(step)
         if not self._console.is_terminal:
-            # the wait belongs to the rate
-            told = "  ".join(part.text for part in self._told if part.text).replace("  (", " (")
-            self.line(f"step {step}/{self._total}  {told}")
+            # the waiting time belongs to the rate before it
+            text = "  ".join(part.text for part in self._parts if part.text).replace("  (", " (")
+            self.line(f"step {step}/{self._total}  {text}")
 
     def begun(self, step: int) -> None:
-        """Shows that this step was given to the devices, beside what was told last."""
+        """Shows that this step was dispatched, beside the last row."""
         if self._line is None:
             self._line = Line(clock=False).open()
-        self._line.show(f"step {step}/{self._total}", *(part for part in self._told if part.text))
+        self._line.show(f"step {step}/{self._total}", *(part for part in self._parts if part.text))
 
     def evaluation(
         self,
@@ -248,31 +231,31 @@ class RunLog:
         values: Mapping[str, float | None],
         best: tuple[float, int] | None = None,
     ) -> None:
-        """One row of accuracies (0..1) by `split_top1` and `split_top5`.
+        """Logs accuracies (0..1) by `split_top1` and `split_top5`.
 
-        `best` is the highest of the first one so far and its step; it is told where it is another
-        step's.
+        `best` is the highest of the first one so far, with its step; printed if that is another
+        step.
         """
         first = next(iter(values), "").replace("_", " ")
         values = {key: value for key, value in values.items() if value is not None}
         self._write(step, epoch, values)
-        told = "  ".join(
+        text = "  ".join(
             f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in values.items()
         )
         if best is not None and best[1] != step:
-            told += f"  (best {first} {100 * best[0]:.2f} at step {best[1]})"
-        self.line(f"step {step}/{self._total}  epoch {epoch:.2f}  evaluated: {told}")
+            text += f"  (best {first} {100 * best[0]:.2f} at step {best[1]})"
+        self.line(f"step {step}/{self._total}  epoch {epoch:.2f}  evaluated: {text}")
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line."""
         if self._own:
             self._console.print(verbatim(text))
         else:
-            # a console of rich's prints past the live line, onto its end
+            # a console of rich would print onto the end of the terminal's live line
             say(text)
 
     def close(self) -> None:
-        """Ends the line of progress and closes the files."""
+        """Ends the progress line and closes the files."""
         if self._line is not None:
             self._line.close()
         self._csv.close()

@@ -1,6 +1,4 @@
-"""The training run: batches through the step, metrics, evaluations and checkpoints; from the start
-or from a checkpoint.
-"""
+"""The training loop: steps, metrics, evaluations and checkpoints."""
 
 import functools
 from collections.abc import Mapping
@@ -12,8 +10,8 @@ from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable_count
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.preemption import Preemption
-from vtd_jax.parallel.prefetch import Ahead
-from vtd_jax.parallel.processes import before_end, check_same, is_first, on_first, together
+from vtd_jax.parallel.prefetch import Prefetcher
+from vtd_jax.parallel.processes import before_end, check_same, is_first, on_all, on_first
 from vtd_jax.terminal import counted
 from vtd_jax.train.batches import StoredBatches, open_batches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -32,12 +30,12 @@ from vtd_jax.video.records import Records
 
 
 class Finished(NamedTuple):
-    """The end of a run.
+    """A finished run.
 
     Attributes:
-      model: with what was learnt.
+      model: the trained model.
       step: micro-batches done.
-      steps_now: how many of them this call did.
+      steps_now: those of this call.
     """
 
     model: VTDCLIP
@@ -66,28 +64,31 @@ def train(
       records: the training videos.
       workdir: gets `checkpoints/`, `metrics.csv` and `events/`, and `nonfinite.jsonl` if a loss
         or gradient is not finite.
-      evaluate: called every `config.evaluate.every_epochs` epochs and at the end; the first of its
-        values chooses the best checkpoint.
-      splits: the records that `evaluate` uses; a run resumes only with the same.
-      resume: start from the last whole checkpoint, if there is one, bit for bit as if the run had
-        not stopped. An evaluation that was due there and not made comes first.
-      override: the checkpoint may be of other settings, as for `prepare_workdir`.
-      preemption: listens for notices; None for a run that is never asked to stop.
+      evaluate: called every `config.evaluate.every_epochs` epochs and at the end; its first value
+        decides which checkpoint is best.
+      splits: the records that `evaluate` uses; a run resumes only with the same ones.
+      resume: start from the last intact checkpoint, if there is one, bit for bit as if the run had
+        not stopped. A missing evaluation of that step comes first.
+      override: the checkpoint may have other settings, as for `prepare_workdir`.
+      preemption: catches notices; None if there are none.
       profile: first and last step to trace, counted from 1.
 
     Raises:
       UserError: too few videos for a batch, numbers that are not finite, a checkpoint of another
-        run or one that could not be written, or checkpoints of which none is whole.
-      Preempted: a notice came; everything is saved.
+        run or one that could not be written, or no intact checkpoint.
+      Preempted: a notice stopped the run; everything is saved.
     """
     preemption, splits, workdir = preemption or Preemption(), splits or {}, Path(workdir)
     identity = _identity(config, model, records, splits)
     names = tuple(records.class_names)
-    batches = together(open_batches, config, model, records)
+    batches = on_all(open_batches, config, model, records)
     plan = Plan.of(config, batches.batches_per_epoch, evaluated=evaluate is not None)
-    devices = together(run_devices, config.devices)
-    trainer = together(Trainer, config, model, names, plan.per_epoch, devices)
-    checkpoints = _open_checkpoints(workdir, config)
+    devices = on_all(run_devices, config.devices)
+    trainer = on_all(Trainer, config, model, names, plan.per_epoch, devices)
+    # only process 0 has files
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep) if is_first() else None
+    if checkpoints is not None:
+        before_end(checkpoints.wait)
 
     start = Start(trainer.initial)
     if resume:
@@ -110,8 +111,8 @@ def train(
         evaluate=evaluate,
         identity=identity | {"learnt_on": records.stored.noted},
         splits=fingerprints(splits),
-        # from here on the state of the batches is that of what steps were given
-        ahead=Ahead(batches, trainer.place_batch),
+        # from here on the state of the batches comes from it
+        ahead=Prefetcher(batches, trainer.place_batch),
         start=start,
         state=start.state,
         best=start.best,
@@ -144,14 +145,13 @@ def train(
 def _identity(
     config: RunConfig, model: VTDCLIP, records: Records, splits: Mapping[str, Records]
 ) -> dict[str, str]:
-    """What must be the same when a run resumes, and is the same on all processes.
+    """The fingerprints that must be the same when a run resumes.
 
     Raises:
-      UserError: it differs between processes.
+      UserError: they differ between processes.
     """
     names = names_fingerprint(tuple(records.class_names))
-    # before anything is compiled: other settings make other programs, which would wait for each
-    # other forever
+    # before anything is compiled: processes with different programs would wait forever
     check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names)
     check_same(**{"records to evaluate": " ".join(fingerprints(splits).values())})
     clip = weights_fingerprint(split(model).frozen)
@@ -160,17 +160,8 @@ def _identity(
     return same | {"settings": settings_fingerprint(config)}
 
 
-def _open_checkpoints(workdir: Path, config: RunConfig) -> Checkpoints | None:
-    """The checkpoints of the run; None on all processes but the first, which have no files."""
-    if not is_first():
-        return None
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    before_end(checkpoints.wait)
-    return checkpoints
-
-
 def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> None:
-    """Prints what begins here."""
+    """Logs the size of the run, and where it resumes."""
     mesh, plan = run.trainer.mesh, run.plan
     hosts = f" of {mesh.hosts} processes" if mesh.hosts > 1 else ""
     run.outputs.line(
@@ -181,7 +172,5 @@ def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> 
         f"{counted(plan.epochs, 'epoch')} on {describe_devices(list(mesh.devices))}{hosts}"
     )
     if run.start.step:
-        missing = "" if run.start.evaluated else ", with the evaluation that is missing there"
-        run.outputs.line(
-            f"going on from the checkpoint of step {run.start.step} of {plan.total}{missing}"
-        )
+        missing = "" if run.start.evaluated else ", first its missing evaluation"
+        run.outputs.line(f"resuming from step {run.start.step} of {plan.total}{missing}")

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: which batch they come from, and when to stop."""
+"""Losses and gradients that are not finite: their batches, and when to stop."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
-from vtd_jax.parallel.processes import alike, gather_rows, is_first
+from vtd_jax.parallel.processes import gather_rows, is_first, mark_common
 from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import Count, parse_json
@@ -19,7 +19,7 @@ from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.records import Records
 
 FILE = "nonfinite.jsonl"
-# skipped updates in a row after which the rest would be skipped too
+# skipped updates in a row after which a run stops: parameters do not change, so more would follow
 LIMIT = 10
 
 
@@ -32,8 +32,8 @@ class StepSums(NamedTuple):
 
     Attributes:
       step: its number, from 1.
-      index: places of its videos in the records, -1 for padding.
-      sums: numbers by name, as `Trainer.step` returns them, on the host.
+      index: of its videos in the records, -1 for padding.
+      sums: numbers by name from `Trainer.step`, on the host.
     """
 
     step: int
@@ -42,10 +42,10 @@ class StepSums(NamedTuple):
 
     @property
     def wrong(self) -> str | None:
-        """The first of loss and gradient that is not finite, with its value; else None."""
-        for key, told in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+        """Which of loss and gradient is not finite, with its value; else None."""
+        for key, name in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
             if not math.isfinite(self.sums[key]):
-                return f"{told} is {self.sums[key]}"
+                return f"{name} is {self.sums[key]}"
         return None
 
     @property
@@ -55,15 +55,14 @@ class StepSums(NamedTuple):
 
 
 class Guard:
-    """Stops at numbers that are not finite, or counts skipped updates; writes the batches into a
-    file.
+    """Stops at numbers that are not finite, or counts skipped updates; writes down their batches.
 
     All processes call it for the same micro-batches, and all of them raise.
 
     Attributes:
       file: the list of batches.
-      skipped: updates skipped in the whole run; a part of its checkpoints.
-      in_a_row: of these, the last ones without a gap; a part of its checkpoints too.
+      skipped: updates skipped in the whole run.
+      in_a_row: the last ones without a gap.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Guard:
           last_saved: step of the last checkpoint; 0 for none.
 
         Raises:
-          UserError: training cannot go on.
+          UserError: training cannot continue.
         """
         skipped = one.sums["skipped"] > 0
         self.skipped += skipped
@@ -107,47 +106,43 @@ class Guard:
             self.stop(one, wrong, last_saved)
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
-            error = UserError(
-                f"step {one.step}: the {wrong}, and {LIMIT} updates in a row were skipped: "
-                "nothing moves any more, so the same would come again; their videos are in "
-                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-                f"(with {setting('override')}) may help"
-            )
-            raise alike(error)
+            many = f", and {LIMIT} updates in a row were skipped, so parameters no longer change"
+            raise self._error(one, wrong + many, last_saved)
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
 
         Args:
-          one, last_saved: as for `check`.
+          one, last_saved: see `check`.
           wrong: what is not finite, after "the ".
 
         Raises:
           UserError: always.
         """
         self._note(one, wrong)
+        raise self._error(one, wrong, last_saved)
+
+    def _error(self, one: StepSums, wrong: str, last_saved: int) -> Exception:
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
-        error = UserError(
-            f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
-            f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-            f"(with {setting('override')}){skip} may help"
+        return mark_common(
+            UserError(
+                f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
+                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
+                f"(with {setting('override')}){skip} may help"
+            )
         )
-        raise alike(error)
 
     def _note(self, one: StepSums, wrong: str) -> None:
-        """Writes one line for the batch, and drops an earlier one of this step: a resumed run may
-        repeat steps.
-        """
-        everywhere = gather_rows(one.index)
+        """Writes one line for the batch, instead of one from before the run resumed."""
+        index = [int(i) for i in gather_rows(one.index) if i >= 0]
         if not is_first():
             return
-        index = [int(i) for i in everywhere if i >= 0]
         line = {
             "step": one.step,
             "epoch": (one.step - 1) // self._per_epoch,
             "what": wrong,
             "skipped": bool(one.sums["skipped"]),
-            # JSON has no nan: numbers that are not finite are text
+            # JSON has no nan and no infinity: these are written as text
             **{key: _number(one.sums[key]) for key in ("loss", "grad_norm", "lr")},
             "seed": self._config.seed,
             "records": str(self._records.path),
@@ -155,16 +150,12 @@ class Guard:
             "index": index,
             "files": [self._records[i].file for i in index],
         }
-        kept = [text for text in self._noted() if parse_json(text, "", _Line)["step"] != one.step]
-        write_text(
-            self.file,
-            "".join(f"{text}\n" for text in [*kept, json.dumps(line, ensure_ascii=False)]),
-        )
+        lines = [text for text in self._lines() if parse_json(text, "", _Line)["step"] != one.step]
+        lines.append(json.dumps(line, ensure_ascii=False))
+        write_text(self.file, "".join(f"{text}\n" for text in lines))
 
-    def _noted(self) -> list[str]:
-        """The lines so far. A file that this class did not write is moved away, so that new lines
-        can be kept.
-        """
+    def _lines(self) -> list[str]:
+        """The lines so far; a file that this class did not write is moved away."""
         if not os.path.lexists(self.file):
             return []
         try:
@@ -174,13 +165,13 @@ class Guard:
         except UserError as error:
             aside = self.file.with_name(f"{self.file.name}.damaged")
             os.replace(self.file, aside)
-            warn(f"{error}; moved to {aside}, a new one begins")
+            warn(f"{error}; moved to {aside}, starting a new one")
             return []
         return lines
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of the arrays that hold a number that is not finite."""
+    """The names of arrays with a number that is not finite."""
     return [
         name
         for name, array in arrays.items()

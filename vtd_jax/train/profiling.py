@@ -12,14 +12,10 @@ FOLDER = "profile"
 
 
 def read_steps(value: str) -> tuple[int, int] | None:
-    """`10:15` as (10, 15): the steps from the 10th to the 15th, both included, the first of a run
-    being 1.
-
-    Returns:
-      None for an empty string.
+    """Reads `10:15`, the steps from 10 to 15, counted from 1; None for "".
 
     Raises:
-      UserError: anything else.
+      UserError: any other text.
     """
     if not value:
         return None
@@ -32,28 +28,28 @@ def read_steps(value: str) -> tuple[int, int] | None:
 
 
 class Profile:
-    """Traces the steps of a range that this run makes."""
+    """Traces a range of steps."""
 
     def __init__(self, steps: tuple[int, int] | None, workdir: Path, log: Callable[[str], None]):
         """
         Args:
-          steps: the first and the last, counted from 1; None traces nothing.
+          steps: the first and the last step, counted from 1; None traces nothing.
           workdir: gets the trace.
-          log: prints a line.
+          log: called with one line at the end.
         """
         self._steps, self._folder, self._log = steps, Path(workdir) / FOLDER, log
         self._begun: int | None = None
         self._last, self._pending = 0, None
 
     def before(self, step: int) -> None:
-        """Step number `step` (from 1) is about to begin."""
+        """Call before step number `step`, from 1."""
         if self._steps and self._begun is None and self._steps[0] <= step <= self._steps[1]:
             jax.block_until_ready(self._pending)
             jax.profiler.start_trace(str(self._folder))
             self._begun = step
 
     def after(self, step: int, results: Any) -> None:
-        """Step number `step` was given to the devices, which are done when `results` are there."""
+        """Call after step number `step` was dispatched; `results` are its outputs."""
         if self._steps is None:
             return
         self._last, self._pending = step, results
@@ -61,13 +57,13 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Ends the trace and prints what was traced; a second call does nothing."""
+        """Ends the trace and logs what was traced; a second call does nothing."""
         if self._steps is None:
             return
         if self._begun is None:
             self._log(
-                f"{setting('profile', f'{self._steps[0]}:{self._steps[1]}')}: this run made none "
-                "of these steps, nothing traced"
+                f"{setting('profile', f'{self._steps[0]}:{self._steps[1]}')}: none of these steps "
+                "was run, nothing traced"
             )
         else:
             jax.block_until_ready(self._pending)

@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its arrays, and going on from one."""
+"""The progress item of a checkpoint, and resuming from it."""
 
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
+from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.stored_checkpoints import same_names
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import TrainState
@@ -47,7 +48,7 @@ class _RandomKey(TypedDict):
 
 
 class _Written(TypedDict):
-    """What a run needs of a checkpoint's progress."""
+    """The fields of a checkpoint's progress that a run needs."""
 
     key: _RandomKey
     clip: str
@@ -68,21 +69,21 @@ class Best(NamedTuple):
 
     @classmethod
     def of(cls, best: "Best | None", metric: float | None, step: int) -> "Best | None":
-        """The better one of `best` and the metric of a later step; of equals the later one."""
+        """The better of `best` and the metric of a later step; the later one if they are equal."""
         if metric is None or (best is not None and metric < best.value):
             return best
         return cls(metric, step)
 
 
 class Progress(NamedTuple):
-    """How far a run is, beside its arrays.
+    """The progress of a run, without its arrays.
 
     Attributes:
-      batches: the input iterator's state.
+      batches: the state of the input iterator.
       evaluated: whether this step was evaluated.
       best: None before the first evaluation.
-      skipped, in_a_row: skipped updates, of the whole run and at its end.
-      splits: fingerprint of the records of every split that is evaluated.
+      skipped, in_a_row: skipped updates of the whole run, and the last ones without a gap.
+      splits: the fingerprint of every split's records.
     """
 
     batches: Mapping[str, Any]
@@ -94,109 +95,98 @@ class Progress(NamedTuple):
 
 
 def to_json(progress: Progress, state: TrainState, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The `progress` item of a checkpoint; `identity` has fingerprints of what must be the same
-    when it goes on.
+    """The `progress` item of a checkpoint.
 
-    It may have more beside them, such as what was learnt on.
+    Args:
+      progress: of the run.
+      state: its step and random key.
+      identity: fingerprints that must be the same on resume, and other facts such as `learnt_on`.
     """
     best = None if progress.best is None else progress.best._asdict()
-    key = {"impl": str(jax.config.jax_default_prng_impl), "data": np.asarray(state.key).tolist()}
-    told = progress._asdict() | {"best": best, "splits": dict(progress.splits)}
-    return {"step": state.step, "key": key, **identity, **told}
+    key = {"impl": _prng_impl(), "data": np.asarray(state.key).tolist()}
+    fields = progress._asdict() | {"best": best, "splits": dict(progress.splits)}
+    return {"step": state.step, "key": key, **identity, **fields}
 
 
 class Found(NamedTuple):
-    """A checkpoint to go on from, as it was read.
+    """A checkpoint to resume from.
 
     Attributes:
-      step: of the last whole checkpoint.
-      learnable, optimizer: its arrays by name.
-      progress: its JSON part.
-      metric: what it was found to be worth; None where it was not evaluated.
-      damaged: what is wrong with later ones, by step.
-      rows: of metrics.csv up to this step, as far as the checkpoint says.
+      step: of the last intact checkpoint.
+      stored: its contents.
+      metric: None if it was not evaluated.
+      damaged: what is wrong with later checkpoints, by step.
+      rows: of metrics.csv up to this step, 0 if unknown.
     """
 
     step: int
-    learnable: dict[str, np.ndarray]
-    optimizer: dict[str, np.ndarray]
-    progress: dict[str, Any]
+    stored: Stored
     metric: float | None
     damaged: dict[int, str]
     rows: int = 0
 
 
 def settings_fingerprint(config: RunConfig) -> str:
-    """The fingerprint of all settings that a continuation may not change."""
+    """The fingerprint of all settings that must not change on resume."""
+    # scores depend on epochs and views, but a run may resume with others
     once = dataclasses.replace(config.optimizer, epochs=1)
     view = dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1)
     return dataclasses.replace(config, optimizer=once, evaluate=view).fingerprint
 
 
 def same_settings(noted: str, here: str) -> bool:
-    """Whether a checkpoint's fingerprint of settings, which earlier versions cut to twelve digits,
-    is this one.
-    """
+    """Compares a checkpoint's fingerprint of settings, which earlier versions cut to 12 digits."""
     return same(noted, here, least=12)
 
 
 def find(
     checkpoints: Checkpoints, identity: Mapping[str, str], legacy_clip: Callable[[], str]
 ) -> Found | None:
-    """The last whole checkpoint, or None where there are none at all; changes nothing.
+    """The last intact checkpoint, or None if there are no checkpoints; changes nothing.
 
     Args:
       checkpoints: of the run.
-      identity: as given to `to_json`; what is not in it may differ. Of other settings are only
-        checkpoints beside some of these settings.
-      legacy_clip: computes the fingerprint of CLIP's weights as earlier versions noted it.
+      identity: as for `to_json`; other fields may differ. Checkpoints with other settings are used
+        only if none has these settings.
+      legacy_clip: computes the fingerprint of CLIP's weights as earlier versions did.
 
     Raises:
-      UserError: none is whole, or all are another run's: of another CLIP or of other names.
+      UserError: none is intact, or all are of another CLIP or of other class names.
     """
     if not checkpoints.steps:
         return None
     try:
-        step, wrong = checkpoints.last_whole(
+        step, wrong = checkpoints.last_intact(
             lambda stored: _other(stored.progress, identity, legacy_clip)
         )
     except UserError:
         if "settings" not in identity:
             raise
-        # settings that were changed with --override_config, and no checkpoint since: the others
-        # decide
+        # settings were overridden, with no checkpoint since: the other fields decide
         others = {key: here for key, here in identity.items() if key != "settings"}
         return find(checkpoints, others, legacy_clip)
-    there = checkpoints.stored(step)
-    convert(there.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
-    return Found(
-        step,
-        there.learnable,
-        there.optimizer,
-        there.progress,
-        checkpoints.metric(step),
-        wrong,
-        checkpoints.rows(step),
-    )
+    stored = checkpoints.stored(step)
+    convert(stored.progress, f"{checkpoints.folder / str(step)}: progress", _Written)
+    # `on_first` pickles it, which a mapping proxy does not allow
+    stored = stored._replace(noted=dict(stored.noted))
+    return Found(step, stored, checkpoints.metric(step), wrong, checkpoints.rows(step))
 
 
 def _other(
-    there: Mapping[str, Any], identity: Mapping[str, str], legacy_clip: Callable[[], str]
+    progress: Mapping[str, Any], identity: Mapping[str, str], legacy_clip: Callable[[], str]
 ) -> str:
-    """Why a checkpoint is not of this run; "" where it is."""
+    """Why a checkpoint is another run's; "" if it is this run's."""
     is_same = {
         "clip": functools.partial(same, legacy=legacy_clip),
         "names": same_names,
         "settings": same_settings,
     }
     for key, here in identity.items():
-        # some came later: checkpoints of before them do not have them
-        if key in there and not is_same.get(key, operator.eq)(there[key], here):
-            mark = "" if key == "clip_settings" else "fingerprint "
-            return (
-                f"another run's checkpoint, the {_IDENTITY[key]} differ ({mark}{there[key]}; here "
-                f"{here})"
-            )
+        # checkpoints of earlier versions lack some
+        if key in progress and not is_same.get(key, operator.eq)(progress[key], here):
+            kind = "" if key == "clip_settings" else "fingerprint "
+            differ = f"the {_IDENTITY[key]} differ ({kind}{progress[key]}; here {here})"
+            return f"another run's checkpoint, {differ}"
     return ""
 
 
@@ -207,56 +197,50 @@ def restore(
     splits: Mapping[str, Records],
     where: str,
     override: bool,
-) -> tuple[TrainState, Progress]:
-    """The state that a checkpoint holds, and what is known beside it.
+) -> TrainState:
+    """The state in a checkpoint.
 
     Args:
       found: the checkpoint.
       start: the run's state at step 0, for names and shapes.
-      batches: set to what follows the last batch that the checkpoint saw.
-      splits: what is evaluated.
+      batches: set to the batch after the checkpoint.
+      splits: the records that are evaluated.
       where: the checkpoint's folder, for messages.
-      override: settings may have changed: the data go on at the same batch number, the key is this
-        config's.
+      override: settings may have changed: the data continue at the same batch number, with the
+        random key of this config.
 
     Raises:
       UserError: it is of other settings or other records.
     """
-    there = found.progress
+    stored, saved = found.stored, found.stored.progress
     state = TrainState(
         found.step,
-        unflatten_arrays(start.learnable, found.learnable, f"{where}: learnable"),
-        unflatten_arrays(start.opt_state, found.optimizer, f"{where}: optimizer"),
-        start.key if override else _key(there["key"], start.key, where),
+        unflatten_arrays(start.learnable, stored.learnable, f"{where}: learnable"),
+        unflatten_arrays(start.opt_state, stored.optimizer, f"{where}: optimizer"),
+        start.key if override else _key(saved["key"], len(start.key), where),
     )
     if override:
-        batches.set_state(batches.get_state() | {"batch": there["batches"]["batch"]})
+        batches.set_state(batches.get_state() | {"batch": saved["batches"]["batch"]})
     else:
-        _set_batches(batches, there["batches"])
-        _check_splits(there.get("splits", {}), splits, where)
-    best = Best(**there["best"]) if there["best"] else None
-    return state, Progress(
-        there["batches"], there["evaluated"], best, there["skipped"], there["in_a_row"]
-    )
+        _set_batches(batches, saved["batches"])
+        _check_splits(saved.get("splits", {}), splits, where)
+    return state
 
 
 def fingerprints(splits: Mapping[str, Records]) -> dict[str, str]:
-    """The fingerprint of the records of every split."""
+    """The fingerprint of every split's records."""
     return {split: records.info["fingerprint"] for split, records in splits.items()}
 
 
 def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], where: str) -> None:
-    """Refuses other records than were evaluated so far; checkpoints of earlier versions have no
-    fingerprints.
-    """
+    """Checks that the records to evaluate are the same; earlier versions stored no fingerprints."""
     for split, here in fingerprints(splits).items():
-        there = stored.get(split, here)
-        if not same(there, here):
+        before = stored.get(split, here)
+        if not same(before, here):
             raise UserError(
                 f"{where}: data.evaluate.{split}: the records of {splits[split].name} were "
-                f"replaced (fingerprint was {there[:12]}, is {here[:12]}), so accuracies before "
-                "and after cannot be compared; "
-                f"{setting('override')} goes on with the new ones"
+                f"replaced (fingerprint was {before[:12]}, is {here[:12]}), so accuracies before "
+                f"and after cannot be compared; {setting('override')} resumes with the new ones"
             )
 
 
@@ -264,18 +248,19 @@ def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
     try:
         batches.set_state(state)
     except UserError as error:
-        raise UserError(f"{error}; {setting('override')} goes on with the new ones") from None
+        raise UserError(f"{error}; {setting('override')} resumes with the new ones") from None
 
 
-def _key(stored: Mapping[str, Any], start: np.ndarray, where: str) -> np.ndarray:
-    here = str(jax.config.jax_default_prng_impl)
-    if stored["impl"] != here:
+def _key(stored: Mapping[str, Any], size: int, where: str) -> np.ndarray:
+    if stored["impl"] != _prng_impl():
         raise UserError(
-            f"jax_default_prng_impl: {here}, but the run drew its random numbers with "
-            f"{stored['impl']}; set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to go on"
+            f"jax_default_prng_impl: {_prng_impl()}, but the run drew its random numbers with "
+            f"{stored['impl']}; set JAX_DEFAULT_PRNG_IMPL={stored['impl']} to resume"
         )
-    if len(stored["data"]) != len(start):
-        raise UserError(
-            f"{where}: a random key of {len(stored['data'])} numbers, expected {len(start)}"
-        )
+    if len(stored["data"]) != size:
+        raise UserError(f"{where}: a random key of {len(stored['data'])} numbers, expected {size}")
     return np.asarray(stored["data"], np.uint32)
+
+
+def _prng_impl() -> str:
+    return str(jax.config.jax_default_prng_impl)

@@ -1,4 +1,4 @@
-"""One training step, for one device of possibly many (named axes join them)."""
+"""One training step on one device; named axes connect it with others."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ Batch = Mapping[str, Array]
 
 
 class Split(NamedTuple):
-    """A model taken apart: what gradients see, what they do not, and how to put it together."""
+    """A model split into learnable and frozen variables, see `nnx.split`."""
 
     graphdef: Any
     learnable: nnx.State
@@ -24,15 +24,8 @@ class Split(NamedTuple):
 
 
 def split(model: VTDCLIP) -> Split:
-    """Takes a model apart by variable type: `nnx.Param` is learnable, everything else is frozen."""
+    """Splits a model by variable type: `nnx.Param` is learnable, everything else is frozen."""
     return Split(*nnx.split(model, nnx.Param, ...))
-
-
-def dropout_keys(key: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
-    """A key a video, from the step's key and the video's index: the same however a batch is split
-    over devices.
-    """
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
 
 
 def loss_fn(
@@ -45,13 +38,13 @@ def loss_fn(
 ) -> tuple[Float[Array, ""], tuple[dict[str, Array], Output]]:
     """Cross-entropy of one batch on one device (paper section 3.5): no label smoothing, no mixup.
 
-    The plain reference of what `gradients` splits over devices.
+    `gradients` computes the same over several devices.
 
     Args:
       learnable, frozen, graphdef: from `split`.
-      batch: `frames [B,T,H,W,3]`, or `features [B,T,D]` that a frozen image tower made of them;
-        `label [B]`, `weight [B]` (0 for padding), `index [B]` where `key` is given.
-      tokens: class prompts, one text a class or several.
+      batch: `frames [B,T,H,W,3]`, or their `features [B,T,D]` from a frozen image tower;
+        `label [B]`, `weight [B]` (0 for padding), and `index [B]` if `key` is given.
+      tokens: class prompts, one or several texts per class.
       key: the step's dropout key; None switches dropout off.
 
     Returns:
@@ -66,17 +59,21 @@ def loss_fn(
 def _share(
     model: VTDCLIP, codebook: Array, batch: Batch, key: Array | None, count: Array, axes: Axes
 ) -> tuple[Array, dict[str, Array], Output]:
-    """This device's share of the global mean loss (the shares of all devices add up), sums over its
-    videos, output.
+    """This device's share of the global mean loss, sums over its videos, and the output.
+
+    The shares of all devices add up to the loss.
     """
-    keys = None if key is None else dropout_keys(key, batch)
+    # one key per video, from its index, so that splitting a batch over devices changes nothing
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    keys = None if key is None else fold_in(key, batch["index"])
     features = batch["features"] if "features" in batch else model.encode_frames(batch["frames"])
     features = axes.gather_frames(features)
     output = model.classify(features, codebook, dropout_keys=keys, axes=axes)
     losses = cross_entropy(output.logits, batch["label"], axes)
     correct = axes.argmax(output.logits) == batch["label"]
     sums = {"loss": (losses * batch["weight"]).sum(), "correct": (correct * batch["weight"]).sum()}
-    # devices along the codebook axis hold the same losses
+    # a batch may be padding only, with a count of 0; devices along the codebook axis hold the same
+    # losses, so each counts for 1 / shards
     return sums["loss"] / jnp.maximum(count, 1) / axes.shards, sums, output
 
 
@@ -92,10 +89,10 @@ def gradients(
     """The gradient of `loss_fn` over the global batch, for one device of possibly many.
 
     Args:
-      learnable, frozen, graphdef, key: as `loss_fn`'s.
-      batch: this device's videos, and of their frames its share along the codebook axis.
+      learnable, frozen, graphdef, key: as for `loss_fn`.
+      batch: this device's videos, with its share of their frames along the codebook axis.
       tokens: the classes that this device encodes.
-      axes: named axes over which batch and classes are split.
+      axes: the named axes over which batch and classes are split.
 
     Returns:
       (gradient, sums), both equal on every device; `sums` holds `loss`, `correct` and `count` of
@@ -110,16 +107,16 @@ def gradients(
     def share(
         learnable: nnx.State, codebook: Array, videos: Batch
     ) -> tuple[Array, dict[str, Array]]:
-        return _share(nnx.merge(graphdef, learnable, frozen), codebook, videos, key, count, axes)[
-            :2
-        ]
+        model = nnx.merge(graphdef, learnable, frozen)
+        return _share(model, codebook, videos, key, count, axes)[:2]
 
+    # two parts, so that each device encodes its share of the classes only once
     codebook, pull_back = jax.vjp(encode, learnable)
     gradient = jax.grad(share, argnums=(0, 1), has_aux=True)
     (grads, of_codebook), sums = gradient(learnable, codebook, batch)
     grads = jax.tree.map(jnp.add, grads, pull_back(of_codebook)[0])
     if axes.names:
-        # devices along the codebook axis have the same sums, but shares of the gradient
+        # along the codebook axis the sums are equal, but the gradients are shares
         grads, sums = jax.lax.psum(grads, axes.names), jax.lax.psum(sums, axes.data)
     return grads, sums | {"count": count}
 
@@ -138,8 +135,8 @@ def train_step(
 ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
     """One micro-batch: gradient of the global mean loss, AdamW, new parameters.
 
-    Arguments as those of `gradients`; `optimizer` and `opt_state` as optax's. With `skip_nonfinite`
-    a batch whose loss or gradient is not finite changes nothing.
+    Arguments as for `gradients`; `optimizer` and `opt_state` are optax's. With `skip_nonfinite`, a
+    batch whose loss or gradient is not finite changes nothing.
 
     Returns:
       `(learnable, opt_state, sums)`; `sums` also has `grad_norm`, the L2 norm of the gradient, and

@@ -1,4 +1,4 @@
-"""The state of a run, and the compiled step from one micro-batch to the next."""
+"""The state of a run and its compiled training step."""
 
 import dataclasses
 import functools
@@ -17,19 +17,17 @@ from vtd_jax.parallel.mesh import BATCH, FEATURES, DeviceMesh, Mapped, Over, pad
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.groups import OptimizerConfig
-from vtd_jax.train.optimizer import make_optimizer, schedule, update_count
+from vtd_jax.train.optimizer import learning_rate, make_optimizer, update_count
 
 
 class StepArguments(NamedTuple):
-    """The arguments of the compiled step, in their order; on the devices or not.
+    """The arguments of the compiled step, in their order.
 
     Attributes:
-      learnable: the learnable variables.
-      opt_state: optax's state.
+      learnable, opt_state, key: see `TrainState`.
       frozen: all other variables.
       videos: arrays of the batch by name.
       tokens: class tokens, laid out over the devices.
-      key: raw data of the run's random key.
       number: of the micro-batch, from 0.
     """
 
@@ -43,7 +41,7 @@ class StepArguments(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that changes in training, and the random key.
+    """Everything that changes in training, and the random key.
 
     Attributes:
       step: micro-batches done.
@@ -58,22 +56,15 @@ class TrainState(NamedTuple):
     key: UInt32[np.ndarray, " n"] | UInt32[Array, " n"]
 
 
-class Placed(NamedTuple):
-    """A batch as a step takes it, on the devices, padded to the same size on every one."""
-
-    videos: Mapping[str, Array]
-
-
 class Trainer:
     """A model, its optimizer and the compiled step over all devices.
 
-    The result does not depend on the number of devices, up to float32 rounding: the loss is the
-    mean over the global batch, padding has weight 0, and every video draws its dropout from a key
-    of its own.
+    Results do not depend on the number of devices, up to float32 rounding: the loss is the mean
+    over the global batch, padding has weight 0, and every video has its own dropout key.
 
     Attributes:
       initial: the state at step 0, in host memory.
-      frozen: what is not learnt, on the devices, as programs take it (`VTDCLIP.rounded`).
+      frozen: the frozen variables on the devices, in compute precision (`VTDCLIP.rounded`).
       mesh: the devices.
     """
 
@@ -88,8 +79,8 @@ class Trainer:
         """
         Args:
           config: the run.
-          model: at its start; left as it is.
-          class_names: K names that are learnt.
+          model: the initial model; not changed.
+          class_names: the K names to learn.
           steps_per_epoch: micro-batches.
           devices: of all processes.
         """
@@ -105,7 +96,7 @@ class Trainer:
         self.frozen = self._place("frozen", parts.frozen)
         self._tokens = self._place("tokens", self.mesh.lay_out(model.class_tokens(class_names)))
         self._rows = global_batch(config, self.mesh) // self.mesh.hosts
-        # copies: a step takes over the memory of its state
+        # copies: a step donates the memory of its state
         learnable, opt_state = jax.tree.map(
             np.array, jax.device_get((parts.learnable, optimizer.init(parts.learnable)))
         )
@@ -113,34 +104,35 @@ class Trainer:
         self.initial = TrainState(0, learnable, opt_state, key)
 
     def place(self, state: TrainState) -> TrainState:
-        """A state in host memory on the devices, in memory of its own."""
+        """Copies a state from host memory to the devices."""
         names = ("learnable", "opt_state", "key")
         copies = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
         return TrainState(state.step, **{name: self._place(name, x) for name, x in copies.items()})
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Placed:
-        """Puts this host's rows onto the devices, without waiting for what these are doing."""
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Pads this host's rows and puts them onto the devices, without waiting for these.
+
+        Under pmap they stay in host memory, one row for each device.
+        """
         batch = {name: batch[name] for name in self._arrays}
-        # JAX computes in 32 bits and would cut 64-bit indices silently
+        # JAX would silently cut 64-bit indices to 32 bits
         batch["index"] = batch["index"].astype(np.int32)
-        return Placed(self._place("videos", pad_batch(batch, self._rows)))
+        return self._place("videos", pad_batch(batch, self._rows))
 
     def step(
-        self, state: TrainState, batch: Mapping[str, np.ndarray] | Placed
+        self, state: TrainState, videos: Mapping[str, Any]
     ) -> tuple[TrainState, dict[str, Array]]:
         """One micro-batch.
 
         Args:
-          state: from `place` or the step before. The step takes over its memory, so it must not
-            be used again.
-          batch: this host's rows, or what `place_batch` made of them.
+          state: from `place` or the step before; its memory is donated.
+          videos: a batch from `place_batch`.
 
         Returns:
-          The next state, and numbers of the global batch that are still on the device: the sums
-          `loss`, `correct` and `count`, the gradient's `grad_norm`, the rate `lr` of the update,
-          and `skipped`, 1 where nothing was changed because loss or gradient was not finite.
+          The next state, and numbers of the global batch, still on the device: the sums `loss`,
+          `correct` and `count`, the gradient's `grad_norm`, the rate `lr` of the update, and
+          `skipped`, 1 if loss or gradient was not finite and nothing changed.
         """
-        videos = (batch if isinstance(batch, Placed) else self.place_batch(batch)).videos
         arguments = StepArguments(
             learnable=state.learnable,
             opt_state=state.opt_state,
@@ -160,21 +152,21 @@ class Trainer:
         return nnx.merge(self._whole.graphdef, learnable, jax.device_put(self._whole.frozen, first))
 
     def _place(self, name: str, argument: Any) -> Any:
-        """An argument of the step, by its name, on the devices."""
+        """Puts an argument of the step onto the devices, by its name."""
         return self._mapped.place(StepArguments._fields.index(name), argument)
 
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """All that a compiled step depends on, besides the model and the mesh.
+    """Everything that a compiled step depends on, besides the model and the mesh.
 
     Attributes:
-      optimizer: with 1 epoch: no update depends on the number of epochs.
+      optimizer: with 1 epoch, since no update depends on the number of epochs.
       steps_per_epoch: micro-batches.
       classes: K.
-      dropout: whether anything is dropped.
+      dropout: whether there is dropout.
       skip_nonfinite: see `steps.train_step`.
-      stored: whether batches hold `features` in the place of `frames`.
+      stored: whether batches hold `features` instead of `frames`.
     """
 
     optimizer: OptimizerConfig
@@ -198,7 +190,7 @@ class StepSettings:
 
     @property
     def batch(self) -> Mapping[str, Over]:
-        """The arrays of a batch, and what each is split over."""
+        """The arrays of a batch, and over what each is split."""
         return FEATURES if self.stored else BATCH
 
 
@@ -211,7 +203,7 @@ def global_batch(config: RunConfig, mesh: DeviceMesh) -> int:
 def compiled_step(
     graphdef: Any, settings: StepSettings, mesh: DeviceMesh, spelling: str = "shard_map"
 ) -> tuple[optax.GradientTransformation, Mapped]:
-    """One compiled program a kind of run: other seeds, videos and weights run through the same one.
+    """The compiled step of a kind of run, which serves any seed, videos and weights.
 
     Args:
       graphdef: of the model, from `steps.split`.
@@ -220,8 +212,8 @@ def compiled_step(
       spelling: "shard_map" or "pmap".
 
     Returns:
-      The optimizer, and the step, which takes `StepArguments` and returns `(learnable, opt_state,
-      sums)` in the memory of the first two.
+      The optimizer, and the step: it takes `StepArguments`, donates the first two, and returns
+      `(learnable, opt_state, sums)`.
     """
     optimizer = make_optimizer(settings.optimizer, settings.steps_per_epoch)
     ins = StepArguments(
@@ -244,13 +236,10 @@ def compiled_step(
 
 
 def _step_function(
-    graphdef: Any,
-    optimizer: optax.GradientTransformation,
-    settings: StepSettings,
-    mesh: DeviceMesh,
+    graphdef: Any, optimizer: optax.GradientTransformation, settings: StepSettings, mesh: DeviceMesh
 ) -> Callable[..., tuple[nnx.State, optax.OptState, dict[str, Array]]]:
     """`steps.train_step` of one device as a function of `StepArguments`."""
-    rate_of = schedule(settings.optimizer, settings.steps_per_epoch)
+    rate_of = learning_rate(settings.optimizer, settings.steps_per_epoch)
     axes = mesh.axes(settings.classes)
 
     def step(
@@ -264,7 +253,7 @@ def _step_function(
     ) -> tuple[nnx.State, optax.OptState, dict[str, Array]]:
         drawn = None
         if settings.dropout:
-            # 1 sets training apart from other uses of the seed
+            # 1 separates training from other uses of the seed
             training = jax.random.fold_in(jax.random.wrap_key_data(key), 1)
             drawn = jax.random.fold_in(training, number)
         rate = rate_of(update_count(opt_state))

@@ -172,7 +172,7 @@ def test_help_versions_and_fields():
     assert {row[0] for row in rows} == set(known) - {"data.evaluate"} | {"data.evaluate.val"}
     shown = {field: (kind, value, told) for field, kind, value, told in rows}
     assert shown["optimizer.lr"] == ("float", "0.5", known["optimizer.lr"].help)
-    assert shown["name"] == ("str", "[red]a :car:", "what tables call the run")
+    assert shown["name"] == ("str", "[red]a :car:", known["name"].help)
     assert shown["clip.architecture"][1] == "''"
     assert all(told for *_, told in rows)
 

@@ -36,9 +36,9 @@ def main():
     if HOW.value == "first":
         processes.on_first(fail, UserError("a.txt: no such file"))
     if HOW.value == "second":
-        processes.together(lambda: fail(UserError("b.txt: no such file")) if me else 0)
+        processes.on_all(lambda: fail(UserError("b.txt: no such file")) if me else 0)
     if HOW.value == "bug":
-        processes.together(lambda: fail(KeyError("a bug")) if me else 0)
+        processes.on_all(lambda: fail(KeyError("a bug")) if me else 0)
     if HOW.value == "alone" and me:
         raise UserError("c.txt: no such file")
     if HOW.value == "alone bug" and me:

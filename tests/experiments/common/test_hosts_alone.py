@@ -126,11 +126,11 @@ def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_pa
     run = SimpleNamespace(
         name="one", config=SimpleNamespace(optimizer=SimpleNamespace(epochs=1)), learns=True
     )
-    plan = ([run], tmp_path, "", SimpleNamespace(breaks_off=False), "")
+    plan = ([run], tmp_path, "", SimpleNamespace(interrupts=False), "")
     (tmp_path / "runs" / "one").mkdir(parents=True)
     assert execute.execute(*plan) == ["one: a.mp4: damaged"]
     monkeypatch.setattr(processes, "process_count", lambda: 2)
     with pytest.raises(UserError):
         execute.execute(*plan)
-    processes.alike(error)
+    processes.mark_common(error)
     assert execute.execute(*plan) == ["one: a.mp4: damaged"]

@@ -17,7 +17,7 @@ from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.scores import save_scores
 from vtd_jax.evaluate.tables import split_table
-from vtd_jax.parallel.preemption import BrokenOff
+from vtd_jax.parallel.preemption import EvaluationInterrupted
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import RunConfig
@@ -57,7 +57,7 @@ def test_train_resume_and_refusals(folder, tmp_path):
         "note: clip.path=tiny: the small CLIP of this package knows coloured, textured shapes only"
     )
     assert error.startswith("error: --workdir=")
-    assert "the last of step 3; leave --noresume out to go on from there" in error
+    assert "the last of step 3; leave --noresume out" in error
 
     # as if it had been killed between its last checkpoint and its table
     (tmp_path / "run" / "results_scores.npz").unlink()
@@ -68,7 +68,7 @@ def test_train_resume_and_refusals(folder, tmp_path):
 
     more = small_run.command("train", *flags, "--config.optimizer.epochs=2", "--profile_steps=5:9")
     assert more.returncode == 0, more.stderr
-    assert "going on from the checkpoint of step 3 of 6" in more.stdout
+    assert "resuming from step 3 of 6" in more.stdout
     assert f"profile: steps 5 to 6 traced into {tmp_path / 'run' / 'profile'}" in more.stdout
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         assert sorted({row["step"] for row in csv.DictReader(file)}) == ["3", "6"]
@@ -130,9 +130,9 @@ def test_an_evaluation_may_be_broken_off_between_splits(folder):
     def check():
         checks.append(1)
         if len(checks) == 2:
-            raise BrokenOff
+            raise EvaluationInterrupted
 
-    with pytest.raises(BrokenOff):
+    with pytest.raises(EvaluationInterrupted):
         evaluation(from_config.build_model(config), True, check)
     # half an evaluation is none
     assert (evaluation.finished, evaluation.results) == (False, {})

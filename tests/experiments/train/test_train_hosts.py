@@ -15,7 +15,7 @@ import pytest
 from support import small_run, warm, xla
 from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
-from vtd_jax.train.workdir import Hold
+from vtd_jax.train.workdir import WorkdirLock
 
 pytestmark = pytest.mark.hosts
 
@@ -128,7 +128,7 @@ def test_stopped_together_and_gone_on_with(folder, tmp_path):
     # two batches an epoch
     epochs = f"optimizer.epochs={step // 2 + 1}"
     told = _two("train", *_flags(folder, workdir, epochs, *rarely))[0].stdout
-    assert f"going on from the checkpoint of step {step} of " in told
+    assert f"resuming from step {step} of " in told
     _one("train", *_flags(folder, tmp_path / "one", epochs, *rarely))
     # rounding grows over so many updates
     _assert_same_run(tmp_path / "one", workdir, 2 * (step // 2 + 1), rtol=1e-3)
@@ -144,7 +144,7 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
     assert rows[0] == rows[1]
     # what one process began, two go on with
     told = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
-    assert "going on from the checkpoint of step 6 of 9" in told
+    assert "resuming from step 6 of 9" in told
     assert (
         "was at step 9 already"
         in _one("train", *_flags(folder, workdir, "optimizer.epochs=3")).stdout
@@ -160,7 +160,7 @@ def test_what_cannot_be_is_told_once(folder, tmp_path):
     assert len(told) == 1
     assert told[0].startswith("error: ")
     assert not (tmp_path / "other").exists()
-    with Hold(tmp_path / "run") as hold:
+    with WorkdirLock(tmp_path / "run") as hold:
         hold.take()
         done = _two("train", *_flags(folder, tmp_path / "run"), status=2)
     told = [line for process in done for line in process.stderr.splitlines()]

@@ -76,7 +76,7 @@ def read_checkpoints(folder: Path) -> None:
     has_table(workdir, LAST)
     checkpoints = Checkpoints(workdir)
     checkpoints.choose("best")
-    checkpoints.last_whole()
+    checkpoints.last_intact()
 
 
 def resume(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_clip_that_ships_needs_no_path(tmp_path):
     info = describe(model, config, step=None, class_names=(), learnt_on={})
     export.save_tuned(tmp_path / "x.safetensors", model, info)
     found = export.load_tuned(tmp_path / "x.safetensors")
-    assert found.info.told == f"an unknown step of small, config {config.fingerprint}"
+    assert found.info.origin == f"an unknown step of small, config {config.fingerprint}"
     for name, array in flatten_arrays(learnable(model)).items():
         np.testing.assert_array_equal(flatten_arrays(learnable(found.model))[name], array)
 

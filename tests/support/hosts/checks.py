@@ -98,13 +98,13 @@ def check_failures(me):
     kind, text = (OSError, "disk") if me == 0 else (RuntimeError, "process 0: OSError: disk")
     assert str(raised(kind, d.on_first, fail, OSError("disk"))) == text
 
-    assert d.together(lambda: me + 5) == me + 5
+    assert d.on_all(lambda: me + 5) == me + 5
     work = (lambda: fail(UserError("shard 1 is damaged"))) if me == 1 else (lambda: "fine")
-    error = raised(UserError, d.together, work)
+    error = raised(UserError, d.on_all, work)
     assert str(error) == "shard 1 is damaged"
     assert d.reported_elsewhere(error) == (me != 1)
     kind, text = (KeyError, "'x'") if me == 1 else (RuntimeError, "process 1: KeyError: 'x'")
-    assert str(raised(kind, d.together, (lambda: {}["x"]) if me == 1 else (lambda: 0))) == text
+    assert str(raised(kind, d.on_all, (lambda: {}["x"]) if me == 1 else (lambda: 0))) == text
 
 
 def check_arrays(me):

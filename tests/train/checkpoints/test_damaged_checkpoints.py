@@ -109,9 +109,9 @@ DAMAGES = {
     _no_bytes: "learnable cannot be read",
     _of_another_step: "its contents are not those that were written",
     _one_digit: "its contents are not those that were written",
-    _a_step: "it is the checkpoint of step 4, under another number",
-    _copied: "it is the checkpoint of step 2, under another number",
-    _linked: "it is the checkpoint of step 2, under another number",
+    _a_step: "it is the checkpoint of step 4",
+    _copied: "it is the checkpoint of step 2",
+    _linked: "it is the checkpoint of step 2",
     _no_digest: "progress has no digest",
     _metrics: "metrics cannot be read",
     _another_metric: "metrics says 0.93, and 0.3 was written",
@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_told_and_left_by_readers(three, tmp_path, damag
     damage(tmp_path / "run" / "checkpoints" / "3")
     before, checkpoints = _listing(tmp_path), Checkpoints(tmp_path / "run")
     with pytest.raises(
-        UserError, match=rf"checkpoints/3: damaged, {told}.*; whole .* `checkpoint=STEP`: 1, 2$"
+        UserError, match=rf"checkpoints/3: damaged, {told}.*; .* `checkpoint=STEP`: 1, 2$"
     ):
         checkpoints.stored(3)
     assert checkpoints.choose("last") == 3
@@ -150,14 +150,12 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(three, tmp_path, dama
     damage(tmp_path / "checkpoints" / "3")
     (tmp_path / "damaged" / "3").mkdir(parents=True)
     checkpoints = Checkpoints(tmp_path, keep=3)
-    last, wrong = checkpoints.last_whole()
+    last, wrong = checkpoints.last_intact()
     assert (last, list(wrong)) == (2, [3])
     checkpoints.set_aside(wrong, last)
     told = capsys.readouterr().err
     assert re.match(rf"warning: {tmp_path}/checkpoints/3: damaged, {DAMAGES[damage]}", told)
-    assert told.endswith(
-        f"moved to {tmp_path}/damaged/3_2; going on from the checkpoint of step 2\n"
-    )
+    assert f"moved to {tmp_path}/damaged/3_2; resuming from step 2" in told
     assert (os.path.lexists(tmp_path / "damaged" / "3_2"), checkpoints.steps) == (True, [1, 2])
     # orbax takes the folder as it is now, and the step again
     _save(checkpoints, 3, metric=0.05)
@@ -197,9 +195,9 @@ def test_none_whole(three, tmp_path):
     before = _listing(tmp_path)
     with pytest.raises(
         UserError,
-        match=r"none of its checkpoints is whole \(1: optimizer is missing; 2: .*another `wo",
+        match=r"none .*is intact \(1: optimizer is missing; 2: .*another `workdir",
     ):
-        Checkpoints(tmp_path).last_whole()
+        Checkpoints(tmp_path).last_intact()
     assert _listing(tmp_path) == before
 
 
@@ -210,7 +208,7 @@ def test_checkpoints_of_before_the_metric_was_sealed(three, tmp_path):
     assert old.keys() == {"step", "batches", "digest"}
     (folder / "progress" / "metadata").write_text(json.dumps(old))
     checkpoints = Checkpoints(tmp_path)
-    assert (checkpoints.last_whole(), checkpoints.metric(3), checkpoints.rows(3)) == (
+    assert (checkpoints.last_intact(), checkpoints.metric(3), checkpoints.rows(3)) == (
         (3, {}),
         0.3,
         0,
@@ -231,16 +229,16 @@ def test_another_runs_make_way_for_this_ones(three, tmp_path, capsys):
         return "another run's checkpoint" if "settings" in stored.progress else ""
 
     checkpoints = Checkpoints(tmp_path)
-    last, wrong = checkpoints.last_whole(other)
+    last, wrong = checkpoints.last_intact(other)
     assert (last, wrong) == (3, {4: "another run's checkpoint"})
     checkpoints.set_aside(wrong, last)
-    told = (
-        f"{tmp_path}/checkpoints/4: another run's checkpoint; moved to {tmp_path}/damaged/4; "
-        "going on from the"
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"warning: {tmp_path}/checkpoints/4: another run's checkpoint; moved to "
     )
-    assert capsys.readouterr().err == f"warning: {told} checkpoint of step 3\n"
+    assert (tmp_path / "damaged" / "4").is_dir() and told.endswith("from step 3\n")
     with pytest.raises(UserError, match=r"checkpoints/3: not mine$"):
-        checkpoints.last_whole(lambda stored: "not mine")
+        checkpoints.last_intact(lambda stored: "not mine")
 
 
 @pytest.mark.parametrize(

@@ -82,17 +82,17 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
     [
         (
             {"shape": [10**12], "chunks": [10**12]},
-            r"many: claims pieces of 4,000,000,000,000 bytes",
+            r"many: claims chunks of 4,000,000,000,000 bytes",
         ),
         (
             {"shape": [10**12], "chunks": [1]},
             r"its arrays claim 4,000,00\d,\d{3},\d{3} bytes, expected at most",
         ),
-        ({"shape": [2**53] * 30, "chunks": [2**53] * 30}, "many: claims pieces of"),
+        ({"shape": [2**53] * 30, "chunks": [2**53] * 30}, "many: claims chunks of"),
         ({"shape": [2**64]}, "many: shape"),
-        ({"shape": [10**8], "chunks": [1]}, "its arrays claim more than 10,000 pieces"),
-        ({"shape": [300, 500], "chunks": [0, 500]}, r"many: pieces of \[0, 500\]"),
-        ({"shape": [300, 500], "chunks": [500]}, r"many: pieces of \[500\]"),
+        ({"shape": [10**8], "chunks": [1]}, "its arrays claim more than 10,000 chunks"),
+        ({"shape": [300, 500], "chunks": [0, 500]}, r"many: chunks of \[0, 500\]"),
+        ({"shape": [300, 500], "chunks": [500]}, r"many: chunks of \[500\]"),
         (
             {"shape": [1] * 33, "chunks": [1] * 33},
             "many: (shape|chunks): expected array of length <= 32",
@@ -122,9 +122,7 @@ def test_claims_are_held_against_limits(item, changes, told):
 
 def test_a_piece_that_would_become_gigabytes_is_refused(item):
     _store(item).write("a.b/0.0", _frame(*[BLOCK] * 100_000)).result()
-    with pytest.raises(
-        UserError, match=r"a\.b: compressed data that would become more than its 24 bytes"
-    ):
+    with pytest.raises(UserError, match=r"a\.b: .*24 bytes"):
         read_arrays(item)
 
 

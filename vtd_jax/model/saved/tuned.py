@@ -117,7 +117,7 @@ class TunedInfo:
             raise UserError(f"step: {brief(self.step)}, expected 0 or more")
 
     @property
-    def told(self) -> str:
+    def origin(self) -> str:
         """Run and step, for tables."""
         step = "an unknown step" if self.step is None else f"step {self.step}"
         return f"{step} of {self.run}, config {self.fingerprint}"

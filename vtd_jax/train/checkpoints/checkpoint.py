@@ -1,6 +1,4 @@
-"""Checkpoints of what is learnable, with all that a run needs to go on exactly where it was
-(orbax).
-"""
+"""Writes the checkpoints of a run with orbax, with everything that it needs to resume exactly."""
 
 import contextlib
 import math
@@ -21,27 +19,26 @@ from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.orbax_manager import Manager, StepNames, quiet, reason
 from vtd_jax.train.checkpoints.plain_path import plain
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
-from vtd_jax.train.place import Place, names_in, remove_remains
+from vtd_jax.train.workdir_handle import WorkdirHandle, free_path, names_in, remove_remains
 from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.limits import CHECKPOINT_BYTES
 
 _ASIDE = "damaged"
-# old checkpoints leave under this name, at once, and are deleted there: no half of one is ever
-# among the whole
+# old checkpoints are renamed into this folder and deleted there, so that a half-deleted one never
+# looks complete
 _LEAVING = "leaving"
 
 
 class Checkpoints(StoredCheckpoints):
-    """The checkpoints under `workdir/checkpoints`, one folder a step, of a run that writes them.
+    """The checkpoints under `workdir/checkpoints`, one folder per step, of a run that writes them.
 
     Each holds `learnable` and `optimizer` (flat: dotted path -> array) and `progress` (JSON) with a
-    digest over all three, which every reading checks. A checkpoint is written in the background,
-    beside its place, and renamed when whole. Kept are the last `keep` and the one with the highest
-    metric. Frozen weights are not in them, so a checkpoint of a ViT-B/16 run has a few MB instead
-    of 600.
+    digest over all three, which every read checks. A checkpoint is written in the background under
+    a temporary name and renamed when complete. The last `keep` and the best one are kept. Frozen
+    weights are not stored: a checkpoint of a ViT-B/16 run has a few MB instead of 600.
 
-    Reading changes nothing in the folder; the first `save` removes what a killed run left of an
-    unfinished one.
+    Reading changes nothing in the folder. The first `save` removes unfinished checkpoints of a
+    killed run.
     """
 
     def __init__(self, workdir: Path, keep: int = 2):
@@ -64,13 +61,13 @@ class Checkpoints(StoredCheckpoints):
         )
         self._manager: ocp.CheckpointManager | None = None
         self._writing: int | None = None
-        self._place: Place | None = None
-        # what was in the workdir, and the checkpoints, when the one that is being written began
+        self._handle: WorkdirHandle | None = None
+        # the files of the workdir and the checkpoints before the one that is being written
         self._before: tuple[set[str], set[int]] = set(), set()
 
     @property
     def steps(self) -> list[int]:
-        """Steps with a checkpoint, ascending; waits for the one that is being written."""
+        """The steps with a checkpoint, ascending; waits for the one that is being written."""
         self.wait()
         return self._steps()
 
@@ -83,41 +80,36 @@ class Checkpoints(StoredCheckpoints):
         metric: float | None = None,
         rows: int | None = None,
     ) -> None:
-        """Writes one checkpoint in the background.
-
-        Everything is copied first: the arrays may be changed or given away as soon as this returns.
+        """Writes one checkpoint in the background, from a copy of all arrays.
 
         Args:
           step: micro-batches done.
           learnable, opt_state: trees of arrays.
-          progress: all else that the run needs to go on; gets the step.
-          metric: what "best" goes by, higher is better; None where it was not evaluated.
-          rows: of metrics.csv up to this step; None where nobody counts them.
+          progress: everything else that the run needs to resume; the step is added.
+          metric: decides which checkpoint is best, higher is better; None if it was not evaluated.
+          rows: of metrics.csv up to this step; None if they are not counted.
 
         Raises:
-          UserError: the checkpoint before could not be written, this one would be too large to be
-            read again, or the workdir is no longer there.
+          UserError: the checkpoint before could not be written, this one would be too large to
+            read, or the workdir is gone.
         """
         self.wait()
-        if self._place is None:
+        if self._handle is None:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            self._place = Place(self.workdir)
-        # from here on a workdir that goes is not made again
-        self._place.check()
+            self._handle = WorkdirHandle(self.workdir)
+        # a workdir that disappears from here on is not made again
+        self._handle.check()
         self.folder.mkdir(exist_ok=True)
         self._make_way(step)
         metric = float(metric) if metric is not None and math.isfinite(metric) else None
-        noted = {"metric": metric} | ({} if rows is None else {"rows": rows})
-        stored = Stored(
-            _copied(learnable), _copied(opt_state), dict(progress) | {"step": step}, noted
-        )
-        size = sum(
-            array.nbytes for item in (stored.learnable, stored.optimizer) for array in item.values()
-        )
+        noted = _noted(metric, rows)
+        arrays = _copied(learnable), _copied(opt_state)
+        stored = Stored(*arrays, dict(progress) | {"step": step}, noted)
+        size = sum(array.nbytes for item in arrays for array in item.values())
         if size > CHECKPOINT_BYTES:
             raise UserError(
-                f"{self.folder / str(step)}: would have {size:,} bytes, and no checkpoint of more "
-                f"than {CHECKPOINT_BYTES:,} is read again; learn less (fewer prompts)"
+                f"{self.folder / str(step)}: would have {size:,} bytes, expected at most "
+                f"{CHECKPOINT_BYTES:,}; learn fewer prompts"
             )
         stored = integrity.sealed(stored)
         items = ocp.args.Composite(
@@ -133,63 +125,56 @@ class Checkpoints(StoredCheckpoints):
             raise self._unwritten(error) from error
 
     def wait(self) -> None:
-        """Until the checkpoint that is being written is whole.
+        """Waits for the checkpoint that is being written.
 
         Raises:
-          UserError: it could not be written, or the workdir went meanwhile.
+          UserError: it could not be written, or the workdir disappeared meanwhile.
         """
         if self._writing is None:
             return
         try:
-            self._manager.wait_until_finished()
-        except (
-            Exception
-        ) as error:  # whatever the file system answers, through orbax and tensorstore
+            self._open().wait_until_finished()
+        except Exception as error:  # orbax and tensorstore pass on any error of the file system
             raise self._unwritten(error) from error
-        self._check_place()
+        self._check_workdir()
         self._writing = None
         remove_tree(self.folder / _LEAVING, must=False)
 
     def stored(self, step: int) -> Stored:
-        """As `StoredCheckpoints.stored`; waits for the one that is being written."""
+        """See `StoredCheckpoints.stored`; waits for the one that is being written."""
         self.wait()
         return super().stored(step)
 
     def add_metric(self, step: int, metric: float, rows: int | None = None) -> None:
-        """Notes what a checkpoint was found to be worth after it was written; before the first
-        `save` only.
-        """
+        """Adds a metric to a checkpoint that was written before; only before the first `save`."""
         if self._manager is not None:
             raise RuntimeError("orbax has read the metrics already")
         stored = self.stored(step)
-        noted = (
-            dict(stored.noted)
-            | {"metric": float(metric)}
-            | ({} if rows is None else {"rows": rows})
-        )
-        self._read = {step: stored._replace(noted=noted)}
+        self._read = {step: stored._replace(noted=dict(stored.noted) | _noted(float(metric), rows))}
         integrity.write_progress(self.folder / str(step), self._read[step])
 
     def set_aside(self, wrong: Mapping[int, str], last: int) -> None:
-        """Moves damaged checkpoints, and another run's, out of the way, each with a warning; `last`
-        is resumed from.
+        """Moves checkpoints that cannot be used away, each with a warning.
+
+        Args:
+          wrong: why, by step.
+          last: the step from which the run resumes.
         """
         for step, why in wrong.items():
-            place = self._move_aside(str(step))
             warn(
-                f"{self.folder / str(step)}: {why}; moved to {place}; going on from the "
-                f"checkpoint of step {last}"
+                f"{self.folder / str(step)}: {why}; moved to {self._move_aside(str(step))}; "
+                f"resuming from step {last}"
             )
 
     def close(self) -> None:
-        """Waits for what is being written.
+        """Waits for the checkpoint that is being written.
 
         Raises:
           UserError: it could not be written.
         """
         self.wait()
         if self._manager is not None:
-            # what could not be written was raised above, and orbax raises it again
+            # orbax raises a failed write again, which `wait` has raised before
             with contextlib.suppress(Exception):
                 self._manager.close()
             self._manager = None
@@ -201,24 +186,17 @@ class Checkpoints(StoredCheckpoints):
         aside = self.workdir / _ASIDE
         if aside.is_symlink():
             raise UserError(
-                f"{aside}: a link in the place of the folder for damaged checkpoints; remove it"
+                f"{aside}: a link, expected a folder for damaged checkpoints; remove it"
             )
         aside.mkdir(exist_ok=True)
-        place, number = aside / name, 1
-        while os.path.lexists(place):
-            number += 1
-            place = aside / f"{name}_{number}"
-        (self.folder / name).rename(place)
-        return place
+        return (self.folder / name).rename(free_path(aside / name))
 
     def _make_way(self, step: int) -> None:
-        """Moves what is no folder out of the place of the checkpoint that is to be written."""
-        place = self.folder / str(step)
-        if os.path.lexists(place) and not place.is_dir():
-            warn(
-                f"{place}: no folder, in the place of a checkpoint; moved to "
-                f"{self._move_aside(str(step))}"
-            )
+        """Moves a file away that has the name of the next checkpoint."""
+        path = self.folder / str(step)
+        if os.path.lexists(path) and not path.is_dir():
+            aside = self._move_aside(str(step))
+            warn(f"{path}: not a folder, expected a checkpoint; moved to {aside}")
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -232,43 +210,47 @@ class Checkpoints(StoredCheckpoints):
             )
         return self._manager
 
-    def _check_place(self, failed: bool = False) -> None:
-        """Raises, and waits no more for the checkpoint, where the workdir went while it was
-        written.
-        """
-        step = self._writing
+    def _check_workdir(self, failed: bool = False) -> None:
+        """Raises a `UserError` if the workdir was removed while the checkpoint was written."""
+        step, handle = self._writing, self._handle
+        if handle is None:
+            return
         try:
-            self._place.check()
+            handle.check()
             names, steps = self._before
-            # removing a folder fails where somebody writes into it: it stays, and what was in it
-            # before is gone
-            if (names and not names & names_in(self.workdir)) or (
-                failed and steps and not steps & set(self._steps())
-            ):
-                raise self._place.lost()
+            # removing a folder that is being written into fails: it stays, without its old files
+            files_gone = names and not names & names_in(self.workdir)
+            checkpoints_gone = steps and not steps & set(self._steps())
+            if files_gone or (failed and checkpoints_gone):
+                raise handle.lost()
         except (UserError, OSError):
             self._writing = None
-            # orbax makes the folders above what it writes
+            # orbax makes the folders above a checkpoint again
             remove_remains(self.folder, {str(step), _LEAVING})
-            self._place.check()
+            handle.check()
             raise
 
     def _unwritten(self, error: Exception) -> UserError:
+        """The error to raise for a failed write."""
         try:
-            self._check_place(failed=True)
+            self._check_workdir(failed=True)
         except UserError as lost:
             return lost
         step, self._writing = self._writing, None
         before = max((other for other in self._steps() if other != step), default=None)
-        told = "there is none before it" if before is None else f"the last one is of step {before}"
+        last = "there is none before it" if before is None else f"the last one is of step {before}"
         return UserError(
             f"{self.folder / str(step)}: this checkpoint could not be written ({reason(error)}); "
-            f"{told}; see to space and permissions, then run the same command again"
+            f"{last}; check space and permissions, then run the same command again"
         )
 
 
+def _noted(metric: float | None, rows: int | None) -> integrity.Noted:
+    return {"metric": metric} if rows is None else {"metric": metric, "rows": rows}
+
+
 def _copied(tree: Any) -> dict[str, np.ndarray]:
-    # on a CPU, what NumPy sees of a device's array is its memory, which the next step writes over
+    # on a CPU, NumPy's view of a device array is its own memory, which the next step overwrites
     return {name: np.array(value, copy=True) for name, value in flatten_arrays(tree).items()}
 
 

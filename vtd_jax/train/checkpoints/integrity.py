@@ -1,8 +1,7 @@
-"""Whether a checkpoint is what was written: a digest over everything in it, and reading that checks
-it.
+"""Reads checkpoints and checks them against the digest of everything that was written.
 
-The digest is in the checkpoint's own JSON, not in a manifest beside it: orbax renames the two as
-one folder.
+The digest is in the checkpoint's own JSON: orbax renames arrays and JSON as one folder, which a
+manifest beside it would not follow.
 """
 
 import json
@@ -30,17 +29,14 @@ _STEP = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class Damaged(Exception):
-    """A checkpoint that lacks something, cannot be read, or is not what was written; the message
-    says which.
-    """
+    """A checkpoint is incomplete, unreadable or not what was written; the message says which."""
 
 
 class Noted(TypedDict, total=False):
-    """What belongs to a checkpoint and differs between runs that come to the same, as one that was
-    interrupted.
+    """Facts that may differ between runs with equal results, such as one that was interrupted.
 
     Attributes:
-      metric: what "best" goes by, higher is better; None where it was not evaluated.
+      metric: decides which checkpoint is best, higher is better; None if it was not evaluated.
       rows: of metrics.csv up to this step.
     """
 
@@ -49,12 +45,12 @@ class Noted(TypedDict, total=False):
 
 
 class Stored(NamedTuple):
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
       learnable, optimizer: flat arrays by dotted path.
       progress: the JSON beside them.
-      noted: as `Noted`; sealed with them, and no part of what runs are compared by.
+      noted: see `Noted`; written and sealed with them, but not part of `digest`.
     """
 
     learnable: dict[str, np.ndarray]
@@ -68,7 +64,7 @@ class _Metric(TypedDict):
 
 
 class _Progress(TypedDict, total=False):
-    """Types of what is read here; who resumes from a checkpoint looks at the rest."""
+    """The fields that are read here; `train.resume` checks the others."""
 
     step: Count
     digest: str
@@ -76,17 +72,13 @@ class _Progress(TypedDict, total=False):
 
 
 def step_of(name: str) -> int | None:
-    """The step that a checkpoint's folder is of, by its name; None for a name that this package
-    does not write.
-    """
+    """The step in the name of a checkpoint's folder; None for any other name."""
     return int(name) if _STEP.fullmatch(name) else None
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Steps with a folder; anything else that lies there, or has a name that we do not write, is
-    none.
-    """
-    # a checkpoint gets its number as its name when it is whole
+    """The steps of the checkpoints in a folder, ascending."""
+    # an unfinished checkpoint has another name: orbax renames it when it is complete
     paths = list(folder.iterdir()) if folder.is_dir() else []
     return sorted(
         step for path in paths if (step := step_of(path.name)) is not None and path.is_dir()
@@ -94,28 +86,29 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def digest(stored: Stored) -> str:
-    """The fingerprint of names, dtypes, shapes and bytes of all arrays and of the JSON, whatever
-    their order.
+    """The fingerprint of all arrays and of the JSON in any order, without `noted`.
 
-    What was `noted` is left out: runs that come to the same have the same digest.
+    Runs with equal results have equal digests.
     """
-    return _digest(
-        stored,
-        {key: value for key, value in stored.progress.items() if key not in (_DIGEST, _NOTED)},
-    )
+    return _digest(stored, _bare_progress(stored))
 
 
 def sealed(stored: Stored) -> Stored:
-    """The same with progress as it is written: with what was noted, and a digest over all."""
-    told = {key: value for key, value in stored.progress.items() if key not in (_DIGEST, _NOTED)}
-    told |= {_NOTED: dict(stored.noted)} if stored.noted else {}
-    # as JSON has it: what is read back has lists where there were tuples
-    progress = parse_json(json.dumps(told), PROGRESS)
+    """The same with progress as it is written: with `noted`, and a digest over everything."""
+    progress = _bare_progress(stored)
+    if stored.noted:
+        progress[_NOTED] = dict(stored.noted)
+    # through JSON, because reading it back gives lists where there were tuples
+    progress = parse_json(json.dumps(progress), PROGRESS)
     return stored._replace(progress=progress | {_DIGEST: _digest(stored, progress)})
 
 
+def _bare_progress(stored: Stored) -> dict[str, Any]:
+    return {key: value for key, value in stored.progress.items() if key not in (_DIGEST, _NOTED)}
+
+
 def read(folder: Path) -> Stored:
-    """Everything in a checkpoint's folder, checked; the progress comes without the digest.
+    """Everything in a checkpoint's folder, checked; `progress` without the digest.
 
     Raises:
       Damaged: something is missing, unreadable or changed, or it is the checkpoint of another step.
@@ -132,10 +125,9 @@ def read(folder: Path) -> Stored:
             raise _unreadable(item, error) from error
         room -= sum(array.nbytes for array in arrays[item].values())
     stored = Stored(arrays[LEARNABLE], arrays[OPTIMIZER], progress)
-    told = {key: value for key, value in progress.items() if key != _DIGEST}
-    if not same(progress[_DIGEST], _digest(stored, told)):
+    written = progress.pop(_DIGEST)
+    if not same(written, _digest(stored, progress)):
         raise Damaged("its contents are not those that were written (the digest differs)")
-    del progress[_DIGEST]
     noted = progress.pop(_NOTED, {})
     return stored._replace(noted=noted | {"metric": _metric(folder, noted)})
 
@@ -150,23 +142,20 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_metric(folder: Path) -> float | None:
-    """What "best" goes by; None for a checkpoint that was not evaluated. Reads no arrays, and
-    checks no digest.
+    """The metric of a checkpoint, or None; reads no arrays and checks no digest.
 
     Raises:
       Damaged: it is unreadable.
     """
-    return (
-        _metric(folder, _read_progress(folder).get(_NOTED, {}))
-        if (folder / PROGRESS).is_dir()
-        else None
-    )
+    if not (folder / PROGRESS).is_dir():
+        return None
+    return _metric(folder, _read_progress(folder).get(_NOTED, {}))
 
 
 def write_progress(folder: Path, stored: Stored) -> None:
-    """Writes the progress of a checkpoint anew, for what was noted later, and the metric beside it."""
+    """Replaces the progress of a checkpoint, for a later `noted`, and orbax's metric beside it."""
     write_text(folder / PROGRESS / _JSON, json.dumps(sealed(stored).progress))
-    # orbax's own, which may be missing and may not differ: it comes second
+    # orbax's own file may be missing, but must not differ: it is written second
     metric = stored.noted.get("metric")
     if metric is not None:
         (folder / METRICS).mkdir(exist_ok=True)
@@ -184,25 +173,24 @@ def _read_progress(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{PROGRESS} has no digest")
     step = step_of(folder.name)
     if step is not None and progress.get("step") != step:
-        raise Damaged(f"it is the checkpoint of step {progress.get('step')}, under another number")
+        raise Damaged(f"it is the checkpoint of step {progress.get('step')}, under another name")
     return progress
 
 
 def _metric(folder: Path, noted: Mapping[str, Any]) -> float | None:
-    """The metric that was sealed; orbax's own file must not say another one, and is all that older
-    checkpoints have.
+    """The sealed metric, which orbax's own file must not contradict; older checkpoints have only
+    that file.
     """
-    file = folder / METRICS / METRICS
+    file, of_orbax = folder / METRICS / METRICS, None
     try:
-        beside = (
-            read_json(file, _Metric, most=SMALL_JSON_BYTES)["metric"] if file.exists() else None
-        )
+        if file.exists():
+            of_orbax = read_json(file, _Metric, most=SMALL_JSON_BYTES)["metric"]
     except (OSError, UserError) as error:
         raise _unreadable(METRICS, error) from error
     if "metric" not in noted:
-        return beside
-    if beside not in (None, noted["metric"]):
-        raise Damaged(f"{METRICS} says {beside}, and {noted['metric']} was written")
+        return of_orbax
+    if of_orbax not in (None, noted["metric"]):
+        raise Damaged(f"{METRICS} says {of_orbax}, and {noted['metric']} was written")
     return noted["metric"]
 
 

@@ -1,4 +1,4 @@
-"""Orbax's manager, which writes and deletes checkpoints; it reads nothing of those that are there."""
+"""Orbax's manager, which writes and deletes checkpoints but never reads one."""
 
 import datetime
 import logging
@@ -13,15 +13,13 @@ import orbax.checkpoint as ocp
 
 from vtd_jax.train.checkpoints import integrity
 
-# as TensorStore passes on what the system said
+# the error of the system in TensorStore's message
 _SYSTEM = re.compile(r"os_error_code='(\d+)'")
 
 
 def quiet() -> None:
-    """Keeps off the screen, from here on, what orbax says of a write that failed: the error is
-    raised, in one line.
-    """
-    # threads of its own end after the manager is closed: this stays
+    """Silences orbax's reports of a failed write, which is raised in one line."""
+    # not restored: orbax's threads end after the manager is closed
     logging.getLogger("absl").addFilter(_raised_elsewhere)
     if not isinstance(sys.unraisablehook, _Hook):
         sys.unraisablehook = _Hook(sys.unraisablehook)
@@ -29,8 +27,8 @@ def quiet() -> None:
 
 def reason(error: Exception) -> str:
     """Why a write failed, in short."""
-    said = _SYSTEM.search(str(error))
-    return os.strerror(int(said[1])) if said else f"{type(error).__name__}: {str(error)[:200]}"
+    code = _SYSTEM.search(str(error))
+    return os.strerror(int(code[1])) if code else f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
@@ -38,65 +36,52 @@ def _raised_elsewhere(record: logging.LogRecord) -> bool:
 
 
 class _Hook:
-    """For what callbacks raise; passes over TensorStore's, whose event loop ended with the first
-    write that failed.
-    """
+    """An `unraisablehook` that ignores TensorStore's, whose event loop ends with a failed write."""
 
     def __init__(self, before: Callable[..., object]):
         self._before = before
 
     def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        if (
-            unraisable.exc_type is not RuntimeError
-            or str(unraisable.exc_value) != "Event loop is closed"
-        ):
+        error = unraisable.exc_value
+        if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
             self._before(unraisable)
 
 
 class _Step(ocp.path.step.Metadata):
-    """A checkpoint's folder, of which orbax need not read anything; they are ordered by their
-    steps.
-    """
+    """A checkpoint's folder, ordered by its step."""
 
     @property
     def commit_timestamp(self) -> datetime.datetime:
+        # a constant, so that orbax does not read the folder
         return datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 class StepNames(ocp.path.step.NameFormat):
-    """Which folders are checkpoints: those that `Checkpoints` takes for some, whatever else lies
-    there.
-    """
+    """Lets orbax see the folders that `Checkpoints` counts as checkpoints, and no others."""
 
     def build_name(self, step: int) -> str:
         return str(step)
 
     def find_all(self, base_path: Any) -> Iterator[_Step]:
-        return iter(
-            [_Step(step, base_path / str(step)) for step in integrity.steps_in(Path(base_path))]
-        )
+        return (self.find_step(base_path, step) for step in integrity.steps_in(Path(base_path)))
 
     def find_step(self, base_path: Any, step: int) -> _Step:
         return _Step(step, base_path / str(step))
 
 
 class Manager(ocp.CheckpointManager):
-    """Orbax's, which writes and deletes; what is there already is read, and checked, by
-    `Checkpoints`.
-    """
+    """Orbax's manager; `Checkpoints` reads and checks the existing checkpoints for it."""
 
     def __init__(self, folder: Path, read: Callable[[int], float | None], **settings: Any):
         self._read = read
         super().__init__(folder, **settings)
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """As `Checkpoints` has read it: orbax would take a text, or NaN, and fail later."""
+        """The metric as `Checkpoints` reads it: orbax would accept a text or NaN and fail later."""
         metric = self._read(step)
         return None if metric is None else {"metric": metric}
 
     def reached_preemption(self, step: int) -> bool:
-        """Never: JAX tells a process of a notice once, and of several only the first saves; the
-        loop asks for all.
-        """
+        """Never: JAX reports a notice once, and the training loop needs it on all processes."""
         del step
         return False

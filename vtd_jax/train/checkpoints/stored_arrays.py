@@ -1,9 +1,8 @@
-"""The arrays of a checkpoint, read without trust: what they claim is held against limits before
-memory is asked for.
+"""Reads the arrays of a checkpoint without trusting it: sizes are checked before any allocation.
 
-They are Zarr arrays in a B-tree of files (OCDBT), as orbax writes them. Nothing of orbax reads them here: names come
-from its list, every array is looked up by its name, and what its metadata, indices and compressed pieces would become
-is known before TensorStore sees them.
+They are Zarr arrays in a B-tree of files (OCDBT), as orbax writes them, read without orbax. Names
+come from orbax's list. Metadata, indices and the sizes of decompressed chunks are checked before
+TensorStore reads the arrays.
 """
 
 import math
@@ -29,7 +28,7 @@ from vtd_jax.untrusted.limits import (
 from vtd_jax.untrusted.regular_files import read_bytes
 
 _NAMES, _ARRAY = "_METADATA", ".zarray"
-# an index begins with two bytes of its kind's four; its compressed part comes 14 bytes after them
+# the first two magic bytes of an index; its compressed part starts 14 bytes after them
 _INDEX, _INDEX_HEADER = b"\x0c\xdb", 14
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
@@ -48,7 +47,7 @@ class _Entry(msgspec.Struct):
 
 
 class _Names(msgspec.Struct):
-    """Orbax's list of what there is."""
+    """Orbax's list of arrays."""
 
     tree_metadata: dict[str, _Entry]
     use_ocdbt: Literal[True] = True
@@ -61,7 +60,7 @@ class _Compressor(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Array(msgspec.Struct, forbid_unknown_fields=True):
-    """What Zarr (version 2) says of one array."""
+    """The Zarr (version 2) metadata of one array."""
 
     shape: _Sizes
     chunks: _Sizes
@@ -78,17 +77,16 @@ class _Array(msgspec.Struct, forbid_unknown_fields=True):
         return 2 if self.dtype == "bfloat16" else int(self.dtype[2])
 
     @property
-    def piece_bytes(self) -> int:
+    def chunk_bytes(self) -> int:
         return math.prod(self.chunks) * self.item_bytes
 
     @property
-    def pieces(self) -> list[int]:
-        """How many pieces there are along each dimension."""
+    def chunk_counts(self) -> list[int]:
+        """The number of chunks along each dimension."""
         return [-(-size // chunk) for size, chunk in zip(self.shape, self.chunks)]
 
-    def names(self) -> list[str]:
-        """Names of all pieces."""
-        return [".".join(map(str, place)) or "0" for place in np.ndindex(*self.pieces)]
+    def chunk_names(self) -> list[str]:
+        return [".".join(map(str, index)) or "0" for index in np.ndindex(*self.chunk_counts)]
 
 
 def read_arrays(folder: Path, room: int = CHECKPOINT_BYTES) -> dict[str, np.ndarray]:
@@ -96,29 +94,28 @@ def read_arrays(folder: Path, room: int = CHECKPOINT_BYTES) -> dict[str, np.ndar
 
     Args:
       folder: of the item.
-      room: bytes that the arrays may have together.
+      room: bytes that all arrays may have.
 
     Raises:
-      UserError: files that are none, claims beyond the limits, pieces that are missing, or data of
-        another kind.
+      UserError: irregular files, sizes beyond the limits, missing chunks, or data of another kind.
       Exception: what TensorStore raises for damaged data.
     """
     check_folder(folder)
     _check_indices(folder)
     names = [entry.key_metadata[0].key for entry in _listed(folder).tree_metadata.values()]
-    # the folder's path as it is: in a URL, `%`, `#` and `?` would be something else
+    # a path, not a URL, in which `%`, `#` and `?` would have a meaning
     base = {"driver": "file", "path": f"{plain(folder)}/"}
     kept = {"driver": "ocdbt", "base": base, "cache_pool": "cache_pool"}
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": CHECKPOINT_INDEX_BYTES}})
     store = tensorstore.KvStore.open(kept, context=context).result()
-    described = {name: _described(store, name) for name in names}
-    claimed = sum(math.prod(array.shape) * array.item_bytes for array in described.values())
+    arrays = {name: _metadata(store, name) for name in names}
+    claimed = sum(math.prod(array.shape) * array.item_bytes for array in arrays.values())
     if claimed > room:
         raise UserError(f"its arrays claim {claimed:,} bytes, expected at most {room:,}")
-    if sum(math.prod(array.pieces) for array in described.values()) > CHECKPOINT_FILES:
-        raise UserError(f"its arrays claim more than {CHECKPOINT_FILES:,} pieces")
-    _check_pieces(store, described)
-    return {name: _read(kept | {"path": f"{name}/"}, context) for name in described}
+    if sum(math.prod(array.chunk_counts) for array in arrays.values()) > CHECKPOINT_FILES:
+        raise UserError(f"its arrays claim more than {CHECKPOINT_FILES:,} chunks")
+    _check_chunks(store, arrays)
+    return {name: _read(kept | {"path": f"{name}/"}, context) for name in arrays}
 
 
 def _read(kvstore: dict[str, Any], context: tensorstore.Context) -> np.ndarray:
@@ -129,9 +126,9 @@ def _read(kvstore: dict[str, Any], context: tensorstore.Context) -> np.ndarray:
 
 
 def check_folder(folder: Path) -> int:
-    """Bytes of the files below a folder, all of which are regular ones.
+    """The bytes of all files below a folder.
 
-    Links to regular files are taken, as caches of downloads have them; links to folders are not.
+    Links to regular files are allowed, since caches of downloads consist of them.
 
     Raises:
       UserError: a pipe, a device, a link to a folder, too many files, or too many bytes.
@@ -154,29 +151,27 @@ def _size(entry: os.DirEntry, todo: list[Path]) -> int:
         todo.append(Path(entry.path))
         return 0
     try:
-        found = entry.stat()
+        status = entry.stat()
     except OSError as error:
         raise UserError(f"{entry.name}: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{entry.name}: not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _check_indices(folder: Path) -> None:
-    """Refuses indices that would become larger, all together, than any that is written."""
+    """Raises a `UserError` where the indices would decompress to more than any that is written."""
     room = CHECKPOINT_INDEX_BYTES
     for path in (path for path in folder.rglob("*") if path.is_file()):
         content = read_bytes(path, "file", CHECKPOINT_BYTES)
-        place = content.find(zstd_frames.MAGIC)
-        while place >= 0:
-            if content.startswith(_INDEX, max(place - _INDEX_HEADER, 0)):
-                room -= zstd_frames.bound(content, place, room)[0]
+        start = content.find(zstd_frames.MAGIC)
+        while start >= 0:
+            if content.startswith(_INDEX, max(start - _INDEX_HEADER, 0)):
+                room -= zstd_frames.bound(content, start, room)[0]
             if room < 0:
-                raise UserError(
-                    f"{path.name}: indices that would have more than {CHECKPOINT_INDEX_BYTES:,} "
-                    "bytes"
-                )
-            place = content.find(zstd_frames.MAGIC, place + 1)
+                most = f"{CHECKPOINT_INDEX_BYTES:,} bytes"
+                raise UserError(f"{path.name}: indices that would have more than {most}")
+            start = content.find(zstd_frames.MAGIC, start + 1)
 
 
 def _listed(folder: Path) -> _Names:
@@ -188,50 +183,45 @@ def _listed(folder: Path) -> _Names:
     return listed
 
 
-def _described(store: tensorstore.KvStore, name: str) -> _Array:
+def _metadata(store: tensorstore.KvStore, name: str) -> _Array:
     array = parse_json(_value(store, f"{name}/{_ARRAY}"), name, _Array)
     if len(array.shape) != len(array.chunks) or 0 in array.chunks:
-        raise UserError(f"{name}: pieces of {array.chunks}, which do not fit {array.shape}")
-    if array.piece_bytes > CHECKPOINT_BYTES:
-        raise UserError(
-            f"{name}: claims pieces of {array.piece_bytes:,} bytes, expected at most "
-            f"{CHECKPOINT_BYTES:,}"
-        )
+        raise UserError(f"{name}: chunks of {array.chunks}, which do not fit {array.shape}")
+    if array.chunk_bytes > CHECKPOINT_BYTES:
+        most = f"expected at most {CHECKPOINT_BYTES:,}"
+        raise UserError(f"{name}: claims chunks of {array.chunk_bytes:,} bytes, {most}")
     return array
 
 
-def _check_pieces(store: tensorstore.KvStore, described: dict[str, _Array]) -> None:
-    """Refuses pieces that are missing, that would become more than they are, or that are the same
-    one many times.
+def _check_chunks(store: tensorstore.KvStore, arrays: dict[str, _Array]) -> None:
+    """Raises a `UserError` for chunks that are missing or would decompress to too much, also where
+    many of them are the same bytes.
     """
     room = CHECKPOINT_BYTES
-    for name, array in described.items():
-        for key in array.names():
-            piece = _value(store, f"{name}/{key}")
-            room -= len(piece)
+    for name, array in arrays.items():
+        for key in array.chunk_names():
+            chunk = _value(store, f"{name}/{key}")
+            room -= len(chunk)
             if room < 0:
                 raise UserError(f"{name}: more compressed data than {CHECKPOINT_BYTES:,} bytes")
             if array.compressor:
-                _check_piece(piece, name, array.piece_bytes)
+                _check_chunk(chunk, name, array.chunk_bytes)
 
 
-def _check_piece(piece: bytes, name: str, size: int) -> None:
-    # a writer's blocks are full but for the last one; four times as many are far more than any
-    # leaves
+def _check_chunk(chunk: bytes, name: str, size: int) -> None:
+    # writers fill all blocks but the last one, so four times the size is far more than any needs
     room, end = 4 * size + 2**20, 0
-    while end < len(piece):
-        if not piece.startswith(zstd_frames.MAGIC, end):
+    while end < len(chunk):
+        if not chunk.startswith(zstd_frames.MAGIC, end):
             raise UserError(f"{name}: not compressed with zstd")
-        found, end = zstd_frames.bound(piece, end, room)
-        room -= found
+        decompressed, end = zstd_frames.bound(chunk, end, room)
+        room -= decompressed
         if room < 0:
-            raise UserError(
-                f"{name}: compressed data that would become more than its {size:,} bytes"
-            )
+            raise UserError(f"{name}: data that would decompress to more than its {size:,} bytes")
 
 
 def _value(store: tensorstore.KvStore, key: str) -> bytes:
-    found = store.read(key).result()
-    if found.state != "value":
+    result = store.read(key).result()
+    if result.state != "value":
         raise UserError(f"{key} is missing")
-    return found.value
+    return result.value

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, as they are read: which there are, what they hold, which are whole."""
+"""Reads the checkpoints of a run: which there are, what they hold, which are intact."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,8 @@ FOLDER = "checkpoints"
 
 
 class Identity(TypedDict):
-    """Fingerprints of CLIP's weights and of the class names, and the settings of CLIP, which older
-    ones do not have.
+    """Fingerprints of CLIP's weights and of the class names, and CLIP's settings, which older
+    checkpoints lack.
     """
 
     clip: str
@@ -25,7 +25,7 @@ class Identity(TypedDict):
 
 
 class StoredCheckpoints:
-    """The checkpoints under `workdir/checkpoints`, one folder a step; nothing is changed there.
+    """The checkpoints under `workdir/checkpoints`, one folder per step, read-only.
 
     Attributes:
       workdir: of the run.
@@ -39,7 +39,7 @@ class StoredCheckpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps with a checkpoint, ascending."""
+        """The steps with a checkpoint, ascending."""
         return integrity.steps_in(self.folder)
 
     def choose(self, which: str) -> int:
@@ -57,15 +57,14 @@ class StoredCheckpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            metrics = [
-                (metric, step) for step in steps if (metric := self.metric(step)) is not None
-            ]
+            metrics = {step: metric for step in steps if (metric := self.metric(step)) is not None}
             if not metrics:
                 raise UserError(
                     f"{self.folder}: no checkpoint was evaluated yet, use "
                     f"{setting('checkpoint', 'last')}"
                 )
-            return max(metrics)[1]
+            # of equal metrics the last step
+            return max(metrics, key=lambda step: (metrics[step], step))
         if (step := integrity.step_of(which)) in steps:
             return step
         raise UserError(
@@ -74,22 +73,19 @@ class StoredCheckpoints:
         )
 
     def stored(self, step: int) -> Stored:
-        """All of one checkpoint, read once and checked.
+        """One checkpoint, read once and checked.
 
         Raises:
-          UserError: it is damaged; names the whole ones.
+          UserError: it is damaged; the message names the intact ones.
         """
         if step not in self._read:
             try:
                 self._read = {step: integrity.read(self.folder / str(step))}
             except Damaged as error:
-                whole = [
-                    other for other in self.steps if integrity.is_whole(self.folder / str(other))
-                ]
-                told = ", ".join(map(str, whole)) or "none"
+                whole = [one for one in self.steps if integrity.is_whole(self.folder / str(one))]
                 raise UserError(
-                    f"{self.folder / str(step)}: damaged, {error}; whole checkpoints, for "
-                    f"{setting('checkpoint', 'STEP')}: {told}"
+                    f"{self.folder / str(step)}: damaged, {error}; intact checkpoints, for "
+                    f"{setting('checkpoint', 'STEP')}: {', '.join(map(str, whole)) or 'none'}"
                 ) from error
         return self._read[step]
 
@@ -98,10 +94,10 @@ class StoredCheckpoints:
         return self.stored(step).progress
 
     def identity(self, step: int) -> Identity:
-        """What one checkpoint was learnt on.
+        """The CLIP and class names that one checkpoint was learnt on.
 
         Raises:
-          UserError: it is damaged, or does not say.
+          UserError: it is damaged, or lacks them.
         """
         return convert(
             self.progress(step), f"{self.folder / str(step)}: {integrity.PROGRESS}", Identity
@@ -114,27 +110,26 @@ class StoredCheckpoints:
         )
 
     def metric(self, step: int) -> float | None:
-        """The metric of one checkpoint; None where it was not evaluated, or cannot be read."""
+        """The metric of one checkpoint; None if it was not evaluated or cannot be read."""
         try:
             return integrity.read_metric(self.folder / str(step))
         except Damaged:
             return None
 
     def rows(self, step: int) -> int:
-        """How many rows metrics.csv had up to this checkpoint; 0 where it does not say."""
+        """The number of rows of metrics.csv up to this checkpoint; 0 if it is unknown."""
         return self.stored(step).noted.get("rows", 0)
 
-    def last_whole(
+    def last_intact(
         self, other: Callable[[Stored], str] = lambda stored: ""
     ) -> tuple[int, dict[int, str]]:
-        """The last checkpoint that is whole, and what is wrong with others, by step; changes
-        nothing.
+        """The last intact checkpoint of this run, and what is wrong with the others, by step.
 
         Args:
-          other: says of a whole checkpoint why it is not this run's; "" where it is.
+          other: returns why an intact checkpoint is another run's; "" if it is this run's.
 
         Raises:
-          UserError: none is whole, or all that are whole are another run's.
+          UserError: none is intact, or all intact ones are another run's.
         """
         wrong, whole, others = {}, [], {}
         for step in self.steps:
@@ -150,11 +145,10 @@ class StoredCheckpoints:
         if others and not whole:
             raise UserError(f"{self.folder / str(max(others))}: {others[max(others)]}")
         if not whole:
-            told = "; ".join(f"{step}: {why}" for step, why in wrong.items())
+            damaged = "; ".join(f"{step}: {why}" for step, why in wrong.items())
             raise UserError(
-                f"{self.folder}: none of its checkpoints is whole ({told}); nothing was changed; "
-                f"to train from the start, give another {setting('workdir')} or move this folder "
-                "away"
+                f"{self.folder}: none of its checkpoints is intact ({damaged}); to train from the "
+                f"start, give another {setting('workdir')} or move this folder away"
             )
         damaged = {step: f"damaged, {why}" for step, why in wrong.items()}
         return whole[-1], dict(sorted((damaged | others).items()))
@@ -166,7 +160,5 @@ def names_fingerprint(names: tuple[str, ...]) -> str:
 
 
 def same_names(noted: str, here: str) -> bool:
-    """Whether a checkpoint's fingerprint of names, which earlier versions cut to eight digits, is
-    this one.
-    """
+    """Compares a checkpoint's fingerprint of names, which earlier versions cut to eight digits."""
     return same(noted, here, least=8)

@@ -1,4 +1,4 @@
-"""What a run writes into its folder: checkpoints, metrics, events and a trace."""
+"""The files of a run: checkpoints, metrics, events and a trace."""
 
 import contextlib
 import dataclasses
@@ -12,11 +12,11 @@ from vtd_jax.errors import UserError
 from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.logging import RunLog, Window
-from vtd_jax.train.place import Place
 from vtd_jax.train.profiling import Profile
 from vtd_jax.train.resume import Best
 from vtd_jax.train.run.plan import Plan
 from vtd_jax.train.run.start import Start
+from vtd_jax.train.workdir_handle import WorkdirHandle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,11 @@ class _Files:
     checkpoints: Checkpoints
     log: RunLog
     profile: Profile
-    place: Place
+    handle: WorkdirHandle
 
 
 class Outputs:
-    """The files of a run. Only the first process has them; on others no method does anything."""
+    """The files of a run. On all processes but 0 the methods do nothing."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Outputs:
         """
         Args:
           workdir: the folder.
-          checkpoints: its checkpoints; None on all processes but the first.
+          checkpoints: its checkpoints; None on all processes but 0.
           start: where this call begins.
           plan: of the run.
-          splits: what is evaluated, for the columns of metrics.csv.
+          splits: the names of the splits, for the columns of metrics.csv.
           profile: first and last step to trace, counted from 1.
         """
         self._files: _Files | None = None
@@ -60,32 +60,30 @@ class Outputs:
             rows=start.rows,
         )
         profiled = Profile(profile, workdir, log.line)
-        self._files = _Files(checkpoints, log, profiled, Place(workdir))
+        self._files = _Files(checkpoints, log, profiled, WorkdirHandle(workdir))
 
     def line(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Logs a line."""
         if self._files:
             self._files.log.line(text)
 
     def start_timing(self, waited: float = 0.0) -> None:
-        """Training goes on: what happened since the last row was not training."""
+        """Restarts the timing of steps, after an evaluation or a checkpoint."""
         if self._files:
             self._files.log.start_timing(waited)
 
     def before_step(self, step: int) -> None:
-        """Step number `step` (from 1) is about to begin."""
+        """Call before step number `step`, from 1."""
         if self._files:
             self._files.profile.before(step)
 
     def step_begun(self, step: int) -> None:
-        """Step number `step` was given to the devices."""
+        """Call when step number `step` was dispatched."""
         if self._files:
             self._files.log.begun(step)
 
     def after_step(self, step: int, results: Any) -> None:
-        """Nothing else is done for step number `step` but by the devices, which are done when
-        `results` are there.
-        """
+        """Call last for step number `step`; `results` are its outputs, maybe not ready."""
         if self._files:
             self._files.profile.after(step, results)
 
@@ -96,7 +94,7 @@ class Outputs:
           UserError: the folder is gone.
         """
         if self._files:
-            self._files.place.check()
+            self._files.handle.check()
             self._files.log.train(step, epoch, window, waited)
 
     def evaluation(
@@ -120,12 +118,12 @@ class Outputs:
           UserError: the folder is gone, or the checkpoint before this one could not be written.
         """
         if self._files:
-            self._files.place.check()
+            self._files.handle.check()
             rows = self._files.log.rows
             self._files.checkpoints.save(step, learnable, opt_state, progress, metric, rows)
 
     def add_metric(self, step: int, metric: float) -> None:
-        """Adds to a checkpoint what its evaluation came to."""
+        """Adds the metric of a later evaluation to a checkpoint."""
         if self._files:
             self._files.checkpoints.add_metric(step, metric, self._files.log.rows)
 
@@ -137,26 +135,23 @@ class Outputs:
     def check(self, last: int) -> None:
         """Checks that the folder still holds the metrics and the checkpoint of step `last`."""
         if self._files:
-            self._files.place.check(["metrics.csv", f"checkpoints/{last}"])
+            self._files.handle.check(["metrics.csv", f"checkpoints/{last}"])
 
     def close(self, failed: bool = False) -> None:
-        """Closes everything.
-
-        Args:
-          failed: the run failed, and its error is the one to raise: another one is only a warning.
-        """
+        """Closes all files; if the run has `failed`, an error of a checkpoint is only a warning."""
         if not self._files:
             return
         with contextlib.ExitStack() as stack:
-            # in reverse order, and each of them whatever becomes of the others
-            stack.callback(self._close_checkpoints, failed)
+            # in reverse order, each even if another one raises
+            stack.callback(_close, self._files.checkpoints, failed)
             stack.callback(self._files.log.close)
             stack.callback(self._files.profile.close)
 
-    def _close_checkpoints(self, failed: bool) -> None:
-        try:
-            self._files.checkpoints.close()
-        except UserError as error:
-            if not failed:
-                raise
-            warn(error)
+
+def _close(checkpoints: Checkpoints, failed: bool) -> None:
+    try:
+        checkpoints.close()
+    except UserError as error:
+        if not failed:
+            raise
+        warn(error)

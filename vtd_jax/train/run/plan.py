@@ -12,10 +12,10 @@ class Plan:
     Attributes:
       per_epoch: micro-batches.
       epochs: of the run.
-      evaluate_epochs: epochs from one evaluation to the next; 0 for only one, at the end.
-      checkpoint_epochs: epochs from one checkpoint to the next; 0 for none between evaluations.
-      checkpoint_steps: micro-batches from one checkpoint to the next, besides; 0 for none.
-      evaluated: whether there are evaluations at all.
+      evaluate_epochs: epochs between two evaluations; 0 for only one, at the end.
+      checkpoint_epochs: epochs between two checkpoints; 0 for none between evaluations.
+      checkpoint_steps: micro-batches between two more checkpoints; 0 for none.
+      evaluated: whether there are evaluations.
     """
 
     per_epoch: int
@@ -27,7 +27,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: RunConfig, per_epoch: int, evaluated: bool) -> "Plan":
-        """The plan of a config, for epochs of so many micro-batches."""
+        """The plan of a config, for epochs of `per_epoch` micro-batches."""
         return cls(
             per_epoch=per_epoch,
             epochs=config.optimizer.epochs,
@@ -43,7 +43,7 @@ class Plan:
         return self.per_epoch * self.epochs
 
     def epochs_from(self, step: int) -> range:
-        """The epochs, from 0, that are left after a step."""
+        """The epochs, from 0, that remain after a step."""
         return range(step // self.per_epoch, self.epochs)
 
     def evaluates(self, step: int) -> bool:
@@ -60,7 +60,7 @@ class Plan:
         )
 
     def _ends(self, step: int, every_epochs: int) -> bool:
-        """Whether a step ends an epoch, and one of so many."""
+        """Whether a step ends an epoch that is a multiple of `every_epochs`."""
         epoch, rest = divmod(step, self.per_epoch)
         return rest == 0 and _due(epoch, every_epochs)
 

@@ -1,10 +1,10 @@
-"""Where one call of a run begins: at step 0, or at a checkpoint."""
+"""Where a call of `train` starts: at step 0 or at a checkpoint."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vtd_jax.parallel.processes import on_first, together
+from vtd_jax.parallel.processes import on_all, on_first
 from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.resume import Best, find, restore
@@ -15,12 +15,12 @@ from vtd_jax.video.records import Records
 
 
 class Start(NamedTuple):
-    """Where one call of a run begins.
+    """Where a call of `train` starts.
 
     Attributes:
       state: of training.
       best: the best evaluation so far.
-      evaluated: False where the evaluation that is due after this step is missing.
+      evaluated: False if the evaluation after this step is missing.
       skipped, in_a_row: see `Guard`.
       rows: of metrics.csv up to this step.
     """
@@ -49,33 +49,32 @@ def find_start(
     workdir: Path,
     override: bool,
 ) -> Start:
-    """The last whole checkpoint, or `start` where there is none; damaged ones are moved away.
+    """The last intact checkpoint, or `start` if there is none; damaged ones are moved away.
 
-    All processes call it.
+    All processes must call it.
 
     Args:
-      checkpoints: of the run; None on all processes but the first.
-      identity: what a checkpoint must have been written with, see `resume.find`.
-      legacy_clip: see `resume.find`.
+      checkpoints: of the run; None on all processes but 0.
+      identity, legacy_clip: see `resume.find`.
       start: at step 0.
-      batches: set to what follows the checkpoint.
-      splits: the records that are evaluated.
+      batches, splits, override: see `resume.restore`.
       plan: when evaluations are due.
       workdir: the folder of the run, for messages.
-      override: see `resume.restore`.
 
     Raises:
-      UserError: no checkpoint is whole, or the last one is another run's.
+      UserError: no checkpoint is intact, or the last one is another run's.
     """
     found = on_first(find, checkpoints, identity, legacy_clip)
     if found is None:
         return start
     where = f"{workdir}/checkpoints/{found.step}"
-    state, progress = together(restore, found, start.state, batches, splits, where, override)
-    on_first(lambda: checkpoints.set_aside(found.damaged, found.step))
-    best = progress.best
-    if not progress.evaluated:
-        # a metric was added after the checkpoint was written
+    state = on_all(restore, found, start.state, batches, splits, where, override)
+    # only after all processes accepted the checkpoint
+    on_first(Checkpoints.set_aside, checkpoints, found.damaged, found.step)
+    saved = found.stored.progress
+    best, evaluated = Best(**saved["best"]) if saved["best"] else None, saved["evaluated"]
+    if not evaluated:
+        # the metric may have been added after the checkpoint was written
         best = Best.of(best, found.metric, state.step)
-    missing = plan.evaluates(state.step) and not progress.evaluated and found.metric is None
-    return Start(state, best, not missing, progress.skipped, progress.in_a_row, found.rows)
+        evaluated = found.metric is not None or not plan.evaluates(state.step)
+    return Start(state, best, evaluated, saved["skipped"], saved["in_a_row"], found.rows)

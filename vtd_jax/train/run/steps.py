@@ -12,9 +12,9 @@ import numpy as np
 from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.parallel.preemption import BrokenOff, Preemption
-from vtd_jax.parallel.prefetch import Ahead
-from vtd_jax.parallel.processes import alike
+from vtd_jax.parallel.preemption import EvaluationInterrupted, Preemption
+from vtd_jax.parallel.prefetch import Prefetcher
+from vtd_jax.parallel.processes import mark_common
 from vtd_jax.train import resume as resuming
 from vtd_jax.train.logging import Window
 from vtd_jax.train.nonfinite import Guard, StepSums, not_finite
@@ -25,8 +25,8 @@ from vtd_jax.train.run.start import Start
 from vtd_jax.train.trainer import Trainer, TrainState
 from vtd_jax.trees import flatten_arrays
 
-# (model, whether it is the last one, a check to call often) -> accuracies 0..1 by `split_top1`,
-# `split_top5`. The check raises to stop the evaluation, which the resumed run makes again.
+# (model, whether it is the last evaluation, a check to call often) -> accuracies 0..1 by
+# `split_top1`, `split_top5`. The check raises to stop the evaluation.
 Evaluate = Callable[[VTDCLIP, bool, Callable[[], None]], Mapping[str, float | None]]
 
 
@@ -35,15 +35,15 @@ class Run:
     """A run in progress.
 
     Attributes:
-      workdir, plan, trainer, guard, outputs, preemption, evaluate: the parts that it uses.
-      identity: what checkpoints say of the run, see `resume.to_json`.
+      workdir, plan, trainer, guard, outputs, preemption, evaluate: its parts.
+      identity: see `resume.to_json`.
       splits: fingerprints of the records that are evaluated.
-      ahead: the batches, each on the devices.
+      ahead: the batches, prefetched onto the devices.
       start: where this call began.
       state: of training.
       best: the best evaluation so far.
       saved: step of the last checkpoint.
-      unlogged: (step, places in the records, results on the devices) since the last row.
+      unlogged: (step, index in the records, results on the devices) since the last row.
       last: the last micro-batch that has a row.
     """
 
@@ -56,7 +56,7 @@ class Run:
     evaluate: Evaluate | None
     identity: Mapping[str, Any]
     splits: Mapping[str, str]
-    ahead: Ahead
+    ahead: Prefetcher
     start: Start
     state: TrainState
     best: Best | None
@@ -72,7 +72,7 @@ class Run:
         return self.state.step
 
     def take_step(self) -> None:
-        """One micro-batch. The next one is fetched while the devices work."""
+        """Runs one micro-batch, and fetches the next one while the devices work."""
         number = self.step + 1
         self.outputs.before_step(number)
         batch, placed = next(self.ahead)
@@ -112,14 +112,13 @@ class Run:
             self.outputs.row(last, last / self.plan.per_epoch, window, self.ahead.waited)
 
     def evaluate_now(self) -> float | None:
-        """Evaluates the model as it is.
-
-        Returns:
-          What the best checkpoint is chosen by; None where there is nothing to choose by.
+        """Evaluates the model; returns the metric that decides which checkpoint is best, if any.
 
         Raises:
-          BrokenOff: a notice came.
+          EvaluationInterrupted: a notice came.
         """
+        if self.evaluate is None:
+            raise ValueError("the run has no evaluation")
         self.check_evaluation()
         step, model = self.step, self.trainer.model(self.state)
         values = self.evaluate(model, step == self.plan.total, self.check_evaluation)
@@ -129,15 +128,15 @@ class Run:
         return metric
 
     def make_up_evaluation(self) -> None:
-        """Makes the evaluation that was due at the checkpoint."""
+        """Runs the evaluation that is missing at the checkpoint."""
         metric = self.evaluate_now()
         if metric is not None:
             self.outputs.add_metric(self.step, metric)
 
     def check_evaluation(self) -> None:
-        """Raises `BrokenOff` where a notice came."""
-        if self.preemption.breaks_off:
-            raise BrokenOff
+        """Raises `EvaluationInterrupted` if a notice came."""
+        if self.preemption.interrupts:
+            raise EvaluationInterrupted
 
     def save(self, metric: float | None = None, evaluated: bool = False) -> None:
         """Writes a checkpoint of the steps that have a row.
@@ -159,21 +158,21 @@ class Run:
             in_a_row=self.guard.in_a_row,
             splits=self.splits,
         )
-        noted = resuming.to_json(progress, state, self.identity)
-        self.outputs.save(state.step, learnable, opt_state, noted, metric)
+        fields = resuming.to_json(progress, state, self.identity)
+        self.outputs.save(state.step, learnable, opt_state, fields, metric)
         self.saved = state.step
 
     def stop_if_asked(self) -> None:
-        """Saves and ends the run where a notice came."""
-        if self.preemption.asked(self.step):
+        """Saves and ends the run if a notice came."""
+        if self.preemption.should_stop(self.step):
             self._stop()
 
     @contextlib.contextmanager
     def stopping(self) -> Iterator[None]:
-        """Saves and ends the run where a notice broke an evaluation off."""
+        """Saves and ends the run if a notice interrupted an evaluation in the block."""
         try:
             yield
-        except BrokenOff:
+        except EvaluationInterrupted:
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -181,29 +180,23 @@ class Run:
         if self.step != self.saved:
             self.save()
         self.outputs.wait()
-        told = (
-            f"nothing was learnt yet in {self.workdir}, nothing saved; the same command starts "
-            "again"
-        )
+        message = f"no step was made, nothing saved in {self.workdir}; run the same command again"
         if self.step:
-            told = (
+            message = (
                 f"saved step {self.step} of {self.plan.total} in {self.workdir}; the same command "
                 "resumes from there"
             )
-        raise alike(self.preemption.stopped(told))
+        raise mark_common(self.preemption.stopped(message))
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
-        """Writes what is left and closes all files at the end, however it comes."""
+        """Closes all files at the end of the block, also after an error."""
+        failed = True
         try:
             yield
-        except BaseException:
-            self._close(failed=True)
-            raise
-        self._close()
-
-    def _close(self, failed: bool = False) -> None:
-        with contextlib.ExitStack() as stack:
-            # in reverse order, and both of them whatever becomes of the other
-            stack.callback(self.outputs.close, failed)
-            stack.callback(self.ahead.close)
+            failed = False
+        finally:
+            with contextlib.ExitStack() as stack:
+                # in reverse order, each even if the other one raises
+                stack.callback(self.outputs.close, failed)
+                stack.callback(self.ahead.close)
