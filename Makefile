@@ -9,7 +9,7 @@ OUT ?= demo_output
 
 # what shows whether a machine or a version computes and decodes the same
 NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/test_fusion.py tests/model/test_vtd_clip.py \
-  tests/clip/test_towers.py tests/train/test_step.py
+  tests/clip/test_towers.py tests/train/test_step.py tests/experiments/test_golden.py
 # tests/README.md says which tests run where
 JOBS ?= 2
 PYTEST := python -m pytest -n $(JOBS) --dist worksteal
@@ -130,7 +130,7 @@ any-cpu: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -31,7 +31,7 @@ os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR
 from jaxtyping import install_import_hook
 
 import support.typecheck  # noqa: F401
-from support import xla
+from support import warm
 
 install_import_hook("vtd_jax", "support.typecheck.check")
 
@@ -46,7 +46,7 @@ FAST_SECONDS = 5.0
 TIERS = {"slow", "command", "hosts", "killed", "mesh"}
 # XLA then compiles in a fifth of the time, and results differ by rounding only. Numbers from
 # several devices are held together so tightly that they keep LLVM's optimization.
-QUICK = [xla.UNOPTIMIZED]
+QUICK = [warm.UNOPTIMIZED]
 # JAX 0.12 ends the process at a flag that it does not know
 if metadata.version("jaxlib").startswith("0.10."):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
@@ -64,7 +64,7 @@ def pytest_configure(config):
     if not config.getoption("optimize"):
         flags += [flag for flag in QUICK if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join(flags)
-    os.environ["XLA_FLAGS"] = xla.flags(8 if config.getoption("mesh") else 1)
+    os.environ["XLA_FLAGS"] = warm.xla_flags(8 if config.getoption("mesh") else 1)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import xla
+from support import warm
 from vtd_jax.cache import programs
 from vtd_jax.cache.folder import cache_folder, make_folders
 from vtd_jax.cache.programs import FOLDER, keep_programs, programs_folder
@@ -36,7 +36,7 @@ def _run(cache, early="", **variables):
     """The command with a cache folder; JAX's own variables are those given, not those of the tests."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= (
-        dict(VTD_JAX_CACHE=str(cache), JAX_PLATFORMS="cpu", XLA_FLAGS=xla.flags()) | variables
+        dict(VTD_JAX_CACHE=str(cache), JAX_PLATFORMS="cpu", XLA_FLAGS=warm.xla_flags()) | variables
     )
     code = COMMAND.format(early=early)
     done = subprocess.run(

@@ -27,6 +27,8 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import Records
 
+pytestmark = pytest.mark.slow
+
 LEARNT, BASE, NOVEL = Names(5, 12), Names(5, 12), Names(3, 11)
 ONE = Target("one", "cpu", (jax.devices()[0],), None)
 

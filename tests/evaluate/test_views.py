@@ -46,6 +46,7 @@ def model():
     return _model()
 
 
+@pytest.mark.slow
 def test_one_view_is_the_softmax_of_the_models_logits(model):
     result = evaluate_split(model, _batches(5, 2), NAMES, devices=run_devices(1))
     frames = np.concatenate([batch["frames"] for batch in _batches(5, 2)])[:5]

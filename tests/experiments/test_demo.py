@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.demo import rows as _demo
-from support import warm, xla
+from support import warm
 from vtd_jax.manifest import read_manifest
 from vtd_jax.scenes.sets import SceneSet
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _run(*arguments):
     # one device, as `make demo` has it; the second seed finds the programs of the first
-    environment = dict(os.environ, XLA_FLAGS=xla.flags())
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags())
     return warm.run(["-m", "experiments.demo", *arguments], environment)
 
 

@@ -8,6 +8,8 @@ import pytest
 from experiments.parity import golden as parity
 from vtd_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 CASES = ("base_to_novel", "few_shot", "text_prompts_only", "zero_shot_names")
 CASE = {
     "seed": 7, "layers": 2, "frames": 3, "batch": 2, "classes": ["pour", "shoot bow", "draw_sword"],

@@ -19,7 +19,7 @@ from experiments.pretrain_tiny_clip.training import (
     pretrain,
     zero_shot,
 )
-from support import warm, xla
+from support import warm
 from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import decode
@@ -35,7 +35,7 @@ QUICK = PretrainOptions(steps=12, batch_size=16, fresh=8, pool=32, lr=2e-3)
 
 
 def _command(*flags):
-    env = os.environ | {"XLA_FLAGS": xla.flags()}
+    env = os.environ | {"XLA_FLAGS": warm.xla_flags()}
     return warm.run(["-m", "experiments.pretrain_tiny_clip", *flags], env)
 
 

@@ -54,7 +54,7 @@ from hostile.judging import Done, Limits, faults_of_refusal, faults_of_text, jud
 from hostile.watching.listener import Listener
 from hostile.watching.strace import traced
 from hostile.watching.traces import absolute, changed_entries, left_processes, snapshot
-from support import warm, xla
+from support import warm
 from vtd_jax.errors import UserError
 from vtd_jax.printable import printable
 
@@ -83,7 +83,7 @@ _UNCAUGHT = (
 
 def small_run_environment() -> dict[str, str]:
     """Of a command on one CPU device, as `small_run.command` has it."""
-    return dict(os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
+    return dict(os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
 
 
 def check_refused(

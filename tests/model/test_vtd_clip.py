@@ -36,6 +36,7 @@ def _frames(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_shapes_and_learnables():
     model = _model()
     codebook = model.encode_classes(model.class_tokens(NAMES))

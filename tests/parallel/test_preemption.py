@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from support import small_run, xla
+from support import small_run, warm
 from support.terminal import Terminal
 from vtd_jax.console import status
 from vtd_jax.parallel.preemption import Interrupted, Preempted, Preemption
@@ -148,7 +148,7 @@ def test_two_processes_stop_at_one_step(number):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = dict(os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu")
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu")
     call = [sys.executable, "-c", TOGETHER, address]
     options = dict(
         stdout=subprocess.PIPE,

@@ -127,6 +127,7 @@ def test_the_labels_as_vocabulary_change_nothing(learnt, noise):
     assert (one.words, one.video_token) == (other.words, other.video_token)
 
 
+@pytest.mark.mesh
 def test_one_device_and_eight_agree(learnt, clips):
     eight = Predictor(learnt.model, frames=4, cache=TextCache(None))
     assert eight.chunk == 8 * learnt.chunk

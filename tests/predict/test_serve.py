@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from jax import export
 
-from support import xla
+from support import warm
 from support.helpers import random_state, served_example
 from support.small_run import SMALL
 from support.video_files import make_audio, make_video
@@ -262,7 +262,7 @@ def test_it_runs_without_the_package(folder, served, videos, tmp_path):
         "--json",
     ]
     environment = dict(
-        os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict"
+        os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", PYTHONIOENCODING="utf-8:strict"
     )
     done = subprocess.run(
         call,

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.configs import _base
-from support import warm, xla
+from support import warm
 from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import save_clip
@@ -149,5 +149,5 @@ def flags(folder: Path) -> list[str]:
 
 def command(name: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs `python -m experiments.NAME` on one device, with warnings shown."""
-    environment = dict(os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
     return warm.run(["-m", f"experiments.{name}", *arguments], environment)

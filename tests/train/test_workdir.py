@@ -242,7 +242,7 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
 def test_a_damaged_training_list_is_one_line(tmp_path, text):
     (tmp_path / "training_list.json").write_text(text)
     with pytest.raises(
-        UserError, match=r"training_list\.json: .*; remove the file: tables will then not say what"
+        UserError, match=r"training_list\.json: .*; remove the file: tables will then not name"
     ):
         read_training_list(tmp_path)
     (tmp_path / "training_list.json").unlink()

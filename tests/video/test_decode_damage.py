@@ -14,6 +14,8 @@ import pytest
 from support.video_files import make_video
 from vtd_jax.video.decode import VideoError, decode_frames, probe
 
+pytestmark = pytest.mark.slow
+
 FILES, LIMIT_SECONDS = 1000, 10
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -97,6 +97,7 @@ def sleep_long(item, tell):
     time.sleep(60)
 
 
+@pytest.mark.killed
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)

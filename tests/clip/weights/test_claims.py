@@ -223,6 +223,7 @@ def _places(value, place=()):
         yield from _places(value[key], (*place, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["config.json", "preprocessor_config.json", "open_clip_config.json"]
 )

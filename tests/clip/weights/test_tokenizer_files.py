@@ -51,6 +51,7 @@ NEW_MODEL = {
 }
 
 
+@pytest.mark.slow
 def test_how_texts_are_cut_before_they_are_tokens(tmp_path):
     of_2025 = tokenizer_json(model=NEW_MODEL)
     split, into_bytes = of_2025["pre_tokenizer"]["pretokenizers"]

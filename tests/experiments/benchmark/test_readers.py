@@ -100,6 +100,7 @@ def _run(*arguments):
     return warm.run(["-m", "experiments.benchmark", "--what=readers", *arguments])
 
 
+@pytest.mark.command
 def test_command_measures_own_videos_and_writes_json(clip, tmp_path):
     _, path = clip
     out = tmp_path / "readers.json"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments.benchmark import vocabulary as bench
 
@@ -68,6 +69,7 @@ def _run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.command
 def test_command_compares_measures_and_writes_json(tmp_path):
     out = tmp_path / "vocabulary.json"
     done = _run(

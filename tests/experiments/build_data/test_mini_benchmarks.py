@@ -18,9 +18,8 @@ from vtd_jax.video.lists.official import official_lists
 from vtd_jax.video.lists.protocols import published_lists
 from vtd_jax.video.records import open_records, record_names
 
-pytestmark = pytest.mark.command
+pytestmark = [pytest.mark.command, pytest.mark.shared]
 
-pytestmark = pytest.mark.shared
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES = {

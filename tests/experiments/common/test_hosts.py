@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from support import xla
+from support import warm
 from support.hosts import two_processes
 from support.hosts.two_processes import ROOT, run_two
 from vtd_jax.parallel.watch import LOST_STATUS
@@ -137,7 +137,7 @@ def test_a_process_that_is_gone_ends_the_others_in_one_line(place, signal_, why)
 
 
 def test_different_devices_are_one_line():
-    variables = [{"XLA_FLAGS": xla.flags(count)} for count in (2, 4)]
+    variables = [{"XLA_FLAGS": warm.xla_flags(count)} for count in (2, 4)]
     done = run_two(COMMAND, variables=lambda place: variables[place], by_flags=True)
     assert [one.returncode for one in done] == [2, 2]
     assert (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support import small_run, warm, xla
+from support import small_run, warm
 from support.holds import held_import, held_workers
 
 pytestmark = pytest.mark.killed
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def _start(name, *arguments, environment=os.environ):
-    environment = dict(environment, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
+    environment = dict(environment, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
     return warm.Started(["-c", OWN_GROUP, name, *arguments], environment)
 
 

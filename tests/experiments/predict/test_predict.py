@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.predict import files, job
-from support import small_run, warm, xla
+from support import small_run, warm
 from support.small_model import LABELS, WORDS, small_model
 from support.terminal import Terminal
 from support.timed_files import stating, timed_video
@@ -292,7 +292,7 @@ def test_two_hours_of_video_within_two_gigabytes(tmp_path):
                 container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     flags = [f"--video={tmp_path / 'long.mp4'}", f"--labels={','.join(labels)}", "--window=320"]
-    environment = dict(os.environ, XLA_FLAGS=xla.flags(), PYTHONPATH=str(small_run.ROOT))
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(), PYTHONPATH=str(small_run.ROOT))
     outputs = [f"--json={tmp_path / 'out.json'}", f"--report={tmp_path / 'report'}"]
     done = warm.run(["-c", MEASURED, *flags, *outputs], environment)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from support import small_run, xla
+from support import small_run, warm
 from support.video_files import make_audio, make_video
 
 pytestmark = pytest.mark.command
@@ -78,7 +78,7 @@ def test_a_persons_first_hour(first_hour):
         [*given.split(), *([] if "--labels" in given else ["--labels=arm wrestling,hugging"])]
         for given, _ in FIRST_HOUR.values()
     ]
-    environment = dict(os.environ, XLA_FLAGS=xla.flags(), PYTHONPATH=str(small_run.ROOT))
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(), PYTHONPATH=str(small_run.ROOT))
     done = subprocess.run(
         [sys.executable, "-c", CALLS],
         input=json.dumps(calls),

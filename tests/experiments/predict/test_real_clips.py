@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from support import warm, xla
+from support import warm
 
 pytestmark = pytest.mark.command
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.command
 def _run(command, *arguments):
     # one device, as on a stranger's machine; evaluation and the second storage find the programs of
     # the first training
-    environment = dict(os.environ, XLA_FLAGS=xla.flags())
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags())
     done = warm.run(["-m", f"experiments.{command}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

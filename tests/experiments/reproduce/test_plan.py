@@ -196,6 +196,7 @@ def test_an_ablation_that_is_set_away_is_told():
     ]
 
 
+@pytest.mark.slow
 def test_scenes_have_every_table_before_anything_is_rendered(tmp_path):
     counts = {}
     for table in protocols.TABLES:

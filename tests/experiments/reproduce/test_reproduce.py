@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from experiments.reproduce import execute
-from support import small_run, warm, xla
+from support import small_run, warm
 from support.hosts.two_processes import run_two
 from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
@@ -66,7 +66,7 @@ def small(tmp_path_factory) -> list[str]:
 
 
 def _environment():
-    return dict(os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT))
+    return dict(os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT))
 
 
 def _run(command, *arguments, status=0):

@@ -126,7 +126,7 @@ def test_scores_of_another_evaluation_or_of_nan_or_of_other_splits(workdir):
     folder = workdir / "runs" / "one"
     save_scores(folder / "results_scores.npz", _halves(1))
     with pytest.raises(
-        UserError, match=r"results\.json: is of another evaluation than the scores beside it"
+        UserError, match=r"results\.json: of another evaluation than the scores beside it"
     ):
         _tables(workdir)
     nan = {

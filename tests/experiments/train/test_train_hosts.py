@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from support import small_run, warm, xla
+from support import small_run, warm
 from support.hosts import two_processes
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.workdir import WorkdirLock
@@ -53,7 +53,7 @@ def _flags(folder, workdir, *fields):
 
 def _one(name, *arguments):
     """The command in one process of eight devices."""
-    environment = dict(os.environ, XLA_FLAGS=xla.flags(8), JAX_PLATFORMS="cpu")
+    environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(8), JAX_PLATFORMS="cpu")
     done = warm.run(["-m", f"experiments.{name}", *arguments], environment)
     assert done.returncode == 0, done.stderr
     return done

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from support import small_run, xla
+from support import small_run, warm
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
@@ -42,7 +42,9 @@ class Run:
 
     def __init__(self, flags, workdir, log):
         self.workdir, self.log = workdir, log
-        environment = dict(os.environ, XLA_FLAGS=xla.flags(), JAX_PLATFORMS="cpu", COLUMNS="120")
+        environment = dict(
+            os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", COLUMNS="120"
+        )
         # the first run compiles, the others find the same programs here: seconds for each of them
         environment["JAX_COMPILATION_CACHE_DIR"] = str(workdir.parent / "cache")
         environment |= dict(

@@ -38,8 +38,8 @@ REFUSED: dict[str, tuple[Callable[[Plan], object], str]] = {
         "group",
     ),
     "wide_name": (_row(dataset="ü" * 200), "400 bytes"),
-    "above": (_row(cells={"": [".."]}), "'..' is no name"),
-    "here": (_row(dataset="."), "'.' is no name"),
+    "above": (_row(cells={"": [".."]}), "'..' names"),
+    "here": (_row(dataset="."), "'.' names"),
     "missing": (lambda plan: plan.update(missing=["x"] * 50_000), "missing"),
     "notes": (lambda plan: plan.update(notes=dict.fromkeys(map(str, range(5000)), 1)), "notes"),
 }

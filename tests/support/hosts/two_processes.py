@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support import warm, xla
+from support import warm
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,7 +54,7 @@ def start(
         environment = dict(
             os.environ,
             JAX_PLATFORMS="cpu",
-            XLA_FLAGS=xla.flags(devices),
+            XLA_FLAGS=warm.xla_flags(devices),
             COLUMNS="120",
             PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}",
         ) | dict(variables(place) if variables else found)

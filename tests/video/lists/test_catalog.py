@@ -67,6 +67,7 @@ SPLITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(("listed", "labels", "videos", "classes"), SPLITS)
 def test_every_interchange_list_reads(shared_dir, listed, labels, videos, classes):

@@ -9,9 +9,7 @@ import pytest
 from vtd_jax.video.lists.catalog import read_labels, read_list
 from vtd_jax.video.lists.official import official_lists
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.slow, pytest.mark.shared]
 
 
 def write(path: Path, text: str) -> None:

@@ -105,6 +105,7 @@ def test_a_doubling_chain_of_keys_is_refused_at_once():
     assert time.process_time() - started < 2
 
 
+@pytest.mark.slow
 def test_flipped_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = tf.dumps(objects())[0]
